@@ -1,0 +1,53 @@
+# Everything goes through one virtual environment, .venv, which tools/bootstrap.py makes and keeps.
+
+SHELL := /bin/sh
+PY := .venv/bin/python
+
+# Any Python 3 starts the bootstrap; it looks for a Python that fits by itself.
+BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 python; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 8))' >/dev/null 2>&1; then \
+	    exec "$$python" tools/bootstrap.py; \
+	  fi; \
+	done; \
+	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
+
+.PHONY: help setup demo up test check format lock clean
+
+help:
+	@echo "make setup    make .venv with everything in it (PYTHON=... names the Python to use)"
+	@echo "make demo     train a model and ask it for a price; ONCE=1 ends after the answer"
+	@echo "make up       run this repository: skipper up"
+	@echo "make test     run all tests; ARGS='-k name' passes arguments to pytest"
+	@echo "make check    formatting, lint, types, import directions"
+	@echo "make format   put formatting and imports right"
+	@echo "make lock     resolve requirements/lock-*.txt anew; ARGS=--upgrade takes new releases"
+	@echo "make clean    remove .venv and all caches; .skipper, with its models, stays"
+
+setup:
+	@$(BOOTSTRAP)
+
+demo: setup
+	@$(PY) tools/demo.py $(ARGS)
+
+up: setup
+	@.venv/bin/skipper up $(ARGS)
+
+test: setup
+	@$(PY) -m pytest $(ARGS)
+
+check: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo
+
+format: setup
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+lock: setup
+	@$(PY) tools/lock.py $(ARGS)
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -prune -exec rm -rf {} +

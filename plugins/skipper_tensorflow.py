@@ -1,0 +1,124 @@
+"""TensorFlow for Skipper: Keras models in the store, libraries in templates, epochs as progress.
+
+Importing this module imports neither Keras nor TensorFlow: every instance loads it, and most of
+them need neither.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import skipper
+from skipper.errors import FormatError
+from skipper.settings import adopt_environment
+
+FORMAT = "keras"
+_LIBRARIES = frozenset({"keras", "tensorflow"})
+_FILE = "model.keras"
+
+
+@skipper.hook
+def skipper_libraries(imports: frozenset[str]) -> Collection[str]:
+    """Name both for a file that imports either: Keras computes on TensorFlow."""
+    packages = {name.partition(".")[0] for name in imports}
+    return _LIBRARIES if packages & _LIBRARIES else ()
+
+
+@skipper.hook
+def skipper_instance_started(threads: int) -> None:
+    """Hold TensorFlow to its share of the machine, and renew the random state that a fork copied.
+
+    TensorFlow reads the variables when it first computes. A template never computes, so they count
+    in its forks as they do in a fresh process that will import TensorFlow later. Memory of a GPU is
+    taken as it is needed, since several instances may share the device.
+    """
+    adopt_environment(
+        {
+            "TF_NUM_INTRAOP_THREADS": str(threads),
+            "TF_NUM_INTEROP_THREADS": str(threads),
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+        }
+    )
+    seed = secrets.randbits(32)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(seed)  # TensorFlow's and NumPy's too
+    elif "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].random.set_seed(seed)
+
+
+@skipper.hook
+def skipper_save_model(value: Any, folder: Path) -> str | None:
+    """Save a ``keras.Model`` as one ``.keras`` file.
+
+    Raises :class:`FormatError` for a model with a Lambda layer: loading it would run code out of
+    the file, which nothing that serves a model does.
+    """
+    keras = sys.modules.get("keras")
+    if keras is None or not isinstance(value, keras.Model):
+        return None
+    for layer in _layers(value):
+        if isinstance(layer, keras.layers.Lambda):
+            raise FormatError(
+                f"the layer {layer.name!r} is a Lambda, whose code would be in the saved model; "
+                "write a Layer class, marked @keras.saving.register_keras_serializable()."
+            )
+    value.save(folder / _FILE)
+    return FORMAT
+
+
+@skipper.hook
+def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 - the hook's word
+    """Load a ``keras.Model``, not compiled: call it with an array, ``model(x, training=False)``.
+
+    To train it further, ``compile`` it first.
+    """
+    if format != FORMAT:
+        return None
+    import keras
+
+    return keras.saving.load_model(folder / _FILE, compile=False, safe_mode=True)
+
+
+def EpochProgress(  # noqa: N802 - it stands where classes of Keras do
+    run: skipper.Run, total: int | None = None
+) -> Any:
+    """Make a Keras callback that calls ``run.progress(epoch, epochs, loss=…)`` after every epoch.
+
+    The values are those that Keras logs: ``loss`` and the metrics of the training rows, and with
+    validation data ``val_loss`` and so on. ``total`` replaces the number of epochs given to
+    ``fit``, for training in several rounds. When the run is cancelled, training stops after the
+    current batch and ``fit`` returns; look at ``run.cancelled`` before you use the half-trained
+    model::
+
+        model.fit(x, y, epochs=epochs, verbose=0, callbacks=[skipper_tensorflow.EpochProgress(run)])
+    """
+    import keras
+
+    def stop_if_cancelled(batch: int, logs: Any = None) -> None:
+        del batch, logs
+        if run.cancelled:
+            callback.model.stop_training = True
+
+    def tell(epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if run.cancelled:
+            callback.model.stop_training = True
+            return
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        run.progress(epoch + 1, total or callback.params["epochs"], **values)
+
+    callback = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=stop_if_cancelled, on_epoch_end=tell
+    )
+    return callback
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Every layer, those of nested models too."""
+    for layer in model.layers:
+        yield layer
+        if hasattr(layer, "layers"):
+            yield from _layers(layer)

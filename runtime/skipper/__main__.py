@@ -1,0 +1,5 @@
+"""``python -m skipper``: the command line."""
+
+from skipper.cli import main
+
+main()

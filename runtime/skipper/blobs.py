@@ -1,0 +1,127 @@
+"""Content-addressed storage for models and large values, on any fsspec file system.
+
+A blob is named by the SHA-256 of its content; putting the same content twice is one blob. A file is
+written under a temporary name and moved into place, so that a reader sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_CHUNK = 1 << 20
+
+
+class BlobStore:
+    """Blobs below one fsspec URL; a plain path is a local folder.
+
+    Folders are stored as a manifest blob that lists their files, so a model is one digest too.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._fs, root = fsspec.core.url_to_fs(url, **options)
+        self._root = root.rstrip("/")
+        self._is_local = "file" in (
+            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
+        )
+
+    def put(self, data: bytes) -> str:
+        """Store ``data``; its digest."""
+        digest = hashlib.sha256(data).hexdigest()
+        if not self._fs.exists(self._path(digest)):
+            partial = self._partial()
+            with self._fs.open(partial, "wb") as stream:
+                stream.write(data)
+                _sync(stream, self._is_local)
+            self._fs.mv(partial, self._path(digest))
+        return digest
+
+    def get(self, digest: str) -> bytes:
+        """The content of a blob. Raises FileNotFoundError where it is not stored or has expired."""
+        with self._fs.open(self._path(digest), "rb") as stream:
+            return bytes(stream.read())
+
+    def put_file(self, file: Path) -> str:
+        """Store a file's content without holding it in memory; its digest."""
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if not self._fs.exists(self._path(digest)):
+            partial = self._partial()
+            with file.open("rb") as source, self._fs.open(partial, "wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+                _sync(target, self._is_local)
+            self._fs.mv(partial, self._path(digest))
+        return digest
+
+    def put_folder(self, folder: Path) -> str:
+        """Store every regular file below ``folder``; the digest of the manifest."""
+        files = {
+            file.relative_to(folder).as_posix(): self.put_file(file)
+            for file in sorted(folder.rglob("*"))
+            if file.is_file() and not file.is_symlink()
+        }
+        return self.put(json.dumps({"files": files}, sort_keys=True).encode())
+
+    def get_folder(self, digest: str, target: Path) -> None:
+        """Lay a stored folder out in ``target``, which must exist and be empty.
+
+        Raises ValueError for a manifest that names a path outside the folder, or whose file's
+        content is not what its digest says.
+        """
+        for name, blob in json.loads(self.get(digest))["files"].items():
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"a stored folder names the file {name!r} outside itself")
+            file = target / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._fs.get_file(self._path(blob), str(file))
+            with file.open("rb") as stream:
+                if hashlib.file_digest(stream, "sha256").hexdigest() != blob:
+                    raise ValueError(f"the stored file {name!r} is damaged")
+
+    def delete(self, digest: str) -> None:
+        """Forget a blob; no error where it is gone already."""
+        path = self._path(digest)
+        if self._fs.exists(path):
+            self._fs.rm_file(path)
+
+    def files_of(self, digest: str) -> Iterator[str]:
+        """The digests of the files of a stored folder."""
+        yield from json.loads(self.get(digest))["files"].values()
+
+    def _path(self, digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest!r} is not a blob's name")
+        folder = f"{self._root}/{digest[:2]}"
+        if self._is_local:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        return f"{folder}/{digest}"
+
+    def _partial(self) -> str:
+        folder = f"{self._root}/partial"
+        if self._is_local:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        return f"{folder}/{secrets.token_hex(16)}"
+
+
+def _sync(stream: Any, is_local: bool) -> None:
+    if is_local:
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def temporary_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
+    """A private folder below ``parent`` that is gone after its ``with`` block."""
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(dir=parent)

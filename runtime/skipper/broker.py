@@ -1,0 +1,418 @@
+"""The broker: where the ids of accepted tasks wait for a host, one queue per hardware class.
+
+Owns all that is said to Celery and kombu: the queues, the message, the app's settings, and the
+publisher. Only ids travel. What is lost or doubled here the ledger makes good, so nothing waits
+for the broker on a caller's time.
+
+Celery and kombu are imported where they are used: they would add 0.3 s to a gateway's start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from skipper.settings import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+TASK_NAME = "skipper.run"
+"""The one Celery task there is: functions come and go without Celery's knowing."""
+
+IDS_PER_MESSAGE = 16
+PREFETCH = 16
+"""Messages that a consumer holds which its host has not taken."""
+
+_MAX_BODY = 8192  # 16 ids need 500 bytes; room for a newer version that sends more of them
+_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+_ANSWER_S = 3.0
+"""How long a broker may take to answer. Above the 1 s that kombu's BRPOP waits in the server."""
+_PATIENCE_S = 1.0
+"""How long a message waits for a broker that has just gone. The embedded one is back in 0.2 s."""
+_RETRY_S = 1.0
+_CHECK_S = 1.0
+_BACKLOG = 10_000
+"""Ids that wait for the publisher's thread; beyond it they are left to the ledger."""
+
+_log = logging.getLogger(__name__)
+
+
+# --- names, options, app ---------------------------------------------------------------------
+
+
+def queue_name(settings: Settings, pool: str) -> str:
+    """The queue of one pool. It carries the project's id: projects share brokers."""
+    return f"skipper.{settings.name}.{pool}"
+
+
+def queue_of(settings: Settings, pool: str) -> Any:
+    """The queue as kombu declares it: durable, and bound to the default exchange alone.
+
+    So there is no binding to lose (Redis keeps those in a key of their own). The type is spelled
+    out because a vhost may have another default: docs/decisions/0003-broker.md.
+    """
+    kombu = _kombu()
+    name = queue_name(settings, pool)
+    arguments = {"x-queue-type": "classic"} if _is_amqp(settings) else None
+    return kombu.Queue(name, kombu.Exchange(""), routing_key=name, queue_arguments=arguments)
+
+
+def _kombu() -> Any:
+    """kombu, as Any: it declares types for less than half of what it has."""
+    import kombu
+
+    return kombu
+
+
+def _is_amqp(settings: Settings) -> bool:
+    return settings.broker_url.startswith(("amqp", "pyamqp"))
+
+
+def transport_options(settings: Settings) -> dict[str, Any]:
+    """kombu's options for the kind of broker that the URL names."""
+    if _is_amqp(settings):
+        return {"confirm_publish": True}
+    prefix = f"skipper.{settings.name}"
+    return {
+        "socket_timeout": _ANSWER_S,
+        "socket_connect_timeout": 2.0,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        # What was delivered and not acknowledged lies under these keys. By default they are one
+        # set for all of a Redis database, and whoever has the shortest timeout redelivers it all.
+        "unacked_key": f"{prefix}.unacked",
+        "unacked_index_key": f"{prefix}.unacked.index",
+        "unacked_mutex_key": f"{prefix}.unacked.mutex",
+        # Only what a consumer held when it was killed waits this long; the ledger is faster.
+        "visibility_timeout": 3600,
+        "body_encoding": "utf-8",  # the default is base64
+    }
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery app of a consumer: a wake-up line without results, events or remote control."""
+    from celery import Celery
+
+    # `disabled://` and the URL given below win over CELERY_* variables; no fixups: one of them
+    # imports Django settings, which are user code.
+    app = Celery("skipper", set_as_current=False, backend="disabled://", fixups=())
+    app.connection_for_read = _always_to(settings, app.connection_for_read)
+    app.conf.update(
+        broker_url=settings.broker_url,
+        broker_transport_options=transport_options(settings),
+        broker_heartbeat=10,  # AMQP: a dead peer is noticed in 20 s, not in 4 minutes
+        broker_connection_retry_on_startup=True,
+        broker_channel_error_retry=True,
+        task_queues=[queue_of(settings, pool) for pool in settings.pools],
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=False,  # early means at accept_callback: when the host has taken the ids
+        worker_prefetch_multiplier=1,  # worker_disable_prefetch would add nothing: bounded so
+        worker_enable_prefetch_count_reduction=False,  # accepted messages are done, not running
+        # There is never a late acknowledgement to cancel, but False warns at every lost connection.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+    )
+    app.task(_never_called, name=TASK_NAME)
+    return app
+
+
+def _always_to(settings: Settings, connect: Any) -> Any:
+    """``connect`` with our URL: CELERY_BROKER_URL in the environment would replace the setting."""
+
+    def connection_for_read(url: str | None = None, **options: Any) -> Any:
+        return connect(url or settings.broker_url, **options)
+
+    return connection_for_read
+
+
+def _never_called(ids: list[str]) -> None:
+    """The task's body. The consumer's pool hands ids to the host and calls nothing."""
+    raise NotImplementedError(f"Celery is not to run tasks itself: {ids}")
+
+
+# --- the message -----------------------------------------------------------------------------
+
+
+def body_of(ids: Sequence[str]) -> list[Any]:
+    """The body of a Celery message (protocol 2) whose one argument is ``ids``."""
+    return [[list(ids)], {}, {}]
+
+
+def headers_of(ids: Sequence[str]) -> dict[str, Any]:
+    """Its headers."""
+    return {"lang": "py", "task": TASK_NAME, "id": ids[0], "ignore_result": True}
+
+
+def ids_of(headers: object, content_type: object, body: object) -> list[str]:
+    """The ids in a message. Raises ValueError with the reason where it is none of ours.
+
+    Whoever can write to the broker can write anything: nothing is believed.
+    """
+    if not isinstance(headers, Mapping) or headers.get("task") != TASK_NAME:
+        raise ValueError(f"not a {TASK_NAME} message")
+    if content_type != "application/json":
+        raise ValueError("not JSON by its content type")
+    text = _text_of(body)
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON") from None
+    match value:
+        case [[[_, *_] as ids], dict(), dict()] if all(map(_is_id, ids)):
+            return list(ids)
+    raise ValueError("not a list of task ids")
+
+
+def _text_of(body: object) -> bytes:
+    if isinstance(body, str):
+        body = body.encode("utf-8", "replace")
+    if not isinstance(body, bytes | bytearray | memoryview):
+        raise ValueError("no body")
+    if len(body) > _MAX_BODY:
+        raise ValueError(f"{len(body)} bytes long")
+    return bytes(body)
+
+
+def _is_id(item: object) -> bool:
+    return isinstance(item, str) and _ID.fullmatch(item) is not None
+
+
+# --- publishing ------------------------------------------------------------------------------
+
+
+class _Line:
+    """One open connection to the broker, for publishing. Blocks, and raises whatever kombu does."""
+
+    def __init__(self, settings: Settings) -> None:
+        kombu = _kombu()
+        self._settings = settings
+        self._connection = kombu.Connection(
+            settings.broker_url,
+            connect_timeout=_ANSWER_S,
+            transport_options=transport_options(settings),
+        )
+        self._queues = [queue_of(settings, pool) for pool in settings.pools]
+        try:
+            # Once per alternative of the URL: the waiting between attempts is the publisher's.
+            alternatives = len(self._connection.alt or ())
+            self._connection.ensure_connection(max_retries=alternatives, interval_start=0)
+            self._bound_waits()
+            self._producer = kombu.Producer(self._connection.default_channel)
+            self.check()
+        except BaseException:
+            self.close()
+            raise
+
+    def _bound_waits(self) -> None:
+        """py-amqp waits for ever for an answer unless its socket has a timeout."""
+        transport = getattr(self._connection.connection, "transport", None)
+        if transport is not None:
+            transport.sock.settimeout(_ANSWER_S)
+
+    def check(self) -> None:
+        """One round trip, which also makes the queues where they are missing."""
+        for queue in self._queues:
+            queue(self._producer.channel).declare()
+
+    def send(self, pool: str, ids: Sequence[str]) -> None:
+        """Publish one message; on RabbitMQ this waits until the broker has confirmed it."""
+        self._producer.publish(
+            body_of(ids),
+            exchange="",
+            routing_key=queue_name(self._settings, pool),
+            serializer="json",
+            headers=headers_of(ids),
+            correlation_id=ids[0],
+            delivery_mode="persistent",
+            timeout=_ANSWER_S,
+            confirm_timeout=_ANSWER_S,
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._connection.collect(socket_timeout=_ANSWER_S)
+            self._connection.release()
+
+
+def probe(settings: Settings) -> str | None:
+    """Why the broker cannot be reached, or None where it can. Takes seconds at worst."""
+    try:
+        _Line(settings).close()
+    except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
+        return _reason(error)
+    return None
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+class Publisher:
+    """Sends ids to the pools' queues from a thread of its own; a context manager.
+
+    Never keeps its caller waiting and never raises. A message whose connection turns out to be
+    dead is sent once more over a new one; while the broker is away ids are dropped and counted,
+    since hosts find them in the ledger.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._wake = threading.Condition()
+        self._waiting: dict[str, deque[str]] = {}
+        self._backlog = 0
+        self._probes: list[threading.Event] = []
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._line: _Line | None = None
+        self._retry_at = 0.0
+        self._was_up: bool | None = None
+        self._dropped_before = 0
+        self.published = 0
+        """Ids that the broker has."""
+        self.dropped = 0
+        """Ids that were left to the ledger."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Send what still waits, for as long as a broker may take to answer."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        self._thread.join(_ANSWER_S)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker answered last time; at rest it is asked every second."""
+        return self._line is not None
+
+    def publish(self, pool: str, ids: Sequence[str]) -> None:
+        """Send ``ids`` to ``pool`` as soon as may be, up to 16 in a message."""
+        with self._wake:
+            if self._backlog + len(ids) > _BACKLOG:
+                self.dropped += len(ids)
+                return
+            self._waiting.setdefault(pool, deque()).extend(ids)
+            self._backlog += len(ids)
+            self._wake.notify()
+
+    def probe(self, timeout_s: float = 2.0) -> bool:
+        """Ask the broker now. Blocks; False where it does not answer in time."""
+        answered = threading.Event()
+        with self._wake:
+            self._probes.append(answered)
+            self._wake.notify()
+        return answered.wait(timeout_s) and self.is_up
+
+    # --- the thread
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(self._has_work, _CHECK_S)
+                batch, probes = self._take(), self._probes
+                self._probes = []
+                if batch is None and self._stopping:
+                    break
+            if batch is not None:
+                self._send(*batch)
+            if probes or batch is None:
+                self._check()
+            for answered in probes:
+                answered.set()
+        if self._line is not None:
+            self._line.close()
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._probes or self._stopping)
+
+    def _take(self) -> tuple[str, list[str]] | None:
+        """The oldest ids of the pool whose turn it is, one message's worth."""
+        for pool in self._waiting:
+            waiting = self._waiting.pop(pool)
+            ids = [waiting.popleft() for _ in range(min(len(waiting), IDS_PER_MESSAGE))]
+            self._backlog -= len(ids)
+            if waiting:
+                self._waiting[pool] = waiting  # at the end: pools take turns
+            return pool, ids
+        return None
+
+    def _send(self, pool: str, ids: list[str]) -> None:
+        for line in self._lines():
+            try:
+                line.send(pool, ids)
+            except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
+                self._lose(error)
+            else:
+                self.published += len(ids)
+                return
+        self.dropped += len(ids)
+
+    def _check(self) -> None:
+        for line in self._lines():
+            try:
+                line.check()
+            except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
+                self._lose(error)
+            else:
+                return
+
+    def _lines(self) -> Iterator[_Line]:
+        """The connection there is, then, if that one failed, one new one."""
+        if self._line is not None:
+            yield self._line
+        if self._line is None and self._connect():
+            assert self._line is not None
+            yield self._line
+
+    def _connect(self) -> bool:
+        """Connect; with patience, unless the broker is known to be away."""
+        if time.monotonic() < self._retry_at:
+            return False
+        patience_s = 0.0 if self._was_up is False else _PATIENCE_S
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                self._line = _Line(self._settings)
+            except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
+                if time.monotonic() >= deadline or self._stopping:
+                    self._retry_at = time.monotonic() + _RETRY_S
+                    self._tell(is_up=False, reason=_reason(error))
+                    return False
+                time.sleep(0.05)
+            else:
+                self._tell(is_up=True)
+                return True
+
+    def _lose(self, error: Exception) -> None:
+        assert self._line is not None
+        self._line.close()
+        self._line = None
+        _log.info("connection to the broker lost: %s", _reason(error))
+
+    def _tell(self, *, is_up: bool, reason: str = "") -> None:
+        """Log once per outage."""
+        if is_up and self._was_up is False:
+            missed = self.dropped - self._dropped_before
+            _log.info("broker is back; %d ids were left to the ledger", missed)
+        elif not is_up and self._was_up is not False:
+            self._dropped_before = self.dropped
+            _log.warning("broker is away, tasks go on through the ledger: %s", reason)
+        self._was_up = is_up

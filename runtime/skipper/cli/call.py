@@ -1,0 +1,130 @@
+"""``skipper call``: run a function and print its value."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from skipper.cli.body import request_body
+from skipper.cli.exits import Exit
+from skipper.cli.output import paint, say, show, show_json
+from skipper.cli.target import Project, Target, Url, target
+from skipper.errors import DeadlineError, NotFoundError, SkipperError
+
+
+def call(
+    name: Annotated[str, typer.Argument(metavar="FUNCTION", help="Its name: FILE.FUNCTION.")],
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", "-d", metavar="JSON|@FILE|-", help="The body; - reads it from stdin."
+        ),
+    ] = None,
+    params: Annotated[
+        list[str] | None,
+        typer.Option("--param", "-p", metavar="NAME=VALUE", help="One member; JSON or plain text."),
+    ] = None,
+    wait: Annotated[
+        int | None,
+        typer.Option("--wait", min=0, metavar="S", help="As a task, waiting this long at most."),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "--async", help="As a task: print its id and return.")
+    ] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="S", help="Give up after this many seconds.")
+    ] = None,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Call a function and print its value as JSON.
+
+    What becomes a task is followed: progress and logs on standard error, the value at the end.
+    Ctrl-C stops following; the task goes on.
+
+    \b
+    Examples:
+      skipper call boston.predict -d @house.json
+      skipper call boston.predict -d '{"rm": 6.5}' -p lstat=4.98
+      skipper call boston.train -p epochs=50 -p options.rate=0.01
+      skipper call boston.train --detach
+    """
+    if wait is not None and detach:
+        raise typer.BadParameter("--wait waits and --detach does not; leave one of them.")
+    body = request_body(data, params or [])
+    where = target(project, url)
+    prefer = f"wait={wait}" if wait is not None else "respond-async" if detach else ""
+    try:
+        with where.client(timeout) as client:
+            answer = client.invoke(name, body, prefer=prefer)
+    except NotFoundError as error:
+        raise _with_suggestion(error, name, where) from None
+    if answer.task is None:
+        show_json(answer.value)
+    elif detach:
+        show(answer.task["id"])
+    elif wait is not None:
+        _say_unfinished(answer.task["id"], where, f"has not ended after {wait} s")
+        raise typer.Exit(Exit.TIMED_OUT)
+    else:
+        show_json(_followed(answer.task["id"], name, where, timeout))
+
+
+def _with_suggestion(error: NotFoundError, name: str, where: Target) -> NotFoundError:
+    """``error`` with the function that was probably meant, unless the gateway has named it."""
+    message = str(error)
+    if "did you mean" not in message.lower() and (close := _closest(name, where)):
+        message += f" Did you mean {close!r}?"
+    named = NotFoundError(f"{message} `skipper functions{where.flags}` lists them all.")
+    vars(named).update(vars(error))
+    return named
+
+
+def _closest(name: str, where: Target) -> str | None:
+    try:
+        with where.client() as client:
+            names = [function["name"] for function in client.functions()]
+    except SkipperError:
+        return None
+    return next(iter(difflib.get_close_matches(name, names, 1, 0.5)), None)
+
+
+def _followed(task_id: str, function: str, where: Target, timeout_s: float | None) -> Any:
+    import asyncio
+
+    try:
+        return asyncio.run(_follow(task_id, function, where, timeout_s))
+    except KeyboardInterrupt:
+        _say_unfinished(task_id, where, "goes on")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+async def _follow(task_id: str, function: str, where: Target, timeout_s: float | None) -> Any:
+    import asyncio
+
+    from skipper.cli.progress import display
+
+    try:
+        async with where.async_client() as client, asyncio.timeout(timeout_s):
+            handle = await client.task(task_id)
+            with display(function) as shown:
+                async for event in handle.events():
+                    shown.tell(event)
+            return await handle.result()
+    except DeadlineError:
+        raise
+    except TimeoutError:
+        _say_unfinished(task_id, where, "goes on")
+        raise DeadlineError(f"Task {task_id} has not ended after {timeout_s:g} s.") from None
+
+
+def _say_unfinished(task_id: str, where: Target, how: str) -> None:
+    say(
+        f"{paint(f'Task {task_id} {how}.', '1', sys.stderr)} "
+        f"`skipper tasks show {task_id}{where.flags}` tells how it does, "
+        f"`skipper tasks cancel {task_id}{where.flags}` stops it."
+    )

@@ -1,0 +1,139 @@
+"""``skipper functions`` and ``skipper models``: what is served, and what is stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from skipper.cli.output import RED, neutral, paint, say, show, show_json, show_members, show_table
+from skipper.cli.target import Json, Project, Url, target
+from skipper.cli.verbs import ListByDefault
+
+functions = typer.Typer(cls=ListByDefault, help="List and show functions.")
+models = typer.Typer(cls=ListByDefault, help="List and show stored models.")
+
+Name = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@functions.command("list")
+def list_functions(json_: Json = False, project: Project = None, url: Url = None) -> None:
+    """List the functions that are served, and the files that do not load.
+
+    \b
+    Examples:
+      skipper functions
+      skipper functions list --json | jq -r '.items[].name'
+    """
+    with target(project, url).client() as client:
+        document = client.get("/v1/functions")
+    if json_:
+        show_json(document)
+        return
+    names = ("name", "kind", "pool", "mode", "state", "file")
+    rows = [[function.get(name) for name in names] for function in document["items"]]
+    show_table([name.upper() for name in names], rows)
+    for broken in document.get("broken", ()):
+        show(_broken(broken))
+    if loading := document.get("loading"):
+        say(f"Still reading {', '.join(map(str, loading))}.")
+
+
+@functions.command("show")
+def show_function(
+    name: Name, json_: Json = False, project: Project = None, url: Url = None
+) -> None:
+    """Show one function: what it takes, where it stands, how to call it.
+
+    \b
+    Example:
+      skipper functions show boston.predict
+    """
+    from skipper.client.flows import function_path
+
+    where = target(project, url)
+    with where.client() as client:
+        document = client.get(function_path(name))
+    if json_:
+        show_json(document)
+        return
+    hidden = ("input_schema", "output_schema", "description", "file", "line")
+    show_members((key, value) for key, value in document.items() if key not in hidden)
+    show_members([("file", f"{document.get('file')}:{document.get('line')}")])
+    _show_input(document.get("input_schema") or {})
+    show(f"\ncall it:  skipper call{where.flags} {name} -d '{{…}}'")
+    show(f"          curl {where.url}{function_path(name)}/invoke --json '{{…}}'")
+
+
+@models.command("list")
+def list_models(json_: Json = False, project: Project = None, url: Url = None) -> None:
+    """List the stored models, each with its newest version.
+
+    \b
+    Examples:
+      skipper models
+      skipper models list --json
+    """
+    with target(project, url).client() as client:
+        items = client.models()
+    if json_:
+        show_json({"items": items})
+    else:
+        _show_versions(items)
+
+
+@models.command("show")
+def show_model(name: Name, json_: Json = False, project: Project = None, url: Url = None) -> None:
+    """Show one model's versions, the newest first.
+
+    \b
+    Example:
+      skipper models show boston
+    """
+    from skipper.client.flows import model_path
+
+    with target(project, url).client() as client:
+        document = client.get(model_path(name))
+    if json_:
+        show_json(document)
+    else:
+        _show_versions(document["items"])
+
+
+def _show_versions(items: list[dict[str, Any]]) -> None:
+    names = ("name", "version", "format", "metrics", "created_at", "task_id")
+    header = ("NAME", "VERSION", "FORMAT", "METRICS", "CREATED", "TASK")
+    show_table(header, [[item.get(name) for name in names] for item in items])
+
+
+def _show_input(schema: dict[str, Any]) -> None:
+    """The members of the body, as a table; a body that has none to name as its type."""
+    required = schema.get("required", ())
+    rows = [
+        [name, _type(member), "required" if name in required else _default(member)]
+        for name, member in schema.get("properties", {}).items()
+    ]
+    show("")
+    if rows:
+        show_table(("INPUT", "TYPE", ""), rows)
+    else:
+        show(f"input: {_type(schema)}")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type(option) for option in schema["anyOf"])
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    of = f" of {_type(schema['items'])}" if schema.get("items") else ""
+    return f"{schema.get('type', 'any')}{of}"
+
+
+def _default(schema: dict[str, Any]) -> str:
+    return f"default {schema['default']!r}" if "default" in schema else "optional"
+
+
+def _broken(broken: dict[str, Any]) -> str:
+    where = ":".join(str(part) for part in (broken.get("file"), broken.get("line")) if part)
+    hint = f" ({broken['hint']})" if broken.get("hint") else ""
+    return paint(f"✗ {neutral(where)}  {neutral(str(broken.get('error')))}{neutral(hint)}", RED)

@@ -1,0 +1,60 @@
+"""Exit codes, and which error ends with which. The table in docs/cli.md is this one."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from skipper.errors import (
+    DeadlineError,
+    DefinitionError,
+    InvalidInputError,
+    NotFoundError,
+    SettingsError,
+    SkipperError,
+    StartError,
+    UnavailableError,
+)
+
+
+class Exit(IntEnum):
+    """What the command's end tells a script."""
+
+    OK = 0
+    FAILED = 1
+    """It did not work, or the function raised."""
+    USAGE = 2
+    """The command line or the input is wrong."""
+    INVALID = 3
+    """The settings are invalid or, with ``--strict``, a function file is broken."""
+    NOT_RUNNING = 4
+    """Nothing runs there, or it cannot answer now."""
+    NOT_FOUND = 5
+    TIMED_OUT = 6
+    TAKEN = 7
+    """The port or the project's lock is taken."""
+    UNAUTHORISED = 8
+    UNREACHABLE = 9
+    """The broker or the database cannot be reached or started."""
+    NOT_WRITABLE = 10
+    """A folder cannot be written."""
+    INTERRUPTED = 130
+
+
+_BY_KIND: tuple[tuple[type[SkipperError], Exit], ...] = (
+    (SettingsError, Exit.INVALID),
+    (DefinitionError, Exit.INVALID),
+    (InvalidInputError, Exit.USAGE),
+    (NotFoundError, Exit.NOT_FOUND),
+    (DeadlineError, Exit.TIMED_OUT),
+    (UnavailableError, Exit.NOT_RUNNING),
+)
+
+
+def exit_code(error: SkipperError) -> int:
+    """The exit code for ``error``."""
+    if isinstance(error, StartError):
+        return error.code
+    problem = getattr(error, "problem", {})
+    if problem.get("status") in (401, 403):
+        return Exit.UNAUTHORISED
+    return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.FAILED)

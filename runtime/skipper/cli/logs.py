@@ -1,0 +1,158 @@
+"""``skipper logs``: what the tree's components write, or what one task printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from os import fstat
+from os.path import samestat
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipper.cli.exits import Exit
+from skipper.cli.output import neutral, say, show, show_json
+from skipper.cli.target import Project, Url, target
+from skipper.errors import NotFoundError
+
+_POLL_S = 0.2
+
+
+def logs(
+    *,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
+    task: Annotated[
+        str | None, typer.Option(metavar="ID", help="What this task printed and logged.")
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="COMPONENT", help="Only gateway, scheduler, cpu, cpu-consumer, …"),
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many old lines.")] = 100,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Show the log of the project's tree, or of one task.
+
+    \b
+    Examples:
+      skipper logs -f
+      skipper logs --name gateway -n 20
+      skipper logs --task 0197f3k2m8 -f
+    """
+    if task is None and url is not None:
+        raise typer.BadParameter("--url needs --task: components log to the project's folder.")
+    try:
+        if task is not None:
+            _task_log(target(project, url).client(), task, follow, json_)
+        else:
+            _tree_log(project, name, lines, follow, json_)
+    except KeyboardInterrupt:
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def _tree_log(
+    project: Path | None, name: str | None, lines: int, follow: bool, json_: bool
+) -> None:
+    from skipper.launcher.lines import Pretty
+    from skipper.settings import load, wants_colour
+
+    settings, _ = load(project)
+    folder = settings.state_dir / "logs"
+    pretty = Pretty((), colour=wants_colour(sys.stdout.isatty()))
+    for record in tail(folder, name, lines, follow):
+        if json_:
+            show_json(record, lines=True)
+        else:
+            show(pretty(record).removesuffix("\n"))
+
+
+def tail(folder: Path, name: str | None, count: int, follow: bool) -> Iterator[dict[str, Any]]:
+    """The last ``count`` records of component ``name`` (of any, for None).
+
+    With ``follow``, goes on with each new one. Raises NotFoundError where nothing was ever logged.
+    """
+    from skipper.launcher.sink import LOG_FILE, log_files
+
+    files = log_files(folder)
+    if not files:
+        raise NotFoundError(f"Nothing was logged yet in {folder}. `skipper up` starts the tree.")
+    last: deque[dict[str, Any]] = deque(maxlen=count)
+    for file in files:
+        if file.name != LOG_FILE:
+            last.extend(_records(file.read_bytes().splitlines(), name))
+    with _Followed(folder / LOG_FILE) as current:
+        last.extend(_records(current.new_lines(), name))
+        yield from last
+        while follow:
+            yield from _records(current.new_lines(), name)
+            time.sleep(_POLL_S)
+
+
+class _Followed:
+    """A file that grows and is now and then replaced by a fresh one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("rb")
+        self._rest = b""
+
+    def __enter__(self) -> _Followed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def new_lines(self) -> list[bytes]:
+        """The lines that were completed since the last look."""
+        data = self._rest + self._file.read()
+        if self._is_replaced():
+            data += self._file.read()  # what came between the two looks
+            self._file.close()
+            self._file = self._path.open("rb")
+        *lines, self._rest = data.split(b"\n")
+        return lines
+
+    def _is_replaced(self) -> bool:
+        try:
+            return not samestat(self._path.stat(), fstat(self._file.fileno()))
+        except FileNotFoundError:  # for a moment, while it is being replaced
+            return False
+
+
+def _records(lines: list[bytes], name: str | None) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut off by a full disk or a kill
+            continue
+        if isinstance(record, dict) and (name is None or record.get("name") == name):
+            yield {"message": ""} | record
+
+
+def _task_log(client: Any, task_id: str, follow: bool, json_: bool) -> None:
+    from skipper.client.flows import task_path
+
+    with client:
+        if follow:
+            for event in client.task(task_id).events():
+                if event.type == "log":
+                    _show_line(event.data, json_)
+            return
+        page = client.get(task_path(task_id) + "/logs")
+    for line in page["items"]:
+        _show_line(line, json_)
+    if page.get("dropped"):
+        say(f"{page['dropped']} more lines were dropped.")
+
+
+def _show_line(line: dict[str, Any], json_: bool) -> None:
+    if json_:
+        show_json(line, lines=True)
+    else:
+        show(neutral(str(line.get("text", "")).rstrip("\n")))

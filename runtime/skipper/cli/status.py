@@ -1,0 +1,197 @@
+"""``skipper status`` and ``skipper down``: the project's tree as a whole."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from skipper.cli.exits import Exit
+from skipper.cli.output import RED, paint, say, show, show_json, show_table
+from skipper.cli.target import Json, Project, Target, Url
+from skipper.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from skipper.settings import Settings
+
+_POLL_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One look at a tree. ``state`` is ready, starting, stopping or not running."""
+
+    state: str
+    url: str | None = None
+    tree: dict[str, Any] | None = None
+    checks: tuple[str, ...] = ()
+    """Lines of ``/readyz?verbose``: ``[+]ledger ok``."""
+    pools: tuple[dict[str, Any], ...] = ()
+
+
+def status(
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is ready.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="S", help="How long --wait waits at most.")
+    ] = 60.0,
+    json_: Json = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Tell whether the tree is up: its parts, its pools, and what is missing.
+
+    Exits 0 when it is ready, 4 when nothing runs, 1 in between, 6 when --wait was in vain.
+
+    \b
+    Examples:
+      skipper status
+      skipper up --detach && skipper status --wait --timeout 30
+      skipper status --json | jq .state
+    """
+    end = time.monotonic() + timeout
+    found = _look(project, url)
+    while wait and found.state != "ready" and time.monotonic() < end:
+        time.sleep(_POLL_S)
+        found = _look(project, url)
+    if json_:
+        show_json(vars(found))
+    else:
+        show_status(found)
+    raise typer.Exit(_exit_code(found, wait))
+
+
+def down(
+    timeout: Annotated[
+        float, typer.Option(min=0, metavar="S", help="How long to wait for its end.")
+    ] = 30.0,
+    kill: Annotated[
+        bool, typer.Option("--kill", help="At once; what runs goes back to the queue.")
+    ] = False,
+    project: Project = None,
+) -> None:
+    """Stop the project's tree and wait until it has ended.
+
+    What runs has `run.grace_s` to finish; what does not goes back to the queue. Exits 0 also where
+    nothing ran, 6 when it has not ended in time.
+
+    \b
+    Examples:
+      skipper down
+      skipper down --project ~/houses --kill
+    """
+    from skipper.launcher import client
+    from skipper.settings import load
+
+    settings, _ = load(project)
+    try:
+        has_run = client.down(settings, timeout, kill=kill)
+    except TimeoutError as error:
+        say(f"{error} `skipper down --kill` ends it at once.")
+        raise typer.Exit(Exit.TIMED_OUT) from None
+    say("Stopped." if has_run else f"Nothing runs in {settings.project_dir}.")
+
+
+def look(settings: Settings) -> Look:
+    """Look at a project's own tree, through its launcher and, if it has one, its gateway."""
+    from skipper.launcher import client
+
+    tree = client.status(settings)
+    if tree is None:
+        return Look(state="not running")
+    url, keys = tree.get("url"), settings.gateway.keys
+    if not url:  # a part of a tree, without a gateway
+        return Look(state=_state(tree, bool(tree.get("ready"))), tree=tree)
+    key = keys[0].get_secret_value() if keys else None
+    checks, pools, is_ready = _ask(Target(url=url, key=key))
+    return Look(state=_state(tree, is_ready), url=url, tree=tree, checks=checks, pools=pools)
+
+
+def _state(tree: dict[str, Any], is_ready: bool) -> str:
+    return "stopping" if tree.get("stopping") else "ready" if is_ready else "starting"
+
+
+def look_at(where: Target) -> Look:
+    """Look at a gateway somewhere, of whose tree nothing else is known."""
+    checks, pools, is_ready = _ask(where)
+    state = "ready" if is_ready else "starting" if checks else "not running"
+    return Look(state=state, url=where.url, checks=checks, pools=pools)
+
+
+def show_status(found: Look) -> None:
+    """Print a look for people."""
+    tree = found.tree or {}
+    where = f" at {found.url}" if found.url else ""
+    process = f" (pid {tree['pid']}, up {_age(tree.get('started_at'))})" if "pid" in tree else ""
+    show(f"{paint(found.state, RED if found.state == 'not running' else '1')}{where}{process}")
+    if found.state == "not running":
+        say("`skipper up` starts it.")
+    for line in found.checks:
+        if line.startswith("[-]"):
+            show(paint(f"  {line}", RED))
+    if children := tree.get("children"):
+        show("")
+        rows = [
+            [child.get(name) for name in ("name", "state", "pid", "restarts", "reason")]
+            for child in children
+        ]
+        show_table(("COMPONENT", "STATE", "PID", "RESTARTS", "REASON"), rows)
+    if found.pools:
+        show("")
+        show_table(
+            ("POOL", "STATE", "DEVICE", "SLOTS", "TASK SLOTS", "BUSY", "QUEUED", "INSTANCES"),
+            [_pool_row(pool) for pool in found.pools],
+        )
+
+
+def _look(project: Path | None, url: str | None) -> Look:
+    from skipper.settings import client_environment, load
+
+    environment_url, key = client_environment()
+    if url or (environment_url and project is None):
+        return look_at(Target(url=url or environment_url or "", key=key))
+    return look(load(project)[0])
+
+
+def _ask(where: Target) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], bool]:
+    """Lines of /readyz, the pools as far as they can be had, and whether it is ready."""
+    from skipper.client.flows import peek
+
+    try:
+        with where.client() as client:
+            reply = client.run(peek("/readyz", verbose="1"))
+            pools: list[dict[str, Any]] = []
+            with contextlib.suppress(UnavailableError):
+                pools = client.get("/v1/pools")["items"]
+    except UnavailableError:
+        return (), (), False
+    lines = reply.content.decode("utf-8", "replace").splitlines()
+    return tuple(line for line in lines if line.startswith("[")), tuple(pools), reply.status == 200
+
+
+def _exit_code(found: Look, waited: bool) -> Exit:
+    if found.state == "ready":
+        return Exit.OK
+    if waited:
+        return Exit.TIMED_OUT
+    return Exit.NOT_RUNNING if found.state == "not running" else Exit.FAILED
+
+
+def _pool_row(pool: dict[str, Any]) -> list[Any]:
+    state = "ready" if pool.get("reachable", True) else "not reachable"
+    names = ("device", "slots", "task_slots", "busy", "queued")
+    instances = len(pool.get("instances") or ())
+    return [pool.get("pool"), state, *(pool.get(name) for name in names), instances]
+
+
+def _age(started_at: float | None) -> str:
+    if started_at is None:
+        return "?"
+    seconds = max(0, int(time.time() - started_at))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -1,0 +1,74 @@
+"""Which gateway a verb asks: the one at ``--url``, or the project's own."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skipper.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from skipper.client import AsyncClient, Client
+    from skipper.settings import Settings
+
+Project = Annotated[
+    Path | None,
+    typer.Option("--project", metavar="DIR", help="The project; default: the nearest upwards."),
+]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", metavar="URL", help="Ask this gateway; default: $SKIPPER_URL."),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A gateway, the key to it, and the flags that name it again in a hint."""
+
+    url: str
+    key: str | None = None
+    flags: str = ""
+
+    def client(self, timeout_s: float | None = None) -> Client:
+        from skipper.client import Client
+
+        return Client(self.url, api_key=self.key, timeout=timeout_s)
+
+    def async_client(self) -> AsyncClient:
+        from skipper.client import AsyncClient
+
+        return AsyncClient(self.url, api_key=self.key)
+
+
+def target(project: Path | None, url: str | None) -> Target:
+    """``--url``, else ``--project``'s tree, else ``$SKIPPER_URL``, else the project's here."""
+    from skipper.settings import client_environment, load
+
+    if url:
+        return Target(url=url, flags=f" --url {shlex.quote(url)}")
+    environment_url, _ = client_environment()
+    if environment_url and project is None:
+        return Target(url=environment_url)
+    settings, _ = load(project)
+    keys = settings.gateway.keys
+    return Target(
+        url=_running_at(settings) or settings.base_url,
+        key=keys[0].get_secret_value() if keys else None,
+        flags=f" --project {shlex.quote(str(project))}" if project else "",
+    )
+
+
+def _running_at(settings: Settings) -> str | None:
+    """The address that the project's tree really has: its port may have been a flag's."""
+    from skipper.launcher import client
+
+    with contextlib.suppress(UnavailableError):
+        tree = client.status(settings)
+        return tree["url"] if tree else None
+    return None

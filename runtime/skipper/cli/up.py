@@ -1,0 +1,97 @@
+"""``skipper up``: reads its flags and becomes the launcher.
+
+With argparse and without typer, because the time from Enter to the first answer counts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skipper.cli.exits import Exit
+from skipper.cli.output import report, say
+from skipper.errors import SkipperError
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "Start the project's whole process tree here and show its log."
+_EXAMPLES = """examples:
+  skipper up                                   everything, at http://127.0.0.1:8000
+  skipper up --project ~/houses --port 9000    another project, on another port
+  skipper up --only pool:gpu                   the gpu pool alone, beside a tree elsewhere
+  skipper up --detach && skipper status        in the background; `skipper down` stops it
+
+Ctrl-C stops it: what runs has time to finish; a second one kills at once.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``skipper up`` with these arguments; the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return _up(arguments)
+    except SkipperError as error:
+        return report(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags of ``skipper up``; each is left out unless given, so that settings show through."""
+    import argparse
+
+    parser = argparse.ArgumentParser(
+        prog="skipper up",
+        description=SUMMARY,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--project", type=Path, metavar="DIR", help="the project; default: the nearest upwards")
+    add("--host", help="address to listen on; beyond loopback needs [gateway] keys")
+    add("--port", type=int, help="port to listen on; 0 picks a free one")
+    add(
+        "--only",
+        action="append",
+        metavar="PART",
+        help="gateway, scheduler, broker, pool:cpu, pool:gpu; several times or with commas",
+    )
+    add(
+        "--reload",
+        action=argparse.BooleanOptionalAction,
+        help="follow saved function files; default: at a terminal",
+    )
+    add("--strict", action="store_true", default=None, help="stop if a function file is broken")
+    add("--detach", action="store_true", help="return once it is ready; it runs in the background")
+    add("--log-format", choices=("pretty", "json"), help="lines for people or for programs")
+    return parser
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from skipper import launcher
+    from skipper.settings import load
+
+    settings, _ = load(
+        arguments.project,
+        {
+            "gateway.host": arguments.host,
+            "gateway.port": arguments.port,
+            "run.reload": arguments.reload,
+            "run.strict": arguments.strict,
+            "log.format": arguments.log_format,
+        },
+    )
+    code = launcher.run(settings, only=_parts(arguments.only), detach=arguments.detach)
+    if code != launcher.ALREADY_RUNNING:
+        return code
+    from skipper.cli.status import look, show_status
+
+    say(f"This project's tree runs already ({settings.project_dir}):")
+    show_status(look(settings))
+    return Exit.OK
+
+
+def _parts(given: list[str] | None) -> frozenset[str] | None:
+    names = [part.strip() for text in given or () for part in text.split(",")]
+    return frozenset(filter(None, names)) or None

@@ -1,0 +1,52 @@
+"""The client: calls functions, follows tasks, lists what there is, over HTTP.
+
+:class:`Client` blocks, :class:`AsyncClient` runs on asyncio; both carry out the same flows
+(``flows.py``, which does no I/O). httpx is imported when the first client is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from skipper.client.aio import AsyncClient, AsyncTaskHandle
+from skipper.client.blocking import Client, TaskHandle
+from skipper.client.events import TaskEvent
+from skipper.client.messages import Answer
+from skipper.client.problems import problem_of
+
+__all__ = [
+    "Answer",
+    "AsyncClient",
+    "AsyncTaskHandle",
+    "Client",
+    "TaskEvent",
+    "TaskHandle",
+    "connect",
+    "problem_of",
+]
+
+
+def connect(url: str | None = None, *, api_key: str | None = None) -> Client:
+    """Have ``f.remote``, ``f.spawn`` and ``f.map`` of this process ask the gateway at ``url``."""
+    from skipper.function import connect_to
+
+    client = Client(url, api_key=api_key)
+    connect_to(_Caller(client))
+    return client
+
+
+class _Caller:
+    """A client as function objects know one: bodies are JSON already."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def call(self, name: str, body: bytes) -> Any:
+        return self._client.call(name, body)
+
+    def spawn(self, name: str, body: bytes) -> TaskHandle:
+        return self._client.spawn(name, body)
+
+    async def call_async(self, name: str, body: bytes) -> Any:
+        return await asyncio.to_thread(self._client.call, name, body)

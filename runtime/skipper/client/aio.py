@@ -1,0 +1,158 @@
+"""The client on asyncio: the verbs of ``blocking.py``, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Self, TypeVar
+
+from skipper.client import flows
+from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
+from skipper.client.events import EventReader, TaskEvent
+from skipper.client.messages import Answer, Deadline, Flow, Pause, Reply, Request, encode, resume
+from skipper.client.problems import checked
+from skipper.errors import UnavailableError
+
+T = TypeVar("T")
+
+
+class AsyncClient(Connection):
+    """:class:`Client` on asyncio: the same verbs, awaited; used in an ``async with`` block."""
+
+    def __init__(
+        self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
+    ) -> None:
+        import httpx
+
+        super().__init__(url, api_key=api_key, timeout=timeout)
+        transport = httpx.AsyncHTTPTransport(**self.transport_options())
+        self._http = httpx.AsyncClient(transport=transport, **self.client_options())
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def call(self, name: str, body: Any = None, /, **params: Any) -> Any:
+        """See :meth:`Client.call`."""
+        return await self.run(flows.call(name, encode(body, params), self.timeout_s))
+
+    async def spawn(self, name: str, body: Any = None, /, **params: Any) -> AsyncTaskHandle:
+        """See :meth:`Client.spawn`."""
+        flow = flows.spawn(name, encode(body, params))
+        return AsyncTaskHandle(self, await self.run(flow))
+
+    async def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
+        """See :meth:`Client.map`."""
+        slots = asyncio.Semaphore(MAP_WIDTH)
+
+        async def one(body: Any) -> Any:
+            async with slots:
+                return await self.call(name, body)
+
+        calls = [asyncio.ensure_future(one(body)) for body in bodies]
+        try:
+            return await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    async def task(self, task_id: str) -> AsyncTaskHandle:
+        """See :meth:`Client.task`."""
+        return AsyncTaskHandle(self, await self.get(flows.task_path(task_id)))
+
+    async def functions(self) -> list[dict[str, Any]]:
+        """See :meth:`Client.functions`."""
+        return await self.run(flows.get_items("/v1/functions"))
+
+    async def models(self) -> list[dict[str, Any]]:
+        """See :meth:`Client.models`."""
+        return await self.run(flows.get_items("/v1/models"))
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """See :meth:`Client.get`."""
+        return await self.run(flows.get(path, **query))
+
+    async def invoke(self, name: str, body: bytes, *, prefer: str = "") -> Answer:
+        """See :meth:`Client.invoke`."""
+        deadline = Deadline(self.timeout_s)
+        return await self.run(flows.invoke(name, body, deadline, prefer=prefer))
+
+    async def run(self, flow: Flow[T]) -> T:
+        answer: Reply | Exception | None = None
+        while True:
+            try:
+                step = resume(flow, answer)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            answer = await self._carry_out(step)
+
+    async def _carry_out(self, step: Request | Pause) -> Reply | Exception | None:
+        import httpx
+
+        if isinstance(step, Pause):
+            await asyncio.sleep(step.seconds)
+            return None
+        try:
+            return reply_of(await self._http.request(**self.options_of(step)))
+        except httpx.RequestError as error:
+            return self.loss_of(error, step)
+
+    async def events_of(self, task_id: str) -> AsyncIterator[TaskEvent]:
+        import httpx
+
+        reader = EventReader(task_id)
+        while not reader.is_done:
+            loss: Exception | None = None
+            request = reader.connect()
+            try:
+                async with self._http.stream(**self.options_of(request)) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        checked(reply_of(response))
+                    async for chunk in response.aiter_bytes():
+                        for event in reader.feed(chunk):
+                            yield event
+            except httpx.RequestError as error:
+                loss = self.loss_of(error, request)
+            except UnavailableError as error:
+                loss = error
+            if not reader.is_done:
+                await asyncio.sleep(reader.pause_s(loss))
+
+
+class AsyncTaskHandle(Handle):
+    """:class:`TaskHandle` on asyncio."""
+
+    def __init__(self, client: AsyncClient, task: dict[str, Any]) -> None:
+        super().__init__(task)
+        self._client = client
+
+    async def status(self) -> dict[str, Any]:
+        """See :meth:`TaskHandle.status`."""
+        self._task = await self._client.get(flows.task_path(self.id))
+        return self._task
+
+    async def result(self, timeout: float | None = None) -> Any:
+        """See :meth:`TaskHandle.result`."""
+        flow = flows.ended(self.id, Deadline(timeout))
+        self._task = await self._client.run(flow)
+        return await self._client.run(flows.result_of(self._task))
+
+    async def cancel(self) -> bool:
+        """See :meth:`TaskHandle.cancel`."""
+        return await self._client.run(flows.cancel(self.id))
+
+    def events(self) -> AsyncIterator[TaskEvent]:
+        """See :meth:`TaskHandle.events`."""
+        return self._client.events_of(self.id)
+
+    async def logs(self) -> list[dict[str, Any]]:
+        """See :meth:`TaskHandle.logs`."""
+        return await self._client.run(flows.get_items(flows.task_path(self.id) + "/logs"))

@@ -1,0 +1,157 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self, TypeVar
+
+from skipper.client import flows
+from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
+from skipper.client.events import EventReader, TaskEvent
+from skipper.client.messages import Answer, Deadline, Flow, Pause, Reply, Request, encode, resume
+from skipper.client.problems import checked
+from skipper.errors import UnavailableError
+
+T = TypeVar("T")
+
+
+class Client(Connection):
+    """A blocking client of one gateway; may be shared by threads, and used in a ``with`` block."""
+
+    def __init__(
+        self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
+    ) -> None:
+        import httpx
+
+        super().__init__(url, api_key=api_key, timeout=timeout)
+        transport = httpx.HTTPTransport(**self.transport_options())
+        self._http = httpx.Client(transport=transport, **self.client_options())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def call(self, name: str, body: Any = None, /, **params: Any) -> Any:
+        """Run a function and return its value; where that is a task's, wait for the task.
+
+        ``body`` is the JSON body (bytes are taken as JSON already); ``params`` are members of it.
+        Raises a :class:`~skipper.errors.CallError` that holds the problem document where the run
+        ended without a value, NotFoundError or UnavailableError where there was none.
+        """
+        return self.run(flows.call(name, encode(body, params), self.timeout_s))
+
+    def spawn(self, name: str, body: Any = None, /, **params: Any) -> TaskHandle:
+        """Have a function run as a task and return at once."""
+        return TaskHandle(self, self.run(flows.spawn(name, encode(body, params))))
+
+    def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
+        """Call once per body, several at once; the values in the bodies' order.
+
+        The first error is raised, and what has not begun is left out.
+        """
+        with ThreadPoolExecutor(MAP_WIDTH, thread_name_prefix="skipper-map") as pool:
+            return list(pool.map(lambda body: self.call(name, body), bodies))
+
+    def task(self, task_id: str) -> TaskHandle:
+        """The task with this id. Raises NotFoundError."""
+        return TaskHandle(self, self.get(flows.task_path(task_id)))
+
+    def functions(self) -> list[dict[str, Any]]:
+        """Every function that is served."""
+        return self.run(flows.get_items("/v1/functions"))
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every stored model."""
+        return self.run(flows.get_items("/v1/models"))
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON at any other ``path`` of the gateway."""
+        return self.run(flows.get(path, **query))
+
+    def invoke(self, name: str, body: bytes, *, prefer: str = "") -> Answer:
+        """One request, answered with a value or a task, as the function or ``prefer`` wants it."""
+        deadline = Deadline(self.timeout_s)
+        return self.run(flows.invoke(name, body, deadline, prefer=prefer))
+
+    def run(self, flow: Flow[T]) -> T:
+        answer: Reply | Exception | None = None
+        while True:
+            try:
+                step = resume(flow, answer)
+            except StopIteration as end:
+                value: T = end.value
+                return value
+            answer = self._carry_out(step)
+
+    def _carry_out(self, step: Request | Pause) -> Reply | Exception | None:
+        import httpx
+
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        try:
+            return reply_of(self._http.request(**self.options_of(step)))
+        except httpx.RequestError as error:
+            return self.loss_of(error, step)
+
+    def events_of(self, task_id: str) -> Iterator[TaskEvent]:
+        import httpx
+
+        reader = EventReader(task_id)
+        while not reader.is_done:
+            loss: Exception | None = None
+            request = reader.connect()
+            try:
+                with self._http.stream(**self.options_of(request)) as response:
+                    if not response.is_success:
+                        response.read()
+                        checked(reply_of(response))
+                    for chunk in response.iter_bytes():
+                        yield from reader.feed(chunk)
+            except httpx.RequestError as error:
+                loss = self.loss_of(error, request)
+            except UnavailableError as error:
+                loss = error
+            if not reader.is_done:
+                time.sleep(reader.pause_s(loss))
+
+
+class TaskHandle(Handle):
+    """A task of a gateway."""
+
+    def __init__(self, client: Client, task: dict[str, Any]) -> None:
+        super().__init__(task)
+        self._client = client
+
+    def status(self) -> dict[str, Any]:
+        """The task as it is now."""
+        self._task = self._client.get(flows.task_path(self.id))
+        return self._task
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the value. Raises a CallError for a task without one.
+
+        After ``timeout`` seconds raises DeadlineError (a TimeoutError); the task goes on.
+        """
+        flow = flows.ended(self.id, Deadline(timeout))
+        self._task = self._client.run(flow)
+        return self._client.run(flows.result_of(self._task))
+
+    def cancel(self) -> bool:
+        """Ask for its end. False where it had already ended."""
+        return self._client.run(flows.cancel(self.id))
+
+    def events(self) -> Iterator[TaskEvent]:
+        """What has happened and what happens, live, up to ``done``; outlives lost connections."""
+        return self._client.events_of(self.id)
+
+    def logs(self) -> list[dict[str, Any]]:
+        """What the function printed and logged: dicts of ``at, stream, text``."""
+        return self._client.run(flows.get_items(flows.task_path(self.id) + "/logs"))

@@ -1,0 +1,132 @@
+"""What both clients share: where the gateway is, how to reach it, what a lost connection means."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from skipper.client.messages import LostError, Reply, Request
+from skipper.errors import DeadlineError, SettingsError, UnavailableError
+from skipper.settings import client_environment
+from skipper.task import State
+
+if TYPE_CHECKING:
+    import httpx
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+CONNECT_S = 5.0
+MAP_WIDTH = 16
+"""How many calls of one ``map`` are under way at once."""
+_KEEPALIVE_S = 3.0
+"""Less than the 5 s after which uvicorn closes an idle connection: none is used as it closes."""
+
+
+class Connection:
+    """Where the gateway is, with which key to ask it, and how long a call may take."""
+
+    def __init__(
+        self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
+    ) -> None:
+        """``url`` defaults to ``$SKIPPER_URL``, else port 8000; the key to ``$SKIPPER_API_KEY``.
+
+        ``timeout``, in seconds, bounds each ``call``, its waiting for a task included. By default
+        only the function's own deadline does.
+        """
+        environment_url, environment_key = client_environment()
+        self.url = (url or environment_url or DEFAULT_URL).rstrip("/")
+        _check_url(self.url)
+        self._api_key = api_key or environment_key
+        self.timeout_s = timeout
+
+    def client_options(self) -> dict[str, Any]:
+        key = self._api_key
+        return {
+            "base_url": self.url,
+            "headers": {"user-agent": "skipper"}
+            | ({"authorization": f"Bearer {key}"} if key else {}),
+        }
+
+    def transport_options(self) -> dict[str, Any]:
+        import httpx
+
+        return {
+            "limits": httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
+            "socket_options": _keep_alive(),
+            # Reading the certificate bundle takes longer than a call, and plain HTTP needs none.
+            "verify": self.url.startswith("https://"),
+        }
+
+    def options_of(self, request: Request) -> dict[str, Any]:
+        import httpx
+
+        return {
+            "method": request.method,
+            "url": request.path,
+            "params": request.query,
+            "headers": request.headers,
+            "content": request.content,
+            "timeout": httpx.Timeout(
+                request.timeout_s, connect=min(CONNECT_S, request.timeout_s or CONNECT_S), pool=None
+            ),
+        }
+
+    def loss_of(self, error: Exception, request: Request) -> UnavailableError | DeadlineError:
+        """The error for a request that got no answer."""
+        import httpx
+
+        if isinstance(error, httpx.ReadTimeout):
+            text = f"{self.url} has not answered within {request.timeout_s:.3g} s."
+            return UnavailableError(text) if request.is_repeatable else DeadlineError(text)
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            text = (
+                f"Nothing answers at {self.url} ({error}). Is it running? `skipper up` starts it."
+            )
+            return LostError(text, was_sent=False)
+        text = f"The connection to {self.url} broke before the answer came ({error!r})."
+        if not request.is_repeatable:
+            text += " The function may have run."
+        return LostError(text, was_sent=True)
+
+
+def _check_url(url: str) -> None:
+    import httpx
+
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise SettingsError(f"url = {url!r}: {error}.") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise SettingsError(f"url = {url!r}: write it out, such as {DEFAULT_URL}.")
+
+
+def _keep_alive() -> list[tuple[int, int, int]]:
+    """Socket options that end a call whose gateway's machine has vanished, within a minute."""
+    options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)]
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):  # macOS lacks the first
+            options.append((socket.IPPROTO_TCP, getattr(socket, name), value))
+    return options
+
+
+def reply_of(response: httpx.Response) -> Reply:
+    """A response that has been read, without httpx."""
+    return Reply(status=response.status_code, headers=response.headers, content=response.content)
+
+
+class Handle:
+    """What both handles share: the task as it was seen last."""
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        self._task = task
+
+    @property
+    def id(self) -> str:
+        return str(self._task["id"])
+
+    @property
+    def state(self) -> State:
+        """The state at the last look; ``status()`` looks again."""
+        return State(self._task["state"])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state}>"

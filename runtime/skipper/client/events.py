@@ -1,0 +1,117 @@
+"""A task's events, read as server-sent events from bytes as they arrive. No I/O.
+
+The standard is WHATWG HTML, section "Server-sent events".
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from skipper.client.flows import RECONNECTS_S, task_path
+from skipper.client.messages import Request
+from skipper.errors import UnavailableError
+
+STREAM_SILENCE_S = 45.0
+"""Three missed pings of an event stream."""
+_LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskEvent:
+    """Something that happened to a task: ``state, progress, metric, log`` or, last, ``done``."""
+
+    id: str
+    type: str
+    data: Any
+
+
+class ServerEvent(NamedTuple):
+    """One event. ``id`` is the last id that the stream has named, as the standard says."""
+
+    id: str
+    type: str
+    data: str
+
+
+class EventParser:
+    """Cuts a byte stream into events. One parser per connection."""
+
+    def __init__(self, last_id: str = "") -> None:
+        self.last_id = last_id
+        self.retry_s: float | None = None
+        """How long the server wants a client to wait before it connects again."""
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode
+        self._rest = ""
+        self._id, self._type = last_id, ""
+        self._data: list[str] = []
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """The events that ``chunk`` completes."""
+        text = self._rest + self._decode(chunk)
+        # A final CR may be the first half of CRLF, so it waits for what follows.
+        held = "\r" if text.endswith("\r") else ""
+        *lines, rest = _LINE_END.split(text.removesuffix(held))
+        self._rest = rest + held
+        return [event for line in lines if (event := self._line(line)) is not None]
+
+    def _line(self, line: str) -> ServerEvent | None:
+        if not line:
+            return self._dispatch()
+        field, _, value = line.partition(":")
+        self._set(field, value.removeprefix(" "))
+        return None
+
+    def _set(self, field: str, value: str) -> None:
+        if field == "data":
+            self._data.append(value)
+        elif field == "event":
+            self._type = value
+        elif field == "id" and "\0" not in value:
+            self._id = value
+        elif field == "retry" and value.isascii() and value.isdigit():
+            self.retry_s = int(value) / 1000
+
+    def _dispatch(self) -> ServerEvent | None:
+        self.last_id = self._id  # only now: an event that broke off is asked for again
+        event = ServerEvent(self.last_id, self._type or "message", "\n".join(self._data))
+        is_empty = not self._data
+        self._type, self._data = "", []
+        return None if is_empty else event
+
+
+class EventReader:
+    """Follows one task's events over as many connections as that takes."""
+
+    def __init__(self, task_id: str) -> None:
+        self._task_id = task_id
+        self._parser = EventParser()
+        self._losses = 0
+        self.is_done = False
+
+    def connect(self) -> Request:
+        """The request for the events after the last one seen."""
+        last_id = self._parser.last_id
+        self._parser = EventParser(last_id)
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
+        path = task_path(self._task_id) + "/events"
+        return Request(method="GET", path=path, headers=headers, timeout_s=STREAM_SILENCE_S)
+
+    def feed(self, chunk: bytes) -> list[TaskEvent]:
+        self._losses = 0
+        events = [
+            TaskEvent(id=event.id, type=event.type, data=json.loads(event.data or "null"))
+            for event in self._parser.feed(chunk)
+        ]
+        self.is_done = self.is_done or any(event.type == "done" for event in events)
+        return events
+
+    def pause_s(self, loss: Exception | None) -> float:
+        """How long to wait before the next connection. Raises ``loss`` after too many in a row."""
+        if self._losses == len(RECONNECTS_S):
+            raise loss or UnavailableError("The event stream keeps ending before the task does.")
+        self._losses += 1
+        return self._parser.retry_s or RECONNECTS_S[self._losses - 1]

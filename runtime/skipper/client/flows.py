@@ -1,0 +1,214 @@
+"""Each verb of the clients, once: what it asks, and what it makes of the answers. No I/O.
+
+A *flow* is a generator that yields a :class:`Request` and is sent its :class:`Reply`, or yields a
+:class:`Pause`, and returns the verb's value. The clients carry flows out, one blocking, one on
+asyncio. A connection that fails is thrown into the flow as :class:`LostError`.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from skipper.client.messages import Answer, Deadline, Flow, LostError, Pause, Reply, Request
+from skipper.client.problems import checked, slug_of, task_error
+from skipper.errors import CallError, UnavailableError
+from skipper.task import State
+
+_LASTING = ("function-broken",)
+"""Problems that a second try will not find gone."""
+LONG_POLL_S = 20
+"""How long one request may wait for a task's end; proxies commonly cut at 60 s."""
+MAX_RETRY_AFTER_S = 10.0
+RETRIES = 3
+"""How often a request that ran nothing is sent again when the gateway names a time to."""
+RECONNECTS_S = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0, 3.0)
+"""Pauses between tries of a request that is safe to repeat; together they outlast a restart."""
+
+
+def exchange(request: Request, deadline: Deadline | None = None) -> Flow[Reply]:
+    """The answer to ``request``, asked again only where that cannot run anything twice."""
+    deadline, attempts = deadline or Deadline(None), _Attempts(request)
+    while True:
+        try:
+            reply = yield deadline.bound(request)
+        except LostError as lost:
+            pause_s = attempts.after_loss(was_sent=lost.was_sent)
+            if pause_s is None:
+                raise
+        else:
+            assert reply is not None
+            pause_s = attempts.after_reply(reply)
+            if pause_s is None or pause_s > deadline.within(pause_s):
+                return checked(reply)
+        yield Pause(pause_s)
+
+
+class _Attempts:
+    """Counts what went wrong with one request: how long to wait before the next try, if any."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._losses = self._refusals = 0
+
+    def after_loss(self, *, was_sent: bool) -> float | None:
+        is_first_contact = not was_sent and not self._losses
+        may = self._request.is_patient if is_first_contact else self._request.is_repeatable
+        if not may or self._losses == len(RECONNECTS_S):
+            return None
+        self._losses += 1
+        return RECONNECTS_S[self._losses - 1]
+
+    def after_reply(self, reply: Reply) -> float | None:
+        wait_s = retry_after_s(reply)
+        if wait_s is not None and self._refusals < RETRIES:
+            self._refusals += 1
+            return wait_s
+        is_outage = reply.status >= 500
+        return self.after_loss(was_sent=True) if self._request.is_patient and is_outage else None
+
+
+def retry_after_s(reply: Reply) -> float | None:
+    """When a gateway that ran nothing wants to be asked again; None where that is of no use."""
+    text = reply.headers.get("retry-after", "")
+    if reply.status not in (429, 503) or not text.isdigit() or slug_of(reply) in _LASTING:
+        return None
+    return float(text) if float(text) <= MAX_RETRY_AFTER_S else None
+
+
+def get(path: str, *, is_patient: bool = False, **query: Any) -> Flow[Any]:
+    """The JSON at ``path``; query members that are None are left out."""
+    given = {name: str(value) for name, value in query.items() if value is not None}
+    request = Request(method="GET", path=path, query=given, is_patient=is_patient)
+    reply = yield from exchange(request)
+    return reply.json()
+
+
+def peek(path: str, **query: str) -> Flow[Reply]:
+    """The answer at ``path``, whatever its status, asked for once."""
+    reply = yield Request(method="GET", path=path, query=query)
+    assert reply is not None
+    return reply
+
+
+def get_items(path: str) -> Flow[list[Any]]:
+    """All items of a list, page by page."""
+    items: list[Any] = []
+    cursor = None
+    while True:
+        page = yield from get(path, cursor=cursor)
+        items += page["items"]
+        cursor = page.get("next")
+        if not cursor:
+            return items
+
+
+def invoke(name: str, body: bytes, deadline: Deadline, *, prefer: str = "") -> Flow[Answer]:
+    """Ask for one run of a function; ``prefer`` as RFC 7240 writes it."""
+    headers = {"content-type": "application/json"} | ({"prefer": prefer} if prefer else {})
+    reply = yield from exchange(
+        Request(
+            method="POST",
+            path=function_path(name) + "/invoke",
+            headers=headers,
+            content=body,
+            timeout_s=None,  # the gateway holds the function's deadline
+            is_repeatable=False,
+        ),
+        deadline,
+    )
+    return _answer(reply)
+
+
+def _answer(reply: Reply) -> Answer:
+    is_task = reply.status == 202
+    return Answer(
+        value=None if is_task else reply.json(),
+        task=reply.json() if is_task else None,
+        code=reply.headers.get("x-skipper-code"),
+        model=reply.headers.get("x-skipper-model"),
+    )
+
+
+def call(name: str, body: bytes, timeout_s: float | None) -> Flow[Any]:
+    """The value of one run, waiting for the task where the function is answered with one."""
+    deadline = Deadline(timeout_s)
+    answer = yield from invoke(name, body, deadline)
+    if answer.task is None:
+        return answer.value
+    return (yield from result(answer.task["id"], deadline))
+
+
+def spawn(name: str, body: bytes) -> Flow[dict[str, Any]]:
+    """The task that runs a function. A key of its own makes it safe to ask twice."""
+    headers = {
+        "content-type": "application/json",
+        "prefer": "respond-async",
+        "idempotency-key": f'"{uuid.uuid4()}"',
+    }
+    path = function_path(name) + "/invoke"
+    reply = yield from exchange(Request(method="POST", path=path, headers=headers, content=body))
+    task = reply.json()
+    if not isinstance(task, dict) or "id" not in task:
+        raise UnavailableError("A task was asked for and something else answered; is this Skipper?")
+    return task
+
+
+def result(task_id: str, deadline: Deadline) -> Flow[Any]:
+    """The value of a task, once it has ended. Raises what it ended with otherwise."""
+    task = yield from ended(task_id, deadline)
+    return (yield from result_of(task))
+
+
+def result_of(task: Mapping[str, Any]) -> Flow[Any]:
+    """The value of a task that has ended."""
+    if task["state"] != State.SUCCEEDED:
+        raise task_error(task)
+    return (yield from get(task_path(task["id"]) + "/result", is_patient=True))
+
+
+def ended(task_id: str, deadline: Deadline) -> Flow[dict[str, Any]]:
+    """The task, once it has ended: by long polls, or short ones where the gateway does not wait."""
+    pause_s = 0.05
+    while True:
+        wait_s = int(deadline.within(LONG_POLL_S))
+        asked_at = time.monotonic()
+        task: dict[str, Any] = yield from get(
+            task_path(task_id), is_patient=True, wait=wait_s or None
+        )
+        if State(task["state"]).is_terminal:
+            return task
+        deadline.check(f"Task {task_id} goes on.")
+        if time.monotonic() - asked_at < wait_s / 2 or not wait_s:
+            yield Pause(deadline.within(pause_s))
+            pause_s = min(pause_s * 1.5, 2.0)
+
+
+def cancel(task_id: str) -> Flow[bool]:
+    """Ask for a task's end. False where it had already ended."""
+    request = Request(method="POST", path=task_path(task_id) + "/cancel")
+    try:
+        yield from exchange(request)
+    except CallError as error:
+        if error.problem.get("status") == 409:
+            return False
+        raise
+    return True
+
+
+def function_path(name: str) -> str:
+    """Where a function stands."""
+    return f"/v1/functions/{quote(name, safe='')}"
+
+
+def task_path(task_id: str) -> str:
+    """Where a task stands."""
+    return f"/v1/tasks/{quote(task_id, safe='')}"
+
+
+def model_path(name: str) -> str:
+    """Where a model stands."""
+    return f"/v1/models/{quote(name, safe='')}"

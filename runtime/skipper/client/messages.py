@@ -1,0 +1,130 @@
+"""What a flow yields and what it is sent: requests, pauses, replies. No I/O."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, TypeVar
+
+from skipper.errors import DeadlineError, UnavailableError
+
+ANSWER_S = 30.0
+"""How long the gateway may take over anything that runs no function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One HTTP request. ``timeout_s`` bounds the silence before and within the answer.
+
+    After a lost connection a *repeatable* one is sent again. A *patient* one also waits for a
+    gateway that cannot be reached at first: it knows that there was one a moment ago.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    timeout_s: float | None = ANSWER_S
+    is_repeatable: bool = True
+    is_patient: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One HTTP answer. ``headers`` finds names in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        try:
+            return json.loads(self.content)
+        except ValueError:
+            raise UnavailableError(
+                f"The answer is not JSON ({self.content[:80]!r}); is this a Skipper gateway's URL?"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Wait before the next request."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an invocation was answered: a value, or the task that is to make it."""
+
+    value: Any = None
+    task: dict[str, Any] | None = None
+    code: str | None = None
+    model: str | None = None
+
+
+class LostError(UnavailableError):
+    """The connection failed. ``was_sent``: the gateway may have seen the request."""
+
+    def __init__(self, message: str, *, was_sent: bool) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
+
+
+T = TypeVar("T")
+Flow: TypeAlias = Generator[Request | Pause, Reply | None, T]
+
+
+def resume(flow: Flow[Any], answer: Reply | Exception | None) -> Request | Pause:
+    """The flow's next step, given what came of the last one."""
+    return flow.throw(answer) if isinstance(answer, Exception) else flow.send(answer)
+
+
+class Deadline:
+    """When a caller stops waiting; never, for None."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        self._timeout_s = timeout_s
+        self._at = None if timeout_s is None else time.monotonic() + timeout_s
+
+    def left_s(self) -> float | None:
+        return None if self._at is None else max(0.0, self._at - time.monotonic())
+
+    def check(self, what: str) -> None:
+        """Raise DeadlineError, naming ``what`` goes on, once the time is over."""
+        if self.left_s() == 0.0:
+            raise DeadlineError(f"No answer within {self._timeout_s:g} s. {what}")
+
+    def within(self, seconds: float) -> float:
+        """``seconds``, or what is left if that is less."""
+        left = self.left_s()
+        return seconds if left is None else min(seconds, left)
+
+    def bound(self, request: Request) -> Request:
+        """``request`` with no more time than is left."""
+        limits = [limit for limit in (request.timeout_s, self.left_s()) if limit is not None]
+        return replace(request, timeout_s=min(limits, default=None))
+
+
+def encode(body: Any, params: Mapping[str, Any]) -> bytes:
+    """The JSON body of a call. Bytes are JSON already; ``params`` are added to an object."""
+    from pydantic_core import to_json
+
+    if isinstance(body, bytes) and not params:
+        return body
+    if body is None:
+        body = params
+    elif params and not isinstance(body, Mapping):
+        raise TypeError("keyword arguments can be added to a dict body only")
+    elif params:
+        body = {**body, **params}
+    return to_json(body, fallback=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if callable(convert := getattr(value, "tolist", None)):  # NumPy, and what is like it
+        return convert()
+    raise TypeError(f"{type(value).__name__} is not JSON; send plain data or a pydantic model")

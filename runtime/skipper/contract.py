@@ -1,0 +1,256 @@
+"""A function's signature as pydantic sees it: what its JSON body must be, and the JSON of its value."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from dataclasses import dataclass
+from typing import Annotated, Any, NotRequired, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    TypeAdapter,
+)
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from typing_extensions import TypedDict
+
+from skipper.errors import DefinitionError
+from skipper.model import Loaded, Model
+from skipper.run import Run
+
+_STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
+_MODEL_SCHEMA = {
+    "title": "Model",
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "version": {"type": "integer"},
+        "metrics": {"type": "object"},
+    },
+    "required": ["name", "version", "metrics"],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """How to call one function with JSON and to answer in JSON."""
+
+    body_parameter: str | None
+    """The one parameter that is the whole body; None where the body has a member per parameter."""
+    run_parameters: tuple[str, ...]
+    loaded_parameters: Mapping[str, str]
+    """Parameter name → model name."""
+    is_async: bool
+    streams: bool
+    input: TypeAdapter[Any]
+    output: TypeAdapter[Any]
+    returns_model: bool
+    names: tuple[str, ...]
+    """Body parameters in the order of the signature."""
+
+    def parse(self, body: bytes) -> dict[str, Any]:
+        """Keyword arguments from a JSON body. Raises pydantic's ValidationError."""
+        value = self.input.validate_json(body or b"{}")
+        return value if self.body_parameter is None else {self.body_parameter: value}
+
+    def dump(self, value: Any) -> bytes:
+        """The JSON of a value. Raises TypeError or ValueError, in words, for what JSON cannot say."""
+        try:
+            return self.output.dump_json(value, fallback=_plain, warnings="none")
+        except PydanticSerializationError as error:
+            raise TypeError(f"the returned value is not JSON: {error}") from None
+
+    def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        """The JSON body that stands for calling the function with these arguments."""
+        if len(args) > len(self.names):
+            raise TypeError(
+                f"at most {len(self.names)} arguments ({', '.join(self.names)}), not {len(args)}"
+            )
+        given = dict(zip(self.names, args, strict=False))
+        if twice := given.keys() & kwargs.keys():
+            raise TypeError(f"{', '.join(sorted(twice))} given twice")
+        given |= kwargs
+        if self.body_parameter is not None and set(given) == {self.body_parameter}:
+            return to_json(given[self.body_parameter], fallback=_plain)
+        return to_json(given, fallback=_plain)
+
+    def input_schema(self) -> dict[str, Any]:
+        return self.input.json_schema()
+
+    def output_schema(self) -> dict[str, Any]:
+        if self.returns_model:
+            return _MODEL_SCHEMA
+        try:
+            item = self.output.json_schema(mode="serialization")
+        except (PydanticInvalidForJsonSchema, PydanticUserError):
+            return {}
+        return item
+
+
+def contract_of(target: Callable[..., Any] | type) -> Contract:
+    """Read the signature of a function, or of a class's ``__call__``.
+
+    Raises :class:`DefinitionError` for a signature that JSON cannot call, saying what to write instead.
+    """
+    call = typing.cast(Callable[..., Any], target.__call__) if inspect.isclass(target) else target
+    if inspect.isclass(target) and "__call__" not in {
+        k for c in target.__mro__[:-1] for k in vars(c)
+    }:
+        raise DefinitionError(
+            f"class {target.__name__} needs a __call__ method: it is what callers call."
+        )
+    hints = _hints(call)
+    parameters = list(inspect.signature(call).parameters.values())[
+        1 if inspect.isclass(target) else 0 :
+    ]
+    runs, loaded, body = [], {}, []
+    for parameter in parameters:
+        hint = hints.get(parameter.name, Any)
+        if hint is Run:
+            _check_keyword_only(parameter, "skipper.Run")
+            runs.append(parameter.name)
+        elif (mark := _loaded_mark(hint)) is not None:
+            _check_keyword_only(parameter, "skipper.Loaded")
+            loaded[parameter.name] = mark.name
+        else:
+            body.append(_checked(parameter))
+    body_parameter = _sole_model(body, hints)
+    returned = hints.get("return", Any)
+    streams = inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
+    return Contract(
+        body_parameter=body_parameter,
+        run_parameters=tuple(runs),
+        loaded_parameters=loaded,
+        is_async=inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call),
+        streams=streams,
+        input=_input_adapter(target.__name__, body, body_parameter, hints),
+        output=_output_adapter(returned, streams),
+        returns_model=returned is Model,
+        names=tuple(parameter.name for parameter in body),
+    )
+
+
+def _hints(call: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(call, include_extras=True)
+    except NameError as error:
+        raise DefinitionError(
+            f"{error}; a type hint must be importable when the file is loaded "
+            "(not only under TYPE_CHECKING)."
+        ) from None
+
+
+def _check_keyword_only(parameter: inspect.Parameter, what: str) -> None:
+    if parameter.kind is not parameter.KEYWORD_ONLY:
+        raise DefinitionError(
+            f"parameter {parameter.name!r} ({what}) is injected, so it must be keyword-only: "
+            f"write `*, {parameter.name}` after the others."
+        )
+
+
+def _checked(parameter: inspect.Parameter) -> inspect.Parameter:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        sign = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
+        raise DefinitionError(
+            f"{sign}{parameter.name} has no schema; name each parameter, or take one `dict` or `list`."
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise DefinitionError(f"parameter {parameter.name!r} is positional-only; remove the `/`.")
+    return parameter
+
+
+def _loaded_mark(hint: Any) -> Loaded | None:
+    if get_origin(hint) is Annotated:
+        return next((mark for mark in get_args(hint)[1:] if isinstance(mark, Loaded)), None)
+    return None
+
+
+def _sole_model(body: list[inspect.Parameter], hints: Mapping[str, Any]) -> str | None:
+    if len(body) != 1:
+        return None
+    hint = hints.get(body[0].name, Any)
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    return body[0].name if inspect.isclass(bare) and issubclass(bare, BaseModel) else None
+
+
+def _input_adapter(
+    name: str, body: list[inspect.Parameter], body_parameter: str | None, hints: Mapping[str, Any]
+) -> TypeAdapter[Any]:
+    if body_parameter is not None:
+        return TypeAdapter(hints[body_parameter])
+    fields: dict[str, Any] = {}
+    for parameter in body:
+        hint = hints.get(parameter.name, Any)
+        _check_json(parameter.name, hint)
+        fields[parameter.name] = (
+            hint if parameter.default is parameter.empty else _optional(hint, parameter.default)
+        )
+    # A typed dict rather than a model: any parameter name is allowed, a missing one is left to the
+    # function's own default, and validation makes no object to take apart again.
+    shape = types.new_class(
+        "Input", (TypedDict,), {}, lambda space: space.update(__annotations__=fields)
+    )  # type: ignore[arg-type] # TypedDict is a function to the type checker
+    shape.__name__ = f"{name}_input"
+    shape.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined] # pydantic reads it
+    return TypeAdapter(shape)
+
+
+def _optional(hint: Any, default: Any) -> Any:
+    try:
+        extra = {"default": to_jsonable_python(default)}
+    except PydanticSerializationError:
+        return NotRequired[hint]
+    return NotRequired[Annotated[hint, Field(json_schema_extra=extra)]]
+
+
+def _check_json(name: str, hint: Any) -> None:
+    try:
+        TypeAdapter(hint).json_schema()
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
+        raise DefinitionError(
+            f"parameter {name!r}: {_shown(hint)} cannot come from JSON; take plain data "
+            "(for an array `list[float]` or `list[list[float]]`) and convert it inside the function."
+        ) from None
+    except PydanticUserError as error:
+        raise DefinitionError(f"parameter {name!r}: {error}") from None
+
+
+def _shown(hint: Any) -> str:
+    return f"{hint.__module__}.{hint.__qualname__}" if inspect.isclass(hint) else str(hint)
+
+
+def _output_adapter(returned: Any, streams: bool) -> TypeAdapter[Any]:
+    if streams and get_origin(returned) in _STREAMS:
+        returned = get_args(returned)[0]
+    elif streams or returned is Model:
+        returned = Any
+    try:
+        return TypeAdapter(returned)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        return TypeAdapter(Any)
+
+
+def _plain(value: Any) -> Any:
+    """JSON for arrays and tensors: whatever can say itself as plain lists and numbers."""
+    for method in ("tolist", "numpy", "item", "to_dict"):
+        if callable(convert := getattr(value, method, None)):
+            return convert()
+    raise TypeError(
+        f"{_shown(type(value))} is not JSON; return plain data, a pydantic model or a dataclass"
+    )

@@ -1,0 +1,281 @@
+"""Which functions there are, and the way to the host that serves each: links to the hosts of this machine.
+
+Used by whoever calls functions: the gateway for its clients, a host for its instances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from skipper import wire
+from skipper.errors import UnavailableError
+from skipper.spec import BrokenFile, FunctionSpec
+from skipper.task import Outcome
+from skipper.wire import Frame, FrameProtocol, Kind
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.05
+ANSWER_S = 10.0
+SWEEP_S = 0.25
+LATE_S = 3.0
+"""A host that has not answered this long after a call's deadline is not going to."""
+
+
+class Waiting:
+    """A call on its way: the future of its reply, and whoever wants its items."""
+
+    __slots__ = ("deadline", "id", "link", "on_item", "reply")
+
+    def __init__(
+        self, link: Link, id_: int, deadline: float, on_item: Callable[[bytes], None] | None
+    ) -> None:
+        self.link, self.id, self.deadline, self.on_item = link, id_, deadline, on_item
+        self.reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def answer(self, payload: bytes) -> None:
+        if not self.reply.done():
+            self.reply.set_result(payload)
+
+
+class Link:
+    """The connection to one pool's host; made again whenever it breaks."""
+
+    def __init__(self, pool: str, path: Path, role: str, directory: Directory) -> None:
+        self.pool, self._path, self._role, self._directory = pool, path, role, directory
+        self.catalogue: dict[str, Any] | None = None
+        self.functions: dict[str, FunctionSpec] = {}
+        self._protocol: FrameProtocol | None = None
+        self._waiting: dict[int, Waiting] = {}
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._ids = itertools.count(1)
+        self._lost = asyncio.Event()
+
+    @property
+    def is_up(self) -> bool:
+        return self._protocol is not None
+
+    async def run(self) -> None:
+        """Keep the link up, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._lost.clear()
+            try:
+                await loop.create_unix_connection(
+                    lambda: FrameProtocol(self._frames, self._on_lost, self._on_made),
+                    str(self._path),
+                )
+            except OSError:
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            await self._lost.wait()
+            await asyncio.sleep(RECONNECT_S)
+
+    def call(
+        self, payload: bytes, deadline: float, on_item: Callable[[bytes], None] | None = None
+    ) -> Waiting:
+        """Send a call; ``deadline`` on this loop's monotonic clock. Raises UnavailableError."""
+        protocol = self._protocol
+        if protocol is None:
+            raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
+        id_ = next(self._ids)
+        waiting = self._waiting[id_] = Waiting(self, id_, deadline, on_item)
+        protocol.transport.write(wire.pack(Kind.CALL, id_, payload))
+        return waiting
+
+    def cancel(self, waiting: Waiting) -> None:
+        """Nobody wants the answer any more."""
+        if self._waiting.pop(waiting.id, None) is not None and self._protocol is not None:
+            self._protocol.send(Kind.CANCEL, waiting.id)
+
+    async def ask(self, what: str, **question: Any) -> Any:
+        """The host's answer to a question. Raises UnavailableError where it does not come in time."""
+        if self._protocol is None:
+            raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
+        id_ = next(self._ids)
+        answer = self._answers[id_] = asyncio.get_running_loop().create_future()
+        self._protocol.send_json(Kind.ASK, id_, {"what": what} | question)
+        try:
+            return await asyncio.wait_for(answer, ANSWER_S)
+        except TimeoutError:
+            raise UnavailableError(
+                f"pool {self.pool} did not answer within {ANSWER_S:g} s"
+            ) from None
+        finally:
+            self._answers.pop(id_, None)
+
+    def nudge(self) -> None:
+        """Tell the host that the ledger has new work."""
+        if self._protocol is not None:
+            self._protocol.send(Kind.NUDGE, 0)
+
+    def sweep(self, now: float) -> None:
+        """Answer in the place of a host that hangs."""
+        for id_ in [
+            id_ for id_, waiting in self._waiting.items() if waiting.deadline + LATE_S < now
+        ]:
+            self._waiting.pop(id_).answer(
+                wire.problem(
+                    Outcome.TIMED_OUT, f"the deadline passed and pool {self.pool} does not answer"
+                )
+            )
+
+    def _on_made(self, protocol: FrameProtocol) -> None:
+        self._protocol = protocol
+        protocol.send_json(Kind.HELLO, 0, {"role": self._role, "pid": os.getpid()})
+
+    def _on_lost(self, protocol: FrameProtocol) -> None:
+        del protocol
+        self._protocol = None
+        for waiting in self._waiting.values():
+            waiting.answer(
+                wire.problem(
+                    Outcome.DIED, f"the host of pool {self.pool} went away during the call"
+                )
+            )
+        self._waiting.clear()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(UnavailableError(f"pool {self.pool} went away"))
+        self._lost.set()
+
+    def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
+        for kind, id_, payload in frames:
+            if kind == Kind.REPLY:
+                waiting = self._waiting.pop(id_, None)
+                if waiting is not None:
+                    waiting.answer(payload)
+            elif kind == Kind.ITEM:
+                if (waiting := self._waiting.get(id_)) is not None and waiting.on_item is not None:
+                    waiting.on_item(payload)
+            elif kind == Kind.ANSWER:
+                if (answer := self._answers.get(id_)) is not None and not answer.done():
+                    answer.set_result(json.loads(payload))
+            elif kind == Kind.TASKS:
+                self._directory.tasks_changed(payload.decode().split("\n"))
+            elif kind == Kind.CATALOGUE:
+                self._learn(json.loads(payload))
+
+    def _learn(self, catalogue: dict[str, Any]) -> None:
+        self.catalogue = catalogue
+        specs = ({k: v for k, v in item.items() if k != "state"} for item in catalogue["functions"])
+        self.functions = {spec.name: spec for spec in map(FunctionSpec.model_validate, specs)}
+        self._directory.learned()
+
+
+class Directory:
+    """All links of one process.
+
+    ``on_tasks`` hears ids of tasks that have changed, ``on_functions`` that the functions have.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        pools: Iterable[str],
+        role: str,
+        *,
+        on_tasks: Callable[[list[str]], None] = lambda _: None,
+        on_functions: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.links = {pool: Link(pool, run_dir / f"{pool}.sock", role, self) for pool in pools}
+        self.tasks_changed = on_tasks
+        self._on_functions = on_functions
+        self._learned = asyncio.Event()
+        self._by_name: dict[str, tuple[FunctionSpec, Link]] = {}
+        self._jobs: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Directory:
+        self._jobs = [asyncio.create_task(link.run()) for link in self.links.values()]
+        self._jobs.append(asyncio.create_task(self._sweep()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def learned(self) -> None:
+        """A host has told what it serves."""
+        self._by_name = {
+            name: (spec, link)
+            for link in self.links.values()
+            for name, spec in link.functions.items()
+        }
+        self._learned.set()
+        self._learned = asyncio.Event()
+        self._on_functions()
+
+    def get(self, name: str) -> tuple[FunctionSpec, Link] | None:
+        """The function and its host's link, if it is known now."""
+        return self._by_name.get(name)
+
+    async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link] | None:
+        """:meth:`get`, waiting for hosts that are still reading files, at most ``patience_s``.
+
+        Raises UnavailableError where they are at it still.
+        """
+        ends = time.monotonic() + patience_s
+        while (found := self._by_name.get(name)) is None and self._may_come(name):
+            learned, left = self._learned, ends - time.monotonic()
+            if left <= 0:
+                raise UnavailableError(f"{name} is not known yet: its file is still being read")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(learned.wait(), left)
+        return found
+
+    def broken_for(self, name: str) -> BrokenFile | None:
+        """The broken file that would define ``name``, if there is one."""
+        stem = name.partition(".")[0]
+        for item in self.broken():
+            path = Path(item.file)
+            if stem in (path.stem, path.parent.name if path.stem == "__init__" else None):
+                return item
+        return None
+
+    def broken(self) -> list[BrokenFile]:
+        """What could not be read, each file once."""
+        items = (
+            item
+            for link in self.links.values()
+            for item in (link.catalogue or {}).get("broken", ())
+        )
+        return list({item["file"]: BrokenFile.model_validate(item) for item in items}.values())
+
+    def described(self) -> list[dict[str, Any]]:
+        """The functions as their hosts describe them, by name."""
+        items = (
+            item
+            for link in self.links.values()
+            for item in (link.catalogue or {}).get("functions", ())
+        )
+        return sorted(items, key=lambda item: str(item["name"]))
+
+    def loading(self) -> list[str]:
+        """Sources that some host is still reading; ``*`` stands for a host that has not spoken yet."""
+        names = (
+            name
+            for link in self.links.values()
+            for name in (link.catalogue or {"loading": ["*"]})["loading"]
+        )
+        return sorted(set(names))
+
+    def _may_come(self, name: str) -> bool:
+        stem = name.partition(".")[0]
+        return any(waited in ("*", stem) for waited in self.loading())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = asyncio.get_running_loop().time()
+            for link in self.links.values():
+                link.sweep(now)

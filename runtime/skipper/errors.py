@@ -1,0 +1,110 @@
+"""Every error that Skipper itself raises.
+
+::
+
+    SkipperError
+    ├── DefinitionError (TypeError)         a function or plugin file says something Skipper cannot serve
+    ├── SettingsError (ValueError)          skipper.toml, the environment or a flag is wrong
+    ├── StartError (RuntimeError)           a part of the tree cannot start; carries an exit code
+    ├── NotConnectedError (RuntimeError)    f.remote() without a runtime to ask
+    ├── FormatError (ValueError)            no plugin can save or load this model
+    ├── NotFoundError (LookupError)         no such function, task or model
+    ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
+    └── CallError                           a call or a task ended without a value
+        ├── InvalidInputError (ValueError)  the input does not match the function's schema
+        ├── FunctionError                   the function raised
+        ├── InstanceDiedError               its process died while it ran the call
+        ├── DeadlineError (TimeoutError)    the call or the task passed its deadline
+        └── CancelledError                  somebody cancelled it
+
+    Cancelled (BaseException)               raised inside a function whose task was cancelled
+
+What a user's function raises is data (``CallError.problem``), never one of these classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SkipperError(Exception):
+    """Something in Skipper went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class DefinitionError(SkipperError, TypeError):
+    """A function file defines something that Skipper cannot serve.
+
+    ``file`` and ``line`` say where; they are filled in by the loader where the raiser cannot know.
+    """
+
+    def __init__(self, message: str, *, file: str | None = None, line: int | None = None) -> None:
+        super().__init__(message)
+        self.file = file
+        self.line = line
+
+
+class SettingsError(SkipperError, ValueError):
+    """A setting is wrong."""
+
+
+class StartError(SkipperError, RuntimeError):
+    """A part of the tree cannot start. ``code`` is the exit code of the command."""
+
+    def __init__(self, message: str, *, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotConnectedError(SkipperError, RuntimeError):
+    """No runtime to ask: call skipper.connect(url) first, or call the function directly."""
+
+
+class FormatError(SkipperError, ValueError):
+    """No plugin can save or load this model."""
+
+
+class NotFoundError(SkipperError, LookupError):
+    """There is no such function, task or model."""
+
+
+class UnavailableError(SkipperError, ConnectionError):
+    """The runtime cannot answer now; try again."""
+
+
+class CallError(SkipperError):
+    """A call ended without a value. ``problem`` is the problem document (RFC 9457) that tells why."""
+
+    def __init__(self, message: str | None = None, problem: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.problem: dict[str, Any] = problem or {}
+
+
+class InvalidInputError(CallError, ValueError):
+    """The input does not match what the function declares."""
+
+
+class FunctionError(CallError):
+    """The function raised an exception."""
+
+
+class InstanceDiedError(CallError):
+    """The process that ran the call died."""
+
+
+class DeadlineError(CallError, TimeoutError):
+    """The call passed its deadline."""
+
+
+class CancelledError(CallError):
+    """The task was cancelled."""
+
+
+class Cancelled(BaseException):
+    """Raised inside a running function whose task was cancelled.
+
+    A ``BaseException``, so that ``except Exception`` in the function does not swallow it; ``finally``
+    blocks run.
+    """

@@ -1,0 +1,1 @@
+"""The process that speaks REST. It never imports user code, and never parses a function's body."""

@@ -1,0 +1,5 @@
+"""``python -m skipper.gateway``."""
+
+from skipper.gateway.server import main
+
+main()

@@ -1,0 +1,130 @@
+"""The application: routes, problem documents, documentation that works without a network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+import skipper
+from skipper.errors import SkipperError
+from skipper.gateway import catalogue, health, openapi, problems, tasks
+from skipper.gateway.core import Core, open_core
+from skipper.gateway.door import Door
+from skipper.gateway.health import Readiness
+from skipper.gateway.invoke import Invoke
+from skipper.gateway.problems import Problem
+from skipper.settings import Settings
+
+_OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_LARGE}
+
+
+class Gateway:
+    """The application and its state."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._core: Core | None = None
+        self._openapi: dict[str, Any] | None = None
+        self.readiness = Readiness(self.core)
+        self._api = FastAPI(
+            title=settings.name,
+            summary="Functions served by Skipper",
+            version=skipper.__version__,
+            lifespan=self._lifespan,
+            docs_url=None,
+            redoc_url=None,
+            openapi_url=None,
+        )
+        self._add_routes()
+        self.app: ASGIApp = Door(self._api, settings.gateway)
+
+    def core(self) -> Core:
+        assert self._core is not None, "the gateway has not started"
+        return self._core
+
+    def drain(self) -> None:
+        """Refuse to be ready, and let long listeners go."""
+        self.readiness.is_draining = True
+        if self._core is not None:
+            self._core.watchers.close()
+
+    @asynccontextmanager
+    async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
+        del api
+        async with open_core(self._settings, self._functions_changed) as core:
+            self._core = core
+            yield
+
+    def _functions_changed(self) -> None:
+        self._openapi = None
+
+    def _add_routes(self) -> None:
+        api = self._api
+        # A plain route before FastAPI's own: its dependency machinery would halve the rate of calls.
+        api.router.routes.insert(
+            0, Route("/v1/functions/{name}/invoke", Invoke(self.core), methods=["POST"])
+        )
+        api.include_router(catalogue.routes(self.core))
+        api.include_router(tasks.routes(self.core))
+        api.include_router(health.routes(self.core, self.readiness))
+        static = resources.files("fastapi_offline") / "static"
+        api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
+        api.add_route("/openapi.json", self._document, include_in_schema=False)
+        api.add_route("/docs", self._docs, include_in_schema=False)
+        _add_problem_handlers(api)
+
+    async def _document(self, request: Request) -> Response:
+        del request
+        if self._openapi is None:
+            self._openapi = openapi.document(self._api.openapi(), self.core().directory.described())
+        return JSONResponse(self._openapi)
+
+    async def _docs(self, request: Request) -> Response:
+        del request
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=f"{self._settings.name} · Skipper",
+            swagger_js_url="docs/static/swagger-ui-bundle.js",
+            swagger_css_url="docs/static/swagger-ui.css",
+            swagger_favicon_url="docs/static/favicon.png",
+        )
+
+
+def _add_problem_handlers(api: FastAPI) -> None:
+    def handles(error: type[Exception]) -> Callable[[Any], Any]:
+        return api.exception_handler(error)
+
+    @handles(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        del request
+        return error.response()
+
+    @handles(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        kind = _OF_STATUS.get(error.status_code)
+        if kind is None:
+            return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+        return Problem(kind, f"{request.method} {request.url.path}: {error.detail}").response()
+
+    @handles(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        del request
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Problem(problems.BAD_REQUEST, f"{where}: {first['msg']}").response()
+
+    @handles(SkipperError)
+    async def unavailable(request: Request, error: SkipperError) -> Response:
+        del request
+        return Problem(problems.UNAVAILABLE, str(error)).response()

@@ -1,0 +1,193 @@
+"""What the gateway's routes share: the directory, the ledger, the intake, and who waits for which task."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from skipper.blobs import BlobStore
+from skipper.broker import Publisher
+from skipper.directory import Directory
+from skipper.gateway import problems
+from skipper.gateway.problems import Problem
+from skipper.intake import Intake
+from skipper.ledger import Ledger, events, retention, tasks
+from skipper.ledger.records import Result
+from skipper.settings import Settings, is_loopback
+from skipper.task import Task
+
+LOOK_S = 1.0
+"""A waiting caller's task is looked at this often even if nobody says that it has changed."""
+
+
+class Watchers:
+    """Callers that wait for tasks to change. Hints wake them; the ledger tells what has happened."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.is_closing = False
+
+    def changed(self, ids: list[str]) -> None:
+        for id_ in ids:
+            for event in self._waiting.get(id_, ()):
+                event.set()
+
+    def close(self) -> None:
+        """Let everybody go: the gateway is shutting down."""
+        self.is_closing = True
+        self.changed(list(self._waiting))
+
+    @contextlib.contextmanager
+    def watching(self, task_id: str) -> Any:
+        """An event that is set when the task may have changed."""
+        event = asyncio.Event()
+        self._waiting[task_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[task_id].discard(event)
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """Handed to every route."""
+
+    settings: Settings
+    ledger: Ledger
+    blobs: BlobStore
+    directory: Directory
+    intake: Intake
+    publisher: Publisher
+    watchers: Watchers = field(default_factory=Watchers)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def shows_tracebacks(self) -> bool:
+        """Tracebacks are told to callers on this machine only."""
+        return is_loopback(self.settings.gateway.host)
+
+    @property
+    def max_body(self) -> int:
+        return int(self.settings.gateway.max_body_mb * (1 << 20))
+
+    async def task(self, task_id: str) -> Task:
+        """The task. Raises a 404 or 410 problem."""
+        return (await self.result(task_id)).task
+
+    async def result(self, task_id: str) -> Result:
+        """The task with its result. Raises a 404 or 410 problem."""
+        found = await self.ledger.read(lambda conn: tasks.result(conn, task_id))
+        if found is None:
+            if await self.ledger.read(lambda conn: retention.is_gone(conn, task_id)):
+                raise Problem(
+                    problems.GONE, f"task {task_id} ended long ago and has been forgotten"
+                )
+            raise Problem(problems.NOT_FOUND, f"there is no task {task_id!r}")
+        return found
+
+    async def wait_for_end(self, task_id: str, seconds: float) -> Result:
+        """The task with its result, as soon as it has ended or ``seconds`` have passed."""
+        ends = time.monotonic() + seconds
+        with self.watchers.watching(task_id) as changed:
+            while True:
+                changed.clear()
+                result = await self.result(task_id)
+                left = ends - time.monotonic()
+                if result.task.state.is_terminal or left <= 0 or self.watchers.is_closing:
+                    return result
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(left, LOOK_S))
+
+    async def shown(self, task: Task) -> dict[str, Any]:
+        """A task as callers see it, with its latest progress."""
+        progress = None
+        if task.started_at is not None:
+            latest = await self.ledger.read_events(lambda conn: events.progress(conn, task.id))
+            progress = latest.data if latest else None
+        return show(task, progress, with_traceback=self.shows_tracebacks)
+
+
+def show(task: Task, progress: dict[str, Any] | None, *, with_traceback: bool) -> dict[str, Any]:
+    """A task as callers see it."""
+    deadline = task.started_at + task.timeout_s if task.started_at and task.timeout_s else None
+    return {
+        "id": task.id,
+        "function": task.function,
+        "kind": task.kind,
+        "pool": task.pool,
+        "state": task.state,
+        "attempt": task.attempt,
+        "max_attempts": task.max_attempts,
+        "created_at": timestamp(task.created_at),
+        "started_at": timestamp(task.started_at),
+        "finished_at": timestamp(task.finished_at),
+        "deadline_at": timestamp(deadline),
+        "progress": progress,
+        "error": problems.task_error(task.error, with_traceback=with_traceback)
+        if task.error
+        else None,
+        "result": f"/v1/tasks/{task.id}/result" if task.state == "succeeded" else None,
+        "model": task.model,
+        "code": task.code,
+        "parent_id": task.parent_id,
+        "request_id": task.request_id,
+    }
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC, to the millisecond."""
+    if seconds is None:
+        return None
+    return (
+        datetime.fromtimestamp(seconds, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
+
+
+def sse(event: str, data: Any, id_: int | None = None) -> bytes:
+    """One server-sent event; ``data`` is JSON text as bytes, or a value."""
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    head = f"id: {id_}\n" if id_ is not None else ""
+    return f"{head}event: {event}\ndata: ".encode() + text + b"\n\n"
+
+
+@contextlib.asynccontextmanager
+async def open_core(settings: Settings, on_functions: Callable[[], None]) -> AsyncIterator[Core]:
+    """Everything the routes need, for the life of the gateway."""
+    watchers = Watchers()
+    ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
+    blobs = BlobStore(settings.storage_url)
+    directory = Directory(
+        settings.run_dir,
+        settings.pools,
+        "gateway",
+        on_tasks=watchers.changed,
+        on_functions=on_functions,
+    )
+    with ledger, Publisher(settings) as publisher:
+        intake = Intake(
+            ledger,
+            blobs,
+            settings.storage.inline_kb * 1024,
+            lambda pool, id_: publisher.publish(pool, [id_]),
+        )
+        async with directory:
+            yield Core(
+                settings=settings,
+                ledger=ledger,
+                blobs=blobs,
+                directory=directory,
+                intake=intake,
+                publisher=publisher,
+                watchers=watchers,
+            )

@@ -1,0 +1,193 @@
+"""``/livez``, ``/readyz`` and ``/metrics``: for machines that look after this one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response
+
+import skipper
+from skipper.errors import SkipperError
+from skipper.gateway.core import Core
+from skipper.ledger import hosts, totals
+from skipper.pool.metrics import BUCKETS_S
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Readiness:
+    """Ready once everything has been up; after that, unless it drains or reaches no pool."""
+
+    def __init__(self, core: Callable[[], Core]) -> None:
+        self._core = core
+        self._was_ready = False
+        self.is_draining = False
+
+    async def checks(self) -> dict[str, str]:
+        """What is looked at, and what is wrong with it (empty: nothing)."""
+        core = self._core()
+        checks = {"ledger": await self._ledger()}
+        checks["broker"] = (
+            ""
+            if core.publisher.is_up
+            else "not reachable; tasks are accepted and start a little later"
+        )
+        asked = await asyncio.gather(
+            *(link.ask("pool") for link in core.directory.links.values()), return_exceptions=True
+        )
+        for pool, answer in zip(core.directory.links, asked, strict=True):
+            checks[f"pool {pool}"] = str(answer) if isinstance(answer, BaseException) else ""
+            if isinstance(answer, dict):
+                checks[f"consumer {pool}"] = "" if answer["consumer"] else "not connected yet"
+        loading = core.directory.loading()
+        checks["functions"] = f"still reading {', '.join(loading)}" if loading else ""
+        broken = core.directory.broken()
+        if core.settings.run.strict and broken:
+            checks["functions"] = f"broken: {', '.join(item.file for item in broken)}"
+        return checks
+
+    def judge(self, checks: dict[str, str]) -> bool:
+        """Whether calls should be sent here."""
+        core = self._core()
+        if not any(checks.values()):
+            self._was_ready = True
+        reaches_some = any(link.is_up for link in core.directory.links.values())
+        strict = core.settings.run.strict and bool(core.directory.broken())
+        return self._was_ready and reaches_some and not self.is_draining and not strict
+
+    async def _ledger(self) -> str:
+        try:
+            await asyncio.wait_for(self._core().ledger.read(hosts.beats), 2.0)
+        except (SkipperError, TimeoutError) as error:
+            return str(error) or "does not answer"
+        return ""
+
+
+def routes(core: Callable[[], Core], readiness: Readiness) -> APIRouter:
+    """The routes; ``core`` gives what the running gateway has."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/livez", summary="Whether this gateway lives", response_class=PlainTextResponse)
+    async def livez() -> Any:
+        return PlainTextResponse("ok\n")
+
+    @router.get(
+        "/readyz", summary="Whether calls should be sent here", response_class=PlainTextResponse
+    )
+    async def readyz(request: Request) -> Any:
+        checks = await readiness.checks()
+        is_ready = readiness.judge(checks)
+        text = "ready\n" if is_ready else "not ready\n"
+        if "verbose" in request.query_params:
+            lines = (
+                f"[{'-' if wrong else '+'}]{name} {wrong or 'ok'}\n"
+                for name, wrong in checks.items()
+            )
+            text = "".join(lines) + text
+        return PlainTextResponse(text, 200 if is_ready else 503)
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def metrics() -> Any:
+        return Response("".join(await _metrics(core())), 200, media_type=_TEXT)
+
+    return router
+
+
+async def _metrics(core: Core) -> list[str]:
+    links = core.directory.links
+    asked = await asyncio.gather(
+        *(link.ask("metrics") for link in links.values()), return_exceptions=True
+    )
+    pools = {
+        pool: answer for pool, answer in zip(links, asked, strict=True) if isinstance(answer, dict)
+    }
+    lines = [
+        *_sample("skipper_build_info", "gauge", "Version.", [({"version": skipper.__version__}, 1)])
+    ]
+    lines += _sample("skipper_calls_total", "counter", "Direct calls answered.", _calls(pools))
+    for key, name, text in (
+        (
+            "call_duration",
+            "skipper_call_duration_seconds",
+            "Direct calls, from the host's receipt to the answer.",
+        ),
+        ("task_wait", "skipper_task_wait_seconds", "From when a task could run to its claim."),
+        ("cold_start", "skipper_cold_start_seconds", "Starting an instance of a function."),
+    ):
+        lines += _histogram(
+            name, text, ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items())
+        )
+    lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", _depths(pools))
+    lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
+    reloads: dict[str, int] = {}
+    for answer in pools.values():
+        for outcome, count in answer["reloads"].items():
+            reloads[outcome] = reloads.get(outcome, 0) + count
+    lines += _sample(
+        "skipper_reloads_total",
+        "counter",
+        "Changed files followed.",
+        [({"outcome": o}, n) for o, n in reloads.items()],
+    )
+    try:
+        ended = await core.ledger.read(totals.read)
+    except SkipperError:
+        return lines
+    samples = [(total._asdict(), count) for total, count in ended.items()]
+    lines += _sample(
+        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", samples
+    )
+    return lines
+
+
+Samples = Iterable[tuple[dict[str, str], float]]
+
+
+def _calls(pools: dict[str, Any]) -> Samples:
+    for pool, answer in pools.items():
+        for function, outcome, count in answer["calls"]:
+            yield {"function": function, "pool": pool, "outcome": outcome}, count
+
+
+def _depths(pools: dict[str, Any]) -> Samples:
+    for pool, answer in pools.items():
+        for lane, depth in answer["queued"].items():
+            yield {"pool": pool, "lane": lane}, depth
+
+
+def _instances(pools: dict[str, Any]) -> Samples:
+    counted: dict[tuple[str, str], int] = {}
+    for answer in pools.values():
+        for function, state in answer["instances"]:
+            counted[function, state] = counted.get((function, state), 0) + 1
+    for (function, state), count in counted.items():
+        yield {"function": function, "state": state}, count
+
+
+def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
+    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+    for labels, value in samples:
+        yield f"{name}{_labels(labels)} {value:g}\n"
+
+
+def _histogram(
+    name: str, text: str, series: Iterable[tuple[str, str, dict[str, Any]]]
+) -> Iterator[str]:
+    yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
+    for function, pool, histogram in series:
+        labels, seen = {"function": function, "pool": pool}, 0
+        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), histogram["counts"], strict=True):
+            seen += count
+            yield f"{name}_bucket{_labels(labels | {'le': bound})} {seen}\n"
+        yield f"{name}_sum{_labels(labels)} {histogram['sum']:g}\n{name}_count{_labels(labels)} {seen}\n"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    escaped = (
+        f'{key}="{value.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"'
+        for key, value in labels.items()
+    )
+    return "{" + ",".join(escaped) + "}"

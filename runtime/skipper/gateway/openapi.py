@@ -1,0 +1,139 @@
+"""The OpenAPI document: the gateway's own routes, and one operation per function with its own schemas."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from skipper.gateway.problems import MEDIA_TYPE
+
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+TASK_SCHEMA = {
+    "title": "Task",
+    "type": "object",
+    "properties": {
+        name: {"type": kind}
+        for name, kind in {
+            "id": "string",
+            "function": "string",
+            "kind": "string",
+            "pool": "string",
+            "state": "string",
+            "attempt": "integer",
+            "max_attempts": "integer",
+            "created_at": "string",
+        }.items()
+    },
+    "required": ["id", "function", "state"],
+}
+_REFUSALS = {
+    "400": "The body is not JSON",
+    "404": "There is no such function",
+    "413": "The body is too large",
+    "415": "The body is not application/json",
+    "422": "The body does not match the schema",
+    "500": "The function raised",
+    "502": "The process that ran it died",
+    "503": "It cannot be served at the moment",
+    "504": "Its deadline passed",
+}
+
+
+def document(base: dict[str, Any], functions: list[dict[str, Any]]) -> dict[str, Any]:
+    """``base`` with the functions' operations added."""
+    told = json.loads(json.dumps(base))
+    schemas = told.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
+    for item in functions:
+        operation = _operation(item, schemas)
+        told["paths"][f"/v1/functions/{item['name']}/invoke"] = {"post": operation}
+    for path in told["paths"].values():
+        for operation in path.values():
+            if "422" in operation.get("responses", {}):
+                operation["responses"]["422"] = _refusal("A parameter is wrong")
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    return dict(told)
+
+
+def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    name = item["name"]
+    given = _adopt(item["input_schema"], f"{name}.", schemas)
+    value = _adopt(item["output_schema"], f"{name}.", schemas)
+    if item["streams"]:
+        value = {"type": "array", "items": value}
+    is_task = item["mode"] == "task"
+    responses = {
+        "200": {"description": "The value", "content": {"application/json": {"schema": value}}},
+        "202": {
+            "description": "Accepted as a task",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Task"}}},
+        },
+    } | {status: _refusal(text) for status, text in _REFUSALS.items()}
+    return {
+        "tags": [f"functions: {item['kind']}"],
+        "summary": item["summary"] or name,
+        "description": item["description"]
+        + ("\n\nA plain call is answered with a task." if is_task else ""),
+        "operationId": name.replace(".", "_"),
+        "parameters": [
+            {
+                "name": "Prefer",
+                "in": "header",
+                "required": False,
+                "description": "`respond-async` for a task, `wait=20` for a task whose result is answered within 20 s",
+                "schema": {"type": "string"},
+            }
+        ],
+        "requestBody": {
+            "required": bool(item["input_schema"].get("required")),
+            "content": {"application/json": {"schema": given}},
+        },
+        "responses": responses,
+    }
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    return {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+def _adopt(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose definitions have moved to the document's components, under names of their own."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                key: "#/components/schemas/" + prefix + item.removeprefix("#/$defs/")
+                if key == "$ref" and isinstance(item, str) and item.startswith("#/$defs/")
+                else moved(item)
+                for key, item in value.items()
+                if key != "$defs"
+            }
+        return [moved(item) for item in value] if isinstance(value, list) else value
+
+    for name, definition in schema.get("$defs", {}).items():
+        schemas[prefix + name] = moved(definition)
+    adopted = moved(schema)
+    assert isinstance(adopted, dict)
+    return adopted

@@ -1,0 +1,59 @@
+"""The gateway process: uvicorn on the socket that the launcher has bound."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+
+from skipper import role as roles
+from skipper.gateway.app import Gateway
+from skipper.role import Role
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the role."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _main(role: Role, stopping: asyncio.Event) -> None:
+    settings = role.settings
+    gateway = Gateway(settings)
+    server = _Server(
+        uvicorn.Config(
+            gateway.app,
+            loop="none",
+            http="httptools",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=max(1, int(settings.run.grace_s)),
+            backlog=2048,
+        )
+    )
+    sockets = [socket.socket(fileno=role.listen_fd)] if role.listen_fd is not None else None
+    if sockets is None:
+        server.config.host, server.config.port = settings.gateway.host, settings.gateway.port
+    serving = asyncio.create_task(server.serve(sockets))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    if server.started:
+        role.ready()
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+    gateway.drain()
+    server.should_exit = True
+    await serving
+    waiting.cancel()
+
+
+def main(argv: list[str] | None = None) -> None:
+    roles.run(Role.start("Gateway", argv), _main)

@@ -1,0 +1,214 @@
+"""``/v1/tasks``: what became of accepted work, live and afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from skipper import wire
+from skipper.errors import SkipperError
+from skipper.gateway import problems
+from skipper.gateway.core import Core, sse, timestamp
+from skipper.gateway.problems import Problem
+from skipper.intake import reply_of
+from skipper.ledger import events, tasks
+from skipper.ledger.records import Event, Result
+from skipper.task import Outcome, State, Task
+
+MAX_PAGE = 200
+MAX_WAIT_S = 60.0
+PING_S = 15.0
+EVENTS_AT_ONCE = 500
+
+TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
+
+
+async def task_response(core: Core, task: Task, status: int = 200) -> Response:
+    """A task's document; Retry-After while it has not ended."""
+    headers = {} if task.state.is_terminal else {"Retry-After": problems.RETRY_AFTER_S}
+    return JSONResponse(await core.shown(task), status, headers)
+
+
+async def answer_of_task(core: Core, result: Result) -> Response:
+    """What a direct call would have answered."""
+    outcome, served, body = wire.parse_reply(await reply_of(result, core.blobs))
+    code, _, model = served.decode().partition(" ")
+    headers = {"X-Skipper-Code": code} if code else {}
+    if model:
+        headers["X-Skipper-Model"] = model.replace(" ", ", ")
+    if outcome == Outcome.OK:
+        return Response(body, 200, headers, "application/json")
+    problem = problems.from_outcome(
+        outcome,
+        body,
+        with_traceback=core.shows_tracebacks,
+        function=result.task.function,
+        task_id=result.task.id,
+    )
+    response = problem.response()
+    response.headers.update(headers)
+    return response
+
+
+def routes(core: Callable[[], Core]) -> APIRouter:
+    """The routes; ``core`` gives what the running gateway has."""
+    router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+
+    @router.get("", summary="List tasks, newest first")
+    async def page(
+        function: str | None = None,
+        state: State | None = None,
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
+        cursor: str | None = None,
+    ) -> Any:
+        try:
+            found, following = await core().ledger.read(
+                lambda conn: tasks.page(
+                    conn, function=function, state=state, limit=limit, cursor=cursor
+                )
+            )
+        except ValueError:
+            raise Problem(
+                problems.BAD_REQUEST, f"cursor {cursor!r} is not one that a page gave"
+            ) from None
+        return JSONResponse(
+            {"items": [await core().shown(task) for task in found], "next": following}
+        )
+
+    @router.get("/{id}", summary="Look at a task; wait=N waits up to N seconds for its end")
+    async def get(id: TaskId, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Any:  # noqa: A002 - the name in the path
+        task = (await core().wait_for_end(id, wait)).task if wait else await core().task(id)
+        return await task_response(core(), task)
+
+    @router.get("/{id}/result", summary="The value of a succeeded task, alone")
+    async def result(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+        found = await core().result(id)
+        if not found.task.state.is_terminal:
+            return await task_response(core(), found.task, status=202)
+        return await answer_of_task(core(), found)
+
+    @router.get("/{id}/attempts", summary="Every attempt of a task")
+    async def attempts(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+        await core().task(id)
+        found = await core().ledger.read(lambda conn: tasks.attempts(conn, id))
+        return JSONResponse({"items": [_attempt(item.model_dump()) for item in found]})
+
+    @router.get("/{id}/logs", summary="What a task has printed and logged")
+    async def logs(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+        await core().task(id)
+        items, dropped = [], 0
+        async for event in _history(core(), id, 0):
+            if event.type == "log":
+                items.append({"at": timestamp(event.at), **event.data})
+            elif event.type == "dropped":
+                dropped += event.data["count"]
+        return JSONResponse({"items": items, "dropped": dropped})
+
+    @router.get(
+        "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"
+    )
+    async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "0") -> Any:  # noqa: A002 - the name in the path
+        await core().task(id)
+        since = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(_live(core(), id, since), 200, headers, "text/event-stream")
+
+    @router.post("/{id}/cancel", summary="Stop a task, wherever it is")
+    async def cancel(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+        return await _cancel(core(), id)
+
+    @router.post(
+        "/{id}/retry", summary="Run an ended task's function again on the same input, as a new task"
+    )
+    async def retry(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+        return await _retry(core(), id)
+
+    return router
+
+
+def _attempt(attempt: dict[str, Any]) -> dict[str, Any]:
+    return attempt | {name: timestamp(attempt[name]) for name in ("started_at", "ended_at")}
+
+
+async def _cancel(core: Core, task_id: str) -> Response:
+    await core.task(task_id)
+    now = time.time()
+    cancelling = await core.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
+    task = await core.task(task_id)
+    if cancelling is None or cancelling.already_ended:
+        detail = f"the task had already ended: {task.state}"
+        raise Problem(problems.CONFLICT, detail, {"task": await core.shown(task)})
+    if task.state is State.RUNNING:
+        link = core.directory.links.get(task.pool)
+        if link is not None and link.is_up:
+            with contextlib.suppress(SkipperError):  # its host reads the wish from the ledger, too
+                await link.ask("cancel", id=task_id)
+        task = await core.task(task_id)
+    core.watchers.changed([task_id])
+    return await task_response(core, task, status=200 if task.state.is_terminal else 202)
+
+
+async def _retry(core: Core, task_id: str) -> Response:
+    task = await core.task(task_id)
+    if not task.state.is_terminal:
+        raise Problem(
+            problems.CONFLICT,
+            f"the task has not ended: {task.state}",
+            {"task": await core.shown(task)},
+        )
+    now = time.time()
+    fresh = await core.ledger.write(lambda conn: tasks.requeue(conn, task_id, now))
+    if fresh is None:
+        raise Problem(problems.GONE, "the task's input is no longer stored")
+    core.publisher.publish(task.pool, [fresh])
+    response = await task_response(core, await core.task(fresh), status=202)
+    response.headers["Location"] = f"/v1/tasks/{fresh}"
+    return response
+
+
+async def _history(core: Core, task_id: str, since: int) -> AsyncIterator[Event]:
+    while True:
+        batch = await core.ledger.read_events(
+            lambda conn, since=since: events.after(conn, task_id, since, EVENTS_AT_ONCE)  # type: ignore[misc] # binds the loop's value
+        )
+        for event in batch:
+            yield event
+            since = event.seq
+        if len(batch) < EVENTS_AT_ONCE:
+            return
+
+
+async def _live(core: Core, task_id: str, since: int) -> AsyncIterator[bytes]:
+    """Everything from ``since`` on, then what happens, until the task has ended."""
+    shown: str | None = None
+    loop = asyncio.get_running_loop()
+    last_sent = loop.time()
+    with core.watchers.watching(task_id) as changed:
+        yield b"retry: 2000\n\n"
+        while not core.watchers.is_closing:
+            changed.clear()
+            task = await core.task(task_id)
+            document = json.dumps(await core.shown(task)).encode()
+            state = f"{task.state}/{task.attempt}"
+            if state != shown and not task.state.is_terminal:
+                shown, last_sent = state, loop.time()
+                yield sse("state", document)
+            async for event in _history(core, task_id, since):
+                since, last_sent = event.seq, loop.time()
+                yield sse(event.type, {"at": timestamp(event.at), **event.data}, event.seq)
+            if task.state.is_terminal:
+                yield sse("state", document)
+                yield sse("done", document)
+                return
+            if loop.time() - last_sent > PING_S:
+                last_sent = loop.time()
+                yield b": ping\n\n"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), 1.0)

@@ -1,0 +1,83 @@
+"""Every extension point of Skipper, and nothing else.
+
+A plugin is a module (or object) with functions of these names, marked ``@skipper.hook``. Plugins are
+loaded in instances only: nothing they do can reach the processes that keep the tree running.
+Where hooks say *first*, the first plugin that returns something other than None wins; a project's
+``plugins/`` come before installed ones, and those before the built-in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pluggy
+
+GROUP = "skipper"
+"""Name of the plugin project, and of the entry-point group of installed plugins."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hook = pluggy.HookimplMarker(GROUP)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """The project that is being read."""
+
+    folder: Path
+    functions_dir: Path
+    plugins_dir: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One file (or package) of functions. ``name`` is the first part of its functions' names."""
+
+    name: str
+    file: Path
+    """The file to load; of a package its ``__init__.py``."""
+    module: str
+    """The name to import it under."""
+    origin: str
+    """Who found it, for messages."""
+
+
+@hookspec
+def skipper_sources(project: Project) -> Iterable[Source]:
+    """Name files that define functions. Runs whenever the project is read; must not import them."""
+
+
+@hookspec
+def skipper_libraries(imports: frozenset[str]) -> Iterable[str]:
+    """Name modules that the template of a file with these imports should hold already imported.
+
+    ``imports`` are the file's own top-level imports, dotted. Runs whenever a file is read; must not
+    import the libraries itself.
+    """
+
+
+@hookspec
+def skipper_instance_started(threads: int) -> None:
+    """Prepare libraries in a new instance, which may have been forked from a template.
+
+    Runs before the function file is loaded. ``threads`` is the instance's share of the cores; random
+    states of a library must be renewed here, since every fork starts from the template's.
+    """
+
+
+@hookspec(firstresult=True)
+def skipper_save_model(value: Any, folder: Path) -> str | None:
+    """Write ``value`` to files in the empty ``folder`` and return the format's name, or None if it is not yours.
+
+    First. Runs in the instance that trained the model.
+    """
+
+
+@hookspec(firstresult=True)
+def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 - the word for it
+    """Return the model that :func:`skipper_save_model` wrote as ``format``, ready to serve, or None.
+
+    First. Runs in each instance that serves the model; must not execute code from the files.
+    """

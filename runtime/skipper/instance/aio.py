@@ -1,0 +1,93 @@
+"""Runs calls of one ``async def`` function: several at once on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from typing import Any
+
+from pydantic import ValidationError
+
+from skipper import wire
+from skipper.instance.jobs import ModelRef
+from skipper.instance.link import HostGone, Link
+from skipper.instance.runner import Calls
+from skipper.task import Outcome
+from skipper.wire import Frame, Kind
+
+CALLS_AT_ONCE = 16
+
+
+def serve(link: Link, calls: Calls) -> None:
+    """Run calls until the host hangs up. A thread reads, the event loop runs the function."""
+    asyncio.run(_Server(link, calls).run())
+
+
+class _Server:
+    def __init__(self, link: Link, calls: Calls) -> None:
+        self._link, self._calls = link, calls
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._terminated)
+        threading.Thread(target=self._read, args=(loop,), daemon=True, name="skipper-link").start()
+        await self._over.wait()
+
+    def _read(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            while True:
+                loop.call_soon_threadsafe(self._take, self._link.next())
+        except HostGone:
+            loop.call_soon_threadsafe(self._over.set)
+
+    def _take(self, frame: Frame) -> None:
+        if frame.kind == Kind.CALL:
+            task = asyncio.get_running_loop().create_task(self._answer(frame))
+            self._running[frame.id] = task
+            task.add_done_callback(lambda _: self._running.pop(frame.id, None))
+        elif frame.kind == Kind.CANCEL and (running := self._running.get(frame.id)) is not None:
+            running.cancel()
+        elif frame.kind == Kind.MODEL:
+            self._calls.take_model(ModelRef.model_validate_json(frame.payload))
+
+    def _terminated(self) -> None:
+        if not self._running:
+            self._over.set()
+        for task in list(self._running.values()):
+            task.cancel()
+
+    async def _answer(self, frame: Frame) -> None:
+        self._link.send(Kind.REPLY, frame.id, await self._reply(frame))
+        self._link.forget(frame.id)
+
+    async def _reply(self, frame: Frame) -> bytes:
+        calls = self._calls
+        try:
+            if (checked := calls.checked(frame)) is not None:
+                return checked
+            kwargs = calls.arguments(frame)
+        except ValidationError as error:
+            return calls.invalid(error)
+        except Exception as error:  # noqa: BLE001 - a validator of the user's own may raise anything
+            return calls.failure(error)
+        try:
+            calls.enter(frame)
+            if calls.contract.streams:
+                return await self._stream(frame, calls.target(**kwargs))
+            return calls.result(frame.id, await calls.target(**kwargs))
+        except asyncio.CancelledError:
+            return wire.problem(Outcome.CANCELLED, "the run was cancelled", calls.served)
+        except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
+            return calls.failure(error)
+
+    async def _stream(self, frame: Frame, items: Any) -> bytes:
+        calls, dump = self._calls, self._calls.contract.dump
+        if wire.call_flags(frame.payload) & wire.STREAM:
+            async for item in items:
+                self._link.send(Kind.ITEM, frame.id, dump(item))
+            return wire.reply(Outcome.OK, calls.served, b"")
+        whole = [dump(item) async for item in items]
+        return wire.reply(Outcome.OK, calls.served, b"[" + b",".join(whole) + b"]")

@@ -1,0 +1,105 @@
+"""How a function calls other functions: through its instance's own host."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+from skipper import wire
+from skipper.errors import (
+    CallError,
+    CancelledError,
+    DeadlineError,
+    FunctionError,
+    InstanceDiedError,
+    InvalidInputError,
+    NotFoundError,
+    SkipperError,
+    UnavailableError,
+)
+from skipper.instance.link import Link
+from skipper.task import Outcome
+
+_ERRORS: dict[int, type[SkipperError]] = {
+    Outcome.INVALID: InvalidInputError,
+    Outcome.MALFORMED: InvalidInputError,
+    Outcome.FAILED: FunctionError,
+    Outcome.DIED: InstanceDiedError,
+    Outcome.TIMED_OUT: DeadlineError,
+    Outcome.CANCELLED: CancelledError,
+    Outcome.NOT_FOUND: NotFoundError,
+}
+
+
+class CallContext(NamedTuple):
+    """What a call passes on to the calls that it makes."""
+
+    depth: int
+    request_id: str
+    parent: str
+
+
+current: ContextVar[CallContext] = ContextVar("current", default=CallContext(0, "", ""))
+
+
+def value_of(payload: bytes) -> Any:
+    """The value in a REPLY's payload, as plain data. Raises the error it stands for."""
+    outcome, _, body = wire.parse_reply(payload)
+    if outcome == Outcome.OK:
+        return json.loads(body) if body else None
+    problem = json.loads(body)
+    kind = _ERRORS.get(outcome, UnavailableError)
+    if issubclass(kind, CallError):
+        raise kind(problem["detail"], problem)
+    raise kind(problem["detail"])
+
+
+class TaskHandle:
+    """A task that this function started."""
+
+    def __init__(self, link: Link, task_id: str) -> None:
+        self._link = link
+        self.id = task_id
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the task's value. Raises CallError where it ends without one, TimeoutError in time."""
+        budget = 0 if timeout is None else max(1, int(timeout * 1000))
+        started = time.monotonic()
+        payload = _payload(self.id, b"", wire.WAIT, budget)
+        try:
+            return value_of(self._link.wait_for(self._link.ask(payload)).payload)
+        except DeadlineError:
+            if timeout is not None and time.monotonic() - started >= timeout:
+                raise TimeoutError(f"task {self.id} has not ended within {timeout} s") from None
+            raise
+
+
+class HostCaller:
+    """Implements :class:`skipper.function.Caller` on the instance's socket."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def call(self, name: str, body: bytes) -> Any:
+        return value_of(self._link.wait_for(self._link.ask(_payload(name, body, 0))).payload)
+
+    def spawn(self, name: str, body: bytes) -> TaskHandle:
+        answer = value_of(
+            self._link.wait_for(self._link.ask(_payload(name, body, wire.SPAWN))).payload
+        )
+        return TaskHandle(self._link, answer["id"])
+
+    async def call_async(self, name: str, body: bytes) -> Any:
+        # A thread waits, so that the loop goes on; the context travels along with to_thread.
+        return await asyncio.to_thread(self.call, name, body)
+
+
+def _payload(name: str, body: bytes, flags: int, budget_ms: int = 0) -> bytes:
+    context = current.get()
+    head = wire.CallHead(
+        budget_ms, flags, context.depth + 1, name, f"{context.request_id}/{context.parent}"
+    )
+    return wire.call_head(head) + body

@@ -1,0 +1,120 @@
+"""The life of one instance: take a job, report, serve until the host hangs up.
+
+``python -m skipper.instance.child FD HOST_PID`` starts one afresh; a template forks into :func:`live`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import socket
+import sys
+
+from skipper.instance import loader
+from skipper.instance.jobs import Job, JobKind, Report
+from skipper.instance.link import HostGone, Link
+from skipper.plugins import Plugins, describe
+from skipper.settings import adopt_environment, thread_limits
+from skipper.wire import Kind
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def live(sock: socket.socket) -> None:
+    """Serve the host at the other end of ``sock`` until it hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    link = Link(sock)
+    link.send_json(Kind.HELLO, 0, {"pid": os.getpid()})
+    with contextlib.suppress(HostGone):
+        frame = link.next()
+        job = Job.model_validate_json(frame.payload)
+        _prepare(job)
+        project = loader.project_of(job.project_dir)
+        plugins = loader.open_project(project)
+        if job.kind is JobKind.SURVEY:
+            _report(link, loader.survey(project, plugins))
+            return
+        _start_libraries(plugins, job)
+        if job.kind is JobKind.READ:
+            _report(link, loader.read(job))
+        else:
+            _serve(link, job, plugins)
+
+
+def _report(link: Link, report: Report) -> None:
+    link.send(Kind.REPORT, 0, report.model_dump_json().encode())
+
+
+def _prepare(job: Job) -> None:
+    """Set what must be set before anything of the user's is imported."""
+    adopt_environment(thread_limits(job.threads) | job.environment)
+    if job.nice:
+        os.nice(job.nice)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
+    with contextlib.suppress(OSError):
+        os.chdir(job.project_dir)
+
+
+def _start_libraries(plugins: Plugins, job: Job) -> None:
+    """Renew what a fork copied: random states, and the size of native thread pools."""
+    random.seed()
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed()
+    if any(name in sys.modules for name in ("numpy", "scipy", "sklearn")):
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(job.threads)
+    plugins.hook.skipper_instance_started(threads=job.threads)
+
+
+def _serve(link: Link, job: Job, plugins: Plugins) -> None:
+    from skipper import function
+    from skipper.blobs import BlobStore
+    from skipper.instance import aio, runner
+    from skipper.instance.caller import HostCaller
+    from skipper.instance.shelf import Shelf
+
+    assert job.source is not None
+    function.connect_to(HostCaller(link))
+    try:
+        functions, code = loader.load(job.source)
+        mine = next(f for f in functions if f.name == job.function)
+        shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)
+        for ref in job.models:
+            shelf.put(ref)
+        calls = runner.Calls(link, mine, shelf, code)
+    except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
+        _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
+        return
+    _report(link, Report(specs=(mine.spec(code),), code=code))
+    (aio if mine.contract.is_async else runner).serve(link, calls)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies. Linux only; elsewhere nothing.
+
+    Waits until ``parent`` is the parent: a fork is handed to it when the process between them ends.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    while os.getppid() != parent:
+        if not os.path.exists(f"/proc/{parent}"):
+            os._exit(0)
+        os.sched_yield()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def main() -> None:
+    """Start afresh; arguments: the socket's descriptor and the host's process id."""
+    die_with_parent(int(sys.argv[2]))
+    live(socket.socket(fileno=int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What a host asks of an instance, and what the instance answers: the first frame each way."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from skipper.spec import BrokenFile, FunctionSpec
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobKind(StrEnum):
+    SURVEY = "survey"
+    """Load the plugins and say which files define functions, importing none of those."""
+    READ = "read"
+    """Load one file and say what its functions declare."""
+    SERVE = "serve"
+    """Load one file and run calls of one of its functions."""
+
+
+class SourceInfo(_Record):
+    """A file of functions, as far as it can be known without importing it."""
+
+    name: str
+    file: Path
+    module: str
+    origin: str
+    code: str
+    """Hash of the source text, 12 hexadecimal digits."""
+    libraries: tuple[str, ...]
+    """What its template holds imported."""
+    pools: tuple[str, ...] | None
+    """Pools that its decorators name; None where only importing it can tell."""
+
+
+class ModelRef(_Record):
+    """One version of a model in the store."""
+
+    name: str
+    version: int
+    digest: str
+    format: str
+
+
+class Job(_Record):
+    kind: JobKind
+    project_dir: Path
+    source: SourceInfo | None = None
+    function: str = ""
+    models: tuple[ModelRef, ...] = ()
+    storage_url: str = ""
+    tmp_dir: Path = Path()
+    threads: int = 1
+    """This instance's share of the cores."""
+    memory_mb: int = 0
+    """Above this resident size the host ends it; 0 means the pool's limit."""
+    nice: int = 0
+    """Added to the process's niceness: tasks give way to direct calls."""
+    environment: dict[str, str] = {}
+    """Set before anything is imported: the devices this instance may use."""
+
+
+class Report(_Record):
+    """The answer to a job: a survey, the specs of a file, readiness to serve, or what is wrong."""
+
+    sources: tuple[SourceInfo, ...] = ()
+    specs: tuple[FunctionSpec, ...] = ()
+    broken: tuple[BrokenFile, ...] = ()
+    plugins: tuple[str, ...] = ()
+    code: str = ""

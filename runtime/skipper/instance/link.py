@@ -1,0 +1,111 @@
+"""The instance's end of its socket to the host: blocking, shared by the threads of a function."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from skipper import wire
+from skipper.wire import Frame, Kind
+
+_CHUNK = 1 << 18
+OWN = 1 << 63
+"""Set in the ids of calls that this instance makes, to tell them from those it is asked."""
+
+
+class HostGone(ConnectionError):
+    """The host closed the socket: this process has nothing left to live for."""
+
+
+class Link:
+    """Frames to and from the host.
+
+    The serving thread takes calls with :meth:`next`; any thread may :meth:`send`, and :meth:`wait_for`
+    the answer to a call of its own. Nobody reads in the background, so an idle instance is one thread.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._splitter = wire.Splitter()
+        self._inbox: deque[Frame] = deque()
+        self._answers: dict[int, Frame] = {}
+        self._cancelled: set[int] = set()
+        self._sending = threading.Lock()
+        self._arrived = threading.Condition()
+        self._is_reading = False
+        self._asked = 0
+
+    def send(self, kind: int, id_: int, *parts: bytes) -> None:
+        data = wire.pack(kind, id_, *parts)
+        with self._sending:
+            self._sock.sendall(data)
+
+    def send_json(self, kind: int, id_: int, value: Any) -> None:
+        data = wire.pack_json(kind, id_, value)
+        with self._sending:
+            self._sock.sendall(data)
+
+    def next(self) -> Frame:
+        """The next frame that is not an answer; waits for it. Raises HostGone."""
+        return self._wait(lambda: self._inbox.popleft() if self._inbox else None)
+
+    def ask(self, payload: bytes) -> int:
+        """Send a call of this instance's own; its id."""
+        with self._arrived:
+            self._asked += 1
+            id_ = OWN | self._asked
+        self.send(Kind.CALL, id_, payload)
+        return id_
+
+    def wait_for(self, id_: int) -> Frame:
+        """The reply to :meth:`ask`."""
+        return self._wait(lambda: self._answers.pop(id_, None))
+
+    def _wait(self, take: Callable[[], Frame | None]) -> Frame:
+        """Wait until ``take`` finds something. Of several waiting threads one reads for all."""
+        with self._arrived:
+            while (found := take()) is None:
+                if self._is_reading:
+                    self._arrived.wait()
+                    continue
+                self._is_reading = True
+                self._arrived.release()
+                try:
+                    data = self._sock.recv(_CHUNK)
+                finally:
+                    self._arrived.acquire()
+                    self._is_reading = False
+                    self._arrived.notify_all()
+                self._take(data)
+            return found
+
+    def is_cancelled(self, id_: int) -> bool:
+        """Whether the host has said so by now; never waits."""
+        with self._arrived:
+            if not self._is_reading:
+                self._read_what_is_there()
+            return id_ in self._cancelled
+
+    def forget(self, id_: int) -> None:
+        self._cancelled.discard(id_)
+
+    def _read_what_is_there(self) -> None:
+        try:
+            data = self._sock.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            raise HostGone
+        for frame in self._splitter.feed(data):
+            if frame.kind == Kind.CANCEL:
+                self._cancelled.add(frame.id)
+            if frame.kind == Kind.REPLY:
+                self._answers[frame.id] = frame
+            else:
+                self._inbox.append(frame)

@@ -1,0 +1,96 @@
+"""A process that has only imported libraries, and forks instances that have them already.
+
+``python -m skipper.instance.template FD HOST_PID LIBRARY…``. It does no work and opens no device: native
+thread pools are held to one thread by the environment that the host gives it, so that forking is
+safe (it refuses to fork while it has more than one thread). A fork is orphaned at once, so that the
+host, the sub-reaper, is its parent and the template's own death touches no instance.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+
+from skipper.instance.child import die_with_parent, live
+
+_MAX_REQUEST = 64
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    host_pid, libraries = int(sys.argv[2]), sys.argv[3:]
+    die_with_parent(host_pid)
+    for signum in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    missing = _import(["skipper.instance.runner", "skipper.instance.shelf", *libraries])
+    gc.collect()
+    gc.freeze()  # keeps the collector from touching, and so copying, shared pages in every fork
+    control.send(json.dumps({"threads": _threads(), "missing": missing}).encode())
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 3)
+        if not request:
+            return
+        if _threads() > 1:
+            control.send(b'{"forked":false}')
+        else:
+            _fork(control, descriptors, host_pid)
+            control.send(b'{"forked":true}')
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _import(names: list[str]) -> list[str]:
+    """Import what can be imported; the function file itself will say what is missing, and where."""
+    missing = []
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:  # noqa: BLE001 - a library may raise anything
+            missing.append(f"{name}: {type(error).__name__}: {error}"[:500])
+    return missing
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task"))
+
+
+def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> None:
+    """Fork twice; the middle process ends at once, which orphans the instance to the host."""
+    middle = os.fork()
+    if middle:
+        os.waitpid(middle, 0)
+        return
+    if os.fork():
+        os._exit(0)
+    try:
+        control.close()
+        _become_instance(descriptors, host_pid)
+    except BaseException:  # noqa: BLE001 - it must not get back into the template's own loop
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(0)
+
+
+def _become_instance(descriptors: list[int], host_pid: int) -> None:
+    sock, stdout, stderr = descriptors
+    os.setsid()
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
+    die_with_parent(host_pid)
+    live(socket.socket(fileno=sock))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Accepts tasks, and answers for those that have ended: what the gateway does for clients and a host for instances."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from skipper import wire
+from skipper.blobs import BlobStore
+from skipper.ledger import Ledger, tasks
+from skipper.ledger.records import Accepted, NewTask, Result
+from skipper.spec import FunctionSpec
+from skipper.task import Outcome, State, new_id
+
+_OUTCOMES = {
+    State.FAILED: Outcome.FAILED,
+    State.TIMED_OUT: Outcome.TIMED_OUT,
+    State.CANCELLED: Outcome.CANCELLED,
+    State.CRASHED: Outcome.DIED,
+    State.EXPIRED: Outcome.TIMED_OUT,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A call to be made a task."""
+
+    spec: FunctionSpec
+    body: bytes
+    request_id: str | None = None
+    parent_id: str | None = None
+    depth: int = 0
+    idempotency_key: str | None = None
+
+
+class Intake:
+    """Writes tasks into the ledger, durably, and only then has them published.
+
+    ``publish(pool, id)`` makes an accepted task known where it can run; it may fail or do nothing, since
+    hosts look into the ledger themselves.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        blobs: BlobStore,
+        inline_bytes: int,
+        publish: Callable[[str, str], None],
+    ) -> None:
+        self._ledger, self._blobs = ledger, blobs
+        self._inline_bytes, self._publish = inline_bytes, publish
+
+    async def accept(self, submission: Submission) -> Accepted:
+        """The task's id, once it is certain to be run. Raises SkipperError where it is not."""
+        spec, body, now = submission.spec, submission.body, time.time()
+        ref = None
+        if len(body) > self._inline_bytes:
+            ref = await asyncio.to_thread(self._blobs.put, body)
+        new = NewTask(
+            id=new_id(),
+            function=spec.name,
+            kind=spec.kind,
+            pool=spec.pool,
+            body=None if ref else body,
+            body_ref=ref,
+            max_attempts=spec.max_attempts,
+            timeout_s=spec.timeout_s,
+            created_at=now,
+            available_at=now,
+            parent_id=submission.parent_id,
+            depth=submission.depth,
+            request_id=submission.request_id,
+            idempotency_key=submission.idempotency_key,
+            idempotency_hash=_fingerprint(spec.name, body) if submission.idempotency_key else None,
+        )
+        accepted = await self._ledger.merge(tasks.accept_all, new)
+        if accepted.is_new:
+            self._publish(spec.pool, accepted.id)
+        return accepted
+
+
+async def value_of(result: Result, blobs: BlobStore) -> bytes:
+    """The JSON of a succeeded task's value. Raises FileNotFoundError where it has expired."""
+    if result.ref is not None:
+        return await asyncio.to_thread(blobs.get, result.ref)
+    return result.value or b"null"
+
+
+async def reply_of(result: Result, blobs: BlobStore) -> bytes:
+    """What a direct call would have answered, for a task that has ended."""
+    task = result.task
+    served = wire.served_by(task.code or "", (task.model or "").split())
+    if task.state is State.SUCCEEDED:
+        try:
+            return wire.reply(Outcome.OK, served, await value_of(result, blobs))
+        except FileNotFoundError:
+            return wire.problem(Outcome.UNAVAILABLE, "the result is no longer stored", served)
+    error = dict(task.error or {"detail": f"the task ended {task.state}"})
+    outcome = Outcome[str(error.pop("outcome", _OUTCOMES[task.state].name)).upper()]
+    return wire.reply(outcome, served, json.dumps(error).encode())
+
+
+def _fingerprint(function: str, body: bytes) -> str:
+    return hashlib.sha256(function.encode() + b"\0" + body).hexdigest()

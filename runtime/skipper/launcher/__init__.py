@@ -1,0 +1,48 @@
+"""The launcher: the process at the root of the tree. It supervises, and owns nothing else.
+
+``plan`` says which children there are, ``process`` runs one, ``keeper`` keeps one alive by the
+rules of ``restarts``, ``supervisor`` all of them, ``tree`` is the whole life from lock to drain.
+``guard`` (a process of its own) and ``orphans`` leave nothing behind. ``output``, ``lines`` and
+``sink`` carry the log, ``announce`` and ``banner`` tell people, ``control`` answers ``client``.
+
+It starts processes by command line and imports none of them. Importing this module costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skipper.launcher.tree import Planner
+    from skipper.settings import Settings
+
+ALREADY_RUNNING = -1
+"""What :func:`run` returns where the project's tree runs already."""
+
+
+def run(
+    settings: Settings,
+    *,
+    only: frozenset[str] | None = None,
+    detach: bool = False,
+    planner: Planner | None = None,
+) -> int:
+    """Run the project's tree until it is stopped; the exit code.
+
+    0 after ``skipper down``, 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP;
+    :data:`ALREADY_RUNNING` where another launcher holds the project. ``only`` names parts of the
+    tree (:data:`skipper.launcher.plan.PARTS`). With ``detach`` the tree runs as a daemon, and 0 is
+    returned once it is ready. ``planner`` stands in for :mod:`skipper.launcher.plan` in tests.
+
+    Raises :class:`skipper.errors.StartError` where the tree cannot start or go on, with code 2 for
+    a wrong ``only``, 3 for a broken file under ``run.strict``, 7 for a taken port, 9 for a broker
+    or database that cannot be reached, 10 for a folder that cannot be written, else the exit code
+    of the role that failed.
+    """
+    from skipper.launcher import tree
+
+    if not detach:
+        return tree.run(settings, only=only, planner=planner)
+    from skipper.launcher.detach import detached
+
+    return detached(lambda report: tree.run(settings, only=only, report=report, planner=planner))

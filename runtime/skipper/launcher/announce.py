@@ -1,0 +1,147 @@
+"""Tells people, and whoever waits for a detached start, when the tree answers and is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import skipper
+from skipper.errors import StartError
+from skipper.launcher import rest
+from skipper.launcher.banner import View, banner, gpu_note
+from skipper.launcher.output import Output
+from skipper.launcher.supervisor import Supervisor
+from skipper.settings import Settings
+
+_POLL_S = 0.05
+_SETTLE_S = 1.5
+"""How long functions may take to load before the banner is shown without them."""
+_CALM_S = 0.4
+"""Without a change for so long, what still loads is taken for heavy."""
+_LATE_S = 10.0
+_IMPORTED_AT = time.monotonic()
+
+
+class Announcer:
+    """Watches a starting tree through its REST interface."""
+
+    def __init__(self, settings: Settings, output: Output, supervisor: Supervisor) -> None:
+        self._settings, self._output, self._supervisor = settings, output, supervisor
+        names = [keeper.plan.name for keeper in supervisor.keepers]
+        self._has_gateway = any(name.startswith("gateway") for name in names)
+        self._pools = tuple(name for name in settings.pools if name in names)
+        self.answers = asyncio.Event()
+        """Set when the banner has been shown."""
+
+    async def show(self) -> None:
+        """Show the banner as soon as the gateway answers and the quick functions are live."""
+        if not self._has_gateway:
+            self._show(View(**self._facts(), is_answering=False))
+            return
+        document = await self._settled()
+        _, pools = await rest.get(self._settings, "/v1/pools") or (0, None)
+        view = View(
+            **self._facts(),
+            broker_version=await self._broker_version(),
+            functions=_items(document),
+            broken=_items(document, "broken"),
+            pools=_items(pools),
+        )
+        self._show(view)
+
+    async def ready(self, report: Callable[[], None]) -> None:
+        """Wait until everything is ready, then say so. Raises StartError for ``run.strict``."""
+        if self._has_gateway:
+            await self._until_readyz()
+        took_s = process_age_s()
+        _, pools = await rest.get(self._settings, "/v1/pools") or (0, None)
+        notes = [gpu_note("gpu", pool) for pool in _items(pools) if pool.get("pool") == "gpu"]
+        self._output.say("info", f"ready in {took_s:.1f} s{''.join(notes)}")
+        report()
+
+    def _show(self, view: View) -> None:
+        url = self._settings.base_url if view.is_answering else ""
+        tell = self._output.say if self._output.is_json else self._output.note
+        tell("info", "up", url=url, took_s=round(view.took_s, 2), version=view.version)
+        self._output.show(banner(view, colour=self._output.colour))
+        self.answers.set()
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "settings": self._settings,
+            "version": skipper.__version__,
+            "took_s": process_age_s(),
+            "shown_pools": self._pools,
+        }
+
+    async def _settled(self) -> Any:
+        """The functions, once they are live or have shown that they take their time."""
+        seen, begun, changed = None, 0.0, 0.0
+        while True:
+            status, document = await rest.get(self._settings, "/v1/functions") or (0, None)
+            now = time.monotonic()
+            if status:
+                begun = begun or now
+                if document != seen:
+                    seen, changed = document, now
+                if status != 200 or now - begun > _SETTLE_S or self._is_calm(seen, now - changed):
+                    return document
+            await asyncio.sleep(_POLL_S)
+
+    def _is_calm(self, document: Any, unchanged_s: float) -> bool:
+        functions, broken = _items(document), _items(document, "broken")
+        if not functions and not broken:
+            return not any(self._settings.functions_dir.glob("*"))
+        states = {function.get("state") for function in functions}
+        return "loading" not in states or (len(states) > 1 and unchanged_s > _CALM_S)
+
+    async def _until_readyz(self) -> None:
+        begun = time.monotonic()
+        while True:
+            status, _ = await rest.get(self._settings, "/readyz") or (0, None)
+            if status == 200:
+                return
+            if self._settings.run.strict:
+                await self._insist()
+            await asyncio.sleep(0.2 if time.monotonic() - begun < _LATE_S else 1.0)
+
+    async def _insist(self) -> None:
+        """With run.strict, a broken function file ends the tree."""
+        _, document = await rest.get(self._settings, "/v1/functions") or (0, None)
+        for broken in _items(document, "broken"):
+            where = f"{broken.get('file')}:{broken.get('line') or 1}"
+            raise StartError(f"{where} cannot be loaded: {broken.get('error')} (strict)", code=3)
+
+    async def _broker_version(self) -> str:
+        if not self._settings.broker_is_embedded:
+            return ""
+        try:
+            async with asyncio.timeout(1.0):
+                path = self._settings.run_dir / "v.sock"
+                reader, writer = await asyncio.open_unix_connection(path)
+                writer.write(b"INFO server\r\n")
+                text = (await reader.read(4096)).decode("utf-8", "replace")
+                writer.close()
+        except (OSError, TimeoutError):
+            return ""
+        facts = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        return facts.get("valkey_version") or facts.get("redis_version", "")
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started: since Enter was pressed, near enough."""
+    try:
+        text = Path("/proc/self/stat").read_text("utf-8")
+        ticks = int(text[text.rindex(")") + 2 :].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return time.monotonic() - _IMPORTED_AT
+
+
+def _items(document: Any, key: str = "items") -> tuple[dict[str, Any], ...]:
+    found = document.get(key) if isinstance(document, dict) else None
+    return tuple(each for each in found or () if isinstance(each, dict))

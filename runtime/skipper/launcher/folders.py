@@ -1,0 +1,103 @@
+"""The project's ground: its folders, the lock that one tree holds, and what a dead tree left."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from skipper.errors import SettingsError, StartError
+from skipper.launcher import client, guard
+from skipper.settings import Settings, make_run_dir
+
+_WAIT_S = 12.0
+"""How long a start waits for the lock of a tree that does not answer: its guard is at work."""
+
+
+def prepare(settings: Settings) -> None:
+    """Make the folders of state and of run time. Raises :class:`StartError` where it cannot."""
+    try:
+        for folder in ("", "logs", "broker", "tmp"):
+            (settings.state_dir / folder).mkdir(mode=0o700, exist_ok=True)
+        probe = settings.state_dir / "tmp" / f".{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+        make_run_dir(settings)
+    except OSError as error:
+        raise StartError(
+            f"{error.filename or settings.state_dir} cannot be written: {error.strerror}. Skipper "
+            f"keeps its state in {settings.state_dir} and its sockets in {settings.run_dir}.",
+            code=10,
+        ) from None
+    except SettingsError as error:
+        raise StartError(str(error), code=10) from None
+
+
+@contextlib.contextmanager
+def locked(settings: Settings) -> Iterator[int | None]:
+    """Hold the project's lock; its descriptor, or None where a tree runs already."""
+    fd = os.open(settings.run_dir / "launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd if _acquire(fd, settings) else None
+    finally:
+        os.close(fd)
+
+
+def _acquire(fd: int, settings: Settings) -> bool:
+    end = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        else:
+            return True
+        if client.status(settings):
+            return False
+        if time.monotonic() > end:
+            raise StartError(
+                f"Another launcher holds {settings.run_dir / 'launcher.lock'} and does not answer; "
+                "see who with `lsof`, or end it.",
+                code=7,
+            )
+        time.sleep(0.1)
+
+
+def clear(run_dir: Path) -> None:
+    """Remove what a tree left in ``run_dir``; end what listens there still. Needs the lock."""
+    for path in run_dir.glob("*.sock"):
+        if pid := _listener(path):
+            _end(pid)
+        path.unlink(missing_ok=True)
+    (run_dir / "settings.json").unlink(missing_ok=True)  # it holds secrets
+
+
+def _listener(path: Path) -> int | None:
+    """The process that listens on the unix socket ``path``, as far as the system tells."""
+    with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
+        sock.settimeout(1.0)
+        sock.connect(str(path))
+        if hasattr(socket, "SO_PEERCRED"):
+            credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pid, _, _ = struct.unpack("3i", credentials)
+            return int(pid) or None
+    return None
+
+
+def _end(pid: int) -> None:
+    """SIGTERM, 3 s, SIGKILL: two brokers must not write one append-only file."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        for _ in range(60):
+            if not guard.is_alive(pid):
+                return
+            time.sleep(0.05)

@@ -1,0 +1,123 @@
+"""Which children the tree has, and in which order they start and stop. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from skipper.errors import StartError
+from skipper.settings import Settings
+
+SETTINGS = "{settings}"
+CONTROL = "{control}"
+LISTEN = "{listen}"
+LOCK = "{lock}"
+"""These stand in a command for what is known at its start only: a file, and descriptors."""
+
+POOLS = ("cpu", "gpu")
+PARTS = ("broker", "gateway", "scheduler", "pool:cpu", "pool:gpu")
+"""What ``--only`` may name."""
+
+# Stages of the start: what decides the time to the first answer goes before the rest.
+FIRST, SERVING, REST = 0, 1, 2
+# Levels of dependence; a drain goes from the highest down.
+GUARD, BROKER, HOSTS, GATEWAY, SOURCES = 0, 1, 2, 3, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChildPlan:
+    """One child of the launcher. Without ``probe`` it says on its control channel once ready."""
+
+    name: str
+    command: tuple[str, ...]
+    stage: int
+    level: int
+    probe: Path | None = None
+    """A unix socket; the child is ready when something answers a PING there."""
+    failure_code: int = 1
+    """Exit code of the tree when this child cannot be started."""
+    start_limit_s: float = 60.0
+    """A child that is not ready by then is killed and started again."""
+    is_marked: bool = True
+    """Carries the tree's mark, by which the guard finds it and its descendants."""
+
+
+def plan(
+    settings: Settings, only: frozenset[str] | None = None, *, valkey: Path | None = None
+) -> tuple[ChildPlan, ...]:
+    """The children of this project's tree, or of the parts in ``only``, in the order of display.
+
+    ``valkey`` is the embedded broker's server, needed only where the broker is embedded; that
+    broker is part of every tree, since no other part does without one. Raises :class:`StartError`
+    where ``only`` names no part.
+    """
+    parts = _check(only) if only else frozenset(PARTS)
+    children = []
+    if settings.broker_is_embedded:
+        assert valkey is not None
+        children.append(_broker(settings, valkey))
+    if "gateway" in parts:
+        children += [_gateway(name) for name in _gateway_names(settings.gateway.workers)]
+    if "scheduler" in parts:
+        children.append(_role("scheduler", "skipper.scheduler", stage=REST, level=SOURCES))
+    for pool in POOLS:
+        if f"pool:{pool}" in parts:
+            children += [_host(pool), _consumer(pool)]
+    return tuple(children)
+
+
+def guard(tree: str) -> ChildPlan:
+    """The guard of ``tree``. It holds the project's lock too: no tree before this one is gone."""
+    script = str(Path(__file__).with_name("guard.py"))
+    return ChildPlan(
+        name="guard",
+        command=(sys.executable, "-I", "-S", script, tree, CONTROL, LOCK),
+        stage=FIRST,
+        level=GUARD,
+        is_marked=False,
+    )
+
+
+def _check(only: frozenset[str]) -> frozenset[str]:
+    for part in sorted(only - set(PARTS)):
+        close = difflib.get_close_matches(part, PARTS, 1, 0.4)
+        hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(PARTS)}."
+        raise StartError(f"--only: the tree has no part {part!r}; {hint}", code=2)
+    return only
+
+
+def _broker(settings: Settings, valkey: Path) -> ChildPlan:
+    return ChildPlan(
+        name="broker",
+        command=(str(valkey), str(settings.run_dir / "valkey.conf")),
+        stage=FIRST,
+        level=BROKER,
+        probe=settings.run_dir / "v.sock",
+        failure_code=9,
+    )
+
+
+def _gateway_names(workers: int) -> list[str]:
+    return ["gateway"] if workers == 1 else [f"gateway-{n}" for n in range(1, workers + 1)]
+
+
+def _gateway(name: str) -> ChildPlan:
+    return _role(name, "skipper.gateway", "--listen", LISTEN, stage=SERVING, level=GATEWAY)
+
+
+def _host(pool: str) -> ChildPlan:
+    stage = SERVING if pool == "cpu" else REST
+    return _role(pool, "skipper.pool", "--pool", pool, stage=stage, level=HOSTS)
+
+
+def _consumer(pool: str) -> ChildPlan:
+    name = f"{pool}-consumer"
+    return _role(name, "skipper.pool.consumer", "--pool", pool, stage=REST, level=SOURCES)
+
+
+def _role(name: str, module: str, *more: str, stage: int, level: int) -> ChildPlan:
+    # -P: a celery.py or random.py in the project's folder must not stand in for the real one
+    command = (sys.executable, "-P", "-m", module, "--settings", SETTINGS, "--control", CONTROL)
+    return ChildPlan(name=name, command=(*command, "--name", name, *more), stage=stage, level=level)

@@ -1,0 +1,125 @@
+"""Where lines go: a terminal that may read slowly or not at all, and files of bounded size."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+LOG_FILE = "skipper.jsonl"
+FILES = 4
+"""The current file and its predecessors, ``skipper.jsonl.1`` being the youngest of those."""
+
+
+class Sink:
+    """Writes on a thread of its own. ``put`` never waits: beyond ``limit`` bytes it drops the line.
+
+    ``dropped`` makes the line that says how many are missing.
+    """
+
+    def __init__(
+        self, write: Callable[[bytes], None], *, limit: int, dropped: Callable[[int], bytes]
+    ) -> None:
+        self._write, self._limit, self._dropped = write, limit, dropped
+        self._waiting: deque[bytes] = deque()
+        self._size = self._lost = 0
+        self._closing = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, line: bytes) -> None:
+        with self._changed:
+            if self._size + len(line) > self._limit:
+                self._lost += 1
+                return
+            self._waiting.append(line)
+            self._size += len(line)
+            self._changed.notify()
+
+    def close(self, timeout_s: float) -> None:
+        """Write what waits, for ``timeout_s`` at most; a writer that is stuck is left behind."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while batch := self._take():
+            try:
+                self._write(batch)
+            except OSError:  # nobody reads any more, or the disk is full: the tree goes on
+                time.sleep(0.1)
+
+    def _take(self) -> bytes:
+        with self._changed:
+            while not self._waiting and not self._lost and not self._closing:
+                self._changed.wait()
+            batch = b"".join(self._waiting)
+            self._waiting.clear()
+            self._size = 0
+            if self._lost:
+                batch += self._dropped(self._lost)
+                self._lost = 0
+            return batch
+
+
+def to_descriptor(fd: int) -> Callable[[bytes], None]:
+    """Write everything to ``fd``, also where somebody has made it non-blocking."""
+
+    def write(data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(fd, view) :]
+            except BlockingIOError:
+                select.select((), (fd,), ())
+
+    return write
+
+
+class RotatingFile:
+    """``folder/skipper.jsonl`` and its predecessors, together at most ``total`` bytes long."""
+
+    def __init__(self, folder: Path, total: int) -> None:
+        self._path = folder / LOG_FILE
+        self.share = total // FILES
+        self._fd = _open(self._path)
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, data: bytes) -> None:
+        if self._size and self._size + len(data) > self.share:
+            self._rotate()
+        self._size += len(data)
+        to_descriptor(self._fd)(data)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _rotate(self) -> None:
+        for number in range(FILES - 1, 0, -1):
+            older = _numbered(self._path, number)
+            younger = _numbered(self._path, number - 1)
+            if younger.exists():
+                younger.replace(older)
+        fresh = _open(self._path)
+        os.close(self._fd)
+        self._fd, self._size = fresh, 0
+
+
+def log_files(folder: Path) -> list[Path]:
+    """The log files in ``folder`` that exist, the oldest first."""
+    paths = [_numbered(folder / LOG_FILE, number) for number in range(FILES - 1, -1, -1)]
+    return [path for path in paths if path.exists()]
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -1,0 +1,252 @@
+"""The life of one tree: lock, listen, start, serve, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import resource
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from skipper.errors import StartError
+from skipper.launcher import ALREADY_RUNNING, client, control, folders, listen, process, reach
+from skipper.launcher.announce import Announcer
+from skipper.launcher.orphans import Roster, adopting
+from skipper.launcher.output import Output
+from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
+from skipper.launcher.process import Child, Ground
+from skipper.launcher.supervisor import Stop, Supervisor
+from skipper.settings import Settings, child_environment, dump
+
+Planner = Callable[[Settings, frozenset[str] | None], tuple[ChildPlan, ...]]
+
+ROLES_SHARE = 0.75
+"""What a role may use of ``run.grace_s``: the drain goes in steps, and the last ends in time."""
+_SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+_BROKER_PATIENCE_S = 2.0
+_SERVING_PATIENCE_S = 6.0
+"""How long a stage of the start may hold the next one up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """One start of this project. ``settings`` hold what was found out: the port, the reload."""
+
+    id: str
+    settings: Settings
+    plans: tuple[ChildPlan, ...]
+    ground: Ground
+    output: Output
+    started_at: float
+    report: Callable[[], None]
+
+    @property
+    def url(self) -> str | None:
+        return self.settings.base_url if self.ground.listener else None
+
+
+def run(
+    settings: Settings,
+    *,
+    only: frozenset[str] | None = None,
+    report: Callable[[], None] | None = None,
+    planner: Planner | None = None,
+) -> int:
+    """Run the tree until it ends; its exit code. See :func:`skipper.launcher.run`.
+
+    With ``report`` the terminal stays quiet; it is called when everything is ready.
+    """
+    folders.prepare(settings)
+    with contextlib.suppress(ValueError, OSError):  # a hard limit of 0 is what we want anyway
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with ExitStack() as stack:
+        lock = stack.enter_context(folders.locked(settings))
+        if lock is None:
+            return ALREADY_RUNNING
+        folders.clear(settings.run_dir)
+        stack.callback(folders.clear, settings.run_dir)
+        plans = (planner or _plan)(settings, only)
+        return asyncio.run(_serve(_prepare(settings, plans, stack, lock, report)))
+
+
+def _prepare(
+    settings: Settings,
+    plans: tuple[ChildPlan, ...],
+    stack: ExitStack,
+    lock: int,
+    report: Callable[[], None] | None,
+) -> Tree:
+    listener = None
+    if any(LISTEN in each.command for each in plans):
+        listener = stack.enter_context(listen.listen(settings.gateway.host, settings.gateway.port))
+        settings = _with(settings, "gateway", port=listener.getsockname()[1])
+    if settings.run.reload is None:
+        settings = _with(settings, "run", reload=report is None and os.isatty(2))
+    names = tuple(each.name for each in plans)
+    output = stack.enter_context(Output(settings, names, quiet=report is not None))
+    tree = os.urandom(8).hex()
+    return Tree(
+        id=tree,
+        settings=settings,
+        plans=plans,
+        ground=_ground(settings, tree, lock, listener),
+        output=output,
+        started_at=time.time(),
+        report=report or (lambda: None),
+    )
+
+
+def _ground(settings: Settings, tree: str, lock: int, listener: socket.socket | None) -> Ground:
+    file = settings.run_dir / "settings.json"
+    dump(_with(settings, "run", grace_s=settings.run.grace_s * ROLES_SHARE), file)
+    environment = child_environment(tree)
+    return Ground(
+        settings_file=file,
+        directory=settings.project_dir,
+        environment=environment,
+        bare_environment={k: v for k, v in environment.items() if k != "SKIPPER_TREE"},
+        lock_fd=lock,
+        listener=listener,
+    )
+
+
+def _with(settings: Settings, section: str, **values: Any) -> Settings:
+    changed = getattr(settings, section).model_copy(update=values)
+    return settings.model_copy(update={section: changed})
+
+
+def _plan(settings: Settings, only: frozenset[str] | None) -> tuple[ChildPlan, ...]:
+    if not settings.broker_is_embedded:
+        return plan(settings, only)
+    from skipper.launcher import valkey
+
+    server = valkey.find_server()
+    file = settings.run_dir / "valkey.conf"
+    file.touch(0o600)
+    file.write_text(valkey.configuration(settings), "utf-8")
+    return plan(settings, only, valkey=server)
+
+
+async def _serve(tree: Tree) -> int:
+    stop, roster = Stop(), Roster(tree.id, tree.output.say)
+    supervisor = Supervisor(
+        (guard(tree.id), *tree.plans),
+        start=functools.partial(_start, tree, roster),
+        ended=roster.remove,
+        say=tree.output.say,
+        stop=stop,
+    )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_listening_to_signals(stop))
+        stack.callback(tree.output.close_pumps)
+        stack.enter_context(adopting(roster))
+        answer = functools.partial(_answer, tree, supervisor, stop)
+        path = tree.settings.run_dir / client.SOCKET
+        await stack.enter_async_context(control.serving(path, answer))
+        stack.push_async_callback(supervisor.drain, tree.settings.run.grace_s)
+        coming_up = asyncio.create_task(_come_up(tree, supervisor, stop))
+        await stop.asked.wait()
+        coming_up.cancel()
+        _say_why(tree.output, stop)
+    if stop.error:
+        raise stop.error
+    return stop.code
+
+
+def _start(tree: Tree, roster: Roster, each: ChildPlan) -> Child:
+    child = process.start(each, tree.ground, tree.output.pump)
+    roster.add(child)
+    return child
+
+
+async def _come_up(tree: Tree, supervisor: Supervisor, stop: Stop) -> None:
+    announcer = Announcer(tree.settings, tree.output, supervisor)
+
+    async def pause(stage: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            if stage == FIRST:
+                async with asyncio.timeout(_BROKER_PATIENCE_S):
+                    await supervisor.were_ready(FIRST)
+            elif stage == SERVING:
+                async with asyncio.timeout(_SERVING_PATIENCE_S):
+                    await announcer.answers.wait()
+
+    async def announce() -> None:
+        await supervisor.were_ready(SERVING)
+        await announcer.show()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reach.check(tree.settings))
+            group.create_task(announce())
+            await supervisor.start(pause)
+        await announcer.ready(tree.report)
+    except* StartError as errors:
+        stop.fail(_first(errors))
+    except* Exception as errors:  # noqa: BLE001 - what cannot be announced runs all the same
+        trace = "".join(traceback.format_exception(errors))
+        tree.output.say("error", "the start could not be followed to its end", traceback=trace)
+        tree.report()
+
+
+def _first(group: BaseExceptionGroup[StartError]) -> StartError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+@contextlib.contextmanager
+def _listening_to_signals(stop: Stop) -> Iterator[None]:
+    """SIGINT, SIGTERM and a closed terminal end the tree. ``nohup`` is respected."""
+    loop = asyncio.get_running_loop()
+    numbers = [
+        number
+        for number in _SIGNALS
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
+    for number in numbers:
+        # a terminal that goes may say so twice: the kernel does, and then the shell
+        again = number != signal.SIGHUP
+        loop.add_signal_handler(number, functools.partial(stop.ask, _SIGNALS[number], again=again))
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def _say_why(output: Output, stop: Stop) -> None:
+    if stop.error:
+        output.note("error", str(stop.error), code=stop.error.code)
+    hint = "; Ctrl-C again kills at once" if stop.code == 130 else ""
+    output.say("info", f"stopping{hint}")
+
+
+def _answer(
+    tree: Tree, supervisor: Supervisor, stop: Stop, question: dict[str, Any]
+) -> dict[str, Any]:
+    match question.get("do"):
+        case "status":
+            return {
+                "pid": os.getpid(),
+                "url": tree.url,
+                "project": str(tree.settings.project_dir),
+                "started_at": tree.started_at,
+                "ready": supervisor.is_ready and not stop.asked.is_set(),
+                "stopping": stop.asked.is_set(),
+                "children": supervisor.status(),
+            }
+        case "down":
+            stop.ask(0)
+            if question.get("kill"):
+                stop.ask(0)
+            return {"ok": True}
+        case other:
+            return {"ok": False, "error": f"cannot do {other!r}"}

@@ -1,0 +1,210 @@
+"""The ledger: one durable store for tasks, hosts and models, and one beside it for events.
+
+Operations are functions that take a :class:`~skipper.ledger.connection.Connection` first; the modules
+beside this one hold them. They run in the store's threads, so they must not touch anything else, and
+may run twice where the first run was rolled back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from skipper.errors import StartError
+from skipper.ledger import migrate, totals
+from skipper.ledger.connection import Connection, Database
+from skipper.ledger.worker import Finisher, Job, Reader, Writer
+
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+DEFAULT_SCHEMA = "skipper"
+_UNREACHABLE = 9
+_NOT_WRITABLE = 10
+
+
+class Store:
+    """One database with the threads that write to it and read from it."""
+
+    def __init__(
+        self, database: Database, name: str, *, patience_s: float, finisher: Finisher | None = None
+    ) -> None:
+        self.writer = Writer(database, f"{name}-writer", patience_s=patience_s, finisher=finisher)
+        self.reader = Reader(database, f"{name}-reader", patience_s=patience_s)
+
+    def close(self) -> None:
+        self.writer.close()
+        self.reader.close()
+
+
+class Ledger:
+    """Both stores. Made by :meth:`open`; any thread and any event loop may use it.
+
+    Once a write has been asked for it runs, even if the caller stops waiting for it. While the
+    database is away for less than ``patience_s`` callers wait; after that they get
+    :class:`~skipper.errors.UnavailableError`, and the database is tried again at every new request.
+    """
+
+    def __init__(self, tasks: Store, events: Store) -> None:
+        self._tasks = tasks
+        self._events = events
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        events_url: str | None = None,
+        schema: str | None = None,
+        patience_s: float = 10.0,
+    ) -> Self:
+        """Open the ledger at ``url``, and make or update its tables first where needed.
+
+        Without ``events_url`` a SQLite ledger has its events in ``events.db`` beside it, and a
+        PostgreSQL ledger in the same ``schema``. Raises :class:`~skipper.errors.StartError`.
+        """
+        place = _parsed(url)
+        beside = _parsed(events_url) if events_url else _events_place(place)
+        name = schema or DEFAULT_SCHEMA
+        ledger = _prepared(place, name, migrate.LEDGER, is_relaxed=False)
+        events = _prepared(beside, name, migrate.EVENTS, is_relaxed=True)
+        return cls(
+            Store(ledger, "ledger", patience_s=patience_s, finisher=totals.flush),
+            Store(events, "events", patience_s=patience_s),
+        )
+
+    async def write(self, op: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """Run ``op`` in the ledger's next transaction and return its value once that is committed.
+
+        Operations that wait together share the transaction; if one raises, only its caller hears of
+        it. The commit waits for the disk unless every one of them is written with ``durable=False``.
+        """
+        return await _answer(self._tasks.writer, Job(op, is_durable=durable))
+
+    async def merge(
+        self,
+        op: Callable[[Connection, Sequence[Item]], Sequence[T]],
+        item: Item,
+        *,
+        durable: bool = True,
+    ) -> T:
+        """Like :meth:`write` for an ``op`` on many items: what waits together is done in one call."""
+        return await _answer(self._tasks.writer, Job(merged=op, item=item, is_durable=durable))
+
+    async def read(self, op: Callable[[Connection], T]) -> T:
+        """Run ``op``, which only reads, without waiting for writers."""
+        return await _answer(self._tasks.reader, Job(op))
+
+    async def record(self, op: Callable[[Connection], T]) -> T:
+        """:meth:`write` to the event store, whose commits never wait for the disk."""
+        return await _answer(self._events.writer, Job(op, is_durable=False))
+
+    async def read_events(self, op: Callable[[Connection], T]) -> T:
+        """:meth:`read` from the event store."""
+        return await _answer(self._events.reader, Job(op))
+
+    def write_now(self, op: Callable[[Connection], T], *, durable: bool = True) -> T:
+        """:meth:`write` for threads without an event loop."""
+        return _wait(self._tasks.writer, Job(op, is_durable=durable))
+
+    def read_now(self, op: Callable[[Connection], T]) -> T:
+        """:meth:`read` for threads without an event loop."""
+        return _wait(self._tasks.reader, Job(op))
+
+    def record_now(self, op: Callable[[Connection], T]) -> T:
+        """:meth:`record` for threads without an event loop."""
+        return _wait(self._events.writer, Job(op, is_durable=False))
+
+    def read_events_now(self, op: Callable[[Connection], T]) -> T:
+        """:meth:`read_events` for threads without an event loop."""
+        return _wait(self._events.reader, Job(op))
+
+    def close(self) -> None:
+        """Do what is queued, then close the connections. Blocks while that takes."""
+        self._tasks.close()
+        self._events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+async def _answer(worker: Writer | Reader, job: Job) -> Any:
+    job.answer_to(asyncio.get_running_loop())
+    worker.submit(job)
+    return await job.future  # type: ignore[misc]  # made for a loop, it can be awaited
+
+
+def _wait(worker: Writer | Reader, job: Job) -> Any:
+    job.answer_to(None)
+    worker.submit(job)
+    return job.future.result()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise StartError(f"database.url is not a URL: {url!r}.", code=_UNREACHABLE) from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise StartError(
+            f"database.url names {parsed.get_backend_name()!r}; use sqlite or postgresql.",
+            code=_UNREACHABLE,
+        )
+    return parsed
+
+
+def _events_place(ledger: URL) -> URL:
+    if ledger.get_backend_name() == "sqlite":
+        return ledger.set(database=str(_file(ledger).with_name("events.db")))
+    return ledger
+
+
+def _file(url: URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        raise StartError("The ledger needs a file: several processes share it.", code=_NOT_WRITABLE)
+    return Path(url.database)
+
+
+def _prepared(place: URL, schema: str, branch: migrate.Branch, *, is_relaxed: bool) -> Database:
+    """The database at ``place`` with its tables up to date."""
+    if place.get_backend_name() == "sqlite":
+        return _prepared_sqlite(_file(place), branch, is_relaxed=is_relaxed)
+    try:
+        from skipper.ledger.postgres import PostgresDatabase
+    except ImportError:
+        raise StartError(
+            "PostgreSQL needs psycopg: pip install 'skipper[postgres]'.", code=_UNREACHABLE
+        ) from None
+    url = place.set(drivername="postgresql+psycopg")
+    try:
+        migrate.migrate_postgres(url, schema, branch)
+    except DBAPIError as error:
+        reason = str(error.orig).strip().replace("\n", "; ")
+        shown = url.render_as_string(hide_password=True)
+        raise StartError(f"{shown} cannot be used: {reason}.", code=_UNREACHABLE) from None
+    return PostgresDatabase(url, schema, branch.marks, is_relaxed=is_relaxed)
+
+
+def _prepared_sqlite(file: Path, branch: migrate.Branch, *, is_relaxed: bool) -> Database:
+    from skipper.ledger.sqlite import SqliteDatabase
+
+    try:
+        migrate.migrate_sqlite(file, branch)
+    except (OSError, DBAPIError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error.orig
+        raise StartError(f"{file} cannot be used: {reason}.", code=_NOT_WRITABLE) from None
+    return SqliteDatabase(file, is_relaxed=is_relaxed)

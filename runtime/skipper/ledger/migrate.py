@@ -1,0 +1,120 @@
+"""Brings a store's tables to what ``schema`` says, once, whoever comes first.
+
+Alembic is imported only when the store is not up to date, so that starting a role does not pay for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Engine, MetaData, Table, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+from sqlalchemy.schema import CreateSchema
+
+from skipper.ledger import schema
+
+_FOLDER = Path(__file__).with_name("migrations")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Branch:
+    """The migrations of one store: a folder under ``migrations/`` and the last of its versions."""
+
+    name: str
+    head: str
+    tables: MetaData
+    marks: Table
+
+    @property
+    def version_table(self) -> str:
+        return f"{self.name}_version"
+
+
+LEDGER = Branch(name="ledger", head="0001", tables=schema.LEDGER, marks=schema.ledger_marks)
+EVENTS = Branch(name="events", head="0001", tables=schema.EVENTS, marks=schema.event_marks)
+
+
+def migrate_sqlite(path: Path, branch: Branch) -> None:
+    """Make or update the file at ``path``, readable by its owner alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(path.with_name(path.name + ".lock")):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)  # the files that SQLite adds to it take its mode
+        with _sqlite_engine(path).begin() as connection:
+            _upgrade(connection, branch)
+
+
+def migrate_postgres(url: URL, schema_name: str, branch: Branch) -> None:
+    """Make or update ``schema_name`` in the database at ``url``."""
+    engine = sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": 5})
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"),
+            {"name": f"skipper migration of {schema_name}"},
+        )
+        if not sa.inspect(connection).has_schema(schema_name):
+            connection.execute(CreateSchema(schema_name))
+        quoted = connection.dialect.identifier_preparer.quote_schema(schema_name)
+        connection.exec_driver_sql(f"SET LOCAL search_path = {quoted}")
+        _upgrade(connection, branch)
+
+
+def _upgrade(connection: Connection, branch: Branch) -> None:
+    if _version(connection, branch) == branch.head:
+        return
+    from alembic import command
+
+    command.upgrade(alembic_config(connection, branch), "head")
+
+
+def alembic_config(connection: Connection, branch: Branch) -> Any:
+    """Alembic's configuration for ``branch``, to run on ``connection``."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(_FOLDER / branch.name))
+    config.attributes["connection"] = connection
+    config.attributes["branch"] = branch
+    return config
+
+
+def _version(connection: Connection, branch: Branch) -> str | None:
+    if not sa.inspect(connection).has_table(branch.version_table):
+        return None
+    table = sa.table(branch.version_table, sa.column("version_num"))
+    return connection.execute(sa.select(table.c.version_num)).scalar()
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    engine = sa.create_engine(URL.create("sqlite", database=str(path)), poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def prepare(driver: Any, _record: Any) -> None:
+        driver.isolation_level = None  # sqlite3 would leave DDL outside of transactions
+        driver.execute("PRAGMA journal_mode = WAL")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,118 @@
+"""Versions of models: which blob is which version of which name, and who made it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from sqlalchemy import Integer, bindparam, func, insert, select
+
+from skipper.ledger.connection import Connection, Row, Statement, limited, literal
+from skipper.ledger.records import ModelVersion, ModelVersionNew
+from skipper.ledger.schema import models as m
+from skipper.ledger.schema import tasks as t
+from skipper.task import State
+
+_FIELDS = tuple(ModelVersion.__dataclass_fields__)
+_MODEL = [m.c[name] for name in _FIELDS]
+_BY_NAME = m.c.name == bindparam("name")
+
+_OWNS = Statement(
+    select(t.c.id)
+    .where(
+        t.c.id == bindparam("task_id"),
+        t.c.attempt == bindparam("attempt"),
+        t.c.host == bindparam("host"),
+        t.c.state == literal(State.RUNNING),
+    )
+    .with_for_update()
+)
+_SEEN = Statement(
+    select(m.c.version).where(
+        m.c.task_id == bindparam("task_id"), m.c.attempt == bindparam("attempt"), _BY_NAME
+    )
+)
+_NEWEST = Statement(select(func.max(m.c.version)).where(_BY_NAME))
+_PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.name != "seq"])
+
+
+def publish(conn: Connection, new: ModelVersionNew) -> int | None:
+    """Make ``new`` the next version of its name, while its attempt owns the task; else None.
+
+    Publishing the same name again in the same attempt gives the version it already has.
+    """
+    # One publisher at a time, so that versions have no gap and `seq` rises in the order of commits.
+    conn.lock("models")
+    params = asdict(new)
+    if not conn.run(_OWNS, params):
+        return None
+    if seen := conn.run(_SEEN, params):
+        return int(seen[0][0])
+    ((newest,),) = conn.run(_NEWEST, params)
+    version = (newest or 0) + 1
+    conn.run(_PUBLISH, {**params, "version": version, "metrics": json.dumps(new.metrics)})
+    return version
+
+
+_LATEST = Statement(limited(select(*_MODEL).where(_BY_NAME).order_by(m.c.version.desc())))
+_GET = Statement(select(*_MODEL).where(_BY_NAME, m.c.version == bindparam("version")))
+_NAMES = Statement(select(m.c.name).distinct().order_by(m.c.name))
+_VERSIONS = Statement(
+    limited(
+        select(*_MODEL)
+        .where(_BY_NAME, m.c.version < bindparam("cursor", type_=Integer()))
+        .order_by(m.c.version.desc())
+    )
+)
+_CHANGED = Statement(
+    select(*_MODEL).where(m.c.seq > bindparam("seq", type_=Integer())).order_by(m.c.seq)
+)
+
+
+def latest(conn: Connection, name: str) -> ModelVersion | None:
+    """The newest version of ``name``."""
+    rows = conn.run(_LATEST, {"name": name, "limit": 1})
+    return _model_of(rows[0]) if rows else None
+
+
+def get(conn: Connection, name: str, version: int) -> ModelVersion | None:
+    """One version of ``name``."""
+    rows = conn.run(_GET, {"name": name, "version": version})
+    return _model_of(rows[0]) if rows else None
+
+
+def list_names(conn: Connection) -> list[str]:
+    """Every model's name, sorted."""
+    return [name for (name,) in conn.run(_NAMES, {})]
+
+
+def versions(
+    conn: Connection, name: str, limit: int, cursor: str | None = None
+) -> tuple[list[ModelVersion], str | None]:
+    """Up to ``limit`` versions, newest first, and the cursor of the next page if there is one.
+
+    Raises :class:`ValueError` for a cursor that no page gave.
+    """
+    before = _MAX_VERSION if cursor is None else _version_of(cursor)
+    rows = conn.run(_VERSIONS, {"name": name, "cursor": before, "limit": limit + 1})
+    found = [_model_of(row) for row in rows[:limit]]
+    return found, str(found[-1].version) if len(rows) > limit else None
+
+
+def changed_since(conn: Connection, seq: int) -> list[ModelVersion]:
+    """What has been published after the version with ``seq``, in order."""
+    return [_model_of(row) for row in conn.run(_CHANGED, {"seq": seq})]
+
+
+_MAX_VERSION = 2**31 - 1
+
+
+def _version_of(cursor: str) -> int:
+    if not (cursor.isascii() and cursor.isdigit() and int(cursor) <= _MAX_VERSION):
+        raise ValueError("no page has this cursor")
+    return int(cursor)
+
+
+def _model_of(row: Row) -> ModelVersion:
+    values = dict(zip(_FIELDS, row, strict=True))
+    return ModelVersion(**{**values, "metrics": json.loads(values["metrics"])})

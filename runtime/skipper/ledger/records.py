@@ -1,0 +1,205 @@
+"""What goes into the ledger's operations and comes out of them, beside ``Task`` and ``Attempt``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from skipper.task import State, Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewTask:
+    """A task to accept. ``available_at`` after ``created_at`` delays its start."""
+
+    id: str
+    function: str
+    kind: str
+    pool: str
+    created_at: float
+    available_at: float
+    body: bytes | None = None
+    body_ref: str | None = None
+    max_attempts: int = 1
+    priority: int = 0
+    timeout_s: float | None = None
+    parent_id: str | None = None
+    depth: int = 0
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    idempotency_hash: str | None = None
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """What became of a :class:`NewTask`.
+
+    A known idempotency key gives the ``id`` of the task that had it first; ``matches`` tells whether
+    that one was asked for with the same hash.
+    """
+
+    id: str
+    is_new: bool = True
+    matches: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claiming:
+    """A host's wish to run some tasks."""
+
+    ids: tuple[str, ...]
+    host: str
+    now: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """A task that now belongs to one attempt of one host. ``spent`` attempts have been used up."""
+
+    task: Task
+    attempt: int
+    spent: int
+    depth: int
+    body: bytes | None
+    body_ref: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """A task that may be claimed now."""
+
+    id: str
+    function: str
+    priority: int
+    created_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How an attempt ended. With ``retry_at`` the task is tried again then, if it has attempts left."""
+
+    state: State
+    result: bytes | None = None
+    result_ref: str | None = None
+    error: dict[str, Any] | None = None
+    code: str | None = None
+    model: str | None = None
+    instance: str | None = None
+    retry_at: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finishing:
+    """The end of one attempt, by its host."""
+
+    id: str
+    attempt: int
+    host: str
+    ending: Ending
+    now: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Released:
+    """A task that no host runs any more, and what it became."""
+
+    id: str
+    pool: str
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cancelling:
+    """Where a task stands after a cancel. While it runs, ``host`` is who must stop it."""
+
+    state: State
+    host: str | None = None
+    already_ended: bool = False
+
+
+class Result(NamedTuple):
+    """A task with its result, inline or by reference."""
+
+    task: Task
+    value: bytes | None
+    ref: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostRecord:
+    """A pool host. Its ``seat`` (machine, pool, project) can be held by one process at a time."""
+
+    id: str
+    pool: str
+    machine: str
+    seat: str
+    started_at: float
+
+
+class Beat(NamedTuple):
+    """A host's heartbeat: a counter that stands still when the host does."""
+
+    id: str
+    pool: str
+    counter: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersionNew:
+    """A model to publish, by the attempt that made it."""
+
+    name: str
+    digest: str
+    format: str
+    task_id: str
+    attempt: int
+    host: str
+    function: str
+    created_at: float
+    metrics: dict[str, Any] | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelVersion:
+    """A published model. ``seq`` counts over all models."""
+
+    name: str
+    version: int
+    digest: str
+    format: str
+    metrics: dict[str, Any] | None
+    code: str | None
+    task_id: str
+    function: str
+    created_at: float
+    seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEvent:
+    """Something that a task did or said."""
+
+    task_id: str
+    at: float
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A recorded event; ``seq`` rises with every one of the store."""
+
+    seq: int
+    at: float
+    type: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pruned:
+    """What retention took: ids of tasks, and blobs that nothing refers to any more."""
+
+    ids: tuple[str, ...]
+    refs: tuple[str, ...]

@@ -1,0 +1,64 @@
+"""Takes old tasks out of the ledger and remembers that they were there."""
+
+from __future__ import annotations
+
+from sqlalchemy import Double, bindparam, delete, exists, insert, select
+
+from skipper.ledger.connection import Connection, Statement, among, limited
+from skipper.ledger.records import Pruned
+from skipper.ledger.schema import attempts, tombstones
+from skipper.ledger.schema import tasks as t
+from skipper.ledger.views import ENDED
+from skipper.task import first_id
+
+_BEFORE = bindparam("before", type_=Double())
+# An id tells when its task was made, so the search ends where younger tasks begin.
+_OLD = Statement(
+    limited(
+        select(t.c.id, t.c.body_ref, t.c.result_ref)
+        .where(t.c.id < bindparam("young"), t.c.state.in_(ENDED), t.c.finished_at < _BEFORE)
+        .order_by(t.c.id)
+    ).with_for_update(skip_locked=True)
+)
+_DELETE = Statement(delete(t).where(among(t.c.id, "ids")))
+_DELETE_ATTEMPTS = Statement(delete(attempts).where(among(attempts.c.task_id, "ids")))
+_BURY = Statement(insert(tombstones), ["id", "at"])
+_IN_USE = Statement(
+    select(t.c.body_ref)
+    .where(t.c.body_ref.is_not(None), among(t.c.body_ref, "refs"))
+    .union(select(t.c.result_ref).where(t.c.result_ref.is_not(None), among(t.c.result_ref, "refs")))
+)
+_IS_GONE = Statement(select(exists().where(tombstones.c.id == bindparam("id"))))
+_OLD_STONES = limited(select(tombstones.c.id).where(tombstones.c.at < _BEFORE))
+_FORGET = Statement(
+    delete(tombstones).where(tombstones.c.id.in_(_OLD_STONES)).returning(tombstones.c.id)
+)
+
+
+def prune(conn: Connection, before: float, now: float, limit: int) -> Pruned:
+    """Delete up to ``limit`` tasks that ended before ``before``, each leaving a tombstone."""
+    rows = conn.run(_OLD, {"young": first_id(before), "before": before, "limit": limit})
+    ids = [row[0] for row in rows]
+    if not ids:
+        return Pruned(ids=(), refs=())
+    conn.run(_DELETE, {"ids": conn.ids(ids)})
+    conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(ids)})
+    conn.run_each(_BURY, [{"id": id, "at": now} for id in ids])
+    refs = {ref for row in rows for ref in row[1:] if ref is not None}
+    return Pruned(ids=tuple(ids), refs=tuple(sorted(refs - _still_used(conn, refs))))
+
+
+def _still_used(conn: Connection, refs: set[str]) -> set[str]:
+    if not refs:
+        return set()
+    return {ref for (ref,) in conn.run(_IN_USE, {"refs": conn.ids(sorted(refs))})}
+
+
+def is_gone(conn: Connection, id: str) -> bool:
+    """Whether retention took the task with this id."""
+    return bool(conn.run(_IS_GONE, {"id": id})[0][0])
+
+
+def forget(conn: Connection, before: float, limit: int) -> int:
+    """Delete up to ``limit`` tombstones from before ``before``; how many that were."""
+    return len(conn.run(_FORGET, {"before": before, "limit": limit}))

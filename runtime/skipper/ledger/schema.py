@@ -1,0 +1,180 @@
+"""The tables of the two stores. What changes here needs a migration beside it.
+
+``LEDGER`` holds what must be sure: tasks, hosts, models. ``EVENTS`` holds what tasks say while they
+run; it commits without waiting for the disk, so that a talkative function cannot slow a claim.
+
+Conditions of partial indexes are literals, and so must they be in the statements that use them:
+neither database matches an index's condition with a bound value.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+
+LEDGER = MetaData()
+EVENTS = MetaData()
+
+Key = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+"""Ids are compared byte by byte: faster, and the same order in every locale."""
+Sequence = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite counts up only a column that is declared INTEGER."""
+
+
+def _partial(name: str, *columns: object, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+tasks = Table(
+    "tasks",
+    LEDGER,
+    Column("id", Key, primary_key=True),
+    Column("function", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),  # of the current claim: the fence
+    Column("spent", Integer, nullable=False),  # attempts that the function used up
+    Column("losses", Integer, nullable=False),  # attempts that a lost host took with it
+    Column("max_attempts", Integer, nullable=False),  # bounds `spent`
+    Column("priority", Integer, nullable=False),
+    Column("depth", Integer, nullable=False),
+    Column("timed", SmallInteger, nullable=False),  # 1: waits for `available_at`, then is due
+    Column("cancel_requested", SmallInteger, nullable=False),
+    Column("timeout_s", Double),
+    Column("created_at", Double, nullable=False),
+    Column("available_at", Double, nullable=False),
+    Column("published_at", Double, nullable=False),
+    Column("expires_at", Double),  # until its first claim
+    Column("started_at", Double),
+    Column("deadline_at", Double),
+    Column("finished_at", Double),
+    Column("host", Text),
+    Column("instance", Text),
+    Column("code", Text),
+    Column("model", Text),
+    Column("parent_id", Text),
+    Column("request_id", Text),
+    Column("idempotency_key", Text),
+    Column("idempotency_hash", Text),
+    Column("error", Text),
+    Column("body_ref", Text),
+    Column("result_ref", Text),
+    Column("body", LargeBinary),  # last: SQLite reads a row from its left
+    Column("result", LargeBinary),
+    Index("tasks_by_function", "function", "id"),
+    Index("tasks_by_state", "state", "id"),
+    _partial(
+        "tasks_ready", "pool", text("priority DESC"), "id", where="state = 'queued' AND timed = 0"
+    ),
+    _partial("tasks_timed", "available_at", "pool", "state", where="timed = 1"),
+    _partial("tasks_published", "published_at", where="state = 'queued' AND timed = 0"),
+    _partial("tasks_running", "host", "pool", where="state = 'running'"),
+    _partial("tasks_expiring", "expires_at", where="state = 'queued' AND expires_at IS NOT NULL"),
+    _partial("tasks_by_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
+    _partial("tasks_by_body", "body_ref", where="body_ref IS NOT NULL"),
+    _partial("tasks_by_result", "result_ref", where="result_ref IS NOT NULL"),
+)
+
+attempts = Table(  # ended ones that another followed; the last one stands in its task's row
+    "attempts",
+    LEDGER,
+    Column("task_id", Key, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("instance", Text),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double, nullable=False),
+    Column("code", Text),
+    Column("model", Text),
+    Column("outcome", Text, nullable=False),
+    Column("error", Text),
+)
+
+totals = Table(  # terminal states reached since the ledger was made; never pruned
+    "totals",
+    LEDGER,
+    Column("function", Text, primary_key=True),
+    Column("pool", Text, primary_key=True),
+    Column("state", Text, primary_key=True),
+    Column("tasks", BigInteger, nullable=False),
+)
+
+tombstones = Table(  # ids of tasks that retention took
+    "tombstones",
+    LEDGER,
+    Column("id", Key, primary_key=True),
+    Column("at", Double, nullable=False),
+    Index("tombstones_by_time", "at"),
+)
+
+hosts = Table(
+    "hosts",
+    LEDGER,
+    Column("id", Text, primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("seat", Text, nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+)
+
+models = Table(
+    "models",
+    LEDGER,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("name", Key, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("metrics", Text, nullable=False),
+    Column("code", Text),
+    Column("task_id", Key, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("function", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Index("models_by_name", "name", "version", unique=True),
+    Index("models_by_task", "task_id", "attempt", "name", unique=True),
+    sqlite_autoincrement=True,
+)
+
+events = Table(
+    "events",
+    EVENTS,
+    Column("seq", Sequence, primary_key=True, autoincrement=True),
+    Column("task_id", Key, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Index("events_by_task", "task_id", "seq"),
+    _partial("events_progress", "task_id", "seq", where="type = 'progress'"),
+    sqlite_autoincrement=True,
+)
+
+
+def _marks(name: str, metadata: MetaData) -> Table:
+    """The last group that each writer has begun and committed: see ``postgres``."""
+    return Table(
+        name,
+        metadata,
+        Column("writer", Text, primary_key=True),
+        Column("number", BigInteger, nullable=False),
+        Column("at", Double, nullable=False),
+    )
+
+
+ledger_marks = _marks("ledger_marks", LEDGER)
+event_marks = _marks("event_marks", EVENTS)

@@ -1,0 +1,38 @@
+"""Counters of the terminal states that tasks have reached, for metrics that outlive every process."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from skipper.ledger.connection import Connection, Insert, Statement, Total
+from skipper.ledger.schema import totals as table
+
+_ADD = Statement(
+    lambda insert: _adding(insert(table)),
+    ["function", "pool", "state", "tasks"],
+)
+_ALL = Statement(select(table.c.function, table.c.pool, table.c.state, table.c.tasks))
+
+
+def _adding(insert: Insert) -> Insert:
+    return insert.on_conflict_do_update(
+        index_elements=["function", "pool", "state"],
+        set_={"tasks": table.c.tasks + insert.excluded.tasks},
+    )
+
+
+def flush(conn: Connection) -> None:
+    """Add what the transaction's operations have ended to the table.
+
+    Last in a transaction and in one order for all, so that writers wait for each other briefly and
+    never in a circle.
+    """
+    rows = [{**total._asdict(), "tasks": number} for total, number in sorted(conn.ended.items())]
+    if rows:
+        conn.run_each(_ADD, rows)
+        conn.ended.clear()
+
+
+def read(conn: Connection) -> dict[Total, int]:
+    """How many tasks of each function and pool have reached each terminal state, ever."""
+    return {Total(*row[:3]): row[3] for row in conn.run(_ALL, {})}

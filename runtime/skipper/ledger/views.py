@@ -1,0 +1,221 @@
+"""Ways to look at tasks. ``tasks`` offers them all; they change nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    bindparam,
+    func,
+    not_,
+    select,
+    union_all,
+)
+
+from skipper.ledger.connection import Connection, Row, Statement, among, limited, literal
+from skipper.ledger.records import Result, Waiting
+from skipper.ledger.schema import attempts as attempt_table
+from skipper.ledger.schema import tasks as t
+from skipper.task import TERMINAL, Attempt, State, Task
+
+ENDED = [literal(state) for state in TERMINAL]
+TASK_FIELDS = tuple(name for name in Task.model_fields if name in t.c)
+_TASK = [t.c[name] for name in TASK_FIELDS]
+_ERROR = TASK_FIELDS.index("error")
+_BY_ID = t.c.id == bindparam("id")
+
+
+def task_of(row: Sequence[Any]) -> Task:
+    """The task in a row of ``TASK_FIELDS``."""
+    values = dict(zip(TASK_FIELDS, row, strict=True))
+    if row[_ERROR] is not None:
+        values["error"] = json.loads(row[_ERROR])
+    return Task(**values)
+
+
+# --- one task --------------------------------------------------------------------------------
+
+_GET = Statement(select(*_TASK).where(_BY_ID))
+_RESULT = Statement(select(*_TASK, t.c.result, t.c.result_ref).where(_BY_ID))
+_ATTEMPT_FIELDS = tuple(Attempt.model_fields)
+_ATTEMPTS = Statement(
+    select(*(attempt_table.c[name] for name in _ATTEMPT_FIELDS))
+    .where(attempt_table.c.task_id == bindparam("id"))
+    .order_by(attempt_table.c.number)
+)
+_LAST_ATTEMPT = Statement(
+    select(
+        t.c.attempt,
+        t.c.host,
+        t.c.instance,
+        t.c.started_at,
+        t.c.finished_at,
+        t.c.code,
+        t.c.model,
+        t.c.state,
+        t.c.error,
+    ).where(_BY_ID, t.c.attempt > literal(0))
+)
+
+
+def get(conn: Connection, id: str) -> Task | None:
+    """The task, or None if there is none with this id."""
+    rows = conn.run(_GET, {"id": id})
+    return task_of(rows[0]) if rows else None
+
+
+def result(conn: Connection, id: str) -> Result | None:
+    """The task with its result, which is there once it has succeeded."""
+    rows = conn.run(_RESULT, {"id": id})
+    return Result(task_of(rows[0][:-2]), *rows[0][-2:]) if rows else None
+
+
+def attempts(conn: Connection, id: str) -> list[Attempt]:
+    """All attempts of a task, first to last; those that ended and the one that runs."""
+    # The task first: an attempt that is set aside between the two statements is then seen once.
+    last = conn.run(_LAST_ATTEMPT, {"id": id})
+    rows = conn.run(_ATTEMPTS, {"id": id})
+    found = [_attempt_of(row) for row in rows]
+    return found + [
+        _last_attempt_of(row)
+        for row in last
+        if _is_shown(State(row[-2])) and row[0] not in [attempt.number for attempt in found]
+    ]
+
+
+def _is_shown(state: State) -> bool:
+    return state is State.RUNNING or state.is_terminal
+
+
+def _last_attempt_of(row: Row) -> Attempt:
+    *fields, state, error = row
+    return _attempt_of((*fields, state if State(state).is_terminal else None, error))
+
+
+def _attempt_of(row: Row) -> Attempt:
+    values = dict(zip(_ATTEMPT_FIELDS, row, strict=True))
+    values["error"] = None if row[-1] is None else json.loads(row[-1])
+    return Attempt(**values)
+
+
+# --- many tasks ------------------------------------------------------------------------------
+
+_FIRST = "~"  # sorts after every id
+_ID = re.compile("[0-9a-v]{26}")
+_FILTERS = {"function": t.c.function, "state": t.c.state}
+
+
+def _paging(*names: str) -> Statement:
+    conditions = [_FILTERS[name] == bindparam(name) for name in names]
+    older = select(*_TASK).where(t.c.id < bindparam("cursor"), *conditions)
+    return Statement(limited(older.order_by(t.c.id.desc())))
+
+
+_PAGES = {
+    (False, False): _paging(),
+    (True, False): _paging("function"),
+    (False, True): _paging("state"),
+    (True, True): _paging("function", "state"),
+}
+
+
+def page(
+    conn: Connection,
+    *,
+    function: str | None = None,
+    state: State | None = None,
+    limit: int,
+    cursor: str | None = None,
+) -> tuple[list[Task], str | None]:
+    """Up to ``limit`` tasks, newest first, and the cursor of the next page if there is one.
+
+    Raises :class:`ValueError` for a cursor that no page gave.
+    """
+    if cursor is not None and not _ID.fullmatch(cursor):
+        raise ValueError("no page has this cursor")
+    params = {"function": function, "state": state and state.value, "cursor": cursor or _FIRST}
+    statement = _PAGES[function is not None, state is not None]
+    rows = conn.run(statement, {**params, "limit": limit + 1})
+    tasks = [task_of(row) for row in rows[:limit]]
+    return tasks, tasks[-1].id if len(rows) > limit else None
+
+
+_WAITING = (t.c.id, t.c.function, t.c.priority, t.c.created_at)
+
+
+def _waiting(*conditions: ColumnElement[bool]) -> Statement:
+    found = select(*_WAITING).where(
+        t.c.pool == bindparam("pool"),
+        not_(among(t.c.id, "ids")),
+        not_(among(t.c.function, "functions")),
+        *conditions,
+    )
+    return Statement(limited(found.order_by(t.c.priority.desc(), t.c.id)))
+
+
+_READY = _waiting(t.c.state == literal(State.QUEUED), t.c.timed == literal(0))
+_DUE = _waiting(t.c.timed == literal(1), t.c.available_at <= bindparam("now", type_=Double()))
+
+
+def waiting(
+    conn: Connection,
+    pool: str,
+    now: float,
+    limit: int,
+    exclude: Iterable[str] = (),
+    *,
+    exclude_functions: Iterable[str] = (),
+) -> list[Waiting]:
+    """What may be claimed in ``pool``, highest priority first, then oldest.
+
+    Leaves out the tasks with the ids ``exclude`` and those of ``exclude_functions``.
+    """
+    ids, functions = conn.ids(list(exclude)), conn.ids(list(exclude_functions))
+    params = {"pool": pool, "now": now, "limit": limit, "ids": ids, "functions": functions}
+    rows = conn.run(_READY, params) + conn.run(_DUE, params)
+    rows.sort(key=lambda row: (-row[2], row[0]))
+    return [
+        Waiting(id=id, function=function, priority=priority, created_at=created_at)
+        for id, function, priority, created_at in rows[:limit]
+    ]
+
+
+_RUNNING_ON = Statement(
+    select(t.c.id, t.c.attempt).where(
+        t.c.state == literal(State.RUNNING), t.c.host == bindparam("host")
+    )
+)
+
+
+def running(conn: Connection, host: str) -> list[tuple[str, int]]:
+    """Id and attempt of every task that ``host`` is held to run."""
+    return [(id, attempt) for id, attempt in conn.run(_RUNNING_ON, {"host": host})]
+
+
+_COUNTS = Statement(
+    union_all(
+        select(t.c.pool, literal(State.QUEUED), func.count())
+        .where(t.c.state == literal(State.QUEUED), t.c.timed == literal(0))
+        .group_by(t.c.pool),
+        select(t.c.pool, t.c.state, func.count())
+        .where(t.c.timed == literal(1))
+        .group_by(t.c.pool, t.c.state),
+        select(t.c.pool, literal(State.RUNNING), func.count())
+        .where(t.c.state == literal(State.RUNNING))
+        .group_by(t.c.pool),
+    )
+)
+
+
+def counts(conn: Connection) -> dict[tuple[str, State], int]:
+    """How many tasks of each pool are queued, retrying and running."""
+    found: dict[tuple[str, State], int] = {}
+    for pool, state, number in conn.run(_COUNTS, {}):
+        key = (pool, State(state))
+        found[key] = found.get(key, 0) + number
+    return found

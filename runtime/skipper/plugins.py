@@ -1,0 +1,175 @@
+"""Loads plugins: a project's ``plugins/*.py``, installed entry points, the built-in one.
+
+Used in instances only. A plugin that cannot be loaded is reported and left out; the others work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from skipper import discovery, hookspecs
+from skipper.spec import BrokenFile
+
+
+class Plugins:
+    """The plugins of one project, loaded in this process."""
+
+    def __init__(self, plugins_dir: Path) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._files: set[Path] = set()
+        self.broken: list[BrokenFile] = []
+        self._manager.register(discovery, "functions")
+        for name, file, load in (*_installed(), *_in_project(plugins_dir)):
+            self._add(name, file, load)
+
+    @property
+    def hook(self) -> Any:
+        """The hooks of :mod:`skipper.hookspecs`, to be called with keyword arguments."""
+        return self._manager.hook
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(
+            name for name, plugin in self._manager.list_name_plugin() if plugin is not None
+        )
+
+    def _add(self, name: str, file: Path | None, load: Callable[[], Any]) -> None:
+        if file is not None and file in self._files:
+            return
+        try:
+            plugin = load()
+            found = (
+                Path(plugin.__file__).resolve()
+                if isinstance(plugin, ModuleType) and plugin.__file__
+                else None
+            )
+            if found is not None and found in self._files:
+                return
+            self._check_hooks(plugin)
+            self._manager.register(plugin, name)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            self.broken.append(describe(error, file or Path(name)))
+            return
+        self._files.update(path for path in (found, file) if path is not None)
+
+    def _check_hooks(self, plugin: Any) -> None:
+        known = {name for name in vars(hookspecs) if name.startswith("skipper_")}
+        for name in dir(plugin):
+            if name.startswith("skipper_") and name not in known:
+                if getattr(getattr(plugin, name), hookspecs.GROUP + "_impl", None) is None:
+                    continue
+                close = difflib.get_close_matches(name, known, 1, 0.3)
+                raise TypeError(
+                    f"there is no hook {name!r}; did you mean {(close or sorted(known))[0]!r}?"
+                )
+
+
+def _installed() -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
+    for point in importlib.metadata.entry_points(group=hookspecs.GROUP):
+        yield point.name, None, point.load
+
+
+def _in_project(folder: Path) -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
+    if not folder.is_dir():
+        return
+    for file in sorted(folder.glob("*.py")):
+        if not file.name.startswith(("_", ".")):
+            yield file.stem, file.resolve(), lambda file=file: _import_file(file.stem, file)  # type: ignore[misc] # binds the loop's value
+
+
+def _import_file(name: str, file: Path) -> ModuleType:
+    if name in sys.modules:
+        raise ImportError(f"a module named {name!r} is loaded already; rename this plugin's file")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+# --- what is wrong with a file, said once for functions and plugins --------------------------
+
+
+def describe(error: BaseException, file: Path) -> BrokenFile:
+    """Where and why a file could not be loaded, told by the user's own frames alone."""
+    line = (
+        getattr(error, "lineno", None)
+        if isinstance(error, SyntaxError)
+        else getattr(error, "line", None)
+    )
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _same_file(frame.filename, file)]
+    if line is None and own:
+        line = own[-1].lineno
+    return BrokenFile(
+        file=str(getattr(error, "file", None) or file),
+        line=line,
+        error=shown(error),
+        hint=_hint(error),
+        traceback=user_traceback(error),
+    )
+
+
+def shown(error: BaseException) -> str:
+    """``NameError: name 'np' is not defined``, bounded, whatever the exception's own ``str`` does."""
+    kind = type(error).__name__
+    if isinstance(error, SystemExit):
+        return f"SystemExit: it called sys.exit({error.code!r:.200})"
+    try:
+        text = str(error)
+    except BaseException as inner:  # noqa: BLE001 - the exception's class is the user's own code
+        text = f"<its text cannot be shown: {type(inner).__name__}>"
+    return f"{kind}: {text}"[:2000] if text else kind
+
+
+def user_traceback(error: BaseException, limit: int = 8000) -> str:
+    """The traceback without Skipper's own frames, bounded."""
+    own = str(Path(__file__).parent)
+    try:
+        told = traceback.TracebackException.from_exception(error, limit=-40)
+        outer: traceback.TracebackException | None = told
+        while outer is not None:
+            outer.stack = traceback.StackSummary.from_list(
+                [frame for frame in outer.stack if not frame.filename.startswith((own, "<frozen"))]
+            )
+            outer = outer.__cause__ or outer.__context__
+        text = "".join(told.format())
+    except BaseException as inner:  # noqa: BLE001 - as in `shown`
+        text = f"<its traceback cannot be shown: {type(inner).__name__}>"
+    return text if len(text) <= limit else text[: limit // 2] + "\n…\n" + text[-limit // 2 :]
+
+
+def _same_file(name: str, file: Path) -> bool:
+    return name == str(file) or name.endswith(f"/{file.parent.name}/{file.name}")
+
+
+_ALIASES = {
+    "np": "import numpy as np",
+    "pd": "import pandas as pd",
+    "tf": "import tensorflow as tf",
+}
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, NameError) and error.name in _ALIASES:
+        return f"add `{_ALIASES[error.name]}`"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"install the package that provides `{error.name.partition('.')[0]}` into the environment Skipper runs in"
+    return ""

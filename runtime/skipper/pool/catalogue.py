@@ -1,0 +1,261 @@
+"""What this pool serves: files are surveyed and read in instances, and exchanged blue/green.
+
+A changed file is read by a new process first. Only when that has succeeded, and a new instance has
+taken the place of each one that was warm, do calls move to the new code; a broken file changes
+nothing but the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.pool.instance import Instance, Lane
+from skipper.pool.metrics import PoolMetrics
+from skipper.settings import Settings
+from skipper.spec import BrokenFile, FunctionSpec
+
+log = logging.getLogger(__name__)
+
+
+class Served:
+    """One function in one version of its code, and the instances that have loaded it."""
+
+    def __init__(self, spec: FunctionSpec, source: SourceInfo) -> None:
+        self.spec, self.source = spec, source
+        self.instances: list[Instance] = []
+        self.starting = 0
+
+
+class Entry:
+    """One name of the catalogue: the version that is served now, and the calls that wait for it."""
+
+    def __init__(self, served: Served) -> None:
+        self.served = served
+        self.queue: deque[Any] = deque()
+        self.is_queued = False
+        """Whether the direct lane has it in its ring of entries with waiting calls."""
+        self.load_error: BrokenFile | None = None
+        """Why no instance of this version can serve; tried again from time to time."""
+        self.retry_at = 0.0
+        self.failures = 0
+
+    @property
+    def spec(self) -> FunctionSpec:
+        return self.served.spec
+
+
+Runner = Callable[[Job, Lane, Iterable[str]], Awaitable[tuple[Instance, Report]]]
+"""Starts an instance with a job; returns it with its report."""
+
+
+class Catalogue:
+    """The functions of one pool. ``on_change`` runs after every change of what it would report."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: str,
+        run: Runner,
+        *,
+        on_change: Callable[[], None],
+        warm: Callable[[Served], Awaitable[BrokenFile | None]],
+        retire: Callable[[Served], None],
+        drop: Callable[[Entry], None],
+        metrics: PoolMetrics,
+    ) -> None:
+        self._settings, self._pool, self._run = settings, pool, run
+        self._on_change, self._warm, self._retire, self._drop = on_change, warm, retire, drop
+        self._metrics = metrics
+        self.entries: dict[bytes, Entry] = {}
+        self.plugins: tuple[str, ...] = ()
+        self.loading: set[str] = {"*"}
+        """Files that are being read, ``*`` while it is not known which there are."""
+        self._sources: dict[str, SourceInfo] = {}
+        self._unreadable: dict[str, BrokenFile] = {}
+        """By file: plugins, and files that do not even parse."""
+        self._failed: dict[str, BrokenFile] = {}
+        """By name of the source: files that did not load."""
+        self._turn = asyncio.Lock()
+
+    @property
+    def sources(self) -> list[SourceInfo]:
+        return list(self._sources.values())
+
+    async def refresh(self) -> None:
+        """Look at the project again and follow what has changed."""
+        async with self._turn:
+            report = await self._survey()
+            if report is None:
+                self.loading.discard("*")
+                self._on_change()
+                return
+            self.plugins = report.plugins
+            mine = {s.name: s for s in report.sources if s.pools is None or self._pool in s.pools}
+            for item in report.broken:
+                if self._unreadable.get(item.file) != item:
+                    self._say_broken(item)
+            self._unreadable = {item.file: item for item in report.broken}
+            self._forget(set(self._sources) - set(mine))
+            changed = [s for s in mine.values() if s != self._sources.get(s.name)]
+            self.loading = {source.name for source in changed}
+            self._on_change()
+            # Light files first: one that needs a heavy library waits for its template anyway.
+            light = [s for s in changed if not s.libraries]
+            heavy = [s for s in changed if s.libraries]
+            for group in (light, heavy):
+                await asyncio.gather(*(self._follow(source) for source in group))
+
+    async def _survey(self) -> Report | None:
+        job = Job(kind=JobKind.SURVEY, project_dir=self._settings.project_dir)
+        try:
+            instance, report = await self._run(job, Lane.READING, ())
+        except (OSError, TimeoutError) as error:
+            log.error("the project cannot be read: %s", error)
+            plugins = self._settings.plugins_dir
+            self._unreadable[str(plugins)] = BrokenFile(
+                file=str(plugins),
+                error=f"a plugin ended or stopped its process: {error}",
+                hint="run it alone",
+            )
+            return None
+        instance.stop()
+        return report
+
+    def _forget(self, names: set[str]) -> None:
+        """Drop sources that are gone; one that merely does not parse now keeps its good version."""
+        for name in names:
+            if str(self._sources[name].file) not in self._unreadable:
+                self._failed.pop(name, None)
+                self._replace(self._sources.pop(name), [])
+
+    async def _follow(self, source: SourceInfo) -> None:
+        """Read one file and, where it is good, move calls to it."""
+        started = time.monotonic()
+        try:
+            report = await self._read(source)
+            if report.broken:
+                self._keep_old(source, report.broken[0])
+                return
+            mine = [spec for spec in report.specs if spec.pool == self._pool]
+            fresh = [Served(spec, source) for spec in mine]
+            for served in fresh:
+                if (problem := await self._warm_up(served)) is not None:
+                    self._keep_old(source, problem)
+                    return
+            is_change = source.name in self._sources
+            self._sources[source.name] = source
+            self._failed.pop(source.name, None)
+            self._replace(source, fresh)
+            if fresh and is_change:
+                self._metrics.reloads["swapped"] += 1
+                log.info(
+                    "%s changed: %s live in %d ms",
+                    source.file.name,
+                    ", ".join(f"{s.spec.name} {s.spec.code}" for s in fresh),
+                    (time.monotonic() - started) * 1000,
+                    extra={"event": "reload"},
+                )
+        finally:
+            self.loading.discard(source.name)
+            self._on_change()
+
+    async def _read(self, source: SourceInfo) -> Report:
+        job = Job(kind=JobKind.READ, project_dir=self._settings.project_dir, source=source)
+        try:
+            instance, report = await self._run(job, Lane.READING, source.libraries)
+        except TimeoutError:
+            limit = self._settings.pools[self._pool].load_timeout_s  # type: ignore[index] # a str of one of the keys
+            return Report(
+                broken=(
+                    BrokenFile(file=str(source.file), error=f"it did not load within {limit:g} s"),
+                )
+            )
+        except OSError as error:
+            told = f"its process ended while it was loaded: {error}"
+            return Report(broken=(BrokenFile(file=str(source.file), error=told),))
+        instance.stop()
+        return report
+
+    async def _warm_up(self, served: Served) -> BrokenFile | None:
+        old = self.entries.get(served.spec.name.encode())
+        if old is None or not old.served.instances:
+            return None
+        return await self._warm(served)
+
+    def _keep_old(self, source: SourceInfo, problem: BrokenFile) -> None:
+        self._sources[source.name] = source
+        self._failed[source.name] = problem
+        self._metrics.reloads["broken"] += 1
+        self._say_broken(problem)
+
+    def _say_broken(self, item: BrokenFile) -> None:
+        told = self._told(item)
+        where = f"{told.file}:{told.line}" if told.line else told.file
+        kept = f"; {', '.join(told.functions)} stay as they were" if told.functions else ""
+        hint = f" ({told.hint})" if told.hint else ""
+        log.error(
+            "%s could not be loaded: %s%s%s",
+            where,
+            told.error,
+            hint,
+            kept,
+            extra={"event": "broken"},
+        )
+
+    def _told(self, item: BrokenFile) -> BrokenFile:
+        """As users see it: the path within the project, and the functions that stay as they were."""
+        file = Path(item.file)
+        if file.is_relative_to(self._settings.project_dir):
+            file = file.relative_to(self._settings.project_dir)
+        stale = (
+            e.spec.name for e in self.entries.values() if str(e.served.source.file) == item.file
+        )
+        return item.model_copy(update={"file": str(file), "functions": tuple(stale)})
+
+    @property
+    def broken(self) -> list[BrokenFile]:
+        return [self._told(item) for item in (*self._unreadable.values(), *self._failed.values())]
+
+    def _replace(self, source: SourceInfo, fresh: list[Served]) -> None:
+        """Serve ``fresh`` in place of whatever the source served before."""
+        names = {served.spec.name.encode() for served in fresh}
+        gone = [
+            n
+            for n, e in self.entries.items()
+            if e.served.source.name == source.name and n not in names
+        ]
+        for name in gone:
+            entry = self.entries.pop(name)
+            self._retire(entry.served)
+            self._drop(entry)
+            log.info("%s is no longer served", entry.spec.name, extra={"event": "removed"})
+        for served in fresh:
+            name = served.spec.name.encode()
+            if (entry := self.entries.get(name)) is None:
+                self.entries[name] = Entry(served)
+                continue
+            old, entry.served = entry.served, served
+            entry.load_error, entry.retry_at, entry.failures = None, 0.0, 0
+            self._retire(old)
+
+    def describe(self) -> dict[str, Any]:
+        """What links are told: the functions, what is broken, what is still being read."""
+        broken = self.broken
+        stale = {name for item in broken for name in item.functions}
+        return {
+            "pool": self._pool,
+            "loading": sorted(self.loading),
+            "functions": [
+                entry.spec.model_dump(mode="json")
+                | {"state": "stale" if entry.spec.name in stale else "live"}
+                for entry in self.entries.values()
+            ],
+            "broken": [item.model_dump(mode="json") for item in broken],
+        }

@@ -1,0 +1,340 @@
+"""The host process of one pool: puts its parts together and keeps its seat, its lease and its time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from skipper import role as roles
+from skipper.blobs import BlobStore
+from skipper.directory import Directory
+from skipper.errors import SkipperError, StartError
+from skipper.intake import Intake
+from skipper.ledger import Ledger, hosts, leases
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import HostRecord
+from skipper.pool import direct as direct_lane
+from skipper.pool.board import ModelBoard
+from skipper.pool.catalogue import Catalogue, Entry, Served
+from skipper.pool.direct import DirectLane
+from skipper.pool.instance import Instance, Lane
+from skipper.pool.instances import Instances
+from skipper.pool.journal import Journal
+from skipper.pool.links import Links
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.nested import Nested
+from skipper.pool.starter import Starter
+from skipper.pool.tasks import Services, TaskLane
+from skipper.pool.watch import follow
+from skipper.role import Role
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 2.0
+BOARD_S = 1.0
+FIND_S = 60.0
+
+
+class Host:
+    """One pool of this machine."""
+
+    def __init__(self, role: Role, ledger: Ledger) -> None:
+        settings, pool = role.settings, role.pool
+        self._role, self._settings, self._pool, self._ledger = role, settings, pool, ledger
+        self.id = f"{pool}-{secrets.token_hex(6)}"
+        self._metrics = PoolMetrics()
+        self._blobs = BlobStore(settings.storage_url)
+        inline_bytes = settings.storage.inline_kb * 1024
+        self._starter = Starter(settings.pools[pool], role.tree)  # type: ignore[index] # a str of one of the keys
+        self._board = ModelBoard(ledger)
+        self._instances = Instances(settings, pool, self._starter, self._board, self._metrics)
+        self._catalogue = Catalogue(
+            settings,
+            pool,
+            self._instances.run,
+            on_change=self._tell_catalogue,
+            warm=lambda served: self._direct.warm(served),
+            retire=self._retire,
+            drop=lambda entry: self._direct.drop(entry),
+            metrics=self._metrics,
+        )
+        self._direct = DirectLane(
+            self._instances.pool_settings,
+            self._instances.slots,
+            self._catalogue.entries,
+            start=lambda served: self._instances.serve(served, Lane.DIRECT),
+            missing=self._missing,
+            metrics=self._metrics,
+        )
+        self._journal = Journal(ledger, self._tell_tasks)
+        self._directory = Directory(
+            settings.run_dir,
+            settings.pools,
+            "host",
+            on_tasks=lambda ids: self._nested.tasks_changed(ids),
+        )
+        self._tasks = TaskLane(
+            pool,
+            self.id,
+            self._instances.task_slots,
+            Services(
+                ledger=ledger,
+                journal=self._journal,
+                blobs=self._blobs,
+                inline_bytes=inline_bytes,
+                find=self._find,
+                start=lambda served: self._instances.serve(served, Lane.TASKS),
+                missing=self._missing,
+                announce_models=self._announce_models,
+                changed=self._tell_tasks,
+                metrics=self._metrics,
+            ),
+        )
+        intake = Intake(ledger, self._blobs, inline_bytes, self._nudge)
+        self._nested = Nested(
+            ledger, self._blobs, self._directory, intake, self._direct, self._tasks
+        )
+        self._links = Links(
+            settings.run_dir / f"{pool}.sock",
+            self._direct,
+            self._tasks,
+            answer=self._answer,
+            describe=self._describe,
+        )
+        self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
+        self._instances.on_call = self._nested.on_call
+        self._instances.task_of = self._task_of
+        self._changed = asyncio.Event()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until ``stopping`` is set, then drain."""
+        if (
+            not self._instances.devices
+            and self._instances.pool_settings.require_device
+            and self._pool == "gpu"
+        ):
+            raise StartError("pools.gpu.require_device is set and no GPU was found", code=3)
+        async with AsyncExitStack() as stack:
+            stack.callback(self._starter.close)
+            stack.push_async_callback(self._instances.close)
+            await self._register()
+            await self._board.refresh(())
+            await self._links.open()
+            stack.callback(self._links.close)
+            await stack.enter_async_context(self._directory)
+            await stack.enter_async_context(_background(*self._jobs()))
+            self._role.ready(gpu=[device.name for device in self._instances.devices])
+            await stopping.wait()
+            grace_s = self._settings.run.grace_s * 0.8
+            await asyncio.gather(self._direct.close(grace_s), self._tasks.close(grace_s))
+            await self._journal.flush()
+            await self._ledger.write(lambda conn: hosts.drop(conn, self.id))
+
+    def _jobs(self) -> Iterable[Coroutine[Any, Any, None]]:
+        yield self._tasks.run()
+        yield self._journal.run()
+        yield self._beat()
+        yield self._sweep()
+        yield self._follow_models()
+        yield self._catalogue.refresh()
+        if self._settings.run.reload:
+            yield follow(self._settings, self._catalogue.refresh)
+
+    async def _register(self) -> None:
+        """Take the seat. Whoever had it is dead, so its tasks go back to the queue at once."""
+        machine = socket.gethostname()
+        record = HostRecord(
+            id=self.id,
+            pool=self._pool,
+            machine=machine,
+            seat=f"{machine}/{self._settings.project_dir}/{self._pool}",
+            started_at=time.time(),
+        )
+        now = time.time()
+
+        def take(conn: Connection) -> int:
+            return sum(len(leases.rescue(conn, dead, now)) for dead in hosts.register(conn, record))
+
+        if rescued := await self._ledger.write(take):
+            log.warning("%d tasks of a host that died go back to the queue", rescued)
+
+    async def _beat(self) -> None:
+        while True:
+            try:
+                is_known = await self._ledger.write(
+                    lambda conn: hosts.beat(conn, self.id), durable=False
+                )
+                if not is_known:
+                    # The scheduler gave this host up and others run its tasks by now: start over.
+                    log.error("this host was declared lost; it starts again")
+                    os._exit(1)
+                wanted = await self._ledger.read(lambda conn: leases.cancel_requests(conn, self.id))
+                for id_ in wanted:
+                    self._tasks.cancel(id_)
+            except SkipperError as error:
+                log.warning("no heartbeat: %s", error)
+            await asyncio.sleep(BEAT_S)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(direct_lane.SWEEP_S)
+            now = time.monotonic()
+            self._direct.sweep(now)
+            self._tasks.sweep(now)
+            self._instances.sweep(now)
+
+    async def _follow_models(self) -> None:
+        while True:
+            with contextlib.suppress(SkipperError):
+                await self._board.refresh(self._instances.all)
+            await asyncio.sleep(BOARD_S)
+
+    # --- what the parts ask of each other ---
+
+    def _retire(self, served: Served) -> None:
+        self._direct.retire(served)
+        self._tasks.retire(served)
+
+    def _missing(self, served: Served) -> str:
+        return self._board.missing(served, self._catalogue.entries.values())
+
+    async def _find(self, name: str) -> Entry | None:
+        """A function of this pool, waiting for files that are still being read."""
+        ends = time.monotonic() + FIND_S
+        stem = name.partition(".")[0]
+        while (entry := self._catalogue.entries.get(name.encode())) is None:
+            if not self._catalogue.loading & {"*", stem} or time.monotonic() > ends:
+                return None
+            changed = self._changed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(changed.wait(), 1.0)
+        return entry
+
+    async def _announce_models(self) -> None:
+        """Have every host of this machine look for new versions before anything else happens."""
+        await self._board.refresh(self._instances.all)
+        others = [
+            link
+            for pool, link in self._directory.links.items()
+            if pool != self._pool and link.is_up
+        ]
+        await asyncio.gather(*(link.ask("models") for link in others), return_exceptions=True)
+
+    def _nudge(self, pool: str, task_id: str) -> None:
+        del task_id
+        if pool == self._pool:
+            self._tasks.nudge()
+        elif pool in self._directory.links:
+            self._directory.links[pool].nudge()
+
+    def _tell_tasks(self, ids: Iterable[str]) -> None:
+        told = list(ids)
+        self._links.tell_tasks(told)
+        self._nested.tasks_changed(told)
+
+    def _tell_catalogue(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._starter.keep(frozenset(source.libraries) for source in self._catalogue.sources)
+        self._links.tell_catalogue()
+
+    def _task_of(self, instance: Instance, stream: str, text: str) -> str | None:
+        return self._tasks.on_line(instance, stream, text) if instance.lane is Lane.TASKS else None
+
+    async def _answer(self, question: dict[str, Any]) -> Any:
+        """Questions that links ask: ``pool``, ``metrics``, ``models``, ``cancel``."""
+        match question.get("what"):
+            case "pool":
+                return self._describe_pool()
+            case "metrics":
+                return self._metrics.describe() | self._gauges()
+            case "models":
+                await self._board.refresh(self._instances.all)
+                return {}
+            case "cancel":
+                return {"known": self._tasks.cancel(str(question.get("id")))}
+            case what:
+                return {"error": f"unknown question {what!r}"}
+
+    def _gauges(self) -> dict[str, Any]:
+        return {
+            "queued": {"direct": self._direct.queued, "tasks": self._tasks.waiting},
+            "instances": [[i["function"], i["state"]] for i in self._instances.describe()],
+        }
+
+    def _describe(self) -> dict[str, Any]:
+        return self._catalogue.describe() | {"host": self.id}
+
+    def _describe_pool(self) -> dict[str, Any]:
+        return {
+            "pool": self._pool,
+            "host_id": self.id,
+            "pid": os.getpid(),
+            "devices": [
+                {"name": d.name, "memory_mb": d.memory_mb} for d in self._instances.devices
+            ],
+            "slots": self._direct.slots,
+            "task_slots": self._tasks.slots,
+            "busy": self._direct.busy,
+            "queued": self._direct.queued,
+            "tasks_running": len(self._tasks.running),
+            "instances": self._instances.describe(),
+            "templates": self._starter.describe(),
+            "consumer": self._links.has_consumer,
+        }
+
+
+@asynccontextmanager
+async def _background(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run ``jobs`` beside the block. One that fails ends the process: the launcher starts a whole one."""
+    running = [asyncio.create_task(job) for job in jobs]
+    for task in running:
+        task.add_done_callback(_exit_on_failure)
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+def _exit_on_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.critical("a part of the host failed; it starts again", exc_info=error)
+        os._exit(1)
+
+
+@contextlib.contextmanager
+def seat(path: Path) -> Any:
+    """Hold the pool's seat on this machine; waits until the process that had it is gone."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def main(argv: list[str] | None = None) -> None:
+    role = Role.start("Host of one pool", argv)
+    with seat(role.settings.run_dir / f"{role.pool}.lock"):
+        with Ledger.open(role.settings.database_url, schema=role.settings.schema) as ledger:
+            _run(role, lambda _, stopping: Host(role, ledger).run(stopping))
+
+
+def _run(role: Role, body: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    try:
+        roles.run(role, body)
+    except StartError as error:
+        role.report("failed", message=str(error), code=error.code)
+        raise SystemExit(error.code) from None

@@ -1,0 +1,187 @@
+"""Every instance of a pool: how they are started, what they may use, what becomes of their output."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import psutil
+
+from skipper.instance.jobs import Job, JobKind, Report
+from skipper.pool import devices
+from skipper.pool.board import ModelBoard
+from skipper.pool.catalogue import Served
+from skipper.pool.instance import Instance, Lane, State
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.starter import Starter, reap_strays
+from skipper.settings import PoolSettings, Settings
+from skipper.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+output = logging.getLogger("skipper.function")
+
+TASK_NICENESS = 10
+MEMORY_CHECK_S = 0.5
+STRAY_CHECK_S = 5.0
+
+
+class LaneOwner(Protocol):
+    """What a lane does with its instances."""
+
+    def on_frame(self, instance: Instance, frame: Frame) -> None: ...
+
+    def on_gone(self, instance: Instance) -> None: ...
+
+
+class Instances:
+    """Starts instances and keeps watch over all of them.
+
+    ``lanes`` owns what they say; ``on_call`` takes the calls they make themselves.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: str,
+        starter: Starter,
+        board: ModelBoard,
+        metrics: PoolMetrics,
+    ) -> None:
+        self._settings, self._pool = settings, pool
+        self._starter, self._board, self._metrics = starter, board, metrics
+        self.devices = devices.find() if pool == "gpu" else ()
+        self._device_use: dict[str, int] = {}
+        self.all: set[Instance] = set()
+        self.lanes: dict[Lane, LaneOwner] = {}
+        self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
+        self.task_of: Callable[[Instance, str, str], str | None] = (
+            lambda _instance, _stream, _text: None
+        )
+        self._cores = os.cpu_count() or 1
+        self._memory_mb = _memory_limit_mb(self.pool_settings)
+        self._next_memory = self._next_strays = 0.0
+
+    @property
+    def pool_settings(self) -> PoolSettings:
+        return self._settings.pools[self._pool]  # type: ignore[index] # a str of one of the keys
+
+    async def run(
+        self, job: Job, lane: Lane, libraries: Iterable[str], *, spawn: bool = False
+    ) -> tuple[Instance, Report]:
+        """Start an instance; it with its report. Raises OSError or TimeoutError where none comes."""
+        instance = Instance(
+            job, lane, on_frame=self._on_frame, on_line=self._on_line, on_gone=self._on_gone
+        )
+        ends = await self._starter.start(instance, libraries, spawn=spawn)
+        self.all.add(instance)
+        return instance, await instance.start(ends, self.pool_settings.load_timeout_s)
+
+    async def serve(self, served: Served, lane: Lane) -> tuple[Instance, Report]:
+        """Start an instance that runs calls of one function. Raises as :meth:`run`."""
+        started = time.monotonic()
+        slots = self.task_slots if lane is Lane.TASKS else self._cores
+        job = Job(
+            kind=JobKind.SERVE,
+            project_dir=self._settings.project_dir,
+            source=served.source,
+            function=served.spec.name,
+            models=self._board.refs(served.spec.models),
+            storage_url=self._settings.storage_url,
+            tmp_dir=self._settings.state_dir / "tmp",
+            threads=max(1, self._cores // slots),
+            memory_mb=served.spec.memory_mb or 0,
+            nice=TASK_NICENESS if lane is Lane.TASKS else 0,
+            environment=devices.environment(self._pool, self.devices, self._device_use),
+        )
+        # A device may not survive a fork: https://docs.nvidia.com/cuda/cuda-c-programming-guide on contexts.
+        has_device = bool(self.devices) and self.pool_settings.start == "auto"
+        instance, report = await self.run(job, lane, served.source.libraries, spawn=has_device)
+        for ref in self._board.refs(served.spec.models):
+            instance.take_model(ref)  # published while it was loading
+        self._metrics.cold_starts[served.spec.name].observe(time.monotonic() - started)
+        return instance, report
+
+    @property
+    def slots(self) -> int:
+        return self.pool_settings.slots or 2 * self._cores
+
+    @property
+    def task_slots(self) -> int:
+        return self.pool_settings.task_slots or self._cores
+
+    def sweep(self, now: float) -> None:
+        """Enforce memory limits; end what user code left behind."""
+        if now >= self._next_memory:
+            self._next_memory = now + MEMORY_CHECK_S
+            for instance in self.all:
+                self._check_memory(instance)
+        if now >= self._next_strays:
+            self._next_strays = now + STRAY_CHECK_S
+            reap_strays({instance.pid for instance in self.all} | self._starter.pids)
+
+    async def close(self) -> None:
+        for instance in list(self.all):
+            instance.kill()
+        for instance in list(self.all):
+            await instance.gone
+
+    def _check_memory(self, instance: Instance) -> None:
+        if not instance.is_alive or not instance.pid:
+            return
+        limit = instance.job.memory_mb or self._memory_mb
+        if (used := instance.memory_mb()) > limit:
+            instance.death_reason = (
+                f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
+            )
+            log.warning(
+                "%s: %s",
+                instance.name,
+                instance.death_reason,
+                extra={"function": instance.job.function},
+            )
+            instance.kill()
+
+    def _on_frame(self, instance: Instance, frame: Frame) -> None:
+        if frame.kind == Kind.CALL:
+            self.on_call(instance, frame)
+        elif (owner := self.lanes.get(instance.lane)) is not None:
+            owner.on_frame(instance, frame)
+
+    def _on_line(self, instance: Instance, stream: str, text: str) -> None:
+        extra = {
+            "function": instance.job.function
+            or (instance.job.source.name if instance.job.source else "plugins")
+        }
+        if (task := self.task_of(instance, stream, text)) is not None:
+            extra["task"] = task
+        output.info(text, extra=extra)
+
+    def _on_gone(self, instance: Instance) -> None:
+        self.all.discard(instance)
+        device = instance.job.environment.get("CUDA_VISIBLE_DEVICES")
+        if device in self._device_use:
+            self._device_use[device] -= 1
+        if (owner := self.lanes.get(instance.lane)) is not None:
+            owner.on_gone(instance)
+
+    def describe(self) -> list[dict[str, object]]:
+        return [
+            {
+                "function": instance.job.function,
+                "code": instance.job.source.code if instance.job.source else None,
+                "state": instance.state,
+                "lane": instance.lane,
+                "pid": instance.pid,
+                "calls": len(instance.calls),
+                "memory_mb": round(instance.memory_mb(), 1),
+            }
+            for instance in self.all
+            if instance.lane is not Lane.READING and instance.state is not State.GONE
+        ]
+
+
+def _memory_limit_mb(settings: PoolSettings) -> int:
+    return settings.memory_mb or int(psutil.virtual_memory().total / 2 / (1 << 20))

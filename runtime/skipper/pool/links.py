@@ -1,0 +1,140 @@
+"""The pool's socket: gateways, other hosts and the consumer speak here, each over one link."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from skipper import wire
+from skipper.pool.direct import Call, DirectLane
+from skipper.pool.tasks import TaskLane
+from skipper.wire import Frame, FrameProtocol, Kind
+
+log = logging.getLogger(__name__)
+
+_FORGET = 1024
+
+
+class Peer:
+    """One link: who is at the other end, and which of its calls are under way."""
+
+    def __init__(self, protocol: FrameProtocol) -> None:
+        self.protocol = protocol
+        self.role = ""
+        self.calls: dict[int, Call] = {}
+        self._forget_at = _FORGET
+
+    def add(self, id_: int, call: Call) -> None:
+        """Note a call under way. Those that have ended are forgotten together, now and then."""
+        self.calls[id_] = call
+        if len(self.calls) >= self._forget_at:
+            self.calls = {i: c for i, c in self.calls.items() if not c.is_answered}
+            self._forget_at = 2 * len(self.calls) + _FORGET
+
+
+class Links:
+    """Serves ``<pool>.sock``. ``answer`` answers questions, ``describe`` tells what the pool serves."""
+
+    def __init__(
+        self,
+        path: Path,
+        direct: DirectLane,
+        tasks: TaskLane,
+        *,
+        answer: Callable[[dict[str, Any]], Awaitable[Any]],
+        describe: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._path, self._direct, self._tasks = path, direct, tasks
+        self._answer, self._describe = answer, describe
+        self._peers: dict[FrameProtocol, Peer] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._server: asyncio.AbstractServer | None = None
+
+    async def open(self) -> None:
+        """Listen. The folder is this user's alone, and the socket too."""
+        self._path.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: FrameProtocol(self._frames, self._lost, self._made), str(self._path)
+            )
+        finally:
+            os.umask(before)
+
+    def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for protocol in list(self._peers):
+            protocol.transport.close()
+        self._path.unlink(missing_ok=True)
+
+    @property
+    def has_consumer(self) -> bool:
+        return any(peer.role == "consumer" for peer in self._peers.values())
+
+    def tell_catalogue(self) -> None:
+        """Tell every link what this pool serves now."""
+        told = self._describe()
+        for peer in self._peers.values():
+            if peer.role in ("gateway", "host"):
+                peer.protocol.send_json(Kind.CATALOGUE, 0, told)
+
+    def tell_tasks(self, ids: Iterable[str]) -> None:
+        """Hint that these tasks have changed."""
+        payload = "\n".join(ids).encode()
+        for peer in self._peers.values():
+            if payload and peer.role in ("gateway", "host"):
+                peer.protocol.send(Kind.TASKS, 0, payload)
+
+    def _made(self, protocol: FrameProtocol) -> None:
+        sock = protocol.transport.get_extra_info("socket")
+        if not wire.peer_is_us(sock, os.getuid()):
+            log.warning("a link from another user was refused")
+            protocol.transport.abort()
+            return
+        self._peers[protocol] = Peer(protocol)
+
+    def _lost(self, protocol: FrameProtocol) -> None:
+        peer = self._peers.pop(protocol, None)
+        for call in peer.calls.values() if peer else ():
+            self._direct.cancel(call)
+
+    def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
+        peer = self._peers[protocol]
+        for kind, id_, payload in frames:
+            if kind == Kind.CALL:
+                call = self._direct.submit(protocol, id_, payload)
+                if call is not None:
+                    peer.add(id_, call)
+            elif kind == Kind.CANCEL:
+                if (call := peer.calls.pop(id_, None)) is not None:
+                    self._direct.cancel(call)
+            elif kind == Kind.TAKE:
+                ids = payload.decode("ascii", "replace").split("\n")
+                self._tasks.take(ids, lambda id_=id_: protocol.send(Kind.TAKEN, id_))  # type: ignore[misc] # binds the loop's value
+            elif kind == Kind.NUDGE:
+                self._tasks.nudge()
+            elif kind == Kind.ASK:
+                self._spawn(self._reply(protocol, id_, json.loads(payload)))
+            elif kind == Kind.HELLO:
+                self._greet(peer, json.loads(payload))
+
+    def _greet(self, peer: Peer, hello: dict[str, Any]) -> None:
+        peer.role = str(hello.get("role"))
+        if peer.role in ("gateway", "host"):
+            peer.protocol.send_json(Kind.CATALOGUE, 0, self._describe())
+
+    async def _reply(self, protocol: FrameProtocol, id_: int, question: dict[str, Any]) -> None:
+        answer = await self._answer(question)
+        if not protocol.transport.is_closing():
+            protocol.send_json(Kind.ANSWER, id_, answer)
+
+    def _spawn(self, work: Any) -> None:
+        job = asyncio.ensure_future(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)

@@ -1,0 +1,211 @@
+"""Starts instances: forked from a template that holds their libraries, or afresh."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+
+import psutil
+
+from skipper.pool.instance import Ends, Instance
+from skipper.settings import PoolSettings, child_environment, thread_limits
+
+log = logging.getLogger(__name__)
+
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+CAN_FORK = sys.platform.startswith("linux")
+
+
+class Starter:
+    """Owns the templates of one host."""
+
+    def __init__(self, settings: PoolSettings, tree: str) -> None:
+        self._settings = settings
+        self._environment = child_environment(tree, PYTHONUNBUFFERED="1")
+        self._forks = settings.start == "fork" or (settings.start == "auto" and CAN_FORK)
+        self._templates: dict[frozenset[str], Template] = {}
+        if CAN_FORK:
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    async def start(
+        self, instance: Instance, libraries: Iterable[str], *, spawn: bool = False
+    ) -> Ends:
+        """Start the process of ``instance``; the host's ends of its descriptors."""
+        ends, theirs = _descriptors()
+        try:
+            forked = False
+            if self._forks and not spawn:
+                template = self._template(frozenset(libraries))
+                forked = await template.fork(theirs, self._settings.load_timeout_s)
+            if not forked:
+                self._spawn(theirs)
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return ends
+
+    def keep(self, wanted: Iterable[frozenset[str]]) -> None:
+        """Retire the templates that no file needs any more."""
+        kept = {frozenset(), *wanted}
+        for libraries in [known for known in self._templates if known not in kept]:
+            self._templates.pop(libraries).stop()
+
+    def close(self) -> None:
+        for template in self._templates.values():
+            template.stop()
+        self._templates.clear()
+
+    @property
+    def pids(self) -> set[int]:
+        return {template.pid for template in self._templates.values()}
+
+    def describe(self) -> list[dict[str, object]]:
+        return [template.describe() for template in self._templates.values()]
+
+    def _template(self, libraries: frozenset[str]) -> Template:
+        template = self._templates.get(libraries)
+        if template is None or template.is_dead:
+            template = self._templates[libraries] = Template(libraries, self._environment)
+        return template
+
+    def _spawn(self, theirs: list[int]) -> None:
+        # Not subprocess.Popen: it would reap the process behind the back of Instance, which wants its status.
+        command = [sys.executable, "-m", "skipper.instance.child", "3", str(os.getpid())]
+        placed = [
+            (os.POSIX_SPAWN_DUP2, source, target)
+            for source, target in zip(theirs, (3, 1, 2), strict=True)
+        ]
+        group = {"setsid": True} if CAN_FORK else {"setpgroup": 0}
+        os.posix_spawn(command[0], command, self._environment, file_actions=placed, **group)  # type: ignore[arg-type] # either keyword alone
+
+
+class Template:
+    """One template process and the requests to it, one at a time."""
+
+    def __init__(self, libraries: frozenset[str], environment: dict[str, str]) -> None:
+        self.libraries = libraries
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "skipper.instance.template",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                    *sorted(libraries),
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment
+                | thread_limits(1)
+                | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"},
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        self._control = ours
+        self._turn = asyncio.Lock()
+        self._threads = 0
+        self._ready: asyncio.Task[None] = asyncio.get_running_loop().create_task(
+            self._become_ready()
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_dead(self) -> bool:
+        return self._process.poll() is not None
+
+    async def fork(self, descriptors: list[int], timeout_s: float) -> bool:
+        """Fork an instance with these descriptors. False where it must be spawned instead."""
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), timeout_s)
+            if self._threads > 1:
+                return False
+            async with self._turn:
+                socket.send_fds(self._control, [b"fork"], descriptors)
+                answer = json.loads(await self._receive())
+        except (OSError, ValueError, TimeoutError) as error:
+            log.warning(
+                "a template failed and is replaced",
+                extra={"template": self.shown, "error": repr(error)},
+            )
+            self.stop()
+            return False
+        return bool(answer["forked"])
+
+    def stop(self) -> None:
+        self._ready.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._control.close()
+        asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+
+    @property
+    def shown(self) -> str:
+        return ", ".join(sorted(self.libraries)) or "bare"
+
+    def describe(self) -> dict[str, object]:
+        return {
+            "libraries": sorted(self.libraries),
+            "pid": self.pid,
+            "state": "ready" if self._threads else "loading",
+            "forks": self._threads == 1,
+        }
+
+    async def _become_ready(self) -> None:
+        hello = json.loads(await self._receive())
+        self._threads = hello["threads"]
+        extra = {"template": self.shown, "pid": self.pid}
+        for missing in hello["missing"]:
+            log.warning("a template could not import %s", missing, extra=extra)
+        if self._threads > 1:
+            log.warning(
+                "its libraries start threads: instances are spawned, not forked", extra=extra
+            )
+
+    async def _receive(self) -> bytes:
+        """The next message. Raises ConnectionError where the template is gone."""
+        loop = asyncio.get_running_loop()
+        readable: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._control, lambda: readable.done() or readable.set_result(None))
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self._control)
+        data = self._control.recv(1 << 16)
+        if not data:
+            raise ConnectionError("the template process ended")
+        return data
+
+
+def _descriptors() -> tuple[Ends, list[int]]:
+    ours, theirs = socket.socketpair()
+    stdout, their_stdout = os.pipe()
+    stderr, their_stderr = os.pipe()
+    ours.setblocking(False)
+    return Ends(sock=ours, stdout=stdout, stderr=stderr), [
+        theirs.detach(),
+        their_stdout,
+        their_stderr,
+    ]
+
+
+def reap_strays(known: set[int]) -> None:
+    """End what user code left behind: processes handed to this sub-reaper when their parents ended."""
+    for process in psutil.Process().children():
+        if process.pid in known:
+            continue
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, ChildProcessError):
+            process.kill()
+            os.waitpid(process.pid, os.WNOHANG)

@@ -1,0 +1,475 @@
+"""The durable lane: takes ids, claims them in the ledger when a slot is free, runs them to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from skipper import wire
+from skipper.blobs import BlobStore
+from skipper.errors import SkipperError
+from skipper.instance.jobs import Report
+from skipper.ledger import Ledger, models, tasks
+from skipper.ledger.records import Claim, Claiming, Ending, Finishing, ModelVersionNew
+from skipper.pool.catalogue import Entry, Served
+from skipper.pool.instance import Instance
+from skipper.pool.instance import State as InstanceState
+from skipper.pool.journal import TYPES, Journal
+from skipper.pool.metrics import PoolMetrics
+from skipper.task import Outcome, State
+from skipper.wire import Frame, Kind
+
+log = logging.getLogger(__name__)
+
+SHORT_LIST = 8
+"""Ids held per slot; further messages stay with the broker."""
+POLL_S = 1.0
+CANCEL_GRACE_S = 2.0
+"""How long a cancelled function may look at ``run.cancelled`` before it is interrupted."""
+BACKOFF_S = (1.0, 300.0)
+"""First pause between attempts, doubled each time, and the longest."""
+IDLE_S = 60.0
+
+_STATES = {
+    Outcome.OK: State.SUCCEEDED,
+    Outcome.DIED: State.CRASHED,
+    Outcome.TIMED_OUT: State.TIMED_OUT,
+    Outcome.CANCELLED: State.CANCELLED,
+}
+_RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
+
+
+@dataclass(eq=False, kw_only=True)
+class Attempt:
+    """One attempt that this host runs. ``reply`` is the function's, or the host's where it has none."""
+
+    claim: Claim
+    reply: asyncio.Future[bytes]
+    instance: Instance | None = None
+    call_id: int = 0
+    models: list[dict[str, Any]] = field(default_factory=list)
+    verdict: bytes | None = None
+    """What the host has decided meanwhile (cancelled, timed out); a value that still arrives wins over it."""
+
+    def decide(self, outcome: Outcome, detail: str) -> None:
+        if self.verdict is None:
+            self.verdict = wire.problem(outcome, detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What the lane needs of its host."""
+
+    ledger: Ledger
+    journal: Journal
+    blobs: BlobStore
+    inline_bytes: int
+    find: Callable[[str], Awaitable[Entry | None]]
+    start: Callable[[Served], Awaitable[tuple[Instance, Report]]]
+    missing: Callable[[Served], str]
+    announce_models: Callable[[], Awaitable[None]]
+    changed: Callable[[Iterable[str]], None]
+    """Tells those who watch that these tasks' records have changed."""
+    metrics: PoolMetrics
+
+
+class TaskLane:
+    """Tasks of one pool, at most ``slots`` at once."""
+
+    def __init__(self, pool: str, host_id: str, slots: int, services: Services) -> None:
+        self.pool, self.host_id, self.slots = pool, host_id, slots
+        self._services = services
+        self.running: dict[str, Attempt] = {}
+        self._lent = 0
+        self._list: deque[str] = deque()
+        self._listed: set[str] = set()
+        self._untaken: deque[tuple[list[str], Callable[[], None]]] = deque()
+        self._idle: list[tuple[Served, Instance]] = []
+        self._versions: dict[Instance, Served] = {}
+        self._work = asyncio.Event()
+        self._jobs: set[asyncio.Task[None]] = set()
+        self._is_draining = False
+        self._found_work = False
+
+    # --- intake ---
+
+    def take(self, ids: list[str], taken: Callable[[], None]) -> None:
+        """Put ids from the broker on the short list; ``taken`` runs when they are on it."""
+        self._untaken.append((ids, taken))
+        self._admit()
+        self._work.set()
+
+    def nudge(self) -> None:
+        """The ledger has new work: look at once."""
+        self._found_work = True
+        self._work.set()
+
+    def _admit(self) -> None:
+        while self._untaken and len(self._list) < SHORT_LIST * self.slots and not self._is_draining:
+            ids, taken = self._untaken.popleft()
+            self._add(ids)
+            taken()
+
+    def _add(self, ids: Iterable[str]) -> None:
+        for id_ in ids:
+            if id_ not in self._listed and id_ not in self.running:
+                self._listed.add(id_)
+                self._list.append(id_)
+
+    @property
+    def free(self) -> int:
+        return self.slots - len(self.running) + self._lent
+
+    @property
+    def waiting(self) -> int:
+        return len(self._list)
+
+    async def run(self) -> None:
+        """Claim and start work for ever."""
+        while True:
+            try:
+                await asyncio.wait_for(self._work.wait(), POLL_S)
+            except TimeoutError:
+                self._found_work = True
+            self._work.clear()
+            try:
+                await self._fill()
+            except SkipperError as error:
+                log.warning("the ledger cannot be asked for work: %s", error)
+                await asyncio.sleep(POLL_S)
+
+    async def _fill(self) -> None:
+        while self.free > 0 and not self._is_draining:
+            if not self._list and not await self._look():
+                return
+            await self._claim()
+            self._admit()
+
+    async def _look(self) -> bool:
+        """Ask the ledger for work, unless it had none a moment ago."""
+        if not self._found_work:
+            return False
+        now, limit = time.time(), SHORT_LIST * self.slots
+        found = await self._services.ledger.read(
+            lambda conn: tasks.waiting(conn, self.pool, now, limit)
+        )
+        self._add(item.id for item in found)
+        self._found_work = bool(found)
+        return bool(self._list)
+
+    async def _claim(self) -> None:
+        ids = [self._list.popleft() for _ in range(min(self.free, len(self._list)))]
+        self._listed.difference_update(ids)
+        now = time.time()
+        claiming = Claiming(ids=tuple(ids), host=self.host_id, now=now)
+        claims = await self._services.ledger.merge(tasks.claim_all, claiming, durable=False)
+        for claim in claims:
+            self._found_work = True
+            reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+            attempt = self.running[claim.task.id] = Attempt(claim=claim, reply=reply)
+            self._services.metrics.task_waits[claim.task.function].observe(
+                now - claim.task.available_at
+            )
+            self._spawn(self._run(attempt))
+        if claims:
+            self._services.changed(claim.task.id for claim in claims)
+
+    # --- one attempt ---
+
+    async def _run(self, attempt: Attempt) -> None:
+        task = attempt.claim.task
+        try:
+            reply = await self._reply(attempt)
+            await self._finish(attempt, reply)
+        except SkipperError as error:
+            # The ledger keeps the task as running; its lease ends when this host gives it back or dies.
+            log.error("the end of a task could not be recorded: %s", error, extra={"task": task.id})
+            self._spawn(self._give_back_later(task.id))
+        finally:
+            self.running.pop(task.id, None)
+            self._work.set()
+
+    async def _reply(self, attempt: Attempt) -> bytes:
+        """Run the function; its reply, or the host's where it has none."""
+        task = attempt.claim.task
+        entry = await self._services.find(task.function)
+        if entry is None:
+            return wire.problem(
+                Outcome.NOT_FOUND, f"{task.function} is no longer served by pool {self.pool}"
+            )
+        if reason := self._services.missing(entry.served):
+            return wire.problem(Outcome.UNAVAILABLE, reason)
+        try:
+            body = await self._body(attempt.claim)
+            instance = await self._instance(entry)
+        except FileNotFoundError:
+            return wire.problem(Outcome.UNAVAILABLE, "its input is no longer stored")
+        except (OSError, TimeoutError, SkipperError) as error:
+            return wire.problem(Outcome.FAILED, f"{task.function} cannot be loaded: {error}")
+        return await self._call(attempt, instance, body)
+
+    async def _call(self, attempt: Attempt, instance: Instance, body: bytes) -> bytes:
+        task, loop = attempt.claim.task, asyncio.get_running_loop()
+        attempt.instance = instance
+        budget = int(task.timeout_s * 1000) if task.timeout_s else 0
+        context = wire.task_context(task.id, attempt.claim.attempt, task.request_id)
+        head = wire.CallHead(budget, wire.TASK, attempt.claim.depth, task.function, context)
+        attempt.call_id = instance.call(wire.call_head(head) + body, attempt)
+        alarm = loop.call_later(task.timeout_s, self._time_out, attempt) if task.timeout_s else None
+        if attempt.verdict is not None:  # cancelled while it was starting
+            self._interrupt(attempt)
+        try:
+            reply = await attempt.reply
+        finally:
+            if alarm is not None:
+                alarm.cancel()
+        if instance.state is InstanceState.IDLE and attempt.verdict is None:
+            self._idle.append((self._versions[instance], instance))
+        else:
+            instance.stop()
+        return reply
+
+    async def _body(self, claim: Claim) -> bytes:
+        if claim.body_ref is None:
+            return claim.body or b""
+        return await asyncio.to_thread(self._services.blobs.get, claim.body_ref)
+
+    async def _instance(self, entry: Entry) -> Instance:
+        served = entry.served
+        for position, (version, instance) in enumerate(self._idle):
+            if version is served and instance.is_alive:
+                del self._idle[position]
+                return instance
+        instance, report = await self._services.start(served)
+        self._versions[instance] = served
+        if report.broken:
+            instance.stop()
+            broken = report.broken[0]
+            raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.error}")
+        return instance
+
+    def _time_out(self, attempt: Attempt) -> None:
+        attempt.decide(
+            Outcome.TIMED_OUT,
+            f"the deadline of {attempt.claim.task.timeout_s:g} s passed while it ran",
+        )
+        self._interrupt(attempt)
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        """Stop the attempt's process; what it answers until then still counts."""
+        if attempt.instance is not None:
+            attempt.instance.cancel(attempt.call_id)
+            attempt.instance.terminate()
+
+    def cancel(self, task_id: str) -> bool:
+        """Stop a task that runs here; False where none does. Cooperative first, then by force."""
+        attempt = self.running.get(task_id)
+        if attempt is None:
+            return False
+        if attempt.verdict is None:
+            attempt.decide(Outcome.CANCELLED, "the task was cancelled")
+            if attempt.instance is not None:
+                attempt.instance.cancel(attempt.call_id)
+            asyncio.get_running_loop().call_later(
+                CANCEL_GRACE_S, self._interrupt_if_running, attempt
+            )
+        return True
+
+    def _interrupt_if_running(self, attempt: Attempt) -> None:
+        if self.running.get(attempt.claim.task.id) is attempt and not attempt.reply.done():
+            self._interrupt(attempt)
+
+    # --- what instances say ---
+
+    def on_frame(self, instance: Instance, frame: Frame) -> None:
+        if frame.kind == Kind.REPLY:
+            attempt = instance.done(frame.id)
+            if attempt is not None and not attempt.reply.done():
+                instance.drain()
+                outcome = frame.payload[0]
+                # A function that was told to stop has no say in how that is called.
+                told = (
+                    attempt.verdict
+                    if attempt.verdict is not None and outcome != Outcome.OK
+                    else frame.payload
+                )
+                attempt.reply.set_result(told)
+        elif frame.kind == Kind.EVENT and (attempt := instance.calls.get(frame.id)) is not None:
+            self._note(attempt, json.loads(frame.payload))
+
+    def _note(self, attempt: Attempt, event: dict[str, Any]) -> None:
+        if event["type"] == "model":
+            attempt.models.append(event["data"] | {"metrics": event["metrics"]})
+        elif event["type"] in TYPES:
+            self._services.journal.add(
+                attempt.claim.task.id, event["type"], event["data"], event.get("at")
+            )
+
+    def on_line(self, instance: Instance, stream: str, text: str) -> str | None:
+        """A line of output; the id of the task it belongs to."""
+        attempt = next(iter(instance.calls.values()), None)
+        if attempt is None:
+            return None
+        self._services.journal.add(attempt.claim.task.id, "log", {"stream": stream, "text": text})
+        return str(attempt.claim.task.id)
+
+    def on_gone(self, instance: Instance) -> None:
+        for id_ in list(instance.calls):
+            attempt = instance.done(id_)
+            if not attempt.reply.done():
+                died = wire.problem(
+                    Outcome.DIED, f"the process that ran it died: {instance.death_reason}"
+                )
+                attempt.reply.set_result(attempt.verdict or died)
+        self._idle = [pair for pair in self._idle if pair[1] is not instance]
+        self._versions.pop(instance, None)
+
+    def lend_slot(self, instance: Instance) -> None:
+        instance.waiting += 1
+        self._lent += 1
+        self._work.set()
+
+    def return_slot(self, instance: Instance) -> None:
+        instance.waiting -= 1
+        self._lent -= 1
+
+    def sweep(self, now: float) -> None:
+        """Stop instances that nobody has needed for a while."""
+        for pair in list(self._idle):
+            served, instance = pair
+            if now - instance.idle_since > (served.spec.idle_s or IDLE_S):
+                self._idle.remove(pair)
+                instance.stop()
+
+    def retire(self, served: Served) -> None:
+        """Stop the idle instances of a version that is no longer current."""
+        for pair in [pair for pair in self._idle if pair[0] is served]:
+            self._idle.remove(pair)
+            pair[1].stop()
+
+    # --- the end of an attempt ---
+
+    async def _finish(self, attempt: Attempt, reply: bytes) -> None:
+        outcome, served, body = wire.parse_reply(reply)
+        task = attempt.claim.task
+        await self._services.journal.close_task(task.id)
+        if outcome == Outcome.OK and attempt.models:
+            body = await self._publish(attempt, served)
+        ending = await self._ending(attempt, Outcome(outcome), served, body)
+        finishing = Finishing(
+            id=task.id,
+            attempt=attempt.claim.attempt,
+            host=self.host_id,
+            ending=ending,
+            now=time.time(),
+        )
+        state = await self._services.ledger.merge(tasks.finish_all, finishing)
+        if state is None:
+            log.warning("a task was taken from this host before it ended", extra={"task": task.id})
+        else:
+            self._tell(attempt, state, ending)
+        self._services.changed([task.id])
+
+    def _tell(self, attempt: Attempt, state: State, ending: Ending) -> None:
+        task = attempt.claim.task
+        extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
+        if state is State.SUCCEEDED:
+            log.info("%s succeeded", task.function, extra=extra)
+        else:
+            log.warning(
+                "%s %s: %s",
+                task.function,
+                state,
+                (ending.error or {}).get("detail", ""),
+                extra=extra,
+            )
+
+    async def _publish(self, attempt: Attempt, served: bytes) -> bytes:
+        """Number and announce the models of a training task; the task's result."""
+        task, code = attempt.claim.task, served.decode().partition(" ")[0]
+        results = []
+        for model in attempt.models:
+            new = ModelVersionNew(
+                name=model["name"],
+                digest=model["digest"],
+                format=model["format"],
+                metrics=model["metrics"],
+                code=code,
+                task_id=task.id,
+                attempt=attempt.claim.attempt,
+                host=self.host_id,
+                function=task.function,
+                created_at=time.time(),
+            )
+            version = await self._services.ledger.write(
+                lambda conn, new=new: models.publish(conn, new)
+            )  # type: ignore[misc] # binds the loop's value
+            results.append({"name": new.name, "version": version, "metrics": new.metrics})
+        # Before the task is seen to have succeeded, whoever serves these models must know of them.
+        await self._services.announce_models()
+        return json.dumps(results[-1]).encode()
+
+    async def _ending(
+        self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
+    ) -> Ending:
+        code, _, used = served.decode().partition(" ")
+        instance = attempt.instance.name if attempt.instance else None
+        facts = {"code": code or None, "model": used or None, "instance": instance}
+        if outcome is Outcome.OK:
+            if len(body) <= self._services.inline_bytes:
+                return Ending(state=State.SUCCEEDED, result=body, **facts)
+            ref = await asyncio.to_thread(self._services.blobs.put, body)
+            return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
+        error = json.loads(body) | {"outcome": outcome.name.lower()}
+        retry_at = self._retry_at(attempt.claim) if outcome in _RETRIED else None
+        return Ending(
+            state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
+        )
+
+    def _retry_at(self, claim: Claim) -> float | None:
+        if claim.spent + 1 >= claim.task.max_attempts:
+            return None
+        first, most = BACKOFF_S
+        pause = min(most, first * 2.0**claim.spent)
+        return time.time() + pause * random.uniform(0.5, 1.0)
+
+    async def _give_back_later(self, task_id: str) -> None:
+        """Try until the ledger takes a task back whose end could not be written."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                now = time.time()
+                await self._services.ledger.write(
+                    lambda conn: tasks.release(conn, self.host_id, [task_id], now, lost=True)
+                )
+            except SkipperError:
+                continue
+            return
+
+    # --- shutdown ---
+
+    async def close(self, grace_s: float) -> None:
+        """Take nothing more, let what runs end for ``grace_s``, give the rest back to the queue."""
+        self._is_draining = True
+        ends = time.monotonic() + grace_s
+        while self.running and time.monotonic() < ends:
+            await asyncio.sleep(0.02)
+        left = list(self.running)
+        if left:
+            now = time.time()
+            await self._services.ledger.write(
+                lambda conn: tasks.release(conn, self.host_id, left, now, lost=False)
+            )
+            log.info("%d running tasks went back to the queue", len(left))
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        job = asyncio.ensure_future(work)
+        self._jobs.add(job)
+        job.add_done_callback(self._jobs.discard)

@@ -1,0 +1,105 @@
+"""What every role process shares: its arguments, its control channel to the launcher, its logging.
+
+A role is started as ``python -m skipper.<role> --settings FILE --control FD --name NAME …``. The
+control channel is one end of a socket pair: the role writes JSON lines to it, and reads the end of
+file as the launcher's death.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skipper import logs
+from skipper.settings import Settings, restore, tree_mark
+
+LAUNCHER_GONE = 70
+"""Exit code of a role whose launcher disappeared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """One role process and the way back to its launcher."""
+
+    name: str
+    settings: Settings
+    control: socket.socket | None
+    pool: str = ""
+    listen_fd: int | None = None
+    tree: str = ""
+    """Mark of the process tree; its guard ends whatever carries it."""
+
+    @classmethod
+    def start(cls, description: str, argv: list[str] | None = None) -> Role:
+        """Read the command line and set logging up. A role without ``--control`` runs alone, for debugging."""
+        parser = argparse.ArgumentParser(description=description)
+        parser.add_argument("--settings", type=Path, required=True)
+        parser.add_argument("--control", type=int)
+        parser.add_argument("--name", required=True)
+        parser.add_argument("--pool", default="")
+        parser.add_argument("--listen", type=int)
+        arguments = parser.parse_args(argv)
+        settings = restore(arguments.settings)
+        logs.set_up(arguments.name, settings.log.level)
+        control = None
+        if arguments.control is not None:
+            control = socket.socket(fileno=arguments.control)
+            control.set_inheritable(False)
+        with contextlib.suppress(ValueError, OSError):  # a hard limit of 0 is what we want anyway
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return cls(
+            name=arguments.name,
+            settings=settings,
+            control=control,
+            pool=arguments.pool,
+            listen_fd=arguments.listen,
+            tree=tree_mark(),
+        )
+
+    def ready(self, **details: Any) -> None:
+        """Tell the launcher that this role serves."""
+        self.report("ready", **details)
+
+    def report(self, event: str, **details: Any) -> None:
+        if self.control is not None:
+            with contextlib.suppress(OSError):  # the launcher's death is seen as the end of file
+                self.control.sendall(json.dumps({"event": event, **details}).encode() + b"\n")
+
+    def watch_launcher(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Exit this process at once when the launcher is gone."""
+        if self.control is None:
+            return
+        control = self.control
+        control.setblocking(False)
+
+        def readable() -> None:
+            with contextlib.suppress(BlockingIOError):
+                if control.recv(4096) == b"":
+                    os._exit(LAUNCHER_GONE)
+
+        loop.add_reader(control, readable)
+
+
+def run(role: Role, main: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run ``main(role, stopping)`` on a fast event loop; SIGTERM sets ``stopping``."""
+    import uvloop
+
+    async def body() -> None:
+        loop, stopping = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_signal_handler(signal.SIGTERM, stopping.set)
+        for ignored in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(ignored, signal.SIG_IGN)
+        role.watch_launcher(loop)
+        await main(role, stopping)
+
+    uvloop.run(body())

@@ -1,0 +1,75 @@
+"""What a running function can say and ask: progress, metrics, log lines, its deadline, whether to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Sink(Protocol):
+    """Where a run's words go: the instance's socket, or nowhere when a function is called in place."""
+
+    def emit(self, event: dict[str, Any]) -> None: ...
+
+    def is_cancelled(self) -> bool: ...
+
+
+class _Nowhere:
+    def emit(self, event: dict[str, Any]) -> None:
+        del event
+
+    def is_cancelled(self) -> bool:
+        return False
+
+
+class Run:
+    """One run of a function; injected into a keyword-only parameter typed ``skipper.Run``.
+
+    Of a function that is called in place (``f(…)``) the words go nowhere and nothing cancels it.
+    """
+
+    def __init__(
+        self,
+        sink: Sink | None = None,
+        *,
+        task_id: str | None = None,
+        attempt: int = 1,
+        request_id: str | None = None,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sink: Sink = sink or _Nowhere()
+        self._clock = clock
+        self._ends = None if seconds is None else clock() + seconds
+        self.task_id = task_id
+        """The task this is an attempt of; None in a direct call."""
+        self.attempt = attempt
+        self.request_id = request_id
+
+    def progress(self, done: float, total: float | None = None, /, **values: Any) -> None:
+        """Say how far the work is: ``done`` of ``total`` steps, with any current values (``loss=0.1``).
+
+        Seen at once by whoever watches the task. Values must be JSON.
+        """
+        self._sink.emit({"type": "progress", "data": {"done": done, "total": total} | values})
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        """Record one point of a curve."""
+        self._sink.emit(
+            {"type": "metric", "data": {"name": name, "value": float(value), "step": step}}
+        )
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Write a line to the task's log, and to the runtime's."""
+        self._sink.emit({"type": "log", "data": {"stream": level, "text": str(message)}})
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds left until the deadline, negative once it has passed; None without one."""
+        return None if self._ends is None else self._ends - self._clock()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked this run to stop. Long loops look at it and return."""
+        return self._sink.is_cancelled()

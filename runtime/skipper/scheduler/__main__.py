@@ -1,0 +1,5 @@
+"""``python -m skipper.scheduler``."""
+
+from skipper.scheduler.scheduler import main
+
+main()

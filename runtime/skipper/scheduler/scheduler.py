@@ -1,0 +1,141 @@
+"""One round a second over the ledger; the broker only hears ids."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+from skipper import role as roles
+from skipper.blobs import BlobStore
+from skipper.broker import Publisher
+from skipper.errors import SkipperError
+from skipper.ledger import Ledger, events, hosts, retention, tasks
+from skipper.ledger.leases import rescue
+from skipper.ledger.records import Beat
+from skipper.role import Role
+
+log = logging.getLogger(__name__)
+
+ROUND_S = 1.0
+REPUBLISH_S = 5.0
+"""An id that nobody has claimed for this long is published again."""
+LOST_S = 10.0
+"""A host whose heartbeat counter has stood still for this long is lost, by this process's own clock."""
+PRUNE_S = 60.0
+TOMBSTONES_S = 30 * 86400.0
+"""How much longer than the task itself it is remembered that there was one."""
+BATCH = 1000
+
+
+class Pulse:
+    """Judges hosts by their counters. Wall clocks, theirs or ours, play no part."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[int, float]] = {}
+
+    def lost(self, beats: Iterable[Beat]) -> list[str]:
+        """The hosts whose counters have stood still for too long while this process was looking."""
+        now = self._clock()
+        seen: dict[str, tuple[int, float]] = {}
+        for beat in beats:
+            counter, since = self._seen.get(beat.id, (-1, now))
+            seen[beat.id] = (counter, since) if counter == beat.counter else (beat.counter, now)
+        self._seen = seen
+        return [id_ for id_, (_, since) in seen.items() if now - since > LOST_S]
+
+
+class Scheduler:
+    """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        blobs: BlobStore,
+        publish: Callable[[str, list[str]], None],
+        retention_s: float,
+    ) -> None:
+        self._ledger, self._blobs = ledger, blobs
+        self._publish, self._retention_s = publish, retention_s
+        self._pulse = Pulse()
+        self._next_prune = 0.0
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """A round a second until ``stopping`` is set; one that fails is tried again."""
+        is_well = True
+        while not stopping.is_set():
+            try:
+                await self.round()
+                is_well = True
+            except SkipperError as error:
+                if is_well:
+                    log.warning("the ledger does not answer: %s", error)
+                is_well = False
+            try:
+                await asyncio.wait_for(stopping.wait(), ROUND_S)
+            except TimeoutError:
+                continue
+
+    async def round(self) -> None:
+        await self._rescue()
+        now = time.time()
+        moved = [
+            *await self._ledger.write(lambda conn: tasks.due(conn, now, BATCH)),
+            *await self._ledger.write(
+                lambda conn: tasks.unpublished(conn, now - REPUBLISH_S, now, BATCH), durable=False
+            ),
+        ]
+        self._tell(moved)
+        await self._ledger.write(lambda conn: tasks.expire(conn, now))
+        if time.monotonic() >= self._next_prune:
+            self._next_prune = time.monotonic() + PRUNE_S
+            await self._prune(now - self._retention_s)
+
+    async def _rescue(self) -> None:
+        """Give the tasks of lost hosts back to the queue."""
+        beats = await self._ledger.read(hosts.beats)
+        for host in [*self._pulse.lost(beats), *await self._ledger.read(hosts.unregistered)]:
+            now = time.time()
+            released = await self._ledger.write(
+                lambda conn, host=host, now=now: rescue(conn, host, now)
+            )  # type: ignore[misc] # binds the loop's values
+            log.warning("host %s is lost; %d of its tasks are rescued", host, len(released))
+            self._tell((item.id, item.pool) for item in released if not item.state.is_terminal)
+
+    def _tell(self, moved: Iterable[tuple[str, str]]) -> None:
+        by_pool: defaultdict[str, list[str]] = defaultdict(list)
+        for id_, pool in moved:
+            by_pool[pool].append(id_)
+        for pool, ids in by_pool.items():
+            self._publish(pool, ids)
+
+    async def _prune(self, before: float) -> None:
+        """Forget ended tasks that are older than retention allows, with what they stored."""
+        pruned = await self._ledger.write(
+            lambda conn: retention.prune(conn, before, time.time(), BATCH)
+        )
+        await self._ledger.record(lambda conn: events.prune(conn, before))
+        await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
+        for ref in pruned.refs:
+            await asyncio.to_thread(self._blobs.delete, ref)
+        if pruned.ids:
+            log.info("%d tasks expired", len(pruned.ids))
+
+
+async def _main(role: Role, stopping: asyncio.Event) -> None:
+    settings = role.settings
+    ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
+    with ledger, Publisher(settings) as publisher:
+        blobs = BlobStore(settings.storage_url)
+        scheduler = Scheduler(
+            ledger, blobs, publisher.publish, settings.retention.results_days * 86400
+        )
+        role.ready()
+        await scheduler.run(stopping)
+
+
+def main(argv: list[str] | None = None) -> None:
+    roles.run(Role.start("Scheduler", argv), _main)

@@ -1,0 +1,541 @@
+"""Settings: one frozen model, read from flags > ``SKIPPER_*`` > ``skipper.toml`` > defaults.
+
+The only reader of the process environment. A role process does not read them again: the launcher
+hands each child the resolved settings as a file (:func:`dump`, :func:`restore`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from skipper.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+FILE_NAME = "skipper.toml"
+SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
+_BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
+_DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
+_SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
+_OTHER_VARIABLES = {"SKIPPER_VALKEY_BIN", "SKIPPER_URL", "SKIPPER_API_KEY", "SKIPPER_TREE"}
+_OTHER_PREFIXES = ("SKIPPER_TEST_", "SKIPPER_DEMO_")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProjectSettings(_Section):
+    """Who this project is to brokers and databases that it shares with others."""
+
+    name: str = Field(
+        "", description="part of every queue's and schema's name; the folder's name if empty"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _is_plain(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", value):
+            raise ValueError("use lower-case letters, digits, - and _, at most 40 of them")
+        return value
+
+
+class GatewaySettings(_Section):
+    """Where REST is served, and to whom."""
+
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
+    port: int = Field(8000, ge=0, le=65535, description="0 picks a free port")
+    workers: int = Field(1, ge=1, le=64, description="gateway processes that share the port")
+    keys: tuple[SecretStr, ...] = Field(
+        (), description="API keys; with any, every /v1 request needs one"
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names accepted beside loopback's own"
+    )
+    max_body_mb: float = Field(8.0, gt=0, le=1024, description="largest request body, MiB")
+
+
+class BrokerSettings(_Section):
+    """What carries task ids."""
+
+    url: SecretStr = Field(
+        SecretStr("embedded"), description="embedded, amqp://…, redis://… or redis+socket://…"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, value: SecretStr) -> SecretStr:
+        return _check_scheme(value, "embedded", _BROKERS)
+
+
+class DatabaseSettings(_Section):
+    """Where the ledger lies."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite"), description="sqlite (a file under .skipper/) or postgresql://…"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _is_known(cls, value: SecretStr) -> SecretStr:
+        return _check_scheme(value, "sqlite", _DATABASES)
+
+
+def _check_scheme(url: SecretStr, word: str, schemes: tuple[str, ...]) -> SecretStr:
+    scheme, colon, _ = url.get_secret_value().partition("://")
+    if scheme != word and not (colon and scheme in schemes):
+        raise ValueError(f"write {word!r} or a URL that begins with {' or '.join(schemes)}://")
+    return url
+
+
+class StorageSettings(_Section):
+    """Where models and large values lie."""
+
+    url: str = Field("", description="an fsspec URL; .skipper/blobs if empty")
+    inline_kb: int = Field(
+        64, ge=0, le=1024, description="larger payloads and results go to the store, KiB"
+    )
+
+
+class PoolSettings(_Section):
+    """One hardware class. Direct calls and tasks have separate capacity."""
+
+    slots: int = Field(
+        0, ge=0, le=1024, description="direct calls at once; 0 means twice the cores"
+    )
+    task_slots: int = Field(0, ge=0, le=1024, description="tasks at once; 0 means the cores")
+    queue: int = Field(1000, ge=1, description="direct calls that may wait per function")
+    memory_mb: int = Field(
+        0, ge=0, description="limit per instance, MiB; 0 means half the machine's memory"
+    )
+    start: Literal["auto", "fork", "spawn"] = Field("auto", description="how instances start")
+    require_device: bool = Field(False, description="refuse to start the gpu pool without a GPU")
+    load_timeout_s: float = Field(
+        120.0, gt=0, description="how long a file, a model or a template may load"
+    )
+
+
+class RetentionSettings(_Section):
+    """How long things are kept."""
+
+    results_days: float = Field(
+        7.0, gt=0, description="ended tasks, their results, events and logs"
+    )
+    logs_mb: int = Field(64, ge=1, description="all log files under .skipper/logs together, MiB")
+
+
+class LogSettings(_Section):
+    """What `skipper up` shows."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least that is shown"
+    )
+    format: Literal["pretty", "json"] = Field("pretty", description="for people or for programs")
+
+
+class RunSettings(_Section):
+    """How the tree behaves as a whole."""
+
+    reload: bool | None = Field(
+        None, description="follow saved files; by default at a terminal only"
+    )
+    strict: bool = Field(False, description="a broken function file makes the tree not ready")
+    grace_s: float = Field(8.0, ge=0, description="how long a shutdown waits for what is running")
+
+
+class Settings(_Section):
+    """All settings, plus the folder they were read for."""
+
+    project_dir: Path
+    project: ProjectSettings = ProjectSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    broker: BrokerSettings = BrokerSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    storage: StorageSettings = StorageSettings()
+    pools: dict[Literal["cpu", "gpu"], PoolSettings] = {
+        "cpu": PoolSettings(),
+        "gpu": PoolSettings(),
+    }
+    retention: RetentionSettings = RetentionSettings()
+    log: LogSettings = LogSettings()
+    run: RunSettings = RunSettings()
+
+    @field_validator("pools")
+    @classmethod
+    def _both_pools(cls, value: dict[str, PoolSettings]) -> dict[str, PoolSettings]:
+        return {"cpu": PoolSettings(), "gpu": PoolSettings()} | value
+
+    @property
+    def name(self) -> str:
+        """The project's id in names of queues and schemas."""
+        if self.project.name:
+            return self.project.name
+        plain = re.sub(r"[^a-z0-9_-]+", "-", self.project_dir.name.lower()).strip("-_")
+        return plain[:40] or "project"
+
+    @property
+    def functions_dir(self) -> Path:
+        return self.project_dir / "functions"
+
+    @property
+    def plugins_dir(self) -> Path:
+        return self.project_dir / "plugins"
+
+    @property
+    def state_dir(self) -> Path:
+        """What outlives the tree: ledger, blobs, the broker's file, logs."""
+        return self.project_dir / ".skipper"
+
+    @property
+    def run_dir(self) -> Path:
+        """What dies with the tree: sockets and locks. Short, because socket paths are limited."""
+        digest = hashlib.sha256(str(self.project_dir).encode()).hexdigest()[:10]
+        return _runtime_base() / f"skipper-{digest}"
+
+    @property
+    def storage_url(self) -> str:
+        return self.storage.url or str(self.state_dir / "blobs")
+
+    @property
+    def database_url(self) -> str:
+        """The database as SQLAlchemy names it."""
+        url = self.database.url.get_secret_value()
+        if url == "sqlite":
+            return f"sqlite:///{self.state_dir / 'ledger.db'}"
+        return re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
+
+    @property
+    def schema(self) -> str:
+        """The schema of this project in a shared PostgreSQL."""
+        return "skipper_" + self.name.replace("-", "_")
+
+    @property
+    def broker_is_embedded(self) -> bool:
+        return self.broker.url.get_secret_value() == "embedded"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker as kombu names it."""
+        if self.broker_is_embedded:
+            return f"redis+socket://{self.run_dir / 'v.sock'}"
+        return self.broker.url.get_secret_value()
+
+    @property
+    def base_url(self) -> str:
+        """Where a client on this machine finds the gateway."""
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - no bind
+        host = self.gateway.host.strip("[]")
+        host = everywhere.get(host, host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def load(
+    project_dir: Path | None = None, flags: Mapping[str, Any] | None = None
+) -> tuple[Settings, dict[str, str]]:
+    """Read the settings of the project in ``project_dir`` (default: the nearest one upwards).
+
+    ``flags`` maps dotted names (``"gateway.port"``) to values; ``None`` values are left out.
+    Returns the settings and, per dotted name, where its value came from. Raises
+    :class:`SettingsError` with one sentence per wrong key.
+    """
+    folder = (project_dir or find_project()).resolve()
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is not a folder; name the project's with --project DIR.")
+    layers = [
+        *_toml_layer(folder / FILE_NAME),
+        *_environment_layer(),
+        *((name, value, "flag") for name, value in (flags or {}).items() if value is not None),
+    ]
+    values: dict[str, Any] = {"project_dir": folder}
+    origins: dict[str, str] = {}
+    for name, value, origin in layers:
+        _check_known(name, origin)
+        _put(values, name.split("."), value)
+        origins[name] = origin
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, origins)) from None
+    _check_exposure(settings)
+    return settings, {name: origins.get(name, "default") for name, _ in leaves(settings)}
+
+
+def find_project() -> Path:
+    """The nearest folder upwards from here that holds ``skipper.toml``, else here."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return folder
+    return here
+
+
+def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """Each dotted name with its value, secrets masked."""
+
+    def walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+        for key in type(section).model_fields:
+            if key == "project_dir":
+                continue
+            yield from expand(getattr(section, key), prefix + key)
+
+    def expand(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, BaseModel):
+            yield from walk(value, name + ".")
+        elif isinstance(value, dict):
+            for key, item in sorted(value.items()):
+                yield from expand(item, f"{name}.{key}")
+        else:
+            yield name, masked(value)
+
+    yield from walk(settings, "")
+
+
+def masked(value: Any) -> Any:
+    """``value`` with secrets replaced: keys whole, URLs in their passwords only."""
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, str) and "://" in value:
+        # The last @ ends the password, which may hold @, : and / of its own.
+        value = re.sub(r"(://[^:@]*):.*@", rf"\1:{SECRET_MASK}@", value)
+        return re.sub(r"((?:password|secret|key|token)[^=&?]*=)[^&]*", rf"\1{SECRET_MASK}", value)
+    if isinstance(value, tuple):
+        return [SECRET_MASK if isinstance(item, SecretStr) else item for item in value]
+    return value
+
+
+def _toml_layer(file: Path) -> Iterator[tuple[str, Any, str]]:
+    try:
+        data = tomllib.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not valid TOML: {error}.") from None
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error.strerror}.") from None
+    for name, value in _flatten(data, ""):
+        yield name, value, f"{file.name}:{_line_of(file, name)}"
+
+
+def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and (value or _is_section(prefix + key)):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _is_section(name: str) -> bool:
+    return any(known.startswith(name + ".") for known in _known_names())
+
+
+def _line_of(file: Path, name: str) -> int:
+    """The line on which ``name`` is set: the key's own, or that of the inline table around it."""
+    table = ""
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        if header := re.match(r"\s*\[+([^\]]+)\]", line):
+            table = _plain_key(header[1]) + "."
+            set_here = table.rstrip(".")
+            if set_here == name:  # an empty table
+                return number
+        elif assignment := re.match(r"([^=#]+)=", line):
+            set_here = table + _plain_key(assignment[1])
+            if name == set_here or name.startswith(set_here + "."):
+                return number
+    return 1
+
+
+def _plain_key(key: str) -> str:
+    return ".".join(part.strip(" \t\"'") for part in key.split("."))
+
+
+def _environment_layer() -> Iterator[tuple[str, Any, str]]:
+    names = {_variable(name): name for name in _known_names()}
+    for variable, text in sorted(os.environ.items()):
+        if not variable.startswith("SKIPPER_") or variable in _OTHER_VARIABLES:
+            continue
+        if variable.startswith(_OTHER_PREFIXES):
+            continue
+        if variable not in names:
+            raise SettingsError(f"Environment: no setting {variable}{_nearest(variable, names)}")
+        name = names[variable]
+        is_list = name in ("gateway.keys", "gateway.allowed_hosts")
+        yield name, [part for part in text.split(",") if part] if is_list else text, f"${variable}"
+
+
+def _variable(name: str) -> str:
+    return "SKIPPER_" + name.upper().replace(".", "_")
+
+
+def _known_names() -> list[str]:
+    return [name for name, _ in leaves(Settings(project_dir=Path()))]
+
+
+def _check_known(name: str, origin: str) -> None:
+    known = _known_names()
+    if name not in known:
+        raise SettingsError(f"{origin}: no setting {name!r}{_nearest(name, known)}")
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else "; `skipper config show` lists them all."
+
+
+def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+    values[path[-1]] = value
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    return "\n".join(_sentence(item, origins) for item in error.errors())
+
+
+def _sentence(item: ErrorDetails, origins: Mapping[str, str]) -> str:
+    name = ".".join(map(str, item["loc"]))
+    while name not in origins and "." in name:  # an item of a list: its setting
+        name = name.rpartition(".")[0]
+    is_secret = name in ("gateway.keys", "broker.url", "database.url")
+    shown = "" if is_secret else f" = {item['input']!r}"
+    message = item["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{origins.get(name, 'settings')}: {name}{shown}: {message}."
+
+
+def _check_exposure(settings: Settings) -> None:
+    gateway = settings.gateway
+    if not is_loopback(gateway.host) and not gateway.keys:
+        raise SettingsError(
+            f"gateway.host = {gateway.host!r} is reachable from other machines, and gateway.keys "
+            "is empty. Set keys (for instance SKIPPER_GATEWAY_KEYS=$(openssl rand -hex 24)) or "
+            "listen on 127.0.0.1."
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    return host in ("localhost", "::1", "[::1]") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+# --- handing on to child processes -----------------------------------------------------------
+
+
+def dump(settings: Settings, file: Path) -> None:
+    """Write ``settings``, secrets included, to ``file``, readable by its owner alone."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, SecretStr):
+            return value.get_secret_value()
+        return str(value)
+
+    text = json.dumps(settings.model_dump(), default=plain)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def restore(file: Path) -> Settings:
+    """The settings that :func:`dump` wrote."""
+    return Settings.model_validate_json(file.read_text("utf-8"))
+
+
+# --- the environment, for the few who need more of it than settings ---------------------------
+
+
+def _runtime_base() -> Path:
+    """A short folder of this user's own for sockets."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    is_short = 0 < len(base) < _SOCKET_PATH_LIMIT - 40
+    if is_short and Path(base).is_dir() and os.access(base, os.W_OK):
+        return Path(base)
+    temporary = tempfile.gettempdir()
+    if len(temporary) > _SOCKET_PATH_LIMIT - 50:
+        temporary = "/tmp"  # noqa: S108 - the folder in it is made 0700 and checked below
+    return Path(temporary) / f"skp-{os.getuid()}"
+
+
+def make_run_dir(settings: Settings) -> Path:
+    """Make the run folder, private to this user.
+
+    Raises :class:`SettingsError` where it is someone else's.
+    """
+    folder = settings.run_dir
+    for part in (folder.parent, folder):
+        if part == folder or part.name.startswith("skp-"):
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(part)
+    return folder
+
+
+def _check_private(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise SettingsError(
+            f"{folder} must be a folder of your own that nobody else can open; remove it and "
+            "start again."
+        )
+
+
+def client_environment() -> tuple[str | None, str | None]:
+    """``$SKIPPER_URL`` and ``$SKIPPER_API_KEY``, for clients outside a project."""
+    return os.environ.get("SKIPPER_URL"), os.environ.get("SKIPPER_API_KEY")
+
+
+def valkey_binary() -> str | None:
+    """``$SKIPPER_VALKEY_BIN``."""
+    return os.environ.get("SKIPPER_VALKEY_BIN")
+
+
+def tree_mark() -> str:
+    """``$SKIPPER_TREE``: which process tree this process belongs to."""
+    return os.environ.get("SKIPPER_TREE", "")
+
+
+def child_environment(tree: str, **extra: str) -> dict[str, str]:
+    """The environment of a child process: this one's without Skipper's settings, and a mark.
+
+    The mark names its tree: by it the guard finds every descendant after the tree is gone.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKIPPER_")}
+    return kept | {"SKIPPER_TREE": tree} | extra
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Variables that hold native thread pools to ``threads``, for libraries yet to be loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+    return dict.fromkeys(names, str(threads))
+
+
+def adopt_environment(variables: Mapping[str, str]) -> None:
+    """Set variables of this very process: an instance does so before it imports anything."""
+    os.environ.update(variables)
+
+
+def wants_colour(is_terminal: bool) -> bool:
+    """Whether to write in colour: on a terminal, unless NO_COLOR, FORCE_COLOR or TERM say else."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return os.environ["FORCE_COLOR"] != "0"
+    return is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def wants_animation(is_terminal: bool) -> bool:
+    """Whether to draw what moves: on a terminal that can, with a person before it."""
+    is_capable = os.environ.get("TERM") not in (None, "", "dumb")
+    return is_terminal and is_capable and not os.environ.get("CI")

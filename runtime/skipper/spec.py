@@ -1,0 +1,72 @@
+"""What a function declares, as data that every process may hold without importing the function."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+DEFAULT_POOL = "cpu"
+DIRECT_TIMEOUT_S = 60.0
+"""How long a direct call may take, counted from the gateway's receipt, where nothing else is said."""
+
+
+class Kind(StrEnum):
+    """The three kinds of function."""
+
+    DATA = "data"
+    TRAINING = "training"
+    INFERENCE = "inference"
+
+
+class Mode(StrEnum):
+    """How a plain call of a function is answered."""
+
+    DIRECT = "direct"
+    TASK = "task"
+
+
+class FunctionSpec(BaseModel):
+    """One function as its file declares it. Times are in seconds, memory in MiB."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: Kind
+    pool: str = DEFAULT_POOL
+    mode: Mode = Mode.DIRECT
+    timeout_s: float | None = None
+    retries: int = 0
+    max_instances: int | None = None
+    idle_s: float | None = None
+    memory_mb: int | None = None
+    summary: str = ""
+    description: str = ""
+    streams: bool = False
+    is_async: bool = False
+    models: tuple[str, ...] = ()
+    file: str
+    line: int
+    code: str
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+
+    @property
+    def max_attempts(self) -> int:
+        """How many runs the function's own failures may use up."""
+        return self.retries + 1
+
+
+class BrokenFile(BaseModel):
+    """A file of functions or a plugin that could not be read, with where and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    line: int | None = None
+    error: str
+    hint: str = ""
+    traceback: str = ""
+    functions: tuple[str, ...] = ()
+    """Names that this file served before it broke, or that it is known to define."""

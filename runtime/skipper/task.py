@@ -1,0 +1,161 @@
+"""The task record: one accepted call, from acceptance to its one terminal state."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from enum import IntEnum, StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class State(StrEnum):
+    """Where a task stands. Terminal states are final.
+
+    ::
+
+        queued ──claim──▶ running ──┬─▶ succeeded
+          ▲  │               │      ├─▶ failed       it raised, and no attempt is left
+          │  │               │      ├─▶ timed_out    its deadline passed
+          │  │               │      ├─▶ crashed      its process died, or its hosts kept dying
+          │  │               │      └─▶ cancelled
+          │  │               ├─ an attempt failed and another is left ─▶ retrying ──due──▶ queued
+          │  │               └─ its host was lost or shut down ─▶ queued
+          │  ├─▶ cancelled
+          │  ├─▶ expired     nobody started it in time
+          │  └─▶ failed      its function is gone
+          └── retrying ──▶ cancelled
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    CRASHED = "crashed"
+    EXPIRED = "expired"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self not in (State.QUEUED, State.RUNNING, State.RETRYING)
+
+
+TERMINAL = tuple(state for state in State if state.is_terminal)
+
+
+class Outcome(IntEnum):
+    """How one call ended; one byte on the wire. Everything but OK comes with a problem."""
+
+    OK = 0
+    INVALID = 1
+    """The input does not match the schema."""
+    FAILED = 2
+    """The function raised."""
+    DIED = 3
+    """The instance's process died during the call."""
+    TIMED_OUT = 4
+    CANCELLED = 5
+    NOT_FOUND = 6
+    BROKEN = 7
+    """The function's file does not load and there is no good version."""
+    BUSY = 8
+    """The queue is full."""
+    UNAVAILABLE = 9
+    """The function cannot be served now: no model yet, still loading, pool not reachable."""
+    TOO_DEEP = 10
+    """Functions called functions beyond the limit."""
+    MALFORMED = 11
+    """The body is not JSON."""
+
+
+class Task(BaseModel):
+    """A task as the ledger has it. Times are seconds since the epoch; ``timeout_s`` counts per attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    function: str
+    kind: str
+    pool: str
+    state: State
+    attempt: int = 0
+    max_attempts: int = 1
+    priority: int = 0
+    timeout_s: float | None = None
+    created_at: float
+    available_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    deadline_at: float | None = None
+    cancel_requested: bool = False
+    progress: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    model: str | None = None
+    code: str | None = None
+    parent_id: str | None = None
+    request_id: str | None = None
+    host: str | None = None
+
+
+class Attempt(BaseModel):
+    """One run of a task. ``outcome`` is None while it runs, else a State value or ``lost``/``released``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    host: str
+    instance: str | None = None
+    started_at: float
+    ended_at: float | None = None
+    code: str | None = None
+    model: str | None = None
+    outcome: str | None = None
+    error: dict[str, Any] | None = None
+
+
+# --- ids -------------------------------------------------------------------------------------
+
+_TICKS_PER_S = 1 << 16
+_RANDOM_BITS = 80
+_DIGITS = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS = tuple(left + right for left in _DIGITS for right in _DIGITS)
+
+
+class _Clock:
+    """Hands out ticks of the wall clock, each later than the one before, to any thread."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = threading.Lock()
+
+    def tick(self) -> int:
+        with self._lock:
+            self._last = max(self._last + 1, int(time.time() * _TICKS_PER_S))
+            return self._last
+
+
+_clock = _Clock()
+
+
+def new_id() -> str:
+    """A new task id: 26 lower-case letters and digits, the first ten of which are the time.
+
+    Ids made by one process sort by creation, those of several as well as their clocks agree. The
+    other 80 bits are random, so nobody guesses an id from its neighbours.
+    """
+    return _spell(_clock.tick(), secrets.randbits(_RANDOM_BITS))
+
+
+def first_id(at: float) -> str:
+    """The smallest id that can have been made at ``at`` (seconds since the epoch) or later."""
+    return _spell(int(at * _TICKS_PER_S), 0)
+
+
+def _spell(tick: int, random: int) -> str:
+    # 50 bits of time last until the year 2514; ten bits make two digits.
+    number = tick << _RANDOM_BITS | random
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,249 @@
+"""Frames on unix stream sockets between the processes of one machine. No policy.
+
+A frame is ``length (u32), kind (u8), id (u64)`` in network order, then ``length`` bytes. Who speaks:
+
+- *links* (gateway, consumer or another pool's host → a host's ``<pool>.sock``),
+- *instance sockets* (host ↔ instance, one socket pair each).
+
+The id pairs an answer with its question and is chosen by the asker. Payloads of calls and replies are
+never parsed on the way: :class:`CallHead` and :func:`reply` name their fixed parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Callable, Iterable
+from enum import IntEnum
+from typing import Any, NamedTuple, cast
+
+from skipper.task import Outcome
+
+HEAD = struct.Struct("!IBQ")
+MAX_FRAME = 1 << 30
+"""A longer frame is a broken or hostile peer, not data."""
+
+
+class Kind(IntEnum):
+    # on links
+    HELLO = 1
+    """asker → host, JSON ``{"role", "pid"}``; the first frame."""
+    CATALOGUE = 2
+    """host → asker, JSON: what this host serves; sent after HELLO and at every change."""
+    ASK = 3
+    """JSON question ``{"what": …}``; answered by ANSWER with the same id."""
+    ANSWER = 4
+    TASKS = 5
+    """host → asker: ids of tasks whose record or events changed, one a line. A hint only."""
+    NUDGE = 6
+    """asker → host: the ledger has new work."""
+    TAKE = 7
+    """consumer → host: task ids, one a line; answered by TAKEN when the host has taken them."""
+    TAKEN = 8
+
+    # on links and instance sockets
+    CALL = 16
+    """:class:`CallHead`, then the body."""
+    ITEM = 17
+    """One item of a generator, JSON."""
+    REPLY = 18
+    """:func:`reply`; ends the call."""
+    CANCEL = 19
+    """The asker of this id no longer wants it."""
+
+    # on instance sockets
+    JOB = 32
+    """host → instance, JSON: what to load or to look at; the first frame."""
+    REPORT = 33
+    """instance → host, JSON: the job's answer; a serving instance takes calls from here on."""
+    EVENT = 34
+    """instance → host, JSON ``{"type": "progress" | "metric" | "log", …}`` of the call with this id."""
+    MODEL = 35
+    """host → instance, JSON: serve this version of a model from the next call on."""
+
+
+class Frame(NamedTuple):
+    kind: int
+    id: int
+    payload: bytes
+
+
+def pack(kind: int, id_: int, *parts: bytes) -> bytes:
+    """One frame, ready to send."""
+    return HEAD.pack(sum(map(len, parts)), kind, id_) + b"".join(parts)
+
+
+def pack_json(kind: int, id_: int, value: Any) -> bytes:
+    return pack(kind, id_, json.dumps(value, separators=(",", ":")).encode())
+
+
+class Splitter:
+    """Cuts a byte stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that ``data`` completes. Raises ValueError where the peer does not speak frames."""
+        buffer, at, frames = self._buffer, 0, []
+        buffer += data
+        size = len(buffer)
+        while size - at >= HEAD.size:
+            length, kind, id_ = HEAD.unpack_from(buffer, at)
+            if length > MAX_FRAME:
+                raise ValueError(f"a frame of {length} bytes")
+            end = at + HEAD.size + length
+            if size < end:
+                break
+            frames.append(Frame(kind, id_, bytes(buffer[at + HEAD.size : end])))
+            at = end
+        if at:
+            del buffer[:at]
+        return frames
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One end of a frame stream on an event loop; hands whole frames to ``on_frames``."""
+
+    def __init__(
+        self,
+        on_frames: Callable[[FrameProtocol, list[Frame]], None],
+        on_lost: Callable[[FrameProtocol], None],
+        on_made: Callable[[FrameProtocol], None] = lambda _: None,
+    ) -> None:
+        self._on_frames, self._on_lost, self._on_made = on_frames, on_lost, on_made
+        self._splitter = Splitter()
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._on_made(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._splitter.feed(data)
+        except ValueError:
+            self.transport.abort()
+            return
+        if frames:
+            self._on_frames(self, frames)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._on_lost(self)
+
+    def send(self, kind: int, id_: int, *parts: bytes) -> None:
+        self.transport.write(pack(kind, id_, *parts))
+
+    def send_json(self, kind: int, id_: int, value: Any) -> None:
+        self.transport.write(pack_json(kind, id_, value))
+
+
+# --- calls -----------------------------------------------------------------------------------
+
+
+class CallHead(NamedTuple):
+    """The fixed part of a call. ``budget_ms`` is what is left until the deadline, 0 for none.
+
+    ``context`` is the caller's request id or, for a task, its id and attempt (:func:`task_context`).
+    """
+
+    budget_ms: int
+    flags: int
+    depth: int
+    name: str
+    context: str
+
+
+_CALL = struct.Struct("!IBBHH")
+_BUDGET = struct.Struct("!I")
+STREAM = 1
+"""Flag: the caller wants a generator's items as ITEM frames, not as one array."""
+TASK = 2
+"""Flag: this call is an attempt of a task."""
+SPAWN = 4
+"""Flag, instance → host: start it as a task and answer ``{"id"}`` at once."""
+WAIT = 8
+"""Flag, instance → host: the name is a task's id; answer with its result when it has ended."""
+
+CHECK = 16
+"""Flag: only look whether the body matches; OK or INVALID."""
+
+
+def call_head(head: CallHead) -> bytes:
+    name, context = head.name.encode(), head.context.encode()
+    fixed = _CALL.pack(head.budget_ms, head.flags, head.depth, len(name), len(context))
+    return fixed + name + context
+
+
+def parse_call(payload: bytes) -> tuple[CallHead, int]:
+    """The head of a CALL payload and the offset at which its body starts."""
+    budget, flags, depth, name_size, context_size = _CALL.unpack_from(payload)
+    at = _CALL.size + name_size
+    end = at + context_size
+    name, context = payload[_CALL.size : at].decode(), payload[at:end].decode()
+    return CallHead(budget, flags, depth, name, context), end
+
+
+def call_name(payload: bytes) -> bytes:
+    """The function's name alone: all that a host looks at before it queues a call."""
+    return payload[_CALL.size : _CALL.size + int.from_bytes(payload[6:8])]
+
+
+def call_flags(payload: bytes) -> int:
+    return payload[4]
+
+
+def call_body(payload: bytes) -> bytes:
+    """The body alone."""
+    sizes = int.from_bytes(payload[6:8]) + int.from_bytes(payload[8:10])
+    return payload[_CALL.size + sizes :]
+
+
+def call_budget_ms(payload: bytes) -> int:
+    return int.from_bytes(payload[:4])
+
+
+def with_budget(payload: bytes, budget_ms: int) -> bytes:
+    """The same call with what is left of its time now."""
+    return _BUDGET.pack(budget_ms) + payload[4:]
+
+
+def task_context(task_id: str, attempt: int, request_id: str | None) -> str:
+    return f"{task_id}/{attempt}/{request_id or ''}"
+
+
+# --- replies ---------------------------------------------------------------------------------
+
+
+def served_by(code: str, models: Iterable[str] = ()) -> bytes:
+    """What served a call, for the reply's head: ``code`` and ``name@version`` of each model."""
+    return " ".join((code, *models)).encode()[:255]
+
+
+def reply(outcome: Outcome, served: bytes, body: bytes) -> bytes:
+    """The payload of a REPLY. The body is the value's JSON or, unless OK, a problem's members."""
+    return bytes((outcome, len(served))) + served + body
+
+
+def problem(outcome: Outcome, detail: str, served: bytes = b"", **members: Any) -> bytes:
+    """The payload of a REPLY that says what went wrong."""
+    return reply(outcome, served, json.dumps({"detail": detail, **members}).encode())
+
+
+def parse_reply(payload: bytes) -> tuple[int, bytes, bytes]:
+    """Outcome, what served it, body."""
+    end = 2 + payload[1]
+    return payload[0], payload[2:end], payload[end:]
+
+
+# --- sockets ---------------------------------------------------------------------------------
+
+
+def peer_is_us(sock: socket.socket, uid: int) -> bool:
+    """Whether the other end of a unix socket runs as user ``uid``. True where the system cannot tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return bool(struct.unpack("3i", credentials)[1] == uid)

@@ -1,0 +1,123 @@
+"""Tables, colours, exit codes, and the progress of a task."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import pytest
+
+from skipper import errors
+from skipper.cli import progress
+from skipper.cli.exits import Exit, exit_code
+from skipper.cli.output import show_json, show_members, show_table
+from skipper.client import TaskEvent
+from skipper.errors import CallError, SkipperError, StartError
+
+
+def test_columns_are_aligned_and_unsafe_characters_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [("a\x1b[31m", 1.0, None), ("bb", True, {"x": 0.123456789})]
+    show_table(("NAME", "N", "REST"), rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "NAME       N    REST",
+        "a\\x1b[31m  1    -",
+        "bb         yes  x=0.123457",
+    ]
+
+
+def test_json_is_encodable_whatever_is_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"x": "\ud800\u2028é"})
+    assert capsys.readouterr().out == '{"x": "\\ud800\\u2028é"}\n'
+
+
+def test_members_that_are_none_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    show_members([("id", "t"), ("error", None), ("state", "queued")])
+    assert capsys.readouterr().out == "id     t\nstate  queued\n"
+
+
+def test_colour_is_for_those_who_want_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    show_table(("STATE",), [("succeeded",), ("failed",)])
+    assert "\x1b[32msucceeded\x1b[0m" in capsys.readouterr().out
+
+
+def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    show_table(("NAME",), [("é",)])
+    assert stream.buffer.getvalue() == b"NAME\n\\xe9\n"
+
+
+def problem_error(status: int) -> CallError:
+    return CallError("x", {"status": status})
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.SettingsError("x"), Exit.INVALID),
+        (errors.DefinitionError("x"), Exit.INVALID),
+        (StartError("x", code=9), Exit.UNREACHABLE),
+        (errors.NotFoundError(), Exit.NOT_FOUND),
+        (errors.UnavailableError(), Exit.NOT_RUNNING),
+        (errors.InvalidInputError(), Exit.USAGE),
+        (errors.FunctionError(), Exit.FAILED),
+        (errors.InstanceDiedError(), Exit.FAILED),
+        (errors.DeadlineError(), Exit.TIMED_OUT),
+        (errors.CancelledError(), Exit.FAILED),
+        (problem_error(401), Exit.UNAUTHORISED),
+        (problem_error(409), Exit.FAILED),
+        (SkipperError(), Exit.FAILED),
+    ],
+)
+def test_every_error_has_its_exit_code(error: SkipperError, code: Exit) -> None:
+    assert exit_code(error) == code
+
+
+# --- progress ---
+
+
+def tell(shown: progress.Lines, *events: tuple[str, Any]) -> None:
+    with shown:
+        for number, (type_, data) in enumerate(events):
+            shown.tell(TaskEvent(id=str(number), type=type_, data=data))
+
+
+def test_plain_lines_come_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = [("progress", {"done": n, "total": 50, "loss": 1 / (n + 1)}) for n in range(51)]
+    tell(progress.Lines("f.train"), ("state", {"state": "running"}), *steps, ("done", {}))
+    assert capsys.readouterr().err.splitlines() == [
+        "f.train running",
+        "f.train 0/50 loss 1",
+        "f.train 50/50 loss 0.01961",
+    ]
+
+
+def test_progress_of_unknown_length_has_no_total(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(progress.Lines("f.train"), ("progress", {"done": 3, "total": None}))
+    assert capsys.readouterr().err == "f.train 3/?\n"
+
+
+def test_the_bar_shows_counts_figures_and_logs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    tell(
+        progress.Bar("f.train"),
+        ("state", {"state": "running"}),
+        ("log", {"text": "reading \x1b[2J[bold]x"}),
+        ("progress", {"done": 3, "total": 50, "loss": 0.25}),
+    )
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert "f.train running" in text
+    assert "3/50 loss 0.25" in text
+    assert "reading \\x1b[2J[bold]x" in text
+
+
+def test_a_bar_is_drawn_at_a_terminal_only() -> None:
+    assert type(progress.display("f.train")) is progress.Lines

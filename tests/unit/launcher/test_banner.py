@@ -1,0 +1,71 @@
+"""The banner, as people see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from skipper.launcher.banner import View, banner, gpu_note
+from skipper.settings import Settings
+
+SETTINGS = Settings.model_validate({"project_dir": "/srv/proj", "run": {"reload": True}})
+FUNCTION = {"name": "a.b", "kind": "data", "pool": "cpu", "file": "functions/a.py"}
+
+
+def shown(settings: Settings = SETTINGS, **more: Any) -> str:
+    return banner(View(settings=settings, version="0.1.0", took_s=1.234, **more), colour=False)
+
+
+def test_addresses_broker_and_pools() -> None:
+    pools = (
+        {"pool": "cpu", "slots": 4, "device": None},
+        {"pool": "gpu", "slots": 1, "device": "NVIDIA T4"},
+    )
+    lines = [line.rstrip() for line in shown(broker_version="9.1.2", pools=pools).splitlines()]
+    assert lines[1].startswith("  Skipper 0.1.0   /srv/proj")
+    assert lines[1].endswith("up in 1.2 s")
+    assert "  REST       http://127.0.0.1:8000/v1/functions" in lines
+    assert "  API docs   http://127.0.0.1:8000/docs" in lines
+    assert f"  Broker     embedded valkey 9.1.2 (unix:{SETTINGS.run_dir}/v.sock)" in lines
+    assert "  Pools      cpu ×4   gpu ×1 (NVIDIA T4)" in lines  # noqa: RUF001 - as it is shown
+    assert "  Watching   functions/   (Ctrl-C stops)" in lines
+
+
+def test_functions_and_broken_files() -> None:
+    broken = {"file": "functions/c.py", "line": 12, "error": "NameError: \x1bnp"}
+    loading = FUNCTION | {"name": "boston.train", "state": "loading"}
+    text = shown(functions=(FUNCTION | {"state": "live"}, loading), broken=(broken,))
+    assert "  Functions  1 live, 1 loading, 1 broken\n" in text
+    assert "    POST /v1/functions/a.b/invoke           data  cpu  functions/a.py\n" in text
+    assert (
+        "    POST /v1/functions/boston.train/invoke  data  cpu  functions/a.py  loading\n" in text
+    )
+    assert "    ✗ broken   functions/c.py:12   NameError: \\x1bnp\n" in text
+
+
+def test_an_empty_project_is_told_what_to_do() -> None:
+    assert "  Functions  none yet: save one in functions/\n" in shown()
+
+
+def test_many_functions_are_counted_not_listed() -> None:
+    text = shown(functions=tuple(FUNCTION | {"name": f"a.f{n}"} for n in range(30)))
+    assert text.count("POST") == 20
+    assert "… and 10 more: skipper functions" in text
+
+
+def test_a_password_is_not_shown() -> None:
+    broker = {"url": "amqp://me:secret@rabbit//"}
+    settings = Settings.model_validate({"project_dir": Path("/p"), "broker": broker})
+    assert "amqp://me:********@rabbit//" in shown(settings)
+
+
+def test_a_tree_without_gateway_has_no_addresses() -> None:
+    text = shown(is_answering=False, shown_pools=("gpu",))
+    assert "http" not in text
+    assert "  Pools      gpu (starting)\n" in text
+
+
+def test_the_gpu_pool_says_where_it_runs() -> None:
+    assert gpu_note("cpu", {}) == ""
+    assert "no GPU found" in gpu_note("gpu", {"device": None})
+    assert gpu_note("gpu", {"device": ["T4", "T4"]}) == " (T4, T4)"

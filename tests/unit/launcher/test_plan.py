@@ -1,0 +1,75 @@
+"""The plan: which children, in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from skipper.errors import StartError
+from skipper.launcher.plan import BROKER, GATEWAY, GUARD, HOSTS, LISTEN, SOURCES, guard, plan
+from skipper.settings import Settings
+
+VALKEY = Path("/opt/valkey-server")
+EMBEDDED = Settings(project_dir=Path("/p"))
+ELSEWHERE = Settings.model_validate({"project_dir": "/p", "broker": {"url": "amqp://rabbit"}})
+
+
+def names(settings: Settings = EMBEDDED, only: frozenset[str] | None = None) -> list[str]:
+    valkey = VALKEY if settings.broker_is_embedded else None
+    return [child.name for child in plan(settings, only, valkey=valkey)]
+
+
+def test_the_whole_tree() -> None:
+    roles = ["gateway", "scheduler", "cpu", "cpu-consumer", "gpu", "gpu-consumer"]
+    assert names() == ["broker", *roles]
+    assert names(ELSEWHERE) == roles
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        ({"pool:gpu"}, ["gpu", "gpu-consumer"]),
+        ({"gateway", "scheduler"}, ["gateway", "scheduler"]),
+        ({"broker"}, []),
+    ],
+)
+def test_only_some_parts(only: set[str], expected: list[str]) -> None:
+    assert names(ELSEWHERE, frozenset(only)) == expected
+    assert names(EMBEDDED, frozenset(only)) == ["broker", *expected]
+
+
+def test_an_unknown_part_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(StartError, match=r"no part 'pool:gpus'; did you mean 'pool:gpu'\?") as seen:
+        names(only=frozenset({"pool:gpus"}))
+    assert seen.value.code == 2
+
+
+def test_several_gateways_share_the_listening_socket() -> None:
+    settings = Settings.model_validate({"project_dir": "/p", "gateway": {"workers": 2}})
+    gateways = [child for child in plan(settings, valkey=VALKEY) if LISTEN in child.command]
+    assert [child.name for child in gateways] == ["gateway-1", "gateway-2"]
+
+
+def test_what_answers_the_first_call_starts_before_the_rest() -> None:
+    stages = {child.name: child.stage for child in plan(EMBEDDED, valkey=VALKEY)}
+    assert stages["broker"] < stages["gateway"] == stages["cpu"] < stages["scheduler"]
+    assert stages["scheduler"] == stages["gpu"] == stages["cpu-consumer"] == stages["gpu-consumer"]
+
+
+def test_a_drain_goes_from_the_sources_of_work_to_the_broker() -> None:
+    levels = {child.name: child.level for child in plan(EMBEDDED, valkey=VALKEY)}
+    assert levels["cpu-consumer"] == levels["scheduler"] == SOURCES
+    assert SOURCES > levels["gateway"] == GATEWAY > levels["cpu"] == HOSTS
+    assert HOSTS > levels["broker"] == BROKER > guard("t").level == GUARD
+
+
+def test_only_the_guard_goes_without_the_trees_mark() -> None:
+    assert not guard("t").is_marked
+    assert all(child.is_marked for child in plan(EMBEDDED, valkey=VALKEY))
+
+
+def test_a_broker_that_cannot_start_has_its_own_exit_code() -> None:
+    codes = {child.name: child.failure_code for child in plan(EMBEDDED, valkey=VALKEY)}
+    assert codes.pop("broker") == 9
+    assert set(codes.values()) == {1}

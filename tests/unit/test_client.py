@@ -1,0 +1,396 @@
+"""The clients against a real HTTP server: what holds for the blocking one holds for the async."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from skipper.client import AsyncClient, Client, problem_of
+from skipper.client.events import EventParser
+from skipper.client.messages import encode
+from skipper.errors import (
+    CallError,
+    CancelledError,
+    DeadlineError,
+    FunctionError,
+    InstanceDiedError,
+    InvalidInputError,
+    NotFoundError,
+    SettingsError,
+    SkipperError,
+    UnavailableError,
+)
+from skipper.task import State
+from tests.unit.cli.stand_in import StandIn, free_port, serving
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[StandIn]:
+    with serving() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def gateway(server: StandIn) -> StandIn:
+    return server.reset()
+
+
+class Blocking:
+    """An asyncio client or handle whose verbs are run to their end."""
+
+    def __init__(self, runner: asyncio.Runner, inner: Any) -> None:
+        self._runner, self._inner = runner, inner
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._inner, name)
+        return self._blocking(member) if inspect.ismethod(member) else member
+
+    def _blocking(self, member: Any) -> Any:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            value = self._runner.run(self._finish(member(*args, **kwargs)))
+            return Blocking(self._runner, value) if hasattr(value, "result") else value
+
+        return run
+
+    @staticmethod
+    async def _finish(value: Any) -> Any:
+        return [item async for item in value] if hasattr(value, "__aiter__") else await value
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def make(request: pytest.FixtureRequest, gateway: StandIn) -> Iterator[Any]:
+    """Makes clients of the stand-in."""
+    if request.param == "blocking":
+        with ExitStack() as stack:
+            yield lambda **options: stack.enter_context(
+                Client(options.pop("url", gateway.url), **options)
+            )
+        return
+    with asyncio.Runner() as runner:
+
+        async def made(**options: Any) -> AsyncClient:
+            return AsyncClient(options.pop("url", gateway.url), **options)
+
+        clients = []
+
+        def make(**options: Any) -> Blocking:
+            clients.append(Blocking(runner, runner.run(made(**options))))
+            return clients[-1]
+
+        yield make
+        for client in clients:
+            client.close()
+
+
+@pytest.fixture
+def client(make: Any) -> Any:
+    return make()
+
+
+# --- calls ---
+
+
+def test_a_direct_call_returns_the_value(client: Any) -> None:
+    assert client.call("plain.echo", {"rm": 6.5}, lstat=None) == {"rm": 6.5, "lstat": None}
+
+
+def test_a_call_without_a_body_sends_an_empty_object(client: Any) -> None:
+    assert client.call("plain.echo") == {}
+
+
+def test_a_call_answered_with_a_task_waits_for_its_result(client: Any) -> None:
+    assert client.call("train.ok", epochs=3) == {"trained": {"epochs": 3}}
+
+
+def test_a_gateway_that_does_not_wait_is_polled(client: Any, gateway: StandIn) -> None:
+    gateway.waits = False
+    assert client.call("train.ok") == {"trained": {}}
+    assert len(gateway.asked("/v1/tasks/")) > 2
+
+
+def test_map_keeps_the_order(client: Any) -> None:
+    assert client.map("plain.echo", [[n] for n in range(40)]) == [[n] for n in range(40)]
+
+
+def test_map_raises_the_first_error_and_begins_no_more(client: Any, gateway: StandIn) -> None:
+    with pytest.raises(FunctionError):
+        client.map("plain.boom", range(500))
+    assert gateway.calls["plain.boom"] < 250
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "status"),
+    [
+        ("plain.strict", InvalidInputError, 422),
+        ("nowhere.at", NotFoundError, 404),
+        ("plain.boom", FunctionError, 500),
+        ("plain.died", InstanceDiedError, 502),
+        ("plain.broken", UnavailableError, 503),
+        ("plain.late", DeadlineError, 504),
+        ("plain.bug", CallError, 500),
+        ("plain.proxy", UnavailableError, 502),
+    ],
+)
+def test_an_error_has_the_class_of_its_status_and_holds_the_problem(
+    client: Any, name: str, kind: type[SkipperError], status: int
+) -> None:
+    with pytest.raises(kind) as caught:
+        client.call(name)
+    assert type(caught.value) is kind
+    assert problem_of(caught.value)["status"] == status
+
+
+def test_an_invalid_input_names_the_member(client: Any) -> None:
+    with pytest.raises(InvalidInputError, match="/rm: Input should be a valid number"):
+        client.call("plain.strict")
+
+
+def test_an_answer_that_is_not_json_says_so(client: Any) -> None:
+    with pytest.raises(UnavailableError, match="not JSON"):
+        client.call("plain.text")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train.fail", FunctionError),
+        ("train.invalid", InvalidInputError),
+        ("train.late", DeadlineError),
+        ("train.crash", InstanceDiedError),
+        ("train.expire", DeadlineError),
+    ],
+)
+def test_a_task_without_a_value_raises_what_it_ended_with(
+    client: Any, name: str, kind: type[CallError]
+) -> None:
+    with pytest.raises(kind) as caught:
+        client.call(name)
+    assert problem_of(caught.value)["task_id"].startswith("task")
+
+
+# --- trying again ---
+
+
+def test_a_refused_call_is_sent_again_when_the_gateway_says_when(
+    client: Any, gateway: StandIn
+) -> None:
+    assert client.call("plain.busy") == 3
+
+
+def test_a_refused_call_is_given_up_after_a_few_tries(client: Any, gateway: StandIn) -> None:
+    with pytest.raises(UnavailableError, match="queue is full"):
+        client.call("plain.full")
+    assert gateway.calls["plain.full"] == 4
+
+
+def test_what_a_second_try_will_not_change_is_told_at_once(client: Any, gateway: StandIn) -> None:
+    with pytest.raises(UnavailableError, match="does not load"):
+        client.call("plain.broken")
+    assert gateway.calls["plain.broken"] == 1
+
+
+def test_a_call_that_may_have_run_is_never_sent_again(client: Any, gateway: StandIn) -> None:
+    with pytest.raises(UnavailableError, match="may have run"):
+        client.call("plain.dropped")
+    assert gateway.calls["plain.dropped"] == 1
+
+
+def test_a_spawn_whose_answer_was_lost_makes_one_task(client: Any, gateway: StandIn) -> None:
+    before, gateway.drops = len(gateway.tasks), 2
+    handle = client.spawn("train.ok")
+    assert len(gateway.tasks) == before + 1
+    assert handle.result() == {"trained": {}}
+
+
+def test_waiting_for_a_task_outlives_lost_connections(client: Any, gateway: StandIn) -> None:
+    handle = client.spawn("train.ok")
+    gateway.drops = 2
+    assert handle.result() == {"trained": {}}
+
+
+def test_nothing_listening_is_told_at_once(make: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises(UnavailableError, match="skipper up"):
+        make(url=f"http://127.0.0.1:{free_port()}").call("plain.echo")
+    assert time.monotonic() - began < 2
+
+
+# --- time ---
+
+
+def test_a_client_waits_as_long_as_it_was_told_and_no_longer(make: Any) -> None:
+    with pytest.raises(DeadlineError):
+        make(timeout=0.1).call("plain.slow")
+    assert make(timeout=5).call("plain.slow") == "slow"
+
+
+def test_result_with_a_timeout_leaves_the_task_running(client: Any) -> None:
+    handle = client.spawn("train.forever")
+    with pytest.raises(TimeoutError, match="goes on"):
+        handle.result(timeout=0.2)
+    assert handle.status()["state"] == "running"
+    assert handle.cancel()
+
+
+# --- tasks ---
+
+
+def test_a_handle_knows_id_and_state(client: Any) -> None:
+    handle = client.task(client.spawn("train.ok").id)
+    handle.result()
+    assert handle.state is State.SUCCEEDED
+
+
+def test_an_unknown_task_is_not_found(client: Any) -> None:
+    with pytest.raises(NotFoundError):
+        client.task("nope")
+
+
+def test_cancel_says_whether_it_came_in_time(client: Any) -> None:
+    handle = client.spawn("train.forever")
+    assert handle.cancel() is True
+    assert handle.cancel() is False
+    with pytest.raises(CancelledError):
+        handle.result()
+
+
+def test_events_come_in_order_up_to_done(client: Any) -> None:
+    events = list(client.spawn("train.ok").events())
+    assert [event.type for event in events] == ["state", "log", *["progress"] * 3, "done"]
+    assert events[1].data["text"] == "réading"
+
+
+def test_an_event_stream_that_breaks_off_is_taken_up_where_it_ended(
+    client: Any, gateway: StandIn
+) -> None:
+    events = list(client.spawn("train.flaky").events())
+    assert [event.type for event in events] == ["state", "log", *["progress"] * 3, "done"]
+    last_ids = [headers.get("last-event-id") for headers in gateway.asked("/events")]
+    assert last_ids[:3] == [None, "2", "4"]
+
+
+def test_logs_are_what_the_function_printed(client: Any) -> None:
+    handle = client.spawn("train.ok")
+    handle.result()
+    assert [line["text"] for line in handle.logs()] == ["réading"]
+
+
+# --- lists, keys, addresses ---
+
+
+def test_functions_and_models_are_listed_page_by_page(client: Any) -> None:
+    assert "plain.echo" in [function["name"] for function in client.functions()]
+    assert [model["name"] for model in client.models()] == ["boston", "digits"]
+
+
+def test_the_key_is_sent(make: Any, gateway: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway.key = "sesame"
+    with pytest.raises(CallError) as caught:
+        make().functions()
+    assert problem_of(caught.value)["status"] == 401
+    assert make(api_key="sesame").functions()
+    monkeypatch.setenv("SKIPPER_API_KEY", "sesame")
+    assert make().functions()
+
+
+def test_the_environment_names_the_gateway(
+    gateway: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIPPER_URL", gateway.url)
+    with Client() as client:
+        assert client.call("plain.echo", 1) == 1
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1", "http://", "http://a:b/"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="url"):
+        Client(url)
+
+
+def test_a_proxy_in_the_environment_is_not_used(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
+    assert make().call("plain.echo", 1) == 1
+
+
+def test_importing_the_client_does_not_import_httpx() -> None:
+    code = "import sys, skipper.client; sys.exit('httpx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- bodies ---
+
+
+class House(BaseModel):
+    rm: float
+
+
+@pytest.mark.parametrize(
+    ("body", "params", "expected"),
+    [
+        (None, {}, b"{}"),
+        (None, {"a": 1}, b'{"a":1}'),
+        ({"a": 1}, {"b": 2}, b'{"a":1,"b":2}'),
+        (b'{"raw": 1}', {}, b'{"raw": 1}'),
+        ([1, 2], {}, b"[1,2]"),
+        (House(rm=6.5), {}, b'{"rm":6.5}'),
+    ],
+)
+def test_bodies_become_json(body: Any, params: dict[str, Any], expected: bytes) -> None:
+    assert encode(body, params) == expected
+
+
+def test_parameters_cannot_be_added_to_a_list() -> None:
+    with pytest.raises(TypeError):
+        encode([1], {"a": 1})
+
+
+# --- server-sent events ---
+
+
+def read(stream: bytes, size: int) -> list[tuple[str, str, str]]:
+    parser = EventParser()
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    return [(e.id, e.type, e.data) for chunk in chunks for e in parser.feed(chunk)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_events_do_not_depend_on_chunks_and_line_ends(size: int, end: bytes) -> None:
+    lines = [
+        *("\ufeff: ping", "", "id: 1", "event: state", "data: a", "data:b", "", "data: é", ""),
+        *(
+            "id",
+            "event: nothing",
+            "",
+            "data",
+            "",
+            "retry: 1500",
+            "unknown: x",
+            "data:  two",
+            "",
+            "",
+        ),
+        *("data: broke off",),
+    ]
+    stream = end.join(line.encode() for line in lines)
+    assert read(stream, size) == [
+        ("1", "state", "a\nb"),
+        ("1", "message", "é"),
+        ("", "message", ""),
+        ("", "message", " two"),
+    ]
+
+
+def test_an_event_that_broke_off_does_not_count_as_seen() -> None:
+    parser = EventParser()
+    parser.feed(b"id: 1\ndata: x\n\nid: 2\nretry: 250\ndata: y\n")
+    assert (parser.last_id, parser.retry_s) == ("1", 0.25)

@@ -1,0 +1,304 @@
+"""Settings: precedence, origins, and messages that say what is wrong, where, and what to write."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from skipper import settings as module
+from skipper.errors import SettingsError
+from skipper.settings import Settings, find_project, leaves, load, make_run_dir, masked
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("SKIPPER_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    folder = tmp_path / "proj"
+    folder.mkdir()
+    return folder
+
+
+def write(project: Path, text: str) -> None:
+    (project / "skipper.toml").write_text(text)
+
+
+def error_of(project: Path, **flags: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(project, flags)
+    return str(caught.value)
+
+
+# --- precedence ---
+
+
+def test_a_folder_without_a_file_has_the_defaults(project: Path) -> None:
+    settings, origins = load(project)
+    assert settings.gateway.port == 8000
+    assert set(origins.values()) == {"default"}
+
+
+def test_flags_beat_environment_beats_file_beats_defaults(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, "[gateway]\nport = 1\nworkers = 2\nmax_body_mb = 3\n")
+    monkeypatch.setenv("SKIPPER_GATEWAY_WORKERS", "4")
+    monkeypatch.setenv("SKIPPER_GATEWAY_PORT", "5")
+    settings, origins = load(project, {"gateway.port": 6, "gateway.host": None})
+    gateway = settings.gateway
+    assert (gateway.port, gateway.workers, gateway.max_body_mb) == (6, 4, 3)
+    assert origins["gateway.port"] == "flag"
+    assert origins["gateway.workers"] == "$SKIPPER_GATEWAY_WORKERS"
+    assert origins["gateway.max_body_mb"] == "skipper.toml:4"
+    assert origins["gateway.host"] == "default"
+
+
+def test_lists_in_the_environment_are_separated_by_commas(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIPPER_GATEWAY_ALLOWED_HOSTS", "a.example,b.example")
+    assert load(project)[0].gateway.allowed_hosts == ("a.example", "b.example")
+
+
+def test_one_pool_in_the_file_leaves_the_other_as_it_is(project: Path) -> None:
+    write(project, "[pools.gpu]\nslots = 3\n")
+    pools = load(project)[0].pools
+    assert (pools["gpu"].slots, pools["cpu"].slots) == (3, 0)
+
+
+def test_what_is_dumped_is_restored(project: Path) -> None:
+    write(project, '[gateway]\nkeys = ["a"]\n[broker]\nurl = "amqp://u:p@h//"\n')
+    settings, _ = load(project)
+    file = project / "settings.json"
+    module.dump(settings, file)
+    assert module.restore(file) == settings
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+# --- what is wrong, and where ---
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("[gateway]\nprot = 1", 2, ["no setting 'gateway.prot'", "did you mean 'gateway.port'?"]),
+        ("[gatway]\nport = 1", 2, ["'gatway.port'", "'gateway.port'"]),
+        ("[gatway]\n", 1, ["'gatway'"]),
+        ("gateway.port = 'x'", 1, ["gateway.port = 'x'", "valid integer"]),
+        ("# [gateway]\ngateway = { port = 70000 }", 2, ["gateway.port", "65535"]),
+        ("[pools.cpu] # here\n'slots' = -1", 2, ["pools.cpu.slots = -1"]),
+        ("[pools.tpu]\nslots = 1", 2, ["'pools.tpu.slots'", "'pools.gpu.slots'"]),
+        ("[log]\nlevel = 'loud'", 2, ["log.level", "'debug'"]),
+        ("[project]\nname = 'My Project'", 2, ["lower-case"]),
+        ("[broker]\nurl = 'kafka://h'", 2, ["broker.url", "amqp", "redis"]),
+        ("[database]\nurl = 'mysql://h'", 2, ["database.url", "postgresql"]),
+        ("[gateway]\n\nkeys = 'abc'", 3, ["gateway.keys"]),
+    ],
+)
+def test_a_wrong_line_is_named(project: Path, text: str, line: int, words: list[str]) -> None:
+    write(project, text)
+    message = error_of(project)
+    assert message.startswith(f"skipper.toml:{line}: ")
+    assert all(word in message for word in words), message
+
+
+def test_every_wrong_value_has_its_own_line(project: Path) -> None:
+    write(project, "[gateway]\nport = -1\nworkers = 0\n")
+    assert [line.split()[1] for line in error_of(project).splitlines()] == [
+        "gateway.port",
+        "gateway.workers",
+    ]
+
+
+def test_toml_that_is_none_is_told_with_its_place(project: Path) -> None:
+    write(project, "[gateway\n")
+    message = error_of(project)
+    assert "skipper.toml" in message
+    assert "line 1" in message
+
+
+def test_an_unknown_variable_names_the_nearest(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIPPER_GATEWAY_PROT", "1")
+    assert "did you mean 'SKIPPER_GATEWAY_PORT'?" in error_of(project)
+
+
+def test_variables_for_others_are_let_be(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("URL", "API_KEY", "VALKEY_BIN", "TREE", "TEST_SERVICES"):
+        monkeypatch.setenv(f"SKIPPER_{name}", "x")
+    load(project)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert "--project" in error_of(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.2", "127.evil.example"])
+def test_no_key_means_no_other_machine(project: Path, host: str) -> None:
+    assert "gateway.keys" in error_of(project, **{"gateway.host": host})
+    load(project, {"gateway.host": host, "gateway.keys": ["k"]})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
+def test_loopback_needs_no_key(project: Path, host: str) -> None:
+    load(project, {"gateway.host": host})
+
+
+# --- secrets ---
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://guest:gu/e@st@127.0.0.1:5672//", "amqp://guest:********@127.0.0.1:5672//"),
+        ("redis://:pw@host/0", "redis://:********@host/0"),
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        (
+            "postgresql://u@h:5432/d?password=pw&x=1",
+            "postgresql://u@h:5432/d?password=********&x=1",
+        ),
+        ("embedded", "embedded"),
+    ],
+)
+def test_passwords_in_urls_are_masked(url: str, shown: str) -> None:
+    assert masked(SecretStr(url)) == shown
+
+
+@given(st.text("ab:/@?%#"))
+def test_no_password_is_ever_shown(noise: str) -> None:
+    password = f"{noise}SESAME{noise}"
+    assert "SESAME" not in str(masked(SecretStr(f"amqp://user:{password}@host:5672/v")))
+
+
+def test_keys_are_shown_nowhere(project: Path) -> None:
+    settings, _ = load(project, {"gateway.keys": ["sesame"]})
+    assert "sesame" not in str(dict(leaves(settings)))
+    assert "sesame" not in repr(settings)
+
+
+def test_a_wrong_secret_is_not_repeated(project: Path) -> None:
+    write(project, "[broker]\nurl = 'amq://user:sesame@h'\n")
+    assert "sesame" not in error_of(project)
+
+
+# --- what follows from settings ---
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"), [("My Proj.2", "my-proj-2"), ("---", "project"), ("ü", "project")]
+)
+def test_the_name_is_made_from_the_folder(tmp_path: Path, folder: str, name: str) -> None:
+    assert Settings(project_dir=tmp_path / folder).name == name
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8000"),
+        ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("::", "http://[::1]:8000"),
+        ("[::1]", "http://[::1]:8000"),
+        ("", "http://127.0.0.1:8000"),
+        ("box.example", "http://box.example:8000"),
+    ],
+)
+def test_the_base_url_can_be_asked(project: Path, host: str, url: str) -> None:
+    settings, _ = load(project, {"gateway.host": host, "gateway.keys": ["k"]})
+    assert settings.base_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://h/d", "postgresql+psycopg://h/d"),
+        ("postgres://h/d", "postgresql+psycopg://h/d"),
+        ("postgresql+psycopg://h/d", "postgresql+psycopg://h/d"),
+    ],
+)
+def test_postgresql_is_named_as_sqlalchemy_does(project: Path, url: str, expected: str) -> None:
+    assert load(project, {"database.url": url})[0].database_url == expected
+
+
+def test_the_default_database_lies_in_the_project(project: Path) -> None:
+    assert load(project)[0].database_url == f"sqlite:///{project}/.skipper/ledger.db"
+
+
+def test_the_project_is_the_nearest_folder_with_a_file(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, "")
+    inner = project / "functions" / "more"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert find_project() == project
+    (project / "skipper.toml").unlink()
+    assert find_project() == inner
+
+
+def test_the_run_folder_is_private_and_its_sockets_have_short_names(project: Path) -> None:
+    folder = make_run_dir(load(project)[0])
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert len(str(folder / "launcher.sock")) < 108
+
+
+def test_an_open_run_folder_is_refused(project: Path) -> None:
+    settings, _ = load(project)
+    make_run_dir(settings).chmod(0o755)
+    with pytest.raises(SettingsError, match="nobody else"):
+        make_run_dir(settings)
+
+
+def test_a_long_runtime_folder_is_passed_over(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    assert len(str(load(project)[0].run_dir)) < 80
+
+
+def test_children_get_no_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIPPER_GATEWAY_PORT", "1")
+    environment = module.child_environment("t1", EXTRA="x")
+    assert {k: v for k, v in environment.items() if k.startswith("SKIPPER_")} == {
+        "SKIPPER_TREE": "t1"
+    }
+    assert environment["EXTRA"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_terminal", "expected"),
+    [
+        ({"TERM": "xterm"}, True, True),
+        ({"TERM": "xterm"}, False, False),
+        ({"TERM": "dumb"}, True, False),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, True, False),
+        ({"FORCE_COLOR": "1"}, False, True),
+        ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, True, False),
+    ],
+)
+def test_colour_is_for_terminals_that_want_it(
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    is_terminal: bool,
+    expected: bool,
+) -> None:
+    for name in ("TERM", "NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert module.wants_colour(is_terminal) is expected
