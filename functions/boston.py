@@ -11,11 +11,11 @@ from typing import Annotated
 
 import keras
 import numpy as np
-import skipper_tensorflow
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 import skipper
+import skipper_tensorflow
 
 FILE = Path(__file__).with_name("data") / "boston_housing.csv"
 

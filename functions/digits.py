@@ -1,18 +1,18 @@
-"""Handwritten digits: a convolutional net in the gpu pool, which runs on the CPU where there is no GPU.
+"""Handwritten digits: a small convolutional net in the gpu pool (on the CPU where there is no GPU).
 
-The images are scikit-learn's own copy of the UCI set: 1,797 of 8 × 8 pixels, each 0 (white) to 16.
+The images are scikit-learn's own copy of the UCI set: 1,797 of 8 by 8 pixels, each 0 (white) to 16.
 """
 
 from typing import Annotated
 
 import keras
 import numpy as np
-import skipper_tensorflow
 from pydantic import BaseModel, Field
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import skipper
+import skipper_tensorflow
 
 Pixel = Annotated[float, Field(ge=0, le=16, allow_inf_nan=False)]
 Line = Annotated[list[Pixel], Field(min_length=8, max_length=8)]

@@ -29,6 +29,14 @@ def skipper_libraries(imports: frozenset[str]) -> Collection[str]:
 
 
 @skipper.hook
+def skipper_environment(imports: frozenset[str]) -> dict[str, str]:
+    """Keep TensorFlow's greetings out of the log, and its sums the same on every start."""
+    if not skipper_libraries(imports):
+        return {}
+    return {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "KERAS_BACKEND": "tensorflow"}
+
+
+@skipper.hook
 def skipper_instance_started(threads: int) -> None:
     """Hold TensorFlow to its share of the machine, and renew the random state that a fork copied.
 

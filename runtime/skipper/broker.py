@@ -16,8 +16,8 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from skipper.settings import Settings
 
@@ -102,10 +102,11 @@ def make_app(settings: Settings) -> Celery:
     """The Celery app of a consumer: a wake-up line without results, events or remote control."""
     from celery import Celery
 
-    # `disabled://` and the URL given below win over CELERY_* variables; no fixups: one of them
-    # imports Django settings, which are user code.
-    app = Celery("skipper", set_as_current=False, backend="disabled://", fixups=())
+    # No fixups: one of them imports Django settings, which are user code.
+    app = Celery("skipper", set_as_current=False, fixups=())
+    # In these two places CELERY_* variables in the environment would win over the settings below.
     app.connection_for_read = _always_to(settings, app.connection_for_read)
+    app.backend_cls = "disabled"
     app.conf.update(
         broker_url=settings.broker_url,
         broker_transport_options=transport_options(settings),
@@ -132,7 +133,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 def _always_to(settings: Settings, connect: Any) -> Any:
-    """``connect`` with our URL: CELERY_BROKER_URL in the environment would replace the setting."""
+    """``connect``, which opens a connection, with our URL unless it is given another."""
 
     def connection_for_read(url: str | None = None, **options: Any) -> Any:
         return connect(url or settings.broker_url, **options)
@@ -195,8 +196,24 @@ def _is_id(item: object) -> bool:
 # --- publishing ------------------------------------------------------------------------------
 
 
-class _Line:
-    """One open connection to the broker, for publishing. Blocks, and raises whatever kombu does."""
+class Line(Protocol):
+    """One open connection to the broker, for publishing. It may block, and raise anything."""
+
+    def check(self) -> None:
+        """One round trip."""
+
+    def send(self, pool: str, ids: Sequence[str]) -> None:
+        """Publish one message, and return when the broker has it."""
+
+    def close(self) -> None:
+        """Take leave of the broker."""
+
+    def abandon(self) -> None:
+        """Let go of a connection that failed."""
+
+
+class _KombuLine:
+    """A :class:`Line` by kombu, on any of its transports."""
 
     def __init__(self, settings: Settings) -> None:
         kombu = _kombu()
@@ -215,7 +232,7 @@ class _Line:
             self._producer = kombu.Producer(self._connection.default_channel)
             self.check()
         except BaseException:
-            self.close()
+            self.abandon()
             raise
 
     def _bound_waits(self) -> None:
@@ -225,12 +242,12 @@ class _Line:
             transport.sock.settimeout(_ANSWER_S)
 
     def check(self) -> None:
-        """One round trip, which also makes the queues where they are missing."""
+        """Make the queues where they are missing."""
         for queue in self._queues:
             queue(self._producer.channel).declare()
 
     def send(self, pool: str, ids: Sequence[str]) -> None:
-        """Publish one message; on RabbitMQ this waits until the broker has confirmed it."""
+        """On RabbitMQ this waits for the broker's confirmation, which follows writing to disk."""
         self._producer.publish(
             body_of(ids),
             exchange="",
@@ -245,14 +262,17 @@ class _Line:
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
-            self._connection.collect(socket_timeout=_ANSWER_S)
             self._connection.release()
+
+    def abandon(self) -> None:
+        with contextlib.suppress(Exception):
+            self._connection.collect()  # release() would ask a dead broker for permission
 
 
 def probe(settings: Settings) -> str | None:
     """Why the broker cannot be reached, or None where it can. Takes seconds at worst."""
     try:
-        _Line(settings).close()
+        _KombuLine(settings).close()
     except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
         return _reason(error)
     return None
@@ -270,15 +290,17 @@ class Publisher:
     since hosts find them in the ledger.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, connect: Callable[[Settings], Line] = _KombuLine
+    ) -> None:
+        self._settings, self._open = settings, connect
         self._wake = threading.Condition()
         self._waiting: dict[str, deque[str]] = {}
         self._backlog = 0
         self._probes: list[threading.Event] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._retry_at = 0.0
         self._was_up: bool | None = None
         self._dropped_before = 0
@@ -305,6 +327,8 @@ class Publisher:
 
     def publish(self, pool: str, ids: Sequence[str]) -> None:
         """Send ``ids`` to ``pool`` as soon as may be, up to 16 in a message."""
+        if not ids:
+            return
         with self._wake:
             if self._backlog + len(ids) > _BACKLOG:
                 self.dropped += len(ids)
@@ -374,7 +398,7 @@ class Publisher:
             else:
                 return
 
-    def _lines(self) -> Iterator[_Line]:
+    def _lines(self) -> Iterator[Line]:
         """The connection there is, then, if that one failed, one new one."""
         if self._line is not None:
             yield self._line
@@ -390,7 +414,7 @@ class Publisher:
         deadline = time.monotonic() + patience_s
         while True:
             try:
-                self._line = _Line(self._settings)
+                self._line = self._open(self._settings)
             except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
                 if time.monotonic() >= deadline or self._stopping:
                     self._retry_at = time.monotonic() + _RETRY_S
@@ -403,7 +427,7 @@ class Publisher:
 
     def _lose(self, error: Exception) -> None:
         assert self._line is not None
-        self._line.close()
+        self._line.abandon()
         self._line = None
         _log.info("connection to the broker lost: %s", _reason(error))
 

@@ -8,7 +8,7 @@ Where hooks say *first*, the first plugin that returns something other than None
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,14 @@ def skipper_libraries(imports: frozenset[str]) -> Iterable[str]:
 
     ``imports`` are the file's own top-level imports, dotted. Runs whenever a file is read; must not
     import the libraries itself.
+    """
+
+
+@hookspec
+def skipper_environment(imports: frozenset[str]) -> Mapping[str, str]:
+    """Name environment variables that must be set before these imports happen.
+
+    They hold in the file's template and in its instances. Runs whenever a file is read.
     """
 
 

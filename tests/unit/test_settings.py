@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -302,3 +303,24 @@ def test_colour_is_for_terminals_that_want_it(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert module.wants_colour(is_terminal) is expected
+
+
+# --- what is written about settings ---
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_repositorys_file_shows_every_setting_with_its_default(project: Path) -> None:
+    text = (ROOT / "skipper.toml").read_text("utf-8")
+    assert load(ROOT)[1] == load(project)[1]
+    write(project, re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE))
+    settings, origins = load(project)
+    assert "default" not in origins.values()
+    defaults = Settings(project_dir=project, run=module.RunSettings(reload=True))
+    assert dict(leaves(settings)) == dict(leaves(defaults))
+
+
+def test_the_settings_page_names_every_setting(project: Path) -> None:
+    page = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    names = [name for name, _ in leaves(load(project)[0]) if not name.startswith("pools.gpu.")]
+    assert [name for name in names if f"`{name}`" not in page] == []

@@ -78,8 +78,9 @@ def _with_suggestion(error: NotFoundError, name: str, where: Target) -> NotFound
     """``error`` with the function that was probably meant, unless the gateway has named it."""
     message = str(error)
     if "did you mean" not in message.lower() and (close := _closest(name, where)):
-        message += f" Did you mean {close!r}?"
-    named = NotFoundError(f"{message} `skipper functions{where.flags}` lists them all.")
+        message = f"{message.rstrip('.')}; did you mean {close!r}?"
+    end = "" if message.endswith(("?", ".")) else "."
+    named = NotFoundError(f"{message}{end} `skipper functions{where.flags}` lists them all.")
     vars(named).update(vars(error))
     return named
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -57,12 +59,14 @@ def show_function(
     if json_:
         show_json(document)
         return
-    hidden = ("input_schema", "output_schema", "description", "file", "line")
-    show_members((key, value) for key, value in document.items() if key not in hidden)
-    show_members([("file", f"{document.get('file')}:{document.get('line')}")])
-    _show_input(document.get("input_schema") or {})
-    show(f"\ncall it:  skipper call{where.flags} {name} -d '{{…}}'")
-    show(f"          curl {where.url}{function_path(name)}/invoke --json '{{…}}'")
+    schema = document.get("input_schema") or {}
+    hidden = ("input_schema", "output_schema", "description", "line")
+    shown = document | {"file": f"{document.get('file')}:{document.get('line')}"}
+    show_members((key, value) for key, value in shown.items() if key not in hidden)
+    _show_input(schema)
+    body = shlex.quote(json.dumps(example(schema, schema), ensure_ascii=False))
+    show(f"\nskipper call{where.flags} {name} -d {body}")
+    show(f"curl {where.url}{function_path(name)}/invoke --json {body}")
 
 
 @models.command("list")
@@ -131,6 +135,32 @@ def _type(schema: dict[str, Any]) -> str:
 
 def _default(schema: dict[str, Any]) -> str:
     return f"default {schema['default']!r}" if "default" in schema else "optional"
+
+
+_SAMPLES = {"number": 1.0, "integer": 1, "string": "text", "boolean": True, "null": None}
+
+
+def example(schema: dict[str, Any], root: dict[str, Any], depth: int = 0) -> Any:
+    """A value that fits ``schema``, near enough: what is required, as plain as can be."""
+    if reference := schema.get("$ref"):
+        schema = root.get("$defs", {}).get(str(reference).rpartition("/")[2], {})
+    if depth > 5:  # a type that holds itself
+        return None
+    for name in ("const", "default"):
+        if name in schema:
+            return schema[name]
+    for name in ("examples", "enum"):
+        if schema.get(name):
+            return schema[name][0]
+    if options := schema.get("anyOf", schema.get("oneOf")):
+        return example(options[0], root, depth + 1)
+    if schema.get("type") == "array":
+        return [example(schema.get("items", {}), root, depth + 1)]
+    if "properties" not in schema:
+        return _SAMPLES.get(str(schema.get("type")), {})
+    required = schema.get("required", ())
+    members = {name: each for name, each in schema["properties"].items() if name in required}
+    return {name: example(each, root, depth + 1) for name, each in members.items()}
 
 
 def _broken(broken: dict[str, Any]) -> str:

@@ -60,11 +60,13 @@ def _tree_log(
     project: Path | None, name: str | None, lines: int, follow: bool, json_: bool
 ) -> None:
     from skipper.launcher.lines import Pretty
+    from skipper.launcher.plan import plan
     from skipper.settings import load, wants_colour
 
     settings, _ = load(project)
     folder = settings.state_dir / "logs"
-    pretty = Pretty((), colour=wants_colour(sys.stdout.isatty()))
+    components = tuple(child.name for child in plan(settings, valkey=Path()))
+    pretty = Pretty(components, colour=wants_colour(sys.stdout.isatty()))
     for record in tail(folder, name, lines, follow):
         if json_:
             show_json(record, lines=True)

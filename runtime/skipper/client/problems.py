@@ -109,6 +109,7 @@ def problem_of(error: SkipperError) -> dict[str, Any]:
 def _message(problem: Mapping[str, Any]) -> str:
     text = str(problem.get("detail") or problem.get("title") or "The call failed.")
     wrong = [f"{item.get('pointer') or '/'}: {item.get('detail')}" for item in _errors(problem)[:3]]
+    wrong = [each for each in wrong if each not in text]
     return f"{text} ({'; '.join(wrong)})" if wrong else text
 
 

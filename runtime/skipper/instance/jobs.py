@@ -34,6 +34,8 @@ class SourceInfo(_Record):
     """Hash of the source text, 12 hexadecimal digits."""
     libraries: tuple[str, ...]
     """What its template holds imported."""
+    environment: dict[str, str] = {}
+    """Set before those are imported."""
     pools: tuple[str, ...] | None
     """Pools that its decorators name; None where only importing it can tell."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -65,6 +65,7 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
     imports = text.imports_of(trees)
     wanted: Iterable[Iterable[str]] = plugins.hook.skipper_libraries(imports=imports)
     libraries = imports.union(*wanted)
+    variables: Iterable[Mapping[str, str]] = plugins.hook.skipper_environment(imports=imports)
     return SourceInfo(
         name=source.name,
         file=source.file,
@@ -72,6 +73,7 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
         origin=source.origin,
         code=text.code_hash(texts),
         libraries=tuple(sorted(name for name in libraries if not _is_light(name, source))),
+        environment={name: value for named in variables for name, value in named.items()},
         pools=text.pools_of(trees),
     )
 

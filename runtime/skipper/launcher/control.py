@@ -26,7 +26,8 @@ async def serving(path: Path, answer: Answer) -> AsyncIterator[None]:
     """Answer on the unix socket ``path``, which nobody else may hold, until the context ends."""
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, ValueError, TimeoutError):
+        # cancelled means that the launcher ends; asyncio before 3.12 would log it as an error
+        with contextlib.suppress(OSError, ValueError, TimeoutError, asyncio.CancelledError):
             if peer_is_us(writer.get_extra_info("socket"), os.getuid()):
                 await _converse(reader, writer, answer)
         writer.close()

@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from skipper.errors import SettingsError, StartError
+from skipper.errors import SettingsError, StartError, UnavailableError
 from skipper.launcher import client, guard
 from skipper.settings import Settings, make_run_dir
 
 _WAIT_S = 12.0
-"""How long a start waits for the lock of a tree that does not answer: its guard is at work."""
+"""How long a start waits for the lock of a tree that ends, or whose guard is at work."""
 
 
 def prepare(settings: Settings) -> None:
@@ -60,15 +60,24 @@ def _acquire(fd: int, settings: Settings) -> bool:
                 raise
         else:
             return True
-        if client.status(settings):
+        if _is_serving(settings):
             return False
         if time.monotonic() > end:
             raise StartError(
-                f"Another launcher holds {settings.run_dir / 'launcher.lock'} and does not answer; "
-                "see who with `lsof`, or end it.",
+                f"Another launcher holds {settings.run_dir / 'launcher.lock'} and neither serves "
+                "nor ends; see who it is with `lsof`, and end it.",
                 code=7,
             )
         time.sleep(0.1)
+
+
+def _is_serving(settings: Settings) -> bool:
+    """Whether a tree runs here and is not about to end."""
+    try:
+        found = client.status(settings)
+    except UnavailableError:
+        return False
+    return found is not None and not found["stopping"]
 
 
 def clear(run_dir: Path) -> None:

@@ -56,7 +56,8 @@ class Output:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close(_CLOSE_S)
+        if self._file.close(_CLOSE_S):
+            self._files.close()
         if self._terminal:
             self._terminal.close(_CLOSE_S)
 

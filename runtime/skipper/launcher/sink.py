@@ -41,12 +41,13 @@ class Sink:
             self._size += len(line)
             self._changed.notify()
 
-    def close(self, timeout_s: float) -> None:
-        """Write what waits, for ``timeout_s`` at most; a writer that is stuck is left behind."""
+    def close(self, timeout_s: float) -> bool:
+        """Write what waits, for ``timeout_s`` at most; False where the writer is stuck."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while batch := self._take():

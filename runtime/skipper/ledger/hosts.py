@@ -34,12 +34,12 @@ def register(conn: Connection, host: HostRecord) -> list[str]:
     """
     conn.run(_DROP, {"id": host.id})
     conn.run(_REGISTER, {**asdict(host), "counter": 0})
-    return [id for (id,) in conn.run(_SEAT, {"seat": host.seat, "id": host.id})]
+    return [earlier for (earlier,) in conn.run(_SEAT, {"seat": host.seat, "id": host.id})]
 
 
-def beat(conn: Connection, id: str) -> bool:
+def beat(conn: Connection, host_id: str) -> bool:
     """Raise the host's counter. False: it has been declared lost, and its tasks are others' now."""
-    return bool(conn.run(_BEAT, {"id": id}))
+    return bool(conn.run(_BEAT, {"id": host_id}))
 
 
 def beats(conn: Connection) -> list[Beat]:
@@ -47,15 +47,15 @@ def beats(conn: Connection) -> list[Beat]:
     return [Beat(*row) for row in conn.run(_BEATS, {})]
 
 
-def drop(conn: Connection, id: str) -> None:
+def drop(conn: Connection, host_id: str) -> None:
     """Forget the host. Release its tasks in the same operation."""
-    conn.run(_DROP, {"id": id})
+    conn.run(_DROP, {"id": host_id})
 
 
 def unregistered(conn: Connection) -> list[str]:
     """Ids that hold running tasks and belong to no registered host.
 
-    A host that was dropped while it slept may have claimed once more before it noticed. What it holds
-    is lost.
+    A host that was dropped while it slept may have claimed once more before it noticed. What it
+    holds is lost.
     """
-    return [id for (id,) in conn.run(_UNREGISTERED, {})]
+    return [host_id for (host_id,) in conn.run(_UNREGISTERED, {})]

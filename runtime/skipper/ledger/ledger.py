@@ -1,17 +1,18 @@
 """The ledger: one durable store for tasks, hosts and models, and one beside it for events.
 
-Operations are functions that take a :class:`~skipper.ledger.connection.Connection` first; the modules
-beside this one hold them. They run in the store's threads, so they must not touch anything else, and
-may run twice where the first run was rolled back.
+Operations are functions that take a :class:`~skipper.ledger.connection.Connection` first; the
+modules beside this one hold them. They run in the store's threads, so they must not touch anything
+else, and may run twice where the first run was rolled back.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -19,7 +20,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from skipper.errors import StartError
 from skipper.ledger import migrate, totals
 from skipper.ledger.connection import Connection, Database
-from skipper.ledger.worker import Finisher, Job, Reader, Writer
+from skipper.ledger.worker import Finisher, Job, Reader, Worker, Writer
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -82,8 +83,9 @@ class Ledger:
     async def write(self, op: Callable[[Connection], T], *, durable: bool = True) -> T:
         """Run ``op`` in the ledger's next transaction and return its value once that is committed.
 
-        Operations that wait together share the transaction; if one raises, only its caller hears of
-        it. The commit waits for the disk unless every one of them is written with ``durable=False``.
+        Operations that wait together share the transaction, in no promised order; if one raises,
+        only its caller hears of it. The commit waits for the disk unless all of them are written
+        with ``durable=False``.
         """
         return await _answer(self._tasks.writer, Job(op, is_durable=durable))
 
@@ -94,7 +96,7 @@ class Ledger:
         *,
         durable: bool = True,
     ) -> T:
-        """Like :meth:`write` for an ``op`` on many items: what waits together is done in one call."""
+        """:meth:`write` for an ``op`` on many items: those that wait together go in one call."""
         return await _answer(self._tasks.writer, Job(merged=op, item=item, is_durable=durable))
 
     async def read(self, op: Callable[[Connection], T]) -> T:
@@ -142,16 +144,18 @@ class Ledger:
         self.close()
 
 
-async def _answer(worker: Writer | Reader, job: Job) -> Any:
-    job.answer_to(asyncio.get_running_loop())
+async def _answer(worker: Worker, job: Job[T]) -> T:
+    job.loop = asyncio.get_running_loop()
+    job.future = answer = job.loop.create_future()
     worker.submit(job)
-    return await job.future  # type: ignore[misc]  # made for a loop, it can be awaited
+    value: T = await answer
+    return value
 
 
-def _wait(worker: Writer | Reader, job: Job) -> Any:
-    job.answer_to(None)
+def _wait(worker: Worker, job: Job[T]) -> T:
+    job.future = answer = futures.Future[T]()
     worker.submit(job)
-    return job.future.result()
+    return answer.result()
 
 
 def _parsed(url: str) -> URL:

@@ -1,6 +1,6 @@
 """Brings a store's tables to what ``schema`` says, once, whoever comes first.
 
-Alembic is imported only when the store is not up to date, so that starting a role does not pay for it.
+Alembic is imported only when the store is not up to date: starting a role should not pay for it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
 from skipper.ledger import schema
+from skipper.ledger.sqlite import lock_file
 
 _FOLDER = Path(__file__).with_name("migrations")
 
@@ -45,7 +46,7 @@ EVENTS = Branch(name="events", head="0001", tables=schema.EVENTS, marks=schema.e
 def migrate_sqlite(path: Path, branch: Branch) -> None:
     """Make or update the file at ``path``, readable by its owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(path.with_name(path.name + ".lock")):
+    with _locked(lock_file(path)):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)  # the files that SQLite adds to it take its mode
         with _sqlite_engine(path).begin() as connection:

@@ -1,7 +1,7 @@
 """The ledger in a schema of its own in a PostgreSQL database, reached with psycopg.
 
-A server that goes away while it commits leaves open whether it did. So each transaction first writes
-its number into the writer's row of a table of marks: whoever finds the number there after a new
+A server that goes away while it commits leaves open whether it did. So each transaction first
+writes its number into its writer's row of a table of marks: whoever finds the number there on a new
 connection knows that the transaction is in, and does not run it twice.
 """
 
@@ -15,7 +15,7 @@ import psycopg
 from psycopg import errors
 from sqlalchemy import Table
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, Dialect
 
 from skipper.ledger.connection import Connection, Database, Mark, Params, Row, Statement
 
@@ -47,8 +47,8 @@ class PostgresDatabase(Database):
         self._is_relaxed = is_relaxed
 
     def connect(self) -> Connection:
-        arguments, options = PGDialect_psycopg().create_connect_args(self.url)
-        driver = psycopg.connect(*arguments, **_DEFAULTS | options, autocommit=True)
+        arguments, options = PostgresConnection.dialect.create_connect_args(self.url)
+        driver = psycopg.connect(*arguments, **{**_DEFAULTS, **options}, autocommit=True)
         name = '"' + self.schema.replace('"', '""') + '"'
         relaxed = "SET synchronous_commit = off; " if self._is_relaxed else ""
         driver.execute(f"SET search_path = {name}; {_SESSION}{relaxed}")
@@ -65,7 +65,9 @@ class PostgresDatabase(Database):
 
 
 class PostgresConnection(Connection):
-    dialect = PGDialect_psycopg()
+    """A session with ``schema`` as its search path."""
+
+    dialect: Dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
     def __init__(self, driver: psycopg.Connection[Row], schema: str, marks: str) -> None:
         super().__init__()

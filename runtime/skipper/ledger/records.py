@@ -35,8 +35,8 @@ class NewTask:
 class Accepted:
     """What became of a :class:`NewTask`.
 
-    A known idempotency key gives the ``id`` of the task that had it first; ``matches`` tells whether
-    that one was asked for with the same hash.
+    A known idempotency key gives the ``id`` of the task that had it first; ``matches`` tells
+    whether that one was asked for with the same hash.
     """
 
     id: str
@@ -65,8 +65,7 @@ class Claim:
     body_ref: str | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A task that may be claimed now."""
 
     id: str
@@ -77,7 +76,10 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """How an attempt ended. With ``retry_at`` the task is tried again then, if it has attempts left."""
+    """How an attempt ended.
+
+    With ``retry_at`` the task is tried again at that time, if it has attempts left.
+    """
 
     state: State
     result: bytes | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Double, bindparam, delete, exists, insert, select
+from sqlalchemy import BindParameter, Double, bindparam, delete, exists, insert, select
 
 from skipper.ledger.connection import Connection, Statement, among, limited
 from skipper.ledger.records import Pruned
@@ -11,7 +11,7 @@ from skipper.ledger.schema import tasks as t
 from skipper.ledger.views import ENDED
 from skipper.task import first_id
 
-_BEFORE = bindparam("before", type_=Double())
+_BEFORE: BindParameter[float] = bindparam("before", type_=Double())
 # An id tells when its task was made, so the search ends where younger tasks begin.
 _OLD = Statement(
     limited(
@@ -43,7 +43,7 @@ def prune(conn: Connection, before: float, now: float, limit: int) -> Pruned:
         return Pruned(ids=(), refs=())
     conn.run(_DELETE, {"ids": conn.ids(ids)})
     conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(ids)})
-    conn.run_each(_BURY, [{"id": id, "at": now} for id in ids])
+    conn.run_each(_BURY, [{"id": each, "at": now} for each in ids])
     refs = {ref for row in rows for ref in row[1:] if ref is not None}
     return Pruned(ids=tuple(ids), refs=tuple(sorted(refs - _still_used(conn, refs))))
 
@@ -54,9 +54,9 @@ def _still_used(conn: Connection, refs: set[str]) -> set[str]:
     return {ref for (ref,) in conn.run(_IN_USE, {"refs": conn.ids(sorted(refs))})}
 
 
-def is_gone(conn: Connection, id: str) -> bool:
+def is_gone(conn: Connection, task_id: str) -> bool:
     """Whether retention took the task with this id."""
-    return bool(conn.run(_IS_GONE, {"id": id})[0][0])
+    return bool(conn.run(_IS_GONE, {"id": task_id})[0][0])
 
 
 def forget(conn: Connection, before: float, limit: int) -> int:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    TextClause,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -33,7 +34,7 @@ Sequence = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite counts up only a column that is declared INTEGER."""
 
 
-def _partial(name: str, *columns: object, where: str, unique: bool = False) -> Index:
+def _partial(name: str, *columns: str | TextClause, where: str, unique: bool = False) -> Index:
     condition = text(where)
     return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
 

@@ -1,9 +1,9 @@
 """Everything that changes a task's state, and the ways to look at tasks.
 
 Each change is a compare-and-set: one statement whose condition is the state it starts from, so that
-of several processes that try exactly one succeeds. A running task belongs to one attempt of one host;
-whoever names an older attempt changes nothing. The operations that hosts and gateways do most come
-in two forms, for one item and, for :meth:`~skipper.ledger.ledger.Ledger.merge`, for many.
+of several processes that try exactly one succeeds. A running task belongs to one attempt of one
+host; whoever names an older attempt changes nothing. The operations that hosts and gateways do most
+come in two forms, for one item and, for :meth:`~skipper.ledger.ledger.Ledger.merge`, for many.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Double,
     Integer,
+    Select,
     Text,
     and_,
     bindparam,
@@ -26,6 +28,7 @@ from sqlalchemy import (
     null,
     or_,
     select,
+    true,
     update,
 )
 
@@ -85,7 +88,7 @@ MAX_LOSSES = 20
 
 _QUEUED = t.c.state == literal(State.QUEUED)
 _RUNNING = t.c.state == literal(State.RUNNING)
-_NOW = bindparam("now", type_=Double())
+_NOW: BindParameter[float] = bindparam("now", type_=Double())
 _ZERO, _ONE = literal(0), literal(1)
 _FRESH = {
     "state": literal(State.QUEUED),
@@ -99,9 +102,19 @@ _FRESH = {
 
 _NEW_FIELDS = tuple(NewTask.__dataclass_fields__)
 _GIVEN = (*_NEW_FIELDS, "timed", "published_at")
-_ACCEPT = Statement(lambda insert: insert(t).values(_FRESH).on_conflict_do_nothing(), _GIVEN)
+_HAS_KEY = t.c.idempotency_key.is_not(None)
+_ACCEPT = Statement(
+    lambda insert: insert(t).values(_FRESH).on_conflict_do_nothing(index_elements=[t.c.id]),
+    _GIVEN,
+)
 _ACCEPT_KEYED = Statement(
-    lambda insert: insert(t).values(_FRESH).on_conflict_do_nothing().returning(t.c.id), _GIVEN
+    lambda insert: (
+        insert(t)
+        .values(_FRESH)
+        .on_conflict_do_nothing(index_elements=[t.c.idempotency_key], index_where=_HAS_KEY)
+        .returning(t.c.id)
+    ),
+    _GIVEN,
 )
 _BY_KEY = Statement(
     select(t.c.id, t.c.idempotency_hash).where(t.c.idempotency_key == bindparam("key"))
@@ -123,10 +136,10 @@ def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
 
 
 def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
-    if conn.run(_ACCEPT_KEYED, _accepting(new)):
-        return Accepted(id=new.id)
-    ((id, seen_hash),) = conn.run(_BY_KEY, {"key": new.idempotency_key})
-    return Accepted(id=id, is_new=False, matches=seen_hash == new.idempotency_hash)
+    while not conn.run(_ACCEPT_KEYED, _accepting(new)):
+        for task_id, seen in conn.run(_BY_KEY, {"key": new.idempotency_key}):
+            return Accepted(id=task_id, is_new=False, matches=seen == new.idempotency_hash)
+    return Accepted(id=new.id)
 
 
 def _accepting(new: NewTask) -> dict[str, Any]:
@@ -135,32 +148,28 @@ def _accepting(new: NewTask) -> dict[str, Any]:
     return {**values, "timed": int(is_delayed), "published_at": new.created_at}
 
 
-_COPIED = [
-    t.c[name]
-    for name in ("function", "kind", "pool", "body", "body_ref", "max_attempts")
-    + ("priority", "timeout_s", "depth")
-]
+_COPIED = ["function", "kind", "pool", "max_attempts", "priority", "depth", "timeout_s"]
+_COPIED += ["body_ref", "body"]
 _SOURCE = t.alias("source")
 _REQUEUE = Statement(
     insert(t)
     .from_select(
-        ["id", "created_at", "available_at", "published_at", "timed", *_FRESH]
-        + [column.name for column in _COPIED],
+        ["id", "created_at", "available_at", "published_at", "timed", *_FRESH, *_COPIED],
         select(
             bindparam("new_id", type_=Text()),
             *[_NOW] * 3,
             _ZERO,
             *_FRESH.values(),
-            *(_SOURCE.c[column.name] for column in _COPIED),
+            *(_SOURCE.c[name] for name in _COPIED),
         ).where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(ENDED)),
     )
     .returning(t.c.id)
 )
 
 
-def requeue(conn: Connection, id: str, now: float) -> str | None:
+def requeue(conn: Connection, task_id: str, now: float) -> str | None:
     """Accept a copy of a task that has ended; its id, or None if there is no such ended task."""
-    rows = conn.run(_REQUEUE, {"id": id, "new_id": new_id(), "now": now})
+    rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
     return rows[0][0] if rows else None
 
 
@@ -176,7 +185,13 @@ _CLAIMABLE = and_(
 
 def _picked(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """The rows that ``conditions`` select and that nobody is changing just now."""
-    return t.c.id.in_(select(t.c.id).where(*conditions).with_for_update(skip_locked=True))
+    return _locked(select(t.c.id).where(*conditions))
+
+
+def _locked(rows: Select[Any]) -> ColumnElement[bool]:
+    # In a WITH of its own: a plain subquery may run, and lock rows, more than once in PostgreSQL.
+    picked = rows.with_for_update(skip_locked=True).cte("picked")
+    return t.c.id.in_(select(picked.c.id))
 
 
 _CLAIM = Statement(
@@ -203,7 +218,7 @@ def claim(conn: Connection, ids: Sequence[str], host: str, now: float) -> list[C
     """Give ``host`` a new attempt of each of these tasks that waits; the others are left out."""
     rows = conn.run(_CLAIM, {"ids": conn.ids(ids), "host": host, "now": now})
     found = {claim.task.id: claim for claim in map(_claim_of, rows)}
-    return [found[id] for id in dict.fromkeys(ids) if id in found]
+    return [found[task_id] for task_id in dict.fromkeys(ids) if task_id in found]
 
 
 def claim_all(conn: Connection, claimings: Sequence[Claiming]) -> list[list[Claim]]:
@@ -211,11 +226,11 @@ def claim_all(conn: Connection, claimings: Sequence[Claiming]) -> list[list[Clai
     found: dict[tuple[str, str], Claim] = {}
     for host in dict.fromkeys(claiming.host for claiming in claimings):
         own = [claiming for claiming in claimings if claiming.host == host]
-        ids = [id for claiming in own for id in claiming.ids]
+        ids = [task_id for claiming in own for task_id in claiming.ids]
         for claimed in claim(conn, ids, host, max(claiming.now for claiming in own)):
             found[host, claimed.task.id] = claimed
     return [
-        [found.pop((each.host, id)) for id in each.ids if (each.host, id) in found]
+        [found.pop((each.host, one)) for one in each.ids if (each.host, one) in found]
         for each in claimings
     ]
 
@@ -232,9 +247,8 @@ def _claim_of(row: Row) -> Claim:
 
 _OWNED = and_(
     t.c.id == bindparam("id"),
-    t.c.attempt == bindparam("attempt"),
-    t.c.host == bindparam("host"),
-    _RUNNING,
+    # Said so that only the primary key's index fits: the host's may look cheap to PostgreSQL.
+    and_(t.c.attempt == bindparam("attempt"), t.c.host == bindparam("host"), _RUNNING).is_(true()),
 )
 
 
@@ -252,7 +266,7 @@ _STARTED = Statement(
 
 def started(
     conn: Connection,
-    id: str,
+    task_id: str,
     attempt: int,
     host: str,
     *,
@@ -260,9 +274,9 @@ def started(
     code: str | None = None,
     model: str | None = None,
 ) -> bool:
-    """Note what runs the attempt, once that is known. False: the attempt no longer owns the task."""
+    """Note what runs the attempt, once that is known. False: the task is no longer its own."""
     details = {"instance": instance, "code": code, "model": model}
-    return bool(conn.run(_STARTED, {"id": id, "attempt": attempt, "host": host, **details}))
+    return bool(conn.run(_STARTED, {"id": task_id, "attempt": attempt, "host": host, **details}))
 
 
 # --- finish ----------------------------------------------------------------------------------
@@ -307,15 +321,15 @@ _RETRY = Statement(
 )
 
 
-def finish(
-    conn: Connection, id: str, attempt: int, host: str, ending: Ending, now: float
+def finish(  # noqa: PLR0917 - the first three name one thing, the run that ends
+    conn: Connection, task_id: str, attempt: int, host: str, ending: Ending, now: float
 ) -> State | None:
     """End an attempt; the state that the task reached. None: the attempt no longer owns the task.
 
     With ``ending.retry_at`` the task is retried if it has attempts left. If it has none it ends as
     ``ending.state`` says, and if a cancel was asked for meanwhile it ends cancelled.
     """
-    finishing = Finishing(id=id, attempt=attempt, host=host, ending=ending, now=now)
+    finishing = Finishing(id=task_id, attempt=attempt, host=host, ending=ending, now=now)
     return finish_all(conn, [finishing])[0]
 
 
@@ -375,8 +389,8 @@ def _keep_attempts(
     conn.run_each(
         _KEEP_ATTEMPT,
         [
-            {"task_id": id, **dict(zip(_ATTEMPT_FIELDS, row, strict=True)), **end}
-            for id, row in rows
+            {"task_id": task_id, **dict(zip(_ATTEMPT_FIELDS, row, strict=True)), **end}
+            for task_id, row in rows
         ],
     )
 
@@ -435,11 +449,11 @@ def release(
     return [_released(conn, *row[:4]) for row in rows]
 
 
-def _released(conn: Connection, id: str, function: str, pool: str, value: str) -> Released:
+def _released(conn: Connection, task_id: str, function: str, pool: str, value: str) -> Released:
     state = State(value)
     if state.is_terminal:
         conn.ended[Total(function, pool, value)] += 1
-    return Released(id=id, pool=pool, state=state)
+    return Released(id=task_id, pool=pool, state=state)
 
 
 # --- cancel ----------------------------------------------------------------------------------
@@ -459,9 +473,9 @@ _CANCEL_RUNNING = Statement(
 )
 
 
-def cancel(conn: Connection, id: str, now: float) -> Cancelling | None:
+def cancel(conn: Connection, task_id: str, now: float) -> Cancelling | None:
     """Cancel what waits, ask for it where it runs, leave what has ended. None: no such task."""
-    rows = conn.run(_LOOK, {"id": id})
+    rows = conn.run(_LOOK, {"id": task_id})
     if not rows:
         return None
     value, host, function, pool = rows[0]
@@ -469,9 +483,9 @@ def cancel(conn: Connection, id: str, now: float) -> Cancelling | None:
     if state.is_terminal:
         return Cancelling(state=state, already_ended=True)
     if state is State.RUNNING:
-        conn.run(_CANCEL_RUNNING, {"id": id})
+        conn.run(_CANCEL_RUNNING, {"id": task_id})
         return Cancelling(state=state, host=host)
-    conn.run(_CANCEL_WAITING, {"id": id, "now": now})
+    conn.run(_CANCEL_WAITING, {"id": task_id, "now": now})
     _reached(conn, [(function, pool)], State.CANCELLED)
     return Cancelling(state=State.CANCELLED)
 
@@ -481,8 +495,7 @@ def cancel(conn: Connection, id: str, now: float) -> Cancelling | None:
 
 def _first(order: ColumnElement[Any], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """The first ``limit`` rows, by ``order``, that nobody is changing just now."""
-    rows = limited(select(t.c.id).where(*conditions).order_by(order))
-    return t.c.id.in_(rows.with_for_update(skip_locked=True))
+    return _locked(limited(select(t.c.id).where(*conditions).order_by(order)))
 
 
 _UNPUBLISHED = Statement(
@@ -515,14 +528,18 @@ _EXPIRE = Statement(
 def unpublished(
     conn: Connection, older_than: float, now: float, limit: int
 ) -> list[tuple[str, str]]:
-    """Id and pool of queued tasks last published before ``older_than``; they count as published now."""
+    """Id and pool of queued tasks last published before ``older_than``, those of longest ago.
+
+    They count as published now, so that several schedulers do not publish them all.
+    """
     rows = conn.run(_UNPUBLISHED, {"older_than": older_than, "now": now, "limit": limit})
-    return [(id, pool) for id, pool in sorted(rows)]
+    return [(task_id, pool) for task_id, pool in sorted(rows)]
 
 
 def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
     """Queue the retries and delayed tasks whose time has come; their ids and pools, to publish."""
-    return [(id, pool) for id, pool in sorted(conn.run(_DUE, {"now": now, "limit": limit}))]
+    rows = conn.run(_DUE, {"now": now, "limit": limit})
+    return [(task_id, pool) for task_id, pool in sorted(rows)]
 
 
 def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:

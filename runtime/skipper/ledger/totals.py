@@ -1,4 +1,4 @@
-"""Counters of the terminal states that tasks have reached, for metrics that outlive every process."""
+"""Counters of the terminal states that tasks have reached: metrics that outlive every process."""
 
 from __future__ import annotations
 

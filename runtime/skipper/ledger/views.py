@@ -63,23 +63,23 @@ _LAST_ATTEMPT = Statement(
 )
 
 
-def get(conn: Connection, id: str) -> Task | None:
+def get(conn: Connection, task_id: str) -> Task | None:
     """The task, or None if there is none with this id."""
-    rows = conn.run(_GET, {"id": id})
+    rows = conn.run(_GET, {"id": task_id})
     return task_of(rows[0]) if rows else None
 
 
-def result(conn: Connection, id: str) -> Result | None:
+def result(conn: Connection, task_id: str) -> Result | None:
     """The task with its result, which is there once it has succeeded."""
-    rows = conn.run(_RESULT, {"id": id})
+    rows = conn.run(_RESULT, {"id": task_id})
     return Result(task_of(rows[0][:-2]), *rows[0][-2:]) if rows else None
 
 
-def attempts(conn: Connection, id: str) -> list[Attempt]:
+def attempts(conn: Connection, task_id: str) -> list[Attempt]:
     """All attempts of a task, first to last; those that ended and the one that runs."""
     # The task first: an attempt that is set aside between the two statements is then seen once.
-    last = conn.run(_LAST_ATTEMPT, {"id": id})
-    rows = conn.run(_ATTEMPTS, {"id": id})
+    last = conn.run(_LAST_ATTEMPT, {"id": task_id})
+    rows = conn.run(_ATTEMPTS, {"id": task_id})
     found = [_attempt_of(row) for row in rows]
     return found + [
         _last_attempt_of(row)
@@ -179,10 +179,7 @@ def waiting(
     params = {"pool": pool, "now": now, "limit": limit, "ids": ids, "functions": functions}
     rows = conn.run(_READY, params) + conn.run(_DUE, params)
     rows.sort(key=lambda row: (-row[2], row[0]))
-    return [
-        Waiting(id=id, function=function, priority=priority, created_at=created_at)
-        for id, function, priority, created_at in rows[:limit]
-    ]
+    return [Waiting(*row) for row in rows[:limit]]
 
 
 _RUNNING_ON = Statement(
@@ -194,7 +191,7 @@ _RUNNING_ON = Statement(
 
 def running(conn: Connection, host: str) -> list[tuple[str, int]]:
     """Id and attempt of every task that ``host`` is held to run."""
-    return [(id, attempt) for id, attempt in conn.run(_RUNNING_ON, {"host": host})]
+    return [(task_id, attempt) for task_id, attempt in conn.run(_RUNNING_ON, {"host": host})]
 
 
 _COUNTS = Statement(

@@ -1,22 +1,21 @@
 """The threads of a store: one writes in groups, one reads, each on a connection of its own.
 
 Whatever waits when the writer comes free goes into one transaction, so that a commit's wait for the
-disk is shared. An operation that raises makes its group roll back, and every member runs again alone:
-only the guilty one fails. While the server is away a group waits and is tried again.
+disk is shared. An operation that raises makes its group roll back, and every member runs again
+alone: only the guilty one fails. While the server is away a group waits and is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import threading
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent import futures
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from skipper.errors import UnavailableError
 from skipper.ledger.connection import Connection, Database, Mark
@@ -25,21 +24,25 @@ log = logging.getLogger(__name__)
 
 _BACKOFF_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
-Operation: TypeAlias = Callable[[Connection], Any]
-Merged: TypeAlias = Callable[[Connection, Sequence[Any]], Sequence[Any]]
+T = TypeVar("T")
+Operation: TypeAlias = Callable[[Connection], T]
+Merged: TypeAlias = Callable[[Connection, Sequence[Any]], Sequence[T]]
 Finisher: TypeAlias = Callable[[Connection], None]
 
 
-class Job:
-    """One operation that waits, and where its outcome goes."""
+class Job(Generic[T]):
+    """One operation that waits, and where its outcome goes.
+
+    Either an ``operation``, or an ``item`` for a ``merged`` one, which takes all such at once.
+    """
 
     __slots__ = ("error", "future", "is_durable", "item", "loop", "merged", "operation", "value")
 
     def __init__(
         self,
-        operation: Operation | None = None,
+        operation: Operation[T] | None = None,
         *,
-        merged: Merged | None = None,
+        merged: Merged[T] | None = None,
         item: Any = None,
         is_durable: bool = True,
     ) -> None:
@@ -50,12 +53,7 @@ class Job:
         self.value: Any = None
         self.error: BaseException | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[Any] | futures.Future[Any]
-
-    def answer_to(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Make the future that tells the outcome: a coroutine's, or a thread's if there is no loop."""
-        self.loop = loop
-        self.future = loop.create_future() if loop else futures.Future()
+        self.future: asyncio.Future[T] | futures.Future[T]
 
     def settle(self) -> None:
         """Hand the outcome to the future, unless nobody waits for it any more."""
@@ -67,14 +65,14 @@ class Job:
             self.future.set_exception(self.error)
 
 
-def _settle(jobs: Iterable[Job]) -> None:
+def _settle(jobs: Iterable[Job[Any]]) -> None:
     for job in jobs:
         job.settle()
 
 
-def _deliver(jobs: Iterable[Job]) -> None:
+def _deliver(jobs: Iterable[Job[Any]]) -> None:
     """Settle ``jobs``, waking each event loop once."""
-    by_loop: dict[asyncio.AbstractEventLoop | None, list[Job]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[Job[Any]]] = {}
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, some in by_loop.items():
@@ -95,60 +93,59 @@ class Worker:
     def __init__(self, database: Database, name: str, *, patience_s: float) -> None:
         self._database = database
         self._patience_s = patience_s
-        self._connection: Connection | None = None
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._name = name
+        self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._queue: deque[Job[Any]] = deque()
+        self._changed = threading.Condition()  # guards the queue and the next
         self._is_closed = False
+        self._group: list[Job[Any]] = []
         self._out_since: float | None = None
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[Any]) -> None:
         """Queue ``job``. Once this has returned it runs, even if its caller goes away."""
-        with self._lock:
+        with self._changed:
             if self._is_closed:
                 raise UnavailableError("The ledger has been closed.")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._queue.put(job)
+            self._queue.append(job)
+            self._changed.notify()
 
     def close(self) -> None:
         """Run what is queued, then end the thread and its connection."""
-        with self._lock:
+        with self._changed:
             self._is_closed = True
-            thread = self._thread
-        if thread is not None:
-            self._queue.put(None)
-            thread.join()
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
 
     def _run(self) -> None:
-        is_open = True
-        while is_open:
-            group, is_open = self._next_group()
+        while self._next_group():
             try:
-                self._process(group)
-            except BaseException as error:  # noqa: BLE001 - whoever waits must hear of it
+                self._process(self._group)
+            except BaseException as error:
                 log.exception("a group of the ledger failed")
-                for job in group:
+                for job in self._group:
                     job.error = job.error or error
-            _deliver(group)
+            _deliver(self._group)
         self._disconnect()
 
-    def _next_group(self) -> tuple[list[Job], bool]:
-        """Wait for a job; it and all that wait with it, and whether more may come."""
-        group: list[Job] = []
-        job = self._queue.get()
-        while job is not None:
-            group.append(job)
-            if len(group) == self.group_size or self._queue.empty():
-                return group, True
-            job = self._queue.get()
-        return group, False
+    def _next_group(self) -> bool:
+        """Wait for jobs and make them the group. False: there are none and will be none."""
+        with self._changed:
+            while not self._queue and not self._is_closed:
+                self._changed.wait()
+            self._group = self._taken(self.group_size)
+            return bool(self._group)
 
-    def _process(self, jobs: list[Job]) -> None:
+    def _taken(self, number: int) -> list[Job[Any]]:
+        return [self._queue.popleft() for _ in range(min(number, len(self._queue)))]
+
+    def _process(self, jobs: list[Job[Any]]) -> None:
         """Run ``jobs`` to their outcomes, through errors and outages."""
-        waiting = deque([jobs] if jobs else [])
+        waiting = deque([jobs])
         tries = 0
         while waiting:
             group = waiting[0]
@@ -173,7 +170,7 @@ class Worker:
                 waiting.popleft()
                 self._out_since = None
 
-    def _run_group(self, jobs: list[Job]) -> None:
+    def _run_group(self, jobs: list[Job[Any]]) -> None:
         raise NotImplementedError
 
     def _connected(self) -> Connection:
@@ -206,11 +203,11 @@ class Worker:
         if connection is not None:
             try:
                 connection.close()
-            except Exception:  # noqa: BLE001 - it was given up anyway
+            except Exception:
                 log.debug("a connection did not close", exc_info=True)
 
 
-def _refuse(groups: Iterable[list[Job]], sentence: str, error: BaseException) -> None:
+def _refuse(groups: Iterable[list[Job[Any]]], sentence: str, error: BaseException) -> None:
     reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     for group in groups:
         for job in group:
@@ -222,7 +219,7 @@ class Reader(Worker):
 
     group_size = 16  # they are all told at once, so none should wait for many
 
-    def _run_group(self, jobs: list[Job]) -> None:
+    def _run_group(self, jobs: list[Job[Any]]) -> None:
         connection = self._connected()
         for job in jobs:
             assert job.operation is not None
@@ -232,7 +229,7 @@ class Reader(Worker):
 class _Unsure(NamedTuple):
     """A group whose commit has been sent and not yet answered."""
 
-    jobs: list[Job]
+    jobs: list[Job[Any]]
     mark: Mark
     values: list[Any]
 
@@ -251,7 +248,7 @@ class Writer(Worker):
         self._number = 0
         self._unsure: _Unsure | None = None
 
-    def _run_group(self, jobs: list[Job]) -> None:
+    def _run_group(self, jobs: list[Job[Any]]) -> None:
         connection = self._connected()
         values = self._earlier_values(connection, jobs)
         if values is None:
@@ -259,18 +256,19 @@ class Writer(Worker):
         for job, value in zip(jobs, values, strict=True):
             job.value = value
 
-    def _earlier_values(self, connection: Connection, jobs: list[Job]) -> list[Any] | None:
+    def _earlier_values(self, connection: Connection, jobs: list[Job[Any]]) -> list[Any] | None:
         """What ``jobs`` came to, if their commit went through though the server did not say so."""
         unsure = self._unsure
         is_in = unsure is not None and unsure.jobs is jobs and connection.has_committed(unsure.mark)
         self._unsure = None
         return unsure.values if unsure and is_in else None
 
-    def _transact(self, connection: Connection, jobs: list[Job]) -> list[Any]:
+    def _transact(self, connection: Connection, jobs: list[Job[Any]]) -> list[Any]:
         self._number += 1
-        is_durable = any(job.is_durable for job in jobs)
-        mark = Mark(self._id, self._number, is_durable)
+        mark = Mark(self._id, self._number, any(job.is_durable for job in jobs))
         connection.begin(mark)
+        if jobs is self._group:
+            self._let_in(mark.is_durable)
         connection.ended.clear()
         values = _run_all(connection, jobs)
         if self._finisher is not None:
@@ -280,11 +278,19 @@ class Writer(Worker):
         self._unsure = None
         return values
 
+    def _let_in(self, is_durable: bool) -> None:
+        """Add to the group what came while it waited to begin, if its commit is safe enough."""
+        with self._changed:
+            while self._queue and len(self._group) < self.group_size:
+                if self._queue[0].is_durable and not is_durable:
+                    return
+                self._group.append(self._queue.popleft())
 
-def _run_all(connection: Connection, jobs: list[Job]) -> list[Any]:
+
+def _run_all(connection: Connection, jobs: list[Job[Any]]) -> list[Any]:
     """The value of each job; those that can be merged run as one call per kind."""
     values: list[Any] = [None] * len(jobs)
-    kinds: dict[Merged, list[int]] = {}
+    kinds: dict[Merged[Any], list[int]] = {}
     for place, job in enumerate(jobs):
         if job.merged is not None:
             kinds.setdefault(job.merged, []).append(place)

@@ -51,7 +51,7 @@ class Entry:
         return self.served.spec
 
 
-Runner = Callable[[Job, Lane, Iterable[str]], Awaitable[tuple[Instance, Report]]]
+Runner = Callable[[Job, Lane], Awaitable[tuple[Instance, Report]]]
 """Starts an instance with a job; returns it with its report."""
 
 
@@ -78,6 +78,7 @@ class Catalogue:
         self.loading: set[str] = {"*"}
         """Files that are being read, ``*`` while it is not known which there are."""
         self._sources: dict[str, SourceInfo] = {}
+        self._reading: list[SourceInfo] = []
         self._unreadable: dict[str, BrokenFile] = {}
         """By file: plugins, and files that do not even parse."""
         self._failed: dict[str, BrokenFile] = {}
@@ -86,7 +87,8 @@ class Catalogue:
 
     @property
     def sources(self) -> list[SourceInfo]:
-        return list(self._sources.values())
+        """The files that are served or being read."""
+        return [*self._sources.values(), *self._reading]
 
     async def refresh(self) -> None:
         """Look at the project again and follow what has changed."""
@@ -104,6 +106,7 @@ class Catalogue:
             self._unreadable = {item.file: item for item in report.broken}
             self._forget(set(self._sources) - set(mine))
             changed = [s for s in mine.values() if s != self._sources.get(s.name)]
+            self._reading = changed
             self.loading = {source.name for source in changed}
             self._on_change()
             # Light files first: one that needs a heavy library waits for its template anyway.
@@ -111,11 +114,12 @@ class Catalogue:
             heavy = [s for s in changed if s.libraries]
             for group in (light, heavy):
                 await asyncio.gather(*(self._follow(source) for source in group))
+            self._reading = []
 
     async def _survey(self) -> Report | None:
         job = Job(kind=JobKind.SURVEY, project_dir=self._settings.project_dir)
         try:
-            instance, report = await self._run(job, Lane.READING, ())
+            instance, report = await self._run(job, Lane.READING)
         except (OSError, TimeoutError) as error:
             log.error("the project cannot be read: %s", error)
             plugins = self._settings.plugins_dir
@@ -167,9 +171,14 @@ class Catalogue:
             self._on_change()
 
     async def _read(self, source: SourceInfo) -> Report:
-        job = Job(kind=JobKind.READ, project_dir=self._settings.project_dir, source=source)
+        job = Job(
+            kind=JobKind.READ,
+            project_dir=self._settings.project_dir,
+            source=source,
+            environment=source.environment,
+        )
         try:
-            instance, report = await self._run(job, Lane.READING, source.libraries)
+            instance, report = await self._run(job, Lane.READING)
         except TimeoutError:
             limit = self._settings.pools[self._pool].load_timeout_s  # type: ignore[index] # a str of one of the keys
             return Report(

@@ -60,4 +60,4 @@ def environment(pool: str, devices: tuple[Device, ...], used: dict[str, int]) ->
         return {"CUDA_VISIBLE_DEVICES": "-1"}
     device = min(devices, key=lambda device: used.get(device.uuid, 0))
     used[device.uuid] = used.get(device.uuid, 0) + 1
-    return {"CUDA_VISIBLE_DEVICES": device.uuid, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    return {"CUDA_VISIBLE_DEVICES": device.uuid}

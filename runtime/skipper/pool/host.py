@@ -245,7 +245,7 @@ class Host:
     def _tell_catalogue(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
-        self._starter.keep(frozenset(source.libraries) for source in self._catalogue.sources)
+        self._starter.keep(self._catalogue.sources)
         self._links.tell_catalogue()
 
     def _task_of(self, instance: Instance, stream: str, text: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import psutil
@@ -68,14 +68,12 @@ class Instances:
     def pool_settings(self) -> PoolSettings:
         return self._settings.pools[self._pool]  # type: ignore[index] # a str of one of the keys
 
-    async def run(
-        self, job: Job, lane: Lane, libraries: Iterable[str], *, spawn: bool = False
-    ) -> tuple[Instance, Report]:
+    async def run(self, job: Job, lane: Lane, *, spawn: bool = False) -> tuple[Instance, Report]:
         """Start an instance; it with its report. Raises OSError or TimeoutError where none comes."""
         instance = Instance(
             job, lane, on_frame=self._on_frame, on_line=self._on_line, on_gone=self._on_gone
         )
-        ends = await self._starter.start(instance, libraries, spawn=spawn)
+        ends = await self._starter.start(instance, spawn=spawn)
         self.all.add(instance)
         return instance, await instance.start(ends, self.pool_settings.load_timeout_s)
 
@@ -94,11 +92,12 @@ class Instances:
             threads=max(1, self._cores // slots),
             memory_mb=served.spec.memory_mb or 0,
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
-            environment=devices.environment(self._pool, self.devices, self._device_use),
+            environment=served.source.environment
+            | devices.environment(self._pool, self.devices, self._device_use),
         )
         # A device may not survive a fork: https://docs.nvidia.com/cuda/cuda-c-programming-guide on contexts.
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
-        instance, report = await self.run(job, lane, served.source.libraries, spawn=has_device)
+        instance, report = await self.run(job, lane, spawn=has_device)
         for ref in self._board.refs(served.spec.models):
             instance.take_model(ref)  # published while it was loading
         self._metrics.cold_starts[served.spec.name].observe(time.monotonic() - started)

@@ -12,9 +12,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import psutil
 
+from skipper.instance.jobs import SourceInfo
 from skipper.pool.instance import Ends, Instance
 from skipper.settings import PoolSettings, child_environment, thread_limits
 
@@ -24,6 +26,21 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CAN_FORK = sys.platform.startswith("linux")
 
 
+@dataclass(frozen=True)
+class Needs:
+    """What a template holds: libraries, imported under these environment variables."""
+
+    libraries: frozenset[str] = frozenset()
+    environment: frozenset[tuple[str, str]] = frozenset()
+
+    @classmethod
+    def of(cls, source: SourceInfo | None) -> Needs:
+        """What instances of this file need; of no file, nothing but Skipper itself."""
+        if source is None or not source.libraries:
+            return cls()
+        return cls(frozenset(source.libraries), frozenset(source.environment.items()))
+
+
 class Starter:
     """Owns the templates of one host."""
 
@@ -31,19 +48,17 @@ class Starter:
         self._settings = settings
         self._environment = child_environment(tree, PYTHONUNBUFFERED="1")
         self._forks = settings.start == "fork" or (settings.start == "auto" and CAN_FORK)
-        self._templates: dict[frozenset[str], Template] = {}
+        self._templates: dict[Needs, Template] = {}
         if CAN_FORK:
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    async def start(
-        self, instance: Instance, libraries: Iterable[str], *, spawn: bool = False
-    ) -> Ends:
+    async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:
         """Start the process of ``instance``; the host's ends of its descriptors."""
         ends, theirs = _descriptors()
         try:
             forked = False
             if self._forks and not spawn:
-                template = self._template(frozenset(libraries))
+                template = self._template(Needs.of(instance.job.source))
                 forked = await template.fork(theirs, self._settings.load_timeout_s)
             if not forked:
                 self._spawn(theirs)
@@ -52,11 +67,11 @@ class Starter:
                 os.close(descriptor)
         return ends
 
-    def keep(self, wanted: Iterable[frozenset[str]]) -> None:
-        """Retire the templates that no file needs any more."""
-        kept = {frozenset(), *wanted}
-        for libraries in [known for known in self._templates if known not in kept]:
-            self._templates.pop(libraries).stop()
+    def keep(self, sources: Iterable[SourceInfo]) -> None:
+        """Retire the templates that none of these files needs."""
+        kept = {Needs(), *map(Needs.of, sources)}
+        for needs in [known for known in self._templates if known not in kept]:
+            self._templates.pop(needs).stop()
 
     def close(self) -> None:
         for template in self._templates.values():
@@ -70,10 +85,10 @@ class Starter:
     def describe(self) -> list[dict[str, object]]:
         return [template.describe() for template in self._templates.values()]
 
-    def _template(self, libraries: frozenset[str]) -> Template:
-        template = self._templates.get(libraries)
+    def _template(self, needs: Needs) -> Template:
+        template = self._templates.get(needs)
         if template is None or template.is_dead:
-            template = self._templates[libraries] = Template(libraries, self._environment)
+            template = self._templates[needs] = Template(needs, self._environment)
         return template
 
     def _spawn(self, theirs: list[int]) -> None:
@@ -90,8 +105,8 @@ class Starter:
 class Template:
     """One template process and the requests to it, one at a time."""
 
-    def __init__(self, libraries: frozenset[str], environment: dict[str, str]) -> None:
-        self.libraries = libraries
+    def __init__(self, needs: Needs, environment: dict[str, str]) -> None:
+        self.libraries = sorted(needs.libraries)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -101,13 +116,11 @@ class Template:
                     "skipper.instance.template",
                     str(theirs.fileno()),
                     str(os.getpid()),
-                    *sorted(libraries),
+                    *self.libraries,
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=environment
-                | thread_limits(1)
-                | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0"},
+                env=environment | thread_limits(1) | dict(needs.environment),
                 start_new_session=True,
             )
         ours.setblocking(False)
@@ -129,7 +142,12 @@ class Template:
     async def fork(self, descriptors: list[int], timeout_s: float) -> bool:
         """Fork an instance with these descriptors. False where it must be spawned instead."""
         try:
-            await asyncio.wait_for(asyncio.shield(self._ready), timeout_s)
+            await asyncio.wait({self._ready}, timeout=timeout_s)
+            if not self._ready.done():
+                raise TimeoutError(f"it did not import {self.shown} within {timeout_s:g} s")
+            if self._ready.cancelled():
+                raise ConnectionError("it was retired")
+            self._ready.result()
             if self._threads > 1:
                 return False
             async with self._turn:
@@ -153,11 +171,11 @@ class Template:
 
     @property
     def shown(self) -> str:
-        return ", ".join(sorted(self.libraries)) or "bare"
+        return ", ".join(self.libraries) or "bare"
 
     def describe(self) -> dict[str, object]:
         return {
-            "libraries": sorted(self.libraries),
+            "libraries": self.libraries,
             "pid": self.pid,
             "state": "ready" if self._threads else "loading",
             "forks": self._threads == 1,

@@ -43,7 +43,7 @@ def run(gateway: StandIn, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     monkeypatch.setenv("SKIPPER_URL", gateway.url)
 
     def run(*arguments: str, text: str | None = None) -> Any:
-        return CliRunner().invoke(app, list(arguments), input=text)
+        return CliRunner().invoke(app, list(arguments), input=text, prog_name="skipper")
 
     return run
 

@@ -96,7 +96,7 @@ def test_each_error_has_its_sentence_and_exit_code(
 def test_an_unknown_function_names_the_nearest(run: Run) -> None:
     result = run("call", "plane.ecko")
     assert result.exit_code == Exit.NOT_FOUND
-    assert "Did you mean 'plain.echo'?" in result.stderr
+    assert "did you mean 'plain.echo'?" in result.stderr
     assert "skipper functions" in result.stderr
 
 

@@ -68,7 +68,7 @@ def test_following_goes_on_with_the_fresh_file(folder: Path) -> None:
 
 def test_a_line_is_shown_for_people_and_as_json(run: Run, folder: Path) -> None:
     (folder / "skipper.jsonl").write_bytes(line(1) + line(2))
-    assert run("logs", "-n", "1").stdout.endswith("gateway │ INFO  m2\n")
+    assert run("logs", "-n", "1").stdout.endswith(" gateway      │ INFO  m2\n")
     shown = run("logs", "--json").stdout.splitlines()
     assert [json.loads(text)["message"] for text in shown] == ["m1", "m2"]
 

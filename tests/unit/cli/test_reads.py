@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
 
+from skipper.cli.catalogue import example
 from skipper.cli.exits import Exit
 from tests.unit.cli.stand_in import StandIn
 
@@ -59,7 +61,35 @@ def test_a_function_is_shown_with_what_it_takes_and_how_to_call_it(
 ) -> None:
     text = run("functions", "show", "plain.echo").stdout
     assert "rm     number  required" in text
+    assert """skipper call plain.echo -d '{"rm": 1.0}'""" in text
     assert f"curl {gateway.url}/v1/functions/plain.echo/invoke" in text
+
+
+class Room(BaseModel):
+    area: float
+    inner: list[Room] = []
+
+
+class House(BaseModel):
+    rooms: list[Room]
+    kind: Literal["flat", "house"]
+    owner: str | None
+    year: int = 1970
+    size: int = Field(examples=[90])
+    anything: Any
+
+
+def test_the_example_fits_the_schema() -> None:
+    schema = House.model_json_schema()
+    body = example(schema, schema)
+    assert body == {
+        "rooms": [{"area": 1.0}],
+        "kind": "flat",
+        "owner": "text",
+        "size": 90,
+        "anything": {},
+    }
+    House.model_validate(body)
 
 
 def test_tasks_are_filtered_by_the_gateway(run: Run, ended: str) -> None:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skipper.launcher.lines import MAX_LINE, Cutter, Pretty, as_json, neutral, parse, rank
@@ -110,6 +110,7 @@ def test_a_component_keeps_its_colour() -> None:
 JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5)
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), JSON), st.text())
 def test_no_record_can_drive_a_terminal(fields: dict[str, Any], message: str) -> None:
     record = {"ts": NOON, "level": "info", "name": "cpu"} | fields | {"message": message}

@@ -39,9 +39,9 @@ def test_a_stuck_writer_delays_nobody_and_the_lost_lines_are_counted() -> None:
     stuck.wait(5)
     for _ in range(100):
         sink.put(b"more\n")
-    sink.close(0)  # the writer is left behind, not waited for
+    assert not sink.close(0), "the writer is left behind, not waited for"
     go.set()
-    sink.close(5)
+    assert sink.close(5)
     assert written == [b"first\n", b"more\nmore\n98 missing\n"]
 
 

@@ -1,0 +1,47 @@
+"""Models without a library: ``plugins/tinyjson.py`` saves and loads them."""
+
+from typing import Annotated
+
+import skipper
+
+Line = dict[str, float]
+
+
+@skipper.training
+def train(slope: float) -> skipper.Model:
+    return skipper.Model("line", {"slope": slope}, metrics={"slope": slope})
+
+
+@skipper.inference
+def predict(x: float, *, model: Annotated[Line, skipper.Loaded("line")]) -> float:
+    return model["slope"] * x
+
+
+@skipper.inference
+async def predict_async(x: float, *, model: Annotated[Line, skipper.Loaded("line")]) -> float:
+    return model["slope"] * x
+
+
+@skipper.inference(pool="gpu")
+def predict_elsewhere(x: float, *, model: Annotated[Line, skipper.Loaded("line")]) -> float:
+    return model["slope"] * x
+
+
+@skipper.training
+def train_other(slope: float) -> skipper.Model:
+    return skipper.Model("other", {"slope": slope})
+
+
+@skipper.inference
+def predict_other(x: float, *, model: Annotated[Line, skipper.Loaded("other")]) -> float:
+    return model["slope"] * x
+
+
+@skipper.training
+def train_unknown() -> skipper.Model:
+    return skipper.Model("unknown", object())
+
+
+@skipper.training
+def train_damaged() -> skipper.Model:
+    return skipper.Model("line", {"slope": 0.0, "damaged": 1.0})

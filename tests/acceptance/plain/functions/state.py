@@ -1,0 +1,19 @@
+"""A class is set up once, and its object answers the calls."""
+
+import os
+
+import skipper
+
+set_up = 0
+
+
+@skipper.inference(instances=1)
+class Counter:
+    def __init__(self) -> None:
+        global set_up  # noqa: PLW0603 - counts how often this runs in the process
+        set_up += 1
+        self.calls = 0
+
+    def __call__(self, step: int = 1) -> dict[str, int]:
+        self.calls += step
+        return {"set_up": set_up, "calls": self.calls, "pid": os.getpid()}

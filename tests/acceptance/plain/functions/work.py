@@ -1,0 +1,59 @@
+"""Tasks: what they say, how they fail, how often they are tried."""
+
+import logging
+import os
+import sys
+import time
+
+import skipper
+
+
+@skipper.training
+def talks(steps: int = 3, *, run: skipper.Run) -> dict[str, object]:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    logging.getLogger("mine").warning("to logging")
+    run.log("to the run", level="warning")
+    for step in range(steps):
+        run.progress(step + 1, steps, loss=1 / (step + 1))
+        run.metric("loss", 1 / (step + 1), step=step)
+    return {"task": run.task_id, "attempt": run.attempt, "request": run.request_id}
+
+
+@skipper.training(timeout="500ms")
+def late() -> None:
+    time.sleep(60)
+
+
+@skipper.training(retries=2)
+def flaky(succeed_at: int, *, run: skipper.Run) -> int:
+    if run.attempt < succeed_at:
+        raise RuntimeError(f"attempt {run.attempt} fails")
+    return run.attempt
+
+
+@skipper.training(retries=1)
+def dies() -> None:
+    os._exit(7)
+
+
+@skipper.training
+def exits() -> None:
+    sys.exit("done with it")
+
+
+@skipper.training(timeout=30)
+def time_left(*, run: skipper.Run) -> float | None:
+    return run.deadline
+
+
+@skipper.training
+def chatters(lines: int, *, run: skipper.Run) -> int:
+    for number in range(lines):
+        run.log(f"line {number}")
+    return lines
+
+
+@skipper.training
+def adds(x: int, y: int = 1) -> int:
+    return x + y

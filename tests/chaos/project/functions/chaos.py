@@ -1,0 +1,88 @@
+"""The functions that a campaign calls. Each notes in the effect log what it really did."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import skipper
+
+EFFECTS = Path(__file__).resolve().parent.parent / "effects.log"
+PATIENT = 100
+"""Retries of tasks that must succeed however often their instances are killed."""
+
+
+def note(run: skipper.Run, nonce: str, what: str) -> None:
+    """One line, one write: what is in the log happened, and lines never mix."""
+    line = f"{run.task_id or '-'} {run.attempt} {os.getpid()} {nonce} {what}\n"
+    fd = os.open(EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(fd, line.encode())
+    finally:
+        os.close(fd)
+
+
+def act(run: skipper.Run, nonce: str, ms: int) -> dict[str, Any]:
+    """What all of them do: be seen to start, take a while, be seen to end, echo the nonce."""
+    note(run, nonce, "start")
+    time.sleep(ms / 1000)
+    note(run, nonce, "end")
+    return {"nonce": nonce}
+
+
+@skipper.data(mode="task", retries=PATIENT)
+def work(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Take a while on the cpu pool, and tell of it."""
+    run.progress(0, 1)
+    print("working on", nonce)
+    return act(run, nonce, ms)
+
+
+@skipper.data(mode="task", retries=PATIENT, pool="gpu")
+def heavy(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Take a while on the gpu pool."""
+    return act(run, nonce, ms)
+
+
+@skipper.data(mode="task")
+def once(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Has one attempt: ends crashed if its own process is killed."""
+    return act(run, nonce, ms)
+
+
+@skipper.data(mode="task", retries=PATIENT)
+def bulk(nonce: str, ballast: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Input and result are too large to stand in the ledger."""
+    return act(run, nonce, ms) | {"ballast": ballast[::-1]}
+
+
+@skipper.data(mode="task", retries=PATIENT)
+def parent(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Waits for a task of its own on the other pool."""
+    note(run, nonce, "start")
+    child = heavy.remote(nonce=f"{nonce}/{run.attempt}", ms=ms)
+    note(run, nonce, "end")
+    return {"nonce": nonce, "child": child}
+
+
+@skipper.training(retries=PATIENT, pool="gpu")
+def train(nonce: str, ms: int = 5, *, run: skipper.Run) -> skipper.Model:
+    """Makes a version of the model that ``serve`` serves."""
+    act(run, nonce, ms)
+    return skipper.Model("weights", {"nonce": nonce}, metrics={"nonce": nonce})
+
+
+@skipper.inference(timeout=10)
+def echo(nonce: str, ms: int = 0, *, run: skipper.Run) -> dict[str, Any]:
+    """A direct call."""
+    return act(run, nonce, ms)
+
+
+@skipper.inference(timeout=10)
+def serve(
+    nonce: str, *, run: skipper.Run, model: Annotated[dict[str, Any], skipper.Loaded("weights")]
+) -> dict[str, Any]:
+    """A direct call that a model answers."""
+    return act(run, nonce, 0) | {"trained_by": model["nonce"]}

@@ -1,0 +1,43 @@
+"""A store with the shipped plugins, and a run that keeps what it is told."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skipper.blobs import BlobStore
+from skipper.instance.jobs import ModelRef
+from skipper.instance.shelf import Shelf
+from skipper.model import Model
+from skipper.plugins import Plugins
+from tests.unit.plugins.words import Words
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(
+        BlobStore(str(tmp_path / "blobs")), Plugins(tmp_path / "plugins"), tmp_path / "tmp"
+    )
+
+
+@pytest.fixture
+def stored(shelf: Shelf) -> Callable[[Any], Any]:
+    """Put a value into the store and take it out again, as training and serving do."""
+
+    def through(value: Any) -> Any:
+        saved = shelf.save(Model("sample", value))
+        shelf.put(ModelRef(name="sample", version=1, **saved))
+        return shelf.injected({"model": "sample"})["model"]
+
+    return through
+
+
+@pytest.fixture
+def words() -> Words:
+    return Words()
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    return pytest.importorskip("keras", reason="TensorFlow is not installed")

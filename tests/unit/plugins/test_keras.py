@@ -1,0 +1,164 @@
+"""What the tensorflow plugin does with Keras: models in the store, epochs as progress, forks."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skipper_tensorflow
+
+from skipper.errors import FormatError
+from skipper.instance.shelf import Shelf
+from skipper.model import Model
+from tests.unit.plugins.words import Words
+
+X = np.linspace(-1, 1, 64, dtype="float32").reshape(32, 2)
+Y = X.sum(axis=1)
+
+
+def _net(keras: Any, *layers: Any) -> Any:
+    net = keras.Sequential([keras.Input((2,)), *layers, keras.layers.Dense(1)])
+    net.compile("adam", "mse", metrics=["mae"])
+    return net
+
+
+def test_a_stored_model_answers_as_the_trained_one(
+    keras: Any, stored: Callable[[Any], Any]
+) -> None:
+    net = _net(keras, keras.layers.Dense(4, activation="relu"))
+    net.fit(X, Y, epochs=1, verbose=0)
+
+    loaded = stored(net)
+
+    assert isinstance(loaded, keras.Model)
+    np.testing.assert_allclose(loaded(X, training=False), net(X, training=False), rtol=1e-6)
+
+
+def test_a_model_is_one_keras_file(keras: Any, tmp_path: Path) -> None:
+    assert skipper_tensorflow.skipper_save_model(value=_net(keras), folder=tmp_path) == "keras"
+    assert [file.suffix for file in tmp_path.iterdir()] == [".keras"]
+
+
+def test_a_lambda_layer_is_refused_when_it_is_saved(keras: Any, shelf: Shelf) -> None:
+    inner = _net(keras, keras.layers.Lambda(lambda x: x * 2, name="twice"))
+
+    with pytest.raises(FormatError, match="'twice' is a Lambda"):
+        shelf.save(Model("sample", keras.Sequential([keras.Input((2,)), inner])))
+
+
+def test_code_in_a_stored_file_is_not_run(keras: Any, tmp_path: Path) -> None:
+    _net(keras, keras.layers.Lambda(lambda x: x)).save(tmp_path / "model.keras")
+
+    with pytest.raises(ValueError, match="unsafe|safe_mode"):
+        skipper_tensorflow.skipper_load_model(format="keras", folder=tmp_path)
+
+
+def test_every_epoch_is_told_with_what_keras_measures(keras: Any, words: Words) -> None:
+    _net(keras).fit(
+        X,
+        Y,
+        epochs=3,
+        validation_data=(X, Y),
+        callbacks=[skipper_tensorflow.EpochProgress(words.run)],
+        verbose=0,
+    )
+
+    assert [(said["done"], said["total"]) for said in words.progress] == [(1, 3), (2, 3), (3, 3)]
+    assert words.progress[0].keys() == {"done", "total", "loss", "mae", "val_loss", "val_mae"}
+    assert all(type(said["loss"]) is float for said in words.progress)
+
+
+def test_the_total_of_several_rounds_can_be_given(keras: Any, words: Words) -> None:
+    net = _net(keras)
+
+    for start in (0, 2):
+        net.fit(
+            X,
+            Y,
+            initial_epoch=start,
+            epochs=start + 2,
+            callbacks=[skipper_tensorflow.EpochProgress(words.run, total=4)],
+            verbose=0,
+        )
+
+    assert [(said["done"], said["total"]) for said in words.progress] == [
+        (1, 4),
+        (2, 4),
+        (3, 4),
+        (4, 4),
+    ]
+
+
+def test_training_stops_in_the_epoch_that_is_cancelled(keras: Any, words: Words) -> None:
+    words.cancel_after = 2
+
+    history = _net(keras).fit(
+        X,
+        Y,
+        batch_size=1,
+        epochs=100,
+        callbacks=[skipper_tensorflow.EpochProgress(words.run)],
+        verbose=0,
+    )
+
+    assert len(words.progress) == 2
+    assert len(history.epoch) == 3
+
+
+def test_random_states_are_renewed_in_each_instance(
+    keras: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH"):
+        monkeypatch.setenv(name, "")
+
+    drawn = []
+    for _ in range(2):
+        keras.utils.set_random_seed(1)  # the state that two forks of one template start from
+        skipper_tensorflow.skipper_instance_started(threads=1)
+        weights = keras.layers.Dense(1)
+        weights.build((None, 1))
+        drawn.append((float(weights.kernel[0, 0]), float(keras.random.uniform((1,))[0])))
+
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] != drawn[1][1]
+
+
+_FORK = """
+import os
+import keras, tensorflow
+import skipper_tensorflow
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+assert threads() == 1, threads()
+counts = []
+for share in (1, 3):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        skipper_tensorflow.skipper_instance_started(threads=share)
+        net = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        net(tensorflow.ones((1, 2)))
+        os.write(writer, str(threads()).encode())
+        os._exit(0)
+    os.close(writer)
+    counts.append(int(os.read(reader, 10)))
+print(counts[1] - counts[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="templates fork on Linux only")
+def test_a_fork_of_a_template_computes_on_its_share_of_the_cores(keras: Any) -> None:
+    del keras
+    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+    found = subprocess.run(
+        [sys.executable, "-c", _FORK], capture_output=True, text=True, check=False, env=environment
+    )
+
+    assert found.returncode == 0, found.stderr
+    assert int(found.stdout) == 4  # two pools, within and between operations, grow by two each

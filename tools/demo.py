@@ -1,0 +1,184 @@
+"""The demonstration: start the tree, train on Boston, ask for a price, show where everything is.
+
+With ``ONCE=1``, or when standard output is no terminal, it ends after the answer and leaves nothing
+behind; else it stays up until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SKIPPER = (sys.executable, "-m", "skipper")
+LOG = REPOSITORY / ".skipper" / "demo.log"
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 20.0
+FIRST_PORT = 8000
+HOUSE = {"crim": 0.03, "rm": 7.2, "age": 45.0, "dis": 4.0, "ptratio": 15.5, "lstat": 4.5}
+
+
+class DemoError(Exception):
+    """The demonstration cannot go on; says why."""
+
+
+def main() -> int:
+    once = os.environ.get("ONCE") == "1" or not sys.stdout.isatty()
+    try:
+        with tree(free_port()) as url:
+            show(url)
+            if not once:
+                stay(url)
+    except DemoError as error:
+        say(f"\ndemo: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nstopped")
+        return 0 if not once else 130
+    return 0
+
+
+def show(url: str) -> None:
+    """The main job, with the commands that anybody could type."""
+    say("Training a small TensorFlow net on 506 Boston census tracts, as a task:\n")
+    run(*SKIPPER, "call", "boston.train", "--url", url)
+    model = get(f"{url}/v1/models/boston")["items"][0]
+    say(f"\nStored as boston@{model['version']}, and served from now on. Asking it for a price:\n")
+    body = json.dumps(HOUSE)
+    path = f"{url}/v1/functions/boston.predict/invoke"
+    say(f"  $ curl -s {path} \\\n      -H 'Content-Type: application/json' -d {shlex.quote(body)}")
+    answer, headers = post(path, body.encode())
+    say(f"  {json.dumps(answer)}\n")
+    say(f"That is ${answer['price'] * 1000:,.0f} (of 1978), told by {headers['X-Skipper-Model']}.\n")
+    say(f"  REST       {url}/v1/functions")
+    say(f"  API docs   {url}/docs")
+    say(f"  Metrics    {url}/metrics")
+    say(f"  Log        {LOG.relative_to(REPOSITORY)}, or: .venv/bin/skipper logs -f\n")
+
+
+def stay(url: str) -> None:
+    """Stay up until Ctrl-C."""
+    say(f"Everything stays up at {url}; functions/*.py are live when saved. Ctrl-C stops it.")
+    while True:
+        signal.pause()
+
+
+@contextlib.contextmanager
+def tree(port: int) -> Iterator[str]:
+    """Run ``skipper up`` on this repository; its URL once boston.train can be called."""
+    LOG.parent.mkdir(exist_ok=True)
+    url = f"http://127.0.0.1:{port}"
+    say(f"Starting Skipper at {url} (log: {LOG.relative_to(REPOSITORY)})")
+    command = (*SKIPPER, "up", "--project", str(REPOSITORY), "--port", str(port), "--reload")
+    with LOG.open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        wait_until_served(url, "boston.train", process)
+        yield url
+    finally:
+        stop(process)
+
+
+def wait_until_served(url: str, name: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait for a function to be live, saying what is waited for."""
+    started = time.monotonic()
+    told = ""
+    while time.monotonic() - started < START_LIMIT_S:
+        if process.poll() is not None:
+            raise DemoError(explain(process.returncode))
+        state = state_of(url, name)
+        if state == "live":
+            say(f"  ready after {time.monotonic() - started:.1f} s")
+            return
+        if state != told:
+            say(f"  {state}")
+            told = state
+        time.sleep(0.1)
+    raise DemoError(f"{name} was not served within {START_LIMIT_S:g} s; see {LOG}")
+
+
+def state_of(url: str, name: str) -> str:
+    """``live``, or what is being waited for. Raises DemoError where the file is broken."""
+    try:
+        told = get(f"{url}/v1/functions")
+    except (OSError, ValueError):
+        return "starting the processes"
+    if any(item["name"] == name for item in told["items"]):
+        return "live"
+    for broken in told["broken"]:
+        if name.partition(".")[0] == Path(broken["file"]).stem:
+            raise DemoError(f"{broken['file']}:{broken['line']}: {broken['error']}")
+    return "up; a template is importing TensorFlow once for all functions that use it"
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the tree and wait until it is gone."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def explain(code: int) -> str:
+    """Why the tree did not start, in the words of its own log."""
+    lines = LOG.read_text("utf-8", "replace").strip().splitlines()
+    told = "\n".join(lines[-5:]) or "(it said nothing)"
+    return f"skipper up ended with code {code}:\n{told}"
+
+
+def free_port() -> int:
+    """The first free port from 8000 on."""
+    for port in range(FIRST_PORT, FIRST_PORT + 100):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
+    raise DemoError(f"ports {FIRST_PORT} to {FIRST_PORT + 99} are all taken")
+
+
+def run(*command: str) -> None:
+    """Run one of Skipper's own commands, shown as it would be typed."""
+    say(f"  $ skipper {shlex.join(command[len(SKIPPER) :])}")
+    code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
+    if code:
+        raise DemoError(f"that ended with code {code}; the log is {LOG}")
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as reply:
+        return json.load(reply)
+
+
+def post(url: str, body: bytes) -> tuple[Any, Any]:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return json.load(reply), reply.headers
+    except urllib.error.HTTPError as error:
+        raise DemoError(f"{url} answered {error.code}: {error.read().decode()}") from None
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
