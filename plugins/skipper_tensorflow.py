@@ -33,7 +33,11 @@ def skipper_environment(imports: frozenset[str]) -> dict[str, str]:
     """Keep TensorFlow's greetings out of the log, and its sums the same on every start."""
     if not skipper_libraries(imports):
         return {}
-    return {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "0", "KERAS_BACKEND": "tensorflow"}
+    return {
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "KERAS_BACKEND": "tensorflow",
+    }
 
 
 @skipper.hook

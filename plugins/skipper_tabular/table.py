@@ -98,13 +98,13 @@ def _content(file: Path) -> bytes:
     """What is in a regular file of bounded size, whatever the name stands for by now."""
     limit = MAX_FILE_MB << 20
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(file, flags), "rb") as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ValueError(f"{file.name} is not a regular file")
+            data = stream.read(limit + 1)
     except OSError as error:
         raise ValueError(f"{file.name} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{file.name} is not a regular file")
-        data = stream.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"{file.name} is larger than {MAX_FILE_MB} MiB")
     return data

@@ -40,8 +40,14 @@ _PATIENCE_S = 1.0
 """How long a message waits for a broker that has just gone. The embedded one is back in 0.2 s."""
 _RETRY_S = 1.0
 _CHECK_S = 1.0
+_DOUBT_S = 30.0
+"""How long a broker that refused a message over a new connection must prove itself by taking one.
+RabbitMQ under a memory or disk alarm answers all but messages."""
 _BACKLOG = 10_000
 """Ids that wait for the publisher's thread; beyond it they are left to the ledger."""
+_FULL = 20_000
+"""Messages in a queue; beyond it ids are left to the ledger. They are wake-ups, and republished: a
+backlog of hours would fill any broker, and a full Redis lets nobody even empty it."""
 
 _log = logging.getLogger(__name__)
 
@@ -199,8 +205,8 @@ def _is_id(item: object) -> bool:
 class Line(Protocol):
     """One open connection to the broker, for publishing. It may block, and raise anything."""
 
-    def check(self) -> None:
-        """One round trip."""
+    def check(self) -> Mapping[str, int]:
+        """Messages that wait in each pool's queue."""
 
     def send(self, pool: str, ids: Sequence[str]) -> None:
         """Publish one message, and return when the broker has it."""
@@ -223,7 +229,7 @@ class _KombuLine:
             connect_timeout=_ANSWER_S,
             transport_options=transport_options(settings),
         )
-        self._queues = [queue_of(settings, pool) for pool in settings.pools]
+        self._queues = {pool: queue_of(settings, pool) for pool in settings.pools}
         try:
             # Once per alternative of the URL: the waiting between attempts is the publisher's.
             alternatives = len(self._connection.alt or ())
@@ -241,10 +247,13 @@ class _KombuLine:
         if transport is not None:
             transport.sock.settimeout(_ANSWER_S)
 
-    def check(self) -> None:
-        """Make the queues where they are missing."""
-        for queue in self._queues:
-            queue(self._producer.channel).declare()
+    def check(self) -> Mapping[str, int]:
+        """Also makes the queues where they are missing."""
+        channel = self._producer.channel
+        return {
+            pool: queue(channel).queue_declare().message_count
+            for pool, queue in self._queues.items()
+        }
 
     def send(self, pool: str, ids: Sequence[str]) -> None:
         """On RabbitMQ this waits for the broker's confirmation, which follows writing to disk."""
@@ -301,8 +310,9 @@ class Publisher:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._line: Line | None = None
-        self._retry_at = 0.0
-        self._was_up: bool | None = None
+        self._retry_at = self._check_at = self._doubt_until = 0.0
+        self._depths: Mapping[str, int] = {}
+        self._is_up: bool | None = None
         self._dropped_before = 0
         self.published = 0
         """Ids that the broker has."""
@@ -323,7 +333,7 @@ class Publisher:
     @property
     def is_up(self) -> bool:
         """Whether the broker answered last time; at rest it is asked every second."""
-        return self._line is not None
+        return self._is_up is True
 
     def publish(self, pool: str, ids: Sequence[str]) -> None:
         """Send ``ids`` to ``pool`` as soon as may be, up to 16 in a message."""
@@ -357,7 +367,7 @@ class Publisher:
                     break
             if batch is not None:
                 self._send(*batch)
-            if probes or batch is None:
+            if probes or batch is None or time.monotonic() >= self._check_at:
                 self._check()
             for answered in probes:
                 answered.set()
@@ -379,6 +389,9 @@ class Publisher:
         return None
 
     def _send(self, pool: str, ids: list[str]) -> None:
+        if self._depths.get(pool, 0) > _FULL:
+            self.dropped += len(ids)
+            return
         for line in self._lines():
             try:
                 line.send(pool, ids)
@@ -386,16 +399,24 @@ class Publisher:
                 self._lose(error)
             else:
                 self.published += len(ids)
+                self._doubt_until = 0.0
+                self._tell(is_up=True)
                 return
         self.dropped += len(ids)
+        if time.monotonic() >= self._retry_at:  # connecting was not what failed
+            self._doubt_until = time.monotonic() + _DOUBT_S
+            self._give_up("it does not take messages")
 
     def _check(self) -> None:
+        self._check_at = time.monotonic() + _CHECK_S
         for line in self._lines():
             try:
-                line.check()
+                self._depths = line.check()
             except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
                 self._lose(error)
             else:
+                if time.monotonic() >= self._doubt_until:
+                    self._tell(is_up=True)
                 return
 
     def _lines(self) -> Iterator[Line]:
@@ -410,20 +431,22 @@ class Publisher:
         """Connect; with patience, unless the broker is known to be away."""
         if time.monotonic() < self._retry_at:
             return False
-        patience_s = 0.0 if self._was_up is False else _PATIENCE_S
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + (0.0 if self._is_up is False else _PATIENCE_S)
         while True:
             try:
                 self._line = self._open(self._settings)
             except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
                 if time.monotonic() >= deadline or self._stopping:
-                    self._retry_at = time.monotonic() + _RETRY_S
-                    self._tell(is_up=False, reason=_reason(error))
+                    self._give_up(_reason(error))
                     return False
                 time.sleep(0.05)
             else:
-                self._tell(is_up=True)
                 return True
+
+    def _give_up(self, reason: str) -> None:
+        """Drop what comes until it is time to try again."""
+        self._retry_at = time.monotonic() + _RETRY_S
+        self._tell(is_up=False, reason=reason)
 
     def _lose(self, error: Exception) -> None:
         assert self._line is not None
@@ -433,10 +456,10 @@ class Publisher:
 
     def _tell(self, *, is_up: bool, reason: str = "") -> None:
         """Log once per outage."""
-        if is_up and self._was_up is False:
+        if is_up and self._is_up is False:
             missed = self.dropped - self._dropped_before
             _log.info("broker is back; %d ids were left to the ledger", missed)
-        elif not is_up and self._was_up is not False:
+        elif not is_up and self._is_up is not False:
             self._dropped_before = self.dropped
             _log.warning("broker is away, tasks go on through the ledger: %s", reason)
-        self._was_up = is_up
+        self._is_up = is_up

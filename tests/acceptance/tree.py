@@ -96,7 +96,7 @@ class Tree:
     def wait_for_answers(self) -> None:
         """Wait until ``/livez`` answers."""
         url = until(lambda: self._watch((self.status() or {}).get("url")), what="the launcher")
-        self.connect(url)
+        self.connect(str(url))
         until(lambda: self._watch(self.is_alive()), what="the gateway's first answer")
         self._note_broker()
 
@@ -304,7 +304,7 @@ def lent(tree: Tree) -> Iterator[Tree]:
 
 
 class Gate:
-    """Holds a function until the test lets it go on: see ``functions/hold.py`` of the plain project."""
+    """Holds a function until the test lets it go on: ``functions/hold.py`` in ``plain/``."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"gate-{secrets.token_hex(4)}"

@@ -58,7 +58,8 @@ def faults(round_: Round) -> list[Fault]:
     """The blows of a round, in order."""
     rng = random.Random(f"faults {round_.seed}")
     blows: list[tuple[str, How]] = [(role, "kill") for role in ROLES * round_.kills]
-    blows += [("host", "stop")] * round_.stops + [("launcher", "kill")] * round_.launchers
+    blows.extend([("host", "stop")] * round_.stops)
+    blows.extend([("launcher", "kill")] * round_.launchers)
     rng.shuffle(blows)
     return [
         Fault(role=role, how=how, pause_s=_pause(rng, round_.pause_s), draw=rng.random())

@@ -6,6 +6,7 @@ a test wants to know, it writes into FOLDER: ``starts`` and ``stops`` hold one n
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -150,14 +151,18 @@ def gateway(role: Role) -> None:
     signal.signal(signal.SIGTERM, stop)
     role.ready()
     while True:
-        connection, _ = listener.accept()
-        path = connection.recv(65536).split(b" ")[1].decode()
-        answers = json.loads((role.folder / "answers.json").read_text())
-        status, document = answers.get(path, [404, {}])
-        body = json.dumps(document).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n"
-        connection.sendall(head.encode() + body)
-        connection.close()
+        with listener.accept()[0] as connection, contextlib.suppress(OSError):
+            answer(role, connection)
+
+
+def answer(role: Role, connection: socket.socket) -> None:
+    head = connection.recv(65536).split(b" ")
+    if len(head) < 2:
+        return
+    answers = json.loads((role.folder / "answers.json").read_text())
+    status, document = answers.get(head[1].decode(), [404, {}])
+    body = json.dumps(document)
+    connection.sendall(f"HTTP/1.1 {status} X\r\n\r\n{body}".encode())
 
 
 BEHAVIOURS = {

@@ -32,6 +32,7 @@ from skipper.task import new_id
 from skipper.wire import Kind
 from tests.integration.services import (
     Server,
+    absent,
     free_port,
     private_redis,
     private_valkey,
@@ -283,6 +284,14 @@ def test_a_consumer_holds_no_more_than_its_prefetch(
     host.release()
     host.wait_for(ids)
     assert host.ids == ids
+
+
+def test_the_length_of_each_queue_is_known(settings: Settings) -> None:
+    line = broker._KombuLine(settings)
+    for number in range(3):
+        line.send("gpu", [str(number)])
+    assert line.check() == {"cpu": 0, "gpu": 3}
+    line.close()
 
 
 def test_what_the_host_has_taken_does_not_come_again(
@@ -622,6 +631,20 @@ def test_the_embedded_broker_listens_on_a_private_socket_alone_and_refuses_what_
         for command in _REFUSED:
             with pytest.raises(redis.RedisError, match=r"no permissions|not allowed"):
                 client.execute_command(*command.split(" "))
+
+
+def test_a_redis_on_the_path_runs_with_the_same_configuration_in_any_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = shutil.which("redis-server")
+    if program is None:
+        absent("there is no redis-server on the PATH")
+    monkeypatch.setenv("SKIPPER_VALKEY_BIN", program)
+    settings = Settings(project_dir=tmp_path / 'a "b" \\ ü')
+    with private_valkey(settings), Publisher(settings) as publisher:
+        publisher.publish(POOL, _ids(1))
+        wait_until(lambda: publisher.published == 1)
+        assert _depth(settings) == 1
 
 
 def test_the_embedded_broker_starts_with_a_torn_append_only_file(

@@ -147,6 +147,7 @@ class FakeBroker:
         self.is_open = threading.Event()
         self.is_open.set()
         self.opened = 0
+        self.depths = {"cpu": 0, "gpu": 0}
         self.sent: list[tuple[str, list[str]]] = []
 
     def connect(self, settings: Settings) -> FakeLine:
@@ -174,9 +175,10 @@ class FakeLine:
     def __init__(self, owner: FakeBroker) -> None:
         self._owner, self._number = owner, owner.opened
 
-    def check(self) -> None:
+    def check(self) -> dict[str, int]:
         if self._owner.is_down or self._number != self._owner.opened:
             raise ConnectionResetError("cut")
+        return self._owner.depths
 
     def send(self, pool: str, ids: Sequence[str]) -> None:
         self.check()
@@ -265,6 +267,19 @@ def test_a_broker_that_is_stuck_costs_callers_no_time_and_no_memory(
     assert publisher.dropped == 5000
     fake.is_open.set()
     fake.wait_for(lambda: sum(len(ids) for _, ids in fake.sent) == 10_000)
+
+
+def test_a_queue_that_is_long_enough_gets_no_more(fake: FakeBroker, publisher: Publisher) -> None:
+    fake.depths = {"cpu": 20_001, "gpu": 20_000}
+    assert publisher.probe()
+    publisher.publish("cpu", ["a"])
+    publisher.publish("gpu", ["b"])
+    fake.depths = {}
+    fake.wait_for(lambda: fake.sent == [("gpu", ["b"])])
+    assert publisher.probe()
+    assert publisher.dropped == 1
+    publisher.publish("cpu", ["c"])
+    fake.wait_for(lambda: fake.sent[1:] == [("cpu", ["c"])])
 
 
 def test_what_waits_is_sent_before_the_publisher_ends(fake: FakeBroker) -> None:

@@ -124,6 +124,11 @@ def _add_problem_handlers(api: FastAPI) -> None:
         where = ".".join(str(part) for part in first["loc"])
         return Problem(problems.BAD_REQUEST, f"{where}: {first['msg']}").response()
 
+    @handles(Exception)
+    async def internal(request: Request, error: Exception) -> Response:
+        del request, error  # logged by the server, with its traceback
+        return Problem(problems.INTERNAL, "the gateway's log tells more").response()
+
     @handles(SkipperError)
     async def unavailable(request: Request, error: SkipperError) -> Response:
         del request

@@ -38,12 +38,21 @@ Headers = list[tuple[bytes, bytes]]
 class Request:
     """The headers that matter to a call, read in one pass."""
 
-    __slots__ = ("accept", "content_type", "idempotency_key", "length", "prefer", "request_id")
+    __slots__ = (
+        "accept",
+        "content_type",
+        "idempotency_key",
+        "is_encoded",
+        "length",
+        "prefer",
+        "request_id",
+    )
 
     def __init__(self, headers: Headers) -> None:
         self.content_type = self.accept = self.prefer = self.idempotency_key = b""
         self.request_id = ""
         self.length = 0
+        self.is_encoded = False
         for name, value in headers:
             if name == b"content-type":
                 self.content_type = value
@@ -53,6 +62,8 @@ class Request:
                 self.accept = value
             elif name == b"prefer":
                 self.prefer = value
+            elif name == b"content-encoding":
+                self.is_encoded = value.lower() != b"identity"
             elif name == b"idempotency-key":
                 self.idempotency_key = value
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
@@ -79,6 +90,8 @@ class Invoke:
             await response(scope, receive, send)
         except UnavailableError as error:
             await Problem(problems.UNAVAILABLE, str(error)).response()(scope, receive, send)
+        except _GoneError:
+            return
 
     async def _answer(
         self, core: Core, request: Request, scope: Scope, receive: Receive, send: Send
@@ -275,27 +288,37 @@ async def _until_gone(receive: Receive, sent: _Sent) -> None:
     sent.give_up()
 
 
+class _GoneError(Exception):
+    """The caller left before its request was complete."""
+
+
 async def _read_body(request: Request, receive: Receive, limit: int) -> bytes:
     """The body. Raises a problem for a wrong type and for too many bytes."""
-    too_large = Problem(
-        problems.TOO_LARGE, f"at most {limit} bytes are accepted (gateway.max_body_mb)"
-    )
     if request.length > limit:
-        raise too_large
+        raise _too_large(limit)
     message = await receive()
     body: bytes = message.get("body", b"")
     if message.get("more_body"):
         parts, size = [body], len(body)
-        while message.get("more_body"):
+        while message.get("more_body") and size <= limit:
             message = await receive()
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-            if size > limit:
-                raise too_large
         body = b"".join(parts)
+    if message["type"] == "http.disconnect":
+        raise _GoneError
+    if len(body) > limit:
+        raise _too_large(limit)
     if body and request.content_type.partition(b";")[0].strip().lower() != _JSON:
         raise Problem(problems.MEDIA, "send the body with Content-Type: application/json")
+    if request.is_encoded:
+        raise Problem(problems.MEDIA, "send the body as it is, without Content-Encoding")
     return body
+
+
+def _too_large(limit: int) -> Problem:
+    detail = f"at most {limit} bytes are accepted (gateway.max_body_mb)"
+    return Problem(problems.TOO_LARGE, detail)
 
 
 def _stream_type(accept: bytes) -> bytes:

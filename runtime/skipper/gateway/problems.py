@@ -68,7 +68,7 @@ OF_OUTCOME: dict[int, Kind] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: whoever handles it clears its traceback
 class Problem(Exception):  # noqa: N818 - the RFC's word
     """A request that ends in a problem document."""
 

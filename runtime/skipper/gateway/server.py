@@ -35,6 +35,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
             log_config=None,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=max(1, int(settings.run.grace_s)),
             backlog=2048,
         )

@@ -18,10 +18,14 @@ from skipper.launcher.supervisor import Supervisor
 from skipper.settings import Settings
 
 _POLL_S = 0.05
-_SETTLE_S = 1.5
+_SETTLE_S = 3.0
 """How long functions may take to load before the banner is shown without them."""
 _CALM_S = 0.4
-"""Without a change for so long, what still loads is taken for heavy."""
+"""Some functions are known and nothing changes for so long: the others are heavy."""
+_HEAVY_S = 1.0
+"""No function is known and nothing changes for so long: all are heavy."""
+_UNHEARD = "*"
+"""Among the files being read: those of a host that has not spoken yet."""
 _LATE_S = 10.0
 _IMPORTED_AT = time.monotonic()
 
@@ -49,6 +53,7 @@ class Announcer:
             broker_version=await self._broker_version(),
             functions=_items(document),
             broken=_items(document, "broken"),
+            reading=_reading(document),
             pools=_items(pools),
         )
         self._show(view)
@@ -59,8 +64,9 @@ class Announcer:
             await self._until_readyz()
         took_s = process_age_s()
         _, pools = await rest.get(self._settings, "/v1/pools") or (0, None)
-        notes = [gpu_note("gpu", pool) for pool in _items(pools) if pool.get("pool") == "gpu"]
-        self._output.say("info", f"ready in {took_s:.1f} s{''.join(notes)}")
+        gpu = next((pool for pool in _items(pools) if pool.get("pool") == "gpu"), None)
+        note = gpu_note("gpu", gpu) if gpu and gpu.get("reachable", True) else ""
+        self._output.say("info", f"ready in {took_s:.1f} s{note}")
         report()
 
     def _show(self, view: View) -> None:
@@ -93,11 +99,10 @@ class Announcer:
             await asyncio.sleep(_POLL_S)
 
     def _is_calm(self, document: Any, unchanged_s: float) -> bool:
-        functions, broken = _items(document), _items(document, "broken")
-        if not functions and not broken:
-            return not any(self._settings.functions_dir.glob("*"))
-        states = {function.get("state") for function in functions}
-        return "loading" not in states or (len(states) > 1 and unchanged_s > _CALM_S)
+        is_known = bool(_items(document) or _items(document, "broken"))
+        if _reading(document):
+            return unchanged_s > (_CALM_S if is_known else _HEAVY_S)
+        return is_known or not any(self._settings.functions_dir.glob("*"))
 
     async def _until_readyz(self) -> None:
         begun = time.monotonic()
@@ -145,3 +150,9 @@ def process_age_s() -> float:
 def _items(document: Any, key: str = "items") -> tuple[dict[str, Any], ...]:
     found = document.get(key) if isinstance(document, dict) else None
     return tuple(each for each in found or () if isinstance(each, dict))
+
+
+def _reading(document: Any) -> tuple[str, ...]:
+    """The files that a host is known to be reading."""
+    found = document.get("loading") if isinstance(document, dict) else None
+    return tuple(str(name) for name in found or () if name != _UNHEARD)

@@ -28,6 +28,8 @@ class View:
     shown_pools: tuple[str, ...] = ("cpu", "gpu")
     functions: tuple[Document, ...] = ()
     broken: tuple[Document, ...] = ()
+    reading: tuple[str, ...] = ()
+    """Files whose functions are not known yet."""
     pools: tuple[Document, ...] = ()
     is_answering: bool = True
 
@@ -66,7 +68,7 @@ def _broker(view: View) -> str:
 
 def _pool(view: View, name: str) -> str:
     found = next((pool for pool in view.pools if pool.get("pool") == name), None)
-    if not found:
+    if not found or not found.get("reachable", True):
         return f"{name} (starting)"
     return f"{name} \N{MULTIPLICATION SIGN}{found.get('slots', '?')}{gpu_note(name, found)}"
 
@@ -75,11 +77,10 @@ def gpu_note(name: str, pool: Document) -> str:
     """What to say of the gpu pool's device: its name, or that there is none."""
     if name != "gpu":
         return ""
-    device = pool.get("device")
-    if not device or device in ("cpu", "none"):
+    names = [str(device["name"]) for device in pool.get("devices", ())]
+    if not names:
         return " (no GPU found: gpu functions run on the CPU)"
-    shown = ", ".join(map(str, device)) if isinstance(device, list) else str(device)
-    return f" ({neutral(shown)})"
+    return f" ({neutral(', '.join(names))})"
 
 
 def _functions(view: View, paint: _Painter) -> Iterable[str]:
@@ -90,9 +91,11 @@ def _functions(view: View, paint: _Painter) -> Iterable[str]:
     counts = [text for text in counts if not text.startswith("0 ")]
     if view.broken:
         counts.append(paint("31", f"{len(view.broken)} broken"))
+    if view.reading:
+        counts.append(f"reading {neutral(', '.join(view.reading))}")
     folder = view.settings.functions_dir.name
     yield f"  {paint('2', 'Functions ')} {', '.join(counts) or f'none yet: save one in {folder}/'}"
-    rows = [_row(each) for each in view.functions[:_MOST]]
+    rows = [_row(view, each) for each in view.functions[:_MOST]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))
@@ -101,23 +104,27 @@ def _functions(view: View, paint: _Painter) -> Iterable[str]:
         yield f"    … and {len(view.functions) - _MOST} more: skipper functions"
     for each in view.broken:
         error = neutral(str(each.get("error", "")))
-        yield f"    {paint('31', '✗ broken')}   {_where(each)}   {error}"
+        yield f"    {paint('31', '✗ broken')}   {_where(view, each)}   {error}"
 
 
-def _row(function: Document) -> tuple[str, str, str, str, str]:
+def _row(view: View, function: Document) -> tuple[str, str, str, str, str]:
     state = str(function.get("state", "live"))
     return (
         f"POST /v1/functions/{neutral(str(function.get('name')))}/invoke",
         str(function.get("kind", "")),
         str(function.get("pool", "")),
-        neutral(str(function.get("file", ""))),
+        _file(view, function),
         "" if state == "live" else state,
     )
 
 
-def _where(broken: Document) -> str:
+def _where(view: View, broken: Document) -> str:
     line = broken.get("line")
-    return neutral(f"{broken.get('file')}:{line}" if line else str(broken.get("file")))
+    return f"{_file(view, broken)}:{line}" if line else _file(view, broken)
+
+
+def _file(view: View, document: Document) -> str:
+    return neutral(str(document.get("file", "")).removeprefix(f"{view.settings.project_dir}/"))
 
 
 def home(path: Path) -> str:

@@ -28,4 +28,4 @@ def rescue(conn: Connection, host: str, now: float) -> list[Released]:
 
 def cancel_requests(conn: Connection, host: str) -> list[str]:
     """Ids of tasks that run on ``host`` and that somebody has asked to cancel."""
-    return [id for (id,) in conn.run(_CANCEL_REQUESTS, {"host": host})]
+    return [task_id for (task_id,) in conn.run(_CANCEL_REQUESTS, {"host": host})]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import time
 from collections import deque
@@ -30,6 +31,9 @@ PATIENCE_S = 0.025
 IDLE_S = 300.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses between starts of instances that do not become ready."""
+
+_TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
+"""What the log tells of."""
 
 
 class Call:
@@ -134,7 +138,6 @@ class DirectLane:
         if frame.kind == Kind.REPLY:
             call = instance.done(frame.id)
             if call is not None:
-                instance.drain()
                 self._answer(call, frame.payload)
                 self._freed(instance)
         elif (
@@ -380,13 +383,25 @@ class DirectLane:
         if call.is_answered:
             return
         call.is_answered = True
-        self._metrics.ended(call.entry.spec.name, payload[0], time.monotonic() - call.received)
+        outcome = payload[0]
+        if not wire.call_flags(call.payload) & wire.CHECK:
+            self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
+        if outcome in _TOLD:
+            _tell(call, payload)
         call.origin.send(Kind.REPLY, call.id, payload)
 
     def _spawn_task(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _tell(call: Call, payload: bytes) -> None:
+    """Log a call that ended badly through the function's own doing."""
+    problem = json.loads(wire.parse_reply(payload)[2])
+    head, _ = wire.parse_call(call.payload)
+    extra = {"function": head.name, "request": head.context}
+    log.warning("%s: %s", head.name, problem["detail"], extra=extra)
 
 
 def _slot(instance: Instance) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from skipper import role as roles
 from skipper.blobs import BlobStore
@@ -56,10 +58,13 @@ class Scheduler:
         ledger: Ledger,
         blobs: BlobStore,
         publish: Callable[[str, list[str]], None],
+        *,
         retention_s: float,
+        tmp_dir: Path,
     ) -> None:
         self._ledger, self._blobs = ledger, blobs
         self._publish, self._retention_s = publish, retention_s
+        self._tmp_dir = tmp_dir
         self._pulse = Pulse()
         self._next_prune = 0.0
 
@@ -123,6 +128,14 @@ class Scheduler:
             await asyncio.to_thread(self._blobs.delete, ref)
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))
+        await asyncio.to_thread(sweep_folder, self._tmp_dir)
+
+
+def sweep_folder(folder: Path, age_s: float = 86400.0) -> None:
+    """Remove what processes that were killed have left in a folder of temporary things."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if time.time() - path.lstat().st_mtime > age_s:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
@@ -131,7 +144,11 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     with ledger, Publisher(settings) as publisher:
         blobs = BlobStore(settings.storage_url)
         scheduler = Scheduler(
-            ledger, blobs, publisher.publish, settings.retention.results_days * 86400
+            ledger,
+            blobs,
+            publisher.publish,
+            retention_s=settings.retention.results_days * 86400,
+            tmp_dir=settings.state_dir / "tmp",
         )
         role.ready()
         await scheduler.run(stopping)

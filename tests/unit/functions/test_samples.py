@@ -12,17 +12,17 @@ from pydantic import ValidationError
 import skipper
 from skipper.blobs import BlobStore
 from skipper.instance import loader
-from skipper.instance.jobs import ModelRef
+from skipper.instance.jobs import ModelRef, SourceInfo
 from skipper.instance.shelf import Shelf
 from skipper.plugins import Plugins
-from tests.unit.plugins.words import Words
+from tests.unit.plugins.stand_in import Words, survey
 
 REPOSITORY = Path(__file__).parents[3]
 
 
-def _survey() -> dict[str, Any]:
-    project = loader.project_of(REPOSITORY)
-    report = loader.survey(project, Plugins(project.plugins_dir))
+@pytest.fixture(scope="module")
+def sources() -> dict[str, SourceInfo]:
+    report = survey(REPOSITORY)
     assert report.broken == ()
     return {source.name: source for source in report.sources}
 
@@ -39,19 +39,21 @@ def _answer(function: Any, body: Any, model: Any) -> Any:
     return json.loads(function.contract.dump(function(**kwargs, model=model)))
 
 
-def test_their_templates_hold_tensorflow_and_nothing_of_the_project() -> None:
-    found = _survey()
+def test_their_templates_hold_tensorflow_and_nothing_of_the_project(
+    sources: dict[str, SourceInfo],
+) -> None:
+    assert {"keras", "numpy", "tensorflow"} <= set(sources["boston"].libraries)
+    assert not {"skipper_tensorflow", "functions", "data"} & set(sources["boston"].libraries)
+    assert not any(name.startswith("sklearn") for name in sources["boston"].libraries)
+    assert sources["boston"].pools == ("cpu",)
+    assert sources["digits"].pools == ("gpu",)
 
-    assert {"keras", "numpy", "tensorflow"} <= set(found["boston"].libraries)
-    assert not {"skipper_tensorflow", "functions", "data"} & set(found["boston"].libraries)
-    assert not any(name.startswith("sklearn") for name in found["boston"].libraries)
-    assert found["boston"].pools == ("cpu",)
-    assert found["digits"].pools == ("gpu",)
 
-
-def test_every_function_declares_its_schema(boston: ModuleType, digits: ModuleType) -> None:
+def test_every_function_declares_its_schema(
+    sources: dict[str, SourceInfo], boston: ModuleType, digits: ModuleType
+) -> None:
     for name, module in (("boston", boston), ("digits", digits)):
-        functions, code = loader.load(_survey()[name])
+        functions, code = loader.load(sources[name])
         specs = {function.name: function.spec(code) for function in functions}
 
         assert specs[f"{name}.train"].kind == "training"

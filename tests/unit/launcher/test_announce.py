@@ -21,7 +21,6 @@ from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings import Settings
 
 LIVE = {"name": "a.quick", "kind": "data", "pool": "cpu", "file": "functions/a.py", "state": "live"}
-LOADING = LIVE | {"name": "b.heavy", "state": "loading"}
 
 
 class Gateway:
@@ -80,13 +79,16 @@ def on_screen(screen: Path) -> str:
     return screen.read_text()
 
 
-def functions(*items: dict[str, Any], broken: tuple[dict[str, Any], ...] = ()) -> tuple[int, Any]:
-    return 200, {"items": items, "broken": broken}
+def functions(
+    *items: dict[str, Any], broken: tuple[dict[str, Any], ...] = (), reading: str = ""
+) -> tuple[int, Any]:
+    # the star stands for the gpu pool's host, which starts later
+    return 200, {"items": items, "broken": broken, "loading": ["*", *reading.split()]}
 
 
 async def test_the_banner_waits_for_quick_functions(screen: Path) -> None:
     gateway = Gateway(
-        v1__functions=[functions(), functions(LIVE | {"state": "loading"}), functions(LIVE)],
+        v1__functions=[functions(), functions(reading="a"), functions(LIVE)],
         readyz=[(503, ""), (200, "")],
     )
     shown = await announced(screen, gateway)
@@ -97,16 +99,23 @@ async def test_the_banner_waits_for_quick_functions(screen: Path) -> None:
 
 
 async def test_the_banner_does_not_wait_for_heavy_functions(screen: Path) -> None:
-    gateway = Gateway(v1__functions=[functions(LIVE, LOADING)], readyz=[(200, "")])
+    gateway = Gateway(v1__functions=[functions(LIVE, reading="boston")], readyz=[(200, "")])
     begun = time.monotonic()
-    assert "1 live, 1 loading" in await announced(screen, gateway)
+    assert "1 live, reading boston\n" in await announced(screen, gateway)
     assert time.monotonic() - begun > 0.4
+
+
+async def test_the_banner_gives_up_on_a_project_of_heavy_functions(screen: Path) -> None:
+    gateway = Gateway(v1__functions=[functions(reading="boston")], readyz=[(200, "")])
+    begun = time.monotonic()
+    assert "Functions  reading boston\n" in await announced(screen, gateway)
+    assert time.monotonic() - begun > 1.0
 
 
 async def test_the_ready_line_says_where_gpu_functions_run(screen: Path) -> None:
     gateway = Gateway(
         v1__functions=[functions(LIVE)],
-        v1__pools=[(200, {"items": []}), (200, {"items": [{"pool": "gpu", "device": None}]})],
+        v1__pools=[(200, {"items": []}), (200, {"items": [{"pool": "gpu", "devices": []}]})],
         readyz=[(200, "")],
     )
     assert "(no GPU found" in await announced(screen, gateway)

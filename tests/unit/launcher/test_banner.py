@@ -18,8 +18,8 @@ def shown(settings: Settings = SETTINGS, **more: Any) -> str:
 
 def test_addresses_broker_and_pools() -> None:
     pools = (
-        {"pool": "cpu", "slots": 4, "device": None},
-        {"pool": "gpu", "slots": 1, "device": "NVIDIA T4"},
+        {"pool": "cpu", "slots": 4, "devices": []},
+        {"pool": "gpu", "slots": 1, "devices": [{"name": "NVIDIA T4"}]},
     )
     lines = [line.rstrip() for line in shown(broker_version="9.1.2", pools=pools).splitlines()]
     assert lines[1].startswith("  Skipper 0.1.0   /srv/proj")
@@ -32,14 +32,13 @@ def test_addresses_broker_and_pools() -> None:
 
 
 def test_functions_and_broken_files() -> None:
-    broken = {"file": "functions/c.py", "line": 12, "error": "NameError: \x1bnp"}
-    loading = FUNCTION | {"name": "boston.train", "state": "loading"}
-    text = shown(functions=(FUNCTION | {"state": "live"}, loading), broken=(broken,))
-    assert "  Functions  1 live, 1 loading, 1 broken\n" in text
+    broken = {"file": "/srv/proj/functions/c.py", "line": 12, "error": "NameError: \x1bnp"}
+    stale = FUNCTION | {"name": "boston.train", "state": "stale"}
+    functions = (FUNCTION | {"state": "live"}, stale)
+    text = shown(functions=functions, broken=(broken,), reading=("digits",))
+    assert "  Functions  1 live, 1 stale, 1 broken, reading digits\n" in text
     assert "    POST /v1/functions/a.b/invoke           data  cpu  functions/a.py\n" in text
-    assert (
-        "    POST /v1/functions/boston.train/invoke  data  cpu  functions/a.py  loading\n" in text
-    )
+    assert "    POST /v1/functions/boston.train/invoke  data  cpu  functions/a.py  stale\n" in text
     assert "    ✗ broken   functions/c.py:12   NameError: \\x1bnp\n" in text
 
 
@@ -67,5 +66,10 @@ def test_a_tree_without_gateway_has_no_addresses() -> None:
 
 def test_the_gpu_pool_says_where_it_runs() -> None:
     assert gpu_note("cpu", {}) == ""
-    assert "no GPU found" in gpu_note("gpu", {"device": None})
-    assert gpu_note("gpu", {"device": ["T4", "T4"]}) == " (T4, T4)"
+    assert "no GPU found" in gpu_note("gpu", {"devices": []})
+    assert gpu_note("gpu", {"devices": [{"name": "T4"}, {"name": "T4"}]}) == " (T4, T4)"
+
+
+def test_a_pool_that_cannot_be_reached_yet_is_starting() -> None:
+    pools = ({"pool": "cpu", "reachable": False, "error": "?"},)
+    assert "cpu (starting)" in shown(pools=pools, shown_pools=("cpu",))

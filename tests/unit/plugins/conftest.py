@@ -11,7 +11,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.instance.shelf import Shelf
 from skipper.model import Model
 from skipper.plugins import Plugins
-from tests.unit.plugins.words import Words
+from tests.unit.plugins.stand_in import Words
 
 
 @pytest.fixture

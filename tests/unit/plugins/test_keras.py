@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skipper_tensorflow
 
+import skipper_tensorflow
 from skipper.errors import FormatError
 from skipper.instance.shelf import Shelf
 from skipper.model import Model
-from tests.unit.plugins.words import Words
+from tests.unit.plugins.stand_in import Words
 
 X = np.linspace(-1, 1, 64, dtype="float32").reshape(32, 2)
 Y = X.sum(axis=1)
@@ -52,7 +52,7 @@ def test_a_lambda_layer_is_refused_when_it_is_saved(keras: Any, shelf: Shelf) ->
 def test_code_in_a_stored_file_is_not_run(keras: Any, tmp_path: Path) -> None:
     _net(keras, keras.layers.Lambda(lambda x: x)).save(tmp_path / "model.keras")
 
-    with pytest.raises(ValueError, match="unsafe|safe_mode"):
+    with pytest.raises(ValueError, match=r"unsafe|safe_mode"):
         skipper_tensorflow.skipper_load_model(format="keras", folder=tmp_path)
 
 

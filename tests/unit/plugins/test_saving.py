@@ -6,19 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skipper_tabular
-from skipper_tabular import saving
-
-from skipper.errors import FormatError
-from skipper.instance.shelf import Shelf
-from skipper.model import Model
-
-pytest.importorskip("skops", reason="scikit-learn and skops are not installed")
-
 import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
 from sklearn.linear_model import LinearRegression
+
+import skipper_tabular
+from skipper.errors import FormatError
+from skipper.instance.shelf import Shelf
+from skipper.model import Model
+from skipper_tabular import saving
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 Y = X[:, 0] * 2 + X[:, 1]

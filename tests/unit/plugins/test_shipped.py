@@ -1,16 +1,21 @@
 """What holds for every plugin of this repository."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import skipper_tabular
 from skipper.hookspecs import Project
-from skipper.instance import loader
 from skipper.plugins import Plugins
+from tests.unit.plugins.stand_in import survey
 
-_HEAVY = "import sys; import {}; print({{'keras', 'tensorflow', 'pandas', 'sklearn', 'skops', 'numpy'}} & {{*sys.modules}})"
+_HEAVY = """
+import sys, {}
+print({{"keras", "tensorflow", "pandas", "sklearn", "skops", "numpy"}} & {{*sys.modules}})
+"""
 
 
 @pytest.mark.parametrize("name", ["skipper_tensorflow", "skipper_tabular"])
@@ -37,13 +42,27 @@ def test_each_is_loaded_once_in_the_repository_that_ships_them() -> None:
 
 
 def test_an_empty_project_is_served_tabular(tmp_path: Path) -> None:
-    project = Project(
-        folder=tmp_path, functions_dir=tmp_path / "functions", plugins_dir=tmp_path / "plugins"
-    )
-
-    report = loader.survey(project, Plugins(project.plugins_dir))
+    report = survey(tmp_path)
 
     assert report.broken == ()
     assert [source.name for source in report.sources] == ["tabular"]
     assert report.sources[0].pools == ("cpu",)
     assert {"pandas", "sklearn.ensemble", "skops.io"} <= set(report.sources[0].libraries)
+
+
+def test_a_file_of_the_project_named_tabular_goes_before(tmp_path: Path) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions" / "tabular.py").write_text("import skipper\n")
+
+    report = survey(tmp_path)
+
+    assert [source.origin for source in report.sources] == ["functions"]
+    assert "both define functions named tabular" in report.broken[0].error
+
+
+def test_without_its_libraries_tabular_names_no_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    project = Project(folder=Path(), functions_dir=Path(), plugins_dir=Path())
+
+    assert skipper_tabular.skipper_sources(project=project) == ()

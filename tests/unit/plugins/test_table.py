@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
-
-pd = pytest.importorskip("pandas", reason="pandas is not installed")
 
 from skipper_tabular import table
 from skipper_tabular.table import ColumnKind, Columns
@@ -107,7 +106,7 @@ def test_a_file_above_the_limit_is_refused(project: Path, monkeypatch: pytest.Mo
         ("\n", "cannot be read"),
         ("a,b\n1,2,3\n1,2,3\n", "more values than its first line has names"),
         ("a,b\n1,2\n1,2,3\n", "cannot be read"),
-        ("a, a\n1,2\n", "several columns named 'a'"),
+        ("a ,a\n1,2\n", "several columns named 'a'"),
         (",".join("abc"[i % 3] + str(i) for i in range(2001)) + "\n1\n", "2001 columns"),
     ],
 )

@@ -9,12 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 import skipper
-from tests.unit.plugins.words import Words
-
-pytest.importorskip("skops", reason="scikit-learn and skops are not installed")
-
 from skipper_tabular import learning, tabular
 from skipper_tabular.learning import Task
+from skipper_tabular.tabular import Value
+from tests.unit.plugins.stand_in import Words
 
 
 def _houses(count: int = 120) -> str:
@@ -76,12 +74,12 @@ def test_each_estimator_is_served_as_it_was_trained(
     estimator: str, stored: Callable[[Any], Any]
 ) -> None:
     model = _trained({"csv": _houses(), "target": "price", "model": estimator})
-    rows = [{"rooms": 5.5, "town": "unheard of"}, {"town": None}, {}]
+    rows: list[dict[str, Value]] = [{"rooms": 5.5, "town": "unheard of"}, {"town": None}, {}]
 
     served = tabular.predictions(stored(model.value), rows)
 
     assert served == tabular.predictions(model.value, rows)
-    assert all(np.isfinite(answer["prediction"]) for answer in served)
+    assert all(isinstance(answer["prediction"], float) for answer in served)
 
 
 def test_texts_are_learned_by_classification(stored: Callable[[Any], Any]) -> None:
@@ -196,7 +194,7 @@ def test_a_wrong_table_is_invalid_input(function: Any, body: dict[str, Any], rea
 @pytest.mark.parametrize(
     ("csv", "reason"),
     [
-        ("a,y\n1,2\n3,4\n", "2 rows have a usable value"),
+        ("a,y\n1,2.5\n3,4.5\n", "2 rows have a usable value"),
         ("a,y\n" + "1,2\n" * 20, "the same value"),
         ("a,y\n" + "".join(f"1,{n}\n" for n in range(20)), "no column but 'y'"),
         ("a,y\n" + "".join(f"{n},\n" for n in range(20)), "0 rows have a usable value"),
@@ -216,20 +214,19 @@ def test_numbers_cannot_be_learned_from_texts() -> None:
 def test_a_row_with_an_unknown_column_is_refused() -> None:
     model = _trained({"csv": _houses(), "target": "price", "model": "linear"})
 
-    with pytest.raises(ValueError, match="row 1 has a column 'room'.*did you mean 'rooms'"):
+    with pytest.raises(ValueError, match=r"row 1 has a column 'room'.*did you mean 'rooms'"):
         tabular.predictions(model.value, [{}, {"room": 3}])
     assert tabular.predictions(model.value, []) == []
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_small_and_lopsided_tables_are_learned_or_refused_in_words(seed: int) -> None:
+def test_small_and_lopsided_tables_are_learned_or_refused(seed: int) -> None:
     random = np.random.default_rng(seed)
     classes = random.choice(["a", "b", "c", "d"], 14, p=[0.7, 0.1, 0.1, 0.1])
     csv = "x,y\n" + "\n".join(f"{random.normal():.3f},{name}" for name in classes)
 
-    try:
-        model = _trained({"csv": csv, "target": "y"})
-    except ValueError as error:
-        assert "rows" in str(error) or "same value" in str(error)
-    else:
-        assert tabular.predictions(model.value, [{"x": 0}])[0]["prediction"] in set(classes)
+    if sum(np.unique(classes, return_counts=True)[1] > 1) < 2:
+        assert "the same value" in _refused(tabular.train, {"csv": csv, "target": "y"})
+        return
+    model = _trained({"csv": csv, "target": "y"})
+    assert tabular.predictions(model.value, [{"x": 0}])[0]["prediction"] in set(classes)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 import skipper_tensorflow
 
 _VARIABLES = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "TF_FORCE_GPU_ALLOW_GROWTH")

@@ -80,11 +80,11 @@ def chats(lines: int) -> int:
     return lines
 
 
-class _Unprintable(Exception):
+class _UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
 @skipper.data
 def raises_unprintable() -> None:
-    raise _Unprintable
+    raise _UnprintableError

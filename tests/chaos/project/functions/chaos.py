@@ -62,7 +62,7 @@ def bulk(nonce: str, ballast: str, ms: int = 5, *, run: skipper.Run) -> dict[str
 def parent(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
     """Waits for a task of its own on the other pool."""
     note(run, nonce, "start")
-    child = heavy.remote(nonce=f"{nonce}/{run.attempt}", ms=ms)
+    child = heavy.remote(nonce=f"{nonce}/{run.attempt}", ms=ms)  # type: ignore[call-arg] # `run` is injected
     note(run, nonce, "end")
     return {"nonce": nonce, "child": child}
 

@@ -20,5 +20,5 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
 
 
 @skipper.hook
-def skipper_load_model(format: str, folder: Path) -> Any | None:
+def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 - the hook's word
     return json.loads((folder / "model.json").read_text()) if format == FORMAT else None

@@ -1,0 +1,65 @@
+"""Run rounds of ``python -m tests.chaos`` and print a table for each; 1 for a broken promise."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos import campaign
+from tests.chaos.plan import BACKENDS, Round
+from tests.chaos.report import table
+
+_SHOWN = 40
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    is_good = True
+    for seed in range(arguments.seed, arguments.seed + arguments.rounds):
+        round_ = Round(
+            seed=seed,
+            tasks=arguments.tasks,
+            kills=arguments.kills,
+            backend=arguments.backend,
+            stops=arguments.stops,
+            launchers=arguments.launchers,
+            pause_s=arguments.pause,
+        )
+        is_good &= _run(round_)
+    return 0 if is_good else 1
+
+
+def _run(round_: Round) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix=f"chaos-{round_.seed}-"))
+    print(f"{round_}\nin {folder}", file=sys.stderr)
+    outcome = campaign.run(round_, folder)
+    print(table(outcome), flush=True)
+    for violation in outcome.violations[:_SHOWN]:
+        print(f"  {violation.kind}: {violation.text[:600]}")
+    if outcome.is_good:
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        print(f"  {len(outcome.violations)} violations; all that is known is in {folder}")
+    return outcome.is_good
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    add = parser.add_argument
+    add("--seed", type=int, default=int(time.time()), help="default: the time")
+    add("--rounds", type=int, default=1, help="this many, with seeds counting up")
+    add("--tasks", type=int, default=2000)
+    add("--kills", type=int, default=10, help="of each role")
+    add("--backend", choices=BACKENDS, default="valkey")
+    add("--stops", type=int, default=0, help="hosts to stop for 15 s and wake again")
+    add("--launchers", type=int, default=0, help="kills of the launcher itself")
+    add("--pause", type=float, default=1.8, help="mean seconds between two faults")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

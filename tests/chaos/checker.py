@@ -1,0 +1,231 @@
+"""Judges a round by what the driver wrote, what the tree says, and what the functions did. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from tests.chaos.history import Effect, Effects
+from tests.chaos.look import OPEN, Look, ending
+from tests.chaos.plan import Order
+
+_ANSWERS = {
+    200,
+    502,  # its process, or its host, was killed while it ran
+    503,  # its host was away; nothing ran
+    504,  # it waited for an instance for too long
+}
+_MAY_CRASH = "chaos.once"
+_MARGIN_S = 0.5
+"""A connection is seen to break this long before or after the kill is written down."""
+
+
+class Violation(NamedTuple):
+    """A broken promise: ``kind`` is a column of the report."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a round left. ``later`` is what :func:`~tests.chaos.look.states` said afterwards."""
+
+    orders: Sequence[Order]
+    entries: Sequence[Mapping[str, Any]]
+    effects: Effects
+    look: Look
+    later: Sequence[Mapping[str, tuple[Any, ...]]]
+
+    @property
+    def may_overlap(self) -> bool:
+        """A stopped host cannot end its instances: what it lost runs beside its next attempt."""
+        return any(entry.get("how") == "stop" for entry in self.entries)
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """Every broken promise."""
+    accepted = _accepted(evidence.entries)
+    return [
+        *_unaccepted(evidence, accepted),
+        *_ends(evidence, accepted),
+        *_values(evidence, accepted),
+        *_executions(evidence),
+        *_finality(evidence),
+        *_models(evidence, accepted),
+        *_direct(evidence),
+        *_recoveries(evidence.entries),
+    ]
+
+
+# --- acceptance ------------------------------------------------------------------------------
+
+
+def _accepted(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The ids that were answered per key."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in entries:
+        if entry["what"] == "ok" and entry["op"] == "submit":
+            found[entry["key"]].append(entry["id"])
+    return dict(found)
+
+
+def _unaccepted(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
+    for order in evidence.orders:
+        ids = accepted.get(order.key, [])
+        if not ids:
+            yield Violation("unanswered", f"{order.key} was never accepted")
+        elif len(set(ids)) > 1:
+            yield Violation("doubled", f"{order.key} became the tasks {ids}")
+    owners = Counter(id_ for ids in accepted.values() for id_ in set(ids))
+    for id_, number in owners.items():
+        if number > 1:
+            yield Violation("doubled", f"{number} keys became the task {id_}")
+
+
+# --- the end of every task -------------------------------------------------------------------
+
+
+def _ends(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
+    tasks = evidence.look.tasks
+    for key, ids in accepted.items():
+        for id_ in set(ids) - tasks.keys():
+            yield Violation("lost", f"{key} was accepted as {id_}, which is not there")
+    for id_, task in tasks.items():
+        if task["state"] in OPEN:
+            yield Violation("stuck", f"{id_} {task['function']} is still {task['state']}: {task}")
+        elif task["state"] != "succeeded" and not _is_excused(task):
+            yield Violation("failed", f"{id_} {task['function']} {task['state']}: {task['error']}")
+
+
+def _is_excused(task: Mapping[str, Any]) -> bool:
+    return task["state"] == "crashed" and task["function"] == _MAY_CRASH
+
+
+def _values(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
+    """Every result is that of its own task."""
+    for order in evidence.orders:
+        for id_ in set(accepted.get(order.key, ())) & evidence.look.values.keys():
+            value = evidence.look.values[id_]
+            if not isinstance(value, dict) or not _echoes(value, order):
+                yield Violation("crossed", f"{id_} of {order.key} answers {str(value)[:300]}")
+
+
+def _echoes(value: Mapping[str, Any], order: Order) -> bool:
+    if order.function == "chaos.train":
+        return bool(value["metrics"] == {"nonce": order.nonce})
+    is_whole = "ballast" not in order.body or value["ballast"] == order.body["ballast"][::-1]
+    return bool(value["nonce"] == order.nonce and is_whole)
+
+
+def _finality(evidence: Evidence) -> Iterator[Violation]:
+    for states in evidence.later:
+        for id_, task in evidence.look.tasks.items():
+            if states.get(id_) != ending(task):
+                yield Violation("changed", f"{id_}: {ending(task)} became {states.get(id_)}")
+
+
+# --- what really ran -------------------------------------------------------------------------
+
+
+def _executions(evidence: Evidence) -> Iterator[Violation]:
+    for id_ in evidence.effects.by_task.keys() - evidence.look.tasks.keys():
+        yield Violation("lost", f"{id_} ran and is not there")
+    for id_, task in evidence.look.tasks.items():
+        effects = evidence.effects.by_task.get(id_, [])
+        yield from _counts(id_, task, effects)
+        if not evidence.may_overlap:
+            yield from _overlaps(id_, effects)
+
+
+def _counts(id_: str, task: Mapping[str, Any], effects: Sequence[Effect]) -> Iterator[Violation]:
+    seen = Counter((effect.attempt, effect.what) for effect in effects)
+    for (attempt, what), number in seen.items():
+        if number > 1:
+            yield Violation("doubled", f"attempt {attempt} of {id_} wrote {what} {number} times")
+        if attempt > task["attempt"]:
+            yield Violation("doubled", f"attempt {attempt} of {id_} ran after its end: {task}")
+    if task["state"] == "succeeded" and not seen[task["attempt"], "end"]:
+        yield Violation("unseen", f"{id_} succeeded in attempt {task['attempt']} without effect")
+
+
+def _overlaps(id_: str, effects: Sequence[Effect]) -> Iterator[Violation]:
+    """An attempt must be dead before the next one begins."""
+    for earlier, later in pairwise(effects):
+        if later.attempt < earlier.attempt:
+            yield Violation("doubled", f"attempts of {id_} ran at once: {earlier}, {later}")
+
+
+def _models(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
+    """One version per training task, and the one that its result names."""
+    made = Counter(version["task_id"] for version in evidence.look.versions)
+    owners = {version["version"]: version["task_id"] for version in evidence.look.versions}
+    for order in evidence.orders:
+        if order.function == "chaos.train":
+            for id_ in set(accepted.get(order.key, ())) & evidence.look.values.keys():
+                version = evidence.look.values[id_]["version"]
+                if made[id_] != 1 or owners.get(version) != id_:
+                    told = f"{id_} made {made[id_]} versions and names {version}"
+                    yield Violation("models", told)
+
+
+# --- direct calls ----------------------------------------------------------------------------
+
+
+def _direct(evidence: Evidence) -> Iterator[Violation]:
+    deaths = [
+        entry["t"]
+        for entry in evidence.entries
+        if entry["what"] in ("fault", "gone") and entry.get("role", "launcher") in _CUTTING
+    ]
+    begun: dict[str, Mapping[str, Any]] = {}
+    for entry in evidence.entries:
+        if entry.get("op") not in ("echo", "serve"):
+            continue
+        if entry["what"] == "invoke":
+            begun[entry["nonce"]] = entry
+            continue
+        start = begun.pop(entry["nonce"])
+        if entry["what"] == "ok":
+            yield from _answer(entry, evidence.effects)
+        elif not any(start["t"] - _MARGIN_S <= t <= entry["t"] + _MARGIN_S for t in deaths):
+            told = f"{entry['nonce']} after {entry['t'] - start['t']:.1f} s: {entry['error']}"
+            yield Violation("unanswered", told)
+    for nonce in begun:
+        yield Violation("unanswered", f"{nonce} never heard anything")
+    for nonce, effects in evidence.effects.direct.items():
+        if len([effect for effect in effects if effect.what == "start"]) > 1:
+            yield Violation("doubled", f"the direct call {nonce} ran more than once")
+
+
+_CUTTING = ("gateway", "launcher")
+
+
+def _answer(entry: Mapping[str, Any], effects: Effects) -> Iterator[Violation]:
+    """One answer to a direct call."""
+    nonce, status = entry["nonce"], entry["status"]
+    if status not in _ANSWERS:
+        yield Violation("unanswered", f"{nonce} was answered {status}: {entry['body']}")
+    if status != 200:
+        return
+    if json.loads(entry["body"])["nonce"] != nonce:
+        yield Violation("crossed", f"{nonce} was answered {entry['body']}")
+    if not any(effect.what == "end" for effect in effects.direct.get(nonce, ())):
+        yield Violation("unseen", f"{nonce} was answered without effect")
+    if entry["op"] == "serve":
+        version = int(entry["model"].partition("@")[2] or 0)
+        if version < entry["newest"]:
+            told = f"{nonce} was answered by version {version}, after {entry['newest']} was seen"
+            yield Violation("models", told)
+
+
+def _recoveries(entries: Iterable[Mapping[str, Any]]) -> Iterator[Violation]:
+    for entry in entries:
+        if entry["what"] == "recovery" and entry["seconds"] is None:
+            yield Violation("stuck", f"{entry['name']} did not come back")
+        elif entry["what"] == "left":
+            yield Violation("orphans", f"after the launcher's death: {entry['processes']}")

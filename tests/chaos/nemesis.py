@@ -1,0 +1,134 @@
+"""Strikes the tree as planned, and watches how each place recovers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+
+from tests.chaos.driver import Driver
+from tests.chaos.history import History
+from tests.chaos.plan import STOP_S, Fault
+from tests.chaos.tree import END_LIMIT_S, Tree
+from tests.integration.services import Server
+
+RECOVERY_LIMIT_S = 60.0
+_FIND_S = 5.0
+_STEP_S = 0.05
+_SLICE_S = 0.1
+
+
+class Nemesis:
+    """One round's blows. ``driver`` is let go a little further before each of them."""
+
+    def __init__(self, tree: Tree, driver: Driver, history: History, tasks: int) -> None:
+        self._tree, self._driver, self._history, self._tasks = tree, driver, history, tasks
+        self._broker_is_back = asyncio.Event()
+        self._broker_is_back.set()
+        self._latest: dict[str, int] = {}
+        self.is_restarting = False
+        """Whether the launcher is gone because it was killed here."""
+
+    async def run(self, faults: list[Fault]) -> None:
+        """Strike every fault; done when the last place has recovered, or ran out of time."""
+        whole_s = sum(fault.pause_s for fault in faults) or 1.0
+        missed = []
+        async with asyncio.TaskGroup() as watchers:
+            for fault in faults:
+                await self._pause(fault.pause_s, self._tasks * fault.pause_s / whole_s)
+                if not await self._strike(fault, watchers):
+                    missed.append(fault)
+            self._driver.release_all()
+            for fault in missed:  # a template, mostly: there is none while no instance is started
+                if not await self._strike(fault, watchers):
+                    self._history.add("missed", role=fault.role)
+
+    async def _pause(self, seconds: float, quota: float) -> None:
+        """Wait, and release ``quota`` orders evenly meanwhile."""
+        begun, released = time.monotonic(), 0
+        while (passed := time.monotonic() - begun) < seconds:
+            due = int(quota * passed / seconds)
+            self._driver.release(due - released)
+            released = due
+            await asyncio.sleep(min(_SLICE_S, seconds - passed))
+        self._driver.release(round(quota) - released)
+
+    async def _strike(self, fault: Fault, watchers: asyncio.TaskGroup) -> bool:
+        """Strike once; False where there was nobody to strike."""
+        if fault.role == "launcher":
+            await self._strike_launcher()
+        elif fault.role == "broker" and self._tree.broker is not None:
+            await self._broker_is_back.wait()
+            watchers.create_task(self._strike_server(self._tree.broker))
+        elif (target := await self._find(fault)) is None:
+            return False
+        else:
+            self._hit(fault, *target, watchers)
+        return True
+
+    def _hit(self, fault: Fault, name: str, pid: int, watchers: asyncio.TaskGroup) -> None:
+        number = signal.SIGKILL if fault.how == "kill" else signal.SIGSTOP
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        self._history.add("fault", role=fault.role, how=fault.how, name=name, pid=pid)
+        if fault.how == "stop":
+            watchers.create_task(self._wake(name, pid))
+        elif fault.role not in ("instance", "template"):
+            self._latest[name] = pid
+            watchers.create_task(self._see_back(fault.role, name, pid))
+
+    async def _find(self, fault: Fault) -> tuple[str, int] | None:
+        """A process of the role. Waits a while where there is none at this moment."""
+        end = time.monotonic() + _FIND_S
+        while not (targets := await asyncio.to_thread(self._tree.targets, fault.role)):
+            if time.monotonic() > end:
+                return None
+            await asyncio.sleep(_STEP_S)
+        return sorted(targets)[int(fault.draw * len(targets))]
+
+    async def _see_back(self, role: str, name: str, pid: int) -> None:
+        """Time the recovery, unless the place is struck again before."""
+        begun = time.monotonic()
+        while not await asyncio.to_thread(self._tree.is_back, name, pid):
+            if self._latest[name] != pid:
+                return
+            if time.monotonic() - begun > RECOVERY_LIMIT_S:
+                self._history.add("recovery", role=role, name=name, seconds=None)
+                return
+            await asyncio.sleep(_STEP_S)
+        self._history.add("recovery", role=role, name=name, seconds=time.monotonic() - begun)
+
+    async def _wake(self, name: str, pid: int) -> None:
+        await asyncio.sleep(STOP_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        self._history.add("woken", name=name, pid=pid)
+
+    async def _strike_server(self, server: Server) -> None:
+        self._broker_is_back.clear()
+        begun = time.monotonic()
+        self._history.add("fault", role="broker", how="kill", name="broker", pid=0)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        seconds = time.monotonic() - begun
+        self._history.add("recovery", role="broker", name="broker", seconds=seconds)
+        self._broker_is_back.set()
+
+    async def _strike_launcher(self) -> None:
+        """Kill the launcher, see the whole tree go, start another."""
+        self._history.add("fault", role="launcher", how="kill", name="launcher", pid=0)
+        begun, self.is_restarting = time.monotonic(), True
+        await asyncio.to_thread(self._tree.kill_launcher)
+        while left := await asyncio.to_thread(self._tree.leftovers):
+            if time.monotonic() - begun > END_LIMIT_S:
+                told = [f"{process.pid} {process.name()}" for process in left]
+                self._history.add("left", processes=told)
+                break
+            await asyncio.sleep(_STEP_S)
+        self._history.add("gone", seconds=time.monotonic() - begun)
+        await asyncio.to_thread(self._tree.start)
+        self.is_restarting = False
+        seconds = time.monotonic() - begun
+        self._history.add("recovery", role="launcher", name="launcher", seconds=seconds)

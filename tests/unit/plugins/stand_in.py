@@ -1,0 +1,43 @@
+"""A sink that keeps what a run says, and can cancel it; a survey by a fresh process."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from skipper.instance.jobs import Report
+from skipper.run import Run
+
+_SURVEY = """
+import pathlib, sys
+from skipper.instance import loader
+project = loader.project_of(pathlib.Path(sys.argv[1]))
+print(loader.survey(project, loader.open_project(project)).model_dump_json())
+"""
+
+
+def survey(folder: Path) -> Report:
+    """What an instance says of the project in ``folder``."""
+    command = [sys.executable, "-c", _SURVEY, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return Report.model_validate_json(done.stdout)
+
+
+class Words:
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.cancel_after: int | None = None
+
+    @property
+    def run(self) -> Run:
+        return Run(self)
+
+    @property
+    def progress(self) -> list[dict[str, Any]]:
+        return [event["data"] for event in self.events if event["type"] == "progress"]
+
+    def emit(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def is_cancelled(self) -> bool:
+        return self.cancel_after is not None and len(self.events) >= self.cancel_after
