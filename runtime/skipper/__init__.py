@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skipper.client import AsyncClient, Client, connect
-    from skipper.errors import CallError, Cancelled, SkipperError
+    from skipper.errors import CallError, Cancelled, ItemError, SkipperError
     from skipper.function import Function, data, inference, training
     from skipper.hookspecs import Project, Source, hook
     from skipper.model import Loaded, Model
@@ -21,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "skipper.client": ("AsyncClient", "Client", "connect"),
-    "skipper.errors": ("CallError", "Cancelled", "SkipperError"),
+    "skipper.errors": ("CallError", "Cancelled", "ItemError", "SkipperError"),
     "skipper.function": ("Function", "data", "inference", "training"),
     "skipper.hookspecs": ("Project", "Source", "hook"),
     "skipper.model": ("Loaded", "Model"),
@@ -34,6 +34,7 @@ __all__ = [
     "Cancelled",
     "Client",
     "Function",
+    "ItemError",
     "Loaded",
     "Model",
     "Project",

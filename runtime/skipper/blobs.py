@@ -105,13 +105,13 @@ class BlobStore:
             raise ValueError(f"{digest!r} is not a blob's name")
         folder = f"{self._root}/{digest[:2]}"
         if self._is_local:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         return f"{folder}/{digest}"
 
     def _partial(self) -> str:
         folder = f"{self._root}/partial"
         if self._is_local:
-            os.makedirs(folder, mode=0o700, exist_ok=True)
+            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         return f"{folder}/{secrets.token_hex(16)}"
 
 

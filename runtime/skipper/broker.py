@@ -120,6 +120,7 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_retry_on_startup=True,
         broker_channel_error_retry=True,
         task_queues=[queue_of(settings, pool) for pool in settings.pools],
+        task_default_exchange="",  # else Celery binds the queues to an exchange called celery
         task_create_missing_queues=False,
         task_serializer="json",
         accept_content=["json"],
@@ -313,11 +314,9 @@ class Publisher:
         self._retry_at = self._check_at = self._doubt_until = 0.0
         self._depths: Mapping[str, int] = {}
         self._is_up: bool | None = None
-        self._dropped_before = 0
+        self._refused = self._dropped = self._dropped_before = 0
         self.published = 0
         """Ids that the broker has."""
-        self.dropped = 0
-        """Ids that were left to the ledger."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -333,7 +332,12 @@ class Publisher:
     @property
     def is_up(self) -> bool:
         """Whether the broker answered last time; at rest it is asked every second."""
-        return self._is_up is True
+        return self._line is not None and self._is_up is True
+
+    @property
+    def dropped(self) -> int:
+        """Ids that were left to the ledger."""
+        return self._refused + self._dropped  # one counter for each thread that counts
 
     def publish(self, pool: str, ids: Sequence[str]) -> None:
         """Send ``ids`` to ``pool`` as soon as may be, up to 16 in a message."""
@@ -341,7 +345,7 @@ class Publisher:
             return
         with self._wake:
             if self._backlog + len(ids) > _BACKLOG:
-                self.dropped += len(ids)
+                self._refused += len(ids)
                 return
             self._waiting.setdefault(pool, deque()).extend(ids)
             self._backlog += len(ids)
@@ -390,7 +394,7 @@ class Publisher:
 
     def _send(self, pool: str, ids: list[str]) -> None:
         if self._depths.get(pool, 0) > _FULL:
-            self.dropped += len(ids)
+            self._dropped += len(ids)
             return
         for line in self._lines():
             try:
@@ -402,7 +406,7 @@ class Publisher:
                 self._doubt_until = 0.0
                 self._tell(is_up=True)
                 return
-        self.dropped += len(ids)
+        self._dropped += len(ids)
         if time.monotonic() >= self._retry_at:  # connecting was not what failed
             self._doubt_until = time.monotonic() + _DOUBT_S
             self._give_up("it does not take messages")
@@ -452,7 +456,8 @@ class Publisher:
         assert self._line is not None
         self._line.abandon()
         self._line = None
-        _log.info("connection to the broker lost: %s", _reason(error))
+        if self._is_up:
+            _log.info("connection to the broker lost: %s", _reason(error))
 
     def _tell(self, *, is_up: bool, reason: str = "") -> None:
         """Log once per outage."""

@@ -1,7 +1,8 @@
-"""A function's signature as pydantic sees it: what its JSON body must be, and the JSON of its value."""
+"""A function's signature as pydantic sees it: its JSON body, and the JSON of its value."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 import types
 import typing
@@ -14,9 +15,10 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from dataclasses import dataclass
-from typing import Annotated, Any, NotRequired, get_args, get_origin
+from typing import Annotated, Any, NotRequired, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -25,6 +27,7 @@ from pydantic import (
     PydanticSchemaGenerationError,
     PydanticUserError,
     TypeAdapter,
+    ValidationError,
 )
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
@@ -58,19 +61,44 @@ class Contract:
     """Parameter name → model name."""
     is_async: bool
     streams: bool
+    item: Any
+    """The type of a body."""
     input: TypeAdapter[Any]
     output: TypeAdapter[Any]
     returns_model: bool
     names: tuple[str, ...]
     """Body parameters in the order of the signature."""
+    defaults: Mapping[str, Any]
+    """Of those that a body may leave out."""
 
     def parse(self, body: bytes) -> dict[str, Any]:
         """Keyword arguments from a JSON body. Raises pydantic's ValidationError."""
         value = self.input.validate_json(body or b"{}")
         return value if self.body_parameter is None else {self.body_parameter: value}
 
+    def parse_items(self, body: bytes) -> list[dict[str, Any]] | None:
+        """Keyword arguments of each item of ``{"items": […]}``; None for any other body.
+
+        Raises pydantic's ValidationError for items that do not match.
+        """
+        if "items" in self.names or body.lstrip()[:1] != b"{":
+            return None
+        try:
+            _ONLY_ITEMS.validate_json(body)
+        except ValidationError:
+            return None
+        values = self.many.validate_json(body)["items"]
+        if self.body_parameter is None:
+            return list(values)
+        return [{self.body_parameter: value} for value in values]
+
+    @functools.cached_property
+    def many(self) -> TypeAdapter[Any]:
+        """What ``{"items": […]}`` must be."""
+        return TypeAdapter(_shape("items", {"items": list[self.item]}))  # type: ignore[name-defined] # a type made at run time
+
     def dump(self, value: Any) -> bytes:
-        """The JSON of a value. Raises TypeError or ValueError, in words, for what JSON cannot say."""
+        """The JSON of a value. Raises TypeError or ValueError for what JSON cannot say."""
         try:
             return self.output.dump_json(value, fallback=_plain, warnings="none")
         except PydanticSerializationError as error:
@@ -103,12 +131,15 @@ class Contract:
         return item
 
 
-def contract_of(target: Callable[..., Any] | type) -> Contract:
+def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> Contract:
     """Read the signature of a function, or of a class's ``__call__``.
 
-    Raises :class:`DefinitionError` for a signature that JSON cannot call, saying what to write instead.
+    With ``batched`` each body parameter is the list of what single callers send, and the contract
+    is theirs.
+
+    Raises :class:`DefinitionError` where JSON cannot call it, saying what to write instead.
     """
-    call = typing.cast(Callable[..., Any], target.__call__) if inspect.isclass(target) else target
+    call = target.__call__ if inspect.isclass(target) else target
     if inspect.isclass(target) and "__call__" not in {
         k for c in target.__mro__[:-1] for k in vars(c)
     }:
@@ -130,7 +161,12 @@ def contract_of(target: Callable[..., Any] | type) -> Contract:
             loaded[parameter.name] = mark.name
         else:
             body.append(_checked(parameter))
+    if batched:
+        _check_batched(call, runs, body)
+        hints |= {p.name: _item_of(p.name, hints.get(p.name, list[Any])) for p in body}
+        hints["return"] = _returned_item(hints.get("return", list[Any]))
     body_parameter = _sole_model(body, hints)
+    item = _item_type(target.__name__, body, body_parameter, hints)
     returned = hints.get("return", Any)
     streams = inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
     return Contract(
@@ -139,11 +175,43 @@ def contract_of(target: Callable[..., Any] | type) -> Contract:
         loaded_parameters=loaded,
         is_async=inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call),
         streams=streams,
-        input=_input_adapter(target.__name__, body, body_parameter, hints),
+        item=item,
+        input=TypeAdapter(item),
         output=_output_adapter(returned, streams),
         returns_model=returned is Model,
         names=tuple(parameter.name for parameter in body),
+        defaults={p.name: p.default for p in body if p.default is not p.empty},
     )
+
+
+def _check_batched(
+    call: Callable[..., Any], runs: list[str], body: list[inspect.Parameter]
+) -> None:
+    if runs:
+        raise DefinitionError("a batch is many calls, so no one skipper.Run: remove the parameter.")
+    if inspect.iscoroutinefunction(call) or inspect.isgeneratorfunction(call):
+        raise DefinitionError("batch=… needs a plain function: no async def, no generator.")
+    if not body:
+        raise DefinitionError("batch=… needs a parameter: the list of what callers send.")
+    for parameter in body:
+        if parameter.default is not parameter.empty:
+            raise DefinitionError(f"parameter {parameter.name!r} of a batch cannot have a default.")
+
+
+def _item_of(name: str, hint: Any) -> Any:
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if bare is list:
+        return Any
+    if get_origin(bare) not in (list, Sequence):
+        raise DefinitionError(
+            f"parameter {name!r} of a batch is the list of what callers send: "
+            f"write list[{_shown(bare)}], or name a function that takes lists with batch_with=…"
+        )
+    return get_args(bare)[0]
+
+
+def _returned_item(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) in (list, Sequence) else Any
 
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
@@ -168,7 +236,8 @@ def _checked(parameter: inspect.Parameter) -> inspect.Parameter:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         sign = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
         raise DefinitionError(
-            f"{sign}{parameter.name} has no schema; name each parameter, or take one `dict` or `list`."
+            f"{sign}{parameter.name} has no schema; name each parameter, "
+            "or take one `dict` or `list`."
         )
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise DefinitionError(f"parameter {parameter.name!r} is positional-only; remove the `/`.")
@@ -189,26 +258,29 @@ def _sole_model(body: list[inspect.Parameter], hints: Mapping[str, Any]) -> str 
     return body[0].name if inspect.isclass(bare) and issubclass(bare, BaseModel) else None
 
 
-def _input_adapter(
+def _item_type(
     name: str, body: list[inspect.Parameter], body_parameter: str | None, hints: Mapping[str, Any]
-) -> TypeAdapter[Any]:
+) -> Any:
     if body_parameter is not None:
-        return TypeAdapter(hints[body_parameter])
+        return hints[body_parameter]
     fields: dict[str, Any] = {}
     for parameter in body:
         hint = hints.get(parameter.name, Any)
         _check_json(parameter.name, hint)
-        fields[parameter.name] = (
-            hint if parameter.default is parameter.empty else _optional(hint, parameter.default)
-        )
-    # A typed dict rather than a model: any parameter name is allowed, a missing one is left to the
-    # function's own default, and validation makes no object to take apart again.
-    shape = types.new_class(
-        "Input", (TypedDict,), {}, lambda space: space.update(__annotations__=fields)
-    )  # type: ignore[arg-type] # TypedDict is a function to the type checker
-    shape.__name__ = f"{name}_input"
-    shape.__pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[attr-defined] # pydantic reads it
-    return TypeAdapter(shape)
+        is_needed = parameter.default is parameter.empty
+        fields[parameter.name] = hint if is_needed else _optional(hint, parameter.default)
+    return _shape(f"{name}_input", fields)
+
+
+def _shape(name: str, fields: dict[str, Any]) -> Any:
+    """A typed dict rather than a model: any parameter name is allowed, a missing one is left to the
+    function's own default, and validation makes no object to take apart again.
+    """
+    shape: Any = types.new_class(
+        name, (cast(Any, TypedDict),), {}, lambda space: space.update(__annotations__=fields)
+    )
+    shape.__pydantic_config__ = ConfigDict(extra="forbid")
+    return shape
 
 
 def _optional(hint: Any, default: Any) -> Any:
@@ -224,15 +296,18 @@ def _check_json(name: str, hint: Any) -> None:
         TypeAdapter(hint).json_schema()
     except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
         raise DefinitionError(
-            f"parameter {name!r}: {_shown(hint)} cannot come from JSON; take plain data "
-            "(for an array `list[float]` or `list[list[float]]`) and convert it inside the function."
+            f"parameter {name!r}: {_shown(hint)} cannot come from JSON; take plain data (for an "
+            "array `list[float]` or `list[list[float]]`) and convert it inside the function."
         ) from None
     except PydanticUserError as error:
         raise DefinitionError(f"parameter {name!r}: {error}") from None
 
 
 def _shown(hint: Any) -> str:
-    return f"{hint.__module__}.{hint.__qualname__}" if inspect.isclass(hint) else str(hint)
+    if not inspect.isclass(hint):
+        return str(hint)
+    name = f"{hint.__module__}.{hint.__qualname__}"
+    return name.removeprefix("builtins.")
 
 
 def _output_adapter(returned: Any, streams: bool) -> TypeAdapter[Any]:
@@ -254,3 +329,6 @@ def _plain(value: Any) -> Any:
     raise TypeError(
         f"{_shown(type(value))} is not JSON; return plain data, a pydantic model or a dataclass"
     )
+
+
+_ONLY_ITEMS = TypeAdapter(_shape("items", {"items": list[Any]}))

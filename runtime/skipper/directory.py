@@ -1,4 +1,4 @@
-"""Which functions there are, and the way to the host that serves each: links to the hosts of this machine.
+"""Which functions there are, and the way to the host of this machine that serves each: its link.
 
 Used by whoever calls functions: the gateway for its clients, a host for its instances.
 """
@@ -59,10 +59,18 @@ class Link:
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count(1)
         self._lost = asyncio.Event()
+        self._made = asyncio.Event()
 
     @property
     def is_up(self) -> bool:
         return self._protocol is not None
+
+    async def until_up(self, patience_s: float) -> None:
+        """Wait for a host that is being started again. Raises UnavailableError."""
+        try:
+            await asyncio.wait_for(self._made.wait(), patience_s)
+        except TimeoutError:
+            raise UnavailableError(f"pool {self.pool} is not reachable at the moment") from None
 
     async def run(self) -> None:
         """Keep the link up, for ever."""
@@ -92,13 +100,18 @@ class Link:
         protocol.transport.write(wire.pack(Kind.CALL, id_, payload))
         return waiting
 
+    def credit(self, waiting: Waiting) -> None:
+        """The caller has taken :data:`~skipper.wire.CREDIT_ITEMS` more items."""
+        if waiting.id in self._waiting and self._protocol is not None:
+            self._protocol.send(Kind.CREDIT, waiting.id)
+
     def cancel(self, waiting: Waiting) -> None:
         """Nobody wants the answer any more."""
         if self._waiting.pop(waiting.id, None) is not None and self._protocol is not None:
             self._protocol.send(Kind.CANCEL, waiting.id)
 
     async def ask(self, what: str, **question: Any) -> Any:
-        """The host's answer to a question. Raises UnavailableError where it does not come in time."""
+        """The host's answer to a question. Raises UnavailableError where none comes in time."""
         if self._protocol is None:
             raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
         id_ = next(self._ids)
@@ -131,11 +144,15 @@ class Link:
 
     def _on_made(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
+        # Perhaps a new host, which has not read its files yet: what the last one served is no use.
+        self.catalogue, self.functions = None, {}
+        self._directory.learned()
         protocol.send_json(Kind.HELLO, 0, {"role": self._role, "pid": os.getpid()})
 
     def _on_lost(self, protocol: FrameProtocol) -> None:
         del protocol
         self._protocol = None
+        self._made.clear()
         for waiting in self._waiting.values():
             waiting.answer(
                 wire.problem(
@@ -261,7 +278,7 @@ class Directory:
         return sorted(items, key=lambda item: str(item["name"]))
 
     def loading(self) -> list[str]:
-        """Sources that some host is still reading; ``*`` stands for a host that has not spoken yet."""
+        """Sources that some host still reads; ``*`` stands for a host that has not spoken yet."""
         names = (
             name
             for link in self.links.values()

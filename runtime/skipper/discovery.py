@@ -1,4 +1,4 @@
-"""The built-in plugin: each ``*.py`` file and each package in ``functions/`` is a source of functions."""
+"""The built-in plugin: each ``*.py`` file and package in ``functions/`` is a source."""
 
 from __future__ import annotations
 

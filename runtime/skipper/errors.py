@@ -3,7 +3,7 @@
 ::
 
     SkipperError
-    ├── DefinitionError (TypeError)         a function or plugin file says something Skipper cannot serve
+    ├── DefinitionError (TypeError)         a function file defines what Skipper cannot serve
     ├── SettingsError (ValueError)          skipper.toml, the environment or a flag is wrong
     ├── StartError (RuntimeError)           a part of the tree cannot start; carries an exit code
     ├── NotConnectedError (RuntimeError)    f.remote() without a runtime to ask
@@ -13,6 +13,7 @@
     └── CallError                           a call or a task ended without a value
         ├── InvalidInputError (ValueError)  the input does not match the function's schema
         ├── FunctionError                   the function raised
+        ├── ItemError (ValueError)          one item of a batch failed; returned in its place
         ├── InstanceDiedError               its process died while it ran the call
         ├── DeadlineError (TimeoutError)    the call or the task passed its deadline
         └── CancelledError                  somebody cancelled it
@@ -75,7 +76,7 @@ class UnavailableError(SkipperError, ConnectionError):
 
 
 class CallError(SkipperError):
-    """A call ended without a value. ``problem`` is the problem document (RFC 9457) that tells why."""
+    """A call ended without a value. ``problem``, a problem document (RFC 9457), tells why."""
 
     def __init__(self, message: str | None = None, problem: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -88,6 +89,13 @@ class InvalidInputError(CallError, ValueError):
 
 class FunctionError(CallError):
     """The function raised an exception."""
+
+
+class ItemError(CallError, ValueError):
+    """This item cannot be answered.
+
+    A batch function returns one in the place of an item that failed; the others are answered.
+    """
 
 
 class InstanceDiedError(CallError):
@@ -105,6 +113,6 @@ class CancelledError(CallError):
 class Cancelled(BaseException):
     """Raised inside a running function whose task was cancelled.
 
-    A ``BaseException``, so that ``except Exception`` in the function does not swallow it; ``finally``
-    blocks run.
+    A ``BaseException``, so that ``except Exception`` in the function does not swallow it;
+    ``finally`` blocks run.
     """

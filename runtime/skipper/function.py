@@ -7,43 +7,21 @@ host, ``skipper.connect(url)`` a client over HTTP.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
-import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from skipper.contract import Contract, contract_of
 from skipper.errors import DefinitionError, NotConnectedError
+from skipper.options import Options, check, mebibytes, seconds
 from skipper.run import Run
 from skipper.spec import DEFAULT_POOL, FunctionSpec, Kind, Mode
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-POOLS = ("cpu", "gpu")
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-class Options(TypedDict, total=False):
-    """What a decorator takes."""
-
-    pool: str
-    """Hardware class: ``cpu`` (default) or ``gpu``."""
-    timeout: float | str
-    """Seconds, or ``"90s"``, ``"30m"``, ``"1h30m"``. Of a task: per attempt. Default: 60 s for a direct call, none for a task."""
-    retries: int
-    """Further attempts after the function failed, crashed or timed out, as a task."""
-    mode: str
-    """How a plain call is answered: ``direct`` or ``task``. Default: training is a task."""
-    memory: int | str
-    """Limit of one instance: MiB, or ``"2GB"``, ``"512MB"``."""
-    instances: int
-    """At most this many processes serve direct calls of this function. Default: the pool's slots."""
-    idle: float | str
-    """An instance without a call for this long is stopped. Default 5 minutes."""
 
 
 class Handle(Protocol):
@@ -53,7 +31,10 @@ class Handle(Protocol):
     def id(self) -> str: ...
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the value; raises CallError for a task that failed, TimeoutError after ``timeout`` seconds."""
+        """Wait for the value.
+
+        Raises CallError for a task that failed, TimeoutError after ``timeout`` seconds.
+        """
         ...
 
 
@@ -92,43 +73,69 @@ class Function(Generic[P, R]):
         self.options = options
         self.file = inspect.getsourcefile(cast(Any, target)) or "<unknown>"
         self.line = _line_of(target)
-        _check_options(options, self.file, self.line)
+        check(options, self.file, self.line)
         self.name = f"{_stem(target.__module__, self.file)}.{target.__name__}"
 
     @functools.cached_property
     def contract(self) -> Contract:
         """The signature as JSON. Raises :class:`DefinitionError`, with file and line."""
+        return self._contract_of(self.target, batched="batch" in self.options and self.twin is None)
+
+    @functools.cached_property
+    def twin(self) -> Callable[..., Any] | None:
+        """The function that takes the lists of a batch, where it is another one."""
+        named = self.options.get("batch_with")
+        if not isinstance(named, str):
+            return named
+        twin = getattr(sys.modules[self.target.__module__], named, None)
+        if not callable(twin):
+            detail = f"{self.name}: batch_with={named!r}: the file defines no such function."
+            raise DefinitionError(detail, file=self.file, line=self.line)
+        return cast(Callable[..., Any], twin)
+
+    @functools.cached_property
+    def batch_contract(self) -> Contract:
+        """The signature of what takes the lists of a batch."""
+        return self.contract if self.twin is None else self._contract_of(self.twin, batched=True)
+
+    def _contract_of(self, target: Callable[..., Any], *, batched: bool) -> Contract:
         try:
-            return contract_of(self.target)
+            return contract_of(target, batched=batched)
         except DefinitionError as error:
             raise DefinitionError(f"{self.name}: {error}", file=self.file, line=self.line) from None
 
     @functools.cached_property
     def callable(self) -> Callable[..., Any]:
-        """What to call: the function, or the one object of a class, whose ``__init__`` is its set-up."""
-        return self.target() if inspect.isclass(self.target) else self.target
+        """What to call: the function, or the one object of a class, set up by its ``__init__``."""
+        return cast(Any, self.target)() if inspect.isclass(self.target) else self.target
 
     def spec(self, code: str) -> FunctionSpec:
         """What this function declares, as data; ``code`` is the hash of its file."""
         contract, options = self.contract, self.options
+        models = [*contract.loaded_parameters.values()]
+        if "batch" in options:
+            models += self.batch_contract.loaded_parameters.values()
         default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
         doc = inspect.getdoc(self.target) or ""
-        timeout, memory, idle = options.get("timeout"), options.get("memory"), options.get("idle")
         return FunctionSpec(
             name=self.name,
             kind=self.kind,
             pool=options.get("pool", DEFAULT_POOL),
             mode=Mode(options.get("mode", default)),
-            timeout_s=None if timeout is None else seconds(timeout),
+            timeout_s=_seconds(options.get("timeout")),
             retries=options.get("retries", 0),
-            max_instances=options.get("instances"),
-            idle_s=None if idle is None else seconds(idle),
-            memory_mb=None if memory is None else mebibytes(memory),
+            memory_mb=mebibytes(options.get("memory", 0)),
+            min_instances=options.get("min", 0),
+            max_instances=options.get("max"),
+            idle_s=_seconds(options.get("idle")),
+            recycle=options.get("recycle"),
+            batch=options.get("batch", 1),
+            batch_wait_s=_seconds(options.get("batch_wait")) or 0.0,
             summary=doc.partition("\n")[0],
             description=doc,
             streams=contract.streams,
             is_async=contract.is_async,
-            models=tuple(dict.fromkeys(contract.loaded_parameters.values())),
+            models=tuple(dict.fromkeys(models)),
             file=self.file,
             line=self.line,
             code=code,
@@ -198,12 +205,16 @@ _defined: dict[str, list[Function[..., Any]]] = {}
 
 
 def defined_in(module: str) -> list[Function[..., Any]]:
-    """The functions that a module has defined so far, in order. Raises DefinitionError for a name defined twice."""
+    """The functions that a module has defined so far, in order.
+
+    Raises DefinitionError for a name defined twice.
+    """
     first: dict[str, Function[..., Any]] = {}
     for function in _defined.get(module, []):
         if (earlier := first.setdefault(function.name, function)) is not function:
             raise DefinitionError(
-                f"{function.name} is defined twice, on lines {earlier.line} and {function.line}; rename one.",
+                f"{function.name} is defined twice, on lines {earlier.line} and {function.line}; "
+                "rename one.",
                 file=function.file,
                 line=function.line,
             )
@@ -222,6 +233,10 @@ def _decorate(kind: Kind, target: Any, options: Options) -> Any:
     return function
 
 
+def _seconds(value: float | str | None) -> float | None:
+    return None if value is None else seconds(value)
+
+
 def _stem(module: str, file: str) -> str:
     """``functions.boston`` → ``boston``."""
     return Path(file).stem if module == "__main__" else module.rpartition(".")[2]
@@ -235,53 +250,3 @@ def _line_of(target: Any) -> int:
         return inspect.getsourcelines(target)[1]
     except (OSError, TypeError):
         return 1
-
-
-def _check_options(options: Options, file: str, line: int) -> None:
-    for name, value in options.items():
-        try:
-            _check_option(name, value)
-        except DefinitionError as error:
-            raise DefinitionError(str(error), file=file, line=line) from None
-
-
-def _check_option(name: str, value: Any) -> None:
-    known = list(Options.__annotations__)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}."
-        raise DefinitionError(f"unknown option {name!r}; {hint}")
-    if name == "pool" and value not in POOLS:
-        raise DefinitionError(f"pool={value!r}: write one of {', '.join(map(repr, POOLS))}.")
-    if name == "mode" and value not in list(Mode):
-        raise DefinitionError(f"mode={value!r}: write 'direct' or 'task'.")
-    if name in ("timeout", "idle") and seconds(value) <= 0:
-        raise DefinitionError(f"{name}={value!r}: write a positive time, such as 30 or '30m'.")
-    if name == "memory" and mebibytes(value) < 1:
-        raise DefinitionError(f"memory={value!r}: write a positive size, such as 512 or '2GB'.")
-    if name in ("retries", "instances") and (
-        type(value) is not int or value < (name == "instances")
-    ):
-        raise DefinitionError(
-            f"{name}={value!r}: write a whole number{' of at least 1' if name == 'instances' else ''}."
-        )
-
-
-def seconds(text: float | str) -> float:
-    """``90``, ``"90s"``, ``"30m"`` or ``"1h30m"`` in seconds. Raises :class:`DefinitionError`."""
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(text))
-    if not parts or "".join(number + unit for number, unit in parts) != str(text).replace(" ", ""):
-        raise DefinitionError(f"{text!r} is not a time; write seconds, or '90s', '30m', '1h30m'.")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-
-
-def mebibytes(size: int | str) -> int:
-    """``512`` (MiB), ``"512MB"`` or ``"2GB"`` in MiB. Raises :class:`DefinitionError`."""
-    if isinstance(size, int) and not isinstance(size, bool):
-        return size
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MG])i?B", str(size))
-    if not match:
-        raise DefinitionError(f"{size!r} is not a size; write MiB as a number, or '512MB', '2GB'.")
-    return int(float(match[1]) * (1024 if match[2] == "G" else 1))

@@ -1,7 +1,7 @@
 """Every extension point of Skipper, and nothing else.
 
-A plugin is a module (or object) with functions of these names, marked ``@skipper.hook``. Plugins are
-loaded in instances only: nothing they do can reach the processes that keep the tree running.
+A plugin is a module (or object) with functions of these names, marked ``@skipper.hook``. Plugins
+are loaded in instances only: nothing they do can reach the processes that keep the tree running.
 Where hooks say *first*, the first plugin that returns something other than None wins; a project's
 ``plugins/`` come before installed ones, and those before the built-in.
 """
@@ -70,22 +70,23 @@ def skipper_environment(imports: frozenset[str]) -> Mapping[str, str]:
 def skipper_instance_started(threads: int) -> None:
     """Prepare libraries in a new instance, which may have been forked from a template.
 
-    Runs before the function file is loaded. ``threads`` is the instance's share of the cores; random
-    states of a library must be renewed here, since every fork starts from the template's.
+    Runs before the function file is loaded. ``threads`` is the instance's share of the cores;
+    random states of a library must be renewed here, since every fork starts from the template's.
     """
 
 
 @hookspec(firstresult=True)
 def skipper_save_model(value: Any, folder: Path) -> str | None:
-    """Write ``value`` to files in the empty ``folder`` and return the format's name, or None if it is not yours.
+    """Write ``value`` to files in the empty ``folder`` and return the format's name.
 
-    First. Runs in the instance that trained the model.
+    None if the value is not yours. First. Runs in the instance that trained the model.
     """
 
 
 @hookspec(firstresult=True)
 def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 - the word for it
-    """Return the model that :func:`skipper_save_model` wrote as ``format``, ready to serve, or None.
+    """Return the model that :func:`skipper_save_model` wrote as ``format``, ready to serve.
 
-    First. Runs in each instance that serves the model; must not execute code from the files.
+    None if the format is not yours. First. Runs in each instance that serves the model; must not
+    execute code from the files.
     """

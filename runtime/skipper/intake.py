@@ -1,4 +1,7 @@
-"""Accepts tasks, and answers for those that have ended: what the gateway does for clients and a host for instances."""
+"""Accepts tasks, and answers for those that have ended.
+
+What the gateway does for its clients, and a host for its instances.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,8 @@ class Submission:
 class Intake:
     """Writes tasks into the ledger, durably, and only then has them published.
 
-    ``publish(pool, id)`` makes an accepted task known where it can run; it may fail or do nothing, since
-    hosts look into the ledger themselves.
+    ``publish(pool, id)`` makes an accepted task known where it can run; it may fail or do nothing,
+    since hosts look into the ledger themselves.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Log lines of role processes: one JSON object per line on standard error, rendered by the launcher."""
+"""Log lines of role processes: a JSON object each, on standard error, rendered by the launcher."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 class JsonFormatter(logging.Formatter):
-    """``ts`` (epoch seconds), ``level``, ``name`` of the role, ``message``, then the record's extras."""
+    """``ts`` (epoch seconds), ``level``, the role's ``name``, ``message``, the record's extras."""
 
     def __init__(self, role: str) -> None:
         super().__init__()

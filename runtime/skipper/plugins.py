@@ -128,7 +128,7 @@ def describe(error: BaseException, file: Path) -> BrokenFile:
 
 
 def shown(error: BaseException) -> str:
-    """``NameError: name 'np' is not defined``, bounded, whatever the exception's own ``str`` does."""
+    """``NameError: name 'np' is not defined``, bounded, whatever its own ``str`` does."""
     kind = type(error).__name__
     if isinstance(error, SystemExit):
         return f"SystemExit: it called sys.exit({error.code!r:.200})"
@@ -171,5 +171,6 @@ def _hint(error: BaseException) -> str:
     if isinstance(error, NameError) and error.name in _ALIASES:
         return f"add `{_ALIASES[error.name]}`"
     if isinstance(error, ModuleNotFoundError) and error.name:
-        return f"install the package that provides `{error.name.partition('.')[0]}` into the environment Skipper runs in"
+        top = error.name.partition(".")[0]
+        return f"install the package that provides `{top}` into the environment Skipper runs in"
     return ""

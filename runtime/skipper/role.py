@@ -41,7 +41,10 @@ class Role:
 
     @classmethod
     def start(cls, description: str, argv: list[str] | None = None) -> Role:
-        """Read the command line and set logging up. A role without ``--control`` runs alone, for debugging."""
+        """Read the command line and set logging up.
+
+        A role without ``--control`` runs alone, for debugging.
+        """
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("--settings", type=Path, required=True)
         parser.add_argument("--control", type=int)

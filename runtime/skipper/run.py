@@ -1,4 +1,4 @@
-"""What a running function can say and ask: progress, metrics, log lines, its deadline, whether to stop."""
+"""What a running function can say and ask: progress, metrics, log lines, deadline, cancellation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Sink(Protocol):
-    """Where a run's words go: the instance's socket, or nowhere when a function is called in place."""
+    """Where a run's words go: the instance's socket, or nowhere for a call in place."""
 
     def emit(self, event: dict[str, Any]) -> None: ...
 
@@ -48,9 +48,9 @@ class Run:
         self.request_id = request_id
 
     def progress(self, done: float, total: float | None = None, /, **values: Any) -> None:
-        """Say how far the work is: ``done`` of ``total`` steps, with any current values (``loss=0.1``).
+        """Say how far the work is: ``done`` of ``total`` steps, with any current values.
 
-        Seen at once by whoever watches the task. Values must be JSON.
+        Seen at once by whoever watches the task. Values (``loss=0.1``) must be JSON.
         """
         self._sink.emit({"type": "progress", "data": {"done": done, "total": total} | values})
 

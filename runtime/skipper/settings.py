@@ -118,6 +118,8 @@ class PoolSettings(_Section):
     )
     task_slots: int = Field(0, ge=0, le=1024, description="tasks at once; 0 means the cores")
     queue: int = Field(1000, ge=1, description="direct calls that may wait per function")
+    queue_total: int = Field(4000, ge=1, description="direct calls that may wait in the pool")
+    queue_wait_s: float = Field(30.0, gt=0, description="how long a direct call may wait, seconds")
     memory_mb: int = Field(
         0, ge=0, description="limit per instance, MiB; 0 means half the machine's memory"
     )
@@ -218,7 +220,7 @@ class Settings(_Section):
         return re.sub(r"^postgres(ql)?(\+psycopg)?://", "postgresql+psycopg://", url)
 
     @property
-    def schema(self) -> str:
+    def schema(self) -> str:  # type: ignore[override] # BaseModel's own is deprecated
         """The schema of this project in a shared PostgreSQL."""
         return "skipper_" + self.name.replace("-", "_")
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 DEFAULT_POOL = "cpu"
 DIRECT_TIMEOUT_S = 60.0
-"""How long a direct call may take, counted from the gateway's receipt, where nothing else is said."""
+"""How long a direct call may take from the gateway's receipt, where nothing else is said."""
 
 
 class Kind(StrEnum):
@@ -38,9 +38,13 @@ class FunctionSpec(BaseModel):
     mode: Mode = Mode.DIRECT
     timeout_s: float | None = None
     retries: int = 0
+    memory_mb: int = 0
+    min_instances: int = 0
     max_instances: int | None = None
     idle_s: float | None = None
-    memory_mb: int | None = None
+    recycle: int | None = None
+    batch: int = 1
+    batch_wait_s: float = 0.0
     summary: str = ""
     description: str = ""
     streams: bool = False

@@ -73,7 +73,7 @@ class Outcome(IntEnum):
 
 
 class Task(BaseModel):
-    """A task as the ledger has it. Times are seconds since the epoch; ``timeout_s`` counts per attempt."""
+    """A task as the ledger has it. Times are epoch seconds; ``timeout_s`` counts per attempt."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,7 +102,7 @@ class Task(BaseModel):
 
 
 class Attempt(BaseModel):
-    """One run of a task. ``outcome`` is None while it runs, else a State value or ``lost``/``released``."""
+    """One run of a task. ``outcome``: None while it runs, a State value, ``lost``, ``released``."""
 
     model_config = ConfigDict(frozen=True)
 

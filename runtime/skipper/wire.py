@@ -1,12 +1,13 @@
 """Frames on unix stream sockets between the processes of one machine. No policy.
 
-A frame is ``length (u32), kind (u8), id (u64)`` in network order, then ``length`` bytes. Who speaks:
+A frame is ``length (u32), kind (u8), id (u64)`` in network order, then ``length`` bytes.
+Who speaks:
 
 - *links* (gateway, consumer or another pool's host → a host's ``<pool>.sock``),
 - *instance sockets* (host ↔ instance, one socket pair each).
 
-The id pairs an answer with its question and is chosen by the asker. Payloads of calls and replies are
-never parsed on the way: :class:`CallHead` and :func:`reply` name their fixed parts.
+The id pairs an answer with its question and is chosen by the asker. Payloads of calls and replies
+are never parsed on the way: :class:`CallHead` and :func:`reply` name their fixed parts.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MAX_FRAME = 1 << 30
 
 
 class Kind(IntEnum):
+    """What a frame is."""
+
     # on links
     HELLO = 1
     """asker → host, JSON ``{"role", "pid"}``; the first frame."""
@@ -52,6 +55,8 @@ class Kind(IntEnum):
     """:func:`reply`; ends the call."""
     CANCEL = 19
     """The asker of this id no longer wants it."""
+    CREDIT = 20
+    """asker → host → instance: room for :data:`CREDIT_ITEMS` more items of this call."""
 
     # on instance sockets
     JOB = 32
@@ -59,12 +64,23 @@ class Kind(IntEnum):
     REPORT = 33
     """instance → host, JSON: the job's answer; a serving instance takes calls from here on."""
     EVENT = 34
-    """instance → host, JSON ``{"type": "progress" | "metric" | "log", …}`` of the call with this id."""
+    """instance → host, JSON ``{"type": "progress" | "metric" | "log", …}`` of this id's call."""
+    BATCH = 36
+    """host → instance: CALL frames, one after the other, that run as one."""
+    SIZE = 37
+    """instance → host: a batch ran; its id is how many items it had."""
     MODEL = 35
     """host → instance, JSON: serve this version of a model from the next call on."""
 
 
+CREDIT_ITEMS = 32
+WINDOW_ITEMS = 64
+"""Items that may be on their way before the caller has taken any. A stream that nobody reads stops here."""
+
+
 class Frame(NamedTuple):
+    """One frame as it came."""
+
     kind: int
     id: int
     payload: bytes
@@ -76,6 +92,7 @@ def pack(kind: int, id_: int, *parts: bytes) -> bytes:
 
 
 def pack_json(kind: int, id_: int, value: Any) -> bytes:
+    """:func:`pack` of a value's JSON."""
     return pack(kind, id_, json.dumps(value, separators=(",", ":")).encode())
 
 
@@ -86,7 +103,7 @@ class Splitter:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that ``data`` completes. Raises ValueError where the peer does not speak frames."""
+        """The frames that ``data`` completes. Raises ValueError where these are no frames."""
         buffer, at, frames = self._buffer, 0, []
         buffer += data
         size = len(buffer)
@@ -134,10 +151,14 @@ class FrameProtocol(asyncio.Protocol):
         self._on_lost(self)
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
-        self.transport.write(pack(kind, id_, *parts))
+        """Send a frame. To a peer that is gone it goes nowhere: ``on_lost`` tells of that."""
+        if not self.transport.is_closing():
+            self.transport.write(pack(kind, id_, *parts))
 
     def send_json(self, kind: int, id_: int, value: Any) -> None:
-        self.transport.write(pack_json(kind, id_, value))
+        """:meth:`send` with ``value`` as the payload."""
+        if not self.transport.is_closing():
+            self.transport.write(pack_json(kind, id_, value))
 
 
 # --- calls -----------------------------------------------------------------------------------
@@ -146,7 +167,7 @@ class FrameProtocol(asyncio.Protocol):
 class CallHead(NamedTuple):
     """The fixed part of a call. ``budget_ms`` is what is left until the deadline, 0 for none.
 
-    ``context`` is the caller's request id or, for a task, its id and attempt (:func:`task_context`).
+    ``context`` is the caller's request id or, for a task, what :func:`task_context` makes.
     """
 
     budget_ms: int
@@ -158,6 +179,7 @@ class CallHead(NamedTuple):
 
 _CALL = struct.Struct("!IBBHH")
 _BUDGET = struct.Struct("!I")
+_MAX_BUDGET_MS = (1 << 32) - 1
 STREAM = 1
 """Flag: the caller wants a generator's items as ITEM frames, not as one array."""
 TASK = 2
@@ -172,8 +194,10 @@ CHECK = 16
 
 
 def call_head(head: CallHead) -> bytes:
+    """The start of a CALL's payload; the body follows. A budget beyond 49 days is 49 days."""
     name, context = head.name.encode(), head.context.encode()
-    fixed = _CALL.pack(head.budget_ms, head.flags, head.depth, len(name), len(context))
+    budget_ms = min(head.budget_ms, _MAX_BUDGET_MS)
+    fixed = _CALL.pack(budget_ms, head.flags, head.depth, len(name), len(context))
     return fixed + name + context
 
 
@@ -192,6 +216,7 @@ def call_name(payload: bytes) -> bytes:
 
 
 def call_flags(payload: bytes) -> int:
+    """The flags alone."""
     return payload[4]
 
 
@@ -202,6 +227,7 @@ def call_body(payload: bytes) -> bytes:
 
 
 def call_budget_ms(payload: bytes) -> int:
+    """The budget alone."""
     return int.from_bytes(payload[:4])
 
 
@@ -211,6 +237,7 @@ def with_budget(payload: bytes, budget_ms: int) -> bytes:
 
 
 def task_context(task_id: str, attempt: int, request_id: str | None) -> str:
+    """The context of a call that is an attempt of a task."""
     return f"{task_id}/{attempt}/{request_id or ''}"
 
 
@@ -242,7 +269,7 @@ def parse_reply(payload: bytes) -> tuple[int, bytes, bytes]:
 
 
 def peer_is_us(sock: socket.socket, uid: int) -> bool:
-    """Whether the other end of a unix socket runs as user ``uid``. True where the system cannot tell."""
+    """Whether a unix socket's other end is user ``uid``'s. True where the system cannot tell."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)

@@ -195,8 +195,7 @@ def test_the_task_of_a_death_answers_what_the_direct_call_would(plain: Tree) -> 
 
 
 def test_a_caller_that_leaves_frees_its_place(plain: Tree, gate: Gate) -> None:
-    with httpx.Client(base_url=plain.url, timeout=httpx.Timeout(10, read=1)) as impatient:
-        with pytest.raises(httpx.ReadTimeout):
-            impatient.post("/v1/functions/hold.direct/invoke", json=gate.body)
+    with pytest.raises(httpx.ReadTimeout):
+        plain.post("/v1/functions/hold.direct/invoke", json=gate.body, timeout=1)
     gate.open()
     assert isinstance(plain.value("hold.direct", gate.body), int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -137,17 +137,13 @@ def test_what_cannot_be_a_key_is_refused(plain: Tree, key: str) -> None:
 
 
 def test_one_key_sent_by_many_at_once_makes_one_task(plain: Tree) -> None:
-    key, ids = secrets.token_hex(8), set()
+    key = secrets.token_hex(8)
 
-    def submit() -> None:
-        ids.add(plain.submit("work.adds", {"x": 1}, idempotency_key=key))
+    def submit(_: int) -> str:
+        return plain.submit("work.adds", {"x": 1}, idempotency_key=key)
 
-    threads = [threading.Thread(target=submit) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(ids) == 1
+    with ThreadPoolExecutor(8) as callers:
+        assert len(set(callers.map(submit, range(8)))) == 1
 
 
 # --- lists ---
@@ -347,16 +343,10 @@ def test_many_tasks_all_succeed_once(plain: Tree) -> None:
 def test_the_cancelled_are_not_served_to_waiting_callers_as_success(
     plain: Tree, gate: Gate
 ) -> None:
-    answers: list[int] = []
-
-    def wait() -> None:
-        answers.append(plain.invoke("hold.deaf", gate.body, prefer="wait=50").status_code)
-
-    caller = threading.Thread(target=wait)
-    caller.start()
-    gate.wait_for()
-    query = {"function": "hold.deaf", "state": "running"}
-    (task,) = until(lambda: plain.json("/v1/tasks", params=query)["items"])
-    plain.post(f"/v1/tasks/{task['id']}/cancel")
-    caller.join()
-    assert answers == [409]
+    with ThreadPoolExecutor(1) as callers:
+        answer = callers.submit(plain.invoke, "hold.deaf", gate.body, prefer="wait=50")
+        gate.wait_for()
+        query = {"function": "hold.deaf", "state": "running"}
+        (task,) = until(lambda: plain.json("/v1/tasks", params=query)["items"])
+        plain.post(f"/v1/tasks/{task['id']}/cancel")
+        assert answer.result().status_code == 409

@@ -117,7 +117,7 @@ def _values(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[V
 
 def _echoes(value: Mapping[str, Any], order: Order) -> bool:
     if order.function == "chaos.train":
-        return bool(value["metrics"] == {"nonce": order.nonce})
+        return dict(value["metrics"]) == {"nonce": order.nonce}
     is_whole = "ballast" not in order.body or value["ballast"] == order.body["ballast"][::-1]
     return bool(value["nonce"] == order.nonce and is_whole)
 

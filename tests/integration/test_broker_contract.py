@@ -10,26 +10,22 @@ import contextlib
 import json
 import os
 import shutil
-import socket
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import redis
 from pydantic import SecretStr
 
-from skipper import broker, wire
+from skipper import broker
 from skipper.broker import Publisher
 from skipper.role import LAUNCHER_GONE
-from skipper.settings import BrokerSettings, ProjectSettings, Settings, dump, make_run_dir
+from skipper.settings import BrokerSettings, ProjectSettings, Settings, make_run_dir
 from skipper.task import new_id
-from skipper.wire import Kind
+from tests.integration.consuming import POOL, ConsumerProcess, FakeHost
 from tests.integration.services import (
     Server,
     absent,
@@ -43,142 +39,11 @@ from tests.integration.services import (
 kombu: Any = pytest.importorskip("kombu")  # untyped for the most part
 
 KINDS = ("valkey", "redis", "rabbitmq")
-POOL = "cpu"
-
-
-class FakeHost:
-    """A pool's host as its consumer sees it. It takes at once, or holds until told."""
-
-    def __init__(self, address: Path) -> None:
-        self._address = address
-        self._changed = threading.Condition()
-        self._held: list[tuple[socket.socket, int]] = []
-        self._links: list[socket.socket] = []
-        self.holds = False
-        self.hellos: list[dict[str, Any]] = []
-        self.takes: list[list[str]] = []
-        """The ids of each TAKE frame that came, in order."""
-
-    def __enter__(self) -> Self:
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._address.unlink(missing_ok=True)
-        self._listener.bind(str(self._address))
-        self._listener.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Die: all links break at once, and nobody listens."""
-        self._address.unlink(missing_ok=True)
-        for sock in (self._listener, *self._links):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-            sock.close()
-
-    @property
-    def ids(self) -> list[str]:
-        with self._changed:
-            return [item for ids in self.takes for item in ids]
-
-    def wait_for(self, ids: Sequence[str], limit_s: float = 20.0) -> None:
-        """Until all of ``ids`` have been offered."""
-        with self._changed:
-            done = self._changed.wait_for(lambda: self._has(ids), limit_s)
-        if not done:
-            missing = sorted(set(ids) - set(self.ids))
-            pytest.fail(f"{len(missing)} of {len(ids)} ids did not come, first {missing[:3]}")
-
-    def _has(self, ids: Sequence[str]) -> bool:
-        return set(ids) <= {item for taken in self.takes for item in taken}
-
-    def release(self) -> None:
-        """Take all that is held, and from now on everything at once."""
-        with self._changed:
-            self.holds = False
-            held, self._held = self._held, []
-        for link, tag in held:
-            with contextlib.suppress(OSError):
-                link.sendall(wire.pack(Kind.TAKEN, tag))
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                link, _ = self._listener.accept()
-                self._links.append(link)
-                threading.Thread(target=self._serve, args=(link,), daemon=True).start()
-
-    def _serve(self, link: socket.socket) -> None:
-        splitter = wire.Splitter()
-        with contextlib.suppress(OSError):
-            link.sendall(wire.pack_json(Kind.CATALOGUE, 0, {}))
-            while data := link.recv(65536):
-                for frame in splitter.feed(data):
-                    self._on_frame(link, frame)
-
-    def _on_frame(self, link: socket.socket, frame: wire.Frame) -> None:
-        with self._changed:
-            if frame.kind == Kind.HELLO:
-                self.hellos.append(json.loads(frame.payload))
-            elif frame.kind == Kind.TAKE:
-                self.takes.append(frame.payload.decode().split("\n"))
-                if self.holds:
-                    self._held.append((link, frame.id))
-                else:
-                    link.sendall(wire.pack(Kind.TAKEN, frame.id))
-            self._changed.notify_all()
-
-
-class ConsumerProcess:
-    """``python -m skipper.pool.consumer``, as the launcher starts it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._log = settings.run_dir / "consumer.log"
-
-    def __enter__(self) -> Self:
-        self.launcher, control = socket.socketpair()
-        file = self._settings.run_dir / "settings.json"
-        dump(self._settings, file)
-        command = [sys.executable, "-P", "-m", "skipper.pool.consumer", "--pool", POOL]
-        command += ["--settings", str(file), "--name", f"{POOL}-consumer"]
-        with self._log.open("ab") as log, control:
-            self.process = subprocess.Popen(
-                [*command, "--control", str(control.fileno())],
-                pass_fds=[control.fileno()],
-                stderr=log,
-                stdout=log,
-                # Celery lets these win over its settings; ours must win over them.
-                env=os.environ | {"CELERY_BROKER_URL": "amqp://nowhere.invalid//"},
-            )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        self.launcher.close()
-
-    def wait_ready(self, limit_s: float = 20.0) -> Self:
-        self.launcher.settimeout(limit_s)
-        try:
-            answer = self.launcher.recv(4096)
-        except TimeoutError:
-            pytest.fail(f"the consumer is not ready:\n{self.log}")
-        assert json.loads(answer) == {"event": "ready"}, self.log
-        return self
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()
-
-    def stop(self) -> int:
-        """SIGTERM; the exit code."""
-        self.process.terminate()
-        return self.process.wait(5)
 
 
 @contextlib.contextmanager
 def _project(url: str) -> Iterator[Settings]:
-    """A project of its own on the broker at ``url``; its queues are gone afterwards."""
+    """A project of its own on the broker at ``url``."""
     with tempfile.TemporaryDirectory(prefix="skp-") as folder:
         settings = Settings(
             project_dir=Path(folder),
@@ -204,6 +69,12 @@ def _depth(settings: Settings, pool: str = POOL) -> int:
         return int(broker.queue_of(settings, pool)(channel).queue_declare().message_count)
 
 
+def _delete_queues(settings: Settings) -> None:
+    with _channel(settings) as channel:
+        for pool in settings.pools:
+            channel.queue_delete(broker.queue_name(settings, pool))
+
+
 def _ids(number: int) -> list[str]:
     return [new_id() for _ in range(number)]
 
@@ -221,9 +92,7 @@ def valkey_url() -> Iterator[str]:
 def settings(request: pytest.FixtureRequest) -> Iterator[Settings]:
     with _project(request.getfixturevalue(f"{request.param}_url")) as settings:
         yield settings
-        with contextlib.suppress(Exception), _channel(settings) as channel:
-            for pool in settings.pools:
-                channel.queue_delete(broker.queue_name(settings, pool))
+        _delete_queues(settings)
 
 
 @pytest.fixture
@@ -579,14 +448,13 @@ def test_a_consumer_whose_queue_is_deleted_makes_it_again(rabbitmq_url: str) -> 
         Publisher(settings) as publisher,
     ):
         consumer.wait_ready()
-        ids, queue = _ids(1), broker.queue_name(settings, POOL)
-        with _channel(settings) as channel:
-            channel.queue_delete(queue)
-            wait_until(lambda: "the broker cancelled this consumer" in consumer.log)
-            wait_until(lambda: _depth(settings) == 0)
-            publisher.publish(POOL, ids)
-            host.wait_for(ids)
-            channel.queue_delete(queue)
+        ids = _ids(1)
+        _delete_queues(settings)
+        wait_until(lambda: "the broker cancelled this consumer" in consumer.log)
+        wait_until(lambda: _depth(settings) == 0)
+        publisher.publish(POOL, ids)
+        host.wait_for(ids)
+    _delete_queues(settings)
 
 
 # --- the embedded server ---------------------------------------------------------------------

@@ -265,7 +265,9 @@ def test_connections_during_a_gateways_restart_wait_and_are_answered(project: Pr
     status = project.status()
     assert status is not None
     port = int(status["url"].rpartition(":")[2])
-    os.kill(project.child("gateway")["pid"], signal.SIGKILL)
+    pid = project.child("gateway")["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not guard.is_alive(pid))  # until then it may take the call to its grave
     with socket.create_connection(("127.0.0.1", port), LIMIT_S) as caller:
         caller.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
         assert caller.recv(100).startswith(b"HTTP/1.1 200")

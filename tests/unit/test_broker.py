@@ -63,10 +63,8 @@ def test_the_celery_app_speaks_json_keeps_no_results_and_talks_to_no_other_worke
     assert not app.conf.worker_enable_remote_control
     assert not app.conf.worker_send_task_events
     assert {name for name in app.tasks if not name.startswith("celery.")} == {TASK_NAME}
-    assert {queue.name for queue in app.conf.task_queues} == {
-        "skipper.mine.cpu",
-        "skipper.mine.gpu",
-    }
+    assert set(app.amqp.queues) == {"skipper.mine.cpu", "skipper.mine.gpu"}
+    assert {queue.exchange.name for queue in app.amqp.queues.values()} == {""}
     assert "elsewhere" not in app.connection_for_read().as_uri()
 
 

@@ -9,11 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
+import skipper
 from skipper.client import AsyncClient, Client, problem_of
 from skipper.client.events import EventParser
 from skipper.client.messages import encode
@@ -29,6 +32,7 @@ from skipper.errors import (
     SkipperError,
     UnavailableError,
 )
+from skipper.function import connect_to
 from skipper.task import State
 from tests.unit.cli.stand_in import StandIn, free_port, serving
 
@@ -326,11 +330,29 @@ def test_importing_the_client_does_not_import_httpx() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_connected_process_asks_the_gateway_for_its_functions(gateway: StandIn) -> None:
+    def echo(x: int) -> dict[str, int]:
+        raise AssertionError(f"called here, with {x}")
+
+    echo.__module__ = "functions.plain"
+    function = skipper.data(echo)
+    with skipper.connect(gateway.url):
+        assert function.remote(3) == {"x": 3}
+        assert asyncio.run(function.aremote(4)) == {"x": 4}
+        assert function.spawn(5).result() == {"trained": {"x": 5}}
+    connect_to(None)
+
+
 # --- bodies ---
 
 
 class House(BaseModel):
     rm: float
+
+
+@dataclass
+class Point:
+    x: int
 
 
 @pytest.mark.parametrize(
@@ -342,10 +364,17 @@ class House(BaseModel):
         (b'{"raw": 1}', {}, b'{"raw": 1}'),
         ([1, 2], {}, b"[1,2]"),
         (House(rm=6.5), {}, b'{"rm":6.5}'),
+        (Point(x=1), {}, b'{"x":1}'),
+        ({"a": np.arange(3), "b": np.float32(0.5)}, {}, b'{"a":[0,1,2],"b":0.5}'),
     ],
 )
 def test_bodies_become_json(body: Any, params: dict[str, Any], expected: bytes) -> None:
     assert encode(body, params) == expected
+
+
+def test_what_is_not_json_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(TypeError, match=r"not JSON.*not object"):
+        encode(object(), {})
 
 
 def test_parameters_cannot_be_added_to_a_list() -> None:

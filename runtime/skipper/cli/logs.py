@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from os import fstat
 from os.path import samestat
 from pathlib import Path
@@ -32,6 +33,10 @@ def logs(
         str | None,
         typer.Option(metavar="COMPONENT", help="Only gateway, scheduler, cpu, cpu-consumer, …"),
     ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="The least to show; default: the setting log.level."),
+    ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many old lines.")] = 100,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     project: Project = None,
@@ -51,15 +56,30 @@ def logs(
         if task is not None:
             _task_log(target(project, url).client(), task, follow, json_)
         else:
-            _tree_log(project, name, lines, follow, json_)
+            _tree_log(project, Wanted(name=name, level=level, count=lines), follow, json_)
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
-def _tree_log(
-    project: Path | None, name: str | None, lines: int, follow: bool, json_: bool
-) -> None:
-    from skipper.launcher.lines import Pretty
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which records: the last ``count`` of a component (any, for None) from a level upwards."""
+
+    name: str | None = None
+    level: str | None = None
+    count: int = 100
+
+    def takes(self, record: dict[str, Any]) -> bool:
+        from skipper.launcher.lines import LEVELS, rank
+
+        return (
+            self.name in (None, record.get("name"))
+            and rank(record) >= LEVELS[self.level or "debug"]
+        )
+
+
+def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -> None:
+    from skipper.launcher.lines import LEVELS, Pretty
     from skipper.launcher.plan import plan
     from skipper.settings import load, wants_colour
 
@@ -67,32 +87,35 @@ def _tree_log(
     folder = settings.state_dir / "logs"
     components = tuple(child.name for child in plan(settings, valkey=Path()))
     pretty = Pretty(components, colour=wants_colour(sys.stdout.isatty()))
-    for record in tail(folder, name, lines, follow):
+    wanted = replace(wanted, level=wanted.level or settings.log.level)
+    if wanted.level not in LEVELS:
+        raise typer.BadParameter(f"--level {wanted.level!r}: write one of {', '.join(LEVELS)}.")
+    for record in tail(folder, wanted, follow):
         if json_:
             show_json(record, lines=True)
         else:
             show(pretty(record).removesuffix("\n"))
 
 
-def tail(folder: Path, name: str | None, count: int, follow: bool) -> Iterator[dict[str, Any]]:
-    """The last ``count`` records of component ``name`` (of any, for None).
+def tail(folder: Path, wanted: Wanted, follow: bool) -> Iterator[dict[str, Any]]:
+    """The last records that are wanted and, with ``follow``, each new one.
 
-    With ``follow``, goes on with each new one. Raises NotFoundError where nothing was ever logged.
+    Raises NotFoundError where nothing was ever logged.
     """
     from skipper.launcher.sink import LOG_FILE, log_files
 
     files = log_files(folder)
     if not files:
         raise NotFoundError(f"Nothing was logged yet in {folder}. `skipper up` starts the tree.")
-    last: deque[dict[str, Any]] = deque(maxlen=count)
+    last: deque[dict[str, Any]] = deque(maxlen=wanted.count)
     for file in files:
         if file.name != LOG_FILE:
-            last.extend(_records(file.read_bytes().splitlines(), name))
+            last.extend(_records(file.read_bytes().splitlines(), wanted))
     with _Followed(folder / LOG_FILE) as current:
-        last.extend(_records(current.new_lines(), name))
+        last.extend(_records(current.new_lines(), wanted))
         yield from last
         while follow:
-            yield from _records(current.new_lines(), name)
+            yield from _records(current.new_lines(), wanted)
             time.sleep(_POLL_S)
 
 
@@ -127,13 +150,13 @@ class _Followed:
             return False
 
 
-def _records(lines: list[bytes], name: str | None) -> Iterator[dict[str, Any]]:
+def _records(lines: list[bytes], wanted: Wanted) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
         except ValueError:  # cut off by a full disk or a kill
             continue
-        if isinstance(record, dict) and (name is None or record.get("name") == name):
+        if isinstance(record, dict) and wanted.takes(record):
             yield {"message": ""} | record
 
 

@@ -23,7 +23,7 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One look at a tree. ``state`` is ready, starting, stopping or not running."""
+    """One look at a tree. ``state``: ready, starting, stopping, not answering or not running."""
 
     state: str
     url: str | None = None
@@ -99,7 +99,10 @@ def look(settings: Settings) -> Look:
     """Look at a project's own tree, through its launcher and, if it has one, its gateway."""
     from skipper.launcher import client
 
-    tree = client.status(settings)
+    try:
+        tree = client.status(settings)
+    except UnavailableError:
+        return Look(state="not answering")
     if tree is None:
         return Look(state="not running")
     url, keys = tree.get("url"), settings.gateway.keys

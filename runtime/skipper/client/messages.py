@@ -111,7 +111,7 @@ class Deadline:
 
 def encode(body: Any, params: Mapping[str, Any]) -> bytes:
     """The JSON body of a call. Bytes are JSON already; ``params`` are added to an object."""
-    from pydantic_core import to_json
+    from pydantic_core import PydanticSerializationError, to_json
 
     if isinstance(body, bytes) and not params:
         return body
@@ -121,10 +121,13 @@ def encode(body: Any, params: Mapping[str, Any]) -> bytes:
         raise TypeError("keyword arguments can be added to a dict body only")
     elif params:
         body = {**body, **params}
-    return to_json(body, fallback=_plain)
+    try:
+        return to_json(body, fallback=_plain)
+    except PydanticSerializationError as error:
+        raise TypeError(f"the body is not JSON: {error}") from None
 
 
 def _plain(value: Any) -> Any:
     if callable(convert := getattr(value, "tolist", None)):  # NumPy, and what is like it
         return convert()
-    raise TypeError(f"{type(value).__name__} is not JSON; send plain data or a pydantic model")
+    raise TypeError(f"send plain data or a pydantic model, not {type(value).__name__}")

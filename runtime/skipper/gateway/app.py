@@ -71,7 +71,7 @@ class Gateway:
 
     def _add_routes(self) -> None:
         api = self._api
-        # A plain route before FastAPI's own: its dependency machinery would halve the rate of calls.
+        # A plain route before FastAPI's own: its dependency machinery would halve the rate.
         api.router.routes.insert(
             0, Route("/v1/functions/{name}/invoke", Invoke(self.core), methods=["POST"])
         )

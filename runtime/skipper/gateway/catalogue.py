@@ -25,7 +25,13 @@ Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 def routes(core: Callable[[], Core]) -> APIRouter:
     """The routes; ``core`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1")
+    _add_functions(router, core)
+    _add_models(router, core)
+    _add_pools(router, core)
+    return router
 
+
+def _add_functions(router: APIRouter, core: Callable[[], Core]) -> None:
     @router.get(
         "/functions",
         tags=["functions"],
@@ -54,6 +60,8 @@ def routes(core: Callable[[], Core]) -> APIRouter:
             )
         raise Problem(problems.UNKNOWN_FUNCTION, f"there is no function {name!r}")
 
+
+def _add_models(router: APIRouter, core: Callable[[], Core]) -> None:
     @router.get("/models", tags=["models"], summary="List models, each with its newest version")
     async def model_list() -> Any:
         newest = await core().ledger.read(
@@ -82,12 +90,12 @@ def routes(core: Callable[[], Core]) -> APIRouter:
         shown = [_shown(item) for item in versions]
         return JSONResponse({"name": name, "items": shown, "next": following})
 
+
+def _add_pools(router: APIRouter, core: Callable[[], Core]) -> None:
     @router.get("/pools", tags=["pools"], summary="What each pool has and does")
     async def pools() -> Any:
         links = core().directory.links.values()
         return JSONResponse({"items": await asyncio.gather(*map(_pool, links))})
-
-    return router
 
 
 def _shown(version: ModelVersion) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the gateway's routes share: the directory, the ledger, the intake, and who waits for which task."""
+"""What the gateway's routes share: directory, ledger, intake, and who waits for which task."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOOK_S = 1.0
 
 
 class Watchers:
-    """Callers that wait for tasks to change. Hints wake them; the ledger tells what has happened."""
+    """Callers that wait for tasks to change. Hints wake them; the ledger tells what happened."""
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)

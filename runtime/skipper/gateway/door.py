@@ -1,4 +1,4 @@
-"""Who is let in: API keys, host names, other sites' pages. A plain ASGI layer before everything else."""
+"""Who is let in: API keys, host names, other sites' pages. A plain ASGI layer before the rest."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Door:
         self._keys = [_digest(key.get_secret_value().encode()) for key in settings.keys]
         own = {settings.host.strip("[]")} if settings.host not in ("0.0.0.0", "::", "") else set()  # noqa: S104 - compared, not bound
         named = frozenset(settings.allowed_hosts)
-        # A page of another site can reach a server on loopback under a name of its own (DNS rebinding).
+        # Another site's page can reach a loopback server under a name of its own (DNS rebinding).
         self._hosts = _LOOPBACK | own | named if is_loopback(settings.host) or named else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

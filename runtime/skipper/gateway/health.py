@@ -13,7 +13,7 @@ import skipper
 from skipper.errors import SkipperError
 from skipper.gateway.core import Core
 from skipper.ledger import hosts, totals
-from skipper.pool.metrics import BUCKETS_S
+from skipper.metrics import BUCKETS_ITEMS, BUCKETS_S
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -116,9 +116,14 @@ async def _metrics(core: Core) -> list[str]:
         ),
         ("task_wait", "skipper_task_wait_seconds", "From when a task could run to its claim."),
         ("cold_start", "skipper_cold_start_seconds", "Starting an instance of a function."),
+        ("batch_size", "skipper_batch_size", "Items that ran as one."),
     ):
+        bounds = BUCKETS_ITEMS if key == "batch_size" else BUCKETS_S
         lines += _histogram(
-            name, text, ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items())
+            name,
+            text,
+            bounds,
+            ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items()),
         )
     lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", _depths(pools))
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
@@ -174,15 +179,19 @@ def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
 
 
 def _histogram(
-    name: str, text: str, series: Iterable[tuple[str, str, dict[str, Any]]]
+    name: str,
+    text: str,
+    bounds: Iterable[float],
+    series: Iterable[tuple[str, str, dict[str, Any]]],
 ) -> Iterator[str]:
     yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
     for function, pool, histogram in series:
         labels, seen = {"function": function, "pool": pool}, 0
-        for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), histogram["counts"], strict=True):
+        for bound, count in zip((*map(str, bounds), "+Inf"), histogram["counts"], strict=True):
             seen += count
             yield f"{name}_bucket{_labels(labels | {'le': bound})} {seen}\n"
-        yield f"{name}_sum{_labels(labels)} {histogram['sum']:g}\n{name}_count{_labels(labels)} {seen}\n"
+        yield f"{name}_sum{_labels(labels)} {histogram['sum']:g}\n"
+        yield f"{name}_count{_labels(labels)} {seen}\n"
 
 
 def _labels(labels: dict[str, str]) -> str:

@@ -1,22 +1,24 @@
-"""``POST /v1/functions/{name}/invoke``: the hot path. A plain ASGI endpoint; the body stays bytes."""
+"""``POST /v1/functions/{name}/invoke``: the hot path. Plain ASGI; the body stays bytes."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import secrets
 from collections.abc import Callable
 
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from skipper import wire
-from skipper.directory import Link, Waiting
+from skipper.directory import Link
 from skipper.errors import SkipperError, UnavailableError
 from skipper.gateway import prefer, problems
-from skipper.gateway.core import Core, sse
+from skipper.gateway.core import Core
 from skipper.gateway.prefer import Preferences
 from skipper.gateway.problems import Problem
+from skipper.gateway.sent import Sent, reply_to
+from skipper.gateway.stream import Stream, stream_type
 from skipper.gateway.tasks import answer_of_task, task_response
 from skipper.intake import Submission
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
@@ -25,10 +27,10 @@ from skipper.wire import CallHead
 
 PATIENCE_S = 30.0
 """How long a call waits for a function whose file is still being read."""
+REACH_S = 5.0
+"""How long a call waits for a host that is being started again."""
 CHECK_S = 5.0
 """How long a task's acceptance waits for its input to be looked at."""
-WATCH_AFTER_S = 0.1
-"""A call that lasts longer than this is given up when its caller leaves."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _JSON = b"application/json"
 
@@ -99,17 +101,22 @@ class Invoke:
         name: str = scope["path_params"]["name"]
         body = await _read_body(request, receive, core.max_body)
         spec, link = core.directory.get(name) or await self._find(core, name)
+        if not link.is_up:
+            await link.until_up(REACH_S)
         wishes = prefer.parse(request.prefer.decode("latin-1")) if request.prefer else prefer.NONE
         if spec.mode is Mode.TASK or wishes.wants_task:
             await self._check(spec, link, body, request)
-            await self._as_task(core, spec, body, request, wishes, scope, receive, send)
-        elif spec.streams and (kind := _stream_type(request.accept)):
-            await _Stream(kind).run(
-                self._call(spec, link, body, request, wire.STREAM), receive, send, self
-            )
+            response = await _as_task(core, spec, body, request, wishes)
+            await response(scope, receive, send)
+        elif spec.streams and (kind := stream_type(request.accept)):
+            sent = self._call(spec, link, body, request, wire.STREAM)
+            told = [
+                (b"x-request-id", request.request_id.encode()),
+                *self.served(spec.code.encode()),
+            ]
+            await Stream(kind).run(sent, told, receive, send)
         else:
-            waiting = self._call(spec, link, body, request, 0)
-            payload = await _reply(waiting, receive)
+            payload = await reply_to(self._call(spec, link, body, request, 0), receive)
             if payload is not None:
                 await self._send(core, payload, request, spec, send)
 
@@ -127,7 +134,7 @@ class Invoke:
 
     def _call(
         self, spec: FunctionSpec, link: Link, body: bytes, request: Request, flags: int
-    ) -> _Sent:
+    ) -> Sent:
         seconds = spec.timeout_s or DIRECT_TIMEOUT_S
         head = CallHead(int(seconds * 1000), flags, 0, spec.name, request.request_id)
         deadline = asyncio.get_running_loop().time() + seconds
@@ -135,10 +142,10 @@ class Invoke:
         waiting = link.call(
             wire.call_head(head) + body, deadline, items.put_nowait if items else None
         )
-        return _Sent(waiting, items, request)
+        return Sent(waiting, items)
 
     async def _check(self, spec: FunctionSpec, link: Link, body: bytes, request: Request) -> None:
-        """Have the function's own instance look at a task's input. Raises a problem where it does not match.
+        """Have the function's own instance look at a task's input. Raises a problem if it is wrong.
 
         Where no instance can look at it in time the task is accepted: then its run will tell.
         """
@@ -193,99 +200,49 @@ class Invoke:
             self._served[served] = headers
         return headers
 
-    async def _as_task(
-        self,
-        core: Core,
-        spec: FunctionSpec,
-        body: bytes,
-        request: Request,
-        wishes: Preferences,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Accept a task; answer 202, or with its result if the caller waits and it ends in time."""
-        key = None
-        if request.idempotency_key:
-            key = prefer.idempotency_key(request.idempotency_key.decode("latin-1"))
-            if key is None:
-                raise Problem(
-                    problems.BAD_REQUEST, "Idempotency-Key is 1 to 255 visible ASCII characters"
-                )
-        submission = Submission(
-            spec=spec, body=body, request_id=request.request_id, idempotency_key=key
-        )
-        try:
-            accepted = await core.intake.accept(submission)
-        except SkipperError as error:
-            raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
-        if not accepted.matches:
-            raise Problem(
-                problems.KEY_REUSED,
-                "this Idempotency-Key came with another function or body before",
-            )
-        extra = {
-            "Location": f"/v1/tasks/{accepted.id}",
-            "X-Request-Id": request.request_id,
-            "Vary": "Prefer",
-        }
-        if wishes.wants_task:
-            extra["Preference-Applied"] = wishes.applied
-        if wishes.wait_s is not None:
-            result = await core.wait_for_end(accepted.id, wishes.wait_s)
-            if result.task.state.is_terminal:
-                response = await answer_of_task(core, result)
-                response.headers.update(extra)
-                await response(scope, receive, send)
-                return
-        response = await task_response(core, await core.task(accepted.id), status=202)
-        response.headers.update(extra)
-        await response(scope, receive, send)
+
+async def _as_task(
+    core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
+) -> Response:
+    """Accept a task: 202, or with its result if the caller waits and it ends in time."""
+    id_ = await _accept(core, spec, body, request)
+    result = None
+    if wishes.wait_s is not None:
+        result = await core.wait_for_end(id_, wishes.wait_s)
+    if result is not None and result.task.state.is_terminal:
+        response = await answer_of_task(core, result)
+    else:
+        response = await task_response(core, await core.task(id_), status=202)
+    response.headers["Location"] = f"/v1/tasks/{id_}"
+    response.headers["X-Request-Id"] = request.request_id
+    response.headers["Vary"] = "Prefer"
+    if wishes.wants_task:
+        response.headers["Preference-Applied"] = wishes.applied
+    return response
 
 
-class _Sent:
-    """A call that is on its way."""
-
-    def __init__(
-        self, waiting: Waiting, items: asyncio.Queue[bytes | None] | None, request: Request
-    ) -> None:
-        self.waiting, self.items, self.request = waiting, items, request
-        if items is not None:
-            waiting.reply.add_done_callback(lambda _: items.put_nowait(None))
-
-    def give_up(self) -> None:
-        """Nobody wants the answer any more."""
-        self.waiting.link.cancel(self.waiting)
-        self.waiting.reply.cancel()
-
-
-async def _reply(sent: _Sent, receive: Receive) -> bytes | None:
-    """The reply, or None where the caller left before it came."""
-    reply = sent.waiting.reply
-    watch: asyncio.Task[None] | None = None
-
-    def start_watching() -> None:
-        nonlocal watch
-        watch = asyncio.ensure_future(_until_gone(receive, sent))
-
-    alarm = asyncio.get_running_loop().call_later(WATCH_AFTER_S, start_watching)
+async def _accept(core: Core, spec: FunctionSpec, body: bytes, request: Request) -> str:
+    """The id of the task that the call has become, or was already under the same key."""
+    submission = Submission(
+        spec=spec, body=body, request_id=request.request_id, idempotency_key=_key(request)
+    )
     try:
-        return await reply
-    except asyncio.CancelledError:
-        sent.give_up()
-        if watch is not None and watch.done():
-            return None
-        raise
-    finally:
-        alarm.cancel()
-        if watch is not None:
-            watch.cancel()
+        accepted = await core.intake.accept(submission)
+    except SkipperError as error:
+        raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
+    if not accepted.matches:
+        detail = "this Idempotency-Key came with another function or body before"
+        raise Problem(problems.KEY_REUSED, detail)
+    return accepted.id
 
 
-async def _until_gone(receive: Receive, sent: _Sent) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    sent.give_up()
+def _key(request: Request) -> str | None:
+    if not request.idempotency_key:
+        return None
+    key = prefer.idempotency_key(request.idempotency_key.decode("latin-1"))
+    if key is None:
+        raise Problem(problems.BAD_REQUEST, "Idempotency-Key is 1 to 255 visible ASCII characters")
+    return key
 
 
 class _GoneError(Exception):
@@ -319,64 +276,3 @@ async def _read_body(request: Request, receive: Receive, limit: int) -> bytes:
 def _too_large(limit: int) -> Problem:
     detail = f"at most {limit} bytes are accepted (gateway.max_body_mb)"
     return Problem(problems.TOO_LARGE, detail)
-
-
-def _stream_type(accept: bytes) -> bytes:
-    """Which kind of stream the caller accepts; empty for none."""
-    for kind in (b"text/event-stream", b"application/jsonl", b"application/x-ndjson"):
-        if kind in accept:
-            return kind
-    return b""
-
-
-class _Stream:
-    """Sends a generator's items as they come: server-sent events, or JSON lines."""
-
-    def __init__(self, kind: bytes) -> None:
-        self._kind = kind
-        self._is_sse = kind == b"text/event-stream"
-
-    async def run(self, sent: _Sent, receive: Receive, send: Send, invoke: Invoke) -> None:
-        headers = [
-            (b"content-type", self._kind),
-            (b"cache-control", b"no-store"),
-            (b"x-accel-buffering", b"no"),
-            (b"x-request-id", sent.request.request_id.encode()),
-        ]
-        watch = asyncio.ensure_future(_until_gone(receive, sent))
-        try:
-            assert sent.items is not None
-            item = await sent.items.get()
-            if item is None:
-                headers += self._served(sent, invoke)
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            while item is not None:
-                await send(
-                    {"type": "http.response.body", "body": self._item(item), "more_body": True}
-                )
-                item = await sent.items.get()
-            await send({"type": "http.response.body", "body": self._end(sent)})
-        finally:
-            watch.cancel()
-            sent.give_up()
-
-    def _served(self, sent: _Sent, invoke: Invoke) -> Headers:
-        reply = sent.waiting.reply
-        return invoke.served(wire.parse_reply(reply.result())[1]) if not reply.cancelled() else []
-
-    def _item(self, item: bytes) -> bytes:
-        return sse("item", item) if self._is_sse else item + b"\n"
-
-    def _end(self, sent: _Sent) -> bytes:
-        """How the stream closes: ``done``, or the problem that ended it."""
-        if sent.waiting.reply.cancelled():
-            return b""
-        outcome, _, body = wire.parse_reply(sent.waiting.reply.result())
-        if outcome == Outcome.OK:
-            return sse("done", b"{}") if self._is_sse else b""
-        document = problems.from_outcome(outcome, body, with_traceback=False).document()
-        return (
-            sse("error", document)
-            if self._is_sse
-            else json.dumps({"error": document}).encode() + b"\n"
-        )

@@ -1,4 +1,4 @@
-"""The OpenAPI document: the gateway's own routes, and one operation per function with its own schemas."""
+"""The OpenAPI document: the gateway's own routes, and an operation per function."""
 
 from __future__ import annotations
 
@@ -99,7 +99,8 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
                 "name": "Prefer",
                 "in": "header",
                 "required": False,
-                "description": "`respond-async` for a task, `wait=20` for a task whose result is answered within 20 s",
+                "description": "`respond-async` for a task, `wait=20` for a task whose result is "
+                "answered within 20 s",
                 "schema": {"type": "string"},
             }
         ],
@@ -119,7 +120,7 @@ def _refusal(text: str) -> dict[str, Any]:
 
 
 def _adopt(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A schema whose definitions have moved to the document's components, under names of their own."""
+    """A schema whose definitions have moved to the document's components, renamed apart."""
 
     def moved(value: Any) -> Any:
         if isinstance(value, dict):

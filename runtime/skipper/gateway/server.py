@@ -57,4 +57,5 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the gateway until it is told to stop."""
     roles.run(Role.start("Gateway", argv), _main)

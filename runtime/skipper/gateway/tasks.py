@@ -60,7 +60,13 @@ async def answer_of_task(core: Core, result: Result) -> Response:
 def routes(core: Callable[[], Core]) -> APIRouter:
     """The routes; ``core`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
+    _add_reads(router, core)
+    _add_events(router, core)
+    _add_verbs(router, core)
+    return router
 
+
+def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
     @router.get("", summary="List tasks, newest first")
     async def page(
         function: str | None = None,
@@ -83,25 +89,27 @@ def routes(core: Callable[[], Core]) -> APIRouter:
         )
 
     @router.get("/{id}", summary="Look at a task; wait=N waits up to N seconds for its end")
-    async def get(id: TaskId, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Any:  # noqa: A002 - the name in the path
+    async def get(id: TaskId, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Any:
         task = (await core().wait_for_end(id, wait)).task if wait else await core().task(id)
         return await task_response(core(), task)
 
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
-    async def result(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+    async def result(id: TaskId) -> Any:
         found = await core().result(id)
         if not found.task.state.is_terminal:
             return await task_response(core(), found.task, status=202)
         return await answer_of_task(core(), found)
 
     @router.get("/{id}/attempts", summary="Every attempt of a task")
-    async def attempts(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+    async def attempts(id: TaskId) -> Any:
         await core().task(id)
         found = await core().ledger.read(lambda conn: tasks.attempts(conn, id))
         return JSONResponse({"items": [_attempt(item.model_dump()) for item in found]})
 
+
+def _add_events(router: APIRouter, core: Callable[[], Core]) -> None:
     @router.get("/{id}/logs", summary="What a task has printed and logged")
-    async def logs(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+    async def logs(id: TaskId) -> Any:
         await core().task(id)
         items, dropped = [], 0
         async for event in _history(core(), id, 0):
@@ -114,23 +122,23 @@ def routes(core: Callable[[], Core]) -> APIRouter:
     @router.get(
         "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"
     )
-    async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "0") -> Any:  # noqa: A002 - the name in the path
+    async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "0") -> Any:
         await core().task(id)
         since = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_live(core(), id, since), 200, headers, "text/event-stream")
 
+
+def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
     @router.post("/{id}/cancel", summary="Stop a task, wherever it is")
-    async def cancel(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+    async def cancel(id: TaskId) -> Any:
         return await _cancel(core(), id)
 
     @router.post(
         "/{id}/retry", summary="Run an ended task's function again on the same input, as a new task"
     )
-    async def retry(id: TaskId) -> Any:  # noqa: A002 - the name in the path
+    async def retry(id: TaskId) -> Any:
         return await _retry(core(), id)
-
-    return router
 
 
 def _attempt(attempt: dict[str, Any]) -> dict[str, Any]:

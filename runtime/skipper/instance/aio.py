@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pydantic import ValidationError
 
 from skipper import wire
+from skipper.instance.calls import Calls
 from skipper.instance.jobs import ModelRef
-from skipper.instance.link import HostGone, Link
-from skipper.instance.runner import Calls
+from skipper.instance.link import HostGoneError, Link
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
@@ -32,6 +33,8 @@ class _Server:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
+        # A stream that nobody reads holds a thread, and so does a call that waits for another.
+        loop.set_default_executor(ThreadPoolExecutor(4 * CALLS_AT_ONCE))
         loop.add_signal_handler(signal.SIGTERM, self._terminated)
         threading.Thread(target=self._read, args=(loop,), daemon=True, name="skipper-link").start()
         await self._over.wait()
@@ -40,7 +43,7 @@ class _Server:
         try:
             while True:
                 loop.call_soon_threadsafe(self._take, self._link.next())
-        except HostGone:
+        except HostGoneError:
             loop.call_soon_threadsafe(self._over.set)
 
     def _take(self, frame: Frame) -> None:
@@ -66,8 +69,8 @@ class _Server:
     async def _reply(self, frame: Frame) -> bytes:
         calls = self._calls
         try:
-            if (checked := calls.checked(frame)) is not None:
-                return checked
+            if wire.call_flags(frame.payload) & wire.CHECK:
+                return calls.checked(frame)
             kwargs = calls.arguments(frame)
         except ValidationError as error:
             return calls.invalid(error)
@@ -87,6 +90,8 @@ class _Server:
         calls, dump = self._calls, self._calls.contract.dump
         if wire.call_flags(frame.payload) & wire.STREAM:
             async for item in items:
+                if not await asyncio.to_thread(self._link.take_credit, frame.id):
+                    raise asyncio.CancelledError
                 self._link.send(Kind.ITEM, frame.id, dump(item))
             return wire.reply(Outcome.OK, calls.served, b"")
         whole = [dump(item) async for item in items]

@@ -42,7 +42,8 @@ class CallContext(NamedTuple):
     parent: str
 
 
-current: ContextVar[CallContext] = ContextVar("current", default=CallContext(0, "", ""))
+_NO_CALL = CallContext(0, "", "")
+current: ContextVar[CallContext] = ContextVar("current", default=_NO_CALL)
 
 
 def value_of(payload: bytes) -> Any:
@@ -65,7 +66,10 @@ class TaskHandle:
         self.id = task_id
 
     def result(self, timeout: float | None = None) -> Any:
-        """Wait for the task's value. Raises CallError where it ends without one, TimeoutError in time."""
+        """Wait for the task's value.
+
+        Raises CallError where it ends without one, TimeoutError after ``timeout`` seconds.
+        """
         budget = 0 if timeout is None else max(1, int(timeout * 1000))
         started = time.monotonic()
         payload = _payload(self.id, b"", wire.WAIT, budget)

@@ -1,6 +1,6 @@
 """The life of one instance: take a job, report, serve until the host hangs up.
 
-``python -m skipper.instance.child FD HOST_PID`` starts one afresh; a template forks into :func:`live`.
+``python -m skipper.instance.child FD HOST_PID`` starts one; a template forks into :func:`live`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import random
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report
-from skipper.instance.link import HostGone, Link
+from skipper.instance.link import HostGoneError, Link
 from skipper.plugins import Plugins, describe
 from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
@@ -27,8 +28,7 @@ def live(sock: socket.socket) -> None:
     """Serve the host at the other end of ``sock`` until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = Link(sock)
-    link.send_json(Kind.HELLO, 0, {"pid": os.getpid()})
-    with contextlib.suppress(HostGone):
+    with contextlib.suppress(HostGoneError):
         frame = link.next()
         job = Job.model_validate_json(frame.payload)
         _prepare(job)
@@ -52,11 +52,18 @@ def _prepare(job: Job) -> None:
     """Set what must be set before anything of the user's is imported."""
     adopt_environment(thread_limits(job.threads) | job.environment)
     if job.nice:
-        os.nice(job.nice)
+        _give_way(job.nice)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
     with contextlib.suppress(OSError):
         os.chdir(job.project_dir)
+
+
+def _give_way(nice: int) -> None:
+    os.nice(nice)
+    # Where the kernel groups processes by session, a nice value counts within the group alone.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _start_libraries(plugins: Plugins, job: Job) -> None:
@@ -76,6 +83,7 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
     from skipper.blobs import BlobStore
     from skipper.instance import aio, runner
     from skipper.instance.caller import HostCaller
+    from skipper.instance.calls import Calls
     from skipper.instance.shelf import Shelf
 
     assert job.source is not None
@@ -86,7 +94,7 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
         shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             shelf.put(ref)
-        calls = runner.Calls(link, mine, shelf, code)
+        calls = Calls(link, mine, shelf, code)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
@@ -102,7 +110,7 @@ def die_with_parent(parent: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     while os.getppid() != parent:
-        if not os.path.exists(f"/proc/{parent}"):
+        if not Path(f"/proc/{parent}").exists():
             os._exit(0)
         os.sched_yield()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -15,6 +15,8 @@ class _Record(BaseModel):
 
 
 class JobKind(StrEnum):
+    """What an instance is for."""
+
     SURVEY = "survey"
     """Load the plugins and say which files define functions, importing none of those."""
     READ = "read"
@@ -50,6 +52,8 @@ class ModelRef(_Record):
 
 
 class Job(_Record):
+    """What an instance is to do, with all it needs to know for it."""
+
     kind: JobKind
     project_dir: Path
     source: SourceInfo | None = None

@@ -6,25 +6,28 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 from skipper import wire
 from skipper.wire import Frame, Kind
+
+T = TypeVar("T")
 
 _CHUNK = 1 << 18
 OWN = 1 << 63
 """Set in the ids of calls that this instance makes, to tell them from those it is asked."""
 
 
-class HostGone(ConnectionError):
+class HostGoneError(ConnectionError):
     """The host closed the socket: this process has nothing left to live for."""
 
 
 class Link:
     """Frames to and from the host.
 
-    The serving thread takes calls with :meth:`next`; any thread may :meth:`send`, and :meth:`wait_for`
-    the answer to a call of its own. Nobody reads in the background, so an idle instance is one thread.
+    The serving thread takes calls with :meth:`next`; any thread may :meth:`send`, and
+    :meth:`wait_for` the answer to a call of its own. Nobody reads in the background, so an idle
+    instance is one thread.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -33,6 +36,7 @@ class Link:
         self._inbox: deque[Frame] = deque()
         self._answers: dict[int, Frame] = {}
         self._cancelled: set[int] = set()
+        self._credit: dict[int, int] = {}
         self._sending = threading.Lock()
         self._arrived = threading.Condition()
         self._is_reading = False
@@ -43,13 +47,33 @@ class Link:
         with self._sending:
             self._sock.sendall(data)
 
-    def send_json(self, kind: int, id_: int, value: Any) -> None:
-        data = wire.pack_json(kind, id_, value)
+    def send_packed(self, data: bytes) -> None:
+        """Send whole frames."""
         with self._sending:
             self._sock.sendall(data)
 
+    def take_credit(self, id_: int) -> bool:
+        """Room for one more item of a stream; waits while the caller has not taken earlier ones.
+
+        False where the caller wants no more.
+        """
+
+        def take() -> bool | None:
+            if id_ in self._cancelled:
+                return False
+            left = self._credit.setdefault(id_, wire.WINDOW_ITEMS)
+            if left <= 0:
+                return None
+            self._credit[id_] = left - 1
+            return True
+
+        with self._arrived:
+            if not self._is_reading:
+                self._read_what_is_there()
+        return self._wait(take)
+
     def next(self) -> Frame:
-        """The next frame that is not an answer; waits for it. Raises HostGone."""
+        """The next frame that is not an answer; waits for it. Raises HostGoneError."""
         return self._wait(lambda: self._inbox.popleft() if self._inbox else None)
 
     def ask(self, payload: bytes) -> int:
@@ -64,7 +88,7 @@ class Link:
         """The reply to :meth:`ask`."""
         return self._wait(lambda: self._answers.pop(id_, None))
 
-    def _wait(self, take: Callable[[], Frame | None]) -> Frame:
+    def _wait(self, take: Callable[[], T | None]) -> T:
         """Wait until ``take`` finds something. Of several waiting threads one reads for all."""
         with self._arrived:
             while (found := take()) is None:
@@ -90,7 +114,9 @@ class Link:
             return id_ in self._cancelled
 
     def forget(self, id_: int) -> None:
+        """The call with this id has been answered."""
         self._cancelled.discard(id_)
+        self._credit.pop(id_, None)
 
     def _read_what_is_there(self) -> None:
         try:
@@ -101,11 +127,14 @@ class Link:
 
     def _take(self, data: bytes) -> None:
         if not data:
-            raise HostGone
+            raise HostGoneError
         for frame in self._splitter.feed(data):
             if frame.kind == Kind.CANCEL:
                 self._cancelled.add(frame.id)
             if frame.kind == Kind.REPLY:
                 self._answers[frame.id] = frame
+            elif frame.kind == Kind.CREDIT:
+                left = self._credit.get(frame.id, wire.WINDOW_ITEMS)
+                self._credit[frame.id] = left + wire.CREDIT_ITEMS
             else:
                 self._inbox.append(frame)

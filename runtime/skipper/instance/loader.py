@@ -19,6 +19,7 @@ from skipper.spec import BrokenFile
 
 
 def project_of(folder: Path) -> Project:
+    """The project in ``folder``, as hooks are told of it."""
     return Project(
         folder=folder, functions_dir=folder / "functions", plugins_dir=folder / "plugins"
     )
@@ -79,7 +80,7 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
 
 
 def _is_light(name: str, source: Source) -> bool:
-    """Whether a template need not hold this: it is imported in every instance, or the project's own."""
+    """Whether a template need not hold this: every instance has it, or it is the project's."""
     top = name.partition(".")[0]
     beside = source.file.parent
     own = (beside / f"{top}.py", beside / top, beside.parent / f"{top}.py", beside.parent / top)
@@ -87,7 +88,10 @@ def _is_light(name: str, source: Source) -> bool:
 
 
 def load(source: SourceInfo) -> tuple[list[Function[..., object]], str]:
-    """Import the file; its functions and the hash of what was read. Raises whatever the file raises."""
+    """Import the file; its functions and the hash of what was read.
+
+    Raises whatever the file raises.
+    """
     texts = text.read(source.file)
     module = sys.modules.get(source.module) or _execute(source, texts[source.file])
     functions = [f for f in defined_in(module.__name__) if f.name.startswith(source.name + ".")]

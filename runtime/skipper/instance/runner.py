@@ -1,176 +1,37 @@
-"""Runs calls of one loaded function: JSON bytes in, JSON bytes out, one call at a time."""
+"""Runs calls of one loaded function, one at a time, or one batch at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import sys
-import time
 import types
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from skipper import wire
-from skipper.contract import Contract
-from skipper.errors import Cancelled, CancelledError, FormatError, SkipperError
-from skipper.function import Function
-from skipper.instance import caller
+from skipper.errors import Cancelled
+from skipper.instance.batch import run_batch
+from skipper.instance.calls import Calls
 from skipper.instance.jobs import ModelRef
-from skipper.instance.link import HostGone, Link
-from skipper.instance.shelf import Shelf
-from skipper.model import Model
-from skipper.plugins import shown, user_traceback
-from skipper.run import Run
+from skipper.instance.link import HostGoneError, Link
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
-
-_MAX_ERRORS = 100
-
-
-class Sink:
-    """Where the words of one call go: frames with its id."""
-
-    def __init__(self, link: Link, call_id: int) -> None:
-        self._link, self._id = link, call_id
-
-    def emit(self, event: dict[str, Any]) -> None:
-        self._link.send(Kind.EVENT, self._id, to_json({"at": time.time()} | event, fallback=str))
-
-    def is_cancelled(self) -> bool:
-        return self._link.is_cancelled(self._id)
-
-
-class Calls:
-    """What a call needs beside its body, whichever way the function runs."""
-
-    def __init__(self, link: Link, function: Function[..., Any], shelf: Shelf, code: str) -> None:
-        self.link = link
-        self.contract: Contract = function.contract
-        self.target = function.callable
-        self._shelf = shelf
-        self._code = code
-        self.served = b""
-        self._loaded: dict[str, Any] = {}
-        self._renew()
-
-    def take_model(self, ref: ModelRef) -> None:
-        """Serve a newer version from the next call on; the old one where it cannot be loaded."""
-        try:
-            self._shelf.put(ref)
-        except Exception as error:  # noqa: BLE001 - a format plugin may raise anything; the old version serves on
-            print(
-                f"model {ref.name}@{ref.version} could not be loaded: {shown(error)}",
-                file=sys.stderr,
-            )
-        self._renew()
-
-    def _renew(self) -> None:
-        self._loaded = self._shelf.injected(self.contract.loaded_parameters)
-        self.served = wire.served_by(self._code, self._shelf.versions)
-
-    def arguments(self, frame: Frame) -> dict[str, Any]:
-        """Keyword arguments of a call. Raises ValidationError."""
-        kwargs = self.contract.parse(wire.call_body(frame.payload))
-        if self._loaded:
-            kwargs |= self._loaded
-        if self.contract.run_parameters:
-            run = self._run(frame)
-            kwargs |= dict.fromkeys(self.contract.run_parameters, run)
-        return kwargs
-
-    def checked(self, frame: Frame) -> bytes | None:
-        """The reply to a call that only asks whether its body matches; None for any other."""
-        if not wire.call_flags(frame.payload) & wire.CHECK:
-            return None
-        self.contract.parse(wire.call_body(frame.payload))
-        return wire.reply(Outcome.OK, self.served, b"")
-
-    def enter(self, frame: Frame) -> None:
-        """Make the call known to the calls it will make."""
-        head, _ = wire.parse_call(frame.payload)
-        task_id, _, request_id = _context(head)
-        caller.current.set(caller.CallContext(head.depth, request_id, task_id or ""))
-
-    def _run(self, frame: Frame) -> Run:
-        head, _ = wire.parse_call(frame.payload)
-        task_id, attempt, request_id = _context(head)
-        return Run(
-            Sink(self.link, frame.id),
-            task_id=task_id,
-            attempt=attempt,
-            request_id=request_id or None,
-            seconds=head.budget_ms / 1000 if head.budget_ms else None,
-        )
-
-    def result(self, call_id: int, value: Any) -> bytes:
-        """The reply for a returned value; a model goes to the store on the way."""
-        if isinstance(value, Model):
-            metrics = to_json(value.metrics, fallback=self._plain)
-            saved = to_json({"name": value.name} | self._shelf.save(value))
-            self.link.send(
-                Kind.EVENT,
-                call_id,
-                b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
-            )
-            return wire.reply(Outcome.OK, self.served, metrics)
-        return wire.reply(Outcome.OK, self.served, self.contract.dump(value))
-
-    def _plain(self, value: Any) -> Any:
-        return value.tolist() if hasattr(value, "tolist") else str(value)
-
-    def failure(self, error: BaseException) -> bytes:
-        """The reply for whatever a call raised."""
-        if isinstance(error, Cancelled | CancelledError):
-            return wire.problem(Outcome.CANCELLED, "the run was cancelled", self.served)
-        return wire.problem(
-            Outcome.FAILED,
-            shown(error),
-            self.served,
-            exception=type(error).__name__,
-            traceback=user_traceback(error),
-        )
-
-    def invalid(self, error: ValidationError) -> bytes:
-        """The reply for a body that does not match."""
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        if errors and errors[0]["type"] == "json_invalid":
-            return wire.problem(
-                Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", self.served
-            )
-        told = [
-            {"pointer": _pointer(item["loc"]), "detail": item["msg"]}
-            for item in errors[:_MAX_ERRORS]
-        ]
-        first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return wire.problem(Outcome.INVALID, first + more, self.served, errors=told)
-
-
-def _context(head: wire.CallHead) -> tuple[str | None, int, str]:
-    if not head.flags & wire.TASK:
-        return None, 1, head.context
-    task_id, attempt, request_id = head.context.split("/", 2)
-    return task_id, int(attempt), request_id
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def serve(link: Link, calls: Calls) -> None:
     """Run calls until the host hangs up."""
     runner = _Runner(link, calls)
     signal.signal(signal.SIGTERM, runner.terminated)
-    with contextlib.suppress(HostGone):
+    with contextlib.suppress(HostGoneError):
         while True:
             frame = link.next()
             if frame.kind == Kind.CALL:
-                link.send(Kind.REPLY, frame.id, runner.run(frame))
-                link.forget(frame.id)
+                runner.answer(frame)
+            elif frame.kind == Kind.BATCH:
+                runner.answer_batch(wire.Splitter().feed(frame.payload))
             elif frame.kind == Kind.MODEL:
                 calls.take_model(ModelRef.model_validate_json(frame.payload))
 
@@ -187,44 +48,71 @@ class _Runner:
             raise SystemExit(0)
         raise Cancelled
 
-    def run(self, frame: Frame) -> bytes:
+    def answer(self, frame: Frame) -> None:
+        """Run one call and send its reply."""
+        if self._calls.batch:
+            self.answer_batch([frame])
+            return
+        reply = self._checked(frame)
+        if reply is None:
+            reply = self._run(frame)
+        self._link.send(Kind.REPLY, frame.id, reply)
+        self._link.forget(frame.id)
+
+    def answer_batch(self, frames: list[Frame]) -> None:
+        """Run calls as one and send their replies together."""
+        with self._in_call(frames[0]):
+            sizes, replies = run_batch(self._calls, frames)
+        told = [wire.pack(Kind.SIZE, size) for size in sizes]
+        told += [wire.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]
+        self._link.send_packed(b"".join(told))
+        for frame in frames:
+            self._link.forget(frame.id)
+
+    @contextlib.contextmanager
+    def _in_call(self, frame: Frame) -> Iterator[None]:
+        self._calls.enter(frame)
+        self._is_in_call = True
+        try:
+            yield
+        finally:
+            self._is_in_call = False
+            _flush()
+
+    def _checked(self, frame: Frame) -> bytes | None:
+        """The reply to a call that only asks whether its body matches; None for any other."""
+        if not wire.call_flags(frame.payload) & wire.CHECK:
+            return None
+        return self._calls.checked(frame)
+
+    def _run(self, frame: Frame) -> bytes:
         """The reply to one call, whatever the function does."""
         calls = self._calls
         try:
-            if (reply := calls.checked(frame)) is not None:
-                return reply
             kwargs = calls.arguments(frame)
         except ValidationError as error:
             return calls.invalid(error)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's own may raise anything
             return calls.failure(error)
         try:
-            self._is_in_call = True
-            calls.enter(frame)
-            value = calls.target(**kwargs)
-            if calls.contract.streams:
-                reply = self._stream(frame, value)
-            else:
-                reply = calls.result(frame.id, value)
-        except HostGone:
+            with self._in_call(frame):
+                value = calls.target(**kwargs)
+                if calls.contract.streams:
+                    return self._stream(frame, value)
+                return calls.result(frame.id, value)
+        except HostGoneError:
             raise
-        except (FormatError, SkipperError) as error:
-            reply = calls.failure(error)
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
-            reply = calls.failure(error)
-        finally:
-            self._is_in_call = False
-        _flush()
-        return reply
+            return calls.failure(error)
 
     def _stream(self, frame: Frame, items: Iterator[Any]) -> bytes:
         calls, dump = self._calls, self._calls.contract.dump
         if not wire.call_flags(frame.payload) & wire.STREAM:
             return wire.reply(Outcome.OK, calls.served, b"[" + b",".join(map(dump, items)) + b"]")
         for item in items:
-            self._link.send(Kind.ITEM, frame.id, dump(item))
-            if self._link.is_cancelled(frame.id):
+            if not self._link.take_credit(frame.id):
                 raise Cancelled
+            self._link.send(Kind.ITEM, frame.id, dump(item))
         return wire.reply(Outcome.OK, calls.served, b"")
 
 

@@ -49,8 +49,9 @@ class Shelf:
         with temporary_folder(self._tmp_dir) as folder:
             format_ = self._plugins.hook.skipper_save_model(value=model.value, folder=Path(folder))
             if format_ is None:
+                kind = type(model.value)
                 raise FormatError(
-                    f"no plugin saves a {type(model.value).__module__}.{type(model.value).__qualname__} "
+                    f"no plugin saves a {kind.__module__}.{kind.__qualname__} "
                     f"(model {model.name!r}); loaded plugins: {', '.join(self._plugins.names)}"
                 )
             return {"format": format_, "digest": self._store.put_folder(Path(folder))}

@@ -1,4 +1,4 @@
-"""What a file of functions says of itself without being imported: its hash, its imports, its pools."""
+"""What a file of functions says of itself without being imported: hash, imports, pools."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """A process that has only imported libraries, and forks instances that have them already.
 
-``python -m skipper.instance.template FD HOST_PID LIBRARY…``. It does no work and opens no device: native
-thread pools are held to one thread by the environment that the host gives it, so that forking is
-safe (it refuses to fork while it has more than one thread). A fork is orphaned at once, so that the
-host, the sub-reaper, is its parent and the template's own death touches no instance.
+``python -m skipper.instance.template FD HOST_PID LIBRARY…``. It does no work and opens no device:
+native thread pools are held to one thread by the environment that the host gives it, so that
+forking is safe (it refuses to fork while it has more than one thread). A fork is orphaned at once,
+so that the host, the sub-reaper, is its parent and the template's own death touches no instance.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 
 from skipper.instance.child import die_with_parent, live
 
@@ -24,6 +25,7 @@ _MAX_REQUEST = 64
 
 
 def main() -> None:
+    """Import, say so, then fork on request until the host hangs up."""
     control = socket.socket(fileno=int(sys.argv[1]))
     host_pid, libraries = int(sys.argv[2]), sys.argv[3:]
     die_with_parent(host_pid)
@@ -34,14 +36,16 @@ def main() -> None:
     gc.freeze()  # keeps the collector from touching, and so copying, shared pages in every fork
     control.send(json.dumps({"threads": _threads(), "missing": missing}).encode())
     while True:
-        request, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 3)
+        try:
+            request, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 3)
+        except ConnectionError:
+            return
         if not request:
             return
         if _threads() > 1:
-            control.send(b'{"forked":false}')
+            control.send(b'{"pid":0}')
         else:
-            _fork(control, descriptors, host_pid)
-            control.send(b'{"forked":true}')
+            control.send(b'{"pid":%d}' % _fork(control, descriptors, host_pid))
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -58,20 +62,29 @@ def _import(names: list[str]) -> list[str]:
 
 
 def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))
+    return sum(1 for _ in Path("/proc/self/task").iterdir())
 
 
-def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> None:
-    """Fork twice; the middle process ends at once, which orphans the instance to the host."""
+def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> int:
+    """Fork twice; the instance's pid. The middle process ends at once, so the host adopts it."""
+    reader, writer = os.pipe()
     middle = os.fork()
     if middle:
+        os.close(writer)
         os.waitpid(middle, 0)
-        return
-    if os.fork():
+        pid = int(os.read(reader, 32))
+        os.close(reader)
+        return pid
+    if instance := os.fork():
+        os.write(writer, b"%d" % instance)
         os._exit(0)
     try:
+        os.close(reader)
+        os.close(writer)
         control.close()
         _become_instance(descriptors, host_pid)
+    except SystemExit:
+        return  # it was told to stop
     except BaseException:  # noqa: BLE001 - it must not get back into the template's own loop
         traceback.print_exc()
     finally:

@@ -13,7 +13,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from sqlalchemy import ColumnElement, Integer, Select, Table, Text, bindparam, literal_column
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.compiler import compiles
@@ -72,6 +81,12 @@ def limited(query: Select[Any]) -> Select[Any]:
     """``query`` cut off after as many rows as its ``limit`` parameter says."""
     # SQLite's dialect adds an offset of its own accord, as a value that nobody named.
     return query.limit(bindparam("limit", type_=Integer())).offset(literal(0))
+
+
+def locked(query: Select[Any]) -> Select[Any]:
+    """The rows of ``query`` that no other transaction is changing, held for this one."""
+    # In a WITH of its own: a plain subquery may run, and lock rows, more than once in PostgreSQL.
+    return select(query.with_for_update(skip_locked=True).cte("picked"))
 
 
 class among(ColumnElement[bool]):  # noqa: N801 - used as SQL functions are

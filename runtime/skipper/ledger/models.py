@@ -27,11 +27,7 @@ _OWNS = Statement(
     )
     .with_for_update()
 )
-_SEEN = Statement(
-    select(m.c.version).where(
-        m.c.task_id == bindparam("task_id"), m.c.attempt == bindparam("attempt"), _BY_NAME
-    )
-)
+_SEEN = Statement(select(m.c.version).where(m.c.task_id == bindparam("task_id"), _BY_NAME))
 _NEWEST = Statement(select(func.max(m.c.version)).where(_BY_NAME))
 _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.name != "seq"])
 
@@ -39,7 +35,8 @@ _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.n
 def publish(conn: Connection, new: ModelVersionNew) -> int | None:
     """Make ``new`` the next version of its name, while its attempt owns the task; else None.
 
-    Publishing the same name again in the same attempt gives the version it already has.
+    Publishing the same name again for the same task gives the version it already has: an earlier
+    attempt may have been lost after it had published and before its end was written.
     """
     # One publisher at a time, so that versions have no gap and `seq` rises in the order of commits.
     conn.lock("models")

@@ -8,7 +8,6 @@ from skipper.ledger.connection import Connection, Statement, among, limited
 from skipper.ledger.records import Pruned
 from skipper.ledger.schema import attempts, tombstones
 from skipper.ledger.schema import tasks as t
-from skipper.ledger.views import ENDED
 from skipper.task import first_id
 
 _BEFORE: BindParameter[float] = bindparam("before", type_=Double())
@@ -16,7 +15,7 @@ _BEFORE: BindParameter[float] = bindparam("before", type_=Double())
 _OLD = Statement(
     limited(
         select(t.c.id, t.c.body_ref, t.c.result_ref)
-        .where(t.c.id < bindparam("young"), t.c.state.in_(ENDED), t.c.finished_at < _BEFORE)
+        .where(t.c.id < bindparam("young"), t.c.finished_at < _BEFORE)
         .order_by(t.c.id)
     ).with_for_update(skip_locked=True)
 )

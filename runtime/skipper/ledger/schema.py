@@ -4,7 +4,8 @@
 run; it commits without waiting for the disk, so that a talkative function cannot slow a claim.
 
 Conditions of partial indexes are literals, and so must they be in the statements that use them:
-neither database matches an index's condition with a bound value.
+neither database matches an index's condition with a bound value. They name no column that another
+index begins with, for SQLite would rather use that one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ tasks = Table(
     Column("max_attempts", Integer, nullable=False),  # bounds `spent`
     Column("priority", Integer, nullable=False),
     Column("depth", Integer, nullable=False),
-    Column("timed", SmallInteger, nullable=False),  # 1: waits for `available_at`, then is due
+    Column("ready", SmallInteger),  # 1: to be claimed; 0: from `available_at` on; null: waits not
     Column("cancel_requested", SmallInteger, nullable=False),
     Column("timeout_s", Double),
     Column("created_at", Double, nullable=False),
@@ -78,16 +79,16 @@ tasks = Table(
     Column("result", LargeBinary),
     Index("tasks_by_function", "function", "id"),
     Index("tasks_by_state", "state", "id"),
-    _partial(
-        "tasks_ready", "pool", text("priority DESC"), "id", where="state = 'queued' AND timed = 0"
-    ),
-    _partial("tasks_timed", "available_at", "pool", "state", where="timed = 1"),
-    _partial("tasks_published", "published_at", where="state = 'queued' AND timed = 0"),
+    _partial("tasks_ready", "pool", text("priority DESC"), "id", where="ready = 1"),
+    _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),
+    _partial("tasks_published", "published_at", where="ready = 1"),
     _partial("tasks_running", "host", "pool", where="state = 'running'"),
-    _partial("tasks_expiring", "expires_at", where="state = 'queued' AND expires_at IS NOT NULL"),
+    _partial("tasks_expiring", "expires_at", where="expires_at IS NOT NULL"),
     _partial("tasks_by_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _partial("tasks_by_body", "body_ref", where="body_ref IS NOT NULL"),
     _partial("tasks_by_result", "result_ref", where="result_ref IS NOT NULL"),
+    # A queue leaves many dead rows at the head of its index: PostgreSQL is to clear them early.
+    postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
 
 attempts = Table(  # ended ones that another followed; the last one stands in its task's row

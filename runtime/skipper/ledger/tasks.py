@@ -17,7 +17,6 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
-    Select,
     Text,
     and_,
     bindparam,
@@ -32,21 +31,21 @@ from sqlalchemy import (
     update,
 )
 
-from skipper.ledger.connection import Connection, Row, Statement, Total, among, limited, literal
+from skipper.ledger import totals
+from skipper.ledger.accepting import accept, accept_all, requeue
+from skipper.ledger.connection import Connection, Row, Statement, among, literal, locked
 from skipper.ledger.records import (
-    Accepted,
     Cancelling,
     Claim,
     Claiming,
     Ending,
     Finishing,
-    NewTask,
     Released,
 )
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
+from skipper.ledger.sweeps import due, expire, unpublished
 from skipper.ledger.views import (
-    ENDED,
     TASK_FIELDS,
     attempts,
     counts,
@@ -57,7 +56,7 @@ from skipper.ledger.views import (
     task_of,
     waiting,
 )
-from skipper.task import State, new_id
+from skipper.task import State
 
 __all__ = [
     "MAX_LOSSES",
@@ -86,124 +85,27 @@ __all__ = [
 MAX_LOSSES = 20
 """How many hosts a task may lose before it is held to be what kills them."""
 
-_QUEUED = t.c.state == literal(State.QUEUED)
 _RUNNING = t.c.state == literal(State.RUNNING)
 _NOW: BindParameter[float] = bindparam("now", type_=Double())
 _ZERO, _ONE = literal(0), literal(1)
-_FRESH = {
-    "state": literal(State.QUEUED),
-    "attempt": _ZERO,
-    "spent": _ZERO,
-    "losses": _ZERO,
-    "cancel_requested": _ZERO,
-}
-
-# --- accept ----------------------------------------------------------------------------------
-
-_NEW_FIELDS = tuple(NewTask.__dataclass_fields__)
-_GIVEN = (*_NEW_FIELDS, "timed", "published_at")
-_HAS_KEY = t.c.idempotency_key.is_not(None)
-_ACCEPT = Statement(
-    lambda insert: insert(t).values(_FRESH).on_conflict_do_nothing(index_elements=[t.c.id]),
-    _GIVEN,
-)
-_ACCEPT_KEYED = Statement(
-    lambda insert: (
-        insert(t)
-        .values(_FRESH)
-        .on_conflict_do_nothing(index_elements=[t.c.idempotency_key], index_where=_HAS_KEY)
-        .returning(t.c.id)
-    ),
-    _GIVEN,
-)
-_BY_KEY = Statement(
-    select(t.c.id, t.c.idempotency_hash).where(t.c.idempotency_key == bindparam("key"))
-)
-
-
-def accept(conn: Connection, new: NewTask) -> Accepted:
-    """Write a task as queued, unless its idempotency key is known."""
-    return accept_all(conn, [new])[0]
-
-
-def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
-    """:func:`accept` for many."""
-    conn.run_each(_ACCEPT, [_accepting(new) for new in news if new.idempotency_key is None])
-    return [
-        Accepted(id=new.id) if new.idempotency_key is None else _accept_keyed(conn, new)
-        for new in news
-    ]
-
-
-def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
-    while not conn.run(_ACCEPT_KEYED, _accepting(new)):
-        for task_id, seen in conn.run(_BY_KEY, {"key": new.idempotency_key}):
-            return Accepted(id=task_id, is_new=False, matches=seen == new.idempotency_hash)
-    return Accepted(id=new.id)
-
-
-def _accepting(new: NewTask) -> dict[str, Any]:
-    is_delayed = new.available_at > new.created_at
-    values = {name: getattr(new, name) for name in _NEW_FIELDS}  # asdict() would copy deeply
-    return {**values, "timed": int(is_delayed), "published_at": new.created_at}
-
-
-_COPIED = ["function", "kind", "pool", "max_attempts", "priority", "depth", "timeout_s"]
-_COPIED += ["body_ref", "body"]
-_SOURCE = t.alias("source")
-_REQUEUE = Statement(
-    insert(t)
-    .from_select(
-        ["id", "created_at", "available_at", "published_at", "timed", *_FRESH, *_COPIED],
-        select(
-            bindparam("new_id", type_=Text()),
-            *[_NOW] * 3,
-            _ZERO,
-            *_FRESH.values(),
-            *(_SOURCE.c[name] for name in _COPIED),
-        ).where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(ENDED)),
-    )
-    .returning(t.c.id)
-)
-
-
-def requeue(conn: Connection, task_id: str, now: float) -> str | None:
-    """Accept a copy of a task that has ended; its id, or None if there is no such ended task."""
-    rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
-    return rows[0][0] if rows else None
-
 
 # --- claim -----------------------------------------------------------------------------------
 
 _CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, t.c.body, t.c.body_ref)
-_CLAIMABLE = and_(
-    or_(_QUEUED, t.c.state == literal(State.RETRYING)),
-    # Clocks of two machines differ: only a task that was told to wait is measured by this one's.
-    or_(t.c.timed == _ZERO, t.c.available_at <= _NOW),
-)
-
-
-def _picked(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The rows that ``conditions`` select and that nobody is changing just now."""
-    return _locked(select(t.c.id).where(*conditions))
-
-
-def _locked(rows: Select[Any]) -> ColumnElement[bool]:
-    # In a WITH of its own: a plain subquery may run, and lock rows, more than once in PostgreSQL.
-    picked = rows.with_for_update(skip_locked=True).cte("picked")
-    return t.c.id.in_(select(picked.c.id))
+# Clocks of two machines differ: only a task that was told to wait is measured by this one's.
+_CLAIMABLE = or_(t.c.ready == _ONE, and_(t.c.ready == _ZERO, t.c.available_at <= _NOW))
 
 
 _CLAIM = Statement(
     update(t)
-    .where(_picked(among(t.c.id, "ids"), _CLAIMABLE))
+    .where(t.c.id.in_(locked(select(t.c.id).where(among(t.c.id, "ids"), _CLAIMABLE))))
     .values(
         state=literal(State.RUNNING),
         attempt=t.c.attempt + _ONE,
         host=bindparam("host"),
         started_at=_NOW,
         deadline_at=_NOW + t.c.timeout_s,
-        timed=_ZERO,
+        ready=null(),
         expires_at=null(),
         instance=null(),
         code=null(),
@@ -313,7 +215,7 @@ _RETRY = Statement(
     .values(
         **_ENDS,
         state=literal(State.RETRYING),
-        timed=_ONE,
+        ready=_ZERO,
         available_at=bindparam("retry_at"),
         deadline_at=null(),
     )
@@ -375,9 +277,7 @@ def _ending(finishing: Finishing) -> dict[str, Any]:
 
 
 def _reached(conn: Connection, rows: list[Row], state: State) -> State | None:
-    """Count the tasks that ``rows`` (function, pool) say have reached ``state``."""
-    for function, pool in rows:
-        conn.ended[Total(function, pool, state.value)] += 1
+    totals.count(conn, rows, state)
     return state if rows else None
 
 
@@ -411,6 +311,7 @@ def _release(*conditions: ColumnElement[bool]) -> Statement:
                 (_TOO_MANY, literal(State.CRASHED)),
                 else_=literal(State.QUEUED),
             ),
+            ready=case((not_(or_(_CANCELLED, _TOO_MANY)), _ONE)),
             losses=t.c.losses + bindparam("loss", type_=Integer()),
             finished_at=case((or_(_CANCELLED, _TOO_MANY), _NOW)),
             error=case((and_(not_(_CANCELLED), _TOO_MANY), bindparam("error", type_=Text()))),
@@ -452,7 +353,7 @@ def release(
 def _released(conn: Connection, task_id: str, function: str, pool: str, value: str) -> Released:
     state = State(value)
     if state.is_terminal:
-        conn.ended[Total(function, pool, value)] += 1
+        totals.count(conn, [(function, pool)], state)
     return Released(id=task_id, pool=pool, state=state)
 
 
@@ -466,7 +367,7 @@ _LOOK = Statement(
 _CANCEL_WAITING = Statement(
     update(t)
     .where(t.c.id == bindparam("id"))
-    .values(state=literal(State.CANCELLED), finished_at=_NOW, timed=_ZERO)
+    .values(state=literal(State.CANCELLED), finished_at=_NOW, ready=null(), expires_at=null())
 )
 _CANCEL_RUNNING = Statement(
     update(t).where(t.c.id == bindparam("id")).values(cancel_requested=_ONE)
@@ -486,64 +387,5 @@ def cancel(conn: Connection, task_id: str, now: float) -> Cancelling | None:
         conn.run(_CANCEL_RUNNING, {"id": task_id})
         return Cancelling(state=state, host=host)
     conn.run(_CANCEL_WAITING, {"id": task_id, "now": now})
-    _reached(conn, [(function, pool)], State.CANCELLED)
+    totals.count(conn, [(function, pool)], State.CANCELLED)
     return Cancelling(state=State.CANCELLED)
-
-
-# --- what the scheduler does to many -----------------------------------------------------------
-
-
-def _first(order: ColumnElement[Any], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The first ``limit`` rows, by ``order``, that nobody is changing just now."""
-    return _locked(limited(select(t.c.id).where(*conditions).order_by(order)))
-
-
-_UNPUBLISHED = Statement(
-    update(t)
-    .where(
-        _first(
-            t.c.published_at,
-            _QUEUED,
-            t.c.timed == _ZERO,
-            t.c.published_at < bindparam("older_than", type_=Double()),
-        )
-    )
-    .values(published_at=_NOW)
-    .returning(t.c.id, t.c.pool)
-)
-_DUE = Statement(
-    update(t)
-    .where(_first(t.c.available_at, t.c.timed == _ONE, t.c.available_at <= _NOW))
-    .values(state=literal(State.QUEUED), timed=_ZERO, published_at=_NOW)
-    .returning(t.c.id, t.c.pool)
-)
-_EXPIRE = Statement(
-    update(t)
-    .where(_first(t.c.expires_at, _QUEUED, t.c.expires_at.is_not(None), t.c.expires_at <= _NOW))
-    .values(state=literal(State.EXPIRED), finished_at=_NOW, timed=_ZERO)
-    .returning(t.c.id, t.c.function, t.c.pool)
-)
-
-
-def unpublished(
-    conn: Connection, older_than: float, now: float, limit: int
-) -> list[tuple[str, str]]:
-    """Id and pool of queued tasks last published before ``older_than``, those of longest ago.
-
-    They count as published now, so that several schedulers do not publish them all.
-    """
-    rows = conn.run(_UNPUBLISHED, {"older_than": older_than, "now": now, "limit": limit})
-    return [(task_id, pool) for task_id, pool in sorted(rows)]
-
-
-def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
-    """Queue the retries and delayed tasks whose time has come; their ids and pools, to publish."""
-    rows = conn.run(_DUE, {"now": now, "limit": limit})
-    return [(task_id, pool) for task_id, pool in sorted(rows)]
-
-
-def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
-    """End queued tasks that nobody started in time; their ids."""
-    rows = conn.run(_EXPIRE, {"now": now, "limit": limit})
-    _reached(conn, [row[1:] for row in rows], State.EXPIRED)
-    return sorted(row[0] for row in rows)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import select
 
-from skipper.ledger.connection import Connection, Insert, Statement, Total
+from skipper.ledger.connection import Connection, Insert, Row, Statement, Total
 from skipper.ledger.schema import totals as table
+from skipper.task import State
 
 _ADD = Statement(
     lambda insert: _adding(insert(table)),
@@ -19,6 +22,12 @@ def _adding(insert: Insert) -> Insert:
         index_elements=["function", "pool", "state"],
         set_={"tasks": table.c.tasks + insert.excluded.tasks},
     )
+
+
+def count(conn: Connection, rows: Iterable[Row], state: State) -> None:
+    """Note that the tasks of ``rows`` (function, pool) have reached ``state``."""
+    for function, pool in rows:
+        conn.ended[Total(function, pool, state.value)] += 1
 
 
 def flush(conn: Connection) -> None:

@@ -21,9 +21,8 @@ from skipper.ledger.connection import Connection, Row, Statement, among, limited
 from skipper.ledger.records import Result, Waiting
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
-from skipper.task import TERMINAL, Attempt, State, Task
+from skipper.task import Attempt, State, Task
 
-ENDED = [literal(state) for state in TERMINAL]
 TASK_FIELDS = tuple(name for name in Task.model_fields if name in t.c)
 _TASK = [t.c[name] for name in TASK_FIELDS]
 _ERROR = TASK_FIELDS.index("error")
@@ -158,8 +157,8 @@ def _waiting(*conditions: ColumnElement[bool]) -> Statement:
     return Statement(limited(found.order_by(t.c.priority.desc(), t.c.id)))
 
 
-_READY = _waiting(t.c.state == literal(State.QUEUED), t.c.timed == literal(0))
-_DUE = _waiting(t.c.timed == literal(1), t.c.available_at <= bindparam("now", type_=Double()))
+_READY = _waiting(t.c.ready == literal(1))
+_DUE = _waiting(t.c.ready == literal(0), t.c.available_at <= bindparam("now", type_=Double()))
 
 
 def waiting(
@@ -197,10 +196,10 @@ def running(conn: Connection, host: str) -> list[tuple[str, int]]:
 _COUNTS = Statement(
     union_all(
         select(t.c.pool, literal(State.QUEUED), func.count())
-        .where(t.c.state == literal(State.QUEUED), t.c.timed == literal(0))
+        .where(t.c.ready == literal(1))
         .group_by(t.c.pool),
         select(t.c.pool, t.c.state, func.count())
-        .where(t.c.timed == literal(1))
+        .where(t.c.ready == literal(0))
         .group_by(t.c.pool, t.c.state),
         select(t.c.pool, literal(State.RUNNING), func.count())
         .where(t.c.state == literal(State.RUNNING))

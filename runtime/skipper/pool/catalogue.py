@@ -11,13 +11,13 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.metrics import PoolMetrics
 from skipper.pool.instance import Instance, Lane
-from skipper.pool.metrics import PoolMetrics
 from skipper.settings import Settings
 from skipper.spec import BrokenFile, FunctionSpec
 
@@ -41,6 +41,8 @@ class Entry:
         self.queue: deque[Any] = deque()
         self.is_queued = False
         """Whether the direct lane has it in its ring of entries with waiting calls."""
+        self.is_alarmed = False
+        """Whether a timer will wake its batch."""
         self.load_error: BrokenFile | None = None
         """Why no instance of this version can serve; tried again from time to time."""
         self.retry_at = 0.0
@@ -219,7 +221,7 @@ class Catalogue:
         )
 
     def _told(self, item: BrokenFile) -> BrokenFile:
-        """As users see it: the path within the project, and the functions that stay as they were."""
+        """As users see it: the path in the project, and the functions that stay as they were."""
         file = Path(item.file)
         if file.is_relative_to(self._settings.project_dir):
             file = file.relative_to(self._settings.project_dir)
@@ -241,10 +243,10 @@ class Catalogue:
             if e.served.source.name == source.name and n not in names
         ]
         for name in gone:
-            entry = self.entries.pop(name)
-            self._retire(entry.served)
-            self._drop(entry)
-            log.info("%s is no longer served", entry.spec.name, extra={"event": "removed"})
+            dropped = self.entries.pop(name)
+            self._retire(dropped.served)
+            self._drop(dropped)
+            log.info("%s is no longer served", dropped.spec.name, extra={"event": "removed"})
         for served in fresh:
             name = served.spec.name.encode()
             if (entry := self.entries.get(name)) is None:

@@ -32,7 +32,7 @@ STOP_S = 3.0
 RETRY_S = 2.0
 """The longest pause between attempts to reach the broker."""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("skipper.pool.consumer")  # __name__ is __main__ here
 
 
 class Job:
@@ -197,6 +197,8 @@ def main() -> int:
         signal.signal(ignored, signal.SIG_IGN)
     if role.control is not None:
         threading.Thread(target=_watch_launcher, args=(role.control,), daemon=True).start()
+    # An acknowledgement that a lost connection swallows: three tracebacks about nothing.
+    logging.getLogger("celery.worker.request").disabled = True
     _refuse_compression()
     worker = make_worker(role, Relay(role.settings.run_dir / f"{role.pool}.sock"))
     signal.signal(signal.SIGTERM, partial(_on_stop, worker.hub))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 log = logging.getLogger(__name__)
@@ -51,13 +52,12 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def environment(pool: str, devices: tuple[Device, ...], used: dict[str, int]) -> dict[str, str]:
-    """What an instance must see: one device, the least used, for the gpu pool; none for the cpu pool.
+def environment(pool: str, devices: tuple[Device, ...], used: Mapping[str, int]) -> dict[str, str]:
+    """What an instance must see: the least used device in the gpu pool; none in the cpu pool.
 
-    ``used`` counts the instances by device; the chosen one's count is raised.
+    ``used`` counts the instances by device.
     """
     if pool != "gpu" or not devices:
         return {"CUDA_VISIBLE_DEVICES": "-1"}
     device = min(devices, key=lambda device: used.get(device.uuid, 0))
-    used[device.uuid] = used.get(device.uuid, 0) + 1
     return {"CUDA_VISIBLE_DEVICES": device.uuid}

@@ -1,4 +1,4 @@
-"""The direct lane: bounded queues per function, slots, deadlines, one answer per call."""
+"""The direct lane: bounded queues, slots, batches, deadlines, one answer per call."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
 from skipper import wire
-from skipper.errors import SkipperError
-from skipper.instance.aio import CALLS_AT_ONCE
 from skipper.instance.jobs import Report
+from skipper.metrics import PoolMetrics
 from skipper.pool.catalogue import Entry, Served
-from skipper.pool.instance import Instance, State
-from skipper.pool.metrics import PoolMetrics
+from skipper.pool.fleet import Fleet
+from skipper.pool.instance import Instance
 from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
@@ -26,12 +25,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 0.05
 """How often deadlines, waiting times and idle instances are looked at."""
-PATIENCE_S = 0.025
-"""A call that has waited longer than this is worth one more instance."""
-IDLE_S = 300.0
-RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses between starts of instances that do not become ready."""
-
+CANCEL_GRACE_S = 5.0
+"""How long after its deadline an ``async def`` call may take to stop before its process is ended."""
 _TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 """What the log tells of."""
 
@@ -48,7 +43,6 @@ class Call:
         "origin",
         "payload",
         "received",
-        "started",
     )
 
     def __init__(
@@ -59,16 +53,17 @@ class Call:
         self.received = now
         self.deadline = now + budget / 1000 if budget else float("inf")
         self.instance: Instance | None = None
-        self.started = 0.0
         self.is_answered = False
+
+    def payload_at(self, now: float) -> bytes:
+        """The payload with what is left of its time."""
+        if self.deadline == float("inf"):
+            return self.payload
+        return wire.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
 
 
 class DirectLane:
-    """Direct calls of one pool.
-
-    ``start`` starts an instance of a function; ``missing`` names the models that a function needs and
-    nobody has trained yet.
-    """
+    """Direct calls of one pool. ``start`` and ``missing`` are :class:`Fleet`'s."""
 
     def __init__(
         self,
@@ -80,11 +75,18 @@ class DirectLane:
         missing: Callable[[Served], str],
         metrics: PoolMetrics,
     ) -> None:
-        self._settings, self._entries = settings, entries
-        self._start, self._missing, self._metrics = start, missing, metrics
+        self._settings, self._entries, self._metrics = settings, entries, metrics
+        self.fleet = Fleet(
+            slots,
+            entries,
+            start=start,
+            missing=missing,
+            on_ready=self._pump,
+            on_failed=self._fail_waiting,
+        )
         self.slots = self._free = slots
+        self.queued = 0
         self._ring: deque[Entry] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     # --- calls ---
 
@@ -92,31 +94,20 @@ class DirectLane:
         """Run a call as soon as an instance is free; None where it was answered at once."""
         entry = self._entries.get(wire.call_name(payload))
         if entry is None:
-            self._refuse(
-                origin, id_, payload, Outcome.NOT_FOUND, "the function is no longer served"
-            )
+            told = f"{wire.call_name(payload).decode()} is no longer served"
+            self._metrics.ended("", Outcome.NOT_FOUND, 0.0)
+            origin.send(Kind.REPLY, id_, wire.problem(Outcome.NOT_FOUND, told))
             return None
         call = Call(origin, id_, payload, entry, time.monotonic())
-        if (
-            self._free > 0
-            and not entry.queue
-            and (instance := self._free_instance(entry)) is not None
-        ):
-            self._dispatch(call, instance)
-        elif len(entry.queue) >= self._settings.queue:
-            self._answer(
-                call,
-                wire.problem(
-                    Outcome.BUSY,
-                    f"{len(entry.queue)} calls of {entry.spec.name} are waiting already",
-                ),
-            )
+        if self._free > 0 and not entry.queue and not entry.spec.batch_wait_s:
+            instance = self.fleet.free_instance(entry)
+            if instance is not None:
+                self._dispatch([call], instance)
+                return call
+        if (refusal := self._refusal(entry)) is not None:
+            self._answer(call, refusal)
             return None
-        elif (reason := self._unable(entry)) is not None:
-            self._answer(call, reason)
-            return None
-        else:
-            self._wait(call)
+        self._wait(call)
         return call
 
     def cancel(self, call: Call) -> None:
@@ -124,14 +115,19 @@ class DirectLane:
         if call.is_answered:
             return
         call.is_answered = True
-        self._metrics.ended(
-            call.entry.spec.name, Outcome.CANCELLED, time.monotonic() - call.received
-        )
+        name, lasted = call.entry.spec.name, time.monotonic() - call.received
+        self._metrics.ended(name, Outcome.CANCELLED, lasted)
         if call.instance is None:
             with contextlib.suppress(ValueError):
                 call.entry.queue.remove(call)
+                self.queued -= 1
         else:
-            self._each_call(call, call.instance.cancel)
+            self._tell_instance(Kind.CANCEL, call)
+
+    def credit(self, call: Call) -> None:
+        """The caller has taken items of the call's stream; let more come."""
+        if call.instance is not None and not call.is_answered:
+            self._tell_instance(Kind.CREDIT, call)
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         """A frame of a call that one of this lane's instances runs."""
@@ -139,29 +135,27 @@ class DirectLane:
             call = instance.done(frame.id)
             if call is not None:
                 self._answer(call, frame.payload)
-                self._freed(instance)
-        elif (
-            frame.kind == Kind.ITEM
-            and (call := instance.calls.get(frame.id)) is not None
-            and not call.is_answered
-        ):
-            call.origin.send(Kind.ITEM, call.id, frame.payload)
+                if not instance.calls:
+                    self._free += 1
+                self.fleet.freed(instance)
+                if self._ring:
+                    self._pump()
+        elif frame.kind == Kind.ITEM:
+            call = instance.calls.get(frame.id)
+            if call is not None and not call.is_answered:
+                call.origin.send(Kind.ITEM, call.id, frame.payload)
+        elif frame.kind == Kind.SIZE:
+            self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
     def on_gone(self, instance: Instance) -> None:
         """An instance's process has ended; so have the calls it ran."""
+        if instance.calls:
+            self._free += 1
         for id_ in list(instance.calls):
             call = instance.done(id_)
-            self._answer(
-                call,
-                wire.problem(
-                    Outcome.DIED,
-                    f"the process that ran {call.entry.spec.name} died: {instance.death_reason}",
-                ),
-            )
-            self._free += _slot(instance)
-        for entry in self._entries.values():
-            with contextlib.suppress(ValueError):
-                entry.served.instances.remove(instance)
+            told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
+            self._answer(call, wire.problem(Outcome.DIED, told))
+        self.fleet.gone(instance)
         self._pump()
 
     def lend_slot(self, instance: Instance) -> None:
@@ -171,46 +165,27 @@ class DirectLane:
         self._pump()
 
     def return_slot(self, instance: Instance) -> None:
+        """Its own call has been answered: it goes on, even if that is one more than the slots."""
         instance.waiting -= 1
         self._free -= 1
 
-    # --- functions ---
-
-    async def warm(self, served: Served) -> BrokenFile | None:
-        """Start one instance of a version that will take over; what is wrong where that fails."""
-        if self._missing(served):
-            return None
-        return await self._add_instance(served)
-
-    def retire(self, served: Served) -> None:
-        """Stop the instances of a version that nobody is sent to any more, busy ones once they are done."""
-        for instance in list(served.instances):
-            if not instance.calls:
-                served.instances.remove(instance)
-                instance.stop()
-        self._pump()
+    # --- the rest of its life ---
 
     def drop(self, entry: Entry) -> None:
         """Answer what waits for a function that is gone."""
-        while entry.queue:
-            self._answer(
-                entry.queue.popleft(),
-                wire.problem(Outcome.NOT_FOUND, f"{entry.spec.name} was removed"),
-            )
+        told = f"{entry.spec.name} was removed"
+        self._empty(entry, wire.problem(Outcome.NOT_FOUND, told))
 
     def sweep(self, now: float) -> None:
-        """Enforce deadlines, add instances where calls wait, stop those that nobody needs."""
+        """Enforce deadlines and waiting times; let the fleet follow the load."""
         for entry in list(self._entries.values()):
-            while entry.queue and (entry.queue[0].is_answered or entry.queue[0].deadline <= now):
-                self._expire(entry.queue.popleft())
+            if entry.queue:
+                self._check_queue(entry, now)
             for instance in list(entry.served.instances):
-                self._check_instance(entry, instance, now)
-            if entry.queue and now - entry.queue[0].received > PATIENCE_S:
-                self._grow(entry)
-
-    @property
-    def queued(self) -> int:
-        return sum(len(entry.queue) for entry in self._ring)
+                if instance.calls:
+                    self._check_calls(entry, instance, now)
+            self.fleet.sweep(entry, now)
+        self._pump()
 
     @property
     def busy(self) -> int:
@@ -219,47 +194,33 @@ class DirectLane:
     async def close(self, grace_s: float) -> None:
         """Let what runs end, for at most ``grace_s``."""
         ends = time.monotonic() + grace_s
-        while (self.busy > 0 or self.queued) and time.monotonic() < ends:
+        while (self.busy > 0 or self.queued) and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
             await asyncio.sleep(SWEEP_S)
 
     # --- inside ---
 
-    def _free_instance(self, entry: Entry) -> Instance | None:
-        at_once = CALLS_AT_ONCE if entry.spec.is_async else 1
-        for instance in reversed(entry.served.instances):
-            if (
-                len(instance.calls) < at_once
-                and instance.is_alive
-                and instance.state is not State.STARTING
-            ):
-                return instance
-        return None
-
-    def _dispatch(self, call: Call, instance: Instance) -> None:
-        call.instance, call.started = instance, time.monotonic()
-        self._free -= _slot(instance)
-        payload = call.payload
-        if call.deadline != float("inf"):
-            payload = wire.with_budget(payload, max(1, int((call.deadline - call.started) * 1000)))
-        instance.call(payload, call)
-
-    def _freed(self, instance: Instance) -> None:
-        self._free += _slot(instance)
-        entry = self._entries.get(instance.job.function.encode())
-        is_current = entry is not None and instance in entry.served.instances
-        if not is_current and not instance.calls:
-            instance.stop()
-        if self._ring:
-            self._pump()
+    def _dispatch(self, calls: list[Call], instance: Instance) -> None:
+        now = time.monotonic()
+        if not instance.calls:
+            self._free -= 1
+        for call in calls:
+            call.instance = instance
+        if len(calls) == 1:
+            instance.call(calls[0].payload_at(now), calls[0])
+        else:
+            instance.call_batch([(call.payload_at(now), call) for call in calls])
 
     def _wait(self, call: Call) -> None:
         entry = call.entry
         entry.queue.append(call)
+        self.queued += 1
         if not entry.is_queued:
             entry.is_queued = True
             self._ring.append(entry)
-        if not entry.served.instances and not entry.served.starting:
-            self._grow(entry)
+        if not entry.served.instances:
+            self.fleet.grow(entry)
+        elif entry.spec.batch_wait_s:
+            self._pump()
 
     def _pump(self) -> None:
         """Give free slots to waiting calls, function by function in turn."""
@@ -267,117 +228,108 @@ class DirectLane:
             if self._free <= 0:
                 return
             entry = self._ring.popleft()
-            if self._feed(entry):
+            self._feed(entry)
+            if entry.queue:
                 self._ring.append(entry)
             else:
                 entry.is_queued = False
 
-    def _feed(self, entry: Entry) -> bool:
-        """Dispatch one waiting call if an instance is free; whether more are waiting."""
+    def _feed(self, entry: Entry) -> None:
+        """Dispatch a waiting call, or a batch of them, if an instance is free."""
         while entry.queue and entry.queue[0].is_answered:
-            entry.queue.popleft()
-        if entry.queue and (instance := self._free_instance(entry)) is not None:
-            self._dispatch(entry.queue.popleft(), instance)
-        return bool(entry.queue)
-
-    def _unable(self, entry: Entry) -> bytes | None:
-        """Why no instance of this function can be had now, as a reply; None where one can."""
-        if entry.served.instances or entry.served.starting:
-            return None
-        if reason := self._missing(entry.served):
-            return wire.problem(Outcome.UNAVAILABLE, reason)
-        if entry.load_error is not None and time.monotonic() < entry.retry_at:
-            return wire.problem(
-                Outcome.BROKEN, f"{entry.spec.name} cannot be loaded: {entry.load_error.error}"
-            )
-        return None
-
-    def _grow(self, entry: Entry) -> None:
-        served = entry.served
-        most = min(entry.spec.max_instances or self.slots, self.slots)
-        if served.starting or len(served.instances) >= most or time.monotonic() < entry.retry_at:
+            self._take(entry)
+        if not entry.queue or not self._is_due(entry):
             return
-        served.starting += 1
-        self._spawn_task(self._grow_now(entry, served))
+        instance = self.fleet.free_instance(entry)
+        if instance is None:
+            return
+        calls: list[Call] = []
+        while entry.queue and len(calls) < entry.spec.batch:
+            call = self._take(entry)
+            if not call.is_answered:
+                calls.append(call)
+        self._dispatch(calls, instance)
 
-    async def _grow_now(self, entry: Entry, served: Served) -> None:
-        try:
-            problem = await self._add_instance(served)
-        finally:
-            served.starting -= 1
-        if problem is None:
-            entry.load_error, entry.failures = None, 0
-        else:
-            entry.load_error = problem
-            entry.retry_at = time.monotonic() + RETRY_S[min(entry.failures, len(RETRY_S) - 1)]
-            entry.failures += 1
-            log.error(
-                "%s cannot be loaded: %s",
-                entry.spec.name,
-                problem.error,
-                extra={"function": entry.spec.name},
-            )
-            if not served.instances:
-                while entry.queue:
-                    self._answer(
-                        entry.queue.popleft(),
-                        wire.problem(
-                            Outcome.BROKEN, f"{entry.spec.name} cannot be loaded: {problem.error}"
-                        ),
-                    )
-        if entry.served is not served:
-            self.retire(served)
+    def _take(self, entry: Entry) -> Call:
+        self.queued -= 1
+        call: Call = entry.queue.popleft()
+        return call
+
+    def _is_due(self, entry: Entry) -> bool:
+        """Whether a batch may go: it is full, or has waited as long as it may."""
+        wait_s = entry.spec.batch_wait_s
+        if not wait_s or len(entry.queue) >= entry.spec.batch:
+            return True
+        left = entry.queue[0].received + wait_s - time.monotonic()
+        if left <= 0:
+            return True
+        if not entry.is_alarmed:
+            entry.is_alarmed = True
+            asyncio.get_running_loop().call_later(left, self._alarm, entry)
+        return False
+
+    def _alarm(self, entry: Entry) -> None:
+        entry.is_alarmed = False
         self._pump()
 
-    async def _add_instance(self, served: Served) -> BrokenFile | None:
-        try:
-            instance, report = await self._start(served)
-        except (OSError, TimeoutError, SkipperError) as error:
-            return BrokenFile(
-                file=str(served.source.file), error=str(error) or type(error).__name__
-            )
-        if report.broken:
-            instance.stop()
-            return report.broken[0]
-        if instance.is_alive:
-            served.instances.append(instance)
+    def _refusal(self, entry: Entry) -> bytes | None:
+        """Why a call cannot even wait, as a reply; None where it can."""
+        name = entry.spec.name
+        if len(entry.queue) >= self._settings.queue:
+            return wire.problem(Outcome.BUSY, f"{len(entry.queue)} calls of {name} wait already")
+        if self.queued >= self._settings.queue_total:
+            return wire.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
+        if entry.served.instances or entry.served.starting:
+            return None
+        if reason := self.fleet.missing(entry.served):
+            return wire.problem(Outcome.UNAVAILABLE, reason)
+        if entry.load_error is not None and time.monotonic() < entry.retry_at:
+            told = f"{name} cannot be loaded: {entry.load_error.error}"
+            return wire.problem(Outcome.BROKEN, told)
         return None
 
-    def _check_instance(self, entry: Entry, instance: Instance, now: float) -> None:
-        for call in list(instance.calls.values()):
-            if call.deadline <= now and not call.is_answered:
-                self._expire(call)
-                if entry.spec.is_async:
-                    self._each_call(call, instance.cancel)
-                else:  # the call cannot be taken back from a function that does not look; its process can
-                    entry.served.instances.remove(instance)
-                    instance.terminate()
-                    return
-        idle_s = entry.spec.idle_s or IDLE_S
-        if not instance.calls and now - instance.idle_since > idle_s:
-            entry.served.instances.remove(instance)
-            instance.stop()
+    def _fail_waiting(self, entry: Entry, problem: BrokenFile) -> None:
+        told = f"{entry.spec.name} cannot be loaded: {problem.error}"
+        self._empty(entry, wire.problem(Outcome.BROKEN, told))
 
-    def _each_call(self, call: Call, act: Callable[[int], None]) -> None:
+    def _empty(self, entry: Entry, reply: bytes) -> None:
+        while entry.queue:
+            self._answer(self._take(entry), reply)
+
+    def _check_queue(self, entry: Entry, now: float) -> None:
+        while entry.queue and entry.queue[0].deadline <= now:
+            self._expire(self._take(entry))
+        longest = self._settings.queue_wait_s
+        while entry.queue and now - entry.queue[0].received > longest:
+            told = f"no instance of {entry.spec.name} came free within {longest:g} s"
+            self._answer(self._take(entry), wire.problem(Outcome.BUSY, told))
+
+    def _check_calls(self, entry: Entry, instance: Instance, now: float) -> None:
+        """Answer calls whose time is over, and end a process that has no other."""
+        late = [call for call in instance.calls.values() if call.deadline <= now]
+        for call in late:
+            if not call.is_answered:
+                self._expire(call)
+                self._tell_instance(Kind.CANCEL, call)
+        if len(late) < len(instance.calls):
+            return
+        # A call cannot be taken back from a function that does not look; its process can be.
+        grace_s = CANCEL_GRACE_S if entry.spec.is_async else 0.0
+        if all(call.deadline + grace_s <= now for call in late):
+            self.fleet.discard(entry, instance)
+            instance.terminate()
+
+    def _tell_instance(self, kind: Kind, call: Call) -> None:
         assert call.instance is not None
         for id_, running in call.instance.calls.items():
             if running is call:
-                act(id_)
+                call.instance.send(kind, id_)
 
     def _expire(self, call: Call) -> None:
         seconds = call.deadline - call.received
         where = "while it ran" if call.instance else "while it waited for a free instance"
-        self._answer(
-            call, wire.problem(Outcome.TIMED_OUT, f"the deadline of {seconds:.3g} s passed {where}")
-        )
-
-    def _refuse(
-        self, origin: FrameProtocol, id_: int, payload: bytes, outcome: Outcome, detail: str
-    ) -> None:
-        self._metrics.ended("", outcome, 0.0)
-        origin.send(
-            Kind.REPLY, id_, wire.problem(outcome, f"{wire.call_name(payload).decode()}: {detail}")
-        )
+        told = f"the deadline of {seconds:.3g} s passed {where}"
+        self._answer(call, wire.problem(Outcome.TIMED_OUT, told))
 
     def _answer(self, call: Call, payload: bytes) -> None:
         if call.is_answered:
@@ -390,11 +342,6 @@ class DirectLane:
             _tell(call, payload)
         call.origin.send(Kind.REPLY, call.id, payload)
 
-    def _spawn_task(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 def _tell(call: Call, payload: bytes) -> None:
     """Log a call that ended badly through the function's own doing."""
@@ -402,8 +349,3 @@ def _tell(call: Call, payload: bytes) -> None:
     head, _ = wire.parse_call(call.payload)
     extra = {"function": head.name, "request": head.context}
     log.warning("%s: %s", head.name, problem["detail"], extra=extra)
-
-
-def _slot(instance: Instance) -> int:
-    """What the first call of an instance takes and its last one gives back: one slot, however many run."""
-    return 0 if instance.calls else 1

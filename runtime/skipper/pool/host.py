@@ -1,4 +1,4 @@
-"""The host process of one pool: puts its parts together and keeps its seat, its lease and its time."""
+"""The host process of one pool: puts its parts together; keeps its seat, lease and time."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from skipper.intake import Intake
 from skipper.ledger import Ledger, hosts, leases
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import HostRecord
+from skipper.metrics import PoolMetrics
 from skipper.pool import direct as direct_lane
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Catalogue, Entry, Served
@@ -31,7 +32,6 @@ from skipper.pool.instance import Instance, Lane
 from skipper.pool.instances import Instances
 from skipper.pool.journal import Journal
 from skipper.pool.links import Links
-from skipper.pool.metrics import PoolMetrics
 from skipper.pool.nested import Nested
 from skipper.pool.starter import Starter
 from skipper.pool.tasks import Services, TaskLane
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 2.0
 BOARD_S = 1.0
-FIND_S = 60.0
 
 
 class Host:
@@ -63,7 +62,7 @@ class Host:
             pool,
             self._instances.run,
             on_change=self._tell_catalogue,
-            warm=lambda served: self._direct.warm(served),
+            warm=lambda served: self._direct.fleet.warm(served),
             retire=self._retire,
             drop=lambda entry: self._direct.drop(entry),
             metrics=self._metrics,
@@ -102,7 +101,7 @@ class Host:
         )
         intake = Intake(ledger, self._blobs, inline_bytes, self._nudge)
         self._nested = Nested(
-            ledger, self._blobs, self._directory, intake, self._direct, self._tasks
+            ledger, self._blobs, self._directory, intake, direct=self._direct, tasks_=self._tasks
         )
         self._links = Links(
             settings.run_dir / f"{pool}.sock",
@@ -112,6 +111,7 @@ class Host:
             describe=self._describe,
         )
         self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
+        self._instances.on_worn = self._direct.fleet.replace
         self._instances.on_call = self._nested.on_call
         self._instances.task_of = self._task_of
         self._changed = asyncio.Event()
@@ -181,6 +181,7 @@ class Host:
                 wanted = await self._ledger.read(lambda conn: leases.cancel_requests(conn, self.id))
                 for id_ in wanted:
                     self._tasks.cancel(id_)
+                await self._tasks.give_back_strays()
             except SkipperError as error:
                 log.warning("no heartbeat: %s", error)
             await asyncio.sleep(BEAT_S)
@@ -202,7 +203,7 @@ class Host:
     # --- what the parts ask of each other ---
 
     def _retire(self, served: Served) -> None:
-        self._direct.retire(served)
+        self._direct.fleet.retire(served)
         self._tasks.retire(served)
 
     def _missing(self, served: Served) -> str:
@@ -210,10 +211,9 @@ class Host:
 
     async def _find(self, name: str) -> Entry | None:
         """A function of this pool, waiting for files that are still being read."""
-        ends = time.monotonic() + FIND_S
         stem = name.partition(".")[0]
         while (entry := self._catalogue.entries.get(name.encode())) is None:
-            if not self._catalogue.loading & {"*", stem} or time.monotonic() > ends:
+            if not self._catalogue.loading & {"*", stem}:
                 return None
             changed = self._changed
             with contextlib.suppress(TimeoutError):
@@ -296,7 +296,7 @@ class Host:
 
 @asynccontextmanager
 async def _background(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run ``jobs`` beside the block. One that fails ends the process: the launcher starts a whole one."""
+    """Run ``jobs`` beside the block. One that fails ends the process; the launcher starts anew."""
     running = [asyncio.create_task(job) for job in jobs]
     for task in running:
         task.add_done_callback(_exit_on_failure)
@@ -326,10 +326,14 @@ def seat(path: Path) -> Any:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the host until it is told to stop."""
     role = Role.start("Host of one pool", argv)
-    with seat(role.settings.run_dir / f"{role.pool}.lock"):
-        with Ledger.open(role.settings.database_url, schema=role.settings.schema) as ledger:
-            _run(role, lambda _, stopping: Host(role, ledger).run(stopping))
+    settings = role.settings
+    with (
+        seat(settings.run_dir / f"{role.pool}.lock"),
+        Ledger.open(settings.database_url, schema=settings.schema) as ledger,
+    ):
+        _run(role, lambda _, stopping: Host(role, ledger).run(stopping))
 
 
 def _run(role: Role, body: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:

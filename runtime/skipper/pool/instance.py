@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Lane(StrEnum):
 
 
 class State(StrEnum):
+    """Where an instance stands."""
+
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
@@ -47,13 +50,14 @@ class Ends:
     sock: socket.socket
     stdout: int
     stderr: int
+    pid: int
 
 
 class Instance:
     """One process of the pool.
 
-    ``on_frame`` gets every frame that belongs to a call, ``on_line`` each line of output, ``on_gone``
-    the instance itself once its process has ended.
+    ``on_frame`` gets every frame that belongs to a call, ``on_line`` each line of output,
+    ``on_gone`` the instance itself once its process has ended.
     """
 
     def __init__(
@@ -72,6 +76,10 @@ class Instance:
         """The calls it runs, by id, as the lane that sent them knows them."""
         self.waiting = 0
         """Of its calls, how many wait for a call of their own."""
+        self.served = 0
+        """Calls it has been given so far."""
+        self.is_worn = False
+        """A fresh instance is on its way to take its place."""
         self.idle_since = time.monotonic()
         self.death_reason = ""
         self._last_id = 0
@@ -87,22 +95,26 @@ class Instance:
         return f"{self.job.function or self.job.kind}#{self.pid}"
 
     @property
+    def takes_calls(self) -> bool:
+        """Whether it has reported, and is not being ended."""
+        return self.state in (State.IDLE, State.BUSY)
+
+    @property
     def is_alive(self) -> bool:
         return self.state not in (State.STOPPING, State.GONE)
 
     # --- life ---
 
     async def start(self, ends: Ends, timeout_s: float) -> Report:
-        """Hand the job over and wait for the report. The process is ended where none comes in time."""
+        """Hand the job over and wait for the report. Ends the process where none comes in time."""
         loop = asyncio.get_running_loop()
         for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr)):
-            self._outputs[stream] = _Output(
-                descriptor, lambda text, stream=stream: self._on_line(self, stream, text)
-            )  # type: ignore[misc] # binds the loop's value
+            self._outputs[stream] = _Output(descriptor, partial(self._on_line, self, stream))
         await loop.create_unix_connection(
             lambda: FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected),
             sock=ends.sock,
         )
+        self._watch(ends.pid)
         try:
             report = await asyncio.wait_for(asyncio.shield(self._report), timeout_s)
         except TimeoutError:
@@ -126,7 +138,7 @@ class Instance:
         asyncio.get_running_loop().call_later(STOP_GRACE_S, self.kill)
 
     def terminate(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Interrupt what runs: TERM now, KILL after a grace. Its replies still arrive in between."""
+        """Interrupt what runs: TERM now, KILL after a grace. Replies still arrive in between."""
         if self.state is State.GONE:
             return
         self.state = State.STOPPING
@@ -138,15 +150,15 @@ class Instance:
         if self.state is not State.GONE:
             self.state = State.STOPPING
             self.signal(signal.SIGKILL, group=True)
-            if not self.pid:  # it has not said hello: the closed socket is all that reaches it
-                if self._protocol is not None:
-                    self._protocol.transport.abort()
-                self._ended()
 
     def signal(self, signum: int, *, group: bool = False) -> None:
-        if self.pid and self.state is not State.GONE:
+        if not self.pid or self.state is State.GONE:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signum)
+        if group:  # a process that has just been forked leads none yet
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signum) if group else os.kill(self.pid, signum)
+                os.killpg(self.pid, signum)
 
     def _connected(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
@@ -154,9 +166,7 @@ class Instance:
 
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         for frame in frames:
-            if frame.kind == Kind.HELLO:
-                self._watch(int(wire.json.loads(frame.payload)["pid"]))
-            elif frame.kind == Kind.REPORT:
+            if frame.kind == Kind.REPORT:
                 if not self._report.done():
                     self._report.set_result(Report.model_validate_json(frame.payload))
             else:
@@ -173,9 +183,7 @@ class Instance:
 
     def _hung_up(self) -> None:
         """The socket closed. The process may live on for a moment, or for ever: end it."""
-        if self._pidfd < 0:
-            self._ended()
-        elif self.state is not State.GONE:
+        if self.state is not State.GONE:
             self.state = State.STOPPING
             asyncio.get_running_loop().call_later(STOP_GRACE_S, self.kill)
 
@@ -203,15 +211,29 @@ class Instance:
 
     def call(self, payload: bytes, call: Any) -> int:
         """Send a call; frames with the returned id belong to it."""
-        assert self._protocol is not None
-        self._last_id = id_ = self._last_id + 1
-        self.calls[id_] = call
-        self.state = State.BUSY
-        self._protocol.transport.write(wire.pack(Kind.CALL, id_, payload))
+        id_ = self._enter(call)
+        self._transport.write(wire.pack(Kind.CALL, id_, payload))
         return id_
 
+    def call_batch(self, calls: list[tuple[bytes, Any]]) -> None:
+        """Send calls that are to run as one."""
+        frames = [wire.pack(Kind.CALL, self._enter(call), payload) for payload, call in calls]
+        self._transport.write(wire.pack(Kind.BATCH, 0, *frames))
+
+    def _enter(self, call: Any) -> int:
+        self._last_id = id_ = self._last_id + 1
+        self.calls[id_] = call
+        self.served += 1
+        self.state = State.BUSY
+        return id_
+
+    @property
+    def _transport(self) -> asyncio.Transport:
+        assert self._protocol is not None
+        return self._protocol.transport
+
     def done(self, id_: int) -> Any:
-        """The call with this id has ended; what it was, or None where it is not known (any more)."""
+        """The call with this id has ended; what it was, or None where it is not known."""
         call = self.calls.pop(id_, None)
         if not self.calls and self.state is State.BUSY:
             self.state = State.IDLE
@@ -238,7 +260,7 @@ class Instance:
             output.read()
 
     def memory_mb(self) -> float:
-        """Resident memory, MiB; what it shares with its template counts too. 0 where it cannot be told."""
+        """Resident memory, MiB, with what it shares with its template; 0 where it is not told."""
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE / (1 << 20)
         except (OSError, IndexError):

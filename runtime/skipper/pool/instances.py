@@ -1,22 +1,23 @@
-"""Every instance of a pool: how they are started, what they may use, what becomes of their output."""
+"""Every instance of a pool: how it is started, what it may use, what becomes of its output."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
 import psutil
 
 from skipper.instance.jobs import Job, JobKind, Report
+from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, Lane, State
-from skipper.pool.metrics import PoolMetrics
-from skipper.pool.starter import Starter, reap_strays
+from skipper.pool.starter import Starter, end_strays
 from skipper.settings import PoolSettings, Settings
 from skipper.wire import Frame, Kind
 
@@ -25,7 +26,11 @@ output = logging.getLogger("skipper.function")
 
 TASK_NICENESS = 10
 MEMORY_CHECK_S = 0.5
-STRAY_CHECK_S = 5.0
+STRAY_CHECK_S = 2.5
+STARTS = 3
+"""Processes that may die while they load before it is held to be the code's doing."""
+WORN_SHARE = 0.8
+"""An instance with more than this share of its memory limit is replaced before it reaches it."""
 
 
 class LaneOwner(Protocol):
@@ -53,28 +58,46 @@ class Instances:
         self._settings, self._pool = settings, pool
         self._starter, self._board, self._metrics = starter, board, metrics
         self.devices = devices.find() if pool == "gpu" else ()
-        self._device_use: dict[str, int] = {}
+        self._device_use: Counter[str] = Counter()
         self.all: set[Instance] = set()
         self.lanes: dict[Lane, LaneOwner] = {}
         self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
+        self.on_worn: Callable[[Instance], None] = lambda _instance: None
+        """Runs for an instance that comes near its memory limit."""
         self.task_of: Callable[[Instance, str, str], str | None] = (
             lambda _instance, _stream, _text: None
         )
         self._cores = os.cpu_count() or 1
         self._memory_mb = _memory_limit_mb(self.pool_settings)
         self._next_memory = self._next_strays = 0.0
+        self._suspects: set[int] = set()
+        self._is_closing = False
 
     @property
     def pool_settings(self) -> PoolSettings:
         return self._settings.pools[self._pool]  # type: ignore[index] # a str of one of the keys
 
     async def run(self, job: Job, lane: Lane, *, spawn: bool = False) -> tuple[Instance, Report]:
-        """Start an instance; it with its report. Raises OSError or TimeoutError where none comes."""
+        """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes.
+
+        One that dies before it has reported has not done anything yet, so another is started.
+        """
+        for _ in range(STARTS - 1):
+            try:
+                return await self._run(job, lane, spawn=spawn)
+            except ConnectionError as error:
+                if self._is_closing:
+                    raise
+                log.warning("an instance died while it loaded and is started again: %s", error)
+        return await self._run(job, lane, spawn=spawn)
+
+    async def _run(self, job: Job, lane: Lane, *, spawn: bool) -> tuple[Instance, Report]:
         instance = Instance(
             job, lane, on_frame=self._on_frame, on_line=self._on_line, on_gone=self._on_gone
         )
         ends = await self._starter.start(instance, spawn=spawn)
         self.all.add(instance)
+        self._count_device(instance, 1)
         return instance, await instance.start(ends, self.pool_settings.load_timeout_s)
 
     async def serve(self, served: Served, lane: Lane) -> tuple[Instance, Report]:
@@ -95,7 +118,8 @@ class Instances:
             environment=served.source.environment
             | devices.environment(self._pool, self.devices, self._device_use),
         )
-        # A device may not survive a fork: https://docs.nvidia.com/cuda/cuda-c-programming-guide on contexts.
+        # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
+        # https://docs.nvidia.com/cuda/cuda-c-programming-guide
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
         instance, report = await self.run(job, lane, spawn=has_device)
         for ref in self._board.refs(served.spec.models):
@@ -119,9 +143,17 @@ class Instances:
                 self._check_memory(instance)
         if now >= self._next_strays:
             self._next_strays = now + STRAY_CHECK_S
-            reap_strays({instance.pid for instance in self.all} | self._starter.pids)
+            self._end_strays()
+
+    def _end_strays(self) -> None:
+        """End whoever was nobody's at two looks: a fork is known a moment after it is there."""
+        known = {instance.pid for instance in self.all} | self._starter.pids
+        strays = {child.pid for child in psutil.Process().children()} - known
+        end_strays(strays & self._suspects)
+        self._suspects = strays
 
     async def close(self) -> None:
+        self._is_closing = True
         for instance in list(self.all):
             instance.kill()
         for instance in list(self.all):
@@ -131,16 +163,13 @@ class Instances:
         if not instance.is_alive or not instance.pid:
             return
         limit = instance.job.memory_mb or self._memory_mb
-        if (used := instance.memory_mb()) > limit:
-            instance.death_reason = (
-                f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
-            )
-            log.warning(
-                "%s: %s",
-                instance.name,
-                instance.death_reason,
-                extra={"function": instance.job.function},
-            )
+        used = instance.memory_mb()
+        if used > WORN_SHARE * limit:
+            self.on_worn(instance)
+        if used > limit:
+            told = f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
+            instance.death_reason = told
+            log.warning("%s: %s", instance.name, told, extra={"function": instance.job.function})
             instance.kill()
 
     def _on_frame(self, instance: Instance, frame: Frame) -> None:
@@ -160,11 +189,12 @@ class Instances:
 
     def _on_gone(self, instance: Instance) -> None:
         self.all.discard(instance)
-        device = instance.job.environment.get("CUDA_VISIBLE_DEVICES")
-        if device in self._device_use:
-            self._device_use[device] -= 1
+        self._count_device(instance, -1)
         if (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_gone(instance)
+
+    def _count_device(self, instance: Instance, change: int) -> None:
+        self._device_use[instance.job.environment.get("CUDA_VISIBLE_DEVICES", "")] += change
 
     def describe(self) -> list[dict[str, object]]:
         return [

@@ -1,4 +1,4 @@
-"""Progress, metrics and logs of running tasks on their way to the event store: batched and bounded."""
+"""Progress, metrics and logs of running tasks on their way to the event store, in batches."""
 
 from __future__ import annotations
 

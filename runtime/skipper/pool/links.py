@@ -38,7 +38,7 @@ class Peer:
 
 
 class Links:
-    """Serves ``<pool>.sock``. ``answer`` answers questions, ``describe`` tells what the pool serves."""
+    """Serves ``<pool>.sock``. ``answer`` answers questions, ``describe`` tells what is served."""
 
     def __init__(
         self,
@@ -114,6 +114,9 @@ class Links:
             elif kind == Kind.CANCEL:
                 if (call := peer.calls.pop(id_, None)) is not None:
                     self._direct.cancel(call)
+            elif kind == Kind.CREDIT:
+                if (call := peer.calls.get(id_)) is not None:
+                    self._direct.credit(call)
             elif kind == Kind.TAKE:
                 ids = payload.decode("ascii", "replace").split("\n")
                 self._tasks.take(ids, lambda id_=id_: protocol.send(Kind.TAKEN, id_))  # type: ignore[misc] # binds the loop's value

@@ -1,7 +1,7 @@
 """Calls that functions make to other functions: found, run and answered by the instance's own host.
 
-A function that waits for another gives its slot back meanwhile, so that nested calls cannot stop each
-other for want of slots.
+A function that waits for another gives its slot back meanwhile, so that nested calls cannot stop
+each other for want of slots.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Nested:
         blobs: BlobStore,
         directory: Directory,
         intake: Intake,
+        *,
         direct: DirectLane,
         tasks_: TaskLane,
     ) -> None:

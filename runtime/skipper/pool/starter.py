@@ -8,13 +8,13 @@ import ctypes
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-
-import psutil
+from typing import Any
 
 from skipper.instance.jobs import SourceInfo
 from skipper.pool.instance import Ends, Instance
@@ -54,18 +54,14 @@ class Starter:
 
     async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:
         """Start the process of ``instance``; the host's ends of its descriptors."""
-        ends, theirs = _descriptors()
-        try:
-            forked = False
-            if self._forks and not spawn:
-                template = self._template(Needs.of(instance.job.source))
-                forked = await template.fork(theirs, self._settings.load_timeout_s)
-            if not forked:
-                self._spawn(theirs)
-        finally:
-            for descriptor in theirs:
-                os.close(descriptor)
-        return ends
+        if self._forks and not spawn:
+            template = self._template(Needs.of(instance.job.source))
+            with _descriptors() as (ends, theirs):
+                if pid := await template.fork(theirs, self._settings.load_timeout_s):
+                    return ends.keep(pid)
+        # New descriptors: a template that failed may have forked a process that holds the others.
+        with _descriptors() as (ends, theirs):
+            return ends.keep(self._spawn(theirs))
 
     def keep(self, sources: Iterable[SourceInfo]) -> None:
         """Retire the templates that none of these files needs."""
@@ -91,15 +87,15 @@ class Starter:
             template = self._templates[needs] = Template(needs, self._environment)
         return template
 
-    def _spawn(self, theirs: list[int]) -> None:
-        # Not subprocess.Popen: it would reap the process behind the back of Instance, which wants its status.
+    def _spawn(self, theirs: list[int]) -> int:
+        # Not subprocess.Popen: it would reap the process, whose status is for Instance to read.
         command = [sys.executable, "-m", "skipper.instance.child", "3", str(os.getpid())]
         placed = [
             (os.POSIX_SPAWN_DUP2, source, target)
             for source, target in zip(theirs, (3, 1, 2), strict=True)
         ]
-        group = {"setsid": True} if CAN_FORK else {"setpgroup": 0}
-        os.posix_spawn(command[0], command, self._environment, file_actions=placed, **group)  # type: ignore[arg-type] # either keyword alone
+        group: dict[str, Any] = {"setsid": True} if CAN_FORK else {"setpgroup": 0}
+        return os.posix_spawn(command[0], command, self._environment, file_actions=placed, **group)
 
 
 class Template:
@@ -139,8 +135,8 @@ class Template:
     def is_dead(self) -> bool:
         return self._process.poll() is not None
 
-    async def fork(self, descriptors: list[int], timeout_s: float) -> bool:
-        """Fork an instance with these descriptors. False where it must be spawned instead."""
+    async def fork(self, descriptors: list[int], timeout_s: float) -> int:
+        """Fork an instance with these descriptors; its pid. 0 where it must be spawned instead."""
         try:
             await asyncio.wait({self._ready}, timeout=timeout_s)
             if not self._ready.done():
@@ -149,7 +145,7 @@ class Template:
                 raise ConnectionError("it was retired")
             self._ready.result()
             if self._threads > 1:
-                return False
+                return 0
             async with self._turn:
                 socket.send_fds(self._control, [b"fork"], descriptors)
                 answer = json.loads(await self._receive())
@@ -159,15 +155,15 @@ class Template:
                 extra={"template": self.shown, "error": repr(error)},
             )
             self.stop()
-            return False
-        return bool(answer["forked"])
+            return 0
+        return int(answer["pid"])
 
     def stop(self) -> None:
         self._ready.cancel()
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         self._control.close()
-        asyncio.get_running_loop().run_in_executor(None, self._process.wait)
+        self._reaped = asyncio.get_running_loop().run_in_executor(None, self._process.wait)
 
     @property
     def shown(self) -> str:
@@ -196,7 +192,7 @@ class Template:
         """The next message. Raises ConnectionError where the template is gone."""
         loop = asyncio.get_running_loop()
         readable: asyncio.Future[None] = loop.create_future()
-        loop.add_reader(self._control, lambda: readable.done() or readable.set_result(None))
+        loop.add_reader(self._control, _set, readable)
         try:
             await readable
         finally:
@@ -207,23 +203,49 @@ class Template:
         return data
 
 
-def _descriptors() -> tuple[Ends, list[int]]:
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _Ends:
+    """The host's ends, closed after their ``with`` block unless a process has the other ones."""
+
+    def __init__(self, sock: socket.socket, stdout: int, stderr: int) -> None:
+        self._sock, self._stdout, self._stderr = sock, stdout, stderr
+        self._is_kept = False
+
+    def keep(self, pid: int) -> Ends:
+        """The ends, now those of process ``pid``."""
+        self._is_kept = True
+        return Ends(sock=self._sock, stdout=self._stdout, stderr=self._stderr, pid=pid)
+
+    def close(self) -> None:
+        if not self._is_kept:
+            self._sock.close()
+            os.close(self._stdout)
+            os.close(self._stderr)
+
+
+@contextlib.contextmanager
+def _descriptors() -> Iterator[tuple[_Ends, list[int]]]:
+    """A new instance's descriptors: the host's ends, and its own for as long as the block lasts."""
     ours, theirs = socket.socketpair()
     stdout, their_stdout = os.pipe()
     stderr, their_stderr = os.pipe()
     ours.setblocking(False)
-    return Ends(sock=ours, stdout=stdout, stderr=stderr), [
-        theirs.detach(),
-        their_stdout,
-        their_stderr,
-    ]
+    ends, others = _Ends(ours, stdout, stderr), [theirs.detach(), their_stdout, their_stderr]
+    try:
+        yield ends, others
+    finally:
+        for descriptor in others:
+            os.close(descriptor)
+        ends.close()
 
 
-def reap_strays(known: set[int]) -> None:
-    """End what user code left behind: processes handed to this sub-reaper when their parents ended."""
-    for process in psutil.Process().children():
-        if process.pid in known:
-            continue
-        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError, ChildProcessError):
-            process.kill()
-            os.waitpid(process.pid, os.WNOHANG)
+def end_strays(strays: Iterable[int]) -> None:
+    """End what user code left behind: orphans that this sub-reaper has become the parent of."""
+    for pid in strays:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, os.WNOHANG)

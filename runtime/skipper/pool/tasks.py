@@ -1,4 +1,4 @@
-"""The durable lane: takes ids, claims them in the ledger when a slot is free, runs them to their end."""
+"""The durable lane: takes ids, claims them in the ledger as slots are free, runs the tasks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,33 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from skipper import wire
 from skipper.blobs import BlobStore
-from skipper.errors import SkipperError
+from skipper.errors import SkipperError, UnavailableError
 from skipper.instance.jobs import Report
 from skipper.ledger import Ledger, models, tasks
-from skipper.ledger.records import Claim, Claiming, Ending, Finishing, ModelVersionNew
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import (
+    Claim,
+    Claiming,
+    Ending,
+    Finishing,
+    ModelVersion,
+    ModelVersionNew,
+)
+from skipper.metrics import PoolMetrics
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.instance import Instance
 from skipper.pool.instance import State as InstanceState
 from skipper.pool.journal import TYPES, Journal
-from skipper.pool.metrics import PoolMetrics
 from skipper.task import Outcome, State
 from skipper.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SHORT_LIST = 8
 """Ids held per slot; further messages stay with the broker."""
@@ -48,7 +58,7 @@ _RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 
 @dataclass(eq=False, kw_only=True)
 class Attempt:
-    """One attempt that this host runs. ``reply`` is the function's, or the host's where it has none."""
+    """One attempt that this host runs. ``reply`` is the function's, else the host's own."""
 
     claim: Claim
     reply: asyncio.Future[bytes]
@@ -56,7 +66,7 @@ class Attempt:
     call_id: int = 0
     models: list[dict[str, Any]] = field(default_factory=list)
     verdict: bytes | None = None
-    """What the host has decided meanwhile (cancelled, timed out); a value that still arrives wins over it."""
+    """What the host has decided meanwhile (cancelled, timed out); a value that comes still wins."""
 
     def decide(self, outcome: Outcome, detail: str) -> None:
         if self.verdict is None:
@@ -80,6 +90,11 @@ class Services:
     metrics: PoolMetrics
 
 
+def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:
+    version = models.publish(conn, new)
+    return None if version is None else models.get(conn, new.name, version)
+
+
 class TaskLane:
     """Tasks of one pool, at most ``slots`` at once."""
 
@@ -95,8 +110,9 @@ class TaskLane:
         self._versions: dict[Instance, Served] = {}
         self._work = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
-        self._is_draining = False
+        self._is_draining = self._is_closed = False
         self._found_work = False
+        self._strays: set[tuple[str, int]] = set()
 
     # --- intake ---
 
@@ -187,11 +203,11 @@ class TaskLane:
         task = attempt.claim.task
         try:
             reply = await self._reply(attempt)
-            await self._finish(attempt, reply)
-        except SkipperError as error:
-            # The ledger keeps the task as running; its lease ends when this host gives it back or dies.
-            log.error("the end of a task could not be recorded: %s", error, extra={"task": task.id})
-            self._spawn(self._give_back_later(task.id))
+            if not self._is_closed:
+                await self._finish(attempt, reply)
+        except Exception:
+            # The ledger has it as running here until `give_back_strays` finds that it is not.
+            log.exception("the end of a task could not be recorded", extra={"task": task.id})
         finally:
             self.running.pop(task.id, None)
             self._work.set()
@@ -211,12 +227,16 @@ class TaskLane:
             instance = await self._instance(entry)
         except FileNotFoundError:
             return wire.problem(Outcome.UNAVAILABLE, "its input is no longer stored")
+        except ConnectionError as error:
+            return wire.problem(Outcome.DIED, f"{task.function} cannot be loaded: {error}")
         except (OSError, TimeoutError, SkipperError) as error:
             return wire.problem(Outcome.FAILED, f"{task.function} cannot be loaded: {error}")
         return await self._call(attempt, instance, body)
 
     async def _call(self, attempt: Attempt, instance: Instance, body: bytes) -> bytes:
         task, loop = attempt.claim.task, asyncio.get_running_loop()
+        if self._is_closed:
+            return wire.problem(Outcome.UNAVAILABLE, "the host shuts down")
         attempt.instance = instance
         budget = int(task.timeout_s * 1000) if task.timeout_s else 0
         context = wire.task_context(task.id, attempt.claim.attempt, task.request_id)
@@ -253,6 +273,9 @@ class TaskLane:
             instance.stop()
             broken = report.broken[0]
             raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.error}")
+        if not instance.is_alive:  # it died right after its report
+            self._versions.pop(instance, None)
+            raise ConnectionError(instance.death_reason or "its process ended")
         return instance
 
     def _time_out(self, attempt: Attempt) -> None:
@@ -358,7 +381,7 @@ class TaskLane:
 
     async def _finish(self, attempt: Attempt, reply: bytes) -> None:
         outcome, served, body = wire.parse_reply(reply)
-        task = attempt.claim.task
+        task, ledger = attempt.claim.task, self._services.ledger
         await self._services.journal.close_task(task.id)
         if outcome == Outcome.OK and attempt.models:
             body = await self._publish(attempt, served)
@@ -370,7 +393,7 @@ class TaskLane:
             ending=ending,
             now=time.time(),
         )
-        state = await self._services.ledger.merge(tasks.finish_all, finishing)
+        state = await self._written(lambda: ledger.merge(tasks.finish_all, finishing))
         if state is None:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
@@ -394,7 +417,7 @@ class TaskLane:
     async def _publish(self, attempt: Attempt, served: bytes) -> bytes:
         """Number and announce the models of a training task; the task's result."""
         task, code = attempt.claim.task, served.decode().partition(" ")[0]
-        results = []
+        ledger, results = self._services.ledger, []
         for model in attempt.models:
             new = ModelVersionNew(
                 name=model["name"],
@@ -408,20 +431,20 @@ class TaskLane:
                 function=task.function,
                 created_at=time.time(),
             )
-            version = await self._services.ledger.write(
-                lambda conn, new=new: models.publish(conn, new)
-            )  # type: ignore[misc] # binds the loop's value
-            results.append({"name": new.name, "version": version, "metrics": new.metrics})
+            publish = partial(ledger.write, partial(_publish, new=new))
+            if (made := await self._written(publish)) is not None:
+                metrics = made.metrics
+                results.append({"name": made.name, "version": made.version, "metrics": metrics})
         # Before the task is seen to have succeeded, whoever serves these models must know of them.
         await self._services.announce_models()
-        return json.dumps(results[-1]).encode()
+        return json.dumps(results[-1] if results else None).encode()
 
     async def _ending(
         self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
     ) -> Ending:
         code, _, used = served.decode().partition(" ")
         instance = attempt.instance.name if attempt.instance else None
-        facts = {"code": code or None, "model": used or None, "instance": instance}
+        facts: dict[str, Any] = {"code": code or None, "model": used or None, "instance": instance}
         if outcome is Outcome.OK:
             if len(body) <= self._services.inline_bytes:
                 return Ending(state=State.SUCCEEDED, result=body, **facts)
@@ -440,18 +463,31 @@ class TaskLane:
         pause = min(most, first * 2.0**claim.spent)
         return time.time() + pause * random.uniform(0.5, 1.0)
 
-    async def _give_back_later(self, task_id: str) -> None:
-        """Try until the ledger takes a task back whose end could not be written."""
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What ``write`` returns once the ledger is there: what has run is not run again for it."""
         while True:
-            await asyncio.sleep(POLL_S)
             try:
-                now = time.time()
-                await self._services.ledger.write(
-                    lambda conn: tasks.release(conn, self.host_id, [task_id], now, lost=True)
-                )
-            except SkipperError:
-                continue
-            return
+                return await write()
+            except UnavailableError as error:
+                log.warning("the end of a task waits for the ledger: %s", error)
+                await asyncio.sleep(POLL_S)
+
+    async def give_back_strays(self) -> None:
+        """Give back what the ledger has running here and this host knows nothing of.
+
+        Seen so twice in a row, since a claim is in the ledger a moment before it is heard of.
+        """
+        ledger = self._services.ledger
+        held = await ledger.read(partial(tasks.running, host=self.host_id))
+        strays = {(task_id, attempt) for task_id, attempt in held if task_id not in self.running}
+        ids = [task_id for task_id, _ in strays & self._strays]
+        self._strays = strays
+        if ids:
+            log.warning("%d tasks that this host had lost track of go back to the queue", len(ids))
+            now = time.time()
+            await ledger.write(
+                partial(tasks.release, host=self.host_id, ids=ids, now=now, lost=True)
+            )
 
     # --- shutdown ---
 
@@ -461,13 +497,16 @@ class TaskLane:
         ends = time.monotonic() + grace_s
         while self.running and time.monotonic() < ends:
             await asyncio.sleep(0.02)
-        left = list(self.running)
-        if left:
-            now = time.time()
-            await self._services.ledger.write(
-                lambda conn: tasks.release(conn, self.host_id, left, now, lost=False)
-            )
-            log.info("%d running tasks went back to the queue", len(left))
+        self._is_closed = True
+        left = list(self.running.values())
+        # Dead before they are anybody else's. What their processes say now is not heard any more.
+        for instance in [attempt.instance for attempt in left if attempt.instance is not None]:
+            instance.kill()
+            await instance.gone
+        if ids := [attempt.claim.task.id for attempt in left]:
+            release = partial(tasks.release, host=self.host_id, ids=ids, now=time.time())
+            await self._services.ledger.write(partial(release, lost=False))
+            log.info("%d running tasks went back to the queue", len(ids))
 
     def _spawn(self, work: Awaitable[None]) -> None:
         job = asyncio.ensure_future(work)

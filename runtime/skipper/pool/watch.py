@@ -38,7 +38,7 @@ async def follow(settings: Settings, refresh: Callable[[], Awaitable[None]]) -> 
 
 
 def _state(settings: Settings) -> frozenset[tuple[str, int, int, int]]:
-    """The files as far as a change of content shows: name, size, time of change, place on the disk."""
+    """The files as far as a change of content shows: name, size, time of change, inode."""
     found = []
     for path in settings.functions_dir.rglob("*.py"):
         try:

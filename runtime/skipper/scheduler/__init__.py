@@ -1,4 +1,4 @@
-"""The process that sees to it that every accepted task gets on: republishes, rescues, fires retries.
+"""The process that sees to it that every accepted task gets on: republishes, rescues, retries.
 
 Several schedulers may run at once; each step is a compare-and-set in the ledger.
 """

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from skipper import role as roles
@@ -25,7 +26,7 @@ ROUND_S = 1.0
 REPUBLISH_S = 5.0
 """An id that nobody has claimed for this long is published again."""
 LOST_S = 10.0
-"""A host whose heartbeat counter has stood still for this long is lost, by this process's own clock."""
+"""A host whose heartbeat counter has stood still for this long, by our own clock, is lost."""
 PRUNE_S = 60.0
 TOMBSTONES_S = 30 * 86400.0
 """How much longer than the task itself it is remembered that there was one."""
@@ -104,9 +105,7 @@ class Scheduler:
         beats = await self._ledger.read(hosts.beats)
         for host in [*self._pulse.lost(beats), *await self._ledger.read(hosts.unregistered)]:
             now = time.time()
-            released = await self._ledger.write(
-                lambda conn, host=host, now=now: rescue(conn, host, now)
-            )  # type: ignore[misc] # binds the loop's values
+            released = await self._ledger.write(partial(rescue, host=host, now=now))
             log.warning("host %s is lost; %d of its tasks are rescued", host, len(released))
             self._tell((item.id, item.pool) for item in released if not item.state.is_terminal)
 
@@ -155,4 +154,5 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    """Run the scheduler until it is told to stop."""
     roles.run(Role.start("Scheduler", argv), _main)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from skipper.cli.exits import Exit
-from skipper.cli.logs import tail
+from skipper.cli.logs import Wanted, tail
 from skipper.errors import NotFoundError
 from skipper.launcher.sink import RotatingFile
 
@@ -37,14 +37,14 @@ def test_the_last_lines_come_in_order_over_rotated_files(folder: Path) -> None:
         file.write(line(number))
     file.close()
     assert len(list(folder.iterdir())) > 1
-    found = [record["message"] for record in tail(folder, None, 8, follow=False)]
+    found = [record["message"] for record in tail(folder, Wanted(count=8), follow=False)]
     assert found == [f"m{number}" for number in range(4, 12)]
 
 
 def test_one_component_is_picked_out_and_broken_lines_are_passed_over(folder: Path) -> None:
     lines = [line(1), b"{cut off\n", line(2, "cpu"), b"[]\n", line(3)]
     (folder / "skipper.jsonl").write_bytes(b"".join(lines))
-    found = [record["message"] for record in tail(folder, "gateway", 10, follow=False)]
+    found = [record["message"] for record in tail(folder, Wanted(name="gateway"), follow=False)]
     assert found == ["m1", "m3"]
 
 
@@ -59,7 +59,7 @@ def test_following_goes_on_with_the_fresh_file(folder: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    records = tail(folder, None, 10, follow=True)
+    records = tail(folder, Wanted(), follow=True)
     found = [next(records)["message"] for _ in range(10)]
     writer.join()
     file.close()
@@ -73,9 +73,19 @@ def test_a_line_is_shown_for_people_and_as_json(run: Run, folder: Path) -> None:
     assert [json.loads(text)["message"] for text in shown] == ["m1", "m2"]
 
 
+def test_levels_below_the_one_that_is_set_are_left_out(run: Run, folder: Path) -> None:
+    levels = ("debug", "info", "warning", "error")
+    lines = [line(n).replace(b"info", level.encode()) for n, level in enumerate(levels)]
+    (folder / "skipper.jsonl").write_bytes(b"".join(lines))
+    assert len(run("logs").stdout.splitlines()) == 3
+    assert len(run("logs", "--level", "debug").stdout.splitlines()) == 4
+    assert len(run("logs", "--level", "warning", "--json").stdout.splitlines()) == 2
+    assert run("logs", "--level", "loud").exit_code == Exit.USAGE
+
+
 def test_nothing_logged_yet_is_told(run: Run, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
-        next(tail(tmp_path, None, 1, follow=False))
+        next(tail(tmp_path, Wanted(), follow=False))
     result = run("logs")
     assert result.exit_code == Exit.NOT_FOUND
     assert "skipper up" in result.stderr

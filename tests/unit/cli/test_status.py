@@ -118,6 +118,18 @@ def test_a_projects_tree_is_found_by_its_launcher(
     assert run("call", "plain.echo", "-d", "1", "--project", ".").stdout == "1\n"
 
 
+def test_a_launcher_that_does_not_answer_is_no_tree_that_does_not_run(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skipper.launcher.client._ANSWER_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(make_run_dir(load(tmp_path)[0]) / SOCKET))
+        silent.listen()
+        result = run("status", "--project", ".")
+    assert result.exit_code == Exit.FAILED
+    assert result.stdout == "not answering\n"
+
+
 def test_json_has_the_tree_the_checks_and_the_pools(run: Run, launcher: FakeLauncher) -> None:
     found = json.loads(run("status", "--project", ".", "--json").stdout)
     assert found["state"] == "ready"

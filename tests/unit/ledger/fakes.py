@@ -10,19 +10,19 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from skipper.ledger.connection import Connection, Database, Mark, Params, Row, Statement
 
 
-class Outage(Exception):
+class OutageError(Exception):
     """The server is away."""
 
 
-class Refusal(Exception):
+class RefusalError(Exception):
     """The disk is full."""
 
 
 class FakeDatabase(Database):
-    """``rows`` holds what was committed, ``log`` every begin and commit with the size of the group.
+    """``rows`` holds what was committed, ``transactions`` the same by group.
 
-    ``trouble`` maps a step (connect, begin, commit, committed: after the fact) to the errors that it
-    raises next. ``gate``, when cleared, holds up every begin, and ``is_begun`` tells of one.
+    ``trouble`` maps a step (connect, begin, commit, committed: after the fact) to the errors that
+    it raises next. ``gate``, when cleared, holds up every begin, and ``is_begun`` tells of one.
     """
 
     def __init__(self) -> None:
@@ -45,10 +45,10 @@ class FakeDatabase(Database):
             raise self.trouble[step].pop(0)
 
     def is_outage(self, error: BaseException) -> bool:
-        return isinstance(error, Outage)
+        return isinstance(error, OutageError)
 
     def is_refusal(self, error: BaseException) -> bool:
-        return isinstance(error, Refusal)
+        return isinstance(error, RefusalError)
 
 
 class FakeConnection(Connection):

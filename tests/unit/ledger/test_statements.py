@@ -7,12 +7,34 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Dialect
 
-from skipper.ledger import events, hosts, leases, models, retention, tasks, totals, views
+from skipper.ledger import (
+    accepting,
+    events,
+    hosts,
+    leases,
+    models,
+    retention,
+    sweeps,
+    tasks,
+    totals,
+    views,
+)
 from skipper.ledger.connection import Statement, literal
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.sqlite import SqliteConnection
 
-MODULES = (events, hosts, leases, models, retention, tasks, totals, views)
+MODULES = (
+    accepting,
+    events,
+    hosts,
+    leases,
+    models,
+    retention,
+    sweeps,
+    tasks,
+    totals,
+    views,
+)
 DIALECTS: tuple[Dialect, ...] = (
     SqliteConnection.dialect,
     PGDialect_psycopg(),  # type: ignore[no-untyped-call]  # SQLAlchemy's own

@@ -10,7 +10,7 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.ledger.connection import Connection
 from skipper.ledger.worker import Job, Reader, Writer
-from tests.unit.ledger.fakes import FakeConnection, FakeDatabase, Outage, Refusal
+from tests.unit.ledger.fakes import FakeConnection, FakeDatabase, OutageError, RefusalError
 
 LIMIT_S = 10.0
 
@@ -163,7 +163,11 @@ def test_a_loop_that_was_closed_harms_nobody(database: FakeDatabase, writer: Wri
 
 
 def test_an_outage_is_waited_out(database: FakeDatabase, writer: Writer) -> None:
-    database.trouble = {"connect": [Outage(), Outage()], "begin": [Outage()], "commit": [Outage()]}
+    database.trouble = {
+        "connect": [OutageError(), OutageError()],
+        "begin": [OutageError()],
+        "commit": [OutageError()],
+    }
     assert ask(writer, Job(writes("a"))).result(LIMIT_S) == "a"
     assert database.rows == ["a"]
     assert database.connections == 3
@@ -172,7 +176,7 @@ def test_an_outage_is_waited_out(database: FakeDatabase, writer: Writer) -> None
 def test_a_commit_that_went_through_unseen_is_not_run_again(
     database: FakeDatabase, writer: Writer
 ) -> None:
-    database.trouble = {"committed": [Outage()]}
+    database.trouble = {"committed": [OutageError()]}
     asked = ask_together(database, writer, [Job(writes(row)) for row in "ab"])
     assert [each.result() for each in asked] == ["a", "b"]
     assert database.rows == ["a", "b"]
@@ -183,7 +187,7 @@ def test_a_group_given_up_while_unsure_does_not_answer_for_the_next(
     database: FakeDatabase,
 ) -> None:
     writer = Writer(database, "test", patience_s=0.0)
-    database.trouble = {"committed": [Outage()]}
+    database.trouble = {"committed": [OutageError()]}
     with pytest.raises(UnavailableError):
         ask(writer, Job(writes("a"))).result(LIMIT_S)
     assert ask(writer, Job(writes("b"))).result(LIMIT_S) == "b"
@@ -195,7 +199,7 @@ def test_a_long_outage_is_told_and_the_next_caller_does_not_wait_for_it_again(
     database: FakeDatabase,
 ) -> None:
     writer = Writer(database, "test", patience_s=0.2)
-    database.trouble = {"connect": [Outage("gone")] * 1000}
+    database.trouble = {"connect": [OutageError("gone")] * 1000}
     for _ in range(2):
         with pytest.raises(UnavailableError, match="gone"):
             ask(writer, Job(writes("a"))).result(LIMIT_S)
@@ -209,7 +213,7 @@ def test_a_long_outage_is_told_and_the_next_caller_does_not_wait_for_it_again(
 
 
 def test_a_full_disk_fails_the_whole_group_at_once(database: FakeDatabase, writer: Writer) -> None:
-    database.trouble = {"commit": [Refusal("disk is full")]}
+    database.trouble = {"commit": [RefusalError("disk is full")]}
     for each in ask_together(database, writer, [Job(writes(row)) for row in "ab"]):
         with pytest.raises(UnavailableError, match="disk is full"):
             each.result()

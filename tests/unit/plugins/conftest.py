@@ -1,10 +1,11 @@
 """A store with the shipped plugins, and a run that keeps what it is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from skipper.blobs import BlobStore
 from skipper.instance.jobs import ModelRef
@@ -12,6 +13,13 @@ from skipper.instance.shelf import Shelf
 from skipper.model import Model
 from skipper.plugins import Plugins
 from tests.unit.plugins.stand_in import Words
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tables are learned fastest on one thread, which is what an instance mostly has."""
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ present = 0
 complete = asyncio.Event()
 
 
-@skipper.inference(instances=1)
+@skipper.inference
 async def meet(others: int) -> int:
     global present  # noqa: PLW0603 - what the calls share
     present += 1

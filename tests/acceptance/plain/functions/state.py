@@ -7,7 +7,7 @@ import skipper
 set_up = 0
 
 
-@skipper.inference(instances=1)
+@skipper.inference
 class Counter:
     def __init__(self) -> None:
         global set_up  # noqa: PLW0603 - counts how often this runs in the process

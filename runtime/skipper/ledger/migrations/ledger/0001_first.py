@@ -35,7 +35,7 @@ def _tasks() -> None:
         sa.Column("max_attempts", sa.Integer, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
         sa.Column("depth", sa.Integer, nullable=False),
-        sa.Column("timed", sa.SmallInteger, nullable=False),
+        sa.Column("ready", sa.SmallInteger),
         sa.Column("cancel_requested", sa.SmallInteger, nullable=False),
         sa.Column("timeout_s", sa.Double),
         sa.Column("created_at", sa.Double, nullable=False),
@@ -51,15 +51,15 @@ def _tasks() -> None:
         *(sa.Column(name, sa.Text) for name in ("error", "body_ref", "result_ref")),
         sa.Column("body", sa.LargeBinary),
         sa.Column("result", sa.LargeBinary),
+        postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
     )
     op.create_index("tasks_by_function", "tasks", ["function", "id"])
     op.create_index("tasks_by_state", "tasks", ["state", "id"])
-    ready = "state = 'queued' AND timed = 0"
-    _partial("tasks_ready", ["pool", sa.text("priority DESC"), "id"], ready)
-    _partial("tasks_timed", ["available_at", "pool", "state"], "timed = 1")
-    _partial("tasks_published", ["published_at"], ready)
+    _partial("tasks_ready", ["pool", sa.text("priority DESC"), "id"], "ready = 1")
+    _partial("tasks_delayed", ["available_at", "pool", "state"], "ready = 0")
+    _partial("tasks_published", ["published_at"], "ready = 1")
     _partial("tasks_running", ["host", "pool"], "state = 'running'")
-    _partial("tasks_expiring", ["expires_at"], "state = 'queued' AND expires_at IS NOT NULL")
+    _partial("tasks_expiring", ["expires_at"], "expires_at IS NOT NULL")
     _partial("tasks_by_key", ["idempotency_key"], "idempotency_key IS NOT NULL", unique=True)
     _partial("tasks_by_body", ["body_ref"], "body_ref IS NOT NULL")
     _partial("tasks_by_result", ["result_ref"], "result_ref IS NOT NULL")

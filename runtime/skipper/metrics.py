@@ -25,21 +25,24 @@ BUCKETS_S = (
     30.0,
     60.0,
 )
+BUCKETS_ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 _NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
 
 
 class Histogram:
-    """Observations in seconds, counted in fixed buckets."""
+    """Observations counted in fixed buckets."""
 
-    __slots__ = ("counts", "total")
+    __slots__ = ("_bounds", "counts", "total")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS_S) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self.total += seconds
+    def observe(self, value: float) -> None:
+        """Count one observation, in the unit of the bounds."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
 
     def describe(self) -> dict[str, Any]:
         return {"counts": self.counts, "sum": self.total}
@@ -53,6 +56,9 @@ class PoolMetrics:
         self._durations: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.task_waits: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.cold_starts: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.batch_sizes: defaultdict[str, Histogram] = defaultdict(
+            lambda: Histogram(BUCKETS_ITEMS)
+        )
         self.reloads: Counter[str] = Counter()
 
     def ended(self, function: str, outcome: int, seconds: float) -> None:
@@ -68,5 +74,6 @@ class PoolMetrics:
             "call_duration": {name: h.describe() for name, h in self._durations.items()},
             "task_wait": {name: h.describe() for name, h in self.task_waits.items()},
             "cold_start": {name: h.describe() for name, h in self.cold_starts.items()},
+            "batch_size": {name: h.describe() for name, h in self.batch_sizes.items()},
             "reloads": dict(self.reloads),
         }

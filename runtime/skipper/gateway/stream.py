@@ -1,0 +1,91 @@
+"""A generator's items on their way to the caller: server-sent events, or JSON lines.
+
+The function makes no more items than the caller takes: credit for more is given as they are sent on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from starlette.types import Receive, Send
+
+from skipper import wire
+from skipper.gateway import problems
+from skipper.gateway.core import sse
+from skipper.gateway.problems import Problem
+from skipper.gateway.sent import Sent, until_gone
+from skipper.task import Outcome
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def stream_type(accept: bytes) -> bytes:
+    """Which kind of stream the caller accepts; empty for none."""
+    for kind in (b"text/event-stream", b"application/jsonl", b"application/x-ndjson"):
+        if kind in accept:
+            return kind
+    return b""
+
+
+class Stream:
+    """One stream, of the kind that the caller accepts."""
+
+    def __init__(self, kind: bytes) -> None:
+        self._kind = kind
+        self._is_sse = kind == b"text/event-stream"
+
+    async def run(self, sent: Sent, headers: Headers, receive: Receive, send: Send) -> None:
+        """Send items until the function ends or the caller leaves.
+
+        Raises :class:`Problem` for a function that fails before its first item.
+        """
+        watch = asyncio.ensure_future(until_gone(receive, sent))
+        try:
+            assert sent.items is not None
+            item = await sent.items.get()
+            if item is None and (problem := _problem(sent)) is not None:
+                raise problem
+            headers = [
+                (b"content-type", self._kind),
+                (b"cache-control", b"no-store"),
+                (b"x-accel-buffering", b"no"),
+                *headers,
+            ]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await self._send_items(item, sent, sent.items, send)
+            await send({"type": "http.response.body", "body": self._end(sent)})
+        finally:
+            watch.cancel()
+            sent.give_up()
+
+    async def _send_items(
+        self, item: bytes | None, sent: Sent, items: asyncio.Queue[bytes | None], send: Send
+    ) -> None:
+        taken = 0
+        while item is not None:
+            body = sse("item", item) if self._is_sse else item + b"\n"
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            taken += 1
+            if taken % wire.CREDIT_ITEMS == 0:
+                sent.waiting.link.credit(sent.waiting)
+            item = await items.get()
+
+    def _end(self, sent: Sent) -> bytes:
+        """How the stream closes: ``done``, or the problem that ended it."""
+        problem = _problem(sent)
+        if problem is None:
+            return sse("done", b"{}") if self._is_sse else b""
+        document = problem.document()
+        if self._is_sse:
+            return sse("error", document)
+        return json.dumps({"error": document}).encode() + b"\n"
+
+
+def _problem(sent: Sent) -> Problem | None:
+    if sent.waiting.reply.cancelled():
+        return None
+    outcome, _, body = wire.parse_reply(sent.waiting.reply.result())
+    if outcome == Outcome.OK:
+        return None
+    return problems.from_outcome(outcome, body, with_traceback=False)

@@ -1,0 +1,95 @@
+"""How tasks come into the ledger. ``tasks`` offers it all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import BindParameter, Double, Text, bindparam, insert, select
+
+from skipper.ledger.connection import Connection, Statement, literal
+from skipper.ledger.records import Accepted, NewTask
+from skipper.ledger.schema import tasks as t
+from skipper.task import TERMINAL, State, new_id
+
+_NOW: BindParameter[float] = bindparam("now", type_=Double())
+_ZERO, _ONE = literal(0), literal(1)
+_ENDED = [literal(state) for state in TERMINAL]
+_FRESH = {
+    "state": literal(State.QUEUED),
+    "attempt": _ZERO,
+    "spent": _ZERO,
+    "losses": _ZERO,
+    "cancel_requested": _ZERO,
+}
+_NEW_FIELDS = tuple(NewTask.__dataclass_fields__)
+_GIVEN = (*_NEW_FIELDS, "ready", "published_at")
+_HAS_KEY = t.c.idempotency_key.is_not(None)
+_ACCEPT = Statement(
+    lambda insert: insert(t).values(_FRESH).on_conflict_do_nothing(index_elements=[t.c.id]),
+    _GIVEN,
+)
+_ACCEPT_KEYED = Statement(
+    lambda insert: (
+        insert(t)
+        .values(_FRESH)
+        .on_conflict_do_nothing(index_elements=[t.c.idempotency_key], index_where=_HAS_KEY)
+        .returning(t.c.id)
+    ),
+    _GIVEN,
+)
+_BY_KEY = Statement(
+    select(t.c.id, t.c.idempotency_hash).where(t.c.idempotency_key == bindparam("key"))
+)
+
+
+def accept(conn: Connection, new: NewTask) -> Accepted:
+    """Write a task as queued, unless its idempotency key is known."""
+    return accept_all(conn, [new])[0]
+
+
+def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
+    """:func:`accept` for many."""
+    conn.run_each(_ACCEPT, [_accepting(new) for new in news if new.idempotency_key is None])
+    return [
+        Accepted(id=new.id) if new.idempotency_key is None else _accept_keyed(conn, new)
+        for new in news
+    ]
+
+
+def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
+    while not conn.run(_ACCEPT_KEYED, _accepting(new)):
+        for task_id, seen in conn.run(_BY_KEY, {"key": new.idempotency_key}):
+            return Accepted(id=task_id, is_new=False, matches=seen == new.idempotency_hash)
+    return Accepted(id=new.id)
+
+
+def _accepting(new: NewTask) -> dict[str, Any]:
+    is_delayed = new.available_at > new.created_at
+    values = {name: getattr(new, name) for name in _NEW_FIELDS}  # asdict() would copy deeply
+    return {**values, "ready": int(not is_delayed), "published_at": new.created_at}
+
+
+_COPIED = ["function", "kind", "pool", "max_attempts", "priority", "depth", "timeout_s"]
+_COPIED += ["body_ref", "body"]
+_SOURCE = t.alias("source")
+_REQUEUE = Statement(
+    insert(t)
+    .from_select(
+        ["id", "created_at", "available_at", "published_at", "ready", *_FRESH, *_COPIED],
+        select(
+            bindparam("new_id", type_=Text()),
+            *[_NOW] * 3,
+            _ONE,
+            *_FRESH.values(),
+            *(_SOURCE.c[name] for name in _COPIED),
+        ).where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(_ENDED)),
+    )
+    .returning(t.c.id)
+)
+
+
+def requeue(conn: Connection, task_id: str, now: float) -> str | None:
+    """Accept a copy of a task that has ended; its id, or None if there is no such ended task."""
+    rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
+    return rows[0][0] if rows else None

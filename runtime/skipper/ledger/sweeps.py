@@ -1,0 +1,70 @@
+"""What a scheduler does to many tasks at a time. ``tasks`` offers it all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, null, select, update
+
+from skipper.ledger import totals
+from skipper.ledger.connection import Connection, Statement, limited, literal, locked
+from skipper.ledger.schema import tasks as t
+from skipper.task import State
+
+_NOW: BindParameter[float] = bindparam("now", type_=Double())
+_READY, _DELAYED = t.c.ready == literal(1), t.c.ready == literal(0)
+
+
+def _first(order: ColumnElement[Any], *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The first ``limit`` rows, by ``order``, that nobody is changing just now."""
+    return t.c.id.in_(locked(limited(select(t.c.id).where(*conditions).order_by(order))))
+
+
+_UNPUBLISHED = Statement(
+    update(t)
+    .where(
+        _first(
+            t.c.published_at,
+            _READY,
+            t.c.published_at < bindparam("older_than", type_=Double()),
+        )
+    )
+    .values(published_at=_NOW)
+    .returning(t.c.id, t.c.pool)
+)
+_DUE = Statement(
+    update(t)
+    .where(_first(t.c.available_at, _DELAYED, t.c.available_at <= _NOW))
+    .values(state=literal(State.QUEUED), ready=literal(1), published_at=_NOW)
+    .returning(t.c.id, t.c.pool)
+)
+_EXPIRE = Statement(
+    update(t)
+    .where(_first(t.c.expires_at, t.c.expires_at <= _NOW))
+    .values(state=literal(State.EXPIRED), finished_at=_NOW, ready=null(), expires_at=null())
+    .returning(t.c.id, t.c.function, t.c.pool)
+)
+
+
+def unpublished(
+    conn: Connection, older_than: float, now: float, limit: int
+) -> list[tuple[str, str]]:
+    """Id and pool of queued tasks last published before ``older_than``, those of longest ago.
+
+    They count as published now, so that several schedulers do not publish them all.
+    """
+    rows = conn.run(_UNPUBLISHED, {"older_than": older_than, "now": now, "limit": limit})
+    return [(task_id, pool) for task_id, pool in sorted(rows)]
+
+
+def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
+    """Queue the retries and delayed tasks whose time has come; their ids and pools, to publish."""
+    rows = conn.run(_DUE, {"now": now, "limit": limit})
+    return [(task_id, pool) for task_id, pool in sorted(rows)]
+
+
+def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
+    """End queued tasks that nobody started in time; their ids."""
+    rows = conn.run(_EXPIRE, {"now": now, "limit": limit})
+    totals.count(conn, [row[1:] for row in rows], State.EXPIRED)
+    return sorted(row[0] for row in rows)

@@ -1,0 +1,169 @@
+"""The instances that serve direct calls: how many there are, and when one takes another's place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from skipper.errors import SkipperError
+from skipper.instance.aio import CALLS_AT_ONCE
+from skipper.instance.jobs import Report
+from skipper.pool.catalogue import Entry, Served
+from skipper.pool.instance import Instance, State
+from skipper.spec import BrokenFile
+
+log = logging.getLogger(__name__)
+
+PATIENCE_S = 0.025
+"""A call that has waited longer than this is worth one more instance."""
+IDLE_S = 300.0
+RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pauses between starts of instances that do not become ready."""
+
+
+class Fleet:
+    """Starts, recycles and stops the instances of a pool's functions.
+
+    ``start`` starts one; ``missing`` names the models that a function needs and nobody has trained
+    yet. ``on_ready`` runs when calls may find an instance, ``on_failed`` when an entry is left with
+    none and its start has failed.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        entries: Mapping[bytes, Entry],
+        *,
+        start: Callable[[Served], Awaitable[tuple[Instance, Report]]],
+        missing: Callable[[Served], str],
+        on_ready: Callable[[], None],
+        on_failed: Callable[[Entry, BrokenFile], None],
+    ) -> None:
+        self._most, self._entries = most, entries
+        self._start, self.missing = start, missing
+        self._on_ready, self._on_failed = on_ready, on_failed
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def free_instance(self, entry: Entry) -> Instance | None:
+        """An instance with room for a call, the last one used first: its caches are warm."""
+        at_once = CALLS_AT_ONCE if entry.spec.is_async else 1
+        for instance in reversed(entry.served.instances):
+            if len(instance.calls) < at_once and instance.takes_calls:
+                return instance
+        return None
+
+    def grow(self, entry: Entry) -> None:
+        """Start one more instance, if the function may have one and none is starting."""
+        served = entry.served
+        most = min(entry.spec.max_instances or self._most, self._most)
+        if len(served.instances) < most:
+            self._add(entry, served)
+
+    async def warm(self, served: Served) -> BrokenFile | None:
+        """Start the first instance of a version that will take over; what is wrong if that fails."""
+        if self.missing(served):
+            return None
+        return await self._add_instance(served)
+
+    def retire(self, served: Served) -> None:
+        """Stop the instances of a version that nobody is sent to any more, busy ones when done."""
+        for instance in list(served.instances):
+            self._leave(served, instance)
+
+    def freed(self, instance: Instance) -> None:
+        """A call of this instance has ended: is it still wanted?"""
+        entry = self._entries.get(instance.job.function.encode())
+        if entry is None or instance not in entry.served.instances:
+            if not instance.calls:
+                instance.stop()
+        elif entry.spec.recycle is not None and instance.served >= entry.spec.recycle:
+            self.replace(instance)
+
+    def replace(self, instance: Instance) -> None:
+        """Have a fresh instance take this one's place; it serves until that one is ready."""
+        entry = self._entries.get(instance.job.function.encode())
+        if entry is not None and not instance.is_worn and instance in entry.served.instances:
+            instance.is_worn = True
+            self._add(entry, entry.served, worn=instance)
+
+    def gone(self, instance: Instance) -> None:
+        """The process of this instance has ended."""
+        entry = self._entries.get(instance.job.function.encode())
+        if entry is not None:
+            with contextlib.suppress(ValueError):
+                entry.served.instances.remove(instance)
+
+    def discard(self, entry: Entry, instance: Instance) -> None:
+        """Send no more calls to an instance whose process is being ended."""
+        with contextlib.suppress(ValueError):
+            entry.served.instances.remove(instance)
+
+    def sweep(self, entry: Entry, now: float) -> None:
+        """Grow where calls wait or too few are kept; stop what has been idle for long."""
+        instances, spec = entry.served.instances, entry.spec
+        is_waiting = bool(entry.queue) and now - entry.queue[0].received > PATIENCE_S
+        if is_waiting or (len(instances) < spec.min_instances and not self.missing(entry.served)):
+            self.grow(entry)
+        idle_s = spec.idle_s or IDLE_S
+        for instance in list(instances):
+            if instance.calls or now - instance.idle_since <= idle_s:
+                continue
+            if len(instances) > spec.min_instances:
+                self._leave(entry.served, instance)
+
+    def _leave(self, served: Served, instance: Instance) -> None:
+        with contextlib.suppress(ValueError):
+            served.instances.remove(instance)
+        if not instance.calls:
+            instance.stop()
+
+    def _add(self, entry: Entry, served: Served, worn: Instance | None = None) -> None:
+        if served.starting or time.monotonic() < entry.retry_at:
+            return
+        served.starting += 1
+        task = asyncio.ensure_future(self._add_now(entry, served, worn))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _add_now(self, entry: Entry, served: Served, worn: Instance | None) -> None:
+        try:
+            problem = await self._add_instance(served)
+        finally:
+            served.starting -= 1
+        if problem is None:
+            entry.load_error, entry.failures = None, 0
+            if worn is not None:
+                self._leave(served, worn)
+        else:
+            self._note_failure(entry, problem)
+            if worn is not None:
+                worn.is_worn = False
+            if not served.instances:
+                self._on_failed(entry, problem)
+        if entry.served is not served:
+            self.retire(served)
+        self._on_ready()
+
+    def _note_failure(self, entry: Entry, problem: BrokenFile) -> None:
+        """Open the circuit: no start for a while, longer each time."""
+        entry.load_error = problem
+        entry.retry_at = time.monotonic() + RETRY_S[min(entry.failures, len(RETRY_S) - 1)]
+        entry.failures += 1
+        extra = {"function": entry.spec.name}
+        log.error("%s cannot be loaded: %s", entry.spec.name, problem.error, extra=extra)
+
+    async def _add_instance(self, served: Served) -> BrokenFile | None:
+        try:
+            instance, report = await self._start(served)
+        except (OSError, TimeoutError, SkipperError) as error:
+            told = str(error) or type(error).__name__
+            return BrokenFile(file=str(served.source.file), error=told)
+        if report.broken:
+            instance.stop()
+            return report.broken[0]
+        if instance.state is not State.GONE:
+            served.instances.append(instance)
+        return None

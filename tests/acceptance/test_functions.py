@@ -1,0 +1,192 @@
+"""What functions may be, take and return, and how they call each other."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.acceptance.events import sse
+from tests.acceptance.tree import Tree
+
+POINT = {"x": 1.0, "y": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("returns.nothing", None),
+        ("returns.number", 1.5),
+        ("returns.text", "naïve ☃"),
+        ("returns.items", [3, 1, 2]),
+        ("returns.table", {"a": [True, False]}),
+        ("returns.model", POINT),
+        ("returns.models", [POINT, {"x": 2.0, "y": 3.0}]),
+        ("returns.record", {"left": 1, "right": "one"}),
+        ("returns.unannotated", {"model": POINT, "record": {"left": 2, "right": "two"}}),
+        ("returns.mixed", {"none": None, "nested": [{"left": 3, "right": "three"}, [4, "four"]]}),
+        ("arrays.vector", [0.0, 1.0, 2.0]),
+        ("arrays.declared", [[1, 0], [0, 1]]),
+        ("arrays.scalar", 0.5),
+        ("arrays.inside", {"mean": 1.5, "rows": [[1, 2]]}),
+    ],
+)
+def test_each_kind_of_value_answers_its_json(plain: Tree, name: str, value: Any) -> None:
+    response = plain.invoke(name, {})
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == value
+    assert plain.result(plain.submit(name)) == value
+
+
+def test_each_instance_has_random_numbers_of_its_own(plain: Tree) -> None:
+    tasks = [plain.submit("arrays.chance") for _ in range(4)]
+    values = {plain.result(task) for task in tasks} | {plain.value("arrays.chance")}
+    assert len(values) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "value"),
+    [
+        ("bodies.add", {"x": 1, "y": 2}, 3),
+        ("bodies.add", {"x": 1}, 11),
+        ("bodies.add", {"x": "1"}, 11),
+        ("bodies.price", {"rooms": 2, "area": 3}, 6),
+        ("bodies.price", {"rooms": 2}, 100),
+        ("bodies.both", {"house": {"rooms": 3}, "factor": 2}, 6),
+        ("bodies.size", None, 0),
+        ("bodies.size", {}, 0),
+        ("bodies.size", {"text": "☃"}, 1),
+        ("bodies.echo", {"value": {"deep": [None, {"er": "é"}]}}, {"deep": [None, {"er": "é"}]}),
+    ],
+)
+def test_a_body_is_one_model_or_a_member_per_parameter(
+    plain: Tree, name: str, body: Any, value: Any
+) -> None:
+    assert plain.value(name, body) == value
+
+
+def test_a_large_value_comes_back_whole(plain: Tree) -> None:
+    assert len(plain.value("bodies.blow_up", {"times": 20 << 20})) == 20 << 20
+    assert plain.value("bodies.size", {"text": "after"}) == 5
+
+
+def test_a_class_is_set_up_once_and_keeps_its_state(plain: Tree) -> None:
+    answers = [plain.value("state.Counter", {"step": 2}) for _ in range(5)]
+    assert {answer["set_up"] for answer in answers} == {1}
+    assert len({answer["pid"] for answer in answers}) == 1
+    first = answers[0]["calls"]
+    assert [answer["calls"] for answer in answers] == [first + 2 * n for n in range(5)]
+
+
+# --- streams ---
+
+
+def test_a_generator_answers_a_plain_call_with_an_array(plain: Tree) -> None:
+    assert plain.value("streams.count", {"to": 3}) == [0, 1, 2]
+    assert plain.value("streams.count", {"to": 0}) == []
+    assert plain.value("streams.words") == [{"text": word} for word in ("so", "it", "goes")]
+    assert plain.result(plain.submit("streams.count", {"to": 2})) == [0, 1]
+
+
+def stream(tree: Tree, name: str, body: Any, accept: str) -> Any:
+    headers = {"Accept": accept}
+    return tree.http.stream("POST", f"/v1/functions/{name}/invoke", json=body, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "items"),
+    [
+        ("streams.count", {"to": 3}, [0, 1, 2]),
+        ("streams.count", {"to": 0}, []),
+        ("streams.words", {"text": "a b"}, [{"text": "a"}, {"text": "b"}]),
+    ],
+)
+def test_a_generator_streams_events_and_lines(
+    plain: Tree, name: str, body: Any, items: list[Any]
+) -> None:
+    with stream(plain, name, body, "text/event-stream") as response:
+        events = list(sse(response))
+    assert [event.data for event in events if event.type == "item"] == items
+    assert [event.type for event in events] == ["item"] * len(items) + ["done"]
+    with stream(plain, name, body, "application/jsonl") as response:
+        assert response.headers["content-type"] == "application/jsonl"
+        assert [json.loads(line) for line in response.iter_lines()] == items
+
+
+def test_a_stream_that_breaks_ends_with_the_problem(plain: Tree) -> None:
+    with stream(plain, "streams.breaks", {}, "text/event-stream") as response:
+        item, error = sse(response)
+    assert (item.type, item.data) == ("item", 1)
+    assert (error.type, error.data["detail"]) == ("error", "ValueError: no second item")
+    with stream(plain, "streams.breaks", {}, "application/x-ndjson") as response:
+        lines = [json.loads(line) for line in response.iter_lines()]
+    assert lines[0] == 1
+    assert lines[1]["error"]["status"] == 500
+    assert plain.invoke("streams.breaks").status_code == 500
+
+
+def test_a_stream_with_a_wrong_body_ends_with_the_problem(plain: Tree) -> None:
+    with stream(plain, "streams.count", {"to": "three"}, "text/event-stream") as response:
+        (error,) = sse(response)
+    assert error.data["errors"][0]["pointer"] == "/to"
+
+
+# --- async def ---
+
+
+def test_calls_of_an_async_function_share_an_instance(plain: Tree) -> None:
+    with ThreadPoolExecutor(10) as callers:
+        pids = list(callers.map(lambda _: plain.value("meet.meet", {"others": 10}), range(10)))
+    assert len(set(pids)) == 1
+
+
+# --- functions that call functions ---
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "value"),
+    [
+        ("nest.local", {"x": 1}, 2),
+        ("nest.remote", {"x": 1}, 102),
+        ("nest.back", {"x": 1}, 2),
+        ("nest.aremote", {"x": 1}, 102),
+        ("nest.fan_out", {"items": [3, 1, 2]}, [300, 100, 200]),
+        ("nest.child", {}, {"learned": 7}),
+        ("nest.deep", {"left": 5}, 5),
+        ("nest.catches", {}, "FunctionError: ValueError: inner failure"),
+        ("nest.unknown", {}, "there is no function 'nest._ghost'"),
+    ],
+)
+def test_functions_call_functions_wherever_they_run(
+    plain: Tree, name: str, body: Any, value: Any
+) -> None:
+    assert plain.value(name, body) == value
+    assert plain.result(plain.submit(name, body)) == value
+
+
+def test_an_inner_call_with_a_wrong_body_says_what_is_wrong(plain: Tree) -> None:
+    assert "/x" in plain.value("nest.wrong_body")
+
+
+def test_a_spawned_task_is_one_like_any_other(plain: Tree) -> None:
+    answer = plain.value("nest.spawn", {"x": 1})
+    assert answer["value"] == 2
+    assert plain.task(answer["id"])["state"] == "succeeded"
+
+
+def test_training_called_by_training_is_a_child_task(plain: Tree) -> None:
+    task_id = plain.submit("nest.parent", x_request_id="family")
+    assert plain.result(task_id) == [{"learned": 1}, 2]
+    tasks = plain.json("/v1/tasks", params={"function": "nest.learn"})["items"]
+    (child,) = (task for task in tasks if task["parent_id"] == task_id)
+    assert child["request_id"] == "family"
+
+
+def test_calls_that_go_too_deep_are_refused(plain: Tree) -> None:
+    response = plain.invoke("nest.deep", {"left": 20})
+    assert response.status_code == 500, response.text
+    assert "deep" in response.json()["detail"]
+    assert plain.value("nest.deep", {"left": 1}) == 1

@@ -1,0 +1,864 @@
+"""What every ledger promises, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from skipper.ledger import (
+    Ledger,
+    events,
+    hosts,
+    leases,
+    models,
+    retention,
+    sweeps,
+    tasks,
+    totals,
+    views,
+)
+from skipper.ledger.connection import Connection, Statement, Total
+from skipper.ledger.postgres import PostgresConnection
+from skipper.ledger.records import (
+    Accepted,
+    Beat,
+    Cancelling,
+    Claim,
+    Claiming,
+    Ending,
+    Finishing,
+    HostRecord,
+    ModelVersionNew,
+    NewEvent,
+    Pruned,
+    Released,
+)
+from skipper.ledger.sqlite import SqliteConnection
+from skipper.task import TERMINAL, State, new_id
+from tests.integration.ledgers import (
+    HOST,
+    POOL,
+    Place,
+    accepted,
+    claimed,
+    finished,
+    ledger,
+    module_ledger,
+    new_task,
+    place,
+    state_of,
+    task_in,
+)
+
+__all__ = ["ledger", "module_ledger", "place"]
+
+pytestmark = pytest.mark.services
+LATER = 10_000.0
+Change = Callable[[Connection, str], object]
+
+
+def later() -> float:
+    return time.time() + LATER
+
+
+# --- the states ------------------------------------------------------------------------------
+
+
+def _finish(state: State, retry_at: float | None = None) -> Change:
+    ending = Ending(state=state, retry_at=retry_at)
+    return lambda conn, task_id: tasks.finish(conn, task_id, 1, HOST, ending, time.time())
+
+
+CHANGES: dict[str, Change] = {
+    "claim": lambda conn, task_id: tasks.claim(conn, [task_id], HOST, time.time()),
+    "claim when due": lambda conn, task_id: tasks.claim(conn, [task_id], HOST, later()),
+    "succeed": _finish(State.SUCCEEDED),
+    "fail": _finish(State.FAILED),
+    "time out": _finish(State.TIMED_OUT),
+    "crash": _finish(State.CRASHED),
+    "end cancelled": _finish(State.CANCELLED),
+    "fail, retry": _finish(State.FAILED, retry_at=4e9),
+    "release": lambda conn, _: tasks.release(conn, HOST, None, time.time(), lost=False),
+    "lose": lambda conn, _: tasks.release(conn, HOST, None, time.time(), lost=True),
+    "cancel": lambda conn, task_id: tasks.cancel(conn, task_id, time.time()),
+    "expire": lambda conn, _: tasks.expire(conn, later()),
+    "due": lambda conn, _: tasks.due(conn, later(), 10),
+    "publish": lambda conn, _: tasks.unpublished(conn, later(), later(), 10),
+}
+LEADS_TO = {
+    State.QUEUED: {
+        "claim": State.RUNNING,
+        "claim when due": State.RUNNING,
+        "cancel": State.CANCELLED,
+        "expire": State.EXPIRED,
+    },
+    State.RUNNING: {
+        "succeed": State.SUCCEEDED,
+        "fail": State.FAILED,
+        "time out": State.TIMED_OUT,
+        "crash": State.CRASHED,
+        "end cancelled": State.CANCELLED,
+        "fail, retry": State.RETRYING,
+        "release": State.QUEUED,
+        "lose": State.QUEUED,
+    },
+    State.RETRYING: {
+        "claim when due": State.RUNNING,
+        "cancel": State.CANCELLED,
+        "due": State.QUEUED,
+    },
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("state", State)
+def test_a_state_leads_where_the_diagram_says_and_nowhere_else(
+    ledger: Ledger, state: State, change: str
+) -> None:
+    task_id = task_in(ledger, state)
+    ledger.write_now(lambda conn: CHANGES[change](conn, task_id), durable=False)
+    assert state_of(ledger, task_id) is LEADS_TO.get(state, {}).get(change, state)
+
+
+@pytest.mark.parametrize("state", TERMINAL)
+def test_a_task_that_has_ended_changes_in_nothing(ledger: Ledger, state: State) -> None:
+    task_id = task_in(ledger, state)
+    before = ledger.read_now(lambda conn: tasks.result(conn, task_id))
+    for change in CHANGES.values():
+        ledger.write_now(lambda conn, change=change: change(conn, task_id), durable=False)  # type: ignore[misc]  # binds the loop's value
+    assert ledger.read_now(lambda conn: tasks.result(conn, task_id)) == before
+
+
+@pytest.mark.parametrize("state", TERMINAL)
+def test_each_terminal_state_reached_is_counted_once(ledger: Ledger, state: State) -> None:
+    task_id = task_in(ledger, state)
+    for change in CHANGES.values():
+        ledger.write_now(lambda conn, change=change: change(conn, task_id), durable=False)  # type: ignore[misc]  # binds the loop's value
+    counted = ledger.read_now(totals.read)
+    assert counted == {Total("boston.train", POOL, state.value): 1}
+
+
+# --- accept ----------------------------------------------------------------------------------
+
+
+def test_a_task_is_read_as_it_was_accepted(ledger: Ledger) -> None:
+    new = new_task(
+        body=b"\x00\xff",
+        body_ref="sha256/ab",
+        max_attempts=3,
+        priority=-2,
+        timeout_s=1.5,
+        parent_id=new_id(),
+        request_id="r",
+    )
+    ledger.write_now(lambda conn: tasks.accept(conn, new))
+    task = ledger.read_now(lambda conn: tasks.get(conn, new.id))
+    assert task is not None
+    shared = set(type(task).model_fields) & set(new.__dataclass_fields__)
+    assert {name: getattr(task, name) for name in shared} == {
+        name: getattr(new, name) for name in shared
+    }
+    claim = claimed(ledger, new.id)
+    assert (claim.body, claim.body_ref) == (new.body, new.body_ref)
+
+
+def test_accepting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
+    new = new_task()
+    for _ in range(2):
+        assert ledger.write_now(lambda conn: tasks.accept(conn, new)) == Accepted(id=new.id)
+        claimed(ledger, new.id) if state_of(ledger, new.id) is State.QUEUED else None
+    assert state_of(ledger, new.id) is State.RUNNING
+
+
+def test_an_idempotency_key_belongs_to_the_first_task_that_brings_it(ledger: Ledger) -> None:
+    def accept(hash_: str) -> Accepted:
+        new = new_task(idempotency_key="key", idempotency_hash=hash_)
+        return ledger.write_now(lambda conn: tasks.accept(conn, new))
+
+    first = accept("same")
+    assert first.is_new
+    assert accept("same") == Accepted(id=first.id, is_new=False, matches=True)
+    assert accept("other") == Accepted(id=first.id, is_new=False, matches=False)
+
+
+async def test_a_key_that_comes_many_times_at_once_makes_one_task(
+    place: Place, ledger: Ledger
+) -> None:
+    other = place.open()
+    news = [new_task(idempotency_key="k", idempotency_hash="h") for _ in range(40)]
+    found = await asyncio.gather(
+        *(
+            (ledger, other)[number % 2].merge(tasks.accept_all, new)
+            for number, new in enumerate(news)
+        )
+    )
+    await asyncio.to_thread(other.close)
+    assert len({each.id for each in found}) == 1
+    assert [each.is_new for each in found].count(True) == 1
+
+
+def test_a_delayed_task_waits_for_its_time(ledger: Ledger) -> None:
+    now = time.time()
+    task_id = accepted(ledger, created_at=now, available_at=now + 50)
+    assert ledger.write_now(lambda conn: tasks.claim(conn, [task_id], HOST, now + 49)) == []
+    assert ledger.read_now(lambda conn: tasks.waiting(conn, POOL, now + 49, 10)) == []
+    assert ledger.write_now(lambda conn: tasks.unpublished(conn, now + 49, now + 49, 10)) == []
+    assert ledger.write_now(lambda conn: tasks.due(conn, now + 49, 10)) == []
+    (waiting,) = ledger.read_now(lambda conn: tasks.waiting(conn, POOL, now + 50, 10))
+    assert waiting.id == task_id
+    assert ledger.write_now(lambda conn: tasks.due(conn, now + 50, 10)) == [(task_id, POOL)]
+    assert state_of(ledger, task_id) is State.QUEUED
+
+
+# --- claim and finish ------------------------------------------------------------------------
+
+
+def test_a_claim_names_a_new_attempt_and_its_deadline(ledger: Ledger) -> None:
+    task_id = accepted(ledger, timeout_s=30.0, depth=2)
+    claim = claimed(ledger, task_id, now=5000.0)
+    assert (claim.attempt, claim.spent, claim.depth) == (1, 0, 2)
+    assert (claim.task.state, claim.task.host) == (State.RUNNING, HOST)
+    assert (claim.task.started_at, claim.task.deadline_at) == (5000.0, 5030.0)
+
+
+def test_many_are_claimed_in_the_order_asked_for(ledger: Ledger) -> None:
+    ids = [accepted(ledger) for _ in range(5)]
+    gone = claimed(ledger, ids[1]).task.id
+    asked = [ids[3], "unknown", gone, ids[0], ids[3]]
+    claims = ledger.write_now(lambda conn: tasks.claim(conn, asked, HOST, time.time()))
+    assert [claim.task.id for claim in claims] == [ids[3], ids[0]]
+
+
+def test_claims_that_are_made_together_are_told_apart(ledger: Ledger) -> None:
+    one, two, three = (accepted(ledger) for _ in range(3))
+    now = time.time()
+    wishes = [
+        Claiming(ids=(one, two), host="a", now=now),
+        Claiming(ids=(two, three), host="a", now=now),
+        Claiming(ids=(three, one), host="b", now=now),
+    ]
+    found = ledger.write_now(lambda conn: tasks.claim_all(conn, wishes))
+    assert [[claim.task.id for claim in claims] for claims in found] == [[one, two], [three], []]
+
+
+def test_an_attempt_that_lost_its_task_changes_nothing(ledger: Ledger) -> None:
+    task_id = accepted(ledger)
+    old = claimed(ledger, task_id)
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    assert finished(ledger, old) is None
+    new = claimed(ledger, task_id)
+    assert new.attempt == 2
+    assert finished(ledger, old) is None
+    assert not ledger.write_now(
+        lambda conn: tasks.started(conn, task_id, old.attempt, HOST, instance="i")
+    )
+    assert finished(ledger, claimed_by(new, "host-2")) is None
+    assert finished(ledger, new) is State.SUCCEEDED
+    assert finished(ledger, new) is None
+
+
+def claimed_by(claim: Claim, host: str) -> Claim:
+    """The same claim in another host's hands."""
+    return replace(claim, task=claim.task.model_copy(update={"host": host}))
+
+
+def test_a_result_is_read_as_it_was_written(ledger: Ledger) -> None:
+    claim = claimed(ledger, accepted(ledger))
+    assert ledger.write_now(
+        lambda conn: tasks.started(conn, claim.task.id, 1, HOST, instance="i1", code="c1")
+    )
+    finished(ledger, claim, result=b"\x00[1]", result_ref="sha256/cd", model="boston:3")
+    found = ledger.read_now(lambda conn: tasks.result(conn, claim.task.id))
+    assert found is not None
+    task, value, ref = found
+    assert (value, ref) == (b"\x00[1]", "sha256/cd")
+    assert (task.code, task.model, task.finished_at is not None) == ("c1", "boston:3", True)
+
+
+def test_an_error_is_read_as_it_was_written(ledger: Ledger) -> None:
+    error = {"title": "naïve \u0000 \ud800", "frames": [{"line": 1}], "none": None}
+    claim = claimed(ledger, accepted(ledger))
+    finished(ledger, claim, State.FAILED, error=error)
+    task = ledger.read_now(lambda conn: tasks.get(conn, claim.task.id))
+    assert task is not None
+    assert task.error == error
+
+
+def test_retries_end_with_the_attempts(ledger: Ledger) -> None:
+    task_id = accepted(ledger, max_attempts=3)
+    outcomes = []
+    for _ in range(3):
+        claim = claimed(ledger, task_id, now=later())
+        outcomes.append(
+            finished(ledger, claim, State.FAILED, retry_at=time.time(), error={"title": "no"})
+        )
+    assert outcomes == [State.RETRYING, State.RETRYING, State.FAILED]
+    found = ledger.read_now(lambda conn: tasks.attempts(conn, task_id))
+    assert [(each.number, each.outcome) for each in found] == [
+        (1, "failed"),
+        (2, "failed"),
+        (3, "failed"),
+    ]
+    assert all(each.error == {"title": "no"} and each.ended_at for each in found)
+
+
+def test_a_task_that_is_to_be_cancelled_is_not_tried_again(ledger: Ledger) -> None:
+    task_id = accepted(ledger, max_attempts=5)
+    claim = claimed(ledger, task_id)
+    ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
+    assert finished(ledger, claim, State.FAILED, retry_at=time.time()) is State.CANCELLED
+
+
+def test_endings_that_are_made_together_are_told_apart(ledger: Ledger) -> None:
+    claims = [claimed(ledger, accepted(ledger, max_attempts=2)) for _ in range(4)]
+    endings = [
+        Ending(state=State.SUCCEEDED),
+        Ending(state=State.FAILED, retry_at=time.time()),
+        Ending(state=State.SUCCEEDED),
+        Ending(state=State.TIMED_OUT),
+    ]
+    wrong = [1, 1, 9, 1]
+    asked = [
+        Finishing(id=claim.task.id, attempt=attempt, host=HOST, ending=ending, now=time.time())
+        for claim, ending, attempt in zip(claims, endings, wrong, strict=True)
+    ]
+    found = ledger.write_now(lambda conn: tasks.finish_all(conn, asked))
+    assert found == [State.SUCCEEDED, State.RETRYING, None, State.TIMED_OUT]
+
+
+def test_the_running_attempt_is_listed_after_those_that_ended(ledger: Ledger) -> None:
+    task_id = accepted(ledger)
+    claimed(ledger, task_id)
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    claimed(ledger, task_id, "host-2")
+    ledger.write_now(lambda conn: tasks.release(conn, "host-2", None, time.time(), lost=False))
+    shown = [(1, HOST, "lost"), (2, "host-2", "released")]
+    assert attempts_of(ledger, task_id) == shown
+    claim = claimed(ledger, task_id, "host-3")
+    assert attempts_of(ledger, task_id) == [*shown, (3, "host-3", None)]
+    finished(ledger, claim)
+    assert attempts_of(ledger, task_id) == [*shown, (3, "host-3", "succeeded")]
+
+
+def attempts_of(ledger: Ledger, task_id: str) -> list[tuple[int, str, str | None]]:
+    found = ledger.read_now(lambda conn: tasks.attempts(conn, task_id))
+    return [(each.number, each.host, each.outcome) for each in found]
+
+
+def test_a_host_finds_what_it_is_held_to_run(ledger: Ledger) -> None:
+    ids = [accepted(ledger) for _ in range(3)]
+    for task_id in ids[:2]:
+        claimed(ledger, task_id)
+    claimed(ledger, ids[2], "host-2")
+    assert sorted(ledger.read_now(lambda conn: tasks.running(conn, HOST))) == [
+        (task_id, 1) for task_id in ids[:2]
+    ]
+
+
+# --- release ---------------------------------------------------------------------------------
+
+
+def test_released_tasks_wait_again_with_their_attempts_unspent(ledger: Ledger) -> None:
+    one, two = (accepted(ledger, max_attempts=1) for _ in range(2))
+    claimed(ledger, one)
+    claimed(ledger, two)
+    released = ledger.write_now(
+        lambda conn: tasks.release(conn, HOST, [one], time.time(), lost=False)
+    )
+    assert released == [Released(id=one, pool=POOL, state=State.QUEUED)]
+    assert state_of(ledger, two) is State.RUNNING
+    claim = claimed(ledger, one)
+    assert (claim.attempt, claim.spent) == (2, 0)
+    assert finished(ledger, claim) is State.SUCCEEDED
+
+
+def test_what_keeps_losing_its_hosts_is_crashed(ledger: Ledger) -> None:
+    task_id = accepted(ledger)
+    states = []
+    for _ in range(tasks.MAX_LOSSES + 1):
+        claimed(ledger, task_id)
+        (released,) = ledger.write_now(
+            lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True), durable=False
+        )
+        states.append(released.state)
+    assert states == [State.QUEUED] * tasks.MAX_LOSSES + [State.CRASHED]
+    task = ledger.read_now(lambda conn: tasks.get(conn, task_id))
+    assert task is not None
+    assert task.error is not None
+    assert task.finished_at is not None
+
+
+def test_clean_shutdowns_are_no_losses(ledger: Ledger) -> None:
+    task_id = accepted(ledger)
+    for _ in range(tasks.MAX_LOSSES + 5):
+        claimed(ledger, task_id)
+        ledger.write_now(
+            lambda conn: tasks.release(conn, HOST, None, time.time(), lost=False), durable=False
+        )
+    assert state_of(ledger, task_id) is State.QUEUED
+
+
+def test_a_lost_task_that_was_to_be_cancelled_is_cancelled(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
+    (released,) = ledger.write_now(
+        lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True)
+    )
+    assert released.state is State.CANCELLED
+    assert attempts_of(ledger, task_id) == [(1, HOST, "lost")]
+
+
+# --- cancel ----------------------------------------------------------------------------------
+
+CANCELLED = {
+    State.QUEUED: Cancelling(state=State.CANCELLED),
+    State.RETRYING: Cancelling(state=State.CANCELLED),
+    State.RUNNING: Cancelling(state=State.RUNNING, host=HOST),
+}
+
+
+@pytest.mark.parametrize("state", State)
+def test_cancel_tells_where_the_task_stands(ledger: Ledger, state: State) -> None:
+    task_id = task_in(ledger, state)
+    found = ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
+    assert found == CANCELLED.get(state, Cancelling(state=state, already_ended=True))
+
+
+def test_a_cancel_of_a_running_task_is_seen_by_its_host(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert ledger.read_now(lambda conn: leases.cancel_requests(conn, HOST)) == []
+    ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
+    assert ledger.read_now(lambda conn: leases.cancel_requests(conn, HOST)) == [task_id]
+
+
+def test_an_unknown_task_is_none_to_everyone(ledger: Ledger) -> None:
+    unknown = new_id()
+    assert ledger.write_now(lambda conn: tasks.cancel(conn, unknown, time.time())) is None
+    assert ledger.write_now(lambda conn: tasks.requeue(conn, unknown, time.time())) is None
+    assert ledger.read_now(lambda conn: tasks.get(conn, unknown)) is None
+    assert ledger.read_now(lambda conn: tasks.result(conn, unknown)) is None
+    assert ledger.read_now(lambda conn: tasks.attempts(conn, unknown)) == []
+
+
+@pytest.mark.parametrize("state", State)
+def test_only_what_has_ended_is_copied_to_be_run_again(ledger: Ledger, state: State) -> None:
+    task_id = task_in(ledger, state)
+    again = ledger.write_now(lambda conn: tasks.requeue(conn, task_id, time.time()))
+    assert (again is not None) == state.is_terminal
+    if again is not None:
+        claim = claimed(ledger, again)
+        assert (claim.body, claim.attempt, claim.task.max_attempts) == (b"{}", 1, 2)
+        assert state_of(ledger, task_id) is state
+
+
+# --- what the scheduler and hosts look for -----------------------------------------------------
+
+
+def test_waiting_is_ordered_by_priority_then_age(ledger: Ledger) -> None:
+    ids = [accepted(ledger, priority=priority) for priority in (0, 5, 0, 5, -1)]
+    retry = accepted(ledger, max_attempts=2, priority=5)
+    finished(ledger, claimed(ledger, retry), State.FAILED, retry_at=time.time())
+    accepted(ledger, pool="gpu")
+    expected = [ids[1], ids[3], retry, ids[0], ids[2], ids[4]]
+    assert waiting(ledger, 10) == expected
+    assert waiting(ledger, 4) == expected[:4]
+    assert waiting(ledger, 10, exclude=[ids[1], retry]) == [ids[3], ids[0], ids[2], ids[4]]
+
+
+def test_functions_can_be_left_out_of_what_waits(ledger: Ledger) -> None:
+    accepted(ledger, function="a.busy")
+    task_id = accepted(ledger, function="a.idle")
+    assert waiting(ledger, 1, exclude_functions=["a.busy"]) == [task_id]
+
+
+def waiting(ledger: Ledger, limit: int, **values: Any) -> list[str]:
+    found = ledger.read_now(
+        lambda conn: tasks.waiting(conn, POOL, time.time() + 1, limit, **values)
+    )
+    return [each.id for each in found]
+
+
+def test_what_nobody_claimed_is_published_once_per_interval(ledger: Ledger) -> None:
+    now = time.time()
+    old = [accepted(ledger, created_at=now - 10, available_at=now - 10) for _ in range(3)]
+    accepted(ledger)
+    first = ledger.write_now(lambda conn: tasks.unpublished(conn, now - 5, now, 2))
+    second = ledger.write_now(lambda conn: tasks.unpublished(conn, now - 5, now, 2))
+    third = ledger.write_now(lambda conn: tasks.unpublished(conn, now - 5, now, 2))
+    assert (len(first), len(second), third) == (2, 1, [])
+    assert sorted(first + second) == [(task_id, POOL) for task_id in old]
+
+
+def test_only_what_was_never_started_expires(ledger: Ledger) -> None:
+    now = time.time()
+    too_late = accepted(ledger, expires_at=now + 5)
+    accepted(ledger, expires_at=now + 50)
+    started = accepted(ledger, expires_at=now + 5)
+    claimed(ledger, started)
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, now, lost=True))
+    assert ledger.write_now(lambda conn: tasks.expire(conn, now + 5)) == [too_late]
+    assert state_of(ledger, started) is State.QUEUED
+
+
+def test_counts_tell_what_has_not_ended_by_pool(ledger: Ledger) -> None:
+    for state in reversed(State):  # first the one that lets whatever is queued expire
+        task_in(ledger, state)
+    now = time.time()
+    accepted(ledger, created_at=now, available_at=now + 100)
+    accepted(ledger, pool="gpu")
+    assert ledger.read_now(tasks.counts) == {
+        (POOL, State.QUEUED): 2,
+        (POOL, State.RUNNING): 1,
+        (POOL, State.RETRYING): 1,
+        ("gpu", State.QUEUED): 1,
+    }
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+
+def pages(ledger: Ledger, limit: int, **filters: Any) -> list[list[str]]:
+    found, cursor = [], None
+    while True:
+        tasks_, cursor = ledger.read_now(
+            lambda conn, cursor=cursor: tasks.page(conn, limit=limit, cursor=cursor, **filters)  # type: ignore[misc]  # binds the loop's value
+        )
+        found.append([task.id for task in tasks_])
+        if cursor is None:
+            return found
+
+
+def test_pages_show_each_task_once_newest_first(ledger: Ledger) -> None:
+    ids = [accepted(ledger, function=f"f.{number % 2}") for number in range(7)]
+    ids.reverse()
+    assert pages(ledger, 3) == [ids[:3], ids[3:6], ids[6:]]
+    assert pages(ledger, 7) == [ids]
+    assert pages(ledger, 2, function="f.1") == [ids[1:4:2], ids[5::2]]
+    claimed(ledger, ids[2])
+    assert pages(ledger, 5, state=State.RUNNING) == [[ids[2]]]
+    assert pages(ledger, 5, state=State.QUEUED, function="f.0") == [[ids[0], ids[4], ids[6]]]
+    assert pages(ledger, 5, state=State.FAILED) == [[]]
+
+
+def test_new_tasks_do_not_shift_a_page(ledger: Ledger) -> None:
+    ids = [accepted(ledger) for _ in range(4)]
+    first, cursor = ledger.read_now(lambda conn: tasks.page(conn, limit=2))
+    accepted(ledger)
+    second, _ = ledger.read_now(lambda conn: tasks.page(conn, limit=2, cursor=cursor))
+    assert [task.id for task in first + second] == ids[::-1]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "z" * 26, "' OR 1=1 --", "a" * 27])
+def test_a_cursor_that_no_page_gave_is_refused(ledger: Ledger, cursor: str) -> None:
+    with pytest.raises(ValueError, match="cursor"):
+        ledger.read_now(lambda conn: tasks.page(conn, limit=2, cursor=cursor))
+
+
+LOOK_UPS: dict[str, tuple[Statement, str]] = {
+    "claim": (tasks._CLAIM, "pkey|autoindex_tasks"),
+    "finish": (tasks._END, "pkey|autoindex_tasks"),
+    "waiting": (views._READY, "tasks_ready"),
+    "waiting, due": (views._DUE, "tasks_delayed"),
+    "page": (views._PAGES[False, False], "pkey|autoindex_tasks"),
+    "page of a function": (views._PAGES[True, False], "tasks_by_function"),
+    "page of a state": (views._PAGES[False, True], "tasks_by_state"),
+    "running": (views._RUNNING_ON, "tasks_running"),
+    "release": (tasks._RELEASE_ALL, "tasks_running"),
+    "unpublished": (sweeps._UNPUBLISHED, "tasks_published"),
+    "due": (sweeps._DUE, "tasks_delayed"),
+    "expire": (sweeps._EXPIRE, "tasks_expiring"),
+    "prune": (retention._OLD, "pkey|autoindex_tasks"),
+}
+
+
+@pytest.mark.parametrize("name", LOOK_UPS)
+def test_look_ups_use_their_index_and_do_not_sort(ledger: Ledger, name: str) -> None:
+    statement, index = LOOK_UPS[name]
+    plan = ledger.write_now(lambda conn: plan_of(conn, statement), durable=False)
+    assert re.search(index, plan), plan
+    assert not re.search("SCAN tasks(?! USING)|Seq Scan on tasks", plan), plan
+    if name != "waiting, due":  # those are few: the scheduler queues them
+        assert not re.search("TEMP B-TREE FOR ORDER|Sort Key: tasks.*id", plan), plan
+
+
+def plan_of(conn: Connection, statement: Statement) -> str:
+    """What the database says it would do for ``statement``, if tables were large."""
+    text = statement.text(conn.dialect)
+    names = {*re.findall(r"%\((\w+)\)s", text), *re.findall(r"(?<!:):(\w+)", text)}
+    params: dict[str, Any] = {
+        name: 1.0 if name in _TIMES else _PARAMS.get(name, "x") for name in names
+    }
+    params |= {name: conn.ids(["x"]) for name in names & {"ids", "functions"}}
+    if isinstance(conn, SqliteConnection):
+        rows = conn._driver.execute("EXPLAIN QUERY PLAN " + text, params).fetchall()
+        return "\n".join(row[-1] for row in rows)
+    assert isinstance(conn, PostgresConnection)
+    conn._driver.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    return "\n".join(str(row[0]) for row in conn._driver.execute("EXPLAIN " + text, params))
+
+
+_TIMES = {"now", "older_than", "before", "retry_at"}
+_PARAMS = {"limit": 10, "attempt": 1, "loss": 1, "result": b""}
+
+
+# --- hosts -----------------------------------------------------------------------------------
+
+
+def host(host_id: str, seat: str = "m/cpu") -> HostRecord:
+    return HostRecord(id=host_id, pool=POOL, machine="m", seat=seat, started_at=time.time())
+
+
+def test_a_heartbeat_counts_until_the_host_is_dropped(ledger: Ledger) -> None:
+    ledger.write_now(lambda conn: hosts.register(conn, host("a")))
+    assert ledger.read_now(hosts.beats) == [Beat("a", POOL, 0)]
+    assert ledger.write_now(lambda conn: hosts.beat(conn, "a"), durable=False)
+    assert ledger.read_now(hosts.beats) == [Beat("a", POOL, 1)]
+    ledger.write_now(lambda conn: hosts.drop(conn, "a"))
+    assert not ledger.write_now(lambda conn: hosts.beat(conn, "a"), durable=False)
+    assert ledger.read_now(hosts.beats) == []
+
+
+def test_who_takes_a_seat_learns_who_had_it(ledger: Ledger) -> None:
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("a"))) == []
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("b", "m/gpu"))) == []
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("c"))) == ["a"]
+    task_id = accepted(ledger)
+    claimed(ledger, task_id, "a")
+    (released,) = ledger.write_now(lambda conn: leases.rescue(conn, "a", time.time()))
+    assert released.id == task_id
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("c"))) == []
+
+
+def test_tasks_of_hosts_that_are_not_registered_come_to_light(ledger: Ledger) -> None:
+    ledger.write_now(lambda conn: hosts.register(conn, host("a")))
+    claimed(ledger, accepted(ledger), "a")
+    assert ledger.read_now(hosts.unregistered) == []
+    claimed(ledger, accepted(ledger), "ghost")
+    claimed(ledger, accepted(ledger), "ghost")
+    assert ledger.read_now(hosts.unregistered) == ["ghost"]
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+def model(task_id: str, **values: Any) -> ModelVersionNew:
+    usual = {"name": "boston", "digest": "d1", "format": "keras", "function": "boston.train"}
+    owner = {"task_id": task_id, "attempt": 1, "host": HOST, "created_at": 7.0}
+    return ModelVersionNew(**{**usual, **owner, **values})
+
+
+def publish(ledger: Ledger, new: ModelVersionNew) -> int | None:
+    return ledger.write_now(lambda conn: models.publish(conn, new))
+
+
+def test_versions_count_up_by_name(ledger: Ledger) -> None:
+    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(one, metrics={"rmse": 3.1}, code="c1")) == 1
+    assert publish(ledger, model(two, digest="d2")) == 2
+    assert publish(ledger, model(one, name="digits")) == 1
+    found = ledger.read_now(lambda conn: models.get(conn, "boston", 1))
+    assert found is not None
+    assert (found.digest, found.metrics, found.code, found.task_id) == (
+        "d1",
+        {"rmse": 3.1},
+        "c1",
+        one,
+    )
+    newest = ledger.read_now(lambda conn: models.latest(conn, "boston"))
+    assert newest is not None
+    assert (newest.version, newest.metrics) == (2, None)
+    assert ledger.read_now(models.list_names) == ["boston", "digits"]
+    assert ledger.read_now(lambda conn: models.latest(conn, "none")) is None
+    assert ledger.read_now(lambda conn: models.get(conn, "boston", 9)) is None
+
+
+def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
+
+
+def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id, host="host-2")) is None
+    assert publish(ledger, model(task_id, attempt=2)) is None
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    assert publish(ledger, model(task_id)) is None
+    assert ledger.read_now(models.list_names) == []
+
+
+async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledger: Ledger) -> None:
+    other = place.open()
+    ids = [task_in(ledger, State.RUNNING) for _ in range(12)]
+    found = await asyncio.gather(
+        *(
+            (ledger, other)[number % 2].write(
+                lambda conn, task_id=task_id: models.publish(conn, model(task_id))  # type: ignore[misc]  # binds the loop's value
+            )
+            for number, task_id in enumerate(ids)
+        )
+    )
+    await asyncio.to_thread(other.close)
+    assert sorted(version or 0 for version in found) == list(range(1, 13))
+    rows = await ledger.read(lambda conn: models.changed_since(conn, 0))
+    assert [row.version for row in rows] == list(range(1, 13))
+
+
+def test_what_changed_is_found_by_its_number(ledger: Ledger) -> None:
+    for name in ("a", "b", "c"):
+        publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
+    first, *others = ledger.read_now(lambda conn: models.changed_since(conn, 0))
+    assert ledger.read_now(lambda conn: models.changed_since(conn, first.seq)) == others
+    assert [row.name for row in others] == ["b", "c"]
+    assert ledger.read_now(lambda conn: models.changed_since(conn, others[-1].seq)) == []
+
+
+def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
+    for _ in range(3):
+        publish(ledger, model(task_in(ledger, State.RUNNING)))
+    first, cursor = ledger.read_now(lambda conn: models.versions(conn, "boston", 2))
+    second, end = ledger.read_now(lambda conn: models.versions(conn, "boston", 2, cursor))
+    assert [row.version for row in first + second] == [3, 2, 1]
+    assert end is None
+    with pytest.raises(ValueError, match="cursor"):
+        ledger.read_now(lambda conn: models.versions(conn, "boston", 2, "-1"))
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+def append(ledger: Ledger, task_id: str, *kinds: str, at: float = 1.0) -> None:
+    rows = [
+        NewEvent(task_id=task_id, at=at, type=kind, data={"n": number})
+        for number, kind in enumerate(kinds)
+    ]
+    ledger.record_now(lambda conn: events.append(conn, rows))
+
+
+def test_events_come_back_in_order_and_from_where_one_left_off(ledger: Ledger) -> None:
+    append(ledger, "a", "state", "log")
+    append(ledger, "b", "state")
+    append(ledger, "a", "progress")
+    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert [event.type for event in found] == ["state", "log", "progress"]
+    assert [event.data for event in found] == [{"n": 0}, {"n": 1}, {"n": 0}]
+    assert [event.seq for event in found] == sorted({event.seq for event in found})
+    rest = ledger.read_events_now(lambda conn: events.after(conn, "a", found[0].seq, 1))
+    assert rest == [found[1]]
+
+
+def test_the_latest_progress_is_found_among_other_events(ledger: Ledger) -> None:
+    assert ledger.read_events_now(lambda conn: events.progress(conn, "a")) is None
+    append(ledger, "a", "progress", "progress", "log", "log")
+    found = ledger.read_events_now(lambda conn: events.progress(conn, "a"))
+    assert found is not None
+    assert found.data == {"n": 1}
+
+
+def test_old_events_are_pruned_bit_by_bit_and_numbers_are_not_used_again(ledger: Ledger) -> None:
+    append(ledger, "a", *["log"] * 3, at=1.0)
+    (*_, last) = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 2
+    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 1
+    append(ledger, "a", "log", at=6.0)
+    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 0
+    (new,) = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert new.seq > last.seq
+
+
+async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
+    place: Place, ledger: Ledger
+) -> None:
+    """Numbers become visible in order, whichever process wrote them."""
+    other = place.open()
+    writers = [
+        asyncio.create_task(_write_events(which, 40)) for which in (ledger, other) for _ in range(3)
+    ]
+    seen: list[int] = []
+    while len(seen) < 240:
+        last = seen[-1] if seen else 0
+        found = await ledger.read_events(
+            lambda conn, last=last: events.after(conn, "a", last, 1000)  # type: ignore[misc]  # binds the loop's value
+        )
+        seen += [event.seq for event in found]
+        assert found or not all(task.done() for task in writers), "an event was missed"
+    await asyncio.gather(*writers)
+    await asyncio.to_thread(other.close)
+
+
+async def _write_events(ledger: Ledger, number: int) -> None:
+    row = NewEvent(task_id="a", at=1.0, type="log", data={})
+    for _ in range(number):
+        await ledger.record(lambda conn: events.append(conn, [row]))
+
+
+# --- retention -------------------------------------------------------------------------------
+
+
+def ended_at(ledger: Ledger, at: float, **values: Any) -> str:
+    """A task that ended at ``at``. Its id is of now: ``before`` must be later to prune it."""
+    task_id = accepted(ledger, **values)
+    claim = claimed(ledger, task_id)
+    finishing = Ending(state=State.SUCCEEDED, result_ref=values.get("body_ref"))
+    ledger.write_now(
+        lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, finishing, at), durable=False
+    )
+    return task_id
+
+
+def prune(ledger: Ledger, before: float, limit: int = 10) -> Pruned:
+    return ledger.write_now(lambda conn: retention.prune(conn, before, before, limit))
+
+
+def test_a_pruned_task_leaves_a_tombstone(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    old, young = ended_at(ledger, soon - 1), ended_at(ledger, soon + 1)
+    unended = [task_in(ledger, state) for state in State if not state.is_terminal]
+    assert not ledger.read_now(lambda conn: retention.is_gone(conn, old))
+    assert prune(ledger, soon).ids == (old,)
+    assert ledger.read_now(lambda conn: tasks.get(conn, old)) is None
+    assert ledger.read_now(lambda conn: tasks.attempts(conn, old)) == []
+    assert ledger.read_now(lambda conn: retention.is_gone(conn, old))
+    for kept in (young, *unended, new_id()):
+        assert not ledger.read_now(lambda conn, kept=kept: retention.is_gone(conn, kept))  # type: ignore[misc]  # binds the loop's value
+    assert prune(ledger, soon).ids == ()
+
+
+def test_pruning_goes_oldest_first_and_no_further_than_asked(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ids = [ended_at(ledger, soon - 1) for _ in range(5)]
+    assert [prune(ledger, soon, 2).ids for _ in range(3)] == [
+        tuple(ids[:2]),
+        tuple(ids[2:4]),
+        (ids[4],),
+    ]
+
+
+def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ended_at(ledger, soon - 1, body_ref="mine")
+    ended_at(ledger, soon - 1, body_ref="shared")
+    accepted(ledger, body_ref="shared")
+    assert prune(ledger, soon).refs == ("mine",)
+
+
+def test_totals_outlive_the_tasks_they_count(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ended_at(ledger, soon - 1)
+    before = ledger.read_now(totals.read)
+    prune(ledger, soon)
+    assert ledger.read_now(totals.read) == before != {}
+
+
+def test_tombstones_are_forgotten_in_the_end(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    task_id = ended_at(ledger, soon - 1)
+    prune(ledger, soon)
+    assert ledger.write_now(lambda conn: retention.forget(conn, soon, 10)) == 0
+    assert ledger.write_now(lambda conn: retention.forget(conn, soon + 1, 10)) == 1
+    assert not ledger.read_now(lambda conn: retention.is_gone(conn, task_id))

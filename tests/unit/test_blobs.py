@@ -1,0 +1,173 @@
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from skipper.blobs import BlobStore, temporary_folder
+
+
+@pytest.fixture(params=["local", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The two kinds of file system: this machine's, and any other that fsspec knows."""
+    if request.param == "local":
+        yield str(tmp_path / "blobs")
+    else:
+        yield "memory://blobs"
+        fsspec.filesystem("memory").store.clear()
+
+
+@pytest.fixture
+def store(url: str) -> BlobStore:
+    return BlobStore(url)
+
+
+def stored(url: str) -> list[str]:
+    """Every file below the store, from the outside."""
+    fs, root = fsspec.core.url_to_fs(url)
+    return sorted(path.removeprefix(root).lstrip("/") for path in fs.find(root))
+
+
+def folder_of(base: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        (base / name).write_bytes(content)
+    return base
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\0" * 3_000_000], ids=["empty", "one", "3 MB"])
+def test_what_was_put_is_got_back_under_its_hash(store: BlobStore, content: bytes) -> None:
+    digest = store.put(content)
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert store.get(digest) == content
+
+
+def test_the_same_content_is_one_blob_and_nothing_else_is_left(store: BlobStore, url: str) -> None:
+    digest = store.put(b"again")
+    assert store.put(b"again") == digest
+    assert stored(url) == [f"{digest[:2]}/{digest}"]
+
+
+def test_a_file_is_stored_under_the_hash_of_its_content(store: BlobStore, tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"12345" * 500_000)
+    digest = store.put_file(file)
+    assert digest == store.put(file.read_bytes())
+    assert store.get(digest) == file.read_bytes()
+
+
+def test_a_blob_that_is_not_stored_is_not_found(store: BlobStore) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.get("0" * 64)
+
+
+@pytest.mark.parametrize("name", ["", "abc", "../" * 21 + "x", "A" * 64, "0" * 64 + "\n", "é" * 64])
+@pytest.mark.parametrize("act", ["get", "delete"])
+def test_only_a_digest_names_a_blob(store: BlobStore, name: str, act: str) -> None:
+    with pytest.raises(ValueError, match="not a blob's name"):
+        getattr(store, act)(name)
+
+
+def test_a_deleted_blob_is_gone_and_may_be_deleted_again(store: BlobStore) -> None:
+    digest = store.put(b"short-lived")
+    store.delete(digest)
+    store.delete(digest)
+    with pytest.raises(FileNotFoundError):
+        store.get(digest)
+
+
+FILES = {"config.json": b"{}", "deep/er/weights.h5": b"\x89HDF" * 1000, "empty": b""}
+
+
+def test_a_folder_comes_back_as_it_was(store: BlobStore, tmp_path: Path) -> None:
+    digest = store.put_folder(folder_of(tmp_path / "model", FILES))
+    target = tmp_path / "target"
+    target.mkdir()
+    store.get_folder(digest, target)
+    assert content_of(target) == FILES
+
+
+def test_a_folder_is_named_by_its_content_alone(store: BlobStore, tmp_path: Path) -> None:
+    first = store.put_folder(folder_of(tmp_path / "a", FILES))
+    assert store.put_folder(folder_of(tmp_path / "b", dict(reversed(FILES.items())))) == first
+    assert store.put_folder(folder_of(tmp_path / "c", FILES | {"empty": b"!"})) != first
+    assert store.put_folder(folder_of(tmp_path / "d", FILES | {"more": b""})) != first
+
+
+def test_the_files_of_a_folder_are_blobs_of_their_own(store: BlobStore, tmp_path: Path) -> None:
+    digest = store.put_folder(folder_of(tmp_path / "model", FILES))
+    assert sorted(map(store.get, store.files_of(digest))) == sorted(FILES.values())
+
+
+def test_links_are_not_followed_out_of_a_folder(store: BlobStore, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    model = folder_of(tmp_path / "model", {"weights": b"w"})
+    (model / "link").symlink_to(tmp_path / "secret")
+    assert list(map(store.get, store.files_of(store.put_folder(model)))) == [b"w"]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../up", "a/../../up"])
+def test_a_manifest_cannot_name_a_file_outside(store: BlobStore, tmp_path: Path, name: str) -> None:
+    blob = store.put(b"x")
+    manifest = store.put(f'{{"files": {{"{name}": "{blob}"}}}}'.encode())
+    target = tmp_path / "deep" / "target"
+    target.mkdir(parents=True)
+    with pytest.raises(ValueError, match="outside itself"):
+        store.get_folder(manifest, target)
+    assert content_of(tmp_path / "deep") == {}
+
+
+def test_a_damaged_file_is_noticed(store: BlobStore, url: str, tmp_path: Path) -> None:
+    digest = store.put_folder(folder_of(tmp_path / "model", {"weights": b"good"}))
+    blob = hashlib.sha256(b"good").hexdigest()
+    fs, root = fsspec.core.url_to_fs(url)
+    fs.pipe_file(f"{root}/{blob[:2]}/{blob}", b"bad!")
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(ValueError, match="'weights' is damaged"):
+        store.get_folder(digest, target)
+
+
+def test_two_stores_of_one_place_share_their_blobs(store: BlobStore, url: str) -> None:
+    assert BlobStore(url).get(store.put(b"shared")) == b"shared"
+
+
+def test_a_write_that_fails_leaves_no_blob_to_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that cannot be synced, as far as the store can tell."""
+    store = BlobStore(str(tmp_path))
+
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        store.put(b"half")
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError):
+        store.get(hashlib.sha256(b"half").hexdigest())
+    assert store.get(store.put(b"half")) == b"half"
+
+
+def test_folders_of_a_local_store_are_this_users_alone(tmp_path: Path) -> None:
+    digest = BlobStore(str(tmp_path / "blobs")).put(b"private")
+    assert (tmp_path / "blobs" / digest[:2]).stat().st_mode & 0o077 == 0
+
+
+def test_a_temporary_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
+    with temporary_folder(tmp_path / "tmp") as name:
+        (Path(name) / "file").write_bytes(b"x")
+        assert Path(name).stat().st_mode & 0o077 == 0
+    assert list((tmp_path / "tmp").iterdir()) == []
+
