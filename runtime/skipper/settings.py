@@ -156,6 +156,9 @@ class RunSettings(_Section):
     )
     strict: bool = Field(False, description="a broken function file makes the tree not ready")
     grace_s: float = Field(8.0, ge=0, description="how long a shutdown waits for what is running")
+    only: tuple[str, ...] = Field(
+        (), description="parts of the tree to run here, such as pool:gpu; all of them if empty"
+    )
 
 
 class Settings(_Section):
@@ -187,6 +190,11 @@ class Settings(_Section):
             return self.project.name
         plain = re.sub(r"[^a-z0-9_-]+", "-", self.project_dir.name.lower()).strip("-_")
         return plain[:40] or "project"
+
+    @property
+    def local_pools(self) -> tuple[str, ...]:
+        """The pools that run in this tree."""
+        return tuple(p for p in self.pools if not self.run.only or f"pool:{p}" in self.run.only)
 
     @property
     def functions_dir(self) -> Path:
@@ -376,7 +384,7 @@ def _environment_layer() -> Iterator[tuple[str, Any, str]]:
         if variable not in names:
             raise SettingsError(f"Environment: no setting {variable}{_nearest(variable, names)}")
         name = names[variable]
-        is_list = name in ("gateway.keys", "gateway.allowed_hosts")
+        is_list = name in ("gateway.keys", "gateway.allowed_hosts", "run.only")
         yield name, [part for part in text.split(",") if part] if is_list else text, f"${variable}"
 
 

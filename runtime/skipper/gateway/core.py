@@ -169,7 +169,7 @@ async def open_core(settings: Settings, on_functions: Callable[[], None]) -> Asy
     blobs = BlobStore(settings.storage_url)
     directory = Directory(
         settings.run_dir,
-        settings.pools,
+        settings.local_pools,
         "gateway",
         on_tasks=watchers.changed,
         on_functions=on_functions,

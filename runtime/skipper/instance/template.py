@@ -82,9 +82,8 @@ def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> int:
         os.close(reader)
         os.close(writer)
         control.close()
-        _become_instance(descriptors, host_pid)
-    except SystemExit:
-        return  # it was told to stop
+        with contextlib.suppress(SystemExit):  # it was told to stop
+            _become_instance(descriptors, host_pid)
     except BaseException:  # noqa: BLE001 - it must not get back into the template's own loop
         traceback.print_exc()
     finally:

@@ -73,7 +73,9 @@ def run(
             return ALREADY_RUNNING
         folders.clear(settings.run_dir)
         stack.callback(folders.clear, settings.run_dir)
-        plans = (planner or _plan)(settings, only)
+        if only:
+            settings = _with(settings, "run", only=tuple(sorted(only)))
+        plans = (planner or _plan)(settings, frozenset(settings.run.only) or None)
         return asyncio.run(_serve(_prepare(settings, plans, stack, lock, report)))
 
 

@@ -77,7 +77,7 @@ tasks = Table(
     Column("result_ref", Text),
     Column("body", LargeBinary),  # last: SQLite reads a row from its left
     Column("result", LargeBinary),
-    Index("tasks_by_function", "function", "id"),
+    Index("tasks_by_function", "function", "state", "id"),
     Index("tasks_by_state", "state", "id"),
     _partial("tasks_ready", "pool", text("priority DESC"), "id", where="ready = 1"),
     _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),

@@ -106,20 +106,39 @@ def _attempt_of(row: Row) -> Attempt:
 
 _FIRST = "~"  # sorts after every id
 _ID = re.compile("[0-9a-v]{26}")
-_FILTERS = {"function": t.c.function, "state": t.c.state}
+_OLDER = t.c.id < bindparam("cursor")
+_OF_FUNCTION = t.c.function == bindparam("function")
+_NEWEST_FIRST = t.c.id.desc()
 
 
-def _paging(*names: str) -> Statement:
-    conditions = [_FILTERS[name] == bindparam(name) for name in names]
-    older = select(*_TASK).where(t.c.id < bindparam("cursor"), *conditions)
-    return Statement(limited(older.order_by(t.c.id.desc())))
+def _paging(*conditions: ColumnElement[bool]) -> Statement:
+    return Statement(limited(select(*_TASK).where(_OLDER, *conditions).order_by(_NEWEST_FIRST)))
 
 
+def _paging_of_function() -> Statement:
+    """The newest of each state, and of those the newest: any other way some page is a long search."""
+    newest = union_all(
+        *(
+            select(
+                limited(
+                    select(t.c.id)
+                    .where(_OLDER, _OF_FUNCTION, t.c.state == literal(state))
+                    .order_by(_NEWEST_FIRST)
+                ).subquery()
+            )
+            for state in State
+        )
+    ).subquery()
+    ids = limited(select(newest.c.id).order_by(newest.c.id.desc()))
+    return Statement(select(*_TASK).where(t.c.id.in_(ids)).order_by(_NEWEST_FIRST))
+
+
+_IN_STATE = t.c.state == bindparam("state")
 _PAGES = {
     (False, False): _paging(),
-    (True, False): _paging("function"),
-    (False, True): _paging("state"),
-    (True, True): _paging("function", "state"),
+    (True, False): _paging_of_function(),
+    (False, True): _paging(_IN_STATE),
+    (True, True): _paging(_OF_FUNCTION, _IN_STATE),
 }
 
 

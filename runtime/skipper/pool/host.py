@@ -78,7 +78,7 @@ class Host:
         self._journal = Journal(ledger, self._tell_tasks)
         self._directory = Directory(
             settings.run_dir,
-            settings.pools,
+            settings.local_pools,
             "host",
             on_tasks=lambda ids: self._nested.tasks_changed(ids),
         )

@@ -53,7 +53,7 @@ def _tasks() -> None:
         sa.Column("result", sa.LargeBinary),
         postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
     )
-    op.create_index("tasks_by_function", "tasks", ["function", "id"])
+    op.create_index("tasks_by_function", "tasks", ["function", "state", "id"])
     op.create_index("tasks_by_state", "tasks", ["state", "id"])
     _partial("tasks_ready", ["pool", sa.text("priority DESC"), "id"], "ready = 1")
     _partial("tasks_delayed", ["available_at", "pool", "state"], "ready = 0")
