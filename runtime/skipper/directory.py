@@ -54,6 +54,8 @@ class Link:
         self.pool, self._path, self._role, self._directory = pool, path, role, directory
         self.catalogue: dict[str, Any] | None = None
         self.functions: dict[str, FunctionSpec] = {}
+        self.remembered: dict[str, FunctionSpec] = {}
+        """``functions``, and those of the last host whose files this one has yet to read."""
         self._protocol: FrameProtocol | None = None
         self._waiting: dict[int, Waiting] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
@@ -147,6 +149,7 @@ class Link:
         # Perhaps a new host, which has not read its files yet: what the last one served is no use.
         self.catalogue, self.functions = None, {}
         self._directory.learned()
+        self._made.set()
         protocol.send_json(Kind.HELLO, 0, {"role": self._role, "pid": os.getpid()})
 
     def _on_lost(self, protocol: FrameProtocol) -> None:
@@ -186,7 +189,15 @@ class Link:
         self.catalogue = catalogue
         specs = ({k: v for k, v in item.items() if k != "state"} for item in catalogue["functions"])
         self.functions = {spec.name: spec for spec in map(FunctionSpec.model_validate, specs)}
+        self.remembered = {
+            name: spec for name, spec in self.remembered.items() if self.may_come(name)
+        } | self.functions
         self._directory.learned()
+
+    def may_come(self, name: str) -> bool:
+        """Whether the host has not read all files yet that may define ``name``."""
+        loading = ["*"] if self.catalogue is None else self.catalogue["loading"]
+        return "*" in loading or name.partition(".")[0] in loading
 
 
 class Directory:
@@ -236,6 +247,13 @@ class Directory:
         """The function and its host's link, if it is known now."""
         return self._by_name.get(name)
 
+    def remembered(self, name: str) -> tuple[FunctionSpec, Link] | None:
+        """:meth:`get`, also while a host that has served the function is started again."""
+        if (found := self._by_name.get(name)) is not None:
+            return found
+        links = (link for link in self.links.values() if name in link.remembered)
+        return next(((link.remembered[name], link) for link in links), None)
+
     async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link] | None:
         """:meth:`get`, waiting for hosts that are still reading files, at most ``patience_s``.
 
@@ -253,11 +271,14 @@ class Directory:
     def broken_for(self, name: str) -> BrokenFile | None:
         """The broken file that would define ``name``, if there is one."""
         stem = name.partition(".")[0]
+        found = None
         for item in self.broken():
             path = Path(item.file)
             if stem in (path.stem, path.parent.name if path.stem == "__init__" else None):
-                return item
-        return None
+                if path.parts[0] == "functions":
+                    return item
+                found = found or item  # a plugin of that name: it may have brought functions
+        return found
 
     def broken(self) -> list[BrokenFile]:
         """What could not be read, each file once."""
@@ -287,8 +308,7 @@ class Directory:
         return sorted(set(names))
 
     def _may_come(self, name: str) -> bool:
-        stem = name.partition(".")[0]
-        return any(waited in ("*", stem) for waited in self.loading())
+        return any(link.may_come(name) for link in self.links.values())
 
     async def _sweep(self) -> None:
         while True:

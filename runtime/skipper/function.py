@@ -238,8 +238,11 @@ def _seconds(value: float | str | None) -> float | None:
 
 
 def _stem(module: str, file: str) -> str:
-    """``functions.boston`` → ``boston``."""
-    return Path(file).stem if module == "__main__" else module.rpartition(".")[2]
+    """``functions.boston`` → ``boston``, and so for the modules of a package ``boston``."""
+    if module == "__main__":
+        return Path(file).stem
+    parts = module.split(".")
+    return parts[1] if parts[0] == "functions" and len(parts) > 1 else parts[-1]
 
 
 def _line_of(target: Any) -> int:

@@ -170,4 +170,3 @@ def test_a_temporary_folder_is_private_and_gone_afterwards(tmp_path: Path) -> No
         (Path(name) / "file").write_bytes(b"x")
         assert Path(name).stat().st_mode & 0o077 == 0
     assert list((tmp_path / "tmp").iterdir()) == []
-

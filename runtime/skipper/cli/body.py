@@ -41,7 +41,7 @@ def _text(data: str) -> str:
 
 def _parsed(text: str, data: str | None) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except ValueError as error:
         shown = data if data and data.startswith(("@", "-")) else "-d"
         hint = " Quote it for the shell: -d '{\"rm\": 6.5}'." if shown == "-d" else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from skipper.intake import Submission
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
 from skipper.task import Outcome
 from skipper.wire import CallHead
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 30.0
 """How long a call waits for a function whose file is still being read."""
@@ -86,29 +89,35 @@ class Invoke:
         request = Request(scope["headers"])
         try:
             await self._answer(core, request, scope, receive, send)
-        except Problem as problem:
-            response = problem.response()
-            response.headers["X-Request-Id"] = request.request_id
-            await response(scope, receive, send)
-        except UnavailableError as error:
-            await Problem(problems.UNAVAILABLE, str(error)).response()(scope, receive, send)
+            return
         except _GoneError:
             return
+        except Problem as problem:
+            response = problem.response()
+        except UnavailableError as error:
+            response = Problem(problems.UNAVAILABLE, str(error)).response()
+        except Exception:
+            log.exception("a call failed in the gateway", extra={"request": request.request_id})
+            response = Problem(problems.INTERNAL, "the gateway's log tells more").response()
+        response.headers["X-Request-Id"] = request.request_id
+        await response(scope, receive, send)
 
     async def _answer(
         self, core: Core, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
         name: str = scope["path_params"]["name"]
         body = await _read_body(request, receive, core.max_body)
-        spec, link = core.directory.get(name) or await self._find(core, name)
-        if not link.is_up:
-            await link.until_up(REACH_S)
+        spec, link = core.directory.remembered(name) or await self._find(core, name)
         wishes = prefer.parse(request.prefer.decode("latin-1")) if request.prefer else prefer.NONE
         if spec.mode is Mode.TASK or wishes.wants_task:
             await self._check(spec, link, body, request)
             response = await _as_task(core, spec, body, request, wishes)
             await response(scope, receive, send)
-        elif spec.streams and (kind := stream_type(request.accept)):
+            return
+        if not link.is_up:
+            await link.until_up(REACH_S)
+        spec, link = core.directory.get(name) or await self._find(core, name)
+        if spec.streams and (kind := stream_type(request.accept)):
             sent = self._call(spec, link, body, request, wire.STREAM)
             told = [
                 (b"x-request-id", request.request_id.encode()),

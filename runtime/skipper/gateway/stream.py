@@ -1,6 +1,6 @@
 """A generator's items on their way to the caller: server-sent events, or JSON lines.
 
-The function makes no more items than the caller takes: credit for more is given as they are sent on.
+The function makes no more items than the caller takes: sending them on gives credit for more.
 """
 
 from __future__ import annotations

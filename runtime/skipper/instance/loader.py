@@ -94,11 +94,12 @@ def load(source: SourceInfo) -> tuple[list[Function[..., object]], str]:
     """
     texts = text.read(source.file)
     module = sys.modules.get(source.module) or _execute(source, texts[source.file])
-    functions = [f for f in defined_in(module.__name__) if f.name.startswith(source.name + ".")]
+    functions = list(defined_in(module.__name__))
     if source.file.name == "__init__.py":
         functions += [
             f for f in vars(module).values() if isinstance(f, Function) and f not in functions
         ]
+    functions = [f for f in functions if f.name.startswith(source.name + ".")]
     if not functions:
         raise DefinitionError(
             "it defines no function; write @skipper.data, @skipper.training or @skipper.inference "

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from skipper.options import POOLS
+
 _KINDS = ("data", "training", "inference")
 
 
@@ -47,7 +49,7 @@ def pools_of(trees: list[ast.Module]) -> tuple[str, ...] | None:
             if not _is_kind(reference, modules, kinds):
                 continue
             pool = _literal_pool(decorator)
-            if pool is None:
+            if pool not in POOLS:
                 return None
             pools.add(pool)
             understood.add(reference)

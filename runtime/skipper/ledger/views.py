@@ -116,7 +116,10 @@ def _paging(*conditions: ColumnElement[bool]) -> Statement:
 
 
 def _paging_of_function() -> Statement:
-    """The newest of each state, and of those the newest: any other way some page is a long search."""
+    """The newest of each state, and of those the newest.
+
+    So one index serves pages of a function with and without a state, and none is a long search.
+    """
     newest = union_all(
         *(
             select(

@@ -10,6 +10,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 from skipper import wire
@@ -82,12 +83,14 @@ class Nested:
             )
         if head.flags & wire.WAIT:
             return await self._wait(head.name, head.budget_ms)
-        found = await self._directory.find(head.name, PATIENCE_S)
-        if found is None:
+        find = partial(self._directory.find, head.name, PATIENCE_S)
+        if (found := self._directory.remembered(head.name) or await find()) is None:
+            return self._unknown(head.name)
+        if head.flags & wire.SPAWN or found[0].mode is Mode.TASK:
+            return await self._as_task(found[0], head, payload[at:])
+        if (found := await find()) is None:
             return self._unknown(head.name)
         spec, link = found
-        if head.flags & wire.SPAWN or spec.mode is Mode.TASK:
-            return await self._as_task(spec, head, payload[at:])
         return await self._directly(spec, link, head, payload[at:])
 
     def _unknown(self, name: str) -> bytes:

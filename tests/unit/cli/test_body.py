@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 from skipper.cli.body import request_body
 
 JSON_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=5,
 )
@@ -77,6 +81,7 @@ def test_any_json_given_as_a_param_arrives(value: Any) -> None:
     [
         ("{rm: 6.5}", [], "not JSON"),
         ("", [], "not JSON"),
+        ("[NaN]", [], "NaN is not JSON"),
         ("[1]", ["a=1"], "-p adds members"),
         (None, ["rm"], "NAME=VALUE"),
         (None, ["=1"], "NAME=VALUE"),

@@ -1,0 +1,130 @@
+"""Models from training to inference, with a format plugin of the project's own and no TensorFlow."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from tests.acceptance.test_statuses import problem
+from tests.acceptance.tree import Tree
+
+
+def train(tree: Tree, slope: float, name: str = "lines.train") -> int:
+    """Train until it is seen to have succeeded; the version."""
+    result = tree.result(tree.submit(name, {"slope": slope}))
+    return int(result["version"])
+
+
+def test_without_a_version_the_training_function_is_named(plain: Tree) -> None:
+    response = plain.invoke("lines.predict_other", {"x": 1})
+    told = problem(response, 503, "unavailable")
+    assert "'other'" in told["detail"]
+    assert "lines.train_other" in told["detail"]
+    assert response.headers["retry-after"]
+    task = plain.ended(plain.submit("lines.predict_other", {"x": 1}))
+    assert task["state"] == "failed"
+    assert "lines.train_other" in task["error"]["detail"]
+    version = train(plain, 2, "lines.train_other")
+    assert plain.value("lines.predict_other", {"x": 3}) == 6
+    assert version == 1
+
+
+def test_a_trained_model_is_stored_and_told(plain: Tree) -> None:
+    task_id = plain.submit("lines.train", {"slope": 4})
+    result = plain.result(task_id)
+    assert set(result) == {"name", "version", "metrics"}
+    assert (result["name"], result["metrics"]) == ("line", {"slope": 4})
+    newest = plain.json("/v1/models/line")["items"][0]
+    assert newest["version"] == result["version"]
+    assert newest["task_id"] == task_id
+    assert newest["function"] == "lines.train"
+    assert newest["format"] == "tiny-json"
+    assert newest["code"] == plain.task(task_id)["code"]
+    assert newest["metrics"] == {"slope": 4}
+    listed = {item["name"]: item for item in plain.json("/v1/models")["items"]}
+    assert listed["line"]["version"] == result["version"]
+
+
+def test_versions_are_pages_newest_first(plain: Tree) -> None:
+    for slope in (1, 2, 3):
+        train(plain, slope)
+    first = plain.json("/v1/models/line", params={"limit": 2})
+    rest = plain.json("/v1/models/line", params={"limit": 200, "cursor": first["next"]})
+    versions = [item["version"] for item in first["items"] + rest["items"]]
+    assert versions == list(range(versions[0], 0, -1))
+
+
+@pytest.mark.parametrize(
+    "name", ["lines.predict", "lines.predict_async", "lines.predict_elsewhere"]
+)
+def test_a_call_after_success_was_seen_is_served_by_the_new_version(plain: Tree, name: str) -> None:
+    for slope in range(1, 11):
+        version = train(plain, slope)
+        response = plain.invoke(name, {"x": 1})
+        assert response.json() == slope
+        assert response.headers["x-skipper-model"] == f"line@{version}"
+
+
+def test_tasks_after_success_was_seen_are_served_by_the_new_version(plain: Tree) -> None:
+    for slope in range(1, 4):
+        version = train(plain, slope)
+        task_id = plain.submit("lines.predict", {"x": 1})
+        assert plain.result(task_id) == slope
+        assert plain.task(task_id)["model"] == f"line@{version}"
+
+
+def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree) -> None:
+    first = train(plain, 1)
+    before = instances(plain, "lines.predict")
+    stop = Event()
+
+    def ask() -> list[tuple[int, str]]:
+        answers = []
+        while not stop.is_set():
+            response = plain.invoke("lines.predict", {"x": 1})
+            answers.append((response.status_code, response.headers.get("x-skipper-model", "")))
+        return answers
+
+    with ThreadPoolExecutor(3) as callers:
+        asking = [callers.submit(ask) for _ in range(3)]
+        last = [train(plain, slope) for slope in (2, 3, 4, 5)][-1]
+        assert plain.value("lines.predict", {"x": 1}) == 5
+        stop.set()
+        answers = [caller.result() for caller in asking]
+    for mine in answers:
+        assert {status for status, _ in mine} == {200}
+        versions = [int(model.removeprefix("line@")) for _, model in mine]
+        assert first <= versions[0] < last
+        assert len(set(versions)) > 1
+    assert before <= instances(plain, "lines.predict"), "an instance was restarted"
+
+
+def instances(tree: Tree, name: str) -> set[int]:
+    pools = tree.json("/v1/pools")["items"]
+    return {
+        instance["pid"]
+        for pool in pools
+        for instance in pool["instances"]
+        if instance["function"] == name and instance["lane"] == "direct"
+    }
+
+
+def test_a_model_that_nobody_can_save_fails_its_task_in_words(plain: Tree) -> None:
+    task = plain.ended(plain.submit("lines.train_unknown"))
+    assert task["state"] == "failed"
+    assert "no plugin saves" in task["error"]["detail"]
+    assert plain.get("/v1/models/unknown").status_code == 404
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_last_one_serving(plain: Tree) -> None:
+    version = train(plain, 6)
+    assert plain.value("lines.predict", {"x": 1}) == 6
+    assert plain.ended(plain.submit("lines.train_damaged"))["state"] == "succeeded"
+    response = plain.invoke("lines.predict", {"x": 1})
+    assert response.json() == 6
+    assert response.headers["x-skipper-model"] == f"line@{version}"
+    repaired = train(plain, 7)
+    response = plain.invoke("lines.predict", {"x": 1})
+    assert (response.json(), response.headers["x-skipper-model"]) == (7, f"line@{repaired}")

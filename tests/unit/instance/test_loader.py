@@ -1,0 +1,255 @@
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from skipper import function
+from skipper.hookspecs import Project
+from skipper.instance import loader, source
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.plugins import Plugins
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """An empty project; what a test imports from it is forgotten afterwards."""
+    modules, path, defined = dict(sys.modules), [*sys.path], {*function._defined}
+    (tmp_path / "functions").mkdir()
+    yield loader.project_of(tmp_path)
+    sys.path[:] = path
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+    sys.modules.update(modules)
+    for name in set(function._defined) - defined:
+        del function._defined[name]
+
+
+@pytest.fixture
+def plugins(project: Project) -> Plugins:
+    return loader.open_project(project)
+
+
+@pytest.fixture
+def survey(project: Project, plugins: Plugins) -> Callable[..., Report]:
+    """Writes files into ``functions/`` and surveys the project; installed plugins' files aside."""
+
+    def run(files: dict[str, str]) -> Report:
+        for name, text in files.items():
+            path = project.functions_dir / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(dedent(text))
+        report = loader.survey(project, plugins)
+        own = tuple(s for s in report.sources if s.file.is_relative_to(project.folder))
+        return report.model_copy(update={"sources": own})
+
+    return run
+
+
+def only(report: Report) -> SourceInfo:
+    (found,) = report.sources
+    return found
+
+
+def read(report: Report) -> Report:
+    job = Job(kind=JobKind.READ, project_dir=Path(), source=only(report))
+    return loader.read(job)
+
+
+GOOD = """
+    import skipper
+
+    @skipper.data
+    def rows(n: int = 3) -> list[int]:
+        '''Some rows.
+
+        They are numbers.
+        '''
+        return list(range(n))
+
+    @skipper.training(pool="gpu", timeout="5m", retries=2)
+    def train(*, run: skipper.Run) -> skipper.Model: ...
+"""
+
+
+# --- survey --------------------------------------------------------------------------------
+
+
+def test_a_survey_tells_of_files_without_running_them(survey: Callable[..., Report]) -> None:
+    report = survey({"mine.py": "raise SystemExit\nimport skipper\n@skipper.data\ndef f(): ..."})
+    found = only(report)
+    assert report.broken == ()
+    assert (found.name, found.module, found.pools) == ("mine", "functions.mine", ("cpu",))
+    assert found.code == source.code_hash(source.read(found.file))
+
+
+def test_a_file_that_does_not_parse_is_reported_beside_the_others(
+    survey: Callable[..., Report],
+) -> None:
+    report = survey({"bad.py": "x = 1\ndef f(:", "null.py": "x = 1\0", "good.py": GOOD})
+    assert only(report).name == "good"
+    assert {Path(item.file).name: item.line for item in report.broken}["bad.py"] == 2
+    assert {Path(item.file).name for item in report.broken} == {"bad.py", "null.py"}
+
+
+def test_of_two_sources_of_one_name_one_is_served_and_the_other_named(
+    survey: Callable[..., Report],
+) -> None:
+    report = survey({"twice.py": GOOD, "twice/__init__.py": GOOD})
+    (broken,) = report.broken
+    served = only(report).file
+    assert {Path(broken.file).name, served.name} == {"twice.py", "__init__.py"}
+    assert "twice" in broken.error
+    assert str(served) in broken.hint
+
+
+def test_a_template_holds_what_the_file_imports_and_plugins_add(
+    survey: Callable[..., Report], project: Project
+) -> None:
+    (project.functions_dir / "_own.py").touch()
+    (project.folder / "beside").mkdir()
+    text = "import no_such_library.part, json, functions._own, beside\nfrom no_such import x\n"
+    assert only(survey({"mine.py": text})).libraries == ("no_such", "no_such_library.part")
+
+
+def test_a_plugin_names_libraries_and_variables_for_imports(
+    project: Project,
+) -> None:
+    folder = project.folder / "plugins"
+    folder.mkdir()
+    (folder / "naming_plugin.py").write_text(
+        dedent("""
+        import skipper
+        @skipper.hook
+        def skipper_libraries(imports):
+            return ["no_such.inner"] if "no_such" in imports else []
+        @skipper.hook
+        def skipper_environment(imports):
+            return {"NO_SUCH_LEVEL": "3"} if "no_such" in imports else {}
+        """)
+    )
+    (project.functions_dir / "a.py").write_text("import no_such")
+    (project.functions_dir / "b.py").write_text("import no_other")
+    report = loader.survey(project, loader.open_project(project))
+    found = {s.name: s for s in report.sources}
+    assert found["a"].libraries == ("no_such", "no_such.inner")
+    assert found["a"].environment == {"NO_SUCH_LEVEL": "3"}
+    assert found["b"].libraries == ("no_other",)
+    assert found["b"].environment == {}
+    assert "naming_plugin" in report.plugins
+
+
+# --- read and load -------------------------------------------------------------------------
+
+
+def test_a_file_declares_its_functions_in_order(survey: Callable[..., Report]) -> None:
+    report = read(survey({"mine.py": GOOD}))
+    rows, train = report.specs
+    assert report.broken == ()
+    assert (rows.name, rows.kind, rows.mode, rows.pool) == ("mine.rows", "data", "direct", "cpu")
+    assert (rows.summary, rows.line) == ("Some rows.", 4)
+    assert rows.description.endswith("They are numbers.")
+    assert (train.name, train.mode, train.pool) == ("mine.train", "task", "gpu")
+    assert (train.timeout_s, train.max_attempts) == (300, 3)
+    assert rows.code == train.code == report.code != ""
+
+
+def test_what_runs_is_what_was_hashed(survey: Callable[..., Report]) -> None:
+    """A file that is saved again after the survey is loaded, and hashed, as it is now."""
+    found = only(survey({"mine.py": GOOD}))
+    found.file.write_text(found.file.read_text().replace("def rows", "def lines"))
+    functions, code = loader.load(found)
+    assert [f.name for f in functions] == ["mine.lines", "mine.train"]
+    assert code == source.code_hash(source.read(found.file)) != found.code
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "error"),
+    [
+        ("import skipper\n\n1 / 0", 3, "ZeroDivisionError"),
+        ("import sys\nsys.exit(3)", 2, "sys.exit(3)"),
+        ("raise KeyboardInterrupt", 1, "KeyboardInterrupt"),
+        ("import skipper\n@skipper.data\ndef f(x: Missing): ...", 2, "Missing"),
+        ("import skipper\n@skipper.data\ndef f(*args): ...", 2, "*args has no schema"),
+        ("import skipper\n@skipper.data(polo='gpu')\ndef f(): ...", 2, "did you mean 'pool'?"),
+        (
+            "import skipper\n@skipper.data\ndef f(): ...\n@skipper.data\ndef f(): ...",
+            4,
+            "defined twice, on lines 2 and 4",
+        ),
+        ("x = 1", None, "it defines no function"),
+        ("class E(BaseException): ...\nraise E", 2, "E"),
+    ],
+)
+def test_a_file_that_does_not_load_is_told_with_line_and_reason(
+    survey: Callable[..., Report], text: str, line: int | None, error: str
+) -> None:
+    report = read(survey({"mine.py": text}))
+    (broken,) = report.broken
+    assert report.specs == ()
+    assert Path(broken.file).name == "mine.py"
+    assert broken.line == line
+    assert error in broken.error
+
+
+def test_a_package_serves_its_own_functions_and_those_of_its_modules(
+    survey: Callable[..., Report],
+) -> None:
+    report = read(
+        survey(
+            {
+                "house/__init__.py": """
+                    import skipper
+                    from . import helper
+                    from .price import predict
+                    @skipper.data
+                    def prepare(): return helper.N
+                """,
+                "house/helper.py": "N = 3",
+                "house/price.py": "import skipper\n@skipper.inference\ndef predict(): ...",
+            }
+        )
+    )
+    assert report.broken == ()
+    assert {spec.name for spec in report.specs} == {"house.prepare", "house.predict"}
+
+
+def test_a_function_of_another_file_stays_the_other_files(survey: Callable[..., Report]) -> None:
+    report = survey(
+        {
+            "first.py": "import skipper\n@skipper.data\ndef one(): ...",
+            "second.py": """
+                import skipper
+                from functions.first import one
+                @skipper.data
+                def two(): return one()
+            """,
+        }
+    )
+    second = next(s for s in report.sources if s.name == "second")
+    functions, _ = loader.load(second)
+    assert [f.name for f in functions] == ["second.two"]
+
+
+def test_a_file_that_asks_for_no_future_gets_none_of_ours(survey: Callable[..., Report]) -> None:
+    """Annotations are what the file's own ``__future__`` makes of them."""
+    text = "import skipper\n@skipper.data\ndef f(x: int): ...\nassert not isinstance(f.target"
+    assert read(survey({"mine.py": text + ".__annotations__['x'], str)"})).broken == ()
+
+
+def test_a_failed_load_names_the_file_even_where_a_helper_raised(
+    survey: Callable[..., Report],
+) -> None:
+    report = read(
+        survey({"mine.py": "x = 1\nfrom functions import _helper", "_helper.py": "\n\n1 / 0"})
+    )
+    (broken,) = report.broken
+    assert (Path(broken.file).name, broken.line) == ("mine.py", 2)
+    assert "_helper.py" in broken.traceback
+
+
+def test_a_file_that_is_gone_is_reported(survey: Callable[..., Report]) -> None:
+    report = survey({"mine.py": GOOD})
+    only(report).file.unlink()
+    assert "FileNotFoundError" in read(report).broken[0].error
