@@ -10,6 +10,7 @@ Celery and kombu are imported where they are used: they would add 0.3 s to a gat
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import re
@@ -102,6 +103,12 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "visibility_timeout": 3600,
         "body_encoding": "utf-8",  # the default is base64
     }
+
+
+def keep_client(channel: Any) -> None:
+    """Let a Redis channel keep its client: kombu makes a new one, 0.2 ms, for every command."""
+    if hasattr(channel, "Client"):
+        channel.Client = functools.cache(channel.Client)  # one for each connection pool
 
 
 def make_app(settings: Settings) -> Celery:
@@ -237,6 +244,7 @@ class _KombuLine:
             self._connection.ensure_connection(max_retries=alternatives, interval_start=0)
             self._bound_waits()
             self._producer = kombu.Producer(self._connection.default_channel)
+            keep_client(self._producer.channel)
             self.check()
         except BaseException:
             self.abandon()

@@ -73,6 +73,8 @@ class Contract:
 
     def parse(self, body: bytes) -> dict[str, Any]:
         """Keyword arguments from a JSON body. Raises pydantic's ValidationError."""
+        if not body and self.body_parameter in self.defaults:
+            return {}
         value = self.input.validate_json(body or b"{}")
         return value if self.body_parameter is None else {self.body_parameter: value}
 
@@ -114,6 +116,8 @@ class Contract:
         if twice := given.keys() & kwargs.keys():
             raise TypeError(f"{', '.join(sorted(twice))} given twice")
         given |= kwargs
+        if not given and self.body_parameter in self.defaults:
+            return b""
         if self.body_parameter is not None and set(given) == {self.body_parameter}:
             return to_json(given[self.body_parameter], fallback=_plain)
         return to_json(given, fallback=_plain)

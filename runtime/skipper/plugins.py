@@ -109,11 +109,9 @@ def _import_file(name: str, file: Path) -> ModuleType:
 
 def describe(error: BaseException, file: Path) -> BrokenFile:
     """Where and why a file could not be loaded, told by the user's own frames alone."""
-    line = (
-        getattr(error, "lineno", None)
-        if isinstance(error, SyntaxError)
-        else getattr(error, "line", None)
-    )
+    line = getattr(error, "line", None)
+    if isinstance(error, SyntaxError) and _same_file(error.filename or str(file), file):
+        line = error.lineno
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if _same_file(frame.filename, file)]
     if line is None and own:

@@ -220,6 +220,11 @@ def call_flags(payload: bytes) -> int:
     return payload[4]
 
 
+def call_depth(payload: bytes) -> int:
+    """How many calls this one is within."""
+    return payload[5]
+
+
 def call_body(payload: bytes) -> bytes:
     """The body alone."""
     sizes = int.from_bytes(payload[6:8]) + int.from_bytes(payload[8:10])

@@ -1,4 +1,4 @@
-"""Models from training to inference, with a format plugin of the project's own and no TensorFlow."""
+"""Models from training to inference, with a format plugin of the project's own."""
 
 from __future__ import annotations
 

@@ -85,6 +85,8 @@ def _stopped(tree: Tree) -> Iterator[Violation]:
         yield Violation("orphans", f"SIGTERM ended the tree with {code}")
     if not until(lambda: not tree.leftovers(), END_LIMIT_S):
         yield Violation("orphans", f"left behind: {tree.leftovers()}")
+    if sockets := sorted(path.name for path in tree.settings.run_dir.glob("*.sock")):
+        yield Violation("orphans", f"left in the run folder: {sockets}")
 
 
 def _traces(tree: Tree) -> Iterator[Violation]:

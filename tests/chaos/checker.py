@@ -58,6 +58,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_finality(evidence),
         *_models(evidence, accepted),
         *_direct(evidence),
+        *_refusals(evidence.entries),
         *_recoveries(evidence.entries),
     ]
 
@@ -103,7 +104,7 @@ def _ends(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Vio
 
 
 def _is_excused(task: Mapping[str, Any]) -> bool:
-    return task["state"] == "crashed" and task["function"] == _MAY_CRASH
+    return bool(task["state"] == "crashed" and task["function"] == _MAY_CRASH)
 
 
 def _values(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
@@ -116,10 +117,9 @@ def _values(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[V
 
 
 def _echoes(value: Mapping[str, Any], order: Order) -> bool:
-    if order.function == "chaos.train":
-        return dict(value["metrics"]) == {"nonce": order.nonce}
-    is_whole = "ballast" not in order.body or value["ballast"] == order.body["ballast"][::-1]
-    return bool(value["nonce"] == order.nonce and is_whole)
+    echo = value["metrics"] if order.function == "chaos.train" else value
+    is_whole = "ballast" not in order.body or echo["ballast"] == order.body["ballast"][::-1]
+    return is_whole and bool(echo.get("nonce") == order.nonce)
 
 
 def _finality(evidence: Evidence) -> Iterator[Violation]:
@@ -177,11 +177,6 @@ def _models(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[V
 
 
 def _direct(evidence: Evidence) -> Iterator[Violation]:
-    deaths = [
-        entry["t"]
-        for entry in evidence.entries
-        if entry["what"] in ("fault", "gone") and entry.get("role", "launcher") in _CUTTING
-    ]
     begun: dict[str, Mapping[str, Any]] = {}
     for entry in evidence.entries:
         if entry.get("op") not in ("echo", "serve"):
@@ -192,7 +187,7 @@ def _direct(evidence: Evidence) -> Iterator[Violation]:
         start = begun.pop(entry["nonce"])
         if entry["what"] == "ok":
             yield from _answer(entry, evidence.effects)
-        elif not any(start["t"] - _MARGIN_S <= t <= entry["t"] + _MARGIN_S for t in deaths):
+        elif not _is_cut(evidence.entries, start["t"], entry["t"]):
             told = f"{entry['nonce']} after {entry['t'] - start['t']:.1f} s: {entry['error']}"
             yield Violation("unanswered", told)
     for nonce in begun:
@@ -202,7 +197,36 @@ def _direct(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("doubled", f"the direct call {nonce} ran more than once")
 
 
-_CUTTING = ("gateway", "launcher")
+def _is_cut(entries: Iterable[Mapping[str, Any]], begun: float, ended: float) -> bool:
+    """Whether a gateway died meanwhile, or there was none because the launcher had died."""
+    return any(
+        entry["what"] == "fault"
+        and entry["role"] in ("gateway", "launcher")
+        and begun - _MARGIN_S <= entry["t"] <= ended + _MARGIN_S
+        for entry in entries
+    ) or _is_between_trees(entries, begun)
+
+
+def _is_between_trees(entries: Iterable[Mapping[str, Any]], t: float) -> bool:
+    """Whether at ``t`` a launcher was dead and the next not yet there."""
+    is_gone = False
+    for entry in entries:
+        if entry["t"] > t + _MARGIN_S:
+            break
+        if entry["what"] == "fault" and entry["role"] == "launcher":
+            is_gone = True
+        elif entry["what"] == "recovery" and entry["role"] == "launcher":
+            is_gone = entry["t"] + _MARGIN_S > t
+    return is_gone
+
+
+def _refusals(entries: Sequence[Mapping[str, Any]]) -> Iterator[Violation]:
+    """The port is the launcher's: a gateway's death closes connections and refuses none."""
+    for entry in entries:
+        is_refused = entry["what"] == "info" and "Connect" in entry["error"]
+        if is_refused and not _is_between_trees(entries, entry["t"]):
+            told = f"{entry.get('key') or entry.get('nonce')}: {entry['error']}"
+            yield Violation("unanswered", f"no connection for {told}")
 
 
 def _answer(entry: Mapping[str, Any], effects: Effects) -> Iterator[Violation]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import Callable
+from concurrent import futures
 from dataclasses import replace
 from typing import Any
 
@@ -711,6 +713,26 @@ async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledg
     assert sorted(version or 0 for version in found) == list(range(1, 13))
     rows = await ledger.read(lambda conn: models.changed_since(conn, 0))
     assert [row.version for row in rows] == list(range(1, 13))
+
+
+def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: Ledger) -> None:
+    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
+    is_published, may_commit = threading.Event(), threading.Event()
+
+    def publish_slowly(conn: Connection) -> None:
+        models.publish(conn, model(one, name="a"))
+        is_published.set()
+        may_commit.wait(10)
+
+    with place.open() as other, futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ledger.write_now, publish_slowly)
+        assert is_published.wait(10)
+        second = pool.submit(publish, other, model(two, name="b"))
+        assert not futures.wait([second], 0.2).done
+        may_commit.set()
+        assert (first.result(10), second.result(10)) == (None, 1)
+    rows = ledger.read_now(lambda conn: models.changed_since(conn, 0))
+    assert [row.name for row in rows] == ["a", "b"]
 
 
 def test_what_changed_is_found_by_its_number(ledger: Ledger) -> None:

@@ -152,7 +152,7 @@ def failing(tmp_path: Path, text: str) -> BrokenFile:
     file.write_text(dedent(text))
     try:
         exec(compile(file.read_bytes(), str(file), "exec"), {"__name__": "mine"})
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - a file may raise anything
         return describe(error, file)
     raise AssertionError("it ran")
 
@@ -191,8 +191,10 @@ def test_a_definition_error_says_its_own_place(tmp_path: Path) -> None:
         ("nonsense", ""),
         (
             "import no_such_package.inner",
-            "install the package that provides `no_such_package` into the environment Skipper "
-            "runs in",
+            (
+                "install the package that provides `no_such_package` into the environment "
+                "Skipper runs in"
+            ),
         ),
     ],
 )
@@ -214,7 +216,7 @@ def test_the_cause_of_an_error_is_told_with_it(tmp_path: Path) -> None:
     assert told.traceback.index("ZeroDivisionError") < told.traceback.index("ValueError: odd")
 
 
-class Silent(Exception):
+class SilentError(Exception):
     """Cannot be turned into text."""
 
     def __str__(self) -> str:
@@ -222,8 +224,8 @@ class Silent(Exception):
 
 
 def test_an_exception_without_a_text_is_told_all_the_same() -> None:
-    assert shown(Silent()) == "Silent: <its text cannot be shown: RuntimeError>"
-    assert "Silent" in user_traceback(Silent())
+    assert shown(SilentError()) == "SilentError: <its text cannot be shown: RuntimeError>"
+    assert "SilentError" in user_traceback(SilentError())
 
 
 @pytest.mark.parametrize("error", [ValueError("x" * 10_000), SystemExit("x" * 10_000)])

@@ -175,7 +175,7 @@ def _instances(pools: dict[str, Any]) -> Samples:
 def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
     yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
     for labels, value in samples:
-        yield f"{name}{_labels(labels)} {value:g}\n"
+        yield f"{name}{_labels(labels)} {value!r}\n"
 
 
 def _histogram(
@@ -190,7 +190,7 @@ def _histogram(
         for bound, count in zip((*map(str, bounds), "+Inf"), histogram["counts"], strict=True):
             seen += count
             yield f"{name}_bucket{_labels(labels | {'le': bound})} {seen}\n"
-        yield f"{name}_sum{_labels(labels)} {histogram['sum']:g}\n"
+        yield f"{name}_sum{_labels(labels)} {histogram['sum']!r}\n"
         yield f"{name}_count{_labels(labels)} {seen}\n"
 
 

@@ -94,7 +94,7 @@ def load(source: SourceInfo) -> tuple[list[Function[..., object]], str]:
     """
     texts = text.read(source.file)
     module = sys.modules.get(source.module) or _execute(source, texts[source.file])
-    functions = list(defined_in(module.__name__))
+    functions = defined_in(module.__name__)
     if source.file.name == "__init__.py":
         functions += [
             f for f in vars(module).values() if isinstance(f, Function) and f not in functions

@@ -131,9 +131,10 @@ class IdsConsumer(Consumer):
 
     def on_ready(self) -> None:
         super().on_ready()
+        channel = self.task_consumer.channel
+        broker.keep_client(channel)
         # RabbitMQ cancels a consumer whose queue is deleted or moves. py-amqp raises then, but in
         # the first 0.1 s of a connection Celery swallows that, and consumes nothing ever after.
-        channel = self.task_consumer.channel
         for tag in getattr(channel, "callbacks", ()):
             channel.cancel_callbacks[tag] = self._on_cancelled
         if self._is_away:

@@ -99,8 +99,8 @@ class DirectLane:
             origin.send(Kind.REPLY, id_, wire.problem(Outcome.NOT_FOUND, told))
             return None
         call = Call(origin, id_, payload, entry, time.monotonic())
-        if self._free > 0 and not entry.queue and not entry.spec.batch_wait_s:
-            instance = self.fleet.free_instance(entry)
+        if not entry.queue and not entry.spec.batch_wait_s:
+            instance = self._free_instance(call)
             if instance is not None:
                 self._dispatch([call], instance)
                 return call
@@ -119,8 +119,7 @@ class DirectLane:
         self._metrics.ended(name, Outcome.CANCELLED, lasted)
         if call.instance is None:
             with contextlib.suppress(ValueError):
-                call.entry.queue.remove(call)
-                self.queued -= 1
+                self._leave_queue(call)
         else:
             self._tell_instance(Kind.CANCEL, call)
 
@@ -161,13 +160,15 @@ class DirectLane:
     def lend_slot(self, instance: Instance) -> None:
         """A call of ``instance`` waits for a call of its own: others may use its slot meanwhile."""
         instance.waiting += 1
-        self._free += 1
-        self._pump()
+        if instance.waiting == 1:  # however many calls it runs, it has one slot to lend
+            self._free += 1
+            self._pump()
 
     def return_slot(self, instance: Instance) -> None:
         """Its own call has been answered: it goes on, even if that is one more than the slots."""
         instance.waiting -= 1
-        self._free -= 1
+        if not instance.waiting:
+            self._free -= 1
 
     # --- the rest of its life ---
 
@@ -210,9 +211,17 @@ class DirectLane:
         else:
             instance.call_batch([(call.payload_at(now), call) for call in calls])
 
+    def _free_instance(self, call: Call) -> Instance | None:
+        return self.fleet.free_instance(
+            call.entry, has_slot=self._free > 0, is_nested=wire.call_depth(call.payload) > 0
+        )
+
     def _wait(self, call: Call) -> None:
         entry = call.entry
-        entry.queue.append(call)
+        if wire.call_depth(call.payload):  # until it ends, its caller holds up others
+            entry.queue.appendleft(call)
+        else:
+            entry.queue.append(call)
         self.queued += 1
         if not entry.is_queued:
             entry.is_queued = True
@@ -223,32 +232,32 @@ class DirectLane:
             self._pump()
 
     def _pump(self) -> None:
-        """Give free slots to waiting calls, function by function in turn."""
-        for _ in range(len(self._ring)):
-            if self._free <= 0:
-                return
+        """Give free slots to waiting calls, function by function in turn, until none can go on."""
+        in_vain = 0
+        while in_vain < len(self._ring):
             entry = self._ring.popleft()
-            self._feed(entry)
+            in_vain = 0 if self._feed(entry) else in_vain + 1
             if entry.queue:
                 self._ring.append(entry)
             else:
-                entry.is_queued = False
+                entry.is_queued, in_vain = False, 0
 
-    def _feed(self, entry: Entry) -> None:
-        """Dispatch a waiting call, or a batch of them, if an instance is free."""
+    def _feed(self, entry: Entry) -> bool:
+        """Dispatch a waiting call, or a batch of them, if an instance is free; whether one was."""
         while entry.queue and entry.queue[0].is_answered:
             self._take(entry)
         if not entry.queue or not self._is_due(entry):
-            return
-        instance = self.fleet.free_instance(entry)
+            return False
+        instance = self._free_instance(entry.queue[0])
         if instance is None:
-            return
+            return False
         calls: list[Call] = []
         while entry.queue and len(calls) < entry.spec.batch:
             call = self._take(entry)
             if not call.is_answered:
                 calls.append(call)
         self._dispatch(calls, instance)
+        return True
 
     def _take(self, entry: Entry) -> Call:
         self.queued -= 1
@@ -297,12 +306,19 @@ class DirectLane:
             self._answer(self._take(entry), reply)
 
     def _check_queue(self, entry: Entry, now: float) -> None:
-        while entry.queue and entry.queue[0].deadline <= now:
-            self._expire(self._take(entry))
         longest = self._settings.queue_wait_s
-        while entry.queue and now - entry.queue[0].received > longest:
-            told = f"no instance of {entry.spec.name} came free within {longest:g} s"
-            self._answer(self._take(entry), wire.problem(Outcome.BUSY, told))
+        for call in list(entry.queue):
+            if call.deadline <= now:
+                self._leave_queue(call)
+                self._expire(call)
+            elif now - call.received > longest:
+                self._leave_queue(call)
+                told = f"no instance of {entry.spec.name} came free within {longest:g} s"
+                self._answer(call, wire.problem(Outcome.BUSY, told))
+
+    def _leave_queue(self, call: Call) -> None:
+        call.entry.queue.remove(call)
+        self.queued -= 1
 
     def _check_calls(self, entry: Entry, instance: Instance, now: float) -> None:
         """Answer calls whose time is over, and end a process that has no other."""

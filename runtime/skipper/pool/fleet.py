@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from skipper import wire
 from skipper.errors import SkipperError
 from skipper.instance.aio import CALLS_AT_ONCE
 from skipper.instance.jobs import Report
@@ -47,20 +48,38 @@ class Fleet:
         self._on_ready, self._on_failed = on_ready, on_failed
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def free_instance(self, entry: Entry) -> Instance | None:
-        """An instance with room for a call, the last one used first: its caches are warm."""
+    def free_instance(self, entry: Entry, *, has_slot: bool, is_nested: bool) -> Instance | None:
+        """An instance with room for a call, the last one used first: its caches are warm.
+
+        Without a slot, one that runs calls already. Instances above the most that a function may
+        have are there for nested calls alone: see :meth:`grow`.
+        """
+        instances = entry.served.instances
+        if len(instances) > (most := self._most_of(entry)) and not is_nested:
+            has_slot = has_slot and sum(bool(each.calls) for each in instances) < most
         at_once = CALLS_AT_ONCE if entry.spec.is_async else 1
-        for instance in reversed(entry.served.instances):
-            if len(instance.calls) < at_once and instance.takes_calls:
+        for instance in reversed(instances):
+            if (
+                len(instance.calls) < at_once
+                and instance.takes_calls
+                and (has_slot or instance.calls)
+            ):
                 return instance
         return None
 
     def grow(self, entry: Entry) -> None:
-        """Start one more instance, if the function may have one and none is starting."""
-        served = entry.served
-        most = min(entry.spec.max_instances or self._most, self._most)
-        if len(served.instances) < most:
-            self._add(entry, served)
+        """Start one more instance, if the function may have one and none is starting.
+
+        It may always have one for a call within its own calls, where every instance waits for one.
+        """
+        instances, queue = entry.served.instances, entry.queue
+        is_stuck = all(each.waiting for each in instances)
+        is_nested = bool(queue) and wire.call_depth(queue[0].payload) > 0
+        if len(instances) < self._most_of(entry) or (is_nested and is_stuck):
+            self._add(entry, entry.served)
+
+    def _most_of(self, entry: Entry) -> int:
+        return min(entry.spec.max_instances or self._most, self._most)
 
     async def warm(self, served: Served) -> BrokenFile | None:
         """Start the first instance of a version that will take over; what is wrong if that fails."""
@@ -104,7 +123,7 @@ class Fleet:
     def sweep(self, entry: Entry, now: float) -> None:
         """Grow where calls wait or too few are kept; stop what has been idle for long."""
         instances, spec = entry.served.instances, entry.spec
-        is_waiting = bool(entry.queue) and now - entry.queue[0].received > PATIENCE_S
+        is_waiting = any(now - call.received > PATIENCE_S for call in entry.queue)
         if is_waiting or (len(instances) < spec.min_instances and not self.missing(entry.served)):
             self.grow(entry)
         idle_s = spec.idle_s or IDLE_S

@@ -170,7 +170,7 @@ def test_what_runs_is_what_was_hashed(survey: Callable[..., Report]) -> None:
         ("import skipper\n\n1 / 0", 3, "ZeroDivisionError"),
         ("import sys\nsys.exit(3)", 2, "sys.exit(3)"),
         ("raise KeyboardInterrupt", 1, "KeyboardInterrupt"),
-        ("import skipper\n@skipper.data\ndef f(x: Missing): ...", 2, "Missing"),
+        ("import skipper\n@skipper.data\ndef f(x: Missing): ...", 3, "Missing"),
         ("import skipper\n@skipper.data\ndef f(*args): ...", 2, "*args has no schema"),
         ("import skipper\n@skipper.data(polo='gpu')\ndef f(): ...", 2, "did you mean 'pool'?"),
         (
@@ -193,26 +193,27 @@ def test_a_file_that_does_not_load_is_told_with_line_and_reason(
     assert error in broken.error
 
 
-def test_a_package_serves_its_own_functions_and_those_of_its_modules(
-    survey: Callable[..., Report],
+def test_a_package_serves_what_its_own_modules_define_under_its_name(
+    survey: Callable[..., Report], project: Project
 ) -> None:
-    report = read(
-        survey(
-            {
-                "house/__init__.py": """
+    (project.functions_dir / "boston.py").write_text(dedent(GOOD))
+    report = survey(
+        {
+            "house/__init__.py": """
                     import skipper
+                    from functions.boston import rows
                     from . import helper
                     from .price import predict
                     @skipper.data
                     def prepare(): return helper.N
                 """,
-                "house/helper.py": "N = 3",
-                "house/price.py": "import skipper\n@skipper.inference\ndef predict(): ...",
-            }
-        )
+            "house/helper.py": "N = 3",
+            "house/price.py": "import skipper\n@skipper.inference\ndef predict(): ...",
+        }
     )
-    assert report.broken == ()
-    assert {spec.name for spec in report.specs} == {"house.prepare", "house.predict"}
+    house = next(s for s in report.sources if s.name == "house")
+    functions, _ = loader.load(house)
+    assert {f.name for f in functions} == {"house.prepare", "house.predict"}
 
 
 def test_a_function_of_another_file_stays_the_other_files(survey: Callable[..., Report]) -> None:

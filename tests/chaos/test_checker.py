@@ -1,0 +1,245 @@
+"""The checker finds what it is there to find: each broken promise, and nothing in a clean round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.chaos.checker import Evidence, check
+from tests.chaos.history import Effect, Effects
+from tests.chaos.look import Look, ending
+from tests.chaos.plan import Order, Round, faults, orders
+
+
+@dataclass
+class Scene:
+    """A round of two tasks and two direct calls in which everything went well."""
+
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    versions: list[dict[str, Any]] = field(default_factory=list)
+    by_task: dict[str, list[Effect]] = field(default_factory=dict)
+    direct: dict[str, list[Effect]] = field(default_factory=dict)
+    later: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def found(self) -> set[str]:
+        """The kinds of promises that the checker holds to be broken."""
+        evidence = Evidence(
+            orders=[
+                Order(key="key-w", function="chaos.work", nonce="w", body={"nonce": "w"}),
+                Order(key="key-t", function="chaos.train", nonce="t", body={"nonce": "t"}),
+            ],
+            entries=self.entries,
+            effects=Effects(by_task=self.by_task, direct=self.direct),
+            look=Look(tasks=self.tasks, values=self.values, attempts={}, versions=self.versions),
+            later=[self.later],
+        )
+        return {violation.kind for violation in check(evidence)}
+
+
+def task(function: str, **more: Any) -> dict[str, Any]:
+    facts = {"function": function, "state": "succeeded", "attempt": 1, "error": None}
+    return facts | {"finished_at": "then", "code": "c", "model": None} | more
+
+
+def ran(id_: str, attempt: int, nonce: str) -> list[Effect]:
+    return [Effect(id_, attempt, 7, nonce, what) for what in ("start", "end")]
+
+
+def called(t: float, what: str, op: str, nonce: str, **more: Any) -> dict[str, Any]:
+    return {"t": t, "what": what, "op": op, "nonce": nonce, "newest": 0} | more
+
+
+@pytest.fixture
+def scene() -> Scene:
+    tasks = {"1": task("chaos.work"), "2": task("chaos.train")}
+    return Scene(  # entries of direct calls: 2 and 3 of an echo, 4 and 5 of a serve
+        entries=[
+            {"t": 0.0, "what": "ok", "op": "submit", "key": "key-w", "id": "1", "status": 202},
+            {"t": 0.1, "what": "ok", "op": "submit", "key": "key-t", "id": "2", "status": 202},
+            called(1.0, "invoke", "echo", "d0"),
+            called(1.1, "ok", "echo", "d0", status=200, model="", body='{"nonce": "d0"}'),
+            called(2.0, "invoke", "serve", "s1", newest=1),
+            called(
+                2.1,
+                "ok",
+                "serve",
+                "s1",
+                newest=1,
+                status=200,
+                model="weights@1",
+                body='{"nonce": "s1"}',
+            ),
+        ],
+        tasks=tasks,
+        values={
+            "1": {"nonce": "w"},
+            "2": {"name": "weights", "version": 1, "metrics": {"nonce": "t"}},
+        },
+        versions=[{"version": 1, "task_id": "2"}],
+        by_task={"1": ran("1", 1, "w"), "2": ran("2", 1, "t")},
+        direct={"d0": ran("-", 1, "d0"), "s1": ran("-", 1, "s1")},
+        later={id_: ending(each) for id_, each in tasks.items()},
+    )
+
+
+def test_a_round_in_which_all_went_well_has_no_fault(scene: Scene) -> None:
+    assert scene.found() == set()
+
+
+def lose(scene: Scene) -> None:
+    for part in (scene.tasks, scene.values, scene.by_task, scene.later):
+        del part["1"]
+
+
+def get_stuck(scene: Scene) -> None:
+    scene.tasks["1"]["state"] = "running"
+
+
+def fail(scene: Scene) -> None:
+    scene.tasks["1"] |= {"state": "crashed", "error": {"detail": "died"}}
+    scene.later["1"] = ending(scene.tasks["1"])
+
+
+def accept_twice(scene: Scene) -> None:
+    scene.entries.append(scene.entries[0] | {"id": "2"})
+
+
+def run_an_attempt_twice(scene: Scene) -> None:
+    scene.by_task["1"] *= 2
+
+
+def run_after_the_end(scene: Scene) -> None:
+    scene.by_task["1"] += ran("1", 2, "w")
+
+
+def run_at_once(scene: Scene) -> None:
+    scene.tasks["1"]["attempt"] = 2
+    scene.later["1"] = ending(scene.tasks["1"])
+    first, second = ran("1", 1, "w"), ran("1", 2, "w")
+    scene.by_task["1"] = [first[0], second[0], first[1], second[1]]
+
+
+def call_twice(scene: Scene) -> None:
+    scene.direct["d0"] *= 2
+
+
+def cross(scene: Scene) -> None:
+    scene.values["1"] = {"nonce": "another"}
+
+
+def cross_a_call(scene: Scene) -> None:
+    scene.entries[3]["body"] = '{"nonce": "another"}'
+
+
+def pretend(scene: Scene) -> None:
+    scene.by_task["1"].pop()
+
+
+def pretend_a_call(scene: Scene) -> None:
+    del scene.direct["d0"]
+
+
+def change(scene: Scene) -> None:
+    scene.later["1"] = ending(task("chaos.work", state="failed"))
+
+
+def publish_twice(scene: Scene) -> None:
+    scene.versions.append({"version": 2, "task_id": "2"})
+
+
+def serve_an_old_model(scene: Scene) -> None:
+    scene.entries[5]["newest"] = 2
+
+
+def never_accept(scene: Scene) -> None:
+    scene.entries[0]["key"] = "somebody else's"
+
+
+def never_answer(scene: Scene) -> None:
+    del scene.entries[3]
+
+
+def break_a_connection(scene: Scene) -> None:
+    scene.entries[3] = called(1.1, "info", "echo", "d0", error="ReadError")
+
+
+def refuse_a_connection(scene: Scene) -> None:
+    scene.entries.insert(4, called(1.2, "info", "submit", "w", error="ConnectError()"))
+
+
+def answer_500(scene: Scene) -> None:
+    scene.entries[3]["status"] = 500
+
+
+def stay_away(scene: Scene) -> None:
+    scene.entries.append({"t": 3.0, "what": "recovery", "name": "gateway", "seconds": None})
+
+
+def stay_behind(scene: Scene) -> None:
+    scene.entries.append({"t": 3.0, "what": "left", "processes": ["7 python"]})
+
+
+@pytest.mark.parametrize(
+    ("harm", "kind"),
+    [
+        (lose, "lost"),
+        (get_stuck, "stuck"),
+        (fail, "failed"),
+        (accept_twice, "doubled"),
+        (run_an_attempt_twice, "doubled"),
+        (run_after_the_end, "doubled"),
+        (run_at_once, "doubled"),
+        (call_twice, "doubled"),
+        (cross, "crossed"),
+        (cross_a_call, "crossed"),
+        (pretend, "unseen"),
+        (pretend_a_call, "unseen"),
+        (change, "changed"),
+        (publish_twice, "models"),
+        (serve_an_old_model, "models"),
+        (never_accept, "unanswered"),
+        (never_answer, "unanswered"),
+        (break_a_connection, "unanswered"),
+        (refuse_a_connection, "unanswered"),
+        (answer_500, "unanswered"),
+        (stay_away, "stuck"),
+        (stay_behind, "orphans"),
+    ],
+)
+def test_finds(harm: Callable[[Scene], None], kind: str, scene: Scene) -> None:
+    harm(scene)
+    assert kind in scene.found()
+
+
+def test_a_connection_may_break_when_its_gateway_dies(scene: Scene) -> None:
+    break_a_connection(scene)
+    scene.entries.append({"t": 1.05, "what": "fault", "role": "gateway", "how": "kill"})
+    assert scene.found() == set()
+
+
+def test_connections_may_be_refused_between_two_trees(scene: Scene) -> None:
+    refuse_a_connection(scene)
+    scene.entries.insert(2, {"t": 0.2, "what": "fault", "role": "launcher", "how": "kill"})
+    scene.entries.append(
+        {"t": 5.0, "what": "recovery", "role": "launcher", "name": "launcher", "seconds": 4.8}
+    )
+    assert scene.found() == set()
+
+
+def test_what_has_one_attempt_may_crash(scene: Scene) -> None:
+    fail(scene)
+    scene.tasks["1"]["function"] = "chaos.once"
+    del scene.values["1"]
+    assert scene.found() == set()
+
+
+def test_a_round_is_the_same_for_the_same_seed() -> None:
+    round_ = Round(seed=7, tasks=50, kills=2)
+    assert orders(round_) == orders(round_)
+    assert faults(round_) == faults(round_)
+    assert faults(round_) != faults(Round(seed=8, tasks=50, kills=2))
