@@ -1,7 +1,7 @@
 """Skipper: a function runtime for machine learning.
 
-Drop function files into ``functions/``, type ``skipper up``, call them over REST. This module is what
-authors of functions and plugins import; each name is loaded when it is first used.
+Drop function files into ``functions/``, type ``skipper up``, call them over REST. This module is
+what authors of functions and plugins import; each name is loaded when it is first used.
 """
 
 from __future__ import annotations

@@ -287,7 +287,12 @@ class Directory:
             for link in self.links.values()
             for item in (link.catalogue or {}).get("broken", ())
         )
-        return list({item["file"]: BrokenFile.model_validate(item) for item in items}.values())
+        found: dict[str, BrokenFile] = {}
+        for item in map(BrokenFile.model_validate, items):
+            # A pool that serves nothing of a file does not know which functions stay as they were.
+            if item.file not in found or item.functions:
+                found[item.file] = item
+        return list(found.values())
 
     def described(self) -> list[dict[str, Any]]:
         """The functions as their hosts describe them, by name."""

@@ -17,7 +17,7 @@ from skipper.blobs import BlobStore
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Accepted, NewTask, Result
 from skipper.spec import FunctionSpec
-from skipper.task import Outcome, State, new_id
+from skipper.task import Outcome, State, Task, new_id
 
 _OUTCOMES = {
     State.FAILED: Outcome.FAILED,
@@ -57,8 +57,12 @@ class Intake:
         self._ledger, self._blobs = ledger, blobs
         self._inline_bytes, self._publish = inline_bytes, publish
 
-    async def accept(self, submission: Submission) -> Accepted:
-        """The task's id, once it is certain to be run. Raises SkipperError where it is not."""
+    async def accept(self, submission: Submission) -> tuple[Accepted, Task]:
+        """What became of it, and the task as it was accepted, once it is certain to be run.
+
+        Raises SkipperError where it is not. Under an idempotency key that was known the task of the
+        answer is not the one that was accepted then; only the id is.
+        """
         spec, body, now = submission.spec, submission.body, time.time()
         ref = None
         if len(body) > self._inline_bytes:
@@ -83,7 +87,25 @@ class Intake:
         accepted = await self._ledger.merge(tasks.accept_all, new)
         if accepted.is_new:
             self._publish(spec.pool, accepted.id)
-        return accepted
+        return accepted, _as_accepted(new)
+
+
+def _as_accepted(new: NewTask) -> Task:
+    """The record that was written, without reading it back."""
+    return Task(
+        id=new.id,
+        function=new.function,
+        kind=new.kind,
+        pool=new.pool,
+        state=State.QUEUED,
+        max_attempts=new.max_attempts,
+        priority=new.priority,
+        timeout_s=new.timeout_s,
+        created_at=new.created_at,
+        available_at=new.available_at,
+        parent_id=new.parent_id,
+        request_id=new.request_id,
+    )
 
 
 async def value_of(result: Result, blobs: BlobStore) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -102,8 +103,14 @@ def _whole(least: int) -> Callable[[str, Any], None]:
 
 
 def _time(name: str, value: Any) -> None:
-    if seconds(value) <= 0:
+    if not 0 < seconds(value) < math.inf:
         raise DefinitionError(f"{name}={value!r}: write a positive time, such as 30 or '30m'.")
+
+
+def _timeout(name: str, value: Any) -> None:
+    _time(name, value)
+    if seconds(value) < 0.001:  # deadlines travel in whole milliseconds, and 0 means none
+        raise DefinitionError(f"{name}={value!r}: write at least '1ms'.")
 
 
 def _size(name: str, value: Any) -> None:
@@ -119,7 +126,7 @@ def _function(name: str, value: Any) -> None:
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "pool": _one_of(*POOLS),
     "mode": _one_of(*(mode.value for mode in Mode)),
-    "timeout": _time,
+    "timeout": _timeout,
     "retries": _whole(0),
     "memory": _size,
     "min": _whole(0),

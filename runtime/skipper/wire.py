@@ -75,7 +75,7 @@ class Kind(IntEnum):
 
 CREDIT_ITEMS = 32
 WINDOW_ITEMS = 64
-"""Items that may be on their way before the caller has taken any. A stream that nobody reads stops here."""
+"""Items that may be on their way before the caller takes any: a stream that nobody reads stops."""
 
 
 class Frame(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.events import sse
+from tests.acceptance.test_statuses import problem
 from tests.acceptance.tree import Tree
 
 POINT = {"x": 1.0, "y": 0.0}
@@ -128,10 +129,16 @@ def test_a_stream_that_breaks_ends_with_the_problem(plain: Tree) -> None:
     assert plain.invoke("streams.breaks").status_code == 500
 
 
-def test_a_stream_with_a_wrong_body_ends_with_the_problem(plain: Tree) -> None:
+def test_a_stream_with_a_wrong_body_is_refused_before_it_begins(plain: Tree) -> None:
     with stream(plain, "streams.count", {"to": "three"}, "text/event-stream") as response:
-        (error,) = sse(response)
-    assert error.data["errors"][0]["pointer"] == "/to"
+        response.read()
+        told = problem(response, 422, "invalid-input")
+    assert told["errors"][0]["pointer"] == "/to"
+
+
+def test_a_stream_names_the_code_that_serves_it(plain: Tree) -> None:
+    with stream(plain, "streams.count", {"to": 2}, "text/event-stream") as response:
+        assert response.headers["x-skipper-code"] == plain.function("streams.count")["code"]
 
 
 # --- async def ---

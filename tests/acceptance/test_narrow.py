@@ -72,8 +72,10 @@ def test_keys_are_not_told(narrow: Tree) -> None:
 def test_a_full_queue_refuses_and_says_when_to_come_again(narrow: Tree, tmp_path: Path) -> None:
     gate = Gate(tmp_path)
     with ThreadPoolExecutor(3) as callers:
-        held = [callers.submit(narrow.value, "hold.direct", gate.body) for _ in range(3)]
-        until(lambda: gate.entered == 1 and queued(narrow) == 2, what="a full queue")
+        held = [callers.submit(narrow.value, "hold.direct", gate.body)]
+        gate.wait_for()
+        held += [callers.submit(narrow.value, "hold.direct", gate.body) for _ in range(2)]
+        until(lambda: queued(narrow) == 2, what="a full queue")
         response = narrow.invoke("hold.direct", gate.body)
         problem(response, 503, "queue-full")
         assert int(response.headers["retry-after"]) >= 1

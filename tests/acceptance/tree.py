@@ -163,7 +163,7 @@ class Tree:
     def processes(self) -> dict[int, str]:
         """Every living process of the tree: id → command line."""
         found = {pid: _command(pid) for pid in _all_pids() if _is_marked(pid, self.mark)}
-        if self._broker is not None and _started_at(self._broker[0]) == self._broker[1]:
+        if self._broker is not None and started_at(self._broker[0]) == self._broker[1]:
             found[self._broker[0]] = "broker"  # it overwrites its environment
         return found
 
@@ -187,7 +187,7 @@ class Tree:
     def _note_broker(self) -> None:
         pid = {c["name"]: c["pid"] for c in (self.status() or {"children": []})["children"]}
         if pid.get("broker"):
-            self._broker = pid["broker"], _started_at(pid["broker"])
+            self._broker = pid["broker"], started_at(pid["broker"])
 
     # --- HTTP ---
 
@@ -335,12 +335,12 @@ def _all_pids() -> Iterator[int]:
 def _is_marked(pid: int, mark: str) -> bool:
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-        return f"{MARK}={mark}".encode() in environment.split(b"\0") and _started_at(pid) != ""
+        return f"{MARK}={mark}".encode() in environment.split(b"\0") and started_at(pid) != ""
     except OSError:
         return False
 
 
-def _started_at(pid: int) -> str:
+def started_at(pid: int) -> str:
     """The start time of a living process; empty where there is none."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -27,6 +27,7 @@ def main() -> int:
             backend=arguments.backend,
             stops=arguments.stops,
             launchers=arguments.launchers,
+            machines=arguments.machines,
             pause_s=arguments.pause,
         )
         is_good &= _run(round_)
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", choices=BACKENDS, default="valkey")
     add("--stops", type=int, default=0, help="hosts to stop for 15 s and wake again")
     add("--launchers", type=int, default=0, help="kills of the launcher itself")
+    add("--machines", type=int, default=1, help="trees that share the work (rabbit only)")
     add("--pause", type=float, default=1.8, help="mean seconds between two faults")
     return parser
 

@@ -13,10 +13,11 @@ from tests.chaos.checker import Evidence, Violation, check
 from tests.chaos.driver import Driver
 from tests.chaos.history import Effects, History
 from tests.chaos.look import Look, drained, look, states
+from tests.chaos.machine import END_LIMIT_S, until
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.plan import Round, faults, orders
 from tests.chaos.report import Outcome, outcome
-from tests.chaos.tree import END_LIMIT_S, Tree, planted, until
+from tests.chaos.tree import Tree, planted
 
 DRAIN_LIMIT_S = 120.0
 """From the last fault until every task has ended; the longest pause between attempts is in it."""
@@ -27,13 +28,23 @@ class GaveUpError(RuntimeError):
     """The launcher ended by itself."""
 
 
-def run(round_: Round, folder: Path, *, restart: bool = True) -> Outcome:
-    """Run ``round_`` in the empty ``folder``; with ``restart`` a second tree is asked once more."""
+def run(
+    round_: Round, folder: Path, *, restart: bool = True, settle_s: float = SETTLE_S
+) -> Outcome:
+    """Run ``round_`` in the empty ``folder``; with ``restart`` a second tree is asked once more.
+
+    For ``settle_s`` after the last task has ended nothing may change.
+    """
     begun = time.monotonic()
-    with planted(folder, round_.backend) as tree, History(folder / "history.jsonl") as history:
+    with (
+        planted(folder, round_.backend, round_.machines) as tree,
+        History(folder / "history.jsonl") as history,
+    ):
         tree.start()
         plan = orders(round_)
-        seen, later = asyncio.run(_strike(round_, tree, history))
+        seen = asyncio.run(_strike(round_, tree, history))
+        time.sleep(settle_s)
+        later = [asyncio.run(states(tree.url))]
         violations = list(_stopped(tree))
         if restart:
             tree.start()
@@ -51,10 +62,8 @@ def run(round_: Round, folder: Path, *, restart: bool = True) -> Outcome:
         return outcome(round_, evidence, violations, time.monotonic() - begun)
 
 
-async def _strike(
-    round_: Round, tree: Tree, history: History
-) -> tuple[Look, list[dict[str, tuple[object, ...]]]]:
-    """Load and blows, until all is quiet; then what the tree says, twice."""
+async def _strike(round_: Round, tree: Tree, history: History) -> Look:
+    """Load and blows, until all is quiet; then what the tree says."""
     driver = Driver(tree.url, orders(round_), history, round_.seed)
     nemesis = Nemesis(tree, driver, history, round_.tasks)
     async with asyncio.TaskGroup() as group:
@@ -66,9 +75,7 @@ async def _strike(
         await driving
         await drained(tree.url, DRAIN_LIMIT_S)
         watching.cancel()
-    seen = await look(tree.url)
-    await asyncio.sleep(SETTLE_S)
-    return seen, [await states(tree.url)]
+    return await look(tree.url)
 
 
 async def _watch(tree: Tree, nemesis: Nemesis) -> None:
@@ -80,19 +87,20 @@ async def _watch(tree: Tree, nemesis: Nemesis) -> None:
 
 def _stopped(tree: Tree) -> Iterator[Violation]:
     """Stop the tree; what is wrong with its end."""
-    code = tree.stop()
-    if code != 143:
-        yield Violation("orphans", f"SIGTERM ended the tree with {code}")
+    codes = tree.stop()
+    if set(codes) != {143}:
+        yield Violation("orphans", f"SIGTERM ended the launchers with {codes}")
     if not until(lambda: not tree.leftovers(), END_LIMIT_S):
         yield Violation("orphans", f"left behind: {tree.leftovers()}")
-    if sockets := sorted(path.name for path in tree.settings.run_dir.glob("*.sock")):
-        yield Violation("orphans", f"left in the run folder: {sockets}")
+    for machine in tree.machines:
+        if sockets := sorted(path.name for path in machine.settings.run_dir.glob("*.sock")):
+            yield Violation("orphans", f"left in the run folder: {sockets}")
 
 
 def _traces(tree: Tree) -> Iterator[Violation]:
     """Errors that the runtime itself logged with a traceback: nobody's promise, everybody's bug."""
     found: Counter[str] = Counter()
-    for line in tree.log.read_text().splitlines():
+    for line in (line for machine in tree.machines for line in machine.log.open()):
         if "Traceback (most recent call last)" in line:
             entry = json.loads(line)
             text = str(entry.get("traceback") or entry.get("message"))

@@ -28,6 +28,8 @@ class Round:
     """Hosts that sleep for a while (SIGSTOP) and then go on as if nothing had been."""
     launchers: int = 0
     """Kills of the launcher itself; each time the tree must go, and another is started."""
+    machines: int = 1
+    """Trees that share the work, the first with everything, the others with pools alone."""
     pause_s: float = 1.8
     """Mean time between two faults."""
 

@@ -1,24 +1,15 @@
-"""The tree under test, seen from outside: its project, its processes by role, its leftovers."""
+"""The whole system under test: one machine or two, and servers of its own where it needs them."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from skipper.errors import SkipperError
-from skipper.launcher import client
-from skipper.settings import Settings, load
+from tests.chaos.machine import Machine
 from tests.integration.services import (
     Server,
     free_port,
@@ -27,191 +18,85 @@ from tests.integration.services import (
     project_name,
 )
 
-PROJECT = Path(__file__).with_name("project")
-START_LIMIT_S = 60.0
-END_LIMIT_S = 10.0
-"""Within this nothing may be left of a tree that has ended, or whose launcher was killed."""
-_STEP_S = 0.05
-_HOSTS = ("cpu", "gpu")
-_CHILDREN = {
-    "host": _HOSTS,
-    "consumer": ("cpu-consumer", "gpu-consumer"),
-    "gateway": ("gateway",),
-    "scheduler": ("scheduler",),
-    "broker": ("broker",),
-}
+_POOLS = ("--only", "pool:cpu,pool:gpu")
 
 
 class Tree:
-    """``skipper up`` on a project of its own in ``folder``; ``broker`` where it is not embedded."""
+    """``machines`` of one project, the first with everything; ``broker`` if it is a server."""
 
-    def __init__(self, folder: Path, broker: Server | None, database: Server | None) -> None:
-        self.folder, self.broker = folder, broker
-        self.effects = folder / "effects.log"
-        self._mark = f"SKIPPER_TEST_CHAOS={secrets.token_hex(8)}"
-        self._launcher: subprocess.Popen[bytes] | None = None
-        shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
-        (folder / "skipper.toml").write_text(_toml(broker, database))
-        self.settings: Settings = load(folder)[0]
+    def __init__(self, machines: Sequence[Machine], broker: Server | None) -> None:
+        self.machines, self.broker = machines, broker
+        self._first = machines[0]
+        self.folder, self.settings = self._first.folder, self._first.settings
+        self.effects = self.folder / "effects.log"
 
     @property
     def url(self) -> str:
         return self.settings.base_url
 
-    @property
-    def log(self) -> Path:
-        """What all processes of the tree logged, JSON lines."""
-        return self.settings.state_dir / "logs" / "skipper.jsonl"
-
-    # --- life ---
-
     def start(self) -> None:
-        """Start the tree and wait until all of it is ready."""
-        name, _, value = self._mark.partition("=")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("SKIPPER_")}
-        with (self.folder / "up.log").open("ab") as log:
-            self._launcher = subprocess.Popen(
-                [sys.executable, "-P", "-m", "skipper", "up", "--project", str(self.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=kept | {name: value},
-                start_new_session=True,
-            )
-        if not until(lambda: self.has_ended or self._is_ready(), START_LIMIT_S) or self.has_ended:
-            raise RuntimeError(f"the tree did not come up; see {self.folder}")
+        """Start what does not run, and wait until all of it is ready."""
+        for machine in self.machines:
+            if not machine.is_running:
+                machine.start()
 
-    def stop(self) -> int | None:
-        """End the tree as a user does; its exit code, None where it had to be killed."""
-        assert self._launcher is not None
-        self._launcher.send_signal(signal.SIGTERM)
-        try:
-            return self._launcher.wait(self.settings.run.grace_s + 15.0)
-        except subprocess.TimeoutExpired:
-            self.kill_launcher()
-            return None
+    def stop(self) -> list[int | None]:
+        """End all as a user does; the launchers' exit codes."""
+        return [machine.stop() for machine in reversed(self.machines)]
 
     def kill_launcher(self) -> None:
-        assert self._launcher is not None
-        self._launcher.kill()
-        self._launcher.wait()
-
-    def clear(self) -> None:
-        """End whatever is left, without asking."""
-        if self._launcher is not None and self._launcher.poll() is None:
-            self.kill_launcher()
-            until(lambda: not self.leftovers(), END_LIMIT_S)
-        for process in self.leftovers():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        shutil.rmtree(self.settings.run_dir, ignore_errors=True)
+        """Kill the first machine's."""
+        self._first.kill_launcher()
 
     @property
     def has_ended(self) -> bool:
-        return self._launcher is not None and self._launcher.poll() is not None
-
-    def _is_ready(self) -> bool:
-        return bool(self.status().get("ready"))
-
-    # --- who is who ---
-
-    def status(self) -> dict[str, Any]:
-        """What the launcher says; empty where it does not answer."""
-        try:
-            return client.status(self.settings) or {}
-        except SkipperError:
-            return {}
-
-    def children(self) -> dict[str, dict[str, Any]]:
-        """The launcher's children by name."""
-        return {child["name"]: child for child in self.status().get("children", ())}
+        """Whether some launcher has gone."""
+        return not all(machine.is_running for machine in self.machines)
 
     def targets(self, role: str) -> list[tuple[str, int]]:
-        """The processes that fill ``role`` now: the launcher's child they belong to, and pid."""
-        children = self.children()
-        if role in ("instance", "template"):
-            hosts = [(name, children[name]["pid"]) for name in _HOSTS if name in children]
-            wants_templates = role == "template"
-            return [
-                (name, pid)
-                for name, host in hosts
-                for pid in _below(host)
-                if _is_template(pid, host) is wants_templates
-            ]
-        named = [(name, children.get(name, {}).get("pid")) for name in _CHILDREN[role]]
-        return [(name, pid) for name, pid in named if pid]
+        """The processes that fill ``role`` now: the place they belong to, and pid."""
+        return [target for machine in self.machines for target in machine.targets(role)]
 
     def is_back(self, name: str, former: int) -> bool:
         """Whether the place ``name`` is filled and ready again."""
-        child = self.children().get(name, {})
+        machine = next(each for each in reversed(self.machines) if name.startswith(each.name))
+        child = machine.children().get(name, {})
         return child.get("state") == "ready" and child.get("pid") != former
 
     def leftovers(self) -> list[psutil.Process]:
-        """Every living process that came out of this tree."""
-        wanted = self._mark.encode()
-        folder = str(self.settings.run_dir).encode()  # the embedded broker's command names it
-        return [
-            process
-            for process in psutil.process_iter()
-            if _says(process, wanted, folder) and process.pid != os.getpid()
-        ]
-
-
-def _toml(broker: Server | None, database: Server | None) -> str:
-    lines = [f'[project]\nname = "{project_name()}"', f"[gateway]\nport = {free_port()}"]
-    if broker is not None:
-        lines.append(f'[broker]\nurl = "{broker.url}"')
-    if database is not None:
-        lines.append(f'[database]\nurl = "{database.url}"')
-    return "\n".join(lines) + "\n"
-
-
-def _below(host: int | None) -> list[int]:
-    """The children of a host: its templates and its instances, those that start included."""
-    try:
-        return [child.pid for child in psutil.Process(host).children()] if host else []
-    except psutil.Error:
-        return []
-
-
-def _is_template(pid: int, host: int) -> bool | None:
-    """Whether a host's child is a template: it prints where its host does, instances do not."""
-    try:
-        return Path(f"/proc/{pid}/fd/1").readlink() == Path(f"/proc/{host}/fd/1").readlink()
-    except OSError:
-        return None
-
-
-def _says(process: psutil.Process, mark: bytes, folder: bytes) -> bool:
-    """Whether a living process has ``mark`` in its environment or ``folder`` in its command."""
-    try:
-        proc = Path(f"/proc/{process.pid}")
-        is_ours = (
-            mark in (proc / "environ").read_bytes() or folder in (proc / "cmdline").read_bytes()
-        )
-        return is_ours and process.status() != psutil.STATUS_ZOMBIE
-    except (OSError, psutil.Error):
-        return False
-
-
-def until(condition: Callable[[], object], limit_s: float) -> bool:
-    """Whether ``condition`` came true in time. Other processes have no event to wait on."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(_STEP_S)
-    return True
+        """What a launcher that has gone has left behind."""
+        gone = (machine for machine in self.machines if not machine.is_running)
+        return [process for machine in gone for process in machine.leftovers()]
 
 
 @contextlib.contextmanager
-def planted(folder: Path, backend: str) -> Iterator[Tree]:
-    """A tree, not yet started, on servers of its own where ``backend`` needs them."""
+def planted(folder: Path, backend: str, machines: int = 1) -> Iterator[Tree]:
+    """A system, not yet started, on servers of its own where ``backend`` needs them."""
     with contextlib.ExitStack() as stack:
         broker = database = None
         if backend == "rabbit":
             broker = stack.enter_context(private_rabbitmq())
             database = stack.enter_context(private_postgres())
-        tree = Tree(folder, broker, database)
-        stack.callback(tree.clear)
-        yield tree
+        toml = _toml(folder, broker, database)
+        made = [Machine(folder, toml)]
+        for number in range(2, machines + 1):
+            made.append(_another(folder.with_name(f"{folder.name}-{number}"), toml, number))
+            stack.callback(shutil.rmtree, made[-1].folder, ignore_errors=True)
+            (made[-1].folder / "effects.log").symlink_to(folder / "effects.log")
+        for machine in made:
+            stack.callback(machine.clear)
+        yield Tree(made, broker)
+
+
+def _another(folder: Path, toml: str, number: int) -> Machine:
+    return Machine(folder, toml, *_POOLS, name=f"{number}:")
+
+
+def _toml(folder: Path, broker: Server | None, database: Server | None) -> str:
+    lines = [f'[project]\nname = "{project_name()}"', f"[gateway]\nport = {free_port()}"]
+    if broker is not None:
+        lines.append(f'[broker]\nurl = "{broker.url}"')
+    if database is not None:
+        lines.append(f'[database]\nurl = "{database.url}"')
+        lines.append(f'[storage]\nurl = "{folder / "blobs"}"')
+    return "\n".join(lines) + "\n"

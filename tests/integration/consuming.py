@@ -149,4 +149,4 @@ class ConsumerProcess:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.terminate()
-        return self.process.wait(5)
+        return self.process.wait(10)

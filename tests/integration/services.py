@@ -124,10 +124,12 @@ class Server:
             self.kill()
 
     def kill(self) -> None:
-        """SIGKILL to all of it."""
+        """SIGKILL to all of it; returns once it answers no more."""
         self._signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait(STOP_LIMIT_S)
+        # RabbitMQ's leader is a shell: the node itself may take a little longer to be gone.
+        wait_until(lambda: not self.is_up(), STOP_LIMIT_S, f"{self.command[0]} is gone")
 
     def pause(self) -> None:
         """Make it hang: connections stay open and nothing is answered."""

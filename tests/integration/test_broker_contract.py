@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -260,9 +261,14 @@ def test_a_message_that_celery_itself_sends_is_taken(
     assert host.takes == [ids]
 
 
-def test_a_consumer_ends_with_its_launcher(consumer: ConsumerProcess) -> None:
-    consumer.launcher.close()
-    assert consumer.process.wait(5) == LAUNCHER_GONE
+def test_a_consumer_ends_with_its_launcher_even_one_that_never_listened(
+    settings: Settings,
+) -> None:
+    with ConsumerProcess(settings) as consumer:
+        consumer.launcher.settimeout(20)
+        consumer.launcher.recv(1, socket.MSG_PEEK)
+        consumer.launcher.close()
+        assert consumer.process.wait(10) == LAUNCHER_GONE
 
 
 # --- garbage ---------------------------------------------------------------------------------
@@ -375,7 +381,7 @@ def test_a_broker_that_dies_and_returns_loses_nothing_it_had_and_keeps_nobody_wa
             started = time.monotonic()
             for item in during:
                 publisher.publish(POOL, [item])
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 2  # one that waited for an answer would take 3
             wait_until(lambda: publisher.dropped + publisher.published == 1000 + 3 * len(before))
             assert not publisher.is_up
             assert not publisher.probe()
@@ -383,9 +389,9 @@ def test_a_broker_that_dies_and_returns_loses_nothing_it_had_and_keeps_nobody_wa
             with ConsumerProcess(settings) as late:
                 server.start()
                 late.wait_ready()
-                wait_until(lambda: publisher.is_up, 5)
+                wait_until(lambda: publisher.is_up)
                 publisher.publish(POOL, after)
-                host.wait_for(after, 5)
+                host.wait_for(after, 10)
             assert _depth(settings, "gpu") == 5
             assert consumer.process.poll() is None
             assert consumer.stop() == 0
@@ -406,7 +412,7 @@ def test_a_broker_that_hangs_keeps_nobody_waiting(outage: tuple[Server, Settings
             started = time.monotonic()
             for item in _ids(1000):
                 publisher.publish(POOL, [item])
-            assert time.monotonic() - started < 0.5
+            assert time.monotonic() - started < 2  # one that waited for an answer would take 3
             wait_until(lambda: not publisher.is_up)
         finally:
             server.resume()
@@ -426,7 +432,7 @@ def test_while_the_broker_is_away_a_consumer_still_stops_when_told_and_ends_with
         with ConsumerProcess(settings) as orphan:
             wait_until(lambda: orphan.log.count("broker is away") == 2)
             orphan.launcher.close()
-            assert orphan.process.wait(5) == LAUNCHER_GONE
+            assert orphan.process.wait(10) == LAUNCHER_GONE
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])

@@ -198,6 +198,19 @@ def test_a_file_that_stays_locked_is_told(tmp_path: Path, monkeypatch: pytest.Mo
         accepted(ledger)
 
 
+def test_tables_of_a_newer_skipper_are_left_alone(empty_place: Place) -> None:
+    empty_place.open().close()
+    if empty_place.is_sqlite:
+        engine = sa.create_engine(empty_place.url)
+    else:
+        engine = sa.create_engine(empty_place.url.replace("postgresql:", "postgresql+psycopg:"))
+    table = "ledger_version" if empty_place.is_sqlite else f'"{empty_place.schema}".ledger_version'
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"UPDATE {table} SET version_num = '9999'")
+    with pytest.raises(StartError, match="9999"):
+        empty_place.open()
+
+
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="cannot be used") as caught:
@@ -228,7 +241,7 @@ def server() -> Iterator[Server]:
 
 def test_no_server_is_told(server: Server) -> None:
     with pytest.raises(StartError, match="cannot be used") as caught:
-        Ledger.open("postgresql://nobody:secret@127.0.0.1:1/none")
+        Ledger.open("postgresql://nobody:secret@127.0.0.1:1/none", patience_s=0.1)
     assert caught.value.code == 9
     assert "secret" not in str(caught.value)
     with pytest.raises(StartError, match="does not exist"):

@@ -70,9 +70,8 @@ def train(*, run: skipper.Run, net: Annotated[object, skipper.Loaded("old")] = N
 def test_a_decorated_function_still_runs_here() -> None:
     assert double(3) == 6
     assert double(3, times=3) == 9
-    assert double.__name__ == "double"
-    assert double.__doc__ is not None
-    assert double.__doc__.startswith("Doubles")
+    assert vars(double)["__name__"] == "double"
+    assert str(double.__doc__).startswith("Doubles")
 
 
 def test_a_run_is_made_up_for_a_call_here_unless_one_is_given() -> None:
@@ -173,7 +172,7 @@ def test_a_signature_that_cannot_be_called_is_told_with_name_and_line() -> None:
     assert (caught.value.file, caught.value.line) == (__file__, f.line)
 
 
-@pytest.mark.parametrize("thing", [3, "f", None.__doc__])
+@pytest.mark.parametrize("thing", [3, "f", [len]])
 def test_only_functions_and_classes_can_be_decorated(thing: Any) -> None:
     with pytest.raises(DefinitionError, match="stands before a function or a class"):
         skipper.data(thing)

@@ -23,7 +23,7 @@ from skipper.gateway.stream import Stream, stream_type
 from skipper.gateway.tasks import answer_of_task, task_response
 from skipper.intake import Submission
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
-from skipper.task import Outcome
+from skipper.task import Outcome, Task
 from skipper.wire import CallHead
 
 log = logging.getLogger(__name__)
@@ -214,15 +214,16 @@ async def _as_task(
     core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
 ) -> Response:
     """Accept a task: 202, or with its result if the caller waits and it ends in time."""
-    id_ = await _accept(core, spec, body, request)
+    task = await _accept(core, spec, body, request)
     result = None
     if wishes.wait_s is not None:
-        result = await core.wait_for_end(id_, wishes.wait_s)
-    if result is not None and result.task.state.is_terminal:
+        result = await core.wait_for_end(task.id, wishes.wait_s)
+        task = result.task
+    if result is not None and task.state.is_terminal:
         response = await answer_of_task(core, result)
     else:
-        response = await task_response(core, await core.task(id_), status=202)
-    response.headers["Location"] = f"/v1/tasks/{id_}"
+        response = await task_response(core, task, status=202)
+    response.headers["Location"] = f"/v1/tasks/{task.id}"
     response.headers["X-Request-Id"] = request.request_id
     response.headers["Vary"] = "Prefer"
     if wishes.wants_task:
@@ -230,19 +231,19 @@ async def _as_task(
     return response
 
 
-async def _accept(core: Core, spec: FunctionSpec, body: bytes, request: Request) -> str:
-    """The id of the task that the call has become, or was already under the same key."""
+async def _accept(core: Core, spec: FunctionSpec, body: bytes, request: Request) -> Task:
+    """The task that the call has become, or was already under the same key."""
     submission = Submission(
         spec=spec, body=body, request_id=request.request_id, idempotency_key=_key(request)
     )
     try:
-        accepted = await core.intake.accept(submission)
+        accepted, task = await core.intake.accept(submission)
     except SkipperError as error:
         raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
     if not accepted.matches:
         detail = "this Idempotency-Key came with another function or body before"
         raise Problem(problems.KEY_REUSED, detail)
-    return accepted.id
+    return task if accepted.is_new else await core.task(accepted.id)
 
 
 def _key(request: Request) -> str | None:

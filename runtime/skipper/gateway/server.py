@@ -44,7 +44,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     if sockets is None:
         server.config.host, server.config.port = settings.gateway.host, settings.gateway.port
     serving = asyncio.create_task(server.serve(sockets))
-    while not server.started and not serving.done():
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0.005)
     if server.started:
         role.ready()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -28,7 +30,7 @@ def serve(link: Link, calls: Calls) -> None:
 class _Server:
     def __init__(self, link: Link, calls: Calls) -> None:
         self._link, self._calls = link, calls
-        self._running: dict[int, asyncio.Task[None]] = {}
+        self._running: dict[int, asyncio.Task[bytes]] = {}
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -48,9 +50,9 @@ class _Server:
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.CALL:
-            task = asyncio.get_running_loop().create_task(self._answer(frame))
+            task = asyncio.get_running_loop().create_task(self._reply(frame))
             self._running[frame.id] = task
-            task.add_done_callback(lambda _: self._running.pop(frame.id, None))
+            task.add_done_callback(partial(self._answer, frame.id))
         elif frame.kind == Kind.CANCEL and (running := self._running.get(frame.id)) is not None:
             running.cancel()
         elif frame.kind == Kind.MODEL:
@@ -62,9 +64,13 @@ class _Server:
         for task in list(self._running.values()):
             task.cancel()
 
-    async def _answer(self, frame: Frame) -> None:
-        self._link.send(Kind.REPLY, frame.id, await self._reply(frame))
-        self._link.forget(frame.id)
+    def _answer(self, id_: int, task: asyncio.Task[bytes]) -> None:
+        del self._running[id_]
+        # One that is cancelled before its first step runs no line of `_reply`.
+        reply = self._cancelled() if task.cancelled() else task.result()
+        with contextlib.suppress(HostGoneError):
+            self._link.send(Kind.REPLY, id_, reply)
+        self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
         calls = self._calls
@@ -82,9 +88,12 @@ class _Server:
                 return await self._stream(frame, calls.target(**kwargs))
             return calls.result(frame.id, await calls.target(**kwargs))
         except asyncio.CancelledError:
-            return wire.problem(Outcome.CANCELLED, "the run was cancelled", calls.served)
+            return self._cancelled()
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
             return calls.failure(error)
+
+    def _cancelled(self) -> bytes:
+        return wire.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
 
     async def _stream(self, frame: Frame, items: Any) -> bytes:
         calls, dump = self._calls, self._calls.contract.dump

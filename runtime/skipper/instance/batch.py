@@ -89,7 +89,7 @@ def _answer(calls: Calls, value: Any) -> bytes:
 
 
 def _gathered(calls: Calls, replies: list[bytes]) -> bytes:
-    """One reply for the items of one call: values, and ``{"error": …}`` in the place of each that failed."""
+    """One reply for the items of one call: the values, ``{"error": …}`` for each that failed."""
     bodies = []
     for reply in replies:
         outcome, _, body = wire.parse_reply(reply)

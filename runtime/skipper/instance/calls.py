@@ -1,9 +1,10 @@
-"""One call between its bytes and the function: arguments in, reply out, whatever the function does."""
+"""One call between its bytes and the function: arguments in, reply out, whatever happens."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -33,7 +34,7 @@ class Sink:
         self._link, self._id = link, call_id
 
     def emit(self, event: dict[str, Any]) -> None:
-        self._link.send(Kind.EVENT, self._id, to_json({"at": time.time()} | event, fallback=str))
+        self._link.send(Kind.EVENT, self._id, _json({"at": time.time()} | event, str))
 
     def is_cancelled(self) -> bool:
         return self._link.is_cancelled(self._id)
@@ -110,7 +111,7 @@ class Calls:
     def result(self, call_id: int, value: Any) -> bytes:
         """The reply for a returned value; a model goes to the store on the way."""
         if isinstance(value, Model):
-            metrics = to_json(value.metrics, fallback=self._plain)
+            metrics = _json(value.metrics, self._plain)
             saved = to_json({"name": value.name} | self._shelf.save(value))
             self.link.send(
                 Kind.EVENT,
@@ -149,6 +150,11 @@ class Calls:
         first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return wire.problem(Outcome.INVALID, first + more, self.served, errors=told)
+
+
+def _json(value: Any, fallback: Callable[[Any], Any]) -> bytes:
+    """JSON as everybody reads it: a loss that is not a number is null."""
+    return to_json(value, fallback=fallback, inf_nan_mode="null")
 
 
 def _context(head: wire.CallHead) -> tuple[str | None, int, str]:

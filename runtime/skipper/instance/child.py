@@ -89,7 +89,7 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
     assert job.source is not None
     function.connect_to(HostCaller(link))
     try:
-        functions, code = loader.load(job.source)
+        functions, code = loader.load(job.source, job.texts)
         mine = next(f for f in functions if f.name == job.function)
         shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:

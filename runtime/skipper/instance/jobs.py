@@ -11,7 +11,9 @@ from skipper.spec import BrokenFile, FunctionSpec
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
+    )
 
 
 class JobKind(StrEnum):
@@ -22,7 +24,7 @@ class JobKind(StrEnum):
     READ = "read"
     """Load one file and say what its functions declare."""
     SERVE = "serve"
-    """Load one file and run calls of one of its functions."""
+    """Run calls of one function of a file, from the text that was read."""
 
 
 class SourceInfo(_Record):
@@ -57,6 +59,8 @@ class Job(_Record):
     kind: JobKind
     project_dir: Path
     source: SourceInfo | None = None
+    texts: dict[Path, bytes] = {}
+    """To serve: the text of the source's files as it was read, whatever is on the disk by now."""
     function: str = ""
     models: tuple[ModelRef, ...] = ()
     storage_url: str = ""
@@ -76,6 +80,8 @@ class Report(_Record):
 
     sources: tuple[SourceInfo, ...] = ()
     specs: tuple[FunctionSpec, ...] = ()
+    texts: dict[Path, bytes] = {}
+    """What was read, by file."""
     broken: tuple[BrokenFile, ...] = ()
     plugins: tuple[str, ...] = ()
     code: str = ""

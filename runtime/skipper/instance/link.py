@@ -43,14 +43,15 @@ class Link:
         self._asked = 0
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
-        data = wire.pack(kind, id_, *parts)
-        with self._sending:
-            self._sock.sendall(data)
+        self.send_packed(wire.pack(kind, id_, *parts))
 
     def send_packed(self, data: bytes) -> None:
-        """Send whole frames."""
+        """Send whole frames. Raises HostGoneError."""
         with self._sending:
-            self._sock.sendall(data)
+            try:
+                self._sock.sendall(data)
+            except ConnectionError:
+                raise HostGoneError from None
 
     def take_credit(self, id_: int) -> bool:
         """Room for one more item of a stream; waits while the caller has not taken earlier ones.
@@ -99,6 +100,8 @@ class Link:
                 self._arrived.release()
                 try:
                     data = self._sock.recv(_CHUNK)
+                except ConnectionError:  # it left without having read everything
+                    data = b""
                 finally:
                     self._arrived.acquire()
                     self._is_reading = False
@@ -123,6 +126,8 @@ class Link:
             data = self._sock.recv(_CHUNK, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
+        except ConnectionError:
+            data = b""
         self._take(data)
 
     def _take(self, data: bytes) -> None:

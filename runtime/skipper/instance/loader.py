@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.machinery
+import importlib.util
+import linecache
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from skipper.errors import DefinitionError
 from skipper.function import Function, defined_in
@@ -87,13 +91,14 @@ def _is_light(name: str, source: Source) -> bool:
     return name in sys.modules or any(path.exists() for path in own)
 
 
-def load(source: SourceInfo) -> tuple[list[Function[..., object]], str]:
-    """Import the file; its functions and the hash of what was read.
+def load(
+    source: SourceInfo, texts: Mapping[Path, bytes]
+) -> tuple[list[Function[..., object]], str]:
+    """Import a file from its text; its functions and the hash of that text.
 
     Raises whatever the file raises.
     """
-    texts = text.read(source.file)
-    module = sys.modules.get(source.module) or _execute(source, texts[source.file])
+    module = sys.modules.get(source.module) or _import(source, texts)
     functions = defined_in(module.__name__)
     if source.file.name == "__init__.py":
         functions += [
@@ -109,27 +114,64 @@ def load(source: SourceInfo) -> tuple[list[Function[..., object]], str]:
     return functions, text.code_hash(texts)
 
 
-def _execute(source: SourceInfo, content: bytes) -> ModuleType:
-    parent, _, _ = source.module.rpartition(".")
-    if parent and parent not in sys.modules:
-        importlib.import_module(parent)
-    module = ModuleType(source.module)
-    module.__file__ = str(source.file)
-    module.__package__ = parent
-    if source.file.name == "__init__.py":
-        module.__path__ = [str(source.file.parent)]
-        module.__package__ = source.module
-    sys.modules[source.module] = module
-    exec(compile(content, str(source.file), "exec", dont_inherit=True), vars(module))  # noqa: S102 - this is the point
-    return module
+def _import(source: SourceInfo, texts: Mapping[Path, bytes]) -> ModuleType:
+    sys.meta_path.insert(0, _Texts(source, texts))
+    return importlib.import_module(source.module)
+
+
+class _Texts:
+    """Finds the modules of one source in text that was read before, whatever the disk holds now."""
+
+    def __init__(self, source: SourceInfo, texts: Mapping[Path, bytes]) -> None:
+        self._files = {_module_of(source, path): path for path in texts}
+        self._texts = texts
+
+    def find_spec(
+        self, name: str, path: object = None, target: object = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """What the import system asks of a finder."""
+        del path, target
+        if (file := self._files.get(name)) is None:
+            return None
+        return importlib.util.spec_from_file_location(
+            name, file, loader=_Text(name, file, self._texts[file])
+        )
+
+
+class _Text(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, file: Path, content: bytes) -> None:
+        super().__init__(name, str(file))
+        self._content = content
+
+    def path_stats(self, path: Any) -> Any:
+        """Have neither read nor written what Python has compiled from the file at another time."""
+        raise OSError(path)
+
+    def get_data(self, path: Any) -> bytes:
+        del path
+        return self._content
+
+    def exec_module(self, module: ModuleType) -> None:
+        lines = importlib.util.decode_source(self._content).splitlines(keepends=True)
+        linecache.cache[self.path] = (len(self._content), None, lines, self.path)  # for tracebacks
+        super().exec_module(module)
+
+
+def _module_of(source: SourceInfo, file: Path) -> str:
+    """``functions.houses.rows`` for ``rows.py`` in the package ``houses``."""
+    if file == source.file:
+        return source.module
+    parts = file.relative_to(source.file.parent).with_suffix("").parts
+    return ".".join((source.module, *(part for part in parts if part != "__init__")))
 
 
 def read(job: Job) -> Report:
     """Load a file and say what each of its functions declares, or what is wrong with it."""
     assert job.source is not None
     try:
-        functions, code = load(job.source)
+        texts = text.read(job.source.file)
+        functions, code = load(job.source, texts)
         specs = tuple(function.spec(code) for function in functions)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         return Report(broken=(describe(error, job.source.file),), code=job.source.code)
-    return Report(specs=specs, code=code)
+    return Report(specs=specs, texts=texts, code=code)

@@ -34,7 +34,8 @@ def main() -> None:
     missing = _import(["skipper.instance.runner", "skipper.instance.shelf", *libraries])
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, shared pages in every fork
-    control.send(json.dumps({"threads": _threads(), "missing": missing}).encode())
+    hello = {"threads": _threads(), "missing": missing, "files": _files(libraries)}
+    control.send(json.dumps(hello).encode())
     while True:
         try:
             request, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 3)
@@ -59,6 +60,13 @@ def _import(names: list[str]) -> list[str]:
         except BaseException as error:  # noqa: BLE001 - a library may raise anything
             missing.append(f"{name}: {type(error).__name__}: {error}"[:500])
     return missing
+
+
+def _files(libraries: list[str]) -> list[tuple[str, int]]:
+    """The libraries' own files and when they were written: another time means another version."""
+    tops = {name.partition(".")[0] for name in libraries}
+    found = (getattr(sys.modules.get(top), "__file__", None) for top in sorted(tops))
+    return [(file, Path(file).stat().st_mtime_ns) for file in found if file]
 
 
 def _threads() -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from sqlalchemy import BigInteger, bindparam, delete, insert, select
+from sqlalchemy import BigInteger, Double, bindparam, delete, insert, select
 
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
 from skipper.ledger.records import Event, NewEvent
+from skipper.ledger.schema import event_marks
 from skipper.ledger.schema import events as e
 
 _EVENT = (e.c.seq, e.c.at, e.c.type, e.c.data)
@@ -26,6 +27,9 @@ _PROGRESS = Statement(
 )
 _OLDEST = Statement(limited(select(e.c.seq, e.c.at).order_by(e.c.seq)))
 _PRUNE = Statement(delete(e).where(e.c.seq <= _SEQ))
+_FORGET_MARKS = Statement(
+    delete(event_marks).where(event_marks.c.at < bindparam("before", type_=Double()))
+)
 
 
 def append(conn: Connection, rows: Sequence[NewEvent]) -> None:
@@ -48,7 +52,11 @@ def progress(conn: Connection, task_id: str) -> Event | None:
 
 
 def prune(conn: Connection, before: float, limit: int = 10_000) -> int:
-    """Delete up to ``limit`` of the oldest events from before ``before``; how many that were."""
+    """Delete up to ``limit`` of the oldest events from before ``before``; how many that were.
+
+    The marks of writers that have not written since then go too.
+    """
+    conn.run(_FORGET_MARKS, {"before": before})
     old = []
     for seq, at in conn.run(_OLDEST, {"limit": limit}):
         if at >= before:

@@ -10,24 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
-
-from skipper.errors import StartError
-from skipper.ledger import migrate, totals
+from skipper.ledger import totals
 from skipper.ledger.connection import Connection, Database
+from skipper.ledger.opening import prepare
 from skipper.ledger.worker import Finisher, Job, Reader, Worker, Writer
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-
-DEFAULT_SCHEMA = "skipper"
-_UNREACHABLE = 9
-_NOT_WRITABLE = 10
 
 
 class Store:
@@ -70,11 +62,7 @@ class Ledger:
         Without ``events_url`` a SQLite ledger has its events in ``events.db`` beside it, and a
         PostgreSQL ledger in the same ``schema``. Raises :class:`~skipper.errors.StartError`.
         """
-        place = _parsed(url)
-        beside = _parsed(events_url) if events_url else _events_place(place)
-        name = schema or DEFAULT_SCHEMA
-        ledger = _prepared(place, name, migrate.LEDGER, is_relaxed=False)
-        events = _prepared(beside, name, migrate.EVENTS, is_relaxed=True)
+        ledger, events = prepare(url, events_url, schema=schema, patience_s=patience_s)
         return cls(
             Store(ledger, "ledger", patience_s=patience_s, finisher=totals.flush),
             Store(events, "events", patience_s=patience_s),
@@ -156,59 +144,3 @@ def _wait(worker: Worker, job: Job[T]) -> T:
     job.future = answer = futures.Future[T]()
     worker.submit(job)
     return answer.result()
-
-
-def _parsed(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise StartError(f"database.url is not a URL: {url!r}.", code=_UNREACHABLE) from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise StartError(
-            f"database.url names {parsed.get_backend_name()!r}; use sqlite or postgresql.",
-            code=_UNREACHABLE,
-        )
-    return parsed
-
-
-def _events_place(ledger: URL) -> URL:
-    if ledger.get_backend_name() == "sqlite":
-        return ledger.set(database=str(_file(ledger).with_name("events.db")))
-    return ledger
-
-
-def _file(url: URL) -> Path:
-    if not url.database or url.database == ":memory:":
-        raise StartError("The ledger needs a file: several processes share it.", code=_NOT_WRITABLE)
-    return Path(url.database)
-
-
-def _prepared(place: URL, schema: str, branch: migrate.Branch, *, is_relaxed: bool) -> Database:
-    """The database at ``place`` with its tables up to date."""
-    if place.get_backend_name() == "sqlite":
-        return _prepared_sqlite(_file(place), branch, is_relaxed=is_relaxed)
-    try:
-        from skipper.ledger.postgres import PostgresDatabase
-    except ImportError:
-        raise StartError(
-            "PostgreSQL needs psycopg: pip install 'skipper[postgres]'.", code=_UNREACHABLE
-        ) from None
-    url = place.set(drivername="postgresql+psycopg")
-    try:
-        migrate.migrate_postgres(url, schema, branch)
-    except DBAPIError as error:
-        reason = str(error.orig).strip().replace("\n", "; ")
-        shown = url.render_as_string(hide_password=True)
-        raise StartError(f"{shown} cannot be used: {reason}.", code=_UNREACHABLE) from None
-    return PostgresDatabase(url, schema, branch.marks, is_relaxed=is_relaxed)
-
-
-def _prepared_sqlite(file: Path, branch: migrate.Branch, *, is_relaxed: bool) -> Database:
-    from skipper.ledger.sqlite import SqliteDatabase
-
-    try:
-        migrate.migrate_sqlite(file, branch)
-    except (OSError, DBAPIError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error.orig
-        raise StartError(f"{file} cannot be used: {reason}.", code=_NOT_WRITABLE) from None
-    return SqliteDatabase(file, is_relaxed=is_relaxed)

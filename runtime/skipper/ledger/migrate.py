@@ -6,12 +6,13 @@ Alembic is imported only when the store is not up to date: starting a role shoul
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, MetaData, Table, event
@@ -19,8 +20,12 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
+from skipper.errors import StartError
 from skipper.ledger import schema
 from skipper.ledger.sqlite import lock_file
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _FOLDER = Path(__file__).with_name("migrations")
 
@@ -33,14 +38,27 @@ class Branch:
     head: str
     tables: MetaData
     marks: Table
+    is_relaxed: bool  # no commit waits for the disk
 
     @property
     def version_table(self) -> str:
         return f"{self.name}_version"
 
 
-LEDGER = Branch(name="ledger", head="0001", tables=schema.LEDGER, marks=schema.ledger_marks)
-EVENTS = Branch(name="events", head="0001", tables=schema.EVENTS, marks=schema.event_marks)
+LEDGER = Branch(
+    name="ledger",
+    head="0001",
+    tables=schema.LEDGER,
+    marks=schema.ledger_marks,
+    is_relaxed=False,
+)
+EVENTS = Branch(
+    name="events",
+    head="0001",
+    tables=schema.EVENTS,
+    marks=schema.event_marks,
+    is_relaxed=True,
+)
 
 
 def migrate_sqlite(path: Path, branch: Branch) -> None:
@@ -69,21 +87,30 @@ def migrate_postgres(url: URL, schema_name: str, branch: Branch) -> None:
 
 
 def _upgrade(connection: Connection, branch: Branch) -> None:
-    if _version(connection, branch) == branch.head:
+    version = _version(connection, branch)
+    if version == branch.head:
         return
     from alembic import command
+    from alembic.util import CommandError
 
-    command.upgrade(alembic_config(connection, branch), "head")
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are no news to users
+    try:
+        command.upgrade(_alembic_config(connection, branch), "head")
+    except CommandError:
+        raise StartError(
+            f"The {branch.name}'s tables have version {version}, which this Skipper does not know; "
+            f"it knows them up to {branch.head}. Update Skipper."
+        ) from None
 
 
-def alembic_config(connection: Connection, branch: Branch) -> Any:
-    """Alembic's configuration for ``branch``, to run on ``connection``."""
+def _alembic_config(connection: Connection, branch: Branch) -> Config:
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_FOLDER))
+    folder = str(_FOLDER).replace("%", "%%")  # the options are interpolated
+    config.set_main_option("script_location", folder)
     config.set_main_option("path_separator", "newline")
-    config.set_main_option("version_locations", str(_FOLDER / branch.name))
+    config.set_main_option("version_locations", f"{folder}/{branch.name}")
     config.attributes["connection"] = connection
     config.attributes["branch"] = branch
     return config

@@ -6,7 +6,7 @@ from sqlalchemy import BindParameter, Double, bindparam, delete, exists, insert,
 
 from skipper.ledger.connection import Connection, Statement, among, limited
 from skipper.ledger.records import Pruned
-from skipper.ledger.schema import attempts, tombstones
+from skipper.ledger.schema import attempts, ledger_marks, tombstones
 from skipper.ledger.schema import tasks as t
 from skipper.task import first_id
 
@@ -32,6 +32,7 @@ _OLD_STONES = limited(select(tombstones.c.id).where(tombstones.c.at < _BEFORE))
 _FORGET = Statement(
     delete(tombstones).where(tombstones.c.id.in_(_OLD_STONES)).returning(tombstones.c.id)
 )
+_FORGET_MARKS = Statement(delete(ledger_marks).where(ledger_marks.c.at < _BEFORE))
 
 
 def prune(conn: Connection, before: float, now: float, limit: int) -> Pruned:
@@ -59,5 +60,9 @@ def is_gone(conn: Connection, task_id: str) -> bool:
 
 
 def forget(conn: Connection, before: float, limit: int) -> int:
-    """Delete up to ``limit`` tombstones from before ``before``; how many that were."""
+    """Delete up to ``limit`` tombstones from before ``before``; how many that were.
+
+    The marks of writers that have not written since then go too.
+    """
+    conn.run(_FORGET_MARKS, {"before": before})
     return len(conn.run(_FORGET, {"before": before, "limit": limit}))

@@ -25,10 +25,15 @@ log = logging.getLogger(__name__)
 
 
 class Served:
-    """One function in one version of its code, and the instances that have loaded it."""
+    """One function in one version of its code, and the instances that have loaded it.
 
-    def __init__(self, spec: FunctionSpec, source: SourceInfo) -> None:
-        self.spec, self.source = spec, source
+    Its instances run ``texts``, as they were read; the files may say something else by now.
+    """
+
+    def __init__(
+        self, spec: FunctionSpec, source: SourceInfo, texts: dict[Path, bytes] | None = None
+    ) -> None:
+        self.spec, self.source, self.texts = spec, source, texts or {}
         self.instances: list[Instance] = []
         self.starting = 0
 
@@ -150,10 +155,12 @@ class Catalogue:
                 self._keep_old(source, report.broken[0])
                 return
             mine = [spec for spec in report.specs if spec.pool == self._pool]
-            fresh = [Served(spec, source) for spec in mine]
+            fresh = [Served(spec, source, report.texts) for spec in mine]
             for served in fresh:
                 if (problem := await self._warm_up(served)) is not None:
                     self._keep_old(source, problem)
+                    for warm in fresh:
+                        self._retire(warm)
                     return
             is_change = source.name in self._sources
             self._sources[source.name] = source

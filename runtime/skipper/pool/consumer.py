@@ -7,6 +7,7 @@ brokers, hosts and any message; it ends on SIGTERM or with its launcher.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -209,8 +210,9 @@ def main() -> int:
 
 def _watch_launcher(control: socket.socket) -> NoReturn:
     """A thread of its own, since Celery's loop stands still while the broker is away."""
-    while control.recv(4096):
-        pass
+    with contextlib.suppress(OSError):  # a reset: it went without reading all we wrote
+        while control.recv(4096):
+            pass
     os._exit(LAUNCHER_GONE)
 
 

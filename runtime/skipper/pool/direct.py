@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 SWEEP_S = 0.05
 """How often deadlines, waiting times and idle instances are looked at."""
 CANCEL_GRACE_S = 5.0
-"""How long after its deadline an ``async def`` call may take to stop before its process is ended."""
+"""How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
 _TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 """What the log tells of."""
 

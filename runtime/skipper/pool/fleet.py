@@ -82,7 +82,7 @@ class Fleet:
         return min(entry.spec.max_instances or self._most, self._most)
 
     async def warm(self, served: Served) -> BrokenFile | None:
-        """Start the first instance of a version that will take over; what is wrong if that fails."""
+        """Start the first instance of a version that will take over; what is wrong if it fails."""
         if self.missing(served):
             return None
         return await self._add_instance(served)

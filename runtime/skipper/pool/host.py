@@ -62,9 +62,9 @@ class Host:
             pool,
             self._instances.run,
             on_change=self._tell_catalogue,
-            warm=lambda served: self._direct.fleet.warm(served),
+            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made below
             retire=self._retire,
-            drop=lambda entry: self._direct.drop(entry),
+            drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made below
             metrics=self._metrics,
         )
         self._direct = DirectLane(
@@ -80,7 +80,7 @@ class Host:
             settings.run_dir,
             settings.local_pools,
             "host",
-            on_tasks=lambda ids: self._nested.tasks_changed(ids),
+            on_tasks=lambda ids: self._nested.tasks_changed(ids),  # noqa: PLW0108 - made below
         )
         self._tasks = TaskLane(
             pool,

@@ -108,6 +108,7 @@ class Instances:
             kind=JobKind.SERVE,
             project_dir=self._settings.project_dir,
             source=served.source,
+            texts=served.texts,
             function=served.spec.name,
             models=self._board.refs(served.spec.models),
             storage_url=self._settings.storage_url,

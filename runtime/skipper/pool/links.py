@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +118,20 @@ class Links:
             elif kind == Kind.CREDIT:
                 if (call := peer.calls.get(id_)) is not None:
                     self._direct.credit(call)
-            elif kind == Kind.TAKE:
-                ids = payload.decode("ascii", "replace").split("\n")
-                self._tasks.take(ids, lambda id_=id_: protocol.send(Kind.TAKEN, id_))  # type: ignore[misc] # binds the loop's value
-            elif kind == Kind.NUDGE:
-                self._tasks.nudge()
-            elif kind == Kind.ASK:
-                self._spawn(self._reply(protocol, id_, json.loads(payload)))
-            elif kind == Kind.HELLO:
-                self._greet(peer, json.loads(payload))
+            else:
+                self._hear(peer, kind, id_, payload)
+
+    def _hear(self, peer: Peer, kind: int, id_: int, payload: bytes) -> None:
+        """A frame that is not about a call."""
+        if kind == Kind.TAKE:
+            ids = payload.decode("ascii", "replace").split("\n")
+            self._tasks.take(ids, partial(peer.protocol.send, Kind.TAKEN, id_))
+        elif kind == Kind.NUDGE:
+            self._tasks.nudge()
+        elif kind == Kind.ASK:
+            self._spawn(self._reply(peer.protocol, id_, json.loads(payload)))
+        elif kind == Kind.HELLO:
+            self._greet(peer, json.loads(payload))
 
     def _greet(self, peer: Peer, hello: dict[str, Any]) -> None:
         peer.role = str(hello.get("role"))

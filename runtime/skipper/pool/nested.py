@@ -116,7 +116,7 @@ class Nested:
             parent_id=parent or None,
             depth=head.depth,
         )
-        accepted = await self._intake.accept(submission)
+        accepted, _ = await self._intake.accept(submission)
         if head.flags & wire.SPAWN:
             return wire.reply(Outcome.OK, b"", json.dumps({"id": accepted.id}).encode())
         return await self._wait(accepted.id, 0)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skipper.instance.jobs import SourceInfo
@@ -83,6 +84,10 @@ class Starter:
 
     def _template(self, needs: Needs) -> Template:
         template = self._templates.get(needs)
+        if template is not None and template.is_outdated:
+            log.info("a library has changed: its template is made anew", extra=template.extra)
+            template.stop()
+            template = None
         if template is None or template.is_dead:
             template = self._templates[needs] = Template(needs, self._environment)
         return template
@@ -123,6 +128,7 @@ class Template:
         self._control = ours
         self._turn = asyncio.Lock()
         self._threads = 0
+        self._files: list[tuple[str, int]] = []
         self._ready: asyncio.Task[None] = asyncio.get_running_loop().create_task(
             self._become_ready()
         )
@@ -130,6 +136,15 @@ class Template:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def extra(self) -> dict[str, object]:
+        return {"template": self.shown, "pid": self.pid}
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a library has been installed anew since it was imported here."""
+        return any(_written_at(file) != at for file, at in self._files)
 
     @property
     def is_dead(self) -> bool:
@@ -180,7 +195,8 @@ class Template:
     async def _become_ready(self) -> None:
         hello = json.loads(await self._receive())
         self._threads = hello["threads"]
-        extra = {"template": self.shown, "pid": self.pid}
+        self._files = hello["files"]
+        extra = self.extra
         for missing in hello["missing"]:
             log.warning("a template could not import %s", missing, extra=extra)
         if self._threads > 1:
@@ -225,6 +241,13 @@ class _Ends:
             self._sock.close()
             os.close(self._stdout)
             os.close(self._stderr)
+
+
+def _written_at(file: str) -> int:
+    try:
+        return Path(file).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 import skipper
 from skipper.blobs import BlobStore
 from skipper.instance import loader
-from skipper.instance.jobs import ModelRef, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModelRef, SourceInfo
 from skipper.instance.shelf import Shelf
 from skipper.plugins import Plugins
 from tests.unit.plugins.stand_in import Words, survey
@@ -49,17 +49,16 @@ def test_their_templates_hold_tensorflow_and_nothing_of_the_project(
     assert sources["digits"].pools == ("gpu",)
 
 
-def test_every_function_declares_its_schema(
-    sources: dict[str, SourceInfo], boston: ModuleType, digits: ModuleType
-) -> None:
-    for name, module in (("boston", boston), ("digits", digits)):
-        functions, code = loader.load(sources[name])
-        specs = {function.name: function.spec(code) for function in functions}
+@pytest.mark.usefixtures("boston", "digits")
+@pytest.mark.parametrize("name", ["boston", "digits"])
+def test_every_function_declares_its_schema(name: str, sources: dict[str, SourceInfo]) -> None:
+    job = Job(kind=JobKind.READ, project_dir=REPOSITORY, source=sources[name])
 
-        assert specs[f"{name}.train"].kind == "training"
-        assert specs[f"{name}.predict"].models == (name,)
-        assert specs[f"{name}.predict"].output_schema["type"] == "object"
-        assert module.train in functions
+    specs = {spec.name: spec for spec in loader.read(job).specs}
+
+    assert specs[f"{name}.train"].kind == "training"
+    assert specs[f"{name}.predict"].models == (name,)
+    assert specs[f"{name}.predict"].output_schema["type"] == "object"
 
 
 def test_boston_parts_all_rows_once_and_the_same_way_each_time(boston: ModuleType) -> None:

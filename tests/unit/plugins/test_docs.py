@@ -55,7 +55,7 @@ def test_every_file_loads_and_serves_what_the_text_says(project: Path) -> None:
     assert {"iris.train", "stream.Counter", "squares.root", "houses.price", "common.ping"} <= set(
         found
     )
-    assert {"arrays", "polars_support", "shared", "torch_support"} <= set(found)
+    assert {"arrays", "more_functions", "polars_support", "torch_support"} <= set(found)
 
 
 def test_the_array_format_keeps_arrays(project: Path) -> None:

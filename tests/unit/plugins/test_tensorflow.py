@@ -23,6 +23,13 @@ def test_other_files_get_neither(name: str) -> None:
     assert not skipper_tensorflow.skipper_libraries(imports=frozenset({name}))
 
 
+def test_their_environment_is_set_before_they_are_imported() -> None:
+    found = skipper_tensorflow.skipper_environment(imports=frozenset({"keras.layers"}))
+
+    assert found["KERAS_BACKEND"] == "tensorflow"
+    assert skipper_tensorflow.skipper_environment(imports=frozenset({"numpy"})) == {}
+
+
 def test_an_instance_without_tensorflow_is_told_its_share_and_imports_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

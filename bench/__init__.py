@@ -1,0 +1,1 @@
+"""Measures Skipper beside its peers: `make bench`."""

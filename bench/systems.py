@@ -1,0 +1,87 @@
+"""What is measured beside each other, each alone on the machine while it is."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import peers, tree
+from bench.processes import free_port, running, start, wait_for_answer
+
+ROW = "[0.00632,18.0,2.31,0.0,0.538,6.575,65.2,4.09,1.0,296.0,15.3,396.9,4.98]"
+BODY = f'{{"x":{ROW}}}'
+"""13 floats."""
+HOUSE = '{"x":[0.00632,18.0,2.31,0.0,0.538,6.575,65.2,4.09,1.0,296.0,15.3,4.98]}'
+"""The inputs of the Boston model, which leaves one of the columns out."""
+MODEL = peers.WORK / "boston.keras"
+
+
+class Place(NamedTuple):
+    """Where something can be called."""
+
+    port: int
+    path: str
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+
+System = Callable[[], contextlib.AbstractContextManager[Place]]
+"""Starts something for as long as the block lasts, and gives where it answers."""
+
+
+def uvicorn(app: str, port: int) -> list[str | Path]:
+    """The command that serves an app of bench/apps as fast as uvicorn does."""
+    command: list[str | Path] = [peers.PYTHON, "-m", "uvicorn", app, "--port", str(port)]
+    return [*command, "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+
+
+def bentoml(port: int) -> list[str | Path]:
+    command: list[str | Path] = [peers.PYTHON, "-m", "bentoml", "serve", "bento:Sum"]
+    return [*command, "--host", "127.0.0.1", "--port", str(port), "--quiet"]
+
+
+def litserve(port: int) -> list[str | Path]:
+    return [peers.PYTHON, "lit.py", str(port)]
+
+
+def peer(name: str, command: Callable[[int], list[str | Path]], body: str = BODY) -> System:
+    """A peer's server as a system under test."""
+
+    @contextlib.contextmanager
+    def serving() -> Iterator[Place]:
+        place = Place(free_port(), "/predict")
+        with running(start(command(place.port), name)) as server:
+            wait_for_answer(server, place.port, place.path, body.encode())
+            yield place
+
+    return serving
+
+
+@contextlib.contextmanager
+def skipper() -> Iterator[Place]:
+    """The function on Skipper."""
+    with tree.tree_of(["plain.py"]) as found:
+        yield Place(found.port, tree.path("plain.total"))
+
+
+DIRECT: dict[str, System] = {
+    "starlette": peer("starlette", lambda port: uvicorn("raw:app", port)),
+    "fastapi": peer("fastapi", lambda port: uvicorn("fast:app", port)),
+    "litserve": peer("litserve", litserve),
+    "bentoml": peer("bentoml", bentoml),
+    "skipper": skipper,
+}
+
+
+def keras_model() -> Path:
+    """The model that everybody serves, made once."""
+    if not MODEL.exists():
+        table = peers.ROOT / "functions" / "data" / "boston_housing.csv"
+        with running(start([peers.PYTHON, "boston.py", table, MODEL], "boston")) as server:
+            if code := server.process.wait(300):
+                raise RuntimeError(f"the Keras model could not be made: exit code {code}")
+    return MODEL

@@ -1,0 +1,284 @@
+"""``skipper up --reload``: saved files are followed, and nobody notices but by the answers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from tests.acceptance.events import metrics
+from tests.acceptance.test_statuses import problem
+from tests.acceptance.tree import Gate, Tree, lent, project, until
+
+ANSWER = """
+import skipper
+
+@skipper.data
+def answer() -> int:
+    return {}
+"""
+HOLD = """
+import time
+from pathlib import Path
+
+import skipper
+
+VERSION = {version}
+
+def stay(gate: str) -> int:
+    Path(f"{{gate}}.in-{{time.monotonic_ns()}}").touch()
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return VERSION
+
+@skipper.data
+def direct(gate: str) -> int:
+    return stay(gate)
+
+@skipper.training
+def task(gate: str) -> int:
+    return stay(gate)
+
+@skipper.data
+def version() -> int:
+    return VERSION
+"""
+SET_UP = """
+import skipper
+
+@skipper.data
+class Thing:
+    def __init__(self) -> None:
+        {}
+
+    def __call__(self) -> str:
+        return {}
+"""
+BROKEN = "import skipper\n\nx = np.zeros(3)\n"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    folder = project(tmp_path_factory.mktemp("reload"), bystander=ANSWER.format(1))
+    with lent(Tree(folder, "--reload")) as tree:
+        yield tree.ready()
+        tree.end()
+
+
+_names = itertools.count(1)
+
+
+@pytest.fixture
+def name(tree: Tree) -> str:
+    """The stem of a new file with a function that answers 1, which is served and warm."""
+    stem = f"file{next(_names)}"
+    tree.save(f"functions/{stem}.py", ANSWER.format(1))
+    wait_for(tree, f"{stem}.answer", 1)
+    return stem
+
+
+def wait_for(tree: Tree, function: str, value: object) -> None:
+    def answers() -> bool:
+        response = tree.invoke(function)
+        return response.status_code == 200 and response.json() == value
+
+    until(answers, what=f"{function} answering {value}")
+
+
+def reloads(tree: Tree) -> dict[str, float]:
+    _, samples = metrics(tree.get("/metrics").text)["skipper_reloads_total"]
+    return {labels["outcome"]: count for labels, count in samples}
+
+
+def test_a_saved_file_answers_with_its_new_code(tree: Tree, name: str) -> None:
+    before = tree.invoke(f"{name}.answer").headers["x-skipper-code"]
+    tree.save(f"functions/{name}.py", ANSWER.format(2))
+    wait_for(tree, f"{name}.answer", 2)
+    response = tree.invoke(f"{name}.answer")
+    assert response.headers["x-skipper-code"] != before
+    assert tree.function(f"{name}.answer")["code"] == response.headers["x-skipper-code"]
+
+
+def test_calls_under_way_end_on_the_code_they_began_with(tree: Tree, gate: Gate) -> None:
+    tree.save("functions/hold.py", HOLD.format(version=1))
+    wait_for(tree, "hold.version", 1)
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(tree.invoke, "hold.direct", gate.body)
+        task_id = tree.submit("hold.task", gate.body)
+        gate.wait_for(2)
+        old = tree.function("hold.direct")["code"]
+        tree.save("functions/hold.py", HOLD.format(version=2))
+        wait_for(tree, "hold.version", 2)
+        new = tree.function("hold.direct")["code"]
+        gate.open()
+        assert (call.result().json(), call.result().headers["x-skipper-code"]) == (1, old)
+    assert tree.result(task_id) == 1
+    assert tree.task(task_id)["code"] == old
+    assert tree.value("hold.direct", gate.body) == 2
+    again = tree.submit("hold.task", gate.body)
+    assert tree.result(again) == 2
+    assert tree.task(again)["code"] == new != old
+
+
+def test_ten_reloads_under_load_fail_no_call(tree: Tree, name: str) -> None:
+    function, stop = f"{name}.answer", Event()
+
+    def ask() -> list[tuple[int, int]]:
+        answers = []
+        while not stop.is_set():
+            response = tree.invoke(function)
+            answers.append((response.status_code, response.json()))
+        return answers
+
+    with ThreadPoolExecutor(3) as callers:
+        asking = [callers.submit(ask) for _ in range(3)]
+        for version in range(2, 12):
+            tree.save(f"functions/{name}.py", ANSWER.format(version))
+            wait_for(tree, function, version)
+        stop.set()
+        answers = [caller.result() for caller in asking]
+    for mine in answers:
+        assert {status for status, _ in mine} == {200}
+        values = [value for _, value in mine]
+        assert values == sorted(values), "an answer of older code after one of newer"
+        assert values[0] == 1
+    assert max(value for mine in answers for _, value in mine) == 11
+
+
+def test_a_reload_restarts_nothing_else(tree: Tree, name: str) -> None:
+    tree.value("bystander.answer")
+    processes, bystanders = tree.pids(), instances(tree, "bystander.answer")
+    for version in (2, 3):
+        tree.save(f"functions/{name}.py", ANSWER.format(version))
+        wait_for(tree, f"{name}.answer", version)
+    assert tree.pids() == processes
+    assert bystanders
+    assert instances(tree, "bystander.answer") == bystanders
+    until(lambda: len(instances(tree, f"{name}.answer")) == 1, what="the end of old instances")
+
+
+def instances(tree: Tree, function: str) -> set[int]:
+    pools = tree.json("/v1/pools")["items"]
+    found = (instance for pool in pools for instance in pool["instances"])
+    return {each["pid"] for each in found if each["function"] == function}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [BROKEN, "import skipper\n\ndef (:\n", "import sys\n\nsys.exit(1)\n", "import os\nos._exit(3)"],
+)
+def test_a_broken_save_leaves_the_last_good_version(tree: Tree, name: str, broken: str) -> None:
+    file, function = f"functions/{name}.py", f"{name}.answer"
+    good = tree.function(function)["code"]
+    tree.save(file, broken)
+    told = until(lambda: tree.broken().get(file), what="a report of the broken file")
+    assert told["functions"] == [function]
+    assert tree.function(function)["state"] == "stale"
+    response = tree.invoke(function)
+    assert (response.json(), response.headers["x-skipper-code"]) == (1, good)
+    assert tree.result(tree.submit(function)) == 1
+    tree.save(file, ANSWER.format(2))
+    wait_for(tree, function, 2)
+    assert tree.function(function)["state"] == "live"
+    assert file not in tree.broken()
+
+
+def test_undoing_a_broken_save_makes_it_live_again(tree: Tree, name: str) -> None:
+    file, function = f"functions/{name}.py", f"{name}.answer"
+    tree.save(file, BROKEN)
+    until(lambda: file in tree.broken(), what="a report of the broken file")
+    tree.save(file, ANSWER.format(1))
+    until(lambda: file not in tree.broken(), what="the end of the report")
+    assert tree.function(function)["state"] == "live"
+    assert tree.value(function) == 1
+
+
+def test_code_whose_set_up_fails_never_takes_over(tree: Tree) -> None:
+    file, function = "functions/thing.py", "thing.Thing"
+    tree.save(file, SET_UP.format("pass", "'good'"))
+    wait_for(tree, function, "good")
+    tree.save(file, SET_UP.format("raise RuntimeError('no set-up')", "'bad'"))
+    told = until(lambda: tree.broken().get(file), what="a report of the broken file")
+    assert "no set-up" in told["error"]
+    assert tree.value(function) == "good"
+    tree.save(file, SET_UP.format("pass", "'better'"))
+    wait_for(tree, function, "better")
+
+
+def test_a_new_file_is_served_and_a_deleted_one_is_not(tree: Tree, name: str) -> None:
+    (tree.folder / f"functions/{name}.py").unlink()
+    until(lambda: tree.function(f"{name}.answer") is None, what="the end of the function")
+    problem(tree.invoke(f"{name}.answer"), 404, "unknown-function")
+    assert f"/v1/functions/{name}.answer/invoke" not in tree.json("/openapi.json")["paths"]
+    tree.save(f"functions/{name}.py", ANSWER.format(5))
+    wait_for(tree, f"{name}.answer", 5)
+
+
+def test_a_deleted_broken_file_is_no_longer_told(tree: Tree, name: str) -> None:
+    file = f"functions/{name}.py"
+    tree.save(file, BROKEN)
+    until(lambda: file in tree.broken(), what="a report of the broken file")
+    (tree.folder / file).unlink()
+    until(lambda: file not in tree.broken(), what="the end of the report")
+    problem(tree.invoke(f"{name}.answer"), 404, "unknown-function")
+
+
+def test_functions_come_and_go_within_a_file(tree: Tree, name: str) -> None:
+    tree.save(f"functions/{name}.py", ANSWER.format(2).replace("answer", "renamed"))
+    wait_for(tree, f"{name}.renamed", 2)
+    problem(tree.invoke(f"{name}.answer"), 404, "unknown-function")
+
+
+def test_a_task_whose_function_is_gone_ends_failed_with_that_reason(
+    tree: Tree, name: str, gate: Gate
+) -> None:
+    tree.save("functions/full.py", HOLD.format(version=1))
+    wait_for(tree, "full.version", 1)
+    slots = next(p for p in tree.json("/v1/pools")["items"] if p["pool"] == "cpu")["task_slots"]
+    holding = [tree.submit("full.task", gate.body) for _ in range(slots)]
+    gate.wait_for(slots)
+    task_id = tree.submit(f"{name}.answer")
+    (tree.folder / f"functions/{name}.py").unlink()
+    until(lambda: tree.function(f"{name}.answer") is None, what="the end of the function")
+    gate.open()
+    assert [tree.result(other) for other in holding] == [1] * slots
+    task = tree.ended(task_id)
+    assert task["state"] == "failed"
+    assert f"{name}.answer" in task["error"]["detail"]
+
+
+def test_the_same_text_saved_again_changes_nothing(tree: Tree, name: str) -> None:
+    before, warm = reloads(tree), instances(tree, f"{name}.answer")
+    tree.save(f"functions/{name}.py", ANSWER.format(1))
+    tree.save("functions/marker.py", ANSWER.format(next(_names)))
+    until(lambda: tree.function("marker.answer"), what="the next change being followed")
+    assert reloads(tree) == before
+    assert instances(tree, f"{name}.answer") == warm
+
+
+def test_of_a_burst_of_saves_the_last_one_counts(tree: Tree, name: str) -> None:
+    for version in range(2, 22):
+        tree.save(f"functions/{name}.py", ANSWER.format(version))
+    wait_for(tree, f"{name}.answer", 21)
+
+
+def test_a_module_of_a_package_is_followed(tree: Tree) -> None:
+    tree.save("functions/pack/__init__.py", "from functions.pack.inner import answer\n")
+    tree.save("functions/pack/inner.py", ANSWER.format(1))
+    wait_for(tree, "pack.answer", 1)
+    tree.save("functions/pack/inner.py", ANSWER.format(2))
+    wait_for(tree, "pack.answer", 2)
+    tree.save("functions/pack/inner.py", "import skipper\n\n\ndef (:\n")
+    told = until(lambda: tree.broken().get("functions/pack/__init__.py"), what="a report")
+    assert "inner.py" in told["error"]
+    assert tree.value("pack.answer") == 2
+
+
+def test_helpers_beside_the_functions_are_no_functions(tree: Tree, name: str) -> None:
+    tree.save("functions/_helper.py", "NUMBER = 7\n")
+    text = "from functions._helper import NUMBER\n" + ANSWER.format("NUMBER")
+    tree.save(f"functions/{name}.py", text)
+    wait_for(tree, f"{name}.answer", 7)

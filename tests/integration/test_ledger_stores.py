@@ -1,0 +1,341 @@
+"""What every ledger promises of hosts, models, events and retention: see test_ledger_contract."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent import futures
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from skipper.ledger import (
+    Ledger,
+    events,
+    hosts,
+    leases,
+    models,
+    retention,
+    tasks,
+    totals,
+)
+from skipper.ledger.connection import Connection, Statement
+from skipper.ledger.records import (
+    Beat,
+    Ending,
+    HostRecord,
+    ModelVersionNew,
+    NewEvent,
+    Pruned,
+)
+from skipper.ledger.schema import event_marks, ledger_marks
+from skipper.task import State, new_id
+from tests.integration.ledgers import (
+    HOST,
+    POOL,
+    Place,
+    accepted,
+    claimed,
+    ledger,
+    module_ledger,
+    place,
+    task_in,
+)
+
+__all__ = ["ledger", "module_ledger", "place"]
+
+pytestmark = pytest.mark.services
+
+
+# --- hosts -----------------------------------------------------------------------------------
+
+
+def host(host_id: str, seat: str = "m/cpu") -> HostRecord:
+    return HostRecord(id=host_id, pool=POOL, machine="m", seat=seat, started_at=time.time())
+
+
+def test_a_heartbeat_counts_until_the_host_is_dropped(ledger: Ledger) -> None:
+    ledger.write_now(lambda conn: hosts.register(conn, host("a")))
+    assert ledger.read_now(hosts.beats) == [Beat("a", POOL, 0)]
+    assert ledger.write_now(lambda conn: hosts.beat(conn, "a"), durable=False)
+    assert ledger.read_now(hosts.beats) == [Beat("a", POOL, 1)]
+    ledger.write_now(lambda conn: hosts.drop(conn, "a"))
+    assert not ledger.write_now(lambda conn: hosts.beat(conn, "a"), durable=False)
+    assert ledger.read_now(hosts.beats) == []
+
+
+def test_who_takes_a_seat_learns_who_had_it(ledger: Ledger) -> None:
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("a"))) == []
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("b", "m/gpu"))) == []
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("c"))) == ["a"]
+    task_id = accepted(ledger)
+    claimed(ledger, task_id, "a")
+    (released,) = ledger.write_now(lambda conn: leases.rescue(conn, "a", time.time()))
+    assert released.id == task_id
+    assert ledger.write_now(lambda conn: hosts.register(conn, host("c"))) == []
+
+
+def test_tasks_of_hosts_that_are_not_registered_come_to_light(ledger: Ledger) -> None:
+    ledger.write_now(lambda conn: hosts.register(conn, host("a")))
+    claimed(ledger, accepted(ledger), "a")
+    assert ledger.read_now(hosts.unregistered) == []
+    claimed(ledger, accepted(ledger), "ghost")
+    claimed(ledger, accepted(ledger), "ghost")
+    assert ledger.read_now(hosts.unregistered) == ["ghost"]
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+def model(task_id: str, **values: Any) -> ModelVersionNew:
+    usual = {"name": "boston", "digest": "d1", "format": "keras", "function": "boston.train"}
+    owner = {"task_id": task_id, "attempt": 1, "host": HOST, "created_at": 7.0}
+    return ModelVersionNew(**{**usual, **owner, **values})
+
+
+def publish(ledger: Ledger, new: ModelVersionNew) -> int | None:
+    return ledger.write_now(lambda conn: models.publish(conn, new))
+
+
+def test_versions_count_up_by_name(ledger: Ledger) -> None:
+    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(one, metrics={"rmse": 3.1}, code="c1")) == 1
+    assert publish(ledger, model(two, digest="d2")) == 2
+    assert publish(ledger, model(one, name="digits")) == 1
+    found = ledger.read_now(lambda conn: models.get(conn, "boston", 1))
+    assert found is not None
+    assert (found.digest, found.metrics, found.code, found.task_id) == (
+        "d1",
+        {"rmse": 3.1},
+        "c1",
+        one,
+    )
+    newest = ledger.read_now(lambda conn: models.latest(conn, "boston"))
+    assert newest is not None
+    assert (newest.version, newest.metrics) == (2, None)
+    assert ledger.read_now(models.list_names) == ["boston", "digits"]
+    assert ledger.read_now(lambda conn: models.latest(conn, "none")) is None
+    assert ledger.read_now(lambda conn: models.get(conn, "boston", 9)) is None
+
+
+def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
+
+
+def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id, host="host-2")) is None
+    assert publish(ledger, model(task_id, attempt=2)) is None
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    assert publish(ledger, model(task_id)) is None
+    assert ledger.read_now(models.list_names) == []
+
+
+async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledger: Ledger) -> None:
+    other = place.open()
+    ids = [task_in(ledger, State.RUNNING) for _ in range(12)]
+    found = await asyncio.gather(
+        *(
+            (ledger, other)[number % 2].write(
+                lambda conn, task_id=task_id: models.publish(conn, model(task_id))  # type: ignore[misc]  # binds the loop's value
+            )
+            for number, task_id in enumerate(ids)
+        )
+    )
+    await asyncio.to_thread(other.close)
+    assert sorted(version or 0 for version in found) == list(range(1, 13))
+    rows = await ledger.read(lambda conn: models.changed_since(conn, 0))
+    assert [row.version for row in rows] == list(range(1, 13))
+
+
+def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: Ledger) -> None:
+    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
+    is_published, may_commit = threading.Event(), threading.Event()
+
+    def publish_slowly(conn: Connection) -> None:
+        models.publish(conn, model(one, name="a"))
+        is_published.set()
+        may_commit.wait(10)
+
+    with place.open() as other, futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ledger.write_now, publish_slowly)
+        assert is_published.wait(10)
+        second = pool.submit(publish, other, model(two, name="b"))
+        assert not futures.wait([second], 0.2).done
+        may_commit.set()
+        assert (first.result(10), second.result(10)) == (None, 1)
+    rows = ledger.read_now(lambda conn: models.changed_since(conn, 0))
+    assert [row.name for row in rows] == ["a", "b"]
+
+
+def test_what_changed_is_found_by_its_number(ledger: Ledger) -> None:
+    for name in ("a", "b", "c"):
+        publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
+    first, *others = ledger.read_now(lambda conn: models.changed_since(conn, 0))
+    assert ledger.read_now(lambda conn: models.changed_since(conn, first.seq)) == others
+    assert [row.name for row in others] == ["b", "c"]
+    assert ledger.read_now(lambda conn: models.changed_since(conn, others[-1].seq)) == []
+
+
+def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
+    for _ in range(3):
+        publish(ledger, model(task_in(ledger, State.RUNNING)))
+    first, cursor = ledger.read_now(lambda conn: models.versions(conn, "boston", 2))
+    second, end = ledger.read_now(lambda conn: models.versions(conn, "boston", 2, cursor))
+    assert [row.version for row in first + second] == [3, 2, 1]
+    assert end is None
+    with pytest.raises(ValueError, match="cursor"):
+        ledger.read_now(lambda conn: models.versions(conn, "boston", 2, "-1"))
+
+
+# --- events ----------------------------------------------------------------------------------
+
+
+def append(ledger: Ledger, task_id: str, *kinds: str, at: float = 1.0) -> None:
+    rows = [
+        NewEvent(task_id=task_id, at=at, type=kind, data={"n": number})
+        for number, kind in enumerate(kinds)
+    ]
+    ledger.record_now(lambda conn: events.append(conn, rows))
+
+
+def test_events_come_back_in_order_and_from_where_one_left_off(ledger: Ledger) -> None:
+    append(ledger, "a", "state", "log")
+    append(ledger, "b", "state")
+    append(ledger, "a", "progress")
+    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert [event.type for event in found] == ["state", "log", "progress"]
+    assert [event.data for event in found] == [{"n": 0}, {"n": 1}, {"n": 0}]
+    assert [event.seq for event in found] == sorted({event.seq for event in found})
+    rest = ledger.read_events_now(lambda conn: events.after(conn, "a", found[0].seq, 1))
+    assert rest == [found[1]]
+
+
+def test_the_latest_progress_is_found_among_other_events(ledger: Ledger) -> None:
+    assert ledger.read_events_now(lambda conn: events.progress(conn, "a")) is None
+    append(ledger, "a", "progress", "progress", "log", "log")
+    found = ledger.read_events_now(lambda conn: events.progress(conn, "a"))
+    assert found is not None
+    assert found.data == {"n": 1}
+
+
+def test_old_events_are_pruned_bit_by_bit_and_numbers_are_not_used_again(ledger: Ledger) -> None:
+    append(ledger, "a", *["log"] * 3, at=1.0)
+    (*_, last) = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 2
+    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 1
+    append(ledger, "a", "log", at=6.0)
+    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 0
+    (new,) = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert new.seq > last.seq
+
+
+async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
+    place: Place, ledger: Ledger
+) -> None:
+    """Numbers become visible in order, whichever process wrote them."""
+    other = place.open()
+    writers = [
+        asyncio.create_task(_write_events(which, 40)) for which in (ledger, other) for _ in range(3)
+    ]
+    seen: list[int] = []
+    while len(seen) < 240:
+        last = seen[-1] if seen else 0
+        found = await ledger.read_events(
+            lambda conn, last=last: events.after(conn, "a", last, 1000)  # type: ignore[misc]  # binds the loop's value
+        )
+        seen += [event.seq for event in found]
+        assert found or not all(task.done() for task in writers), "an event was missed"
+    await asyncio.gather(*writers)
+    await asyncio.to_thread(other.close)
+
+
+async def _write_events(ledger: Ledger, number: int) -> None:
+    row = NewEvent(task_id="a", at=1.0, type="log", data={})
+    for _ in range(number):
+        await ledger.record(lambda conn: events.append(conn, [row]))
+
+
+# --- retention -------------------------------------------------------------------------------
+
+
+def ended_at(ledger: Ledger, at: float, **values: Any) -> str:
+    """A task that ended at ``at``. Its id is of now: ``before`` must be later to prune it."""
+    task_id = accepted(ledger, **values)
+    claim = claimed(ledger, task_id)
+    finishing = Ending(state=State.SUCCEEDED, result_ref=values.get("body_ref"))
+    ledger.write_now(
+        lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, finishing, at), durable=False
+    )
+    return task_id
+
+
+def prune(ledger: Ledger, before: float, limit: int = 10) -> Pruned:
+    return ledger.write_now(lambda conn: retention.prune(conn, before, before, limit))
+
+
+def test_a_pruned_task_leaves_a_tombstone(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    old, young = ended_at(ledger, soon - 1), ended_at(ledger, soon + 1)
+    unended = [task_in(ledger, state) for state in State if not state.is_terminal]
+    assert not ledger.read_now(lambda conn: retention.is_gone(conn, old))
+    assert prune(ledger, soon).ids == (old,)
+    assert ledger.read_now(lambda conn: tasks.get(conn, old)) is None
+    assert ledger.read_now(lambda conn: tasks.attempts(conn, old)) == []
+    assert ledger.read_now(lambda conn: retention.is_gone(conn, old))
+    for kept in (young, *unended, new_id()):
+        assert not ledger.read_now(lambda conn, kept=kept: retention.is_gone(conn, kept))  # type: ignore[misc]  # binds the loop's value
+    assert prune(ledger, soon).ids == ()
+
+
+def test_pruning_goes_oldest_first_and_no_further_than_asked(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ids = [ended_at(ledger, soon - 1) for _ in range(5)]
+    assert [prune(ledger, soon, 2).ids for _ in range(3)] == [
+        tuple(ids[:2]),
+        tuple(ids[2:4]),
+        (ids[4],),
+    ]
+
+
+def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ended_at(ledger, soon - 1, body_ref="mine")
+    ended_at(ledger, soon - 1, body_ref="shared")
+    accepted(ledger, body_ref="shared")
+    assert prune(ledger, soon).refs == ("mine",)
+
+
+def test_totals_outlive_the_tasks_they_count(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ended_at(ledger, soon - 1)
+    before = ledger.read_now(totals.read)
+    prune(ledger, soon)
+    assert ledger.read_now(totals.read) == before != {}
+
+
+def test_marks_of_writers_that_are_gone_are_forgotten(place: Place, ledger: Ledger) -> None:
+    with place.open() as other:
+        accepted(other)
+        append(other, "a", "log")
+    ledger.write_now(lambda conn: retention.forget(conn, time.time() + 10, 10))
+    ledger.record_now(lambda conn: events.prune(conn, time.time() + 10))
+    assert ledger.read_now(lambda conn: conn.run(writers_in(ledger_marks), {})) == []
+    assert ledger.read_events_now(lambda conn: conn.run(writers_in(event_marks), {})) == []
+    accepted(ledger)
+
+
+def writers_in(table: sa.Table) -> Statement:
+    return Statement(sa.select(table.c.writer))
+
+
+def test_tombstones_are_forgotten_in_the_end(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    task_id = ended_at(ledger, soon - 1)
+    prune(ledger, soon)
+    assert ledger.write_now(lambda conn: retention.forget(conn, soon, 10)) == 0
+    assert ledger.write_now(lambda conn: retention.forget(conn, soon + 1, 10)) == 1
+    assert not ledger.read_now(lambda conn: retention.is_gone(conn, task_id))

@@ -1,0 +1,154 @@
+"""Serves one function over a real socket pair, and reads what the host would hear."""
+
+import contextlib
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skipper import wire
+from skipper.blobs import BlobStore
+from skipper.function import Function
+from skipper.instance import aio, runner
+from skipper.instance.calls import Calls
+from skipper.instance.link import Link
+from skipper.instance.shelf import Shelf
+from skipper.plugins import Plugins
+from skipper.task import Outcome
+from skipper.wire import CallHead, Frame, Kind
+
+CODE = "c0dec0dec0de"
+PLUGIN = """
+import json
+import skipper
+
+@skipper.hook
+def skipper_save_model(value, folder):
+    if isinstance(value, dict):
+        (folder / "value.json").write_text(json.dumps(value))
+        return "tiny"
+
+@skipper.hook
+def skipper_load_model(format, folder):
+    return json.loads((folder / "value.json").read_text()) if format == "tiny" else None
+"""
+
+
+class Reply(NamedTuple):
+    """A REPLY, taken apart."""
+
+    outcome: Outcome
+    served: str
+    value: Any
+    """The value, or the problem's members."""
+
+
+def call(body: Any = None, id_: int = 1, **head: Any) -> tuple[int, int, bytes]:
+    """A CALL frame; ``body`` is JSON as bytes, or a value."""
+    text = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    given: dict[str, Any] = {
+        "budget_ms": 0,
+        "flags": 0,
+        "depth": 0,
+        "name": "f.f",
+        "context": "req-1",
+    } | head
+    return Kind.CALL, id_, wire.call_head(CallHead(**given)) + text
+
+
+def parse(frame: Frame) -> Reply:
+    assert frame.kind == Kind.REPLY
+    outcome, served, body = wire.parse_reply(frame.payload)
+    return Reply(Outcome(outcome), served.decode(), json.loads(body) if body else None)
+
+
+def calls_in(said: tuple[int, int, bytes]) -> int:
+    """How many replies a frame of the host asks for."""
+    kind, _, payload = said
+    if kind == Kind.BATCH:
+        return len(wire.Splitter().feed(payload))
+    return kind == Kind.CALL
+
+
+class Serving:
+    """One instance's end and its host's. The host hangs up once every call has been answered."""
+
+    def __init__(self, folder: Path, plugins: Plugins) -> None:
+        self.shelf = Shelf(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
+        self.ours, self.theirs = socket.socketpair()
+        self.link = Link(self.ours)
+
+    def calls(self, function: Function[..., Any]) -> Calls:
+        return Calls(self.link, function, self.shelf, CODE)
+
+    def run(
+        self,
+        function: Function[..., Any],
+        *said: tuple[int, int, bytes],
+        frames: int | None = None,
+        react: Callable[[Frame], bytes] = lambda _: b"",
+    ) -> list[Frame]:
+        """Say these frames and serve until all calls are answered; every frame of the instance.
+
+        With ``frames`` the host hangs up after so many frames instead. ``react`` is what it says
+        to each frame that it hears.
+        """
+        self.theirs.sendall(b"".join(wire.pack(*frame) for frame in said))
+        replies = sum(map(calls_in, said))
+        heard: list[Frame] = []
+
+        def is_over() -> bool:
+            answered = sum(frame.kind == Kind.REPLY for frame in heard)
+            return answered >= replies if frames is None else len(heard) >= frames
+
+        host = threading.Thread(target=self.hear, args=(heard, is_over, react))
+        host.start()
+        serve = aio.serve if function.contract.is_async else runner.serve
+        with own_signals():
+            serve(self.link, self.calls(function))
+        self.ours.close()
+        host.join()
+        return heard
+
+    def hear(
+        self, heard: list[Frame], is_over: Callable[[], bool], react: Callable[[Frame], bytes]
+    ) -> None:
+        """Be the host: note frames in ``heard``, hang up when it is over, read the rest."""
+        splitter, hung_up = wire.Splitter(), False
+        while True:
+            if not hung_up and (hung_up := is_over()):
+                self.theirs.shutdown(socket.SHUT_WR)
+            if not (data := self.theirs.recv(1 << 16)):
+                return
+            frames = splitter.feed(data)
+            heard += frames
+            if answer := b"".join(map(react, frames)):
+                self.theirs.sendall(answer)
+
+    def answers(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> list[Reply]:
+        """The replies alone, in the order of their calls."""
+        heard = [frame for frame in self.run(function, *said) if frame.kind == Kind.REPLY]
+        return [parse(frame) for frame in sorted(heard, key=lambda frame: frame.id)]
+
+    def answer(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> Reply:
+        (only,) = self.answers(function, *said)
+        return only
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.ours.shutdown(socket.SHUT_RDWR)
+        self.ours.close()
+        self.theirs.close()
+
+
+@contextlib.contextmanager
+def own_signals() -> Iterator[None]:
+    """An instance takes SIGTERM over; the tests' process gets it back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,154 @@
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import skipper
+from skipper import wire
+from skipper.instance import aio
+from skipper.task import Outcome
+from skipper.wire import Frame, Kind
+from tests.unit.instance.serving import CODE, Serving, call, parse
+
+
+@skipper.data
+async def double(x: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * x
+
+
+def test_a_call_is_answered_with_its_value(serving: Serving) -> None:
+    assert serving.answer(double, call({"x": 4})) == (Outcome.OK, CODE, 8)
+
+
+def test_calls_run_at_the_same_time_and_each_gets_its_own_answer(serving: Serving) -> None:
+    """Nobody passes the barrier before all are at it."""
+    barrier = asyncio.Barrier(aio.CALLS_AT_ONCE)
+
+    @skipper.data
+    async def meet(x: int) -> int:
+        await barrier.wait()
+        return x
+
+    said = [call({"x": n}, n) for n in range(aio.CALLS_AT_ONCE)]
+    assert [reply.value for reply in serving.answers(meet, *said)] == [*range(aio.CALLS_AT_ONCE)]
+
+
+def test_a_slow_call_does_not_hold_up_the_next(serving: Serving) -> None:
+    held = asyncio.Event()
+
+    @skipper.data
+    async def hold(free: bool) -> bool:
+        if free:
+            held.set()
+        await held.wait()
+        return free
+
+    heard = serving.run(hold, call({"free": False}, 1), call({"free": True}, 2))
+    assert {frame.id for frame in heard} == {1, 2}
+
+
+def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
+    cleaned = []
+
+    @skipper.data
+    async def wait(*, run: skipper.Run) -> None:
+        try:
+            run.log("it runs")
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(run.request_id)
+
+    def react(frame: Frame) -> bytes:
+        return wire.pack(Kind.CANCEL, 1) if (frame.kind, frame.id) == (Kind.EVENT, 1) else b""
+
+    said = call({}, 1, context="first"), call({}, 2, context="second")
+    heard = serving.run(wait, *said, frames=3, react=react)
+    assert [frame.kind for frame in heard[:3]] == [Kind.EVENT, Kind.EVENT, Kind.REPLY]
+    assert (heard[2].id, parse(heard[2]).outcome) == (1, Outcome.CANCELLED)
+    assert cleaned[0] == "first"
+
+
+async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(
+    serving: Serving,
+) -> None:
+    """Call and cancel come together where the function has kept the loop busy for a while."""
+    server = aio._Server(serving.link, serving.calls(double))
+    server._take(Frame(*call({"x": 1}, 7)))
+    server._take(Frame(Kind.CANCEL, 7, b""))
+    heard = await asyncio.get_running_loop().run_in_executor(None, serving.theirs.recv, 1 << 16)
+    (reply,) = wire.Splitter().feed(heard)
+    assert (reply.id, parse(reply).outcome) == (7, Outcome.CANCELLED)
+
+
+@pytest.mark.parametrize(
+    ("body", "flags", "outcome"),
+    [
+        ({"x": 1}, wire.CHECK, Outcome.OK),
+        ({"x": "?"}, wire.CHECK, Outcome.INVALID),
+        ({"x": "?"}, 0, Outcome.INVALID),
+        (b"{", 0, Outcome.MALFORMED),
+    ],
+)
+def test_a_body_is_judged_as_for_any_function(
+    serving: Serving, body: Any, flags: int, outcome: Outcome
+) -> None:
+    assert serving.answer(double, call(body, flags=flags)).outcome is outcome
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), BaseExceptionGroup("many", [ValueError()])])
+def test_what_is_raised_is_the_answer_and_the_next_call_runs(
+    serving: Serving, error: BaseException
+) -> None:
+    @skipper.data
+    async def f(fail: bool) -> int:
+        if fail:
+            raise error
+        return 1
+
+    failed, fine = serving.answers(f, call({"fail": True}, 1), call({"fail": False}, 2))
+    assert failed.outcome is Outcome.FAILED
+    assert type(error).__name__ in failed.value["detail"]
+    assert fine.value == 1
+
+
+@skipper.data
+async def count(n: int) -> AsyncIterator[int]:
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+
+
+def test_a_stream_sends_its_items_and_a_plain_call_gets_the_array(serving: Serving) -> None:
+    heard = serving.run(count, call({"n": 2}, 1, flags=wire.STREAM), call({"n": 3}, 2))
+    items = [frame for frame in heard if frame.id == 1]
+    assert items[:2] == [(Kind.ITEM, 1, b"0"), (Kind.ITEM, 1, b"1")]
+    assert parse(items[2]).value is None
+    assert [parse(frame).value for frame in heard if frame.id == 2] == [[0, 1, 2]]
+
+
+def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving) -> None:
+    made = []
+
+    @skipper.data
+    async def many(n: int) -> AsyncIterator[int]:
+        for i in range(n):
+            made.append(i)
+            yield i
+
+    said = call({"n": 10_000}, 1, flags=wire.STREAM), call({"n": 1}, 2)
+    heard = serving.run(many, *said, frames=wire.WINDOW_ITEMS + 1)
+    assert sum(frame.kind == Kind.ITEM for frame in heard) == wire.WINDOW_ITEMS
+    assert [parse(frame).value for frame in heard if frame.id == 2] == [[0]]
+    assert len(made) == wire.WINDOW_ITEMS + 2
+
+
+def test_a_cancelled_stream_ends(serving: Serving) -> None:
+    @skipper.data
+    async def endless() -> AsyncIterator[int]:
+        while True:
+            yield 1
+
+    said = call({}, 1, flags=wire.STREAM), (Kind.CANCEL, 1, b"")
+    assert serving.answer(endless, *said).outcome is Outcome.CANCELLED

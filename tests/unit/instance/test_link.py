@@ -1,0 +1,198 @@
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from skipper import wire
+from skipper.instance.link import OWN, HostGoneError, Link
+from skipper.task import Outcome
+from skipper.wire import Frame, Kind
+
+LIMIT_S = 10.0
+
+
+class HostEnd:
+    """The host's end of the socket, spoken to and heard in blocking calls."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._splitter = wire.Splitter()
+        self._heard: list[Frame] = []
+
+    def say(self, *frames: tuple[Any, ...]) -> None:
+        self._sock.sendall(b"".join(wire.pack(*frame) for frame in frames))
+
+    def hear(self) -> Frame:
+        while not self._heard:
+            data = self._sock.recv(1 << 16)
+            assert data, "the instance hung up"
+            self._heard = self._splitter.feed(data)
+        return self._heard.pop(0)
+
+    def hang_up(self) -> None:
+        self._sock.close()
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Link, HostEnd]]:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(LIMIT_S)
+    with ours, theirs:
+        yield Link(ours), HostEnd(theirs)
+        ours.shutdown(socket.SHUT_RDWR)  # wakes a thread that a failed test has left waiting
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[..., Any]]:
+    pool = ThreadPoolExecutor(8)
+    yield pool.submit
+    pool.shutdown(wait=False)
+
+
+def test_frames_come_in_order_and_one_at_a_time(ends: tuple[Link, HostEnd]) -> None:
+    link, host = ends
+    host.say((Kind.JOB, 0, b"{}"), (Kind.CALL, 1, b"a"), (Kind.CALL, 2, b"b"))
+    assert [link.next() for _ in range(3)] == [
+        (Kind.JOB, 0, b"{}"),
+        (Kind.CALL, 1, b"a"),
+        (Kind.CALL, 2, b"b"),
+    ]
+
+
+def test_what_is_sent_arrives_as_whole_frames(ends: tuple[Link, HostEnd]) -> None:
+    link, host = ends
+    link.send(Kind.ITEM, 3, b"[1,", b"2]")
+    link.send_packed(wire.pack(Kind.SIZE, 2) + wire.pack(Kind.REPLY, 4, b"x"))
+    heard = [host.hear() for _ in range(3)]
+    assert heard == [(Kind.ITEM, 3, b"[1,2]"), (Kind.SIZE, 2, b""), (Kind.REPLY, 4, b"x")]
+
+
+def test_frames_of_several_threads_do_not_mix(
+    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+) -> None:
+    link, host = ends
+    body = b"x" * 100_000  # more than the socket takes at once
+    sent = [threads(link.send, Kind.EVENT, n, body) for n in range(8)]
+    assert sorted(host.hear() for _ in sent) == [(Kind.EVENT, n, body) for n in range(8)]
+
+
+def test_an_answer_goes_to_who_asked_and_calls_to_who_serves(ends: tuple[Link, HostEnd]) -> None:
+    link, host = ends
+    asked = link.ask(b"call")
+    assert host.hear() == (Kind.CALL, asked, b"call")
+    host.say((Kind.CALL, 1, b"work"), (Kind.REPLY, asked, b"answer"))
+    assert link.wait_for(asked).payload == b"answer"
+    assert link.next() == (Kind.CALL, 1, b"work")
+
+
+def test_calls_of_its_own_cannot_be_taken_for_those_it_is_asked(
+    ends: tuple[Link, HostEnd],
+) -> None:
+    link, _ = ends
+    ids = [link.ask(b"") for _ in range(3)]
+    assert len(set(ids)) == 3
+    assert all(id_ & OWN for id_ in ids)
+
+
+def test_each_of_several_waiting_threads_gets_its_own_answer(
+    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+) -> None:
+    link, host = ends
+    ids = [link.ask(b"") for _ in range(6)]
+    waiting = {id_: threads(link.wait_for, id_) for id_ in ids}
+    serving = threads(link.next)
+    host.say(*((Kind.REPLY, id_, str(id_).encode()) for id_ in reversed(ids)))
+    host.say((Kind.CALL, 1, b"work"))
+    for id_, answer in waiting.items():
+        assert answer.result(LIMIT_S).payload == str(id_).encode()
+    assert serving.result(LIMIT_S) == (Kind.CALL, 1, b"work")
+
+
+def test_an_answer_is_taken_while_another_thread_waits_for_calls(
+    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+) -> None:
+    link, host = ends
+    serving = threads(link.next)
+    asked = link.ask(b"")
+    host.say((Kind.REPLY, asked, b"answer"))
+    assert link.wait_for(asked).payload == b"answer"
+    host.say((Kind.CALL, 1, b""))
+    assert serving.result(LIMIT_S).kind == Kind.CALL
+
+
+def test_a_cancel_is_known_without_waiting_until_the_call_is_over(
+    ends: tuple[Link, HostEnd],
+) -> None:
+    link, host = ends
+    assert not link.is_cancelled(7)
+    host.say((Kind.CANCEL, 7))
+    assert link.is_cancelled(7)
+    assert not link.is_cancelled(8)
+    link.forget(7)
+    assert not link.is_cancelled(7)
+
+
+def test_looking_for_a_cancel_keeps_the_frames_beside_it(ends: tuple[Link, HostEnd]) -> None:
+    link, host = ends
+    host.say((Kind.CALL, 2, b"next"), (Kind.CANCEL, 1))
+    assert link.is_cancelled(1)
+    assert link.next() == (Kind.CALL, 2, b"next")
+
+
+def test_a_cancel_is_seen_by_a_thread_beside_the_one_that_reads(
+    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+) -> None:
+    link, host = ends
+    serving = threads(link.next)
+    host.say((Kind.CANCEL, 1))
+    assert serving.result(LIMIT_S) == (Kind.CANCEL, 1, b"")
+    assert link.is_cancelled(1)
+
+
+def test_a_stream_sends_a_window_and_then_what_there_is_credit_for(
+    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+) -> None:
+    link, host = ends
+    assert all(link.take_credit(1) for _ in range(wire.WINDOW_ITEMS))
+    stopped = threads(link.take_credit, 1)
+    host.say((Kind.CREDIT, 1))
+    assert stopped.result(LIMIT_S) is True
+    assert all(link.take_credit(1) for _ in range(wire.CREDIT_ITEMS - 1))
+    stopped = threads(link.take_credit, 1)
+    assert not stopped.done()
+    host.say((Kind.CANCEL, 1))
+    assert stopped.result(LIMIT_S) is False
+
+
+def test_credit_is_of_one_call_alone(ends: tuple[Link, HostEnd]) -> None:
+    link, _ = ends
+    for _ in range(wire.WINDOW_ITEMS):
+        link.take_credit(1)
+    assert link.take_credit(2)
+
+
+def test_nobody_waits_for_a_host_that_is_gone(
+    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+) -> None:
+    link, host = ends
+    asked = link.ask(b"")
+    waiting = [threads(link.next), threads(link.wait_for, asked)]
+    host.hang_up()
+    for one in waiting:
+        with pytest.raises(HostGoneError):
+            one.result(LIMIT_S)
+    acts = (link.next, lambda: link.wait_for(asked), lambda: link.is_cancelled(1))
+    for act in (*acts, lambda: link.send(Kind.ITEM, 1)):
+        with pytest.raises(HostGoneError):
+            act()
+
+
+def test_an_idle_instance_is_one_thread(ends: tuple[Link, HostEnd]) -> None:
+    link, host = ends
+    before = threading.active_count()
+    host.say((Kind.REPLY, link.ask(b""), wire.reply(Outcome.OK, b"", b"1")))
+    link.is_cancelled(1)
+    assert threading.active_count() == before

@@ -1,0 +1,527 @@
+import json
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from pydantic import BaseModel, field_validator
+
+import skipper
+from skipper import wire
+from skipper.errors import Cancelled
+from skipper.function import connect_to
+from skipper.instance import runner
+from skipper.instance.caller import HostCaller
+from skipper.instance.jobs import ModelRef
+from skipper.instance.link import OWN
+from skipper.model import Model
+from skipper.task import Outcome
+from skipper.wire import Kind
+from tests.unit.instance.serving import CODE, Serving, call, own_signals, parse
+
+
+class House(BaseModel):
+    rooms: int
+
+    @field_validator("rooms")
+    @classmethod
+    def no_palace(cls, rooms: int) -> int:
+        if rooms > 100:
+            raise RuntimeError("the validator itself is broken")
+        return rooms
+
+
+@skipper.data
+def double(x: int) -> int:
+    return 2 * x
+
+
+@skipper.data
+def price(house: House) -> float:
+    return house.rooms * 1.5
+
+
+# --- values and bodies -----------------------------------------------------------------------
+
+
+def test_a_call_is_answered_with_its_value_and_the_code_that_served_it(serving: Serving) -> None:
+    assert serving.answer(double, call({"x": 21})) == (Outcome.OK, CODE, 42)
+
+
+def test_calls_are_answered_one_by_one_under_their_own_ids(serving: Serving) -> None:
+    heard = serving.run(double, *(call({"x": n}, n) for n in range(1, 50)))
+    assert [(f.id, parse(f).value) for f in heard] == [(n, 2 * n) for n in range(1, 50)]
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "pointer"),
+    [
+        (double, {}, "/x"),
+        (double, {"x": "many"}, "/x"),
+        (double, {"x": 1, "y~/z": 1}, "/y~0~1z"),
+        (double, [1], ""),
+        (price, {"rooms": None}, "/rooms"),
+    ],
+)
+def test_a_body_that_does_not_match_is_answered_with_where(
+    serving: Serving, function: Any, body: Any, pointer: str
+) -> None:
+    reply = serving.answer(function, call(body))
+    assert reply.outcome is Outcome.INVALID
+    assert reply.value["errors"][0]["pointer"] == pointer
+    assert reply.value["detail"].startswith(pointer or "the body")
+
+
+def test_the_errors_of_one_body_are_bounded_but_counted(serving: Serving) -> None:
+    reply = serving.answer(double, call({"x": 1} | {f"y{n}": n for n in range(500)}))
+    assert len(reply.value["errors"]) == 100
+    assert "(and 499 more)" in reply.value["detail"]
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"no"])
+def test_a_body_that_is_not_json_is_told_from_one_that_does_not_match(
+    serving: Serving, body: bytes
+) -> None:
+    assert serving.answer(double, call(body)).outcome is Outcome.MALFORMED
+
+
+def test_what_was_sent_is_not_told_back(serving: Serving) -> None:
+    """A body may hold secrets, and problems are logged."""
+    reply = serving.answer(double, call({"x": "my-password"}))
+    assert "my-password" not in json.dumps(reply.value)
+
+
+def test_a_check_runs_nothing(serving: Serving) -> None:
+    ran = []
+
+    @skipper.data
+    def f(x: int) -> None:
+        ran.append(x)
+
+    good, bad, odd = serving.answers(
+        f,
+        call({"x": 1}, 1, flags=wire.CHECK),
+        call({"x": "?"}, 2, flags=wire.CHECK),
+        call(b"{", 3, flags=wire.CHECK),
+    )
+    assert [good.outcome, bad.outcome, odd.outcome] == [
+        Outcome.OK,
+        Outcome.INVALID,
+        Outcome.MALFORMED,
+    ]
+    assert ran == []
+
+
+# --- what functions do -----------------------------------------------------------------------
+
+
+class OddError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def raise_(error: BaseException) -> Any:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "told"),
+    [
+        (ValueError("too small"), Outcome.FAILED, "ValueError: too small"),
+        (SystemExit(3), Outcome.FAILED, "sys.exit(3)"),
+        (KeyboardInterrupt(), Outcome.FAILED, "KeyboardInterrupt"),
+        (GeneratorExit(), Outcome.FAILED, "GeneratorExit"),
+        (OddError(), Outcome.FAILED, "OddError"),
+        (RecursionError("deep"), Outcome.FAILED, "RecursionError: deep"),
+        (Cancelled(), Outcome.CANCELLED, "cancelled"),
+    ],
+)
+def test_whatever_a_function_raises_is_its_answer_and_the_next_call_runs(
+    serving: Serving, error: BaseException, outcome: Outcome, told: str
+) -> None:
+    @skipper.data
+    def f(fail: bool) -> int:
+        return raise_(error) if fail else 1
+
+    failed, fine = serving.answers(f, call({"fail": True}, 1), call({"fail": False}, 2))
+    assert failed.outcome is outcome
+    assert told in failed.value["detail"]
+    assert (fine.outcome, fine.value) == (Outcome.OK, 1)
+
+
+def test_a_failure_is_told_with_its_class_and_the_users_own_frames(serving: Serving) -> None:
+    @skipper.data
+    def f() -> Any:
+        return raise_(LookupError("nothing there"))
+
+    told = serving.answer(f, call({})).value
+    assert told["exception"] == "LookupError"
+    assert "raise error" in told["traceback"]
+    assert "runtime/skipper" not in told["traceback"]
+
+
+def test_a_validator_that_breaks_is_a_failure_of_that_call_alone(serving: Serving) -> None:
+    bad, good = serving.answers(price, call({"rooms": 101}, 1), call({"rooms": 2}, 2))
+    assert (bad.outcome, bad.value["exception"]) == (Outcome.FAILED, "RuntimeError")
+    assert good.value == 3.0
+
+
+@pytest.mark.parametrize("value", [object(), b"\xff", "\ud800", {"deep": [object()]}])
+def test_a_value_that_is_not_json_fails_the_call(serving: Serving, value: Any) -> None:
+    @skipper.data
+    def f() -> Any:
+        return value
+
+    reply = serving.answer(f, call({}))
+    assert reply.outcome is Outcome.FAILED
+    assert "is not JSON" in reply.value["detail"]
+
+
+def test_arrays_are_answered_as_lists(serving: Serving) -> None:
+    @skipper.data
+    def f() -> Any:
+        return {"y": np.arange(3), "s": np.float32(0.5)}
+
+    assert serving.answer(f, call({})).value == {"y": [0, 1, 2], "s": 0.5}
+
+
+def test_what_a_call_has_printed_is_out_before_its_answer(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream:
+        flushed = 0
+
+        def write(self, _: str) -> None: ...
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    stream = Stream()
+    monkeypatch.setattr(sys, "stdout", stream)
+    serving.run(double, call({"x": 1}))
+    monkeypatch.undo()
+    assert stream.flushed == 1
+
+
+def test_a_closed_output_does_not_stop_an_instance(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    answers = serving.answers(double, call({"x": 1}, 1), call({"x": 2}, 2))
+    monkeypatch.undo()
+    assert [reply.value for reply in answers] == [2, 4]
+
+
+# --- the run ---------------------------------------------------------------------------------
+
+
+@skipper.data
+def tells(*, run: skipper.Run) -> Any:
+    run.progress(1, 2, loss=np.float64(0.5))
+    run.metric("rmse", 0.1, 3)
+    run.log("half way")
+    deadline = None if run.deadline is None else run.deadline > 0
+    return [run.task_id, run.attempt, run.request_id, deadline, run.cancelled]
+
+
+def test_a_direct_call_has_a_request_and_a_deadline_but_no_task(serving: Serving) -> None:
+    reply = serving.answer(tells, call({}, context="req-9", budget_ms=60_000))
+    assert reply.value == [None, 1, "req-9", True, False]
+
+
+def test_an_attempt_knows_its_task(serving: Serving) -> None:
+    context = wire.task_context("task-1", 3, None)
+    reply = serving.answer(tells, call({}, flags=wire.TASK, context=context))
+    assert reply.value == ["task-1", 3, None, None, False]
+
+
+def test_a_request_id_may_hold_whatever_ids_hold(serving: Serving) -> None:
+    context = wire.task_context("task-1", 3, "a/b/c")
+    reply = serving.answer(tells, call({}, flags=wire.TASK, context=context))
+    assert reply.value[:3] == ["task-1", 3, "a/b/c"]
+
+
+def test_words_are_sent_with_the_calls_id_before_its_answer(serving: Serving) -> None:
+    *events, reply = serving.run(tells, call({}, 5))
+    assert {(frame.kind, frame.id) for frame in events} == {(Kind.EVENT, 5)}
+    told = [json.loads(frame.payload) for frame in events]
+    assert [event["type"] for event in told] == ["progress", "metric", "log"]
+    assert told[0]["data"] == {"done": 1, "total": 2, "loss": 0.5}
+    assert all(event["at"] > 1_000_000_000 for event in told)
+    assert reply.id == 5
+
+
+def test_a_loss_that_is_not_a_number_is_told_in_json_that_everybody_reads(
+    serving: Serving,
+) -> None:
+    @skipper.training
+    def diverge(*, run: skipper.Run) -> skipper.Model:
+        run.progress(1, 2, loss=math.nan)
+        run.metric("loss", math.inf)
+        return skipper.Model("scale", {}, metrics={"loss": math.nan})
+
+    progress, metric, model, reply = serving.run(diverge, call({}))
+    assert strictly(progress.payload)["data"]["loss"] is None
+    assert strictly(metric.payload)["data"]["value"] is None
+    assert strictly(model.payload)["metrics"] == {"loss": None}
+    assert strictly(wire.parse_reply(reply.payload)[2]) == {"loss": None}
+
+
+def strictly(text: bytes) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_cancel_is_seen_while_the_function_runs_and_forgotten_after(serving: Serving) -> None:
+    first, second = serving.answers(tells, call({}, 1), (Kind.CANCEL, 1, b""), call({}, 2))
+    assert first.value[-1] is True
+    assert second.value[-1] is False
+
+
+# --- streams ---------------------------------------------------------------------------------
+
+
+@skipper.data
+def count(n: int, fail_at: int = -1) -> Iterator[int]:
+    for i in range(n):
+        if i == fail_at:
+            raise ValueError(f"at {i}")
+        yield i
+
+
+def test_a_stream_sends_each_item_then_an_empty_answer(serving: Serving) -> None:
+    *items, reply = serving.run(count, call({"n": 3}, 4, flags=wire.STREAM))
+    assert items == [(Kind.ITEM, 4, b"0"), (Kind.ITEM, 4, b"1"), (Kind.ITEM, 4, b"2")]
+    assert parse(reply) == (Outcome.OK, CODE, None)
+
+
+def test_without_a_stream_a_generators_items_are_one_array(serving: Serving) -> None:
+    whole, none = serving.answers(count, call({"n": 3}, 1), call({"n": 0}, 2))
+    assert (whole.value, none.value) == ([0, 1, 2], [])
+
+
+def test_a_stream_that_breaks_ends_with_what_it_raised(serving: Serving) -> None:
+    *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=wire.STREAM))
+    assert [frame.payload for frame in items] == [b"0", b"1"]
+    assert parse(reply).value["detail"] == "ValueError: at 2"
+
+
+def test_a_cancelled_stream_stops_and_is_cleaned_up(serving: Serving) -> None:
+    closed = []
+
+    @skipper.data
+    def endless() -> Iterator[int]:
+        try:
+            yield from iter(int, 1)
+        finally:
+            closed.append(True)
+
+    said = call({}, 1, flags=wire.STREAM), (Kind.CANCEL, 1, b""), call({}, 2, flags=wire.CHECK)
+    first, second = serving.answers(endless, *said)
+    assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.OK)
+    assert closed == [True]
+
+
+def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> None:
+    made = []
+
+    @skipper.data
+    def many() -> Iterator[int]:
+        for i in range(10_000):
+            made.append(i)
+            yield i
+
+    heard = serving.run(many, call({}, 1, flags=wire.STREAM), frames=wire.WINDOW_ITEMS)
+    assert [frame.kind for frame in heard] == [Kind.ITEM] * wire.WINDOW_ITEMS
+    assert len(made) == wire.WINDOW_ITEMS + 1
+
+
+# --- models ----------------------------------------------------------------------------------
+
+
+@skipper.inference
+def scaled(x: float, *, net: Annotated[dict[str, float], skipper.Loaded("scale")]) -> float:
+    return x * net["by"]
+
+
+def version(serving: Serving, number: int, value: Any) -> ModelRef:
+    saved = serving.shelf.save(Model("scale", value))
+    return ModelRef(name="scale", version=number, **saved)
+
+
+def model_frame(ref: ModelRef) -> tuple[int, int, bytes]:
+    return Kind.MODEL, 0, ref.model_dump_json().encode()
+
+
+def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Serving) -> None:
+    serving.shelf.put(version(serving, 1, {"by": 2.0}))
+    old, new = serving.answers(
+        scaled, call({"x": 1}, 1), model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 2)
+    )
+    assert old == (Outcome.OK, f"{CODE} scale@1", 2.0)
+    assert new == (Outcome.OK, f"{CODE} scale@2", 3.0)
+
+
+def test_an_older_version_does_not_replace_a_newer_one(serving: Serving) -> None:
+    serving.shelf.put(version(serving, 5, {"by": 5.0}))
+    reply = serving.answer(scaled, model_frame(version(serving, 4, {"by": 4.0})), call({"x": 1}))
+    assert reply == (Outcome.OK, f"{CODE} scale@5", 5.0)
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(
+    serving: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = version(serving, 1, {"by": 2.0})
+    serving.shelf.put(good)
+    broken = good.model_copy(update={"version": 2, "format": "unheard-of"})
+    assert serving.answer(scaled, model_frame(broken), call({"x": 1})).served == f"{CODE} scale@1"
+    assert "model scale@2 could not be loaded" in capsys.readouterr().err
+
+
+@skipper.training
+def train(good: bool = True) -> skipper.Model:
+    value: Any = {"by": 4.0} if good else object()
+    return skipper.Model("scale", value, metrics={"rmse": np.float32(0.5)})
+
+
+def test_a_returned_model_is_stored_and_told_before_the_answer(serving: Serving) -> None:
+    event, reply = serving.run(train, call({}, 3))
+    told = json.loads(event.payload)
+    assert (event.kind, event.id, told["type"]) == (Kind.EVENT, 3, "model")
+    assert told["metrics"] == {"rmse": 0.5}
+    serving.shelf.put(ModelRef(version=1, **told["data"]))
+    assert serving.shelf.injected({"net": "scale"}) == {"net": {"by": 4.0}}
+    assert parse(reply).outcome is Outcome.OK
+
+
+def test_a_model_that_no_plugin_saves_fails_the_training(serving: Serving) -> None:
+    reply = serving.answer(train, call({"good": False}))
+    assert reply.outcome is Outcome.FAILED
+    assert "no plugin saves a builtins.object (model 'scale')" in reply.value["detail"]
+
+
+# --- calls of its own ------------------------------------------------------------------------
+
+
+def test_a_function_calls_another_through_its_host_and_is_known_there(serving: Serving) -> None:
+    @skipper.data
+    def outer(x: int) -> int:
+        return double.remote(x) + 1
+
+    connect_to(HostCaller(serving.link))
+    answer = wire.pack(Kind.REPLY, OWN | 1, wire.reply(Outcome.OK, b"", b"8"))
+    serving.theirs.sendall(wire.pack(*call({"x": 4}, 1, depth=2, context="req-7")) + answer)
+    try:
+        asked, reply = serving.run(outer, frames=2)
+    finally:
+        connect_to(None)
+    head, at = wire.parse_call(asked.payload)
+    assert (asked.kind, asked.id) == (Kind.CALL, OWN | 1)
+    assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
+    assert json.loads(asked.payload[at:]) == {"x": 4}
+    assert parse(reply).value == 9
+
+
+# --- signals ---------------------------------------------------------------------------------
+
+
+def test_term_stops_the_call_that_runs_and_not_the_instance(serving: Serving) -> None:
+    cleaned = []
+
+    @skipper.data
+    def f(term: bool) -> int:
+        try:
+            if term:
+                os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            cleaned.append(term)
+        return 1
+
+    first, second = serving.answers(f, call({"term": True}, 1), call({"term": False}, 2))
+    assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.OK)
+    assert cleaned == [True, False]
+
+
+def test_term_ends_an_idle_instance(serving: Serving) -> None:
+    calls = serving.calls(double)
+    told = threading.Thread(target=term_when_answered, args=(serving,))
+    serving.theirs.sendall(wire.pack(*call({"x": 1})))
+    told.start()
+    with own_signals(), pytest.raises(SystemExit) as ended:
+        runner.serve(serving.link, calls)
+    told.join()
+    assert ended.value.code == 0
+
+
+def term_when_answered(serving: Serving) -> None:
+    """Once it has answered a call it is idle, and its handler stands."""
+    assert serving.theirs.recv(1 << 16)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+@skipper.inference(batch=3)
+def halves(x: list[int]) -> list[Any]:
+    if 13 in x:
+        raise ValueError("13 came in")
+    return [ZeroDivisionError("no half of 0") if not n else n / 2 for n in x]
+
+
+def batch(*calls: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+    return Kind.BATCH, 0, b"".join(wire.pack(*one) for one in calls)
+
+
+def test_a_batch_runs_as_one_and_each_caller_gets_its_own(serving: Serving) -> None:
+    heard = serving.run(halves, batch(*(call({"x": n}, n) for n in (2, 4, 6))))
+    assert heard[0] == (Kind.SIZE, 3, b"")
+    assert {f.id: parse(f).value for f in heard[1:]} == {2: 1.0, 4: 2.0, 6: 3.0}
+
+
+def test_in_a_batch_only_whose_body_is_wrong_is_refused(serving: Serving) -> None:
+    replies = serving.answers(halves, batch(call({"x": 2}, 1), call({"y": 2}, 2), call(b"{", 3)))
+    assert [r.outcome for r in replies] == [Outcome.OK, Outcome.INVALID, Outcome.MALFORMED]
+    assert replies[0].value == 1.0
+
+
+def test_in_a_batch_an_exception_in_the_place_of_a_value_fails_that_call_alone(
+    serving: Serving,
+) -> None:
+    good, bad = serving.answers(halves, batch(call({"x": 2}, 1), call({"x": 0}, 2)))
+    assert good.value == 1.0
+    assert (bad.outcome, bad.value["exception"]) == (Outcome.FAILED, "ZeroDivisionError")
+
+
+def test_a_batch_that_raises_fails_every_call_of_it_and_none_of_the_next(serving: Serving) -> None:
+    replies = serving.answers(
+        halves, batch(call({"x": 13}, 1), call({"x": 2}, 2)), batch(call({"x": 4}, 3))
+    )
+    assert [r.outcome for r in replies] == [Outcome.FAILED, Outcome.FAILED, Outcome.OK]
+
+
+def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving: Serving) -> None:
+    items = {"items": [{"x": n} for n in (2, 4, 0, 6, 8)]}
+    heard = serving.run(halves, call(items, 1))
+    assert [f.id for f in heard if f.kind == Kind.SIZE] == [3, 2]
+    told = parse(heard[-1]).value["items"]
+    assert [told[0], told[1], told[3], told[4]] == [1.0, 2.0, 3.0, 4.0]
+    assert told[2]["error"]["exception"] == "ZeroDivisionError"
+    assert "traceback" not in told[2]["error"]
+
+
+def test_a_function_that_returns_too_few_values_fails_its_batch(serving: Serving) -> None:
+    @skipper.inference(batch=4)
+    def short(x: list[int]) -> list[int]:
+        return x[:-1]
+
+    replies = serving.answers(short, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
+    assert {r.outcome for r in replies} == {Outcome.FAILED}
+    assert "a batch of 2 items was answered with 1 values" in replies[0].value["detail"]
