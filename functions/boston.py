@@ -119,11 +119,16 @@ def train(
     return skipper.Model("boston", net, metrics)
 
 
-@skipper.inference
-def predict(house: House, *, model: Annotated[keras.Model, skipper.Loaded("boston")]) -> Price:
-    """Estimate the price of homes in a tract."""
-    x = np.array([list(house.model_dump().values())], "float32")
-    return Price(price=round(float(model(x, training=False).numpy()[0, 0]), 2))
+@skipper.inference(batch=64)
+def predict(
+    houses: list[House], *, model: Annotated[keras.Model, skipper.Loaded("boston")]
+) -> list[Price]:
+    """Estimate the price of homes in a tract.
+
+    Each caller sends one house and gets one price; up to 64 of them are answered in one go.
+    """
+    x = np.array([list(house.model_dump().values()) for house in houses], "float32")
+    return [Price(price=round(float(price), 2)) for price in model(x).numpy()[:, 0]]
 
 
 def network(x: np.ndarray, y: np.ndarray) -> keras.Model:

@@ -78,21 +78,56 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
                 f"the layer {layer.name!r} is a Lambda, whose code would be in the saved model; "
                 "write a Layer class, marked @keras.saving.register_keras_serializable()."
             )
-    value.save(folder / _FILE)
+    served_as = type(value)
+    value.__class__ = vars(served_as).get("untraced", served_as)
+    try:
+        value.save(folder / _FILE)
+    finally:
+        value.__class__ = served_as
     return FORMAT
 
 
 @skipper.hook
 def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 - the hook's word
-    """Load a ``keras.Model``, not compiled: call it with an array, ``model(x, training=False)``.
+    """Load a ``keras.Model`` and trace it: call it with an array, ``model(x)``.
 
-    To train it further, ``compile`` it first.
+    It is called through a graph with a free batch dimension, which is made and run once here, so
+    that no caller meets that. The model is not compiled; to train it further, ``compile`` it first.
     """
     if format != FORMAT:
         return None
     import keras
 
-    return keras.saving.load_model(folder / _FILE, compile=False, safe_mode=True)
+    model = keras.saving.load_model(folder / _FILE, compile=False, safe_mode=True)
+    _trace(model)
+    return model
+
+
+def _trace(model: Any) -> None:
+    """Have ``model(x)`` of one array run as a graph. Left alone where the input is not one array.
+
+    The model stays what it is, an instance of its class: it gets a subclass of its own, whose
+    calls in inference take the short way.
+    """
+    import tensorflow as tf
+
+    shape, dtype = getattr(model, "input_shape", None), getattr(model, "input_dtype", None)
+    if not isinstance(shape, tuple) or None in shape[1:]:
+        return
+    eager = type(model).__call__
+    signature = tf.TensorSpec((None, *shape[1:]), dtype or "float32")
+    graph = tf.function(lambda x: eager(model, x, training=False), input_signature=[signature])
+    run = graph.get_concrete_function()
+    run(tf.zeros((1, *shape[1:]), signature.dtype))
+
+    def call(self: Any, inputs: Any, *args: Any, training: bool = False, **more: Any) -> Any:
+        if training or args or more or self is not model or not tf.executing_eagerly():
+            return eager(self, inputs, *args, training=training, **more)
+        x = tf.convert_to_tensor(inputs, signature.dtype)
+        return run(x) if x.shape[1:] == signature.shape[1:] else eager(self, x, training=False)
+
+    members = {"__call__": call, "untraced": type(model)}
+    model.__class__ = type(type(model).__name__, (type(model),), members)
 
 
 def EpochProgress(  # noqa: N802 - it stands where classes of Keras do

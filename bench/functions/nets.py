@@ -46,13 +46,14 @@ def held_bare(x: list[float], seconds: float) -> float:
 
 
 @skipper.training
-def busy(seconds: float) -> int:
-    """Train for so long, as hard as it goes; how often a small net was fitted."""
+def busy(seconds: float, *, run: skipper.Run) -> None:
+    """Train for so long, or until told to stop, as hard as it goes."""
     x, y = np.random.default_rng(0).normal(size=(512, 12)), np.zeros(512)
     net = keras.Sequential([keras.Input((12,)), keras.layers.Dense(256, "relu"), keras.layers.Dense(1)])
     net.compile("adam", loss="mse")
-    ends, fits = time.monotonic() + seconds, 0
-    while time.monotonic() < ends:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends and not run.cancelled:
         net.fit(x, y, batch_size=64, epochs=1, verbose=0)
-        fits += 1
-    return fits
+        run.progress(0)
+    if run.cancelled:
+        raise skipper.Cancelled

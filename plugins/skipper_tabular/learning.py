@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,24 +18,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from skipper_tabular import table as tables
+from skipper_tabular.kinds import ESTIMATORS, FOLDS, Estimator, Task
 from skipper_tabular.table import Columns
-
-Estimator = Literal["boosting", "linear"]
-ESTIMATORS: tuple[Estimator, ...] = ("boosting", "linear")
-FOLDS = 3
 
 _MIN_ROWS = 10
 _FEW_CLASSES = 10
 _COMPARED_ROWS = 20_000
 _INT_LIMIT = 2**53  # whole numbers are exact in float64 up to here
 _CATEGORY_LIMIT = 250  # boosting takes at most 255 categories of a column
-
-
-class Task(StrEnum):
-    """What is learned: a number, or one of a few classes."""
-
-    REGRESSION = "regression"
-    CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ import io
 import os
 import stat
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from skipper_tabular.kinds import ColumnKind
 
 MAX_FILE_MB = 64
 MAX_COLUMNS = 2000
@@ -23,15 +24,6 @@ MISSING = "(missing)"
 """What a missing value of a category is called."""
 
 _FEW = 20
-
-
-class ColumnKind(StrEnum):
-    """What a column is to a model."""
-
-    NUMBER = "number"
-    CATEGORY = "category"
-    LEFT_OUT = "left out"
-    """Nothing to learn from: one value only, or a text of its own in most rows (a name, an id)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 from functools import cached_property
-from typing import Annotated, Any, Literal, NotRequired, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Self
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from sklearn.pipeline import Pipeline
 from typing_extensions import TypedDict
 
 import skipper
-from skipper_tabular import learning
-from skipper_tabular import table as tables
-from skipper_tabular.learning import ESTIMATORS, FOLDS, Estimator, Problem, Task
-from skipper_tabular.table import ColumnKind, Columns
+from skipper_tabular.kinds import ESTIMATORS, FOLDS, ColumnKind, Estimator, Task
+
+# This file is read in every project. The libraries are imported where they are used, so that only
+# those who call these functions wait for them (the template of their first instance does).
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+    from skipper_tabular.learning import Problem
+    from skipper_tabular.table import Columns
 
 MODEL = "tabular"
 """Name of the model that :data:`predict` serves."""
@@ -42,6 +46,8 @@ class _Csv(BaseModel):
     @field_validator("csv")
     @classmethod
     def _can_be_read(cls, value: str) -> str:
+        from skipper_tabular import table as tables
+
         if not tables.is_text(value):
             tables.locate(value)
         return value
@@ -49,6 +55,8 @@ class _Csv(BaseModel):
     @cached_property
     def frame(self) -> pd.DataFrame:
         """The table, read once."""
+        from skipper_tabular import table as tables
+
         return tables.read(self.csv, self.separator)
 
     def check_column(self, name: str) -> None:
@@ -101,6 +109,8 @@ class Training(_Csv):
     @cached_property
     def problem(self) -> Problem:
         """What is to be learned. Raises ValueError where nothing can be."""
+        from skipper_tabular import learning
+
         task = None if self.task == "auto" else Task(self.task)
         return learning.problem_of(self.frame, self.target, task)
 
@@ -142,6 +152,8 @@ class Prediction(TypedDict):
 @skipper.data
 def prepare(table: Table) -> Summary:
     """Look at a CSV: its columns, what is missing, and what a target would be learned as."""
+    from skipper_tabular import learning
+
     summary = Summary(
         rows=len(table.frame), columns=[_summary(column) for _, column in table.frame.items()]
     )
@@ -162,6 +174,8 @@ def train(job: Training, *, run: skipper.Run) -> skipper.Model:
 
     The model is stored as ``tabular``, which ``tabular.predict`` serves, or as ``tabular.<name>``.
     """
+    from skipper_tabular import learning
+
     problem = job.problem
     x_train, x_test, y_train, y_test = learning.split(problem, job.holdout, job.seed)
     chosen, scores = _choose(job, x_train, y_train, run)
@@ -182,7 +196,7 @@ def train(job: Training, *, run: skipper.Run) -> skipper.Model:
 
 @skipper.inference
 def predict(
-    rows: list[dict[str, Value]], *, model: Annotated[Pipeline, skipper.Loaded(MODEL)]
+    rows: list[dict[str, Value]], *, model: Annotated[Any, skipper.Loaded(MODEL)]
 ) -> list[Prediction]:
     """Answer each row with the model that ``tabular.train`` made last.
 
@@ -194,6 +208,10 @@ def predict(
 
 def predictions(model: Pipeline, rows: list[dict[str, Value]]) -> list[Prediction]:
     """What :data:`predict` does, for functions that serve a model named ``tabular.<name>``."""
+    import pandas as pd
+
+    from skipper_tabular import table as tables
+
     if not rows:
         return []
     x = tables.features(pd.DataFrame(rows, dtype=object), _columns(model, rows))
@@ -206,6 +224,8 @@ def predictions(model: Pipeline, rows: list[dict[str, Value]]) -> list[Predictio
 
 def _choose(job: Training, x: Any, y: Any, run: skipper.Run) -> tuple[Estimator, dict[str, float]]:
     """The estimator that was asked for, or the one with the better mean score; and the scores."""
+    from skipper_tabular import learning
+
     if job.model != "auto":
         return job.model, {}
     found: dict[Estimator, list[float]] = {name: [] for name in ESTIMATORS}
@@ -224,6 +244,8 @@ def _choose(job: Training, x: Any, y: Any, run: skipper.Run) -> tuple[Estimator,
 
 def _columns(model: Pipeline, rows: list[dict[str, Value]]) -> Columns:
     """The columns that ``model`` was trained on. Raises ValueError for a row with any other."""
+    from skipper_tabular.table import Columns
+
     taken = {name: columns for name, _, columns in model.named_steps["columns"].transformers}
     columns = Columns(
         numbers=tuple(taken["numbers"]),
@@ -247,6 +269,10 @@ def _known(name: str, names: list[str]) -> str:
 
 
 def _summary(column: pd.Series[Any]) -> ColumnSummary:
+    import pandas as pd
+
+    from skipper_tabular import table as tables
+
     kind = tables.kind_of(column)
     summary = ColumnSummary(
         name=str(column.name),

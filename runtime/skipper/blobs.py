@@ -76,10 +76,13 @@ class BlobStore:
     def get_folder(self, digest: str, target: Path) -> None:
         """Lay a stored folder out in ``target``, which must exist and be empty.
 
-        Raises ValueError for a manifest that names a path outside the folder, or whose file's
-        content is not what its digest says.
+        Raises ValueError for a manifest that names a path outside the folder, and where a content
+        is not what its digest says.
         """
-        for name, blob in json.loads(self.get(digest))["files"].items():
+        manifest = self.get(digest)
+        if hashlib.sha256(manifest).hexdigest() != digest:
+            raise ValueError(f"the stored folder {digest} is damaged")
+        for name, blob in json.loads(manifest)["files"].items():
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
                 raise ValueError(f"a stored folder names the file {name!r} outside itself")

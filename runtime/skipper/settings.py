@@ -528,7 +528,8 @@ def child_environment(tree: str, **extra: str) -> dict[str, str]:
 def thread_limits(threads: int) -> dict[str, str]:
     """Variables that hold native thread pools to ``threads``, for libraries yet to be loaded."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
-    return dict.fromkeys(names, str(threads))
+    # OpenMP's idle threads spin by default, which on shared cores takes time from those that work.
+    return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def adopt_environment(variables: Mapping[str, str]) -> None:

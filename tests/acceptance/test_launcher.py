@@ -138,6 +138,7 @@ def skipper(tree: Tree, verb: str, *more: str) -> subprocess.CompletedProcess[st
     """Run a verb of the command line as a user does."""
     return subprocess.run(
         [SKIPPER, verb, "--project", str(tree.folder), *more],
+        check=False,
         capture_output=True,
         text=True,
         timeout=LIMIT_S,

@@ -77,7 +77,7 @@ def test_tasks_after_success_was_seen_are_served_by_the_new_version(plain: Tree)
 
 def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree) -> None:
     first = train(plain, 1)
-    before = instances(plain, "lines.predict")
+    before = plain.instances("lines.predict")
     stop = Event()
 
     def ask() -> list[tuple[int, str]]:
@@ -98,17 +98,7 @@ def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree)
         versions = [int(model.removeprefix("line@")) for _, model in mine]
         assert first <= versions[0] < last
         assert len(set(versions)) > 1
-    assert before <= instances(plain, "lines.predict"), "an instance was restarted"
-
-
-def instances(tree: Tree, name: str) -> set[int]:
-    pools = tree.json("/v1/pools")["items"]
-    return {
-        instance["pid"]
-        for pool in pools
-        for instance in pool["instances"]
-        if instance["function"] == name and instance["lane"] == "direct"
-    }
+    assert before <= plain.instances("lines.predict"), "an instance was restarted"
 
 
 def test_a_model_that_nobody_can_save_fails_its_task_in_words(plain: Tree) -> None:

@@ -75,18 +75,13 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(narrow: Tree, tmp_path
         held = [callers.submit(narrow.value, "hold.direct", gate.body)]
         gate.wait_for()
         held += [callers.submit(narrow.value, "hold.direct", gate.body) for _ in range(2)]
-        until(lambda: queued(narrow) == 2, what="a full queue")
+        until(lambda: narrow.pool("cpu")["queued"] == 2, what="a full queue")
         response = narrow.invoke("hold.direct", gate.body)
         problem(response, 503, "queue-full")
         assert int(response.headers["retry-after"]) >= 1
         gate.open()
         assert all(isinstance(call.result(), int) for call in held)
     assert narrow.value("bodies.add", {"x": 1}) == 11
-
-
-def queued(tree: Tree) -> int:
-    pools = tree.json("/v1/pools")["items"]
-    return int(next(pool for pool in pools if pool["pool"] == "cpu")["queued"])
 
 
 def test_tasks_are_accepted_while_all_slots_are_busy(narrow: Tree, tmp_path: Path) -> None:

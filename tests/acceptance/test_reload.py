@@ -80,6 +80,12 @@ def name(tree: Tree) -> str:
     return stem
 
 
+def code_of(tree: Tree, function: str) -> str:
+    told = tree.function(function)
+    assert told is not None
+    return str(told["code"])
+
+
 def wait_for(tree: Tree, function: str, value: object) -> None:
     def answers() -> bool:
         response = tree.invoke(function)
@@ -99,7 +105,7 @@ def test_a_saved_file_answers_with_its_new_code(tree: Tree, name: str) -> None:
     wait_for(tree, f"{name}.answer", 2)
     response = tree.invoke(f"{name}.answer")
     assert response.headers["x-skipper-code"] != before
-    assert tree.function(f"{name}.answer")["code"] == response.headers["x-skipper-code"]
+    assert code_of(tree, f"{name}.answer") == response.headers["x-skipper-code"]
 
 
 def test_calls_under_way_end_on_the_code_they_began_with(tree: Tree, gate: Gate) -> None:
@@ -109,10 +115,10 @@ def test_calls_under_way_end_on_the_code_they_began_with(tree: Tree, gate: Gate)
         call = callers.submit(tree.invoke, "hold.direct", gate.body)
         task_id = tree.submit("hold.task", gate.body)
         gate.wait_for(2)
-        old = tree.function("hold.direct")["code"]
+        old = code_of(tree, "hold.direct")
         tree.save("functions/hold.py", HOLD.format(version=2))
         wait_for(tree, "hold.version", 2)
-        new = tree.function("hold.direct")["code"]
+        new = code_of(tree, "hold.direct")
         gate.open()
         assert (call.result().json(), call.result().headers["x-skipper-code"]) == (1, old)
     assert tree.result(task_id) == 1
@@ -150,20 +156,14 @@ def test_ten_reloads_under_load_fail_no_call(tree: Tree, name: str) -> None:
 
 def test_a_reload_restarts_nothing_else(tree: Tree, name: str) -> None:
     tree.value("bystander.answer")
-    processes, bystanders = tree.pids(), instances(tree, "bystander.answer")
+    processes, bystanders = tree.pids(), tree.instances("bystander.answer")
     for version in (2, 3):
         tree.save(f"functions/{name}.py", ANSWER.format(version))
         wait_for(tree, f"{name}.answer", version)
     assert tree.pids() == processes
     assert bystanders
-    assert instances(tree, "bystander.answer") == bystanders
-    until(lambda: len(instances(tree, f"{name}.answer")) == 1, what="the end of old instances")
-
-
-def instances(tree: Tree, function: str) -> set[int]:
-    pools = tree.json("/v1/pools")["items"]
-    found = (instance for pool in pools for instance in pool["instances"])
-    return {each["pid"] for each in found if each["function"] == function}
+    assert tree.instances("bystander.answer") == bystanders
+    until(lambda: len(tree.instances(f"{name}.answer")) == 1, what="the end of old instances")
 
 
 @pytest.mark.parametrize(
@@ -172,10 +172,10 @@ def instances(tree: Tree, function: str) -> set[int]:
 )
 def test_a_broken_save_leaves_the_last_good_version(tree: Tree, name: str, broken: str) -> None:
     file, function = f"functions/{name}.py", f"{name}.answer"
-    good = tree.function(function)["code"]
+    good = code_of(tree, function)
     tree.save(file, broken)
-    told = until(lambda: tree.broken().get(file), what="a report of the broken file")
-    assert told["functions"] == [function]
+    tree.wait_for_broken(file)
+    until(lambda: tree.broken()[file]["functions"] == [function], what="what stays as it was")
     assert tree.function(function)["state"] == "stale"
     response = tree.invoke(function)
     assert (response.json(), response.headers["x-skipper-code"]) == (1, good)
@@ -189,7 +189,7 @@ def test_a_broken_save_leaves_the_last_good_version(tree: Tree, name: str, broke
 def test_undoing_a_broken_save_makes_it_live_again(tree: Tree, name: str) -> None:
     file, function = f"functions/{name}.py", f"{name}.answer"
     tree.save(file, BROKEN)
-    until(lambda: file in tree.broken(), what="a report of the broken file")
+    tree.wait_for_broken(file)
     tree.save(file, ANSWER.format(1))
     until(lambda: file not in tree.broken(), what="the end of the report")
     assert tree.function(function)["state"] == "live"
@@ -201,7 +201,7 @@ def test_code_whose_set_up_fails_never_takes_over(tree: Tree) -> None:
     tree.save(file, SET_UP.format("pass", "'good'"))
     wait_for(tree, function, "good")
     tree.save(file, SET_UP.format("raise RuntimeError('no set-up')", "'bad'"))
-    told = until(lambda: tree.broken().get(file), what="a report of the broken file")
+    told = tree.wait_for_broken(file)
     assert "no set-up" in told["error"]
     assert tree.value(function) == "good"
     tree.save(file, SET_UP.format("pass", "'better'"))
@@ -220,7 +220,7 @@ def test_a_new_file_is_served_and_a_deleted_one_is_not(tree: Tree, name: str) ->
 def test_a_deleted_broken_file_is_no_longer_told(tree: Tree, name: str) -> None:
     file = f"functions/{name}.py"
     tree.save(file, BROKEN)
-    until(lambda: file in tree.broken(), what="a report of the broken file")
+    tree.wait_for_broken(file)
     (tree.folder / file).unlink()
     until(lambda: file not in tree.broken(), what="the end of the report")
     problem(tree.invoke(f"{name}.answer"), 404, "unknown-function")
@@ -237,7 +237,7 @@ def test_a_task_whose_function_is_gone_ends_failed_with_that_reason(
 ) -> None:
     tree.save("functions/full.py", HOLD.format(version=1))
     wait_for(tree, "full.version", 1)
-    slots = next(p for p in tree.json("/v1/pools")["items"] if p["pool"] == "cpu")["task_slots"]
+    slots = tree.pool("cpu")["task_slots"]
     holding = [tree.submit("full.task", gate.body) for _ in range(slots)]
     gate.wait_for(slots)
     task_id = tree.submit(f"{name}.answer")
@@ -251,12 +251,12 @@ def test_a_task_whose_function_is_gone_ends_failed_with_that_reason(
 
 
 def test_the_same_text_saved_again_changes_nothing(tree: Tree, name: str) -> None:
-    before, warm = reloads(tree), instances(tree, f"{name}.answer")
+    before, warm = reloads(tree), tree.instances(f"{name}.answer")
     tree.save(f"functions/{name}.py", ANSWER.format(1))
     tree.save("functions/marker.py", ANSWER.format(next(_names)))
     until(lambda: tree.function("marker.answer"), what="the next change being followed")
     assert reloads(tree) == before
-    assert instances(tree, f"{name}.answer") == warm
+    assert tree.instances(f"{name}.answer") == warm
 
 
 def test_of_a_burst_of_saves_the_last_one_counts(tree: Tree, name: str) -> None:
@@ -272,7 +272,7 @@ def test_a_module_of_a_package_is_followed(tree: Tree) -> None:
     tree.save("functions/pack/inner.py", ANSWER.format(2))
     wait_for(tree, "pack.answer", 2)
     tree.save("functions/pack/inner.py", "import skipper\n\n\ndef (:\n")
-    told = until(lambda: tree.broken().get("functions/pack/__init__.py"), what="a report")
+    told = tree.wait_for_broken("functions/pack/__init__.py")
     assert "inner.py" in told["error"]
     assert tree.value("pack.answer") == 2
 

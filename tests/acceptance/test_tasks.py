@@ -289,8 +289,7 @@ def test_a_running_task_that_does_not_look_is_cancelled_by_force(plain: Tree, ga
 
 
 def test_a_queued_task_is_cancelled_at_once_and_never_runs(plain: Tree, gate: Gate) -> None:
-    slots = next(pool for pool in plain.json("/v1/pools")["items"] if pool["pool"] == "cpu")
-    before = [plain.submit("hold.task", gate.body) for _ in range(slots["task_slots"])]
+    before = [plain.submit("hold.task", gate.body) for _ in range(plain.pool("cpu")["task_slots"])]
     gate.wait_for(len(before))
     task_id = plain.submit("hold.task", gate.body)
     response = plain.post(f"/v1/tasks/{task_id}/cancel")

@@ -255,6 +255,16 @@ class Tree:
             what=f"{task_id} {state}",
         )
 
+    def pool(self, name: str) -> Any:
+        """What ``/v1/pools`` says of one pool."""
+        return next(item for item in self.json("/v1/pools")["items"] if item["pool"] == name)
+
+    def instances(self, function: str) -> set[int]:
+        """Process ids of what serves direct calls of a function."""
+        found = (each for pool in self.json("/v1/pools")["items"] for each in pool["instances"])
+        named = (each for each in found if each["function"] == function)
+        return {each["pid"] for each in named if each["lane"] == "direct"}
+
     def function(self, name: str) -> Any:
         """What ``/v1/functions`` says of one function; None where it is not there."""
         items = self.json("/v1/functions")["items"]
@@ -263,6 +273,10 @@ class Tree:
     def broken(self) -> dict[str, Json]:
         """Broken files: path in the project → what is told of it."""
         return {item["file"]: item for item in self.json("/v1/functions")["broken"]}
+
+    def wait_for_broken(self, file: str) -> Json:
+        """What is told of a broken file, once it is."""
+        return until(lambda: self.broken().get(file), what=f"a report of {file}") or {}
 
     def wait_for_functions(self) -> None:
         """Wait until every file has been read, good or broken."""

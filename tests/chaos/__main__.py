@@ -30,18 +30,18 @@ def main() -> int:
             machines=arguments.machines,
             pause_s=arguments.pause,
         )
-        is_good &= _run(round_)
+        is_good &= _run(round_, keep=arguments.keep)
     return 0 if is_good else 1
 
 
-def _run(round_: Round) -> bool:
+def _run(round_: Round, *, keep: bool) -> bool:
     folder = Path(tempfile.mkdtemp(prefix=f"chaos-{round_.seed}-"))
     print(f"{round_}\nin {folder}", file=sys.stderr)
     outcome = campaign.run(round_, folder)
     print(table(outcome), flush=True)
     for violation in outcome.violations[:_SHOWN]:
         print(f"  {violation.kind}: {violation.text[:600]}")
-    if outcome.is_good:
+    if outcome.is_good and not keep:
         shutil.rmtree(folder, ignore_errors=True)
     else:
         print(f"  {len(outcome.violations)} violations; all that is known is in {folder}")
@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--launchers", type=int, default=0, help="kills of the launcher itself")
     add("--machines", type=int, default=1, help="trees that share the work (rabbit only)")
     add("--pause", type=float, default=1.8, help="mean seconds between two faults")
+    add("--keep", action="store_true", help="keep the folder of a good round, too")
     return parser
 
 

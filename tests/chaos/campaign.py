@@ -31,7 +31,7 @@ class GaveUpError(RuntimeError):
 def run(
     round_: Round, folder: Path, *, restart: bool = True, settle_s: float = SETTLE_S
 ) -> Outcome:
-    """Run ``round_`` in the empty ``folder``; with ``restart`` a second tree is asked once more.
+    """Run ``round_`` in the folder ``folder``; with ``restart`` a second tree is asked once more.
 
     For ``settle_s`` after the last task has ended nothing may change.
     """

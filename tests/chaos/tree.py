@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,15 +23,13 @@ _POOLS = ("--only", "pool:cpu,pool:gpu")
 class Tree:
     """``machines`` of one project, the first with everything; ``broker`` if it is a server."""
 
-    def __init__(self, machines: Sequence[Machine], broker: Server | None) -> None:
-        self.machines, self.broker = machines, broker
-        self._first = machines[0]
-        self.folder, self.settings = self._first.folder, self._first.settings
-        self.effects = self.folder / "effects.log"
+    def __init__(self, folder: Path, machines: Sequence[Machine], broker: Server | None) -> None:
+        self.folder, self.machines, self.broker = folder, machines, broker
+        self.effects = folder / "effects.log"
 
     @property
     def url(self) -> str:
-        return self.settings.base_url
+        return self.machines[0].settings.base_url
 
     def start(self) -> None:
         """Start what does not run, and wait until all of it is ready."""
@@ -46,7 +43,7 @@ class Tree:
 
     def kill_launcher(self) -> None:
         """Kill the first machine's."""
-        self._first.kill_launcher()
+        self.machines[0].kill_launcher()
 
     @property
     def has_ended(self) -> bool:
@@ -78,18 +75,18 @@ def planted(folder: Path, backend: str, machines: int = 1) -> Iterator[Tree]:
             broker = stack.enter_context(private_rabbitmq())
             database = stack.enter_context(private_postgres())
         toml = _toml(folder, broker, database)
-        made = [Machine(folder, toml)]
-        for number in range(2, machines + 1):
-            made.append(_another(folder.with_name(f"{folder.name}-{number}"), toml, number))
-            stack.callback(shutil.rmtree, made[-1].folder, ignore_errors=True)
-            (made[-1].folder / "effects.log").symlink_to(folder / "effects.log")
+        made = [_machine(folder, toml, number) for number in range(1, machines + 1)]
         for machine in made:
             stack.callback(machine.clear)
-        yield Tree(made, broker)
+        yield Tree(folder, made, broker)
 
 
-def _another(folder: Path, toml: str, number: int) -> Machine:
-    return Machine(folder, toml, *_POOLS, name=f"{number}:")
+def _machine(folder: Path, toml: str, number: int) -> Machine:
+    """The first has every part, the others have pools alone. All write one effect log."""
+    name, flags = ("", ()) if number == 1 else (f"{number}:", _POOLS)
+    machine = Machine(folder / f"machine-{number}", toml, *flags, name=name)
+    (machine.folder / "effects.log").symlink_to(folder / "effects.log")
+    return machine
 
 
 def _toml(folder: Path, broker: Server | None, database: Server | None) -> str:

@@ -125,6 +125,15 @@ def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Ledger) 
     assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
 
 
+def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id)) == 1
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    claimed(ledger, task_id, HOST)
+    assert publish(ledger, model(task_id, attempt=2, digest="d9")) == 1
+    assert publish(ledger, model(task_id, attempt=2, name="another")) == 1
+
+
 def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     assert publish(ledger, model(task_id, host="host-2")) is None

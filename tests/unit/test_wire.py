@@ -5,6 +5,7 @@ import socket
 import struct
 
 import pytest
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -179,6 +180,17 @@ async def test_a_peer_that_does_not_speak_frames_is_hung_up_on() -> None:
     await asyncio.wait_for(end.lost.wait(), 5)
     assert end.heard == []
     peer.close()
+
+
+def test_a_frame_to_a_peer_that_is_gone_goes_nowhere() -> None:
+    async def body() -> None:
+        end, peer = await connected()
+        peer.close()
+        await asyncio.wait_for(end.lost.wait(), 5)
+        end.protocol.send(Kind.TAKEN, 1)
+        end.protocol.send_json(Kind.ANSWER, 2, {})
+
+    uvloop.run(body())  # the loop of every role; its closed transports raise where asyncio's do not
 
 
 def test_a_call_cut_off_in_its_head_is_an_error() -> None:

@@ -24,7 +24,7 @@ class Door:
         self._app = app
         self._keys = [_digest(key.get_secret_value().encode()) for key in settings.keys]
         own = {settings.host.strip("[]")} if settings.host not in ("0.0.0.0", "::", "") else set()  # noqa: S104 - compared, not bound
-        named = frozenset(settings.allowed_hosts)
+        named = frozenset(name.lower() for name in settings.allowed_hosts)
         # Another site's page can reach a loopback server under a name of its own (DNS rebinding).
         self._hosts = _LOOPBACK | own | named if is_loopback(settings.host) or named else None
 

@@ -62,13 +62,13 @@ def document(base: dict[str, Any], functions: list[dict[str, Any]]) -> dict[str,
     told = json.loads(json.dumps(base))
     schemas = told.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
-    for item in functions:
-        operation = _operation(item, schemas)
-        told["paths"][f"/v1/functions/{item['name']}/invoke"] = {"post": operation}
     for path in told["paths"].values():
         for operation in path.values():
             if "422" in operation.get("responses", {}):
                 operation["responses"]["422"] = _refusal("A parameter is wrong")
+    for item in functions:
+        operation = _operation(item, schemas)
+        told["paths"][f"/v1/functions/{item['name']}/invoke"] = {"post": operation}
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     return dict(told)
@@ -77,7 +77,7 @@ def document(base: dict[str, Any], functions: list[dict[str, Any]]) -> dict[str,
 def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     name = item["name"]
     given = _adopt(item["input_schema"], f"{name}.", schemas)
-    value = _adopt(item["output_schema"], f"{name}.", schemas)
+    value = _adopt(item["output_schema"], f"{name}.value.", schemas)
     if item["streams"]:
         value = {"type": "array", "items": value}
     is_task = item["mode"] == "task"
@@ -123,14 +123,10 @@ def _adopt(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict
     """A schema whose definitions have moved to the document's components, renamed apart."""
 
     def moved(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("#/$defs/"):  # a $ref, or a mapping's
+            return "#/components/schemas/" + prefix + value.removeprefix("#/$defs/")
         if isinstance(value, dict):
-            return {
-                key: "#/components/schemas/" + prefix + item.removeprefix("#/$defs/")
-                if key == "$ref" and isinstance(item, str) and item.startswith("#/$defs/")
-                else moved(item)
-                for key, item in value.items()
-                if key != "$defs"
-            }
+            return {key: moved(item) for key, item in value.items() if key != "$defs"}
         return [moved(item) for item in value] if isinstance(value, list) else value
 
     for name, definition in schema.get("$defs", {}).items():

@@ -36,8 +36,10 @@ class SourceInfo(_Record):
     origin: str
     code: str
     """Hash of the source text, 12 hexadecimal digits."""
+    imports: tuple[str, ...] = ()
+    """The third-party modules that loading it imports."""
     libraries: tuple[str, ...]
-    """What its template holds imported."""
+    """What the template of its instances holds: those, and what plugins add."""
     environment: dict[str, str] = {}
     """Set before those are imported."""
     pools: tuple[str, ...] | None

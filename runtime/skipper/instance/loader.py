@@ -77,10 +77,15 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
         module=source.module,
         origin=source.origin,
         code=text.code_hash(texts),
-        libraries=tuple(sorted(name for name in libraries if not _is_light(name, source))),
+        imports=_heavy(imports, source),
+        libraries=_heavy(libraries, source),
         environment={name: value for named in variables for name, value in named.items()},
         pools=text.pools_of(trees),
     )
+
+
+def _heavy(names: Iterable[str], source: Source) -> tuple[str, ...]:
+    return tuple(sorted(name for name in names if not _is_light(name, source)))
 
 
 def _is_light(name: str, source: Source) -> bool:

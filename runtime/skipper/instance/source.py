@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from skipper.options import POOLS
@@ -19,7 +19,7 @@ def read(file: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in files}
 
 
-def code_hash(texts: dict[Path, bytes]) -> str:
+def code_hash(texts: Mapping[Path, bytes]) -> str:
     """Names one state of the source text: 12 hexadecimal digits of its SHA-256."""
     digest = hashlib.sha256()
     for path, text in sorted(texts.items()):

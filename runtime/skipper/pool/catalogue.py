@@ -117,8 +117,8 @@ class Catalogue:
             self.loading = {source.name for source in changed}
             self._on_change()
             # Light files first: one that needs a heavy library waits for its template anyway.
-            light = [s for s in changed if not s.libraries]
-            heavy = [s for s in changed if s.libraries]
+            light = [s for s in changed if not s.imports]
+            heavy = [s for s in changed if s.imports]
             for group in (light, heavy):
                 await asyncio.gather(*(self._follow(source) for source in group))
             self._reading = []
@@ -239,7 +239,8 @@ class Catalogue:
 
     @property
     def broken(self) -> list[BrokenFile]:
-        return [self._told(item) for item in (*self._unreadable.values(), *self._failed.values())]
+        both = (*self._failed.values(), *self._unreadable.values())
+        return [self._told(item) for item in {item.file: item for item in both}.values()]
 
     def _replace(self, source: SourceInfo, fresh: list[Served]) -> None:
         """Serve ``fresh`` in place of whatever the source served before."""

@@ -105,8 +105,7 @@ class Fleet:
         """Have a fresh instance take this one's place; it serves until that one is ready."""
         entry = self._entries.get(instance.job.function.encode())
         if entry is not None and not instance.is_worn and instance in entry.served.instances:
-            instance.is_worn = True
-            self._add(entry, entry.served, worn=instance)
+            instance.is_worn = self._add(entry, entry.served, worn=instance)
 
     def gone(self, instance: Instance) -> None:
         """The process of this instance has ended."""
@@ -139,32 +138,38 @@ class Fleet:
         if not instance.calls:
             instance.stop()
 
-    def _add(self, entry: Entry, served: Served, worn: Instance | None = None) -> None:
+    def _add(self, entry: Entry, served: Served, worn: Instance | None = None) -> bool:
+        """Start an instance, unless one is starting or the last has just failed to."""
         if served.starting or time.monotonic() < entry.retry_at:
-            return
+            return False
         served.starting += 1
         task = asyncio.ensure_future(self._add_now(entry, served, worn))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _add_now(self, entry: Entry, served: Served, worn: Instance | None) -> None:
         try:
             problem = await self._add_instance(served)
         finally:
             served.starting -= 1
-        if problem is None:
-            entry.load_error, entry.failures = None, 0
-            if worn is not None:
+        if worn is not None:
+            if problem is None:
                 self._leave(served, worn)
+            worn.is_worn = False
+        if not self._is_current(entry, served):
+            self.retire(served)
+        elif problem is None:
+            entry.load_error, entry.failures = None, 0
         else:
             self._note_failure(entry, problem)
-            if worn is not None:
-                worn.is_worn = False
             if not served.instances:
                 self._on_failed(entry, problem)
-        if entry.served is not served:
-            self.retire(served)
         self._on_ready()
+
+    def _is_current(self, entry: Entry, served: Served) -> bool:
+        """Whether this version is still the one that calls are sent to."""
+        return self._entries.get(entry.spec.name.encode()) is entry and entry.served is served
 
     def _note_failure(self, entry: Entry, problem: BrokenFile) -> None:
         """Open the circuit: no start for a while, longer each time."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skipper.instance.jobs import SourceInfo
+from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.instance import Ends, Instance
 from skipper.settings import PoolSettings, child_environment, thread_limits
 
@@ -35,11 +35,18 @@ class Needs:
     environment: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
-    def of(cls, source: SourceInfo | None) -> Needs:
-        """What instances of this file need; of no file, nothing but Skipper itself."""
-        if source is None or not source.libraries:
+    def of(cls, source: SourceInfo) -> Needs:
+        """What instances of this file need."""
+        if not source.libraries:
             return cls()
         return cls(frozenset(source.libraries), frozenset(source.environment.items()))
+
+
+def _needs_of(job: Job) -> Needs:
+    """What a job needs: nothing to read a file that imports libraries where it uses them."""
+    if job.source is None or (job.kind is JobKind.READ and not job.source.imports):
+        return Needs()
+    return Needs.of(job.source)
 
 
 class Starter:
@@ -56,7 +63,7 @@ class Starter:
     async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:
         """Start the process of ``instance``; the host's ends of its descriptors."""
         if self._forks and not spawn:
-            template = self._template(Needs.of(instance.job.source))
+            template = self._template(_needs_of(instance.job))
             with _descriptors() as (ends, theirs):
                 if pid := await template.fork(theirs, self._settings.load_timeout_s):
                     return ends.keep(pid)

@@ -89,13 +89,13 @@ class Scheduler:
         await self._rescue()
         now = time.time()
         moved = [
-            *await self._ledger.write(lambda conn: tasks.due(conn, now, BATCH)),
+            *await self._ledger.write(lambda conn: tasks.due(conn, now, BATCH), durable=False),
             *await self._ledger.write(
                 lambda conn: tasks.unpublished(conn, now - REPUBLISH_S, now, BATCH), durable=False
             ),
         ]
         self._tell(moved)
-        await self._ledger.write(lambda conn: tasks.expire(conn, now))
+        await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + PRUNE_S
             await self._prune(now - self._retention_s)

@@ -36,7 +36,10 @@ def _served(model: skipper.Model, folder: Path) -> Any:
 
 def _answer(function: Any, body: Any, model: Any) -> Any:
     kwargs = function.contract.parse(json.dumps(body).encode())
-    return json.loads(function.contract.dump(function(**kwargs, model=model)))
+    if "batch" not in function.options:
+        return json.loads(function.contract.dump(function(**kwargs, model=model)))
+    [value] = function(**{name: [one] for name, one in kwargs.items()}, model=model)
+    return json.loads(function.contract.dump(value))
 
 
 def test_their_templates_hold_tensorflow_and_nothing_of_the_project(

@@ -15,10 +15,11 @@ from skipper.plugins import Plugins
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """An empty project; what a test imports from it is forgotten afterwards."""
-    modules, path, defined = dict(sys.modules), [*sys.path], {*function._defined}
+    modules, path, finders = dict(sys.modules), [*sys.path], [*sys.meta_path]
+    defined = {*function._defined}
     (tmp_path / "functions").mkdir()
     yield loader.project_of(tmp_path)
-    sys.path[:] = path
+    sys.path[:], sys.meta_path[:] = path, finders
     for name in set(sys.modules) - set(modules):
         del sys.modules[name]
     sys.modules.update(modules)
@@ -159,9 +160,21 @@ def test_what_runs_is_what_was_hashed(survey: Callable[..., Report]) -> None:
     """A file that is saved again after the survey is loaded, and hashed, as it is now."""
     found = only(survey({"mine.py": GOOD}))
     found.file.write_text(found.file.read_text().replace("def rows", "def lines"))
-    functions, code = loader.load(found)
+    functions, code = loader.load(found, source.read(found.file))
     assert [f.name for f in functions] == ["mine.lines", "mine.train"]
     assert code == source.code_hash(source.read(found.file)) != found.code
+
+
+def test_a_version_is_loaded_again_from_its_own_text(survey: Callable[..., Report]) -> None:
+    """Whatever its files say by then, in every module of a package."""
+    inner = "import skipper\n@skipper.data\ndef f(): return 'good'"
+    report = survey({"house/__init__.py": "from .inner import f", "house/inner.py": inner})
+    good = read(report)
+    survey({"house/__init__.py": "1 / 0", "house/inner.py": "2 / 0"})
+    for name in [name for name in sys.modules if name.startswith("functions.house")]:
+        del sys.modules[name]
+    (found,), code = loader.load(only(report), good.texts)
+    assert (found(), code) == ("good", good.code)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +225,7 @@ def test_a_package_serves_what_its_own_modules_define_under_its_name(
         }
     )
     house = next(s for s in report.sources if s.name == "house")
-    functions, _ = loader.load(house)
+    functions, _ = loader.load(house, source.read(house.file))
     assert {f.name for f in functions} == {"house.prepare", "house.predict"}
 
 
@@ -229,7 +242,7 @@ def test_a_function_of_another_file_stays_the_other_files(survey: Callable[..., 
         }
     )
     second = next(s for s in report.sources if s.name == "second")
-    functions, _ = loader.load(second)
+    functions, _ = loader.load(second, source.read(second.file))
     assert [f.name for f in functions] == ["second.two"]
 
 

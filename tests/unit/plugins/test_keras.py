@@ -37,6 +37,48 @@ def test_a_stored_model_answers_as_the_trained_one(
     np.testing.assert_allclose(loaded(X, training=False), net(X, training=False), rtol=1e-6)
 
 
+def test_a_loaded_model_runs_as_a_graph_for_any_number_of_rows(
+    keras: Any, stored: Callable[[Any], Any]
+) -> None:
+    calls: list[bool] = []
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Noted(keras.layers.Layer):  # type: ignore[misc] # Keras carries no types
+        def call(self, inputs: Any) -> Any:
+            calls.append(True)
+            return inputs
+
+    loaded = stored(_net(keras, Noted()))
+    calls.clear()
+
+    assert [loaded(X[:rows]).shape[0] for rows in (1, 7, 32)] == [1, 7, 32]
+    assert calls == []  # the layer's Python ran when it was traced, not since
+
+
+def test_a_loaded_model_can_be_trained_on_and_stored_again(
+    keras: Any, stored: Callable[[Any], Any]
+) -> None:
+    loaded = stored(_net(keras))
+    loaded.compile("sgd", "mse")
+    before = loaded(X).numpy()
+    loaded.fit(X, Y, epochs=2, verbose=0)
+
+    again = stored(loaded)
+
+    assert not np.allclose(before, loaded(X).numpy())
+    np.testing.assert_allclose(again(X), loaded(X), rtol=1e-6)
+    assert type(loaded).__name__ == "Sequential"
+
+
+def test_a_model_of_several_inputs_answers_as_keras_does(
+    keras: Any, stored: Callable[[Any], Any]
+) -> None:
+    left, right = keras.Input((1,)), keras.Input((1,))
+    net = keras.Model([left, right], keras.layers.Add()([left, right]))
+
+    np.testing.assert_allclose(stored(net)([X[:, :1], X[:, 1:]]), X.sum(axis=1, keepdims=True))
+
+
 def test_a_model_is_one_keras_file(keras: Any, tmp_path: Path) -> None:
     assert skipper_tensorflow.skipper_save_model(value=_net(keras), folder=tmp_path) == "keras"
     assert [file.suffix for file in tmp_path.iterdir()] == [".keras"]

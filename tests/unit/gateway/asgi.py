@@ -1,0 +1,50 @@
+"""Speaks ASGI to an application, without a server."""
+
+import json
+from typing import Any, NamedTuple
+
+from starlette.types import ASGIApp, Message
+
+
+class Answer(NamedTuple):
+    """A response as it went out."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def request(
+    app: ASGIApp,
+    method: str = "GET",
+    path: str = "/",
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    **scope: Any,
+) -> Answer:
+    """One request and all of its response."""
+    pending: list[Message] = [{"type": "http.request", "body": body}]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return pending.pop(0) if pending else {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    raw = [
+        (name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()
+    ]
+    await app(
+        {"type": "http", "method": method, "path": path, "headers": raw, "query_string": b""}
+        | scope,
+        receive,
+        send,
+    )
+    start = sent[0]
+    told = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
+    return Answer(start["status"], told, b"".join(part.get("body", b"") for part in sent[1:]))

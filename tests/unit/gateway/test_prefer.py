@@ -1,0 +1,91 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skipper.gateway.prefer import NONE, idempotency_key, parse
+
+
+@pytest.mark.parametrize(
+    ("header", "respond_async", "wait_s"),
+    [
+        ("", False, None),
+        ("respond-async", True, None),
+        ("Respond-Async", True, None),
+        ("wait=20", False, 20.0),
+        ("wait=0", False, 0.0),
+        ('wait="7"', False, 7.0),
+        ("wait = 7", False, 7.0),
+        ("wait=0.5", False, 0.5),
+        ("wait=20, respond-async", True, 20.0),
+        ("respond-async,wait=20", True, 20.0),
+        ("respond-async; foo=bar, wait=5", True, 5.0),
+        ("return=minimal", False, None),
+        ("handling=lenient, wait=3", False, 3.0),
+        ("wait", False, None),
+        ("wait=", False, None),
+        ("wait=-1", False, None),
+        ("wait=soon", False, None),
+        ("wait=1e3", False, None),
+        ("wait=nan", False, None),
+        ("wait=9999999999", False, None),
+        ("wait=\u00b2", False, None),
+        ("waiting=5", False, None),
+        ("respond-asynchronously", False, None),
+        (",,;=,", False, None),
+    ],
+)
+def test_preferences_are_read_and_those_without_a_meaning_ignored(
+    header: str, respond_async: bool, wait_s: float | None
+) -> None:
+    told = parse(header)
+    assert (told.respond_async, told.wait_s) == (respond_async, wait_s)
+    assert told.wants_task is (respond_async or wait_s is not None)
+
+
+def test_nobody_waits_longer_than_a_minute() -> None:
+    assert parse("wait=3600").wait_s == 60.0
+
+
+@pytest.mark.parametrize(
+    ("header", "applied"),
+    [
+        ("respond-async", "respond-async"),
+        ("wait=20", "wait=20"),
+        ("wait=2.5, respond-async", "respond-async, wait=2.5"),
+        ("wait=100", "wait=60"),
+        ("return=minimal", ""),
+    ],
+)
+def test_what_was_applied_is_what_was_done(header: str, applied: str) -> None:
+    assert parse(header).applied == applied
+
+
+def test_no_preference_wants_no_task() -> None:
+    assert not NONE.wants_task
+    assert parse("") == NONE
+
+
+@given(st.text(max_size=60))
+def test_any_header_can_be_read(header: str) -> None:
+    wait_s = parse(header).wait_s
+    assert wait_s is None or 0 <= wait_s <= 60
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("abc-123", "abc-123"),
+        ('"abc-123"', "abc-123"),
+        ("  abc  ", "abc"),
+        ("a" * 255, "a" * 255),
+        ("a" * 256, None),
+        ("", None),
+        ('""', None),
+        ("two words", None),
+        ('a"b', None),
+        ("caf\u00e9", None),
+        ("tab\tbed", None),
+    ],
+)
+def test_an_idempotency_key_is_visible_ascii_quoted_or_bare(header: str, key: str | None) -> None:
+    assert idempotency_key(header) == key

@@ -1,0 +1,90 @@
+import json
+from typing import Any
+
+import pytest
+
+from skipper.gateway import problems
+from skipper.gateway.problems import OF_OUTCOME, Kind, Problem
+from skipper.task import Outcome
+
+STATUS = {
+    Outcome.MALFORMED: 400,
+    Outcome.NOT_FOUND: 404,
+    Outcome.CANCELLED: 409,
+    Outcome.INVALID: 422,
+    Outcome.FAILED: 500,
+    Outcome.DIED: 502,
+    Outcome.BROKEN: 503,
+    Outcome.BUSY: 503,
+    Outcome.UNAVAILABLE: 503,
+    Outcome.TIMED_OUT: 504,
+    Outcome.TOO_DEEP: 508,
+}
+KINDS = [value for value in vars(problems).values() if isinstance(value, Kind)]
+
+
+def test_every_outcome_but_a_value_has_its_status() -> None:
+    assert {outcome: kind.status for outcome, kind in OF_OUTCOME.items()} == STATUS
+    assert set(STATUS) == set(Outcome) - {Outcome.OK}
+
+
+def test_no_two_kinds_of_problem_are_called_the_same() -> None:
+    assert len(KINDS) > 15
+    assert len({kind.slug for kind in KINDS}) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
+def test_a_problem_is_a_document_that_says_what_its_status_line_does(kind: Kind) -> None:
+    response = Problem(kind, "more of it", {"function": "a.b"}).response()
+    document = json.loads(bytes(response.body))
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.status_code == document["status"] == kind.status
+    assert document["type"] == f"/problems/{kind.slug}"
+    assert (document["title"], document["detail"]) == (kind.title, "more of it")
+    assert document["function"] == "a.b"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
+def test_only_what_passes_says_when_to_come_back(kind: Kind) -> None:
+    assert ("retry-after" in Problem(kind, "").response().headers) is (kind.status == 503)
+
+
+def test_a_problem_may_say_its_own_time_to_come_back() -> None:
+    response = Problem(problems.UNAVAILABLE, "", headers={"Retry-After": "30"}).response()
+    assert response.headers["retry-after"] == "30"
+
+
+def failed(**members: Any) -> bytes:
+    return json.dumps({"detail": "ValueError: no", **members}).encode()
+
+
+@pytest.mark.parametrize("with_traceback", [True, False])
+def test_a_traceback_is_told_to_those_who_may_see_it(with_traceback: bool) -> None:
+    problem = problems.from_outcome(
+        Outcome.FAILED,
+        failed(traceback="Traceback…", exception="ValueError"),
+        with_traceback=with_traceback,
+        function="a.b",
+    )
+    document = problem.document()
+    assert ("traceback" in document) is with_traceback
+    assert (document["detail"], document["exception"]) == ("ValueError: no", "ValueError")
+    assert document["function"] == "a.b"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"detail": "d", "outcome": "timed_out"}, 504),
+        ({"detail": "d", "outcome": "died"}, 502),
+        ({"detail": "d"}, 500),
+    ],
+)
+def test_the_error_of_an_ended_task_is_the_problem_of_its_outcome(
+    error: dict[str, Any], status: int
+) -> None:
+    given = dict(error)
+    document = problems.task_error(error, with_traceback=False)
+    assert (document["status"], document["detail"]) == (status, "d")
+    assert "outcome" not in document
+    assert error == given

@@ -1,0 +1,194 @@
+"""Real instances and links whose other end the test plays: what they send is kept, not sent."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from skipper import wire
+from skipper.instance.jobs import Job, JobKind, SourceInfo
+from skipper.metrics import PoolMetrics
+from skipper.pool.catalogue import Entry, Served
+from skipper.pool.instance import Instance, Lane, State
+from skipper.spec import FunctionSpec
+from skipper.task import Outcome
+from skipper.wire import CallHead, Frame, FrameProtocol, Kind
+
+
+class Kept(asyncio.Transport):
+    """A transport that keeps the frames written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._splitter = wire.Splitter()
+        self.frames: list[Frame] = []
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.frames += self._splitter.feed(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+class Answer(NamedTuple):
+    """What a caller was answered."""
+
+    id: int
+    outcome: Outcome
+    value: Any
+    """The value, or the problem's detail."""
+
+
+class Caller:
+    """A link of the pool: whoever sends calls."""
+
+    def __init__(self) -> None:
+        self.protocol = FrameProtocol(lambda *_: None, lambda _: None)
+        self.transport = Kept()
+        self.protocol.connection_made(self.transport)
+
+    @property
+    def answers(self) -> list[Answer]:
+        found = []
+        for frame in self.transport.frames:
+            if frame.kind == Kind.REPLY:
+                outcome, _, body = wire.parse_reply(frame.payload)
+                value = json.loads(body)
+                told = value if outcome == Outcome.OK else value["detail"]
+                found.append(Answer(frame.id, Outcome(outcome), told))
+        return found
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        """By the call's id; an id that is answered twice is a failure."""
+        answers = self.answers
+        assert len({answer.id for answer in answers}) == len(answers), answers
+        return {answer.id: answer.outcome for answer in answers}
+
+    @property
+    def items(self) -> list[bytes]:
+        return [frame.payload for frame in self.transport.frames if frame.kind == Kind.ITEM]
+
+
+class Played(Instance):
+    """An instance that has reported; the test says what its process does."""
+
+    def __init__(self, job: Job, lane_owner: Any, lane: Lane = Lane.DIRECT) -> None:
+        super().__init__(
+            job,
+            lane,
+            on_frame=lane_owner.on_frame,
+            on_line=lambda *_: None,
+            on_gone=lane_owner.on_gone,
+        )
+        self.transport = Kept()
+        self.protocol = FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected)
+        self.protocol.connection_made(self.transport)
+        self.state = State.IDLE
+        self.transport.frames.clear()  # its job
+        self.signals: list[int] = []
+
+    def signal(self, signum: int, *, group: bool = False) -> None:
+        del group
+        self.signals.append(signum)
+
+    def says(self, kind: Kind, id_: int, payload: bytes = b"") -> None:
+        """Its process sends a frame."""
+        self.protocol.data_received(wire.pack(kind, id_, payload))
+
+    def replies(self, value: Any = None, id_: int | None = None) -> None:
+        """Its process ends a call: the given one, else the oldest."""
+        id_ = next(iter(self.calls)) if id_ is None else id_
+        self.says(Kind.REPLY, id_, wire.reply(Outcome.OK, b"c0de", json.dumps(value).encode()))
+
+    def dies(self, reason: str = "it was killed") -> None:
+        """Its process ends."""
+        self.death_reason = reason
+        self._ended()
+
+    @property
+    def given(self) -> list[bytes]:
+        """The bodies of the calls that were sent to it."""
+        return [
+            wire.call_body(frame.payload)
+            for frame in self.transport.frames
+            if frame.kind == Kind.CALL
+        ]
+
+    @property
+    def batches(self) -> list[list[bytes]]:
+        """The bodies of the batches that were sent to it."""
+        return [
+            [wire.call_body(call.payload) for call in wire.Splitter().feed(frame.payload)]
+            for frame in self.transport.frames
+            if frame.kind == Kind.BATCH
+        ]
+
+    @property
+    def cancelled(self) -> list[int]:
+        return [frame.id for frame in self.transport.frames if frame.kind == Kind.CANCEL]
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.state in (State.STOPPING, State.GONE)
+
+
+def source_of(name: str = "f", code: str = "c0de", **given: Any) -> SourceInfo:
+    values: dict[str, Any] = {
+        "name": name,
+        "file": Path(f"/project/functions/{name}.py"),
+        "module": f"functions.{name}",
+        "origin": "functions",
+        "code": code,
+        "libraries": (),
+        "pools": ("cpu",),
+    }
+    known = SourceInfo.model_fields
+    return SourceInfo(**{k: v for k, v in (values | given).items() if k in known})
+
+
+def spec_of(name: str = "f.f", **given: Any) -> FunctionSpec:
+    values: dict[str, Any] = {
+        "kind": "inference",
+        "file": f"/project/functions/{name.partition('.')[0]}.py",
+        "line": 1,
+        "code": "c0de",
+        "input_schema": {},
+        "output_schema": {},
+    }
+    return FunctionSpec(name=name, **(values | given))
+
+
+def entry_of(name: str = "f.f", **given: Any) -> Entry:
+    spec = spec_of(name, **given)
+    return Entry(Served(spec, source_of(name.partition(".")[0], spec.code)))
+
+
+def job_of(served: Served) -> Job:
+    return Job(
+        kind=JobKind.SERVE,
+        project_dir=Path("/project"),
+        source=served.source,
+        function=served.spec.name,
+    )
+
+
+def call_of(
+    name: str = "f.f", body: bytes = b"", *, budget_ms: int = 60_000, depth: int = 0, flags: int = 0
+) -> bytes:
+    return wire.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
+
+
+def counted(metrics: PoolMetrics) -> dict[str, int]:
+    """Direct calls by how they ended."""
+    totals: dict[str, int] = {}
+    for _, outcome, count in metrics.describe()["calls"]:
+        totals[outcome] = totals.get(outcome, 0) + count
+    return totals
