@@ -35,6 +35,7 @@ class DemoError(Exception):
 
 
 def main() -> int:
+    """Run it; the exit code."""
     once = os.environ.get("ONCE") == "1" or not sys.stdout.isatty()
     try:
         with tree(free_port()) as url:
@@ -61,7 +62,8 @@ def show(url: str) -> None:
     say(f"  $ curl -s {path} \\\n      -H 'Content-Type: application/json' -d {shlex.quote(body)}")
     answer, headers = post(path, body.encode())
     say(f"  {json.dumps(answer)}\n")
-    say(f"That is ${answer['price'] * 1000:,.0f} (of 1978), told by {headers['X-Skipper-Model']}.\n")
+    served_by = headers["X-Skipper-Model"]
+    say(f"That is ${answer['price'] * 1000:,.0f} (of 1978), told by {served_by}.\n")
     say(f"  REST       {url}/v1/functions")
     say(f"  API docs   {url}/docs")
     say(f"  Metrics    {url}/metrics")
@@ -163,11 +165,13 @@ def run(*command: str) -> None:
 
 
 def get(url: str) -> Any:
+    """The JSON at ``url``."""
     with urllib.request.urlopen(url, timeout=10) as reply:
         return json.load(reply)
 
 
 def post(url: str, body: bytes) -> tuple[Any, Any]:
+    """The JSON that answers a POST, and the headers."""
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
@@ -177,6 +181,7 @@ def post(url: str, body: bytes) -> tuple[Any, Any]:
 
 
 def say(text: str) -> None:
+    """Tell whoever watches."""
     print(text, flush=True)
 
 

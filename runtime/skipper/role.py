@@ -86,9 +86,14 @@ class Role:
         control.setblocking(False)
 
         def readable() -> None:
-            with contextlib.suppress(BlockingIOError):
-                if control.recv(4096) == b"":
-                    os._exit(LAUNCHER_GONE)
+            try:
+                is_gone = control.recv(4096) == b""
+            except BlockingIOError:
+                return
+            except OSError:  # it died without reading what this role had written
+                is_gone = True
+            if is_gone:
+                os._exit(LAUNCHER_GONE)
 
         loop.add_reader(control, readable)
 

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from skipper_tabular import table
-from skipper_tabular.table import ColumnKind, Columns
+from skipper_tabular.kinds import ColumnKind
+from skipper_tabular.table import Columns
 
 CSV = "a,b\n1,x\n2,y\n"
 

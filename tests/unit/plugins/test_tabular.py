@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 import skipper
 from skipper_tabular import learning, tabular
-from skipper_tabular.learning import Task
+from skipper_tabular.kinds import ESTIMATORS, Task
 from skipper_tabular.tabular import Value
 from tests.unit.plugins.stand_in import Words
 
@@ -69,7 +69,7 @@ def test_numbers_are_learned_by_regression_and_served(stored: Callable[[Any], An
     assert answer[0].keys() == {"prediction"}
 
 
-@pytest.mark.parametrize("estimator", learning.ESTIMATORS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_each_estimator_is_served_as_it_was_trained(
     estimator: str, stored: Callable[[Any], Any]
 ) -> None:
