@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 ANSWER_S = 120.0
+_IDLE_S = 2.0
+"""A connection that was idle for longer is made again: servers close it after a few seconds."""
 
 
 class Answer(NamedTuple):
@@ -32,11 +34,14 @@ class Caller:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
+        self._used = 0.0
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Answer:
         """One request and its answer, whatever it is. Raises OSError where there is none."""
+        if time.monotonic() - self._used > _IDLE_S:
+            self._connection.close()
         kind = {"Content-Type": "application/json"} if body is not None else {}
         try:
             self._connection.request(method, path, body, kind | (headers or {}))
@@ -48,6 +53,8 @@ class Caller:
             if isinstance(error, OSError):
                 raise
             raise ConnectionError(str(error)) from error
+        finally:
+            self._used = time.monotonic()
 
     def get(self, path: str) -> Any:
         return self._good("GET", path, None, None).json()

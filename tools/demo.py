@@ -140,6 +140,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 def explain(code: int) -> str:
     """Why the tree did not start, in the words of its own log."""
+    if code == 0:
+        return "this repository's tree runs already; stop it first: .venv/bin/skipper down"
     lines = LOG.read_text("utf-8", "replace").strip().splitlines()
     told = "\n".join(lines[-5:]) or "(it said nothing)"
     return f"skipper up ended with code {code}:\n{told}"

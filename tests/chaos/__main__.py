@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tasks", type=int, default=2000)
     add("--kills", type=int, default=10, help="of each role")
     add("--backend", choices=BACKENDS, default="valkey")
-    add("--stops", type=int, default=0, help="hosts to stop for 15 s and wake again")
+    add("--stops", type=int, default=0, help="processes to stop for 15 s and wake again")
     add("--launchers", type=int, default=0, help="kills of the launcher itself")
     add("--machines", type=int, default=1, help="trees that share the work (rabbit only)")
     add("--pause", type=float, default=1.8, help="mean seconds between two faults")

@@ -33,6 +33,8 @@ class Driver:
         self._left = len(orders)
         self._over = asyncio.Event()
         self._newest = 0
+        self.submitting = asyncio.Event()
+        """Set as a submission leaves; whoever waits for the next one clears it."""
 
     def release(self, number: int) -> None:
         """Let so many more orders go."""
@@ -76,6 +78,7 @@ class Driver:
         wish = "respond-async" if order.wait_s is None else f"wait={order.wait_s}"
         headers = {"Prefer": wish, "Idempotency-Key": order.key}
         self._history.add("invoke", **facts)
+        self.submitting.set()
         try:
             answer = await client.post(
                 f"/v1/functions/{order.function}/invoke", json=order.body, headers=headers

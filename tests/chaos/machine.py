@@ -142,6 +142,14 @@ class Machine:
         ]
 
 
+def parent_of(pid: int) -> int:
+    """The parent process; 0 where there is no such process any more."""
+    try:
+        return psutil.Process(pid).ppid()
+    except psutil.Error:
+        return 0
+
+
 def _named(
     children: Mapping[str, Mapping[str, Any]], prefix: str, names: Iterable[str]
 ) -> list[tuple[str, int]]:

@@ -10,7 +10,7 @@ import time
 
 from tests.chaos.driver import Driver
 from tests.chaos.history import History
-from tests.chaos.machine import END_LIMIT_S
+from tests.chaos.machine import END_LIMIT_S, parent_of
 from tests.chaos.plan import STOP_S, Fault
 from tests.chaos.tree import Tree
 from tests.integration.services import Server
@@ -21,6 +21,8 @@ BROKER_REST_S = 5.0
 _FIND_S = 5.0
 _STEP_S = 0.05
 _SLICE_S = 0.1
+_MOMENT_S = 2.0
+_LOOK_S = 0.001
 
 
 class Nemesis:
@@ -65,12 +67,38 @@ class Nemesis:
         elif fault.role == "broker" and self._tree.broker is not None:
             await self._broker_is_back.wait()
             await asyncio.sleep(BROKER_REST_S)
-            watchers.create_task(self._strike_server(self._tree.broker))
+            strike = self._strike_server if fault.how == "kill" else self._pause_server
+            watchers.create_task(strike(self._tree.broker))
         elif (target := await self._find(fault)) is None:
             return False
         else:
-            self._hit(fault, *target, watchers)
+            self._hit(fault, *(await self._at_moment(fault) or target), watchers)
         return True
+
+    async def _at_moment(self, fault: Fault) -> tuple[str, int] | None:
+        """Wait for the fault's moment, a while at most; the process that it is about, if any."""
+        if fault.moment == "submit":
+            self._driver.submitting.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._driver.submitting.wait(), _MOMENT_S)
+        elif fault.moment in ("start", "end"):
+            hosts = await asyncio.to_thread(self._tree.hosts)
+            pid = await self._next_effect(fault.moment)
+            if (host := parent_of(pid)) in hosts:
+                return hosts[host], host if fault.role == "host" else pid
+        return None
+
+    async def _next_effect(self, what: str) -> int:
+        """The pid of the next function to write ``what``; 0 where none does."""
+        end = time.monotonic() + _MOMENT_S
+        with self._tree.effects.open() as log:
+            log.seek(0, os.SEEK_END)
+            while time.monotonic() < end:
+                for line in log:
+                    if line.endswith(f" {what}\n"):
+                        return int(line.split(" ")[2])
+                await asyncio.sleep(_LOOK_S)
+        return 0
 
     def _hit(self, fault: Fault, name: str, pid: int, watchers: asyncio.TaskGroup) -> None:
         number = signal.SIGKILL if fault.how == "kill" else signal.SIGSTOP
@@ -120,6 +148,14 @@ class Nemesis:
         await asyncio.to_thread(server.start)
         seconds = time.monotonic() - begun
         self._history.add("recovery", role="broker", name="broker", seconds=seconds)
+        self._broker_is_back.set()
+
+    async def _pause_server(self, server: Server) -> None:
+        self._broker_is_back.clear()
+        self._history.add("fault", role="broker", how="stop", name="broker", pid=0)
+        server.pause()
+        await asyncio.sleep(STOP_S)
+        server.resume()
         self._broker_is_back.set()
 
     async def _strike_launcher(self) -> None:

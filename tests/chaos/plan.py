@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from typing import Any, Literal
 
 ROLES = ("instance", "template", "host", "consumer", "gateway", "scheduler", "broker")
 BACKENDS = ("valkey", "rabbit")
 """Valkey with SQLite, and RabbitMQ with PostgreSQL."""
+STOPPED = ("host", "gateway", "host", "broker", "host", "scheduler", "host", "consumer")
+"""Who is made to sleep, one after the other."""
 STOP_S = 15.0
 """How long a stopped process sleeps: longer than a lease lasts."""
 
 How = Literal["kill", "stop"]
+Moment = Literal["any", "submit", "start", "end"]
+"""At once; as the driver submits; as a function says in the effect log that it starts, or ends."""
+_MOMENTS: dict[str, tuple[Moment, ...]] = {
+    "instance": ("any", "start", "end"),
+    "host": ("any", "start", "end"),
+    "consumer": ("any", "submit"),
+    "gateway": ("any", "submit"),
+    "broker": ("any", "submit"),
+}
+"""Random blows rarely hit the few milliseconds in which something is half done; these do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +38,7 @@ class Round:
     """Of each role."""
     backend: str = "valkey"
     stops: int = 0
-    """Hosts that sleep for a while (SIGSTOP) and then go on as if nothing had been."""
+    """Processes that sleep for a while (SIGSTOP) and then go on as if nothing had been."""
     launchers: int = 0
     """Kills of the launcher itself; each time the tree must go, and another is started."""
     machines: int = 1
@@ -36,12 +49,16 @@ class Round:
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One blow: after ``pause_s``, to one of ``role``'s processes, chosen by ``draw`` in [0, 1)."""
+    """One blow: after ``pause_s``, at the next ``moment``, to one of ``role``'s processes.
+
+    ``draw`` in [0, 1) chooses which one; a function's moment chooses its own instance or host.
+    """
 
     role: str
     pause_s: float
     draw: float
     how: How = "kill"
+    moment: Moment = "any"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +77,17 @@ def faults(round_: Round) -> list[Fault]:
     """The blows of a round, in order."""
     rng = random.Random(f"faults {round_.seed}")
     blows: list[tuple[str, How]] = [(role, "kill") for role in ROLES * round_.kills]
-    blows.extend([("host", "stop")] * round_.stops)
+    blows.extend((role, "stop") for role in islice(cycle(STOPPED), round_.stops))
     blows.extend([("launcher", "kill")] * round_.launchers)
     rng.shuffle(blows)
     return [
-        Fault(role=role, how=how, pause_s=_pause(rng, round_.pause_s), draw=rng.random())
+        Fault(
+            role=role,
+            how=how,
+            pause_s=_pause(rng, round_.pause_s),
+            draw=rng.random(),
+            moment=rng.choice(_MOMENTS.get(role, ("any",))),
+        )
         for role, how in blows
     ]
 

@@ -26,6 +26,7 @@ class Tree:
     def __init__(self, folder: Path, machines: Sequence[Machine], broker: Server | None) -> None:
         self.folder, self.machines, self.broker = folder, machines, broker
         self.effects = folder / "effects.log"
+        self.effects.touch()
 
     @property
     def url(self) -> str:
@@ -53,6 +54,10 @@ class Tree:
     def targets(self, role: str) -> list[tuple[str, int]]:
         """The processes that fill ``role`` now: the place they belong to, and pid."""
         return [target for machine in self.machines for target in machine.targets(role)]
+
+    def hosts(self) -> dict[int, str]:
+        """The hosts' places, by pid."""
+        return {pid: name for name, pid in self.targets("host")}
 
     def is_back(self, name: str, former: int) -> bool:
         """Whether the place ``name`` is filled and ready again."""

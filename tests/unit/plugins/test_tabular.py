@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import skipper
-from skipper_tabular import learning, tabular
+from skipper_tabular import tabular
 from skipper_tabular.kinds import ESTIMATORS, Task
 from skipper_tabular.tabular import Value
 from tests.unit.plugins.stand_in import Words

@@ -23,9 +23,15 @@ class Kept(asyncio.Transport):
         self._splitter = wire.Splitter()
         self.frames: list[Frame] = []
         self.closed = False
+        self.written = asyncio.Event()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.frames += self._splitter.feed(bytes(data))
+        self.written.set()
+
+    def clear(self) -> None:
+        self.frames.clear()
+        self.written.clear()
 
     def close(self) -> None:
         self.closed = True
@@ -92,7 +98,7 @@ class Played(Instance):
         self.protocol = FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected)
         self.protocol.connection_made(self.transport)
         self.state = State.IDLE
-        self.transport.frames.clear()  # its job
+        self.transport.clear()  # of its job
         self.signals: list[int] = []
 
     def signal(self, signum: int, *, group: bool = False) -> None:

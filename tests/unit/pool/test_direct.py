@@ -1,0 +1,798 @@
+import asyncio
+import logging
+import time
+from typing import Any
+
+import pytest
+
+from skipper import wire
+from skipper.errors import UnavailableError
+from skipper.instance.aio import CALLS_AT_ONCE
+from skipper.instance.jobs import Report
+from skipper.metrics import PoolMetrics
+from skipper.pool import direct, fleet
+from skipper.pool.catalogue import Entry, Served
+from skipper.pool.direct import Call, DirectLane
+from skipper.settings import PoolSettings
+from skipper.spec import BrokenFile
+from skipper.task import Outcome
+from skipper.wire import Kind
+from tests.unit.pool.played import Caller, Played, call_of, counted, entry_of, job_of
+
+BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),))
+
+
+class Pool:
+    """A direct lane, its callers and the instances that it has started, all in hand."""
+
+    def __init__(self, *entries: Entry, slots: int = 2, **settings: Any) -> None:
+        self.entries = {entry.spec.name.encode(): entry for entry in entries or (entry_of(),)}
+        self.caller = Caller()
+        self.started: list[Played] = []
+        self.missing = ""
+        self.starts: asyncio.Semaphore | None = None
+        """How many instances may become ready; None for any number."""
+        self.report = Report()
+        self.error: Exception | None = None
+        self.metrics = PoolMetrics()
+        self.lane = DirectLane(
+            PoolSettings(**settings),
+            slots,
+            self.entries,
+            start=self._start,
+            missing=lambda _: self.missing,
+            metrics=self.metrics,
+        )
+        self._ids = 0
+
+    async def _start(self, served: Served) -> tuple[Played, Report]:
+        report, error = self.report, self.error
+        if self.starts is not None:
+            await self.starts.acquire()
+        if error is not None:
+            raise error
+        instance = Played(job_of(served), self.lane)
+        self.started.append(instance)
+        return instance, report
+
+    @property
+    def entry(self) -> Entry:
+        return next(iter(self.entries.values()))
+
+    def submit(self, name: str = "f.f", **call: Any) -> int:
+        """Send a call; its id. Its body is its id."""
+        self._ids += 1
+        self.call(name, **call)
+        return self._ids
+
+    def call(self, name: str = "f.f", **call: Any) -> Call | None:
+        body = str(self._ids).encode()
+        return self.lane.submit(self.caller.protocol, self._ids, call_of(name, body, **call))
+
+    async def settle(self) -> None:
+        """Let everything happen that is about to."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def later(self, seconds: float) -> None:
+        """Look at the lane as if so much time had passed."""
+        self.lane.sweep(time.monotonic() + seconds)
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        return self.caller.outcomes
+
+    @property
+    def running(self) -> dict[int, bytes]:
+        """What each instance runs now, by its place in the order of starts."""
+        return {
+            n: wire.call_body(call.payload)
+            for n, instance in enumerate(self.started)
+            for call in instance.calls.values()
+        }
+
+
+async def warmed(pool: Pool, instances: int = 1, name: str = "f.f") -> Pool:
+    """The pool with this many idle instances of a function."""
+    entry = pool.entries[name.encode()]
+    for _ in range(instances):
+        assert await pool.lane.fleet.warm(entry.served) is None
+    return pool
+
+
+# --- one call --------------------------------------------------------------------------------
+
+
+async def test_a_first_call_starts_an_instance_and_is_answered_by_it() -> None:
+    pool = Pool()
+    id_ = pool.submit()
+    assert pool.caller.answers == []
+    await pool.settle()
+    (instance,) = pool.started
+    assert instance.given == [b"1"]
+    instance.replies("done")
+    assert pool.caller.answers == [(id_, Outcome.OK, "done")]
+    assert pool.lane.busy == 0
+
+
+async def test_a_warm_instance_is_given_the_call_at_once() -> None:
+    pool = await warmed(Pool())
+    pool.submit()
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_a_function_that_is_not_served_is_not_found() -> None:
+    pool = Pool()
+    id_ = pool.submit("no.such")
+    assert pool.caller.answers == [(id_, Outcome.NOT_FOUND, "no.such is no longer served")]
+
+
+async def test_each_caller_gets_its_own_answer_and_items() -> None:
+    pool = await warmed(Pool(), 2)
+    other = Caller()
+    pool.submit()
+    pool.lane.submit(other.protocol, 1, call_of(body=b"other"))
+    mine, theirs = sorted(pool.started, key=lambda instance: instance.given)
+    theirs.says(Kind.ITEM, 1, b"theirs")
+    mine.says(Kind.ITEM, 1, b"mine")
+    theirs.replies("theirs")
+    mine.replies("mine")
+    assert (pool.caller.items, other.items) == ([b"mine"], [b"theirs"])
+    assert pool.caller.answers == [(1, Outcome.OK, "mine")]
+    assert other.answers == [(1, Outcome.OK, "theirs")]
+
+
+async def test_an_instance_is_told_what_is_left_of_the_time() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    pool.submit(budget_ms=60_000)
+    call = pool.entry.queue[0]
+    call.deadline -= 20
+    pool.starts.release()
+    await pool.settle()
+    (frame,) = pool.started[0].transport.frames
+    assert 39_000 < wire.call_budget_ms(frame.payload) <= 40_000
+
+
+async def test_a_call_without_a_deadline_stays_without() -> None:
+    pool = await warmed(Pool())
+    pool.submit(budget_ms=0)
+    pool.later(1e6)
+    (frame,) = pool.started[0].transport.frames
+    assert wire.call_budget_ms(frame.payload) == 0
+    assert pool.outcomes == {}
+
+
+async def test_room_for_more_items_is_told_to_the_call_it_is_for() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool._ids = 1
+    pool.call()
+    pool._ids = 2
+    second = pool.call()
+    assert second is not None
+    pool.lane.credit(second)
+    told = [frame.id for frame in pool.started[0].transport.frames if frame.kind == Kind.CREDIT]
+    assert told == [2]
+
+
+# --- capacity --------------------------------------------------------------------------------
+
+
+async def test_an_instance_runs_one_call_at_a_time_in_the_order_they_came() -> None:
+    pool = await warmed(Pool(slots=1))
+    ids = [pool.submit() for _ in range(3)]
+    assert pool.started[0].given == [b"1"]
+    for _ in ids:
+        pool.started[0].replies()
+    assert pool.started[0].given == [b"1", b"2", b"3"]
+    assert list(pool.outcomes) == ids
+
+
+async def test_an_async_instance_runs_many_in_one_slot() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    for _ in range(CALLS_AT_ONCE + 1):
+        pool.submit()
+    assert len(pool.started[0].given) == CALLS_AT_ONCE
+    assert pool.lane.busy == 1
+    for _ in range(CALLS_AT_ONCE + 1):
+        pool.started[0].replies()
+    assert pool.lane.busy == 0
+
+
+async def test_no_more_calls_run_than_there_are_slots() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=2)
+    await warmed(await warmed(pool, 2, "a.f"), 2, "b.f")
+    for name in ("a.f", "b.f", "a.f", "b.f"):
+        pool.submit(name)
+    assert len(pool.running) == pool.lane.busy == 2
+    assert pool.lane.queued == 2
+
+
+async def test_slots_go_round_the_functions_that_wait() -> None:
+    """One function's long queue holds up another's call for one call at most."""
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    for _ in range(5):
+        pool.submit("a.f")
+    last = pool.submit("b.f")
+    for _ in range(2):
+        next(instance for instance in pool.started if instance.calls).replies()
+    assert pool.running == {1: str(last).encode()}
+
+
+async def test_calls_within_calls_go_before_others() -> None:
+    pool = await warmed(Pool(slots=1))
+    for depth in (0, 0, 1):
+        pool.submit(depth=depth)
+    pool.started[0].replies()
+    assert pool.started[0].given == [b"1", b"3"]
+
+
+async def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    pool = await warmed(Pool(slots=1, queue=2))
+    ids = [pool.submit() for _ in range(5)]
+    assert pool.outcomes == dict.fromkeys(ids[3:], Outcome.BUSY)
+    for _ in range(3):
+        pool.started[0].replies()
+    assert [id_ for id_, outcome in pool.outcomes.items() if outcome is Outcome.OK] == ids[:3]
+
+
+async def test_the_queues_of_a_pool_are_bounded_together() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1, queue=5, queue_total=3)
+    pool.starts = asyncio.Semaphore(0)
+    ids = [pool.submit(name) for name in ("a.f", "a.f", "b.f", "b.f")]
+    assert pool.outcomes == {ids[3]: Outcome.BUSY}
+    assert pool.lane.queued == 3
+
+
+async def test_places_in_the_queue_are_given_back() -> None:
+    pool = await warmed(Pool(slots=1, queue=1))
+    for _ in range(4):
+        pool.submit()
+        waiting = pool.call()
+        assert waiting is not None
+        pool.lane.cancel(waiting)
+        pool.started[0].replies()
+    assert pool.lane.queued == 0
+    assert set(pool.outcomes.values()) == {Outcome.OK}
+
+
+# --- time ------------------------------------------------------------------------------------
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_told_and_the_call_never_runs() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    late = pool.submit(budget_ms=1000)
+    pool.later(2)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert "waited for a free instance" in pool.caller.answers[0].value
+    pool.started[0].replies()
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_a_deadline_that_passes_while_it_runs_ends_the_process() -> None:
+    pool = await warmed(Pool())
+    late = pool.submit(budget_ms=1000)
+    pool.later(0.5)
+    assert pool.outcomes == {}
+    pool.later(1.1)
+    (instance,) = pool.started
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert instance.is_stopped
+    instance.dies()
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert pool.lane.busy == 0
+
+
+async def test_an_answer_that_comes_late_is_not_told_and_frees_the_slot() -> None:
+    pool = await warmed(Pool(slots=1))
+    late = pool.submit(budget_ms=1000)
+    pool.later(2)
+    pool.started[0].replies("too late")
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert pool.lane.busy == 0
+    pool.submit()
+    await pool.settle()
+    assert pool.started[0].given == [b"1"]
+    assert pool.started[1].given == [b"2"]
+
+
+async def test_a_late_async_call_is_asked_to_stop_before_its_process_is_made_to() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True)))
+    late = pool.submit(budget_ms=1000)
+    pool.later(2)
+    (instance,) = pool.started
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert instance.cancelled == [1]
+    assert not instance.is_stopped
+    pool.later(1 + direct.CANCEL_GRACE_S + 1)
+    assert instance.is_stopped
+
+
+async def test_a_late_async_call_does_not_end_those_beside_it() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool.submit(budget_ms=1000)
+    good = pool.submit(budget_ms=600_000)
+    pool.later(100)
+    (instance,) = pool.started
+    assert not instance.is_stopped
+    instance.replies("fine", 2)
+    assert pool.outcomes[good] is Outcome.OK
+
+
+async def test_nobody_waits_longer_than_the_pool_lets_them() -> None:
+    pool = await warmed(Pool(slots=1, queue_wait_s=5))
+    pool.submit(budget_ms=600_000)
+    waiting = pool.submit(budget_ms=600_000)
+    pool.later(4)
+    assert pool.outcomes == {}
+    pool.later(6)
+    assert pool.outcomes == {waiting: Outcome.BUSY}
+
+
+# --- callers that leave, instances that die --------------------------------------------------
+
+
+async def test_a_caller_that_leaves_frees_its_place_and_its_call_never_runs() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    last = pool.submit()
+    pool.started[0].replies()
+    assert pool.started[0].given == [b"1", str(last).encode()]
+
+
+async def test_a_caller_that_leaves_has_its_function_told_and_gets_no_answer() -> None:
+    pool = await warmed(Pool(slots=1))
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.lane.cancel(left)
+    assert pool.started[0].cancelled == [1]
+    pool.started[0].replies()
+    assert pool.caller.answers == []
+    assert pool.lane.busy == 0
+    assert counted(pool.metrics) == {"cancelled": 1}
+
+
+async def test_a_death_is_told_to_what_was_running_alone() -> None:
+    pool = await warmed(Pool(slots=2), 2)
+    first, second = pool.submit(), pool.submit()
+    dying = next(instance for instance in pool.started if instance.given == [b"1"])
+    dying.dies("it was killed by SIGSEGV")
+    assert pool.outcomes == {first: Outcome.DIED}
+    assert "it was killed by SIGSEGV" in pool.caller.answers[0].value
+    next(instance for instance in pool.started if instance.calls).replies()
+    assert pool.outcomes[second] is Outcome.OK
+    assert pool.lane.busy == 0
+
+
+async def test_after_a_death_waiting_calls_are_served_by_another_instance() -> None:
+    pool = await warmed(Pool(slots=1))
+    died, waiting = pool.submit(), pool.submit()
+    pool.started[0].dies()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    assert pool.outcomes == {died: Outcome.DIED, waiting: Outcome.OK}
+
+
+async def test_every_call_of_an_async_instance_that_dies_is_answered_and_one_slot_freed() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    ids = [pool.submit() for _ in range(3)]
+    pool.started[0].dies()
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.DIED)
+    assert pool.lane.busy == 0
+
+
+# --- starting --------------------------------------------------------------------------------
+
+
+async def test_one_instance_is_started_for_calls_that_come_together() -> None:
+    pool = Pool(slots=4)
+    pool.starts = asyncio.Semaphore(0)
+    for _ in range(4):
+        pool.submit()
+    await pool.settle()
+    pool.starts.release()
+    await pool.settle()
+    assert len(pool.started) == 1
+
+
+@pytest.mark.parametrize(("max_instances", "slots", "most"), [(None, 3, 3), (2, 3, 2), (9, 3, 3)])
+async def test_calls_that_wait_are_given_instances_up_to_the_most(
+    max_instances: int | None, slots: int, most: int
+) -> None:
+    pool = Pool(entry_of(max_instances=max_instances), slots=slots)
+    for _ in range(9):
+        pool.submit()
+    for _ in range(9):
+        pool.later(fleet.PATIENCE_S * 2)
+        await pool.settle()
+    assert len(pool.started) == most
+
+
+async def test_a_call_that_has_just_come_starts_no_further_instance() -> None:
+    pool = await warmed(Pool(slots=3))
+    pool.submit()
+    pool.submit()
+    pool.lane.sweep(pool.entry.queue[0].received)
+    await pool.settle()
+    assert len(pool.started) == 1
+
+
+async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = Pool()
+    pool.report = BROKEN
+    ids = [pool.submit() for _ in range(3)]
+    with caplog.at_level(logging.ERROR):
+        await pool.settle()
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.BROKEN)
+    assert "NameError: np" in pool.caller.answers[0].value
+    assert pool.started[0].is_stopped
+    refused = pool.submit()
+    await pool.settle()
+    assert pool.outcomes[refused] is Outcome.BROKEN
+    assert len(pool.started) == 1
+
+
+async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble() -> None:
+    pool = Pool()
+    pool.error = UnavailableError("no room")
+    pool.submit()
+    await pool.settle()
+    first_pause = pool.entry.retry_at - time.monotonic()
+    pool.entry.retry_at = 0.0
+    pool.submit()
+    await pool.settle()
+    assert pool.entry.retry_at - time.monotonic() > first_pause
+    pool.error, pool.entry.retry_at = None, 0.0
+    served = pool.submit()
+    await pool.settle()
+    pool.started[0].replies()
+    assert pool.outcomes[served] is Outcome.OK
+    assert (pool.entry.load_error, pool.entry.failures) == (None, 0)
+
+
+async def test_a_failed_growth_does_not_fail_calls_that_an_instance_serves() -> None:
+    pool = await warmed(Pool())
+    pool.submit()
+    waiting = pool.submit()
+    pool.report = BROKEN
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert pool.outcomes == {}
+    pool.started[0].replies()
+    pool.started[0].replies()
+    assert pool.outcomes[waiting] is Outcome.OK
+
+
+async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started() -> None:
+    pool = Pool()
+    pool.missing = "model 'boston' has no version yet; call boston.train first"
+    id_ = pool.submit()
+    await pool.settle()
+    assert pool.caller.answers == [(id_, Outcome.UNAVAILABLE, pool.missing)]
+    assert pool.started == []
+
+
+# --- versions --------------------------------------------------------------------------------
+
+
+def exchange(pool: Pool) -> Served:
+    """Have new code served in place of what was; the old version."""
+    old, new = pool.entry.served, entry_of(code="beef").served
+    pool.entry.served = new
+    pool.entry.load_error, pool.entry.retry_at, pool.entry.failures = None, 0.0, 0
+    pool.lane.fleet.retire(old)
+    return old
+
+
+async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
+    pool = await warmed(Pool(slots=4), 2)
+    running = pool.submit()
+    busy, idle = sorted(pool.started, key=lambda instance: not instance.calls)
+    exchange(pool)
+    assert idle.is_stopped
+    assert not busy.is_stopped
+    fresh = pool.submit()
+    await pool.settle()
+    busy.replies()
+    assert busy.is_stopped
+    pool.started[-1].replies()
+    assert pool.outcomes == {running: Outcome.OK, fresh: Outcome.OK}
+    assert pool.started[-1].job.source.code == "beef"
+
+
+async def test_an_old_version_that_fails_to_start_does_not_fail_the_new_one() -> None:
+    pool = Pool()
+    pool.starts, pool.report = asyncio.Semaphore(0), BROKEN
+    waiting = pool.submit()
+    await pool.settle()
+    exchange(pool)
+    pool.report = Report()
+    pool.starts.release()
+    await pool.settle()
+    assert pool.outcomes == {}
+    pool.starts.release()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[-1].replies()
+    assert pool.outcomes == {waiting: Outcome.OK}
+
+
+async def test_an_instance_that_becomes_ready_for_an_old_version_is_stopped() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    pool.submit()
+    await pool.settle()
+    exchange(pool)
+    pool.starts.release()
+    await pool.settle()
+    assert pool.started[0].is_stopped
+    assert pool.started[0].given == []
+
+
+async def test_a_function_that_is_removed_answers_what_waits_and_leaves_no_instance() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    waiting = pool.submit()
+    await pool.settle()
+    gone = pool.entries.pop(b"f.f")
+    pool.lane.fleet.retire(gone.served)
+    pool.lane.drop(gone)
+    assert pool.outcomes == {waiting: Outcome.NOT_FOUND}
+    pool.starts.release()
+    await pool.settle()
+    assert pool.started[0].is_stopped
+    assert pool.lane.queued == 0
+
+
+async def test_a_removed_function_finishes_what_it_runs() -> None:
+    pool = await warmed(Pool())
+    running = pool.submit()
+    gone = pool.entries.pop(b"f.f")
+    pool.lane.fleet.retire(gone.served)
+    pool.lane.drop(gone)
+    assert not pool.started[0].is_stopped
+    pool.started[0].replies()
+    assert pool.outcomes == {running: Outcome.OK}
+    assert pool.started[0].is_stopped
+
+
+# --- a long life -----------------------------------------------------------------------------
+
+
+async def test_what_is_idle_for_long_is_stopped_down_to_the_least() -> None:
+    pool = await warmed(Pool(entry_of(idle_s=30, min_instances=1), slots=3), 3)
+    pool.later(29)
+    assert not any(instance.is_stopped for instance in pool.started)
+    pool.later(31)
+    assert sum(instance.is_stopped for instance in pool.started) == 2
+
+
+async def test_a_busy_instance_is_not_idle() -> None:
+    pool = await warmed(Pool(entry_of(idle_s=30)))
+    pool.submit(budget_ms=0)
+    pool.later(1000)
+    assert not pool.started[0].is_stopped
+
+
+async def test_the_least_are_kept_ready_without_a_call() -> None:
+    pool = Pool(entry_of(min_instances=2), slots=4)
+    for _ in range(4):
+        pool.later(0)
+        await pool.settle()
+    assert len(pool.started) == 2
+    pool.started[0].dies()
+    pool.later(0)
+    await pool.settle()
+    assert len(pool.started) == 3
+
+
+async def test_an_instance_is_replaced_after_its_calls_and_serves_until_then() -> None:
+    pool = await warmed(Pool(entry_of(recycle=2), slots=1))
+    pool.starts = asyncio.Semaphore(0)
+    worn = pool.started[0]
+    for _ in range(3):
+        pool.submit()
+        worn.replies()
+    await pool.settle()
+    assert not worn.is_stopped
+    pool.starts.release()
+    await pool.settle()
+    assert worn.is_stopped
+    pool.submit()
+    assert pool.started[1].given == [b"4"]
+
+
+async def test_instances_that_wear_out_together_are_all_replaced() -> None:
+    pool = await warmed(Pool(entry_of(recycle=1), slots=2), 2)
+    worn = list(pool.started)
+    for _ in range(2):
+        pool.submit()
+    for instance in worn:
+        instance.replies()
+    await pool.settle()
+    for _ in range(2):  # the one that could not be replaced at once is, after its next call
+        pool.submit()
+    for instance in pool.started:
+        if instance.calls:
+            instance.replies()
+    await pool.settle()
+    assert all(instance.is_stopped for instance in worn)
+
+
+# --- calls within calls ----------------------------------------------------------------------
+
+
+async def test_a_call_that_waits_for_another_lends_its_slot() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    outer = pool.submit("a.f")
+    inner = pool.submit("b.f", depth=1)
+    assert pool.running == {0: b"1"}
+    pool.lane.lend_slot(pool.started[0])
+    assert pool.running == {0: b"1", 1: b"2"}
+    pool.started[1].replies()
+    pool.lane.return_slot(pool.started[0])
+    pool.started[0].replies()
+    assert pool.outcomes == {inner: Outcome.OK, outer: Outcome.OK}
+    assert pool.lane.busy == 0
+
+
+async def test_an_instance_has_one_slot_to_lend_however_many_of_its_calls_wait() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    for _ in range(3):
+        pool.submit()
+        pool.lane.lend_slot(pool.started[0])
+    assert pool.lane.busy == 0
+    for _ in range(3):
+        pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 1
+
+
+async def test_an_instance_that_dies_while_its_slot_is_lent_leaves_the_count_right() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    pool.lane.lend_slot(pool.started[0])
+    pool.started[0].dies()
+    pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 0
+
+
+async def test_a_function_that_calls_itself_gets_an_instance_above_its_most() -> None:
+    pool = await warmed(Pool(entry_of(max_instances=1), slots=1))
+    outer = pool.submit()
+    pool.lane.lend_slot(pool.started[0])
+    inner = pool.submit(depth=1)
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    pool.lane.return_slot(pool.started[0])
+    pool.started[0].replies()
+    assert pool.outcomes == {inner: Outcome.OK, outer: Outcome.OK}
+    both = [pool.submit() for _ in range(2)]
+    assert len(pool.running) == 1, "beyond nested calls the most holds"
+    assert both[1] not in pool.outcomes
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+async def test_calls_that_wait_go_together_up_to_the_size_of_a_batch() -> None:
+    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    ids = [pool.submit() for _ in range(6)]
+    (instance,) = pool.started
+    instance.replies()
+    assert (instance.given, instance.batches) == ([b"1"], [[b"2", b"3", b"4"]])
+    for _ in range(3):
+        instance.replies()
+    assert instance.batches[1:] == [[b"5", b"6"]]
+    for _ in range(2):
+        instance.replies()
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.OK)
+    assert pool.lane.busy == 0
+
+
+async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered() -> None:
+    pool = await warmed(Pool(entry_of(batch=2), slots=1))
+    for _ in range(4):
+        pool.submit()
+    (instance,) = pool.started
+    instance.replies()
+    instance.replies()
+    assert pool.lane.busy == 1
+    assert len(instance.batches) == 1
+
+
+async def test_who_has_left_is_not_part_of_a_batch() -> None:
+    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    pool.submit()
+    pool._ids = 2
+    left = pool.call()
+    assert left is not None
+    for _ in range(2):
+        pool.submit()
+    pool.lane.cancel(left)
+    pool.started[0].replies()
+    assert pool.started[0].batches == [[b"3", b"4"]]
+
+
+async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
+    pool = await warmed(Pool(entry_of(batch=2, batch_wait_s=1000.0)))
+    pool.submit()
+    assert pool.running == {}
+    pool.submit()
+    assert pool.started[0].batches == [[b"1", b"2"]]
+
+
+async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
+    pool = await warmed(Pool(entry_of(batch=8, batch_wait_s=0.001)))
+    pool.submit()
+    await asyncio.wait_for(pool.started[0].transport.written.wait(), 5)
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_the_sizes_of_batches_are_counted() -> None:
+    pool = await warmed(Pool(entry_of(batch=8)))
+    pool.submit()
+    pool.started[0].says(Kind.SIZE, 5)
+    assert pool.metrics.describe()["batch_size"]["f.f"]["sum"] == 5.0
+
+
+# --- what is told ----------------------------------------------------------------------------
+
+
+async def test_every_call_is_counted_once_by_how_it_ended() -> None:
+    pool = await warmed(Pool(slots=1, queue=1))
+    for _ in range(3):
+        pool.submit()
+    pool.started[0].replies()
+    pool.started[0].dies()
+    assert counted(pool.metrics) == {"ok": 1, "busy": 1, "died": 1}
+
+
+async def test_looking_at_a_body_is_no_call() -> None:
+    pool = await warmed(Pool())
+    id_ = pool.submit(flags=wire.CHECK)
+    pool.started[0].replies()
+    assert pool.outcomes == {id_: Outcome.OK}
+    assert counted(pool.metrics) == {}
+
+
+async def test_what_a_function_did_wrong_is_logged_and_what_a_caller_did_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = await warmed(Pool())
+    with caplog.at_level(logging.INFO, "skipper"):
+        for outcome in (Outcome.FAILED, Outcome.INVALID):
+            pool.submit()
+            pool.started[0].says(
+                Kind.REPLY, next(iter(pool.started[0].calls)), wire.problem(outcome, outcome.name)
+            )
+    assert [record.message for record in caplog.records] == ["f.f: FAILED"]
+
+
+async def test_closing_waits_for_what_runs() -> None:
+    pool = await warmed(Pool(slots=1))
+    ids = [pool.submit() for _ in range(2)]
+    closing = asyncio.create_task(pool.lane.close(60))
+    await pool.settle()
+    assert not closing.done()
+    for _ in ids:
+        pool.started[0].replies()
+    await asyncio.wait_for(closing, 5)
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.OK)
+
+
+async def test_closing_waits_no_longer_than_it_may() -> None:
+    pool = await warmed(Pool())
+    pool.submit()
+    await asyncio.wait_for(pool.lane.close(0.0), 5)
+    assert pool.lane.busy == 1
