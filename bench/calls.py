@@ -37,7 +37,11 @@ class Caller:
         self._used = 0.0
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Answer:
         """One request and its answer, whatever it is. Raises OSError where there is none."""
         if time.monotonic() - self._used > _IDLE_S:

@@ -20,7 +20,9 @@ from pathlib import Path
 BENCH = Path(__file__).resolve().parent
 PROJECT_LOCK = BENCH.parent / "requirements" / "lock-tensorflow-cpu.txt"
 LOCK = BENCH / "requirements.txt"
-SHARED = "celery|fastapi|httptools|pydantic|pydantic-core|redis|starlette|tensorflow-cpu|uvicorn|uvloop"
+SHARED = (
+    "celery|fastapi|httptools|pydantic|pydantic-core|redis|starlette|tensorflow-cpu|uvicorn|uvloop"
+)
 _MARKERS = [
     f"sys_platform == 'linux' and platform_machine == '{machine}' and python_full_version < '3.14'"
     for machine in ("x86_64", "aarch64")

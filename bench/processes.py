@@ -85,7 +85,7 @@ def running(server: Server) -> Iterator[Server]:
 
 
 def wait_for_answer(server: Server, port: int, path: str, body: bytes) -> None:
-    """Return once a call has been answered well. Raises ConnectionError if the server ends first."""
+    """Return once a call is answered well. Raises ConnectionError if the server ends first."""
 
     def has_answered() -> bool:
         if server.process.poll() is not None:

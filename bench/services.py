@@ -6,7 +6,6 @@ import contextlib
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from bench import peers
@@ -60,14 +59,13 @@ def postgres(bench: Bench) -> Iterator[str]:
 @contextlib.contextmanager
 def _queues(url: str, project: str) -> Iterator[None]:
     """Delete the project's queues after the block."""
-    import kombu
+    from kombu.connection import Connection
 
     _need("RabbitMQ", url)
     try:
         yield
     finally:
-        connection: Any
-        with kombu.Connection(url) as connection:
+        with Connection(url) as connection:  # type: ignore[no-untyped-call] # kombu has few types
             for pool in ("cpu", "gpu"):
                 connection.channel().queue_delete(f"skipper.{project}.{pool}")
 

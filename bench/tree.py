@@ -32,7 +32,7 @@ class Tree:
         return f"http://127.0.0.1:{self.port}{path(function)}"
 
     def wait_ready(self) -> None:
-        """Return once every file is read, every pool's consumer is there, and templates are warm."""
+        """Return once every file is read, every consumer is there, and all templates are warm."""
         with calling(self.port) as caller:
             until(lambda: self._is_ready(caller), READY_S, "the tree is ready")
 
@@ -117,8 +117,8 @@ def _toml(value: object) -> str:
 @contextlib.contextmanager
 def up(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Tree]:
     """``skipper up`` on a project for as long as the block lasts; ready, unless told otherwise."""
-    command = [sys.executable, "-m", "skipper", "up", "--project", folder, *arguments]
-    server = start(command, "skipper", folder=folder)
+    command: list[str | Path] = [sys.executable, "-m", "skipper", "up", "--project", folder]
+    server = start([*command, *arguments], "skipper", folder=folder)
     with running(server):
         tree = Tree(server, load(folder)[0])
         if ready:

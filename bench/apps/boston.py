@@ -1,4 +1,4 @@
-"""Make the Keras model that everybody serves: `boston.py CSV FILE`. The net of functions/boston.py."""
+"""Make the Keras model that everybody serves, as functions/boston.py does: `boston.py CSV FILE`."""
 
 from __future__ import annotations
 

@@ -48,7 +48,10 @@ def compiled(model: Any) -> Callable[[Any], Any]:
     import tensorflow as tf
 
     shape = tf.TensorSpec((None, model.input_shape[1]), "float32")
-    return tf.function(lambda x: model(x, training=False), input_signature=[shape])
+    traced: Callable[[Any], Any] = tf.function(
+        lambda x: model(x, training=False), input_signature=[shape]
+    )
+    return traced
 
 
 if __name__ == "__main__":

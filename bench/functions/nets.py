@@ -49,7 +49,8 @@ def held_bare(x: list[float], seconds: float) -> float:
 def busy(seconds: float, *, run: skipper.Run) -> None:
     """Train for so long, or until told to stop, as hard as it goes."""
     x, y = np.random.default_rng(0).normal(size=(512, 12)), np.zeros(512)
-    net = keras.Sequential([keras.Input((12,)), keras.layers.Dense(256, "relu"), keras.layers.Dense(1)])
+    layers = [keras.Input((12,)), keras.layers.Dense(256, "relu"), keras.layers.Dense(1)]
+    net = keras.Sequential(layers)
     net.compile("adam", loss="mse")
     ends = time.monotonic() + seconds
     while time.monotonic() < ends and not run.cancelled:

@@ -15,7 +15,5 @@ def run(bench: Bench) -> None:
             with system() as place:
                 wrk.post(place.url, BODY, connections=16, seconds=1)  # warm
                 for connections in CONNECTIONS:
-                    load = wrk.post(
-                        place.url, BODY, connections=connections, seconds=bench.seconds
-                    )
+                    load = wrk.post(place.url, BODY, connections=connections, seconds=bench.seconds)
                     bench.add_load(f"direct.{name}.{connections}", load)

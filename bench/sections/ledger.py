@@ -16,7 +16,7 @@ from bench import peers, services
 from bench.options import Bench
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.connection import Connection, Statement
-from skipper.ledger.records import NewTask
+from skipper.ledger.records import Ending, NewTask
 from skipper.ledger.schema import tasks as table
 from skipper.task import State, new_id
 
@@ -25,6 +25,7 @@ _FUNCTIONS = 20
 _QUEUED_SHARE = 0.01
 _BATCH = 5_000
 _PAGE = 50
+_TIMES = 40
 _HOST = "bench"
 _INSERT = Statement(insert(table), [column.name for column in table.columns])
 
@@ -46,38 +47,44 @@ def _measure(bench: Bench, url: str, kind: str, size: int) -> None:
     peers.say(f"ledger: {kind} with {count} tasks")
     with closing(Ledger.open(url)) as ledger:
         fill(ledger, count)
-        asked = questions(ledger)
-        for name, ask in asked.items():
+        for name, ask in questions(ledger).items():
             for _ in range(bench.rounds):
-                bench.figures.add(f"ledger.{kind}.{size}.{name}_us", _median_us(ask, bench.seconds))
+                bench.figures.add(f"ledger.{kind}.{size}.{name}_us", _median_us(ask))
 
 
 def questions(ledger: Ledger) -> dict[str, Callable[[], object]]:
     """What gateways and hosts ask of the ledger and change in it, by name."""
-    now = time.time()
+    accepted: list[str] = []
+    claimed: list[str] = []
+    later = time.time() + 1e6
+    ended = Ending(state=State.SUCCEEDED, result=b"1")
 
     def read(op: Callable[[Connection], Any]) -> Callable[[], object]:
         return lambda: ledger.read_now(op)
 
-    def accept() -> str:
+    def accept() -> None:
         new = _new(new_id())
         ledger.write_now(lambda conn: tasks.accept(conn, new))
-        return new.id
+        accepted.append(new.id)
 
     def claim() -> None:
-        found = ledger.read_now(lambda conn: tasks.waiting(conn, "cpu", now + 1e6, 1))
-        ledger.write_now(
-            lambda conn: tasks.claim(conn, [found[0].id], _HOST, now + 1e6), durable=False
-        )
+        claimed.append(accepted.pop())
+        wanted = claimed[-1:]
+        ledger.write_now(lambda conn: tasks.claim(conn, wanted, _HOST, later), durable=False)
+
+    def finish() -> None:
+        id_ = claimed.pop()
+        ledger.write_now(lambda conn: tasks.finish(conn, id_, 1, _HOST, ended, later))
 
     return {
         "page": read(lambda conn: tasks.page(conn, limit=_PAGE)),
         "page_of_function": read(lambda conn: tasks.page(conn, function="f.f7", limit=_PAGE)),
         "page_of_state": read(lambda conn: tasks.page(conn, state=State.FAILED, limit=_PAGE)),
-        "waiting": read(lambda conn: tasks.waiting(conn, "cpu", now + 1e6, 16)),
+        "waiting": read(lambda conn: tasks.waiting(conn, "cpu", later, 16)),
         "counts": read(tasks.counts),
         "accept": accept,
         "claim": claim,
+        "finish": finish,
     }
 
 
@@ -126,11 +133,9 @@ def _new(id_: str, number: int = 0) -> NewTask:
     )
 
 
-def _median_us(ask: Callable[[], object], seconds: float) -> float:
-    """The middle of the times of an operation, repeated for a while."""
-    times: list[float] = []
-    ends = time.monotonic() + seconds / 10
-    while not times or time.monotonic() < ends:
+def _median_us(ask: Callable[[], object]) -> float:
+    times = []
+    for _ in range(_TIMES):
         began = time.perf_counter()
         ask()
         times.append((time.perf_counter() - began) * 1e6)

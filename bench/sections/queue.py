@@ -25,7 +25,7 @@ def run(bench: Bench) -> None:
         gate = found.settings.project_dir / "go"
         _hold_all_slots(found, caller, gate)
         _note_memory(bench, "before", found)
-        bench.figures.add("queue.waiting.submitted_per_s", _submit(found, count, bench.seconds))
+        bench.figures.add("queue.submitted.per_s", _submit(found, count, bench.seconds))
         _note_memory(bench, "waiting", found)
         gate.touch()
         _drain(bench, found, caller, count)
@@ -68,9 +68,9 @@ def _drain(bench: Bench, found: tree.Tree, caller: Caller, count: int) -> None:
             0.1,
         )
         now = time.monotonic()
-        bench.figures.add("queue.tenths.per_s", count / _TENTHS / (now - last))
+        bench.figures.add(f"queue.tenth_{tenth}.per_s", count / _TENTHS / (now - last))
         last = now
-    bench.figures.add("queue.drain.per_s", count / (last - began))
+    bench.figures.add("queue.drained.per_s", count / (last - began))
     peers.say(f"queue: {count} tasks ended within {last - began:.0f} s")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import peers, tree
+from bench import tree
 from bench.calls import calling, until
 from bench.options import Bench
 from bench.processes import free_port, running, start, wait_for_answer
@@ -69,7 +68,7 @@ def seconds_to(saved: Saved, number: int) -> float:
     beside = saved.file.with_suffix(".tmp")
     beside.write_text(saved.text.replace("{number}", str(number)), encoding="utf-8")
     began = time.monotonic()
-    os.replace(beside, saved.file)
+    beside.replace(saved.file)
     until(lambda: _says(saved.place, number), _LIMIT_S, "the new code answers", _STEP_S)
     return time.monotonic() - began
 
@@ -101,5 +100,3 @@ def skipper(name: str, text: str) -> Iterator[Saved]:
     ):
         place = Place(found.port, tree.path(f"{name.removesuffix('.py')}.answer"))
         yield Saved(text, project / "functions" / name, place)
-
-

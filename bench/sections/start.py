@@ -32,9 +32,7 @@ def run(bench: Bench) -> None:
 
 
 @contextlib.contextmanager
-def peer(
-    name: str, command: Callable[[int], list[str | Path]]
-) -> Iterator[tuple[Server, Place]]:
+def peer(name: str, command: Callable[[int], list[str | Path]]) -> Iterator[tuple[Server, Place]]:
     place = Place(free_port(), "/predict")
     with running(start(command(place.port), name)) as server:
         yield server, place

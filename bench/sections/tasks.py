@@ -11,6 +11,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import redis
@@ -124,8 +125,9 @@ def recipe() -> Iterator[Tasks]:
     with contextlib.ExitStack() as stack:
         redis_port = stack.enter_context(services.redis_server())
         environment = {"RECIPE_REDIS": f"redis://127.0.0.1:{redis_port}"}
-        command = [peers.PYTHON, "-m", "celery", "--app", "recipe:worker", "worker"]
-        worker = start([*command, "--loglevel", "warning"], "celery", environment=environment)
+        command: list[str | Path] = [peers.PYTHON, "-m", "celery", "--app", "recipe:worker"]
+        command += ["worker", "--loglevel", "warning"]
+        worker = start(command, "celery", environment=environment)
         stack.enter_context(running(worker))
         place = Place(free_port(), "/tasks")
         web = start(uvicorn("recipe:app", place.port), "recipe", environment=environment)

@@ -116,12 +116,16 @@ class Function(Generic[P, R]):
         if "batch" in options:
             models += self.batch_contract.loaded_parameters.values()
         default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
+        mode = Mode(options.get("mode", default))
+        if contract.returns_model and mode is Mode.DIRECT:
+            detail = f"{self.name} returns a model, which only a task can publish: write mode='task'."
+            raise DefinitionError(detail, file=self.file, line=self.line)
         doc = inspect.getdoc(self.target) or ""
         return FunctionSpec(
             name=self.name,
             kind=self.kind,
             pool=options.get("pool", DEFAULT_POOL),
-            mode=Mode(options.get("mode", default)),
+            mode=mode,
             timeout_s=_seconds(options.get("timeout")),
             retries=options.get("retries", 0),
             memory_mb=mebibytes(options.get("memory", 0)),

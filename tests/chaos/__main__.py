@@ -27,6 +27,7 @@ def main() -> int:
             backend=arguments.backend,
             stops=arguments.stops,
             launchers=arguments.launchers,
+            restarts=arguments.restarts,
             machines=arguments.machines,
             pause_s=arguments.pause,
         )
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", choices=BACKENDS, default="valkey")
     add("--stops", type=int, default=0, help="processes to stop for 15 s and wake again")
     add("--launchers", type=int, default=0, help="kills of the launcher itself")
+    add("--restarts", type=int, default=0, help="ends by SIGTERM in the middle of the work")
     add("--machines", type=int, default=1, help="trees that share the work (rabbit only)")
     add("--pause", type=float, default=1.8, help="mean seconds between two faults")
     add("--keep", action="store_true", help="keep the folder of a good round, too")

@@ -13,7 +13,7 @@ from tests.chaos.checker import Evidence, Violation, check
 from tests.chaos.driver import Driver
 from tests.chaos.history import Effects, History
 from tests.chaos.look import Look, drained, look, states
-from tests.chaos.machine import END_LIMIT_S, until
+from tests.chaos.machine import END_LIMIT_S, TERMINATED, until
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.plan import Round, faults, orders
 from tests.chaos.report import Outcome, outcome
@@ -88,7 +88,7 @@ async def _watch(tree: Tree, nemesis: Nemesis) -> None:
 def _stopped(tree: Tree) -> Iterator[Violation]:
     """Stop the tree; what is wrong with its end."""
     codes = tree.stop()
-    if set(codes) != {143}:
+    if set(codes) != {TERMINATED}:
         yield Violation("orphans", f"SIGTERM ended the launchers with {codes}")
     if not until(lambda: not tree.leftovers(), END_LIMIT_S):
         yield Violation("orphans", f"left behind: {tree.leftovers()}")

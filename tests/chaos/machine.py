@@ -24,6 +24,8 @@ PROJECT = Path(__file__).with_name("project")
 START_LIMIT_S = 60.0
 END_LIMIT_S = 10.0
 """Within this nothing may be left of a tree that has ended, or whose launcher was killed."""
+TERMINATED = 143
+"""A launcher's exit code after SIGTERM."""
 _UP = (sys.executable, "-P", "-m", "skipper", "up")
 _STEP_S = 0.05
 _HOSTS = ("cpu", "gpu")

@@ -10,8 +10,8 @@ import time
 
 from tests.chaos.driver import Driver
 from tests.chaos.history import History
-from tests.chaos.machine import END_LIMIT_S, parent_of
-from tests.chaos.plan import STOP_S, Fault
+from tests.chaos.machine import END_LIMIT_S, TERMINATED, parent_of
+from tests.chaos.plan import STOP_S, Fault, How
 from tests.chaos.tree import Tree
 from tests.integration.services import Server
 
@@ -63,7 +63,7 @@ class Nemesis:
     async def _strike(self, fault: Fault, watchers: asyncio.TaskGroup) -> bool:
         """Strike once; False where there was nobody to strike."""
         if fault.role == "launcher":
-            await self._strike_launcher()
+            await self._strike_launcher(fault.how)
         elif fault.role == "broker" and self._tree.broker is not None:
             await self._broker_is_back.wait()
             await asyncio.sleep(BROKER_REST_S)
@@ -158,11 +158,14 @@ class Nemesis:
         server.resume()
         self._broker_is_back.set()
 
-    async def _strike_launcher(self) -> None:
-        """Kill the launcher, see the whole tree go, start another."""
-        self._history.add("fault", role="launcher", how="kill", name="launcher", pid=0)
+    async def _strike_launcher(self, how: How) -> None:
+        """Kill or end the launcher, see the whole tree go, start another."""
+        self._history.add("fault", role="launcher", how=how, name="launcher", pid=0)
         begun, self.is_restarting = time.monotonic(), True
-        await asyncio.to_thread(self._tree.kill_launcher)
+        if how == "kill":
+            await asyncio.to_thread(self._tree.kill_launcher)
+        elif (code := await asyncio.to_thread(self._tree.end_launcher)) != TERMINATED:
+            self._history.add("left", processes=[f"the launcher ended with {code}"])
         while left := await asyncio.to_thread(self._tree.leftovers):
             if time.monotonic() - begun > END_LIMIT_S:
                 told = [f"{process.pid} {process.name()}" for process in left]

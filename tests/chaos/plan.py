@@ -15,7 +15,8 @@ STOPPED = ("host", "gateway", "host", "broker", "host", "scheduler", "host", "co
 STOP_S = 15.0
 """How long a stopped process sleeps: longer than a lease lasts."""
 
-How = Literal["kill", "stop"]
+How = Literal["kill", "stop", "end"]
+"""SIGKILL, SIGSTOP, SIGTERM."""
 Moment = Literal["any", "submit", "start", "end"]
 """At once; as the driver submits; as a function says in the effect log that it starts, or ends."""
 _MOMENTS: dict[str, tuple[Moment, ...]] = {
@@ -41,6 +42,8 @@ class Round:
     """Processes that sleep for a while (SIGSTOP) and then go on as if nothing had been."""
     launchers: int = 0
     """Kills of the launcher itself; each time the tree must go, and another is started."""
+    restarts: int = 0
+    """Ends of the whole tree in the middle of its work, as a user ends it, and new starts."""
     machines: int = 1
     """Trees that share the work, the first with everything, the others with pools alone."""
     pause_s: float = 1.8
@@ -79,6 +82,7 @@ def faults(round_: Round) -> list[Fault]:
     blows: list[tuple[str, How]] = [(role, "kill") for role in ROLES * round_.kills]
     blows.extend((role, "stop") for role in islice(cycle(STOPPED), round_.stops))
     blows.extend([("launcher", "kill")] * round_.launchers)
+    blows.extend([("launcher", "end")] * round_.restarts)
     rng.shuffle(blows)
     return [
         Fault(

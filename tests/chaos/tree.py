@@ -46,6 +46,10 @@ class Tree:
         """Kill the first machine's."""
         self.machines[0].kill_launcher()
 
+    def end_launcher(self) -> int | None:
+        """End the first machine's as a user does; its exit code."""
+        return self.machines[0].stop()
+
     @property
     def has_ended(self) -> bool:
         """Whether some launcher has gone."""

@@ -86,7 +86,7 @@ class _Server:
             calls.enter(frame)
             if calls.contract.streams:
                 return await self._stream(frame, calls.target(**kwargs))
-            return calls.result(frame.id, await calls.target(**kwargs))
+            return calls.result(frame, await calls.target(**kwargs))
         except asyncio.CancelledError:
             return self._cancelled()
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too

@@ -108,14 +108,19 @@ class Calls:
             seconds=head.budget_ms / 1000 if head.budget_ms else None,
         )
 
-    def result(self, call_id: int, value: Any) -> bytes:
-        """The reply for a returned value; a model goes to the store on the way."""
+    def result(self, frame: Frame, value: Any) -> bytes:
+        """The reply for a returned value; a model goes to the store on the way.
+
+        Raises TypeError for a model out of a direct call: only a task's end can publish it.
+        """
         if isinstance(value, Model):
+            if not wire.call_flags(frame.payload) & wire.TASK:
+                raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = _json(value.metrics, self._plain)
             saved = to_json({"name": value.name} | self._shelf.save(value))
             self.link.send(
                 Kind.EVENT,
-                call_id,
+                frame.id,
                 b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
             )
             return wire.reply(Outcome.OK, self.served, metrics)

@@ -99,7 +99,7 @@ class _Runner:
                 value = calls.target(**kwargs)
                 if calls.contract.streams:
                     return self._stream(frame, value)
-                return calls.result(frame.id, value)
+                return calls.result(frame, value)
         except HostGoneError:
             raise
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too

@@ -25,6 +25,7 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import HostRecord
 from skipper.metrics import PoolMetrics
 from skipper.pool import direct as direct_lane
+from skipper.pool.attempt import Services
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Catalogue, Entry, Served
 from skipper.pool.direct import DirectLane
@@ -34,7 +35,7 @@ from skipper.pool.journal import Journal
 from skipper.pool.links import Links
 from skipper.pool.nested import Nested
 from skipper.pool.starter import Starter
-from skipper.pool.tasks import Services, TaskLane
+from skipper.pool.tasks import TaskLane
 from skipper.pool.watch import follow
 from skipper.role import Role
 

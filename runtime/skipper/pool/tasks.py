@@ -5,94 +5,32 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from skipper import wire
-from skipper.blobs import BlobStore
-from skipper.errors import SkipperError, UnavailableError
-from skipper.instance.jobs import Report
-from skipper.ledger import Ledger, models, tasks
-from skipper.ledger.connection import Connection
-from skipper.ledger.records import (
-    Claim,
-    Claiming,
-    Ending,
-    Finishing,
-    ModelVersion,
-    ModelVersionNew,
-)
-from skipper.metrics import PoolMetrics
+from skipper.errors import SkipperError
+from skipper.ledger import tasks
+from skipper.ledger.records import Claim, Claiming
+from skipper.pool.attempt import Attempt, Services
 from skipper.pool.catalogue import Entry, Served
-from skipper.pool.instance import Instance
-from skipper.pool.instance import State as InstanceState
-from skipper.pool.journal import TYPES, Journal
-from skipper.task import Outcome, State
+from skipper.pool.instance import Instance, State
+from skipper.pool.journal import TYPES
+from skipper.pool.recorder import Recorder
+from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 SHORT_LIST = 8
 """Ids held per slot; further messages stay with the broker."""
 POLL_S = 1.0
 CANCEL_GRACE_S = 2.0
 """How long a cancelled function may look at ``run.cancelled`` before it is interrupted."""
-BACKOFF_S = (1.0, 300.0)
-"""First pause between attempts, doubled each time, and the longest."""
 IDLE_S = 60.0
-
-_STATES = {
-    Outcome.OK: State.SUCCEEDED,
-    Outcome.DIED: State.CRASHED,
-    Outcome.TIMED_OUT: State.TIMED_OUT,
-    Outcome.CANCELLED: State.CANCELLED,
-}
-_RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
-
-
-@dataclass(eq=False, kw_only=True)
-class Attempt:
-    """One attempt that this host runs. ``reply`` is the function's, else the host's own."""
-
-    claim: Claim
-    reply: asyncio.Future[bytes]
-    instance: Instance | None = None
-    call_id: int = 0
-    models: list[dict[str, Any]] = field(default_factory=list)
-    verdict: bytes | None = None
-    """What the host has decided meanwhile (cancelled, timed out); a value that comes still wins."""
-
-    def decide(self, outcome: Outcome, detail: str) -> None:
-        if self.verdict is None:
-            self.verdict = wire.problem(outcome, detail)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Services:
-    """What the lane needs of its host."""
-
-    ledger: Ledger
-    journal: Journal
-    blobs: BlobStore
-    inline_bytes: int
-    find: Callable[[str], Awaitable[Entry | None]]
-    start: Callable[[Served], Awaitable[tuple[Instance, Report]]]
-    missing: Callable[[Served], str]
-    announce_models: Callable[[], Awaitable[None]]
-    changed: Callable[[Iterable[str]], None]
-    """Tells those who watch that these tasks' records have changed."""
-    metrics: PoolMetrics
-
-
-def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:
-    version = models.publish(conn, new)
-    return None if version is None else models.get(conn, new.name, version)
 
 
 class TaskLane:
@@ -101,6 +39,7 @@ class TaskLane:
     def __init__(self, pool: str, host_id: str, slots: int, services: Services) -> None:
         self.pool, self.host_id, self.slots = pool, host_id, slots
         self._services = services
+        self._recorder = Recorder(host_id, services)
         self.running: dict[str, Attempt] = {}
         self._lent = 0
         self._list: deque[str] = deque()
@@ -204,7 +143,7 @@ class TaskLane:
         try:
             reply = await self._reply(attempt)
             if not self._is_closed:
-                await self._finish(attempt, reply)
+                await self._recorder.finish(attempt, reply)
         except Exception:
             # The ledger has it as running here until `give_back_strays` finds that it is not.
             log.exception("the end of a task could not be recorded", extra={"task": task.id})
@@ -250,7 +189,7 @@ class TaskLane:
         finally:
             if alarm is not None:
                 alarm.cancel()
-        if instance.state is InstanceState.IDLE and attempt.verdict is None:
+        if instance.state is State.IDLE and attempt.verdict is None:
             self._idle.append((self._versions[instance], instance))
         else:
             instance.stop()
@@ -376,101 +315,6 @@ class TaskLane:
         for pair in [pair for pair in self._idle if pair[0] is served]:
             self._idle.remove(pair)
             pair[1].stop()
-
-    # --- the end of an attempt ---
-
-    async def _finish(self, attempt: Attempt, reply: bytes) -> None:
-        outcome, served, body = wire.parse_reply(reply)
-        task, ledger = attempt.claim.task, self._services.ledger
-        await self._services.journal.close_task(task.id)
-        if outcome == Outcome.OK and attempt.models:
-            body = await self._publish(attempt, served)
-        ending = await self._ending(attempt, Outcome(outcome), served, body)
-        finishing = Finishing(
-            id=task.id,
-            attempt=attempt.claim.attempt,
-            host=self.host_id,
-            ending=ending,
-            now=time.time(),
-        )
-        state = await self._written(lambda: ledger.merge(tasks.finish_all, finishing))
-        if state is None:
-            log.warning("a task was taken from this host before it ended", extra={"task": task.id})
-        else:
-            self._tell(attempt, state, ending)
-        self._services.changed([task.id])
-
-    def _tell(self, attempt: Attempt, state: State, ending: Ending) -> None:
-        task = attempt.claim.task
-        extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
-        if state is State.SUCCEEDED:
-            log.info("%s succeeded", task.function, extra=extra)
-        else:
-            log.warning(
-                "%s %s: %s",
-                task.function,
-                state,
-                (ending.error or {}).get("detail", ""),
-                extra=extra,
-            )
-
-    async def _publish(self, attempt: Attempt, served: bytes) -> bytes:
-        """Number and announce the models of a training task; the task's result."""
-        task, code = attempt.claim.task, served.decode().partition(" ")[0]
-        ledger, results = self._services.ledger, []
-        for model in attempt.models:
-            new = ModelVersionNew(
-                name=model["name"],
-                digest=model["digest"],
-                format=model["format"],
-                metrics=model["metrics"],
-                code=code,
-                task_id=task.id,
-                attempt=attempt.claim.attempt,
-                host=self.host_id,
-                function=task.function,
-                created_at=time.time(),
-            )
-            publish = partial(ledger.write, partial(_publish, new=new))
-            if (made := await self._written(publish)) is not None:
-                metrics = made.metrics
-                results.append({"name": made.name, "version": made.version, "metrics": metrics})
-        # Before the task is seen to have succeeded, whoever serves these models must know of them.
-        await self._services.announce_models()
-        return json.dumps(results[-1] if results else None).encode()
-
-    async def _ending(
-        self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
-    ) -> Ending:
-        code, _, used = served.decode().partition(" ")
-        instance = attempt.instance.name if attempt.instance else None
-        facts: dict[str, Any] = {"code": code or None, "model": used or None, "instance": instance}
-        if outcome is Outcome.OK:
-            if len(body) <= self._services.inline_bytes:
-                return Ending(state=State.SUCCEEDED, result=body, **facts)
-            ref = await asyncio.to_thread(self._services.blobs.put, body)
-            return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
-        error = json.loads(body) | {"outcome": outcome.name.lower()}
-        retry_at = self._retry_at(attempt.claim) if outcome in _RETRIED else None
-        return Ending(
-            state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
-        )
-
-    def _retry_at(self, claim: Claim) -> float | None:
-        if claim.spent + 1 >= claim.task.max_attempts:
-            return None
-        first, most = BACKOFF_S
-        pause = min(most, first * 2.0**claim.spent)
-        return time.time() + pause * random.uniform(0.5, 1.0)
-
-    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What ``write`` returns once the ledger is there: what has run is not run again for it."""
-        while True:
-            try:
-                return await write()
-            except UnavailableError as error:
-                log.warning("the end of a task waits for the ledger: %s", error)
-                await asyncio.sleep(POLL_S)
 
     async def give_back_strays(self) -> None:
         """Give back what the ledger has running here and this host knows nothing of.

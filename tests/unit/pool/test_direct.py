@@ -380,6 +380,15 @@ async def test_after_a_death_waiting_calls_are_served_by_another_instance() -> N
     assert pool.outcomes == {died: Outcome.DIED, waiting: Outcome.OK}
 
 
+async def test_a_death_gives_its_slot_to_whoever_waits() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    pool.submit("a.f")
+    pool.submit("b.f")
+    pool.started[0].dies()
+    assert pool.running == {1: b"2"}
+
+
 async def test_every_call_of_an_async_instance_that_dies_is_answered_and_one_slot_freed() -> None:
     pool = await warmed(Pool(entry_of(is_async=True), slots=1))
     ids = [pool.submit() for _ in range(3)]
@@ -667,7 +676,7 @@ async def test_an_instance_that_dies_while_its_slot_is_lent_leaves_the_count_rig
 
 
 async def test_a_function_that_calls_itself_gets_an_instance_above_its_most() -> None:
-    pool = await warmed(Pool(entry_of(max_instances=1), slots=1))
+    pool = await warmed(Pool(entry_of(max_instances=1), slots=2))
     outer = pool.submit()
     pool.lane.lend_slot(pool.started[0])
     inner = pool.submit(depth=1)

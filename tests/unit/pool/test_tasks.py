@@ -19,10 +19,11 @@ from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.ledger import Ledger, models, tasks
 from skipper.ledger.records import NewTask
 from skipper.metrics import PoolMetrics
+from skipper.pool.attempt import Services
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.instance import Instance, Lane, State
 from skipper.pool.journal import Journal
-from skipper.pool.tasks import Services, TaskLane
+from skipper.pool.tasks import TaskLane
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Outcome, Task, new_id
 from skipper.task import State as TaskState

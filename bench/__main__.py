@@ -1,0 +1,125 @@
+"""`make bench`: measure, print the table, write bench/results.json and docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bench import machine, peers, results, tables
+from bench.options import Bench
+from bench.sections import SECTIONS
+
+_BUSY = 0.5
+"""Load per core from which the figures say more about others than about what is measured."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
+    try:
+        peers.need("wrk", "wrk")
+        peers.make()
+    except peers.MissingError as error:
+        peers.say(str(error))
+        return 2
+    _warn_of_load()
+    sections = arguments.only or SECTIONS
+    told: dict[str, Any] = {"machine": machine.describe(), "versions": machine.versions()}
+    told["sections"] = {}
+    try:
+        for name in sections:
+            told["sections"][name] = _run(name, _bench(arguments))
+    except KeyboardInterrupt:
+        peers.say("interrupted; what was measured so far is kept")
+    _keep(told, is_update=arguments.update or (not arguments.only and not arguments.quick))
+    print(tables.goals(results.figures(told)))
+    is_whole = len(told["sections"]) == len(sections)
+    return 0 if is_whole and not any(s["error"] for s in told["sections"].values()) else 1
+
+
+def _run(name: str, bench: Bench) -> dict[str, Any]:
+    """Run one section; what it found, and what went wrong in it."""
+    began, load, error = time.monotonic(), machine.load(), ""
+    try:
+        importlib.import_module(f"bench.sections.{name}").run(bench)
+    except Exception:  # noqa: BLE001 - the other sections are worth measuring all the same
+        error = traceback.format_exc()
+        peers.say(f"{name} failed:\n{error}")
+    peers.say(f"{name}: {time.monotonic() - began:.0f} s")
+    for table, text in tables.described(bench.figures, name):
+        print(f"## {table.title}\n\n{text}", flush=True)
+    return {
+        "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "load_before": load,
+        "rounds": bench.rounds,
+        "seconds": bench.seconds,
+        "scale": bench.scale,
+        "notes": bench.notes,
+        "error": error,
+        "figures": bench.figures.described(),
+    }
+
+
+def _keep(told: dict[str, Any], *, is_update: bool) -> None:
+    """Write the run down; let it take the place of what the page said of its sections."""
+    run = peers.WORK / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    results.save(told, run)
+    peers.say(f"every round is in {run.relative_to(peers.ROOT)}")
+    if is_update:
+        kept = results.load()["sections"] | told["sections"]
+        whole = told | {"sections": {name: kept[name] for name in SECTIONS if name in kept}}
+        results.save(whole, results.FILE)
+        results.PAGE.write_text(results.page(whole), encoding="utf-8")
+        peers.say(f"wrote {results.PAGE.relative_to(peers.ROOT)}")
+
+
+def _bench(arguments: argparse.Namespace) -> Bench:
+    if arguments.quick:
+        return Bench(rounds=1, seconds=1.0, scale=0.01)
+    return Bench(
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        scale=arguments.scale,
+        rabbitmq=arguments.rabbitmq,
+        postgres=arguments.postgres,
+    )
+
+
+def _warn_of_load() -> None:
+    load, cores = machine.load(), os.cpu_count() or 1
+    if load > _BUSY * cores:
+        peers.say(f"the machine is busy already (load {load:.1f} on {cores} cores)")
+
+
+def _sections(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in SECTIONS]:
+        known = ", ".join(SECTIONS)
+        raise argparse.ArgumentTypeError(f"no section {', '.join(unknown)}; there are {known}")
+    return names
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    add, default = parser.add_argument, Bench()
+    add("--only", type=_sections, metavar="A,B", help=f"of {', '.join(SECTIONS)}")
+    add("--rounds", type=int, default=default.rounds, help="default: %(default)s")
+    add("--seconds", type=float, default=default.seconds, help="of each load; default: %(default)s")
+    add("--scale", type=float, default=default.scale, help="of the counts; default: %(default)s")
+    add("--rabbitmq", default=default.rabbitmq, metavar="URL")
+    add("--postgres", default=default.postgres, metavar="URL")
+    add("--quick", action="store_true", help="try everything out, measure nothing: 1 round of 1 s")
+    add("--update", action="store_true", help="write the page although only some was measured")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

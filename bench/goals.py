@@ -1,0 +1,149 @@
+"""What the figures are to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench.figures import Figures, Spread
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """One line of the table. ``measure`` gives None where something was not measured."""
+
+    what: str
+    limit: float
+    is_least: bool
+    measure: Callable[[Figures], Spread | None]
+    unit: str = TIMES
+
+    @property
+    def wanted(self) -> str:
+        return f"{'≥' if self.is_least else '≤'} {self.limit:g}{self.suffix}"
+
+    @property
+    def suffix(self) -> str:
+        return self.unit if self.unit == TIMES else f" {self.unit}"
+
+    def is_met(self, found: Spread) -> bool:
+        return found.median >= self.limit if self.is_least else found.median <= self.limit
+
+
+def ratio(above: str, below: str) -> Callable[[Figures], Spread | None]:
+    return lambda figures: figures.ratio(above, below)
+
+
+def value(name: str) -> Callable[[Figures], Spread | None]:
+    return lambda figures: figures.spread(name)
+
+
+def keras_rate(way: str) -> Callable[[Figures], Spread | None]:
+    """Skipper against LitServe at the batch size that suits it best."""
+
+    def measure(figures: Figures) -> Spread | None:
+        best = figures.best(f"keras.litserve_{way}_", ".64.per_s")
+        return figures.ratio("keras.skipper.64.per_s", best) if best else None
+
+    return measure
+
+
+def at_least(what: str, limit: float, above: str, below: str) -> Goal:
+    return Goal(what=what, limit=limit, is_least=True, measure=ratio(above, below))
+
+
+def at_most(what: str, limit: float, above: str, below: str) -> Goal:
+    return Goal(what=what, limit=limit, is_least=False, measure=ratio(above, below))
+
+
+def within(what: str, limit: float, name: str) -> Goal:
+    """A figure that is to stay below a limit in its own unit, which its name tells."""
+    unit = {"mb": "MiB"}.get(found := name.rpartition("_")[2].rpartition(".")[2], found)
+    return Goal(what=what, limit=limit, is_least=False, measure=value(name), unit=unit)
+
+
+_DIRECT = "direct call, 13 floats, 16 connections"
+_KERAS = "Keras Boston model, 64 connections, batching on"
+_TASKS = "tasks ended per second, 16 connections"
+
+GOALS = (
+    at_least(
+        f"{_DIRECT}: against LitServe", 9, "direct.skipper.16.per_s", "direct.litserve.16.per_s"
+    ),
+    at_least(
+        f"{_DIRECT}: against FastAPI `async def` in-process",
+        1.6,
+        "direct.skipper.16.per_s",
+        "direct.fastapi.16.per_s",
+    ),
+    at_least(
+        f"{_DIRECT}: against raw Starlette in-process",
+        0.7,
+        "direct.skipper.16.per_s",
+        "direct.starlette.16.per_s",
+    ),
+    within("p50 of a direct call at 1 connection", 0.4, "direct.skipper.1.p50_ms"),
+    at_most(
+        "p50 at 1 connection, against LitServe",
+        0.4,
+        "direct.skipper.1.p50_ms",
+        "direct.litserve.1.p50_ms",
+    ),
+    Goal(
+        what=f"{_KERAS}: against LitServe at its best batch size",
+        limit=6,
+        is_least=True,
+        measure=keras_rate("called"),
+    ),
+    at_most(
+        "Keras Boston model, p50 at 1 connection, against LitServe without batching",
+        0.6,
+        "keras.skipper.1.p50_ms",
+        "keras.litserve_called_1.1.p50_ms",
+    ),
+    at_least(
+        f"{_TASKS}, SQLite: against FastAPI + Celery + Redis",
+        2.5,
+        "tasks.skipper.ended_per_s",
+        "tasks.recipe.ended_per_s",
+    ),
+    at_most(
+        "one task, submitted → seen to have ended, p50: against that recipe",
+        1.3,
+        "tasks.skipper.one_p50_ms",
+        "tasks.recipe.one_p50_ms",
+    ),
+    at_least(
+        f"{_TASKS}, RabbitMQ + PostgreSQL: against the recipe",
+        1.5,
+        "tasks.skipper_rabbitmq_postgres.ended_per_s",
+        "tasks.recipe.ended_per_s",
+    ),
+    within("first answer of a new TensorFlow instance with a model", 0.7, "cold.with_model.s"),
+    within("the same without a model", 0.2, "cold.without_model.s"),
+    within(
+        "private memory of each further TensorFlow instance", 100, "memory.with_model.private_mb"
+    ),
+    within(
+        "start → first answer of a plain function, beside TensorFlow's",
+        2,
+        "start.skipper_beside_tensorflow.s",
+    ),
+    at_most(
+        "inference p99 at 50 calls/s while every core trains, against idle",
+        5,
+        "training.busy.p99_ms",
+        "training.idle.p99_ms",
+    ),
+    within("errors among those calls", 0, "training.busy.errors"),
+    at_most(
+        "processor time of gateway and host per call, 1,000 functions against 1",
+        1.1,
+        "growth.1000.us_per_call",
+        "growth.1.us_per_call",
+    ),
+    within("processes of the idle ones among 1,000 functions", 0, "growth.1000.idle_processes"),
+)
+"""In the order of the page."""

@@ -1,0 +1,242 @@
+"""The figures as tables: for a terminal and for docs/benchmarks.md, both Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.figures import Figures, Spread
+from bench.goals import GOALS, Goal
+from bench.sections.ledger import SIZES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Figures of one section. ``name`` makes a figure's name of the keys of row and column."""
+
+    section: str
+    title: str
+    text: str
+    name: str
+    rows: Mapping[str, str]
+    columns: Mapping[str, str]
+    corner: str = ""
+
+
+_SYSTEMS = {
+    "starlette": "raw Starlette, in-process",
+    "fastapi": "FastAPI `async def`, in-process",
+    "litserve": "LitServe",
+    "bentoml": "BentoML",
+    "skipper": "**Skipper**",
+}
+_LOADS = {
+    f"{connections}.{figure}": f"{connections}: {words}"
+    for connections in (1, 16, 64)
+    for figure, words in (("per_s", "calls/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"))
+}
+_OPERATIONS = {
+    "page": "page of 50, newest first",
+    "page_of_function": "the same of one function",
+    "page_of_state": "the same of one state",
+    "waiting": "16 that wait, in order",
+    "counts": "how many wait and run",
+    "accept": "accept one, on the disk",
+    "claim": "claim one",
+    "finish": "finish one, on the disk",
+}
+
+TABLES = (
+    Table(
+        section="direct",
+        title="Direct calls",
+        text="13 floats validated by pydantic and summed; one worker process each, by connections.",
+        name="direct.{row}.{column}",
+        rows=_SYSTEMS,
+        columns=_LOADS,
+    ),
+    Table(
+        section="keras",
+        title="A Keras model",
+        text="The net of `functions/boston.py`. Skipper runs `batch=64`; LitServe calls the model as "
+        "its documentation shows, or through a `tf.function` that its user wrote.",
+        name="keras.{row}.{column}",
+        rows={
+            **{f"litserve_called_{size}": f"LitServe, batch {size}" for size in (1, 16, 32, 64)},
+            **{
+                f"litserve_compiled_{size}": f"LitServe, batch {size}, `tf.function`"
+                for size in (1, 64)
+            },
+            "skipper": "**Skipper**",
+        },
+        columns={key: words for key, words in _LOADS.items() if not key.startswith("16.")},
+    ),
+    Table(
+        section="tasks",
+        title="Tasks",
+        text="A function that does nothing, over HTTP. Many: 16 connections submit; counted from the "
+        "first submission to the last end. One: submitted, then asked for again and again; or "
+        "`Prefer: wait`. Skipper's ledger is on the disk before it answers 202; the recipe's Redis "
+        "keeps everything in memory.",
+        name="tasks.{row}.{column}",
+        rows={
+            "recipe": "FastAPI + Celery + Redis",
+            "skipper": "**Skipper**, Valkey + SQLite",
+            "skipper_rabbitmq_postgres": "**Skipper**, RabbitMQ + PostgreSQL",
+        },
+        columns={
+            "submitted_per_s": "submitted/s",
+            "ended_per_s": "ended/s",
+            "one_p50_ms": "one, polled, p50 ms",
+            "one_waited_p50_ms": "one, waited for, p50 ms",
+        },
+    ),
+    Table(
+        section="start",
+        title="Start → first answer",
+        text="From the command to the first good answer, over a new connection every 3 ms.",
+        name="start.{row}.{column}",
+        rows={
+            "uvicorn": "uvicorn with a FastAPI app",
+            "litserve": "LitServe",
+            "bentoml": "BentoML",
+            "skipper": "**Skipper**",
+            "skipper_beside_tensorflow": "**Skipper**, with a file that imports TensorFlow",
+        },
+        columns={"s": "seconds"},
+    ),
+    Table(
+        section="cold",
+        title="The first answer of a new TensorFlow instance",
+        text="The template is warm; the function's instances have just been killed.",
+        name="cold.{row}.{column}",
+        rows={
+            "import": "`import keras, tensorflow` in a process of its own",
+            "without_model": "**Skipper**, a function without a model",
+            "with_model": "**Skipper**, the Boston model loaded and run",
+        },
+        columns={"s": "seconds"},
+    ),
+    Table(
+        section="reload",
+        title="Save → new code answers",
+        text="A constant is changed, and the function called until it comes back.",
+        name="reload.{row}.{column}",
+        rows={
+            "uvicorn": "uvicorn --reload",
+            "skipper": "**Skipper**",
+            "skipper_tensorflow": "**Skipper**, a file that imports TensorFlow",
+        },
+        columns={"s": "seconds"},
+    ),
+    Table(
+        section="memory",
+        title="Memory of a TensorFlow instance",
+        text="Each of four that have answered, MiB, as `/proc/<pid>/smaps_rollup` tells.",
+        name="memory.{row}.{column}",
+        rows={"with_model": "with the Boston model", "without_model": "without a model"},
+        columns={"private_mb": "private", "pss_mb": "PSS", "resident_mb": "resident"},
+    ),
+    Table(
+        section="training",
+        title="Inference beside training",
+        text="The Boston model at 50 calls/s on one connection, timed from when each call was due.",
+        name="training.{row}.{column}",
+        rows={"idle": "idle machine", "busy": "every core trains"},
+        columns={"p50_ms": "p50 ms", "p99_ms": "p99 ms", "errors": "errors"},
+    ),
+    Table(
+        section="growth",
+        title="Many functions",
+        text="One of them called at 16 connections; processor time as the kernel counts it.",
+        name="growth.{row}.{column}",
+        rows={str(count): f"{count:,}" for count in (1, 100, 1000)},
+        columns={
+            "us_per_call": "gateway + host, µs/call",
+            "gateway_us_per_call": "gateway",
+            "cpu_us_per_call": "host",
+            "per_s": "calls/s",
+            "gateway_mb": "gateway MiB",
+            "cpu_mb": "host MiB",
+            "ready_s": "start → ready s",
+        },
+        corner="functions",
+    ),
+    *(
+        Table(
+            section="ledger",
+            title=f"The ledger on {title}",
+            text="Medians in µs, by tasks in it; one thread, one commit per change.",
+            name=f"ledger.{kind}.{{column}}.{{row}}_us",
+            rows=_OPERATIONS,
+            columns={str(size): f"{size:,} tasks" for size in SIZES[kind]},
+        )
+        for kind, title in (("sqlite", "SQLite"), ("postgres", "PostgreSQL"))
+    ),
+    Table(
+        section="queue",
+        title="A queue of 100,000",
+        text="Tasks that wait behind held slots, then drain; one round. Resident memory, MiB.",
+        name="queue.{row}.{column}",
+        rows={"before": "before", "waiting": "all wait", "after": "all have ended"},
+        columns={
+            f"{role}_mb": role for role in ("gateway", "scheduler", "cpu", "cpu-consumer", "broker")
+        },
+    ),
+    Table(
+        section="queue",
+        title="Its rates",
+        text="Per second: while they were submitted, while they drained, and for each tenth.",
+        name="queue.{row}.{column}",
+        rows={
+            "submitted": "submitted",
+            "drained": "drained",
+            **{f"tenth_{n}": f"tenth {n}" for n in range(1, 11)},
+        },
+        columns={"per_s": "tasks/s"},
+    ),
+)
+
+
+def goals(figures: Figures) -> str:
+    """The table of what was to be reached; lines of what was not measured are left out."""
+    lines = [_goal(goal, found) for goal in GOALS if (found := goal.measure(figures)) is not None]
+    return _markdown(["figure", "goal", "measured", ""], lines)
+
+
+def _goal(goal: Goal, found: Spread) -> list[str]:
+    met = "" if goal.is_met(found) else "**missed**"
+    return [goal.what, goal.wanted, shown(found, goal.suffix), met]
+
+
+def described(figures: Figures, section: str) -> Iterator[tuple[Table, str]]:
+    """The tables of one section that have any figure in them."""
+    for table in TABLES:
+        if table.section == section and (lines := list(_lines(figures, table))):
+            yield table, _markdown([table.corner, *table.columns.values()], lines)
+
+
+def _lines(figures: Figures, table: Table) -> Iterator[list[str]]:
+    for row, words in table.rows.items():
+        names = (table.name.format(row=row, column=column) for column in table.columns)
+        cells = [figures.spread(name) for name in names]
+        if any(cells):
+            yield [words, *("" if cell is None else shown(cell) for cell in cells)]
+
+
+def shown(found: Spread, unit: str = "") -> str:
+    """The median, and how far the rounds lie apart."""
+    median, low, high = (f"{_rounded(value)}" for value in found)
+    spread = "" if low == high else f" ({low}\N{EN DASH}{high})"
+    return f"{median}{unit}{spread}"
+
+
+def _rounded(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
+
+
+def _markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rule = ["---"] * len(head)
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, rule, *lines)) + "\n"

@@ -1,0 +1,142 @@
+"""Writes the ends of attempts: models are published first, large values stored, retries set."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from skipper import wire
+from skipper.errors import UnavailableError
+from skipper.ledger import models, tasks
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import Claim, Ending, Finishing, ModelVersion, ModelVersionNew
+from skipper.pool.attempt import Attempt, Services
+from skipper.task import Outcome, State
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BACKOFF_S = (1.0, 300.0)
+"""First pause between attempts, doubled each time, and the longest."""
+AGAIN_S = 1.0
+"""Pause between tries to write while the ledger is away."""
+
+_STATES = {
+    Outcome.OK: State.SUCCEEDED,
+    Outcome.DIED: State.CRASHED,
+    Outcome.TIMED_OUT: State.TIMED_OUT,
+    Outcome.CANCELLED: State.CANCELLED,
+}
+_RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
+
+
+class Recorder:
+    """Ends the attempts of one host."""
+
+    def __init__(self, host_id: str, services: Services) -> None:
+        self._host_id, self._services = host_id, services
+
+    async def finish(self, attempt: Attempt, reply: bytes) -> None:
+        """Write the end that a reply stands for, if the task is still this attempt's."""
+        outcome, served, body = wire.parse_reply(reply)
+        task, ledger = attempt.claim.task, self._services.ledger
+        await self._services.journal.close_task(task.id)
+        if outcome == Outcome.OK and attempt.models:
+            body = await self._publish(attempt, served)
+        ending = await self._ending(attempt, Outcome(outcome), served, body)
+        finishing = Finishing(
+            id=task.id,
+            attempt=attempt.claim.attempt,
+            host=self._host_id,
+            ending=ending,
+            now=time.time(),
+        )
+        state = await self._written(lambda: ledger.merge(tasks.finish_all, finishing))
+        if state is None:
+            log.warning("a task was taken from this host before it ended", extra={"task": task.id})
+        else:
+            self._tell(attempt, state, ending)
+        self._services.changed([task.id])
+
+    def _tell(self, attempt: Attempt, state: State, ending: Ending) -> None:
+        task = attempt.claim.task
+        extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
+        if state is State.SUCCEEDED:
+            log.info("%s succeeded", task.function, extra=extra)
+        else:
+            log.warning(
+                "%s %s: %s",
+                task.function,
+                state,
+                (ending.error or {}).get("detail", ""),
+                extra=extra,
+            )
+
+    async def _publish(self, attempt: Attempt, served: bytes) -> bytes:
+        """Number and announce the models of a training task; the task's result."""
+        task, code = attempt.claim.task, served.decode().partition(" ")[0]
+        ledger, results = self._services.ledger, []
+        for model in attempt.models:
+            new = ModelVersionNew(
+                name=model["name"],
+                digest=model["digest"],
+                format=model["format"],
+                metrics=model["metrics"],
+                code=code,
+                task_id=task.id,
+                attempt=attempt.claim.attempt,
+                host=self._host_id,
+                function=task.function,
+                created_at=time.time(),
+            )
+            publish = partial(ledger.write, partial(_publish, new=new))
+            if (made := await self._written(publish)) is not None:
+                metrics = made.metrics
+                results.append({"name": made.name, "version": made.version, "metrics": metrics})
+        # Before the task is seen to have succeeded, whoever serves these models must know of them.
+        await self._services.announce_models()
+        return json.dumps(results[-1] if results else None).encode()
+
+    async def _ending(
+        self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
+    ) -> Ending:
+        code, _, used = served.decode().partition(" ")
+        instance = attempt.instance.name if attempt.instance else None
+        facts: dict[str, Any] = {"code": code or None, "model": used or None, "instance": instance}
+        if outcome is Outcome.OK:
+            if len(body) <= self._services.inline_bytes:
+                return Ending(state=State.SUCCEEDED, result=body, **facts)
+            ref = await asyncio.to_thread(self._services.blobs.put, body)
+            return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
+        error = json.loads(body) | {"outcome": outcome.name.lower()}
+        retry_at = self._retry_at(attempt.claim) if outcome in _RETRIED else None
+        return Ending(
+            state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
+        )
+
+    def _retry_at(self, claim: Claim) -> float | None:
+        if claim.spent + 1 >= claim.task.max_attempts:
+            return None
+        first, most = BACKOFF_S
+        pause = min(most, first * 2.0**claim.spent)
+        return time.time() + pause * random.uniform(0.5, 1.0)
+
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What ``write`` returns once the ledger is there: what has run is not run again for it."""
+        while True:
+            try:
+                return await write()
+            except UnavailableError as error:
+                log.warning("the end of a task waits for the ledger: %s", error)
+                await asyncio.sleep(AGAIN_S)
+
+
+def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:
+    version = models.publish(conn, new)
+    return None if version is None else models.get(conn, new.name, version)
