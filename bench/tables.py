@@ -58,8 +58,8 @@ TABLES = (
     Table(
         section="keras",
         title="A Keras model",
-        text="The net of `functions/boston.py`. Skipper runs `batch=64`; LitServe calls the model as "
-        "its documentation shows, or through a `tf.function` that its user wrote.",
+        text="The net of `functions/boston.py`. Skipper runs `batch=64`; LitServe calls the model "
+        "as its documentation shows, or through a `tf.function` that its user wrote.",
         name="keras.{row}.{column}",
         rows={
             **{f"litserve_called_{size}": f"LitServe, batch {size}" for size in (1, 16, 32, 64)},
@@ -74,8 +74,8 @@ TABLES = (
     Table(
         section="tasks",
         title="Tasks",
-        text="A function that does nothing, over HTTP. Many: 16 connections submit; counted from the "
-        "first submission to the last end. One: submitted, then asked for again and again; or "
+        text="A function that does nothing, over HTTP. Many: 16 connections submit; counted from "
+        "the first submission to the last end. One: submitted, then asked for again and again; or "
         "`Prefer: wait`. Skipper's ledger is on the disk before it answers 202; the recipe's Redis "
         "keeps everything in memory.",
         name="tasks.{row}.{column}",

@@ -56,7 +56,7 @@ def post(
 
 def _load(told: dict[str, int], url: str) -> Load:
     failed = told["refused"] + told["broken"]
-    if failed * 100 > told["requests"]:
+    if failed * 100 > told["requests"] or not told["requests"]:
         raise LoadError(f"{failed} of {told['requests']} calls of {url} failed")
     return Load(
         requests=told["requests"],

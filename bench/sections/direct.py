@@ -13,7 +13,7 @@ def run(bench: Bench) -> None:
     for _ in bench.each_round("direct"):
         for name, system in DIRECT.items():
             with system() as place:
-                wrk.post(place.url, BODY, connections=16, seconds=1)  # warm
+                wrk.post(place.url, BODY, connections=4, seconds=1)  # warm, leaving no backlog
                 for connections in CONNECTIONS:
                     load = wrk.post(place.url, BODY, connections=connections, seconds=bench.seconds)
                     bench.add_load(f"direct.{name}.{connections}", load)

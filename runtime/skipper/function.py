@@ -118,7 +118,7 @@ class Function(Generic[P, R]):
         default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
         mode = Mode(options.get("mode", default))
         if contract.returns_model and mode is Mode.DIRECT:
-            detail = f"{self.name} returns a model, which only a task can publish: write mode='task'."
+            detail = f"{self.name} returns a model, which only a task publishes: write mode='task'."
             raise DefinitionError(detail, file=self.file, line=self.line)
         doc = inspect.getdoc(self.target) or ""
         return FunctionSpec(

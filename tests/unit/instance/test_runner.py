@@ -256,6 +256,10 @@ def test_words_are_sent_with_the_calls_id_before_its_answer(serving: Serving) ->
     assert reply.id == 5
 
 
+def task(body: Any, id_: int = 1) -> tuple[int, int, bytes]:
+    return call(body, id_, flags=wire.TASK, context=wire.task_context("t1", 1, None))
+
+
 def test_a_loss_that_is_not_a_number_is_told_in_json_that_everybody_reads(
     serving: Serving,
 ) -> None:
@@ -265,7 +269,7 @@ def test_a_loss_that_is_not_a_number_is_told_in_json_that_everybody_reads(
         run.metric("loss", math.inf)
         return skipper.Model("scale", {}, metrics={"loss": math.nan})
 
-    progress, metric, model, reply = serving.run(diverge, call({}))
+    progress, metric, model, reply = serving.run(diverge, task({}))
     assert strictly(progress.payload)["data"]["loss"] is None
     assert strictly(metric.payload)["data"]["value"] is None
     assert strictly(model.payload)["metrics"] == {"loss": None}
@@ -391,8 +395,14 @@ def train(good: bool = True) -> skipper.Model:
     return skipper.Model("scale", value, metrics={"rmse": np.float32(0.5)})
 
 
+def test_a_direct_call_cannot_publish_a_model(serving: Serving) -> None:
+    reply = serving.answer(train, call({}))
+    assert reply.outcome is Outcome.FAILED
+    assert "only a task publishes a model" in reply.value["detail"]
+
+
 def test_a_returned_model_is_stored_and_told_before_the_answer(serving: Serving) -> None:
-    event, reply = serving.run(train, call({}, 3))
+    event, reply = serving.run(train, task({}, 3))
     told = json.loads(event.payload)
     assert (event.kind, event.id, told["type"]) == (Kind.EVENT, 3, "model")
     assert told["metrics"] == {"rmse": 0.5}
@@ -402,7 +412,7 @@ def test_a_returned_model_is_stored_and_told_before_the_answer(serving: Serving)
 
 
 def test_a_model_that_no_plugin_saves_fails_the_training(serving: Serving) -> None:
-    reply = serving.answer(train, call({"good": False}))
+    reply = serving.answer(train, task({"good": False}))
     assert reply.outcome is Outcome.FAILED
     assert "no plugin saves a builtins.object (model 'scale')" in reply.value["detail"]
 
