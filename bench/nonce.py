@@ -93,7 +93,8 @@ class _Storm:
 
     async def _hang_up(self, line: Line) -> None:
         """Call, and leave before the answer is there, or just when it comes."""
-        line.send(*self._request())
+        path, body, nonce = self._request()
+        line.send(path, body, x_request_id=nonce)
         await asyncio.sleep(self._rng.random() * 0.01)
         line.close()
         self._outcome.hung_up += 1
@@ -101,7 +102,7 @@ class _Storm:
     async def _call(self, line: Line) -> bool:
         """One call and its answer; whether the connection is of further use."""
         path, body, nonce = self._request()
-        line.send(path, body, nonce)
+        line.send(path, body, x_request_id=nonce)
         try:
             async with asyncio.timeout(ANSWER_S):
                 reply = await line.reply()

@@ -24,9 +24,9 @@ class Line:
     async def open(cls, port: int) -> Line:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
-    def send(self, path: str, body: bytes, request_id: str = "") -> None:
-        """Write a POST, all of it at once."""
-        told = f"X-Request-Id: {request_id}\r\n" if request_id else ""
+    def send(self, path: str, body: bytes, **headers: str) -> None:
+        """Write a POST, all of it at once; ``x_request_id="…"`` is a header."""
+        told = "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in headers.items())
         head = (
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"{told}Content-Length: {len(body)}\r\n\r\n"

@@ -47,6 +47,7 @@ class Request:
         "accept",
         "content_type",
         "idempotency_key",
+        "is_answered",
         "is_encoded",
         "length",
         "prefer",
@@ -57,7 +58,7 @@ class Request:
         self.content_type = self.accept = self.prefer = self.idempotency_key = b""
         self.request_id = ""
         self.length = 0
-        self.is_encoded = False
+        self.is_encoded = self.is_answered = False
         for name, value in headers:
             if name == b"content-type":
                 self.content_type = value
@@ -96,6 +97,10 @@ class Invoke:
             response = problem.response()
         except UnavailableError as error:
             response = Problem(problems.UNAVAILABLE, str(error)).response()
+        except asyncio.CancelledError:  # the server shuts down, and its patience is at an end
+            if request.is_answered:
+                raise
+            response = Problem(problems.UNAVAILABLE, "the gateway shuts down").response()
         except Exception:
             log.exception("a call failed in the gateway", extra={"request": request.request_id})
             response = Problem(problems.INTERNAL, "the gateway's log tells more").response()
@@ -112,6 +117,7 @@ class Invoke:
         if spec.mode is Mode.TASK or wishes.wants_task:
             await self._check(spec, link, body, request)
             response = await _as_task(core, spec, body, request, wishes)
+            request.is_answered = True
             await response(scope, receive, send)
             return
         if not link.is_up:
@@ -123,9 +129,11 @@ class Invoke:
                 (b"x-request-id", request.request_id.encode()),
                 *self.served(spec.code.encode()),
             ]
+            request.is_answered = True
             await Stream(kind).run(sent, told, receive, send)
         else:
             payload = await reply_to(self._call(spec, link, body, request, 0), receive)
+            request.is_answered = True
             if payload is not None:
                 await self._send(core, payload, request, spec, send)
 

@@ -148,36 +148,38 @@ class Catalogue:
 
     async def _follow(self, source: SourceInfo) -> None:
         """Read one file and, where it is good, move calls to it."""
+        await self._read_and_move(source)
+        # Not where this is cut short: a host that shuts down has read no fewer files than before.
+        self.loading.discard(source.name)
+        self._on_change()
+
+    async def _read_and_move(self, source: SourceInfo) -> None:
         started = time.monotonic()
-        try:
-            report = await self._read(source)
-            if report.broken:
-                self._keep_old(source, report.broken[0])
+        report = await self._read(source)
+        if report.broken:
+            self._keep_old(source, report.broken[0])
+            return
+        mine = [spec for spec in report.specs if spec.pool == self._pool]
+        fresh = [Served(spec, source, report.texts) for spec in mine]
+        for served in fresh:
+            if (problem := await self._warm_up(served)) is not None:
+                self._keep_old(source, problem)
+                for warm in fresh:
+                    self._retire(warm)
                 return
-            mine = [spec for spec in report.specs if spec.pool == self._pool]
-            fresh = [Served(spec, source, report.texts) for spec in mine]
-            for served in fresh:
-                if (problem := await self._warm_up(served)) is not None:
-                    self._keep_old(source, problem)
-                    for warm in fresh:
-                        self._retire(warm)
-                    return
-            is_change = source.name in self._sources
-            self._sources[source.name] = source
-            self._failed.pop(source.name, None)
-            self._replace(source, fresh)
-            if fresh and is_change:
-                self._metrics.reloads["swapped"] += 1
-                log.info(
-                    "%s changed: %s live in %d ms",
-                    source.file.name,
-                    ", ".join(f"{s.spec.name} {s.spec.code}" for s in fresh),
-                    (time.monotonic() - started) * 1000,
-                    extra={"event": "reload"},
-                )
-        finally:
-            self.loading.discard(source.name)
-            self._on_change()
+        is_change = source.name in self._sources
+        self._sources[source.name] = source
+        self._failed.pop(source.name, None)
+        self._replace(source, fresh)
+        if fresh and is_change:
+            self._metrics.reloads["swapped"] += 1
+            log.info(
+                "%s changed: %s live in %d ms",
+                source.file.name,
+                ", ".join(f"{s.spec.name} {s.spec.code}" for s in fresh),
+                (time.monotonic() - started) * 1000,
+                extra={"event": "reload"},
+            )
 
     async def _read(self, source: SourceInfo) -> Report:
         job = Job(

@@ -87,18 +87,7 @@ class Host:
             pool,
             self.id,
             self._instances.task_slots,
-            Services(
-                ledger=ledger,
-                journal=self._journal,
-                blobs=self._blobs,
-                inline_bytes=inline_bytes,
-                find=self._find,
-                start=lambda served: self._instances.serve(served, Lane.TASKS),
-                missing=self._missing,
-                announce_models=self._announce_models,
-                changed=self._tell_tasks,
-                metrics=self._metrics,
-            ),
+            self._services(inline_bytes),
         )
         intake = Intake(ledger, self._blobs, inline_bytes, self._nudge)
         self._nested = Nested(
@@ -116,6 +105,20 @@ class Host:
         self._instances.on_call = self._nested.on_call
         self._instances.task_of = self._task_of
         self._changed = asyncio.Event()
+
+    def _services(self, inline_bytes: int) -> Services:
+        return Services(
+            ledger=self._ledger,
+            journal=self._journal,
+            blobs=self._blobs,
+            inline_bytes=inline_bytes,
+            find=self._find,
+            start=lambda served: self._instances.serve(served, Lane.TASKS),
+            missing=self._missing,
+            announce_models=self._announce_models,
+            changed=self._tell_tasks,
+            metrics=self._metrics,
+        )
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until ``stopping`` is set, then drain."""

@@ -20,6 +20,8 @@ MAX_EVENTS = 10_000
 """Events kept per attempt; further ones are counted."""
 MAX_TEXT = 1 << 20
 """Bytes of log text kept per attempt; further lines are counted."""
+MAX_WAITING = 100_000
+"""Events of all tasks that are kept while they cannot be written."""
 TYPES = ("progress", "metric", "log")
 
 
@@ -33,6 +35,7 @@ class Journal:
         self._text: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._turn = asyncio.Lock()
+        self._is_well = True
 
     def add(self, task_id: str, type_: str, data: dict[str, Any], at: float | None = None) -> None:
         """Note one event; beyond the task's bounds it is only counted."""
@@ -53,9 +56,19 @@ class Journal:
             try:
                 await self._ledger.record(lambda conn: events.append(conn, rows))
             except SkipperError as error:
-                log.warning("%d events could not be stored: %s", len(rows), error)
+                self._keep(rows, error)
                 return
+            self._is_well = True
             self._on_written({row.task_id for row in rows})
+
+    def _keep(self, rows: list[NewEvent], error: SkipperError) -> None:
+        """Have the next flush try again, with the newest where they are too many."""
+        both = rows + self._waiting
+        self._waiting = both[-MAX_WAITING:]
+        if self._is_well or len(both) > MAX_WAITING:
+            dropped = len(both) - len(self._waiting)
+            log.warning("events cannot be stored, %d are dropped: %s", dropped, error)
+        self._is_well = False
 
     async def close_task(self, task_id: str) -> None:
         """Write everything that a task has said before its end is recorded."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 import shutil
 import time
 from collections import defaultdict
@@ -27,6 +29,8 @@ REPUBLISH_S = 5.0
 """An id that nobody has claimed for this long is published again."""
 LOST_S = 10.0
 """A host whose heartbeat counter has stood still for this long, by our own clock, is lost."""
+BLIND_S = 5.0
+"""After a longer pause between two looks, a counter that stands still proves nothing."""
 PRUNE_S = 60.0
 TOMBSTONES_S = 30 * 86400.0
 """How much longer than the task itself it is remembered that there was one."""
@@ -39,15 +43,18 @@ class Pulse:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[str, tuple[int, float]] = {}
+        self._looked = -math.inf
 
     def lost(self, beats: Iterable[Beat]) -> list[str]:
         """The hosts whose counters have stood still for too long while this process was looking."""
         now = self._clock()
+        was_looking = now - self._looked <= BLIND_S
         seen: dict[str, tuple[int, float]] = {}
         for beat in beats:
             counter, since = self._seen.get(beat.id, (-1, now))
-            seen[beat.id] = (counter, since) if counter == beat.counter else (beat.counter, now)
-        self._seen = seen
+            stands_still = was_looking and counter == beat.counter
+            seen[beat.id] = (beat.counter, since if stands_still else now)
+        self._seen, self._looked = seen, now
         return [id_ for id_, (_, since) in seen.items() if now - since > LOST_S]
 
 
@@ -133,8 +140,9 @@ class Scheduler:
 def sweep_folder(folder: Path, age_s: float = 86400.0) -> None:
     """Remove what processes that were killed have left in a folder of temporary things."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if time.time() - path.lstat().st_mtime > age_s:
-            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it
+            if time.time() - path.lstat().st_mtime > age_s:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
