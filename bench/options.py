@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from bench import peers
+from bench import peers, wrk
 from bench.figures import Figures
-from bench.wrk import Load
+from bench.systems import Place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,11 @@ class Bench:
             peers.say(f"{section}: round {number + 1} of {self.rounds}")
             yield number
 
-    def add_load(self, name: str, load: Load) -> None:
+    def measure_load(self, name: str, place: Place, body: str, connections: int) -> None:
+        """Load a system for a while: rate, times, and processor time of all its processes."""
+        name, before = f"{name}.{connections}", place.cpu_s()
+        load = wrk.post(place.url, body, connections=connections, seconds=self.seconds)
+        self.figures.add(f"{name}.cpu_us", (place.cpu_s() - before) / load.requests * 1e6)
         self.figures.add(f"{name}.per_s", load.per_s)
         self.figures.add(f"{name}.p50_ms", load.p50_ms)
         self.figures.add(f"{name}.p99_ms", load.p99_ms)

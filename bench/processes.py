@@ -44,6 +44,10 @@ class Server:
             with contextlib.suppress(psutil.Error):
                 member.kill()
 
+    def cpu_s(self) -> float:
+        """What it and all below it have used of the processors so far, in seconds."""
+        return sum(cpu_s(pid) for pid in (self.pid, *(p.pid for p in _family(self.pid))))
+
     def told(self) -> str:
         """The end of its log."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -109,8 +113,11 @@ def accepts(port: int) -> bool:
 
 
 def cpu_s(pid: int) -> float:
-    """What the process has used of the processors so far, in seconds."""
-    times = psutil.Process(pid).cpu_times()
+    """What the process has used of the processors so far, in seconds; 0 if it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
     return float(times.user + times.system)
 
 

@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 from bench import peers
 from bench.calls import until
 from bench.options import Bench
-from bench.processes import accepts, free_port, running, start
+from bench.processes import Server, accepts, free_port, running, start
 from skipper.launcher import valkey
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[int]:
-    """The port of a Redis without any persistence, which is how it is fastest."""
+def redis_server() -> Iterator[tuple[int, Server]]:
+    """The port of a Redis, and itself: without any persistence, which is how it is fastest."""
     program = shutil.which("redis-server") or valkey.find_server()
     port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with running(start([*command, "--appendonly", "no"], "redis", folder=peers.WORK)):
+    with running(start([*command, "--appendonly", "no"], "redis", folder=peers.WORK)) as server:
         until(lambda: accepts(port), 10.0, "Redis accepts connections")
-        yield port
+        yield port, server
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import peers, tree
-from bench.processes import free_port, running, start, wait_for_answer
+from bench.processes import Server, free_port, running, start, wait_for_answer
 
 ROW = "[0.00632,18.0,2.31,0.0,0.538,6.575,65.2,4.09,1.0,296.0,15.3,396.9,4.98]"
 BODY = f'{{"x":{ROW}}}'
@@ -23,10 +23,16 @@ class Place(NamedTuple):
 
     port: int
     path: str
+    servers: tuple[Server, ...] = ()
+    """What answers there, and works for it."""
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def cpu_s(self) -> float:
+        """What all its processes have used of the processors so far, in seconds."""
+        return sum(server.cpu_s() for server in self.servers)
 
 
 System = Callable[[], contextlib.AbstractContextManager[Place]]
@@ -53,10 +59,10 @@ def peer(name: str, command: Callable[[int], list[str | Path]], body: str = BODY
 
     @contextlib.contextmanager
     def serving() -> Iterator[Place]:
-        place = Place(free_port(), "/predict")
-        with running(start(command(place.port), name)) as server:
-            wait_for_answer(server, place.port, place.path, body.encode())
-            yield place
+        port = free_port()
+        with running(start(command(port), name)) as server:
+            wait_for_answer(server, port, "/predict", body.encode())
+            yield Place(port, "/predict", (server,))
 
     return serving
 
@@ -65,7 +71,7 @@ def peer(name: str, command: Callable[[int], list[str | Path]], body: str = BODY
 def skipper() -> Iterator[Place]:
     """The function on Skipper."""
     with tree.tree_of(["plain.py"]) as found:
-        yield Place(found.port, tree.path("plain.total"))
+        yield Place(found.port, tree.path("plain.total"), (found.server,))
 
 
 DIRECT: dict[str, System] = {

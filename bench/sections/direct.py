@@ -15,5 +15,4 @@ def run(bench: Bench) -> None:
             with system() as place:
                 wrk.post(place.url, BODY, connections=4, seconds=1)  # warm, leaving no backlog
                 for connections in CONNECTIONS:
-                    load = wrk.post(place.url, BODY, connections=connections, seconds=bench.seconds)
-                    bench.add_load(f"direct.{name}.{connections}", load)
+                    bench.measure_load(f"direct.{name}", place, BODY, connections)

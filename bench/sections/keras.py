@@ -27,10 +27,7 @@ def run(bench: Bench) -> None:
             with system() as place:
                 wrk.post(place.url, HOUSE, connections=4, seconds=1)  # warm, leaving no backlog
                 for connections in (1, 64):
-                    load = wrk.post(
-                        place.url, HOUSE, connections=connections, seconds=bench.seconds
-                    )
-                    bench.add_load(f"keras.{name}.{connections}", load)
+                    bench.measure_load(f"keras.{name}", place, HOUSE, connections)
 
 
 def litserve(way: str, batch: int) -> System:
@@ -44,7 +41,7 @@ def litserve(way: str, batch: int) -> System:
 def skipper() -> Iterator[Place]:
     with tree.tree_of(["nets.py"]) as found:
         store_model(found)
-        yield Place(found.port, tree.path("nets.predict"))
+        yield Place(found.port, tree.path("nets.predict"), (found.server,))
 
 
 def store_model(found: tree.Tree) -> None:

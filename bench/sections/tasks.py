@@ -60,17 +60,16 @@ def run(bench: Bench) -> None:
 
 def measure(bench: Bench, name: str, tasks: Tasks) -> None:
     _many(tasks, 1.0)  # warm
-    submitted, ended = _many(tasks, bench.seconds)
-    bench.figures.add(f"{name}.submitted_per_s", submitted)
-    bench.figures.add(f"{name}.ended_per_s", ended)
+    for figure, value in _many(tasks, bench.seconds).items():
+        bench.figures.add(f"{name}.{figure}", value)
     bench.figures.add(f"{name}.one_p50_ms", _one(tasks, bench.seconds) * 1000)
     if name.startswith("tasks.skipper"):
         bench.figures.add(f"{name}.one_waited_p50_ms", _one_waited(tasks, bench.seconds) * 1000)
 
 
-def _many(tasks: Tasks, seconds: float) -> tuple[float, float]:
-    """Submissions and ends per second."""
-    before, began = tasks.ended(), time.monotonic()
+def _many(tasks: Tasks, seconds: float) -> dict[str, float]:
+    """Submissions and ends per second, and what one task costs all processes together."""
+    cpu_s, before, began = tasks.place.cpu_s(), tasks.ended(), time.monotonic()
     load = wrk.post(
         tasks.place.url, BODY, connections=CONNECTIONS, seconds=seconds, headers=tasks.headers
     )
@@ -85,7 +84,11 @@ def _many(tasks: Tasks, seconds: float) -> tuple[float, float]:
         return count - before >= load.requests and now - last > _QUIET_S
 
     until(is_over, _DRAIN_S, "all tasks have ended", _STEP_S)
-    return load.per_s, (count - before) / (last - began)
+    return {
+        "submitted_per_s": load.per_s,
+        "ended_per_s": (count - before) / (last - began),
+        "cpu_us": (tasks.place.cpu_s() - cpu_s) / (count - before) * 1e6,
+    }
 
 
 def _one(tasks: Tasks, seconds: float) -> float:
@@ -123,15 +126,16 @@ def _median_time(act: Callable[[], object], seconds: float) -> float:
 def recipe() -> Iterator[Tasks]:
     """FastAPI, Celery with its prefork pool on every core, Redis for messages and results."""
     with contextlib.ExitStack() as stack:
-        redis_port = stack.enter_context(services.redis_server())
+        redis_port, broker = stack.enter_context(services.redis_server())
         environment = {"RECIPE_REDIS": f"redis://127.0.0.1:{redis_port}"}
         command: list[str | Path] = [peers.PYTHON, "-m", "celery", "--app", "recipe:worker"]
         command += ["worker", "--loglevel", "warning"]
         worker = start(command, "celery", environment=environment)
         stack.enter_context(running(worker))
-        place = Place(free_port(), "/tasks")
-        web = start(uvicorn("recipe:app", place.port), "recipe", environment=environment)
+        port = free_port()
+        web = start(uvicorn("recipe:app", port), "recipe", environment=environment)
         stack.enter_context(running(web))
+        place = Place(port, "/tasks", (broker, worker, web))
         wait_for_answer(web, place.port, place.path, BODY.encode())
         results = redis.Redis(port=redis_port, db=1)
         stack.enter_context(contextlib.closing(results))
@@ -149,7 +153,7 @@ def _follow_recipe(caller: Caller, answer: Any) -> None:
 @contextlib.contextmanager
 def skipper(settings: Any = None) -> Iterator[Tasks]:
     with tree.tree_of(["plain.py"], settings) as found, calling(found.port) as caller:
-        place = Place(found.port, tree.path("plain.nothing"))
+        place = Place(found.port, tree.path("plain.nothing"), (found.server,))
         found.run_task(caller, "plain.nothing", BODY.encode())
         yield Tasks(
             place,

@@ -14,6 +14,11 @@ from skipper.gateway.app import Gateway
 from skipper.role import Role
 
 
+KEEP_ALIVE_S = 75
+"""Idle connections are the clients' to close, which mostly do after 5 to 60 s: a request on its way
+to a server that closes just then is lost, and its sender cannot tell whether it ran."""
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to the role."""
 
@@ -36,6 +41,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
             server_header=False,
             date_header=False,
             proxy_headers=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, int(settings.run.grace_s)),
             backlog=2048,
         )
