@@ -11,7 +11,7 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	done; \
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
-.PHONY: help setup demo up test check format lock clean
+.PHONY: help setup demo up test check format lock bench bench-smoke clean
 
 help:
 	@echo "make setup    make .venv with everything in it (PYTHON=... names the Python to use)"
@@ -21,6 +21,7 @@ help:
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make format   put formatting and imports right"
 	@echo "make lock     resolve requirements/lock-*.txt anew; ARGS=--upgrade takes new releases"
+	@echo "make bench    measure beside LitServe, BentoML and others; ARGS='--only direct,tasks'"
 	@echo "make clean    remove .venv and all caches; .skipper, with its models, stays"
 
 setup:
@@ -48,6 +49,12 @@ format: setup
 lock: setup
 	@$(PY) tools/lock.py $(ARGS)
 
+bench: setup
+	@$(PY) -m bench $(ARGS)
+
+bench-smoke: setup
+	@$(PY) -m bench.smoke
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ written under a temporary name and moved into place, so that a reader sees all o
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -102,6 +103,14 @@ class BlobStore:
     def files_of(self, digest: str) -> Iterator[str]:
         """The digests of the files of a stored folder."""
         yield from json.loads(self.get(digest))["files"].values()
+
+    def sweep(self, before: float) -> None:
+        """Remove what was begun before that time (since the epoch) by writers who were killed."""
+        folder = f"{self._root}/partial"
+        for path in self._fs.ls(folder, detail=False) if self._fs.exists(folder) else ():
+            with contextlib.suppress(FileNotFoundError, NotImplementedError):
+                if self._fs.modified(path).timestamp() < before:
+                    self._fs.rm_file(path)
 
     def _path(self, digest: str) -> str:
         if not _DIGEST.fullmatch(digest):

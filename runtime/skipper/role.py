@@ -93,9 +93,20 @@ class Role:
             except OSError:  # it died without reading what this role had written
                 is_gone = True
             if is_gone:
+                _end_descendants()
                 os._exit(LAUNCHER_GONE)
 
         loop.add_reader(control, readable)
+
+
+def _end_descendants() -> None:
+    """Kill what this process has started or adopted: afterwards nobody could tell whose it was."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def run(role: Role, main: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -31,12 +31,3 @@ def test_kills_of_every_role_lose_and_double_nothing(tmp_path: Path) -> None:
 def test_a_host_that_slept_longer_than_its_lease_ends_no_task_of_others(tmp_path: Path) -> None:
     round_ = Round(seed=1, tasks=60, kills=0, stops=1, pause_s=2.0)
     assert broken_promises(campaign.run(round_, tmp_path, restart=False, settle_s=1.0)) == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_launcher_that_is_killed_takes_its_tree_along_and_the_next_goes_on(
-    tmp_path: Path,
-) -> None:
-    round_ = Round(seed=1, tasks=60, kills=0, launchers=1, pause_s=2.0)
-    assert broken_promises(campaign.run(round_, tmp_path, restart=False, settle_s=1.0)) == []

@@ -100,7 +100,8 @@ def _stopped(tree: Tree) -> Iterator[Violation]:
 def _traces(tree: Tree) -> Iterator[Violation]:
     """Errors that the runtime itself logged with a traceback: nobody's promise, everybody's bug."""
     found: Counter[str] = Counter()
-    for line in (line for machine in tree.machines for line in machine.log.open()):
+    logs = "\n".join(machine.log.read_text() for machine in tree.machines)
+    for line in logs.splitlines():
         if "Traceback (most recent call last)" in line:
             entry = json.loads(line)
             text = str(entry.get("traceback") or entry.get("message"))

@@ -84,7 +84,7 @@ class Nemesis:
         elif fault.moment in ("start", "end"):
             hosts = await asyncio.to_thread(self._tree.hosts)
             pid = await self._next_effect(fault.moment)
-            if (host := parent_of(pid)) in hosts:
+            if fault.role in ("host", "instance") and (host := parent_of(pid)) in hosts:
                 return hosts[host], host if fault.role == "host" else pid
         return None
 

@@ -90,7 +90,8 @@ def faults(round_: Round) -> list[Fault]:
             how=how,
             pause_s=_pause(rng, round_.pause_s),
             draw=rng.random(),
-            moment=rng.choice(_MOMENTS.get(role, ("any",))),
+            # A host that falls asleep over a task wakes up to end what is not its own any more.
+            moment="start" if how == "stop" else rng.choice(_MOMENTS.get(role, ("any",))),
         )
         for role, how in blows
     ]

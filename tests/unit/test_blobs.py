@@ -1,5 +1,6 @@
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,6 +159,20 @@ def test_a_write_that_fails_leaves_no_blob_to_be_read(
     with pytest.raises(FileNotFoundError):
         store.get(hashlib.sha256(b"half").hexdigest())
     assert store.get(store.put(b"half")) == b"half"
+
+
+def test_what_a_writer_that_was_killed_left_half_done_is_swept(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path))
+    store.sweep(time.time())  # nothing was ever begun
+    kept = store.put(b"whole")
+    old, young = tmp_path / "partial" / "old", tmp_path / "partial" / "young"
+    for file in (old, young):
+        file.write_bytes(b"ha")
+    os.utime(old, (1000.0, 1000.0))
+    store.sweep(2000.0)
+    assert not old.exists()
+    assert young.exists()
+    assert store.get(kept) == b"whole"
 
 
 def test_folders_of_a_local_store_are_this_users_alone(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from skipper import directory as directories
 from skipper import wire
-from skipper.directory import Directory
+from skipper.directory import LATE_S, Directory, Waiting
 from skipper.errors import UnavailableError
 from skipper.spec import FunctionSpec, Kind
+from skipper.task import Outcome
 from skipper.wire import Frame, FrameProtocol
 
 LIMIT_S = 5.0
@@ -38,6 +40,7 @@ class StandIn:
         self._links: list[FrameProtocol] = []
         self._server: asyncio.AbstractServer | None = None
         self.catalogue: dict[str, Any] = {"loading": ["*"], "functions": [], "broken": []}
+        self.heard: list[Frame] = []
 
     async def come(self, **catalogue: Any) -> None:
         self.catalogue = {"loading": [], "functions": [], "broken": []} | catalogue
@@ -51,6 +54,14 @@ class StandIn:
         for link in self._links:
             link.send_json(wire.Kind.CATALOGUE, 0, self.catalogue)
 
+    def send(self, kind: wire.Kind, id_: int, payload: bytes = b"") -> None:
+        for link in self._links:
+            link.send(kind, id_, payload)
+
+    def of(self, kind: wire.Kind) -> list[Frame]:
+        """What it has heard of this kind."""
+        return [frame for frame in self.heard if frame.kind == kind]
+
     def leave(self) -> None:
         assert self._server is not None
         self._server.close()
@@ -59,6 +70,7 @@ class StandIn:
         self._links.clear()
 
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
+        self.heard += frames
         if any(frame.kind == wire.Kind.HELLO for frame in frames):
             protocol.send(wire.Kind.CATALOGUE, 0, json.dumps(self.catalogue).encode())
 
@@ -84,6 +96,12 @@ async def directory(folder: Path, host: StandIn) -> AsyncIterator[Directory]:
     async with Directory(folder, ["cpu"], "gateway") as directory:
         await until(lambda: directory.get("f.f"))
         yield directory
+
+
+def call(directory: Directory, body: bytes = b"", **given: Any) -> Waiting:
+    """Send a call to the host of ``cpu``."""
+    deadline = asyncio.get_running_loop().time() + given.pop("seconds", 60.0)
+    return directory.links["cpu"].call(body, deadline, **given)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -137,3 +155,126 @@ async def test_a_function_is_waited_for_no_longer_than_told(
     with pytest.raises(UnavailableError):
         await directory.find("g.g", 0.05)
     assert await directory.find("h.h", 0.05) is None
+
+
+# --- calls and questions ---------------------------------------------------------------------
+
+
+async def test_every_call_gets_the_answer_and_the_items_that_are_its_own(
+    host: StandIn, directory: Directory
+) -> None:
+    items: list[bytes] = []
+    first, second = call(directory, b"a"), call(directory, b"b", on_item=items.append)
+    await until(lambda: len(host.of(wire.Kind.CALL)) == 2)
+    assert [frame.payload for frame in host.of(wire.Kind.CALL)] == [b"a", b"b"]
+    host.send(wire.Kind.ITEM, first.id, b"nobody wants it")
+    host.send(wire.Kind.ITEM, second.id, b"1")
+    host.send(wire.Kind.REPLY, second.id, b"of b")
+    host.send(wire.Kind.REPLY, first.id, b"of a")
+    assert (await first.reply, await second.reply, items) == (b"of a", b"of b", [b"1"])
+
+
+async def test_room_for_items_and_a_change_of_mind_are_told_to_the_host(
+    host: StandIn, directory: Directory
+) -> None:
+    waiting, link = call(directory), directory.links["cpu"]
+    link.credit(waiting)
+    link.cancel(waiting)
+    link.cancel(waiting)
+    link.credit(waiting)
+    last = call(directory)
+    await until(lambda: len(host.of(wire.Kind.CALL)) == 2)
+    told = [frame for frame in host.heard if frame.id == waiting.id]
+    assert [frame.kind for frame in told] == [wire.Kind.CALL, wire.Kind.CREDIT, wire.Kind.CANCEL]
+    host.send(wire.Kind.REPLY, waiting.id, b"too late")
+    host.send(wire.Kind.REPLY, last.id, b"in time")
+    assert await last.reply == b"in time"
+    assert not waiting.reply.done()
+
+
+async def test_a_host_that_dies_leaves_nobody_waiting(host: StandIn, directory: Directory) -> None:
+    waiting = call(directory)
+    asking = asyncio.create_task(directory.links["cpu"].ask("pool"))
+    await until(lambda: host.of(wire.Kind.ASK))
+    host.leave()
+    outcome, _, problem = wire.parse_reply(await asyncio.wait_for(waiting.reply, LIMIT_S))
+    assert outcome == Outcome.DIED
+    assert b"pool cpu went away" in problem
+    with pytest.raises(UnavailableError, match="went away"):
+        await asking
+
+
+async def test_nothing_is_asked_of_a_host_that_is_away(host: StandIn, directory: Directory) -> None:
+    host.leave()
+    link = directory.links["cpu"]
+    await until(lambda: not link.is_up)
+    with pytest.raises(UnavailableError, match="pool cpu is not reachable"):
+        call(directory)
+    with pytest.raises(UnavailableError, match="pool cpu is not reachable"):
+        await link.ask("pool")
+    link.nudge()
+
+
+async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(
+    directory: Directory,
+) -> None:
+    waiting, link = call(directory, seconds=10.0), directory.links["cpu"]
+    link.sweep(waiting.deadline + LATE_S - 1)
+    assert not waiting.reply.done()
+    link.sweep(waiting.deadline + LATE_S + 1)
+    assert wire.parse_reply(await waiting.reply)[0] == Outcome.TIMED_OUT
+
+
+async def test_a_question_gets_its_own_answer(host: StandIn, directory: Directory) -> None:
+    asking = [asyncio.create_task(directory.links["cpu"].ask("pool", n=n)) for n in range(2)]
+    await until(lambda: len(host.of(wire.Kind.ASK)) == 2)
+    for frame in reversed(host.of(wire.Kind.ASK)):
+        asked = json.loads(frame.payload)
+        assert asked["what"] == "pool"
+        host.send(wire.Kind.ANSWER, frame.id, json.dumps({"n": asked["n"]}).encode())
+    assert await asyncio.gather(*asking) == [{"n": 0}, {"n": 1}]
+
+
+async def test_a_question_is_not_waited_for_for_ever(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directories, "ANSWER_S", 0.01)
+    with pytest.raises(UnavailableError, match="did not answer within"):
+        await directory.links["cpu"].ask("pool")
+
+
+async def test_hints_of_changed_tasks_are_passed_on(host: StandIn, directory: Directory) -> None:
+    heard: list[str] = []
+    directory.tasks_changed = heard.extend
+    host.send(wire.Kind.TASKS, 0, b"one\ntwo")
+    await until(lambda: heard)
+    assert heard == ["one", "two"]
+
+
+# --- what is broken --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "is_it"),
+    [
+        ("functions/boston.py", "boston.predict", True),
+        ("functions/boston/__init__.py", "boston.predict", True),
+        ("functions/boston.py", "iris.predict", False),
+        ("functions/boston.py", "predict", False),
+    ],
+)
+async def test_the_broken_file_that_would_define_a_function_is_found(
+    host: StandIn, directory: Directory, file: str, name: str, is_it: bool
+) -> None:
+    host.say(broken=[{"file": file, "line": 3, "error": "NameError: np"}])
+    await until(directory.broken)
+    found = directory.broken_for(name)
+    assert (found is not None and found.file == file) is is_it
+
+
+async def test_functions_are_described_by_name(host: StandIn, directory: Directory) -> None:
+    specs = [SPEC.model_copy(update={"name": name}) for name in ("b.f", "a.g", "a.f")]
+    host.say(functions=[spec.model_dump(mode="json") | {"state": "live"} for spec in specs])
+    await until(lambda: directory.get("a.g"))
+    assert [item["name"] for item in directory.described()] == ["a.f", "a.g", "b.f"]
+    assert {item["state"] for item in directory.described()} == {"live"}

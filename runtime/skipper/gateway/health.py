@@ -15,6 +15,7 @@ from skipper.gateway.core import Core
 from skipper.ledger import hosts, totals
 from skipper.metrics import BUCKETS_ITEMS, BUCKETS_S
 
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -195,8 +196,5 @@ def _histogram(
 
 
 def _labels(labels: dict[str, str]) -> str:
-    escaped = (
-        f'{key}="{value.replace(chr(92), chr(92) * 2).replace(chr(34), chr(92) + chr(34))}"'
-        for key, value in labels.items()
-    )
-    return "{" + ",".join(escaped) + "}"
+    told = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
+    return "{" + ",".join(told) + "}"

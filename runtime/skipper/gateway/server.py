@@ -13,7 +13,6 @@ from skipper import role as roles
 from skipper.gateway.app import Gateway
 from skipper.role import Role
 
-
 KEEP_ALIVE_S = 75
 """Idle connections are the clients' to close, which mostly do after 5 to 60 s: a request on its way
 to a server that closes just then is lost, and its sender cannot tell whether it ran."""

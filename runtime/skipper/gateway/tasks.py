@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
@@ -124,7 +125,7 @@ def _add_events(router: APIRouter, core: Callable[[], Core]) -> None:
     )
     async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "0") -> Any:
         await core().task(id)
-        since = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else 0
+        since = int(last_event_id) if re.fullmatch("[0-9]{1,18}", last_event_id) else 0
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_live(core(), id, since), 200, headers, "text/event-stream")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import types
@@ -40,6 +41,7 @@ class _Runner:
     def __init__(self, link: Link, calls: Calls) -> None:
         self._link, self._calls = link, calls
         self._is_in_call = False
+        self._pid = os.getpid()
 
     def terminated(self, signum: int, frame: types.FrameType | None) -> None:
         """SIGTERM stops the call that runs, or an idle process."""
@@ -78,6 +80,8 @@ class _Runner:
         finally:
             self._is_in_call = False
             _flush()
+            if os.getpid() != self._pid:  # the function forked, and its child came back here
+                os._exit(0)
 
     def _checked(self, frame: Frame) -> bytes | None:
         """The reply to a call that only asks whether its body matches; None for any other."""

@@ -186,8 +186,8 @@ async def _come_up(tree: Tree, supervisor: Supervisor, stop: Stop) -> None:
         await announcer.show()
 
     try:
+        await reach.check(tree.settings)  # first: without them each role would only tell its pain
         async with asyncio.TaskGroup() as group:
-            group.create_task(reach.check(tree.settings))
             group.create_task(announce())
             await supervisor.start(pause)
         await announcer.ready(tree.report)

@@ -258,6 +258,7 @@ class Instance:
         """Read what the process has written by now, so that it counts to the call that ends."""
         for output in self._outputs.values():
             output.read()
+            output.end_line()
 
     def memory_mb(self) -> float:
         """Resident memory, MiB, with what it shares with its template; 0 where it is not told."""
@@ -291,14 +292,19 @@ class _Output:
         for line in lines:
             self._on_line(line[:_LINE_LIMIT].decode(errors="replace").rstrip("\r"))
 
+    def end_line(self) -> None:
+        """Take what has no line end yet for a line: what comes next is another call's."""
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._on_line(rest.decode(errors="replace"))
+
     def close(self) -> None:
         if self._descriptor < 0:
             return
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
-        if self._rest:
-            self._on_line(self._rest.decode(errors="replace"))
+        self.end_line()
 
 
 def _how_it_ended(pid: int) -> str:

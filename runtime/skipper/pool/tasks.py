@@ -176,14 +176,15 @@ class TaskLane:
         task, loop = attempt.claim.task, asyncio.get_running_loop()
         if self._is_closed:
             return wire.problem(Outcome.UNAVAILABLE, "the host shuts down")
+        if attempt.verdict is not None:  # cancelled while it was starting
+            self._idle.append((self._versions[instance], instance))
+            return attempt.verdict
         attempt.instance = instance
         budget = int(task.timeout_s * 1000) if task.timeout_s else 0
         context = wire.task_context(task.id, attempt.claim.attempt, task.request_id)
         head = wire.CallHead(budget, wire.TASK, attempt.claim.depth, task.function, context)
         attempt.call_id = instance.call(wire.call_head(head) + body, attempt)
         alarm = loop.call_later(task.timeout_s, self._time_out, attempt) if task.timeout_s else None
-        if attempt.verdict is not None:  # cancelled while it was starting
-            self._interrupt(attempt)
         try:
             reply = await attempt.reply
         finally:
@@ -295,12 +296,14 @@ class TaskLane:
 
     def lend_slot(self, instance: Instance) -> None:
         instance.waiting += 1
-        self._lent += 1
-        self._work.set()
+        if instance.waiting == 1:  # however many calls it waits for, it has one slot to lend
+            self._lent += 1
+            self._work.set()
 
     def return_slot(self, instance: Instance) -> None:
         instance.waiting -= 1
-        self._lent -= 1
+        if not instance.waiting:
+            self._lent -= 1
 
     def sweep(self, now: float) -> None:
         """Stop instances that nobody has needed for a while."""

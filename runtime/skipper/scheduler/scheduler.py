@@ -35,6 +35,8 @@ PRUNE_S = 60.0
 TOMBSTONES_S = 30 * 86400.0
 """How much longer than the task itself it is remembered that there was one."""
 BATCH = 1000
+LEFT_S = 86400.0
+"""What was begun this long ago and is not done was left by a process that was killed."""
 
 
 class Pulse:
@@ -135,9 +137,10 @@ class Scheduler:
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))
         await asyncio.to_thread(sweep_folder, self._tmp_dir)
+        await asyncio.to_thread(self._blobs.sweep, time.time() - LEFT_S)
 
 
-def sweep_folder(folder: Path, age_s: float = 86400.0) -> None:
+def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
     """Remove what processes that were killed have left in a folder of temporary things."""
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it

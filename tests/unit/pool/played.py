@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,20 +20,15 @@ from skipper.wire import CallHead, Frame, FrameProtocol, Kind
 class Kept(asyncio.Transport):
     """A transport that keeps the frames written to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self._splitter = wire.Splitter()
+        self._splitter, self._on_write = wire.Splitter(), on_write
         self.frames: list[Frame] = []
         self.closed = False
-        self.written = asyncio.Event()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.frames += self._splitter.feed(bytes(data))
-        self.written.set()
-
-    def clear(self) -> None:
-        self.frames.clear()
-        self.written.clear()
+        self._on_write()
 
     def close(self) -> None:
         self.closed = True
@@ -86,7 +83,13 @@ class Caller:
 class Played(Instance):
     """An instance that has reported; the test says what its process does."""
 
-    def __init__(self, job: Job, lane_owner: Any, lane: Lane = Lane.DIRECT) -> None:
+    def __init__(
+        self,
+        job: Job,
+        lane_owner: Any,
+        lane: Lane = Lane.DIRECT,
+        on_write: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__(
             job,
             lane,
@@ -94,16 +97,20 @@ class Played(Instance):
             on_line=lambda *_: None,
             on_gone=lane_owner.on_gone,
         )
-        self.transport = Kept()
+        self.transport = Kept(on_write)
         self.protocol = FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected)
         self.protocol.connection_made(self.transport)
         self.state = State.IDLE
-        self.transport.clear()  # of its job
+        self.transport.frames.clear()  # its job
         self.signals: list[int] = []
+        self._is_ending = False
 
     def signal(self, signum: int, *, group: bool = False) -> None:
         del group
         self.signals.append(signum)
+        if signum == signal.SIGKILL and self.state is State.STOPPING and not self._is_ending:
+            self._is_ending = True
+            asyncio.get_running_loop().call_soon(self.dies, "it was killed")
 
     def says(self, kind: Kind, id_: int, payload: bytes = b"") -> None:
         """Its process sends a frame."""
@@ -116,6 +123,7 @@ class Played(Instance):
 
     def dies(self, reason: str = "it was killed") -> None:
         """Its process ends."""
+        self._is_ending = True
         self.death_reason = reason
         self._ended()
 

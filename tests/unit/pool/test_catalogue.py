@@ -155,6 +155,21 @@ async def test_while_a_file_is_read_it_is_told_to_be_loading() -> None:
     assert told[-1] == []
 
 
+async def test_a_look_that_is_cut_short_does_not_say_that_it_is_at_its_end() -> None:
+    project = Project()
+    project.write(*ONE[:2], *ONE[2])
+    told: list[list[str]] = []
+    project.catalogue._on_change = lambda: told.append(project.catalogue.describe()["loading"])
+    looking = asyncio.create_task(project.refresh())
+    for _ in range(10):
+        if not project.read:
+            await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.wait({looking})
+    assert looking.cancelled()
+    assert told == [["boston"]]
+
+
 async def test_a_file_that_has_not_changed_is_not_read_again() -> None:
     project = await with_(ONE, ("iris", "1", ("fit",)))
     project.write("iris", "2", "fit")

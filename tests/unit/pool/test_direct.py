@@ -34,6 +34,8 @@ class Pool:
         """How many instances may become ready; None for any number."""
         self.report = Report()
         self.error: Exception | None = None
+        self.news = asyncio.Event()
+        """Something has been sent to an instance."""
         self.metrics = PoolMetrics()
         self.lane = DirectLane(
             PoolSettings(**settings),
@@ -51,7 +53,7 @@ class Pool:
             await self.starts.acquire()
         if error is not None:
             raise error
-        instance = Played(job_of(served), self.lane)
+        instance = Played(job_of(served), self.lane, on_write=self.news.set)
         self.started.append(instance)
         return instance, report
 
@@ -744,7 +746,8 @@ async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
 async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
     pool = await warmed(Pool(entry_of(batch=8, batch_wait_s=0.001)))
     pool.submit()
-    await asyncio.wait_for(pool.started[0].transport.written.wait(), 5)
+    pool.news.clear()
+    await asyncio.wait_for(pool.news.wait(), 5)
     assert pool.started[0].given == [b"1"]
 
 

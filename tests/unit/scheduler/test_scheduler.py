@@ -75,8 +75,8 @@ class Office:
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
-    with Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
+    with Ledger.open(ledger_url) as ledger:
         yield Office(ledger, tmp_path)
 
 

@@ -1,0 +1,111 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from skipper.gateway.core import Watchers, show, sse, timestamp
+from skipper.task import State, Task
+
+
+def task(**given: Any) -> Task:
+    values: dict[str, Any] = {
+        "id": "t",
+        "function": "f.f",
+        "kind": "data",
+        "pool": "cpu",
+        "state": State.QUEUED,
+        "created_at": 0.0,
+        "available_at": 0.0,
+    }
+    return Task(**(values | given))
+
+
+def shown(**given: Any) -> dict[str, Any]:
+    return show(task(**given), None, with_traceback=False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, None),
+        (0.0, "1970-01-01T00:00:00.000Z"),
+        (1_700_000_000.1234, "2023-11-14T22:13:20.123Z"),
+    ],
+)
+def test_times_are_told_in_utc_to_the_millisecond(seconds: float | None, text: str | None) -> None:
+    assert timestamp(seconds) == text
+
+
+def test_a_task_is_told_with_every_member_of_the_api() -> None:
+    assert set(shown()) == {
+        *("id", "function", "kind", "pool", "state", "attempt", "max_attempts", "created_at"),
+        *("started_at", "finished_at", "deadline_at", "progress", "error", "result", "model"),
+        *("code", "parent_id", "request_id"),
+    }
+    json.dumps(shown())
+
+
+@pytest.mark.parametrize(
+    ("given", "deadline"),
+    [
+        ({}, None),
+        ({"timeout_s": 30.0}, None),
+        ({"started_at": 60.0}, None),
+        ({"started_at": 60.0, "timeout_s": 30.0}, "1970-01-01T00:01:30.000Z"),
+    ],
+)
+def test_a_deadline_counts_from_the_start_of_the_attempt(
+    given: dict[str, float], deadline: str | None
+) -> None:
+    assert shown(**given)["deadline_at"] == deadline
+
+
+@pytest.mark.parametrize("state", [*State])
+def test_only_a_task_that_succeeded_has_a_result_to_go_to(state: State) -> None:
+    link = "/v1/tasks/t/result" if state is State.SUCCEEDED else None
+    assert shown(state=state)["result"] == link
+
+
+def test_an_error_is_told_as_a_problem_and_its_traceback_to_those_who_may_see_it() -> None:
+    failed = task(error={"detail": "no", "outcome": "failed", "traceback": "T"})
+    told = show(failed, None, with_traceback=True)["error"]
+    assert (told["status"], told["detail"], told["traceback"]) == (500, "no", "T")
+    assert "traceback" not in show(failed, None, with_traceback=False)["error"]
+
+
+@pytest.mark.parametrize(
+    ("data", "id_", "text"),
+    [
+        ({"done": 1}, None, b'event: progress\ndata: {"done": 1}\n\n'),
+        (b"[1,2]", 7, b"id: 7\nevent: progress\ndata: [1,2]\n\n"),
+        ("two\nlines", 0, b'id: 0\nevent: progress\ndata: "two\\nlines"\n\n'),
+    ],
+)
+def test_an_event_is_one_block_of_lines(data: Any, id_: int | None, text: bytes) -> None:
+    assert sse("progress", data, id_) == text
+
+
+async def test_who_watches_a_task_is_woken_by_its_changes_alone() -> None:
+    watchers = Watchers()
+    with watchers.watching("a") as mine, watchers.watching("a") as too, watchers.watching("b") as b:
+        watchers.changed(["a", "nobody watches"])
+        assert (mine.is_set(), too.is_set(), b.is_set()) == (True, True, False)
+
+
+async def test_who_leaves_is_forgotten_and_the_others_are_not() -> None:
+    watchers = Watchers()
+    with watchers.watching("a") as mine:
+        with watchers.watching("a"):
+            pass
+        watchers.changed(["a"])
+        assert mine.is_set()
+    assert not watchers._waiting
+
+
+async def test_at_the_end_everybody_is_let_go() -> None:
+    watchers = Watchers()
+    with watchers.watching("a") as a, watchers.watching("b") as b:
+        watchers.close()
+        await asyncio.wait_for(asyncio.gather(a.wait(), b.wait()), 5)
+    assert watchers.is_closing

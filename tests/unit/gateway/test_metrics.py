@@ -1,0 +1,108 @@
+"""What `/metrics` says, read as Prometheus reads it."""
+
+import re
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from skipper.errors import UnavailableError
+from skipper.gateway import health
+from skipper.gateway.core import Core
+from skipper.metrics import BUCKETS_S, PoolMetrics
+from skipper.task import Outcome
+
+_LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
+
+
+class Link:
+    """A pool's host that answers with its counts, or not at all."""
+
+    def __init__(self, metrics: PoolMetrics | None, **gauges: Any) -> None:
+        self._metrics, self._gauges = metrics, gauges
+
+    async def ask(self, what: str) -> Any:
+        assert what == "metrics"
+        if self._metrics is None:
+            raise UnavailableError("away")
+        queued = {"queued": {"direct": 0, "tasks": 0}, "instances": []}
+        return self._metrics.describe() | queued | self._gauges
+
+
+class AwayLedger:
+    async def read(self, _: Any) -> Any:
+        raise UnavailableError("away")
+
+
+async def samples(**links: Link) -> dict[str, float]:
+    """Every sample by its name and labels; each line is well formed and given once."""
+    core = SimpleNamespace(directory=SimpleNamespace(links=links), ledger=AwayLedger())
+    found: dict[str, float] = {}
+    for line in "".join(await health._metrics(cast(Core, core))).splitlines():
+        if line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line)
+        assert match is not None, line
+        assert match[1] + match[2] not in found
+        found[match[1] + match[2]] = float(match[3])
+    return found
+
+
+async def test_calls_are_counted_by_function_pool_and_outcome() -> None:
+    metrics = PoolMetrics()
+    for _ in range(3):
+        metrics.ended("f.f", Outcome.OK, 0.002)
+    metrics.ended("f.f", Outcome.DIED, 0.002)
+    found = await samples(cpu=Link(metrics))
+    assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="ok"}'] == 3
+    assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="died"}'] == 1
+
+
+async def test_a_histogram_is_cumulative_and_ends_with_its_count() -> None:
+    metrics = PoolMetrics()
+    for seconds in (0.001, 0.002, 0.3, 1000.0):
+        metrics.ended("f.f", Outcome.OK, seconds)
+    found = await samples(cpu=Link(metrics))
+    name = 'skipper_call_duration_seconds_bucket{function="f.f",pool="cpu",le="%s"}'
+    counts = [found[name % bound] for bound in (*BUCKETS_S, "+Inf")]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[1], counts[-2], counts[-1]) == (1, 2, 3, 4)
+    labels = '{function="f.f",pool="cpu"}'
+    assert found["skipper_call_duration_seconds_count" + labels] == 4
+    assert found["skipper_call_duration_seconds_sum" + labels] == pytest.approx(1000.303)
+
+
+async def test_large_numbers_lose_no_digits() -> None:
+    metrics = PoolMetrics()
+    metrics._calls["f.f", Outcome.OK] = 12_345_678
+    found = await samples(cpu=Link(metrics))
+    assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="ok"}'] == 12_345_678
+
+
+async def test_gauges_of_several_pools_are_told_apart_or_added_up() -> None:
+    found = await samples(
+        cpu=Link(
+            PoolMetrics(),
+            queued={"direct": 3, "tasks": 1},
+            instances=[["f.f", "idle"], ["f.f", "idle"], ["f.f", "busy"]],
+        ),
+        gpu=Link(PoolMetrics(), instances=[["f.f", "idle"]]),
+    )
+    assert found['skipper_queue_depth{pool="cpu",lane="direct"}'] == 3
+    assert found['skipper_queue_depth{pool="gpu",lane="direct"}'] == 0
+    assert found['skipper_instances{function="f.f",state="idle"}'] == 3
+
+
+async def test_a_pool_or_ledger_that_is_away_leaves_the_rest_to_be_told() -> None:
+    metrics = PoolMetrics()
+    metrics.ended("f.f", Outcome.OK, 0.002)
+    found = await samples(cpu=Link(metrics), gpu=Link(None))
+    assert any('pool="cpu"' in name for name in found)
+    assert not any('pool="gpu"' in name for name in found)
+
+
+@pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline"])
+async def test_any_label_can_be_told(name: str) -> None:
+    metrics = PoolMetrics()
+    metrics.ended(name, Outcome.OK, 0.002)
+    assert await samples(cpu=Link(metrics))

@@ -1,0 +1,270 @@
+"""A pool's socket, spoken to over real connections; the lanes behind it are played."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from skipper import wire
+from skipper.instance.jobs import Report
+from skipper.metrics import PoolMetrics
+from skipper.pool.catalogue import Served
+from skipper.pool.direct import DirectLane
+from skipper.pool.links import Links
+from skipper.pool.tasks import TaskLane
+from skipper.settings import PoolSettings
+from skipper.task import Outcome
+from skipper.wire import Frame, Kind
+from tests.unit.pool.played import Played, call_of, entry_of, job_of
+
+LIMIT_S = 5.0
+
+
+class Tasks:
+    """Notes what the durable lane is told."""
+
+    def __init__(self) -> None:
+        self.untaken: list[tuple[list[str], Callable[[], None]]] = []
+        self.nudges = 0
+
+    def take(self, ids: list[str], taken: Callable[[], None]) -> None:
+        self.untaken.append((ids, taken))
+
+    def nudge(self) -> None:
+        self.nudges += 1
+
+
+class Host:
+    """The links of one pool and what stands behind them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.started: list[Played] = []
+        self.tasks = Tasks()
+        self.served = {"functions": [], "loading": ["*"], "broken": []}
+        entry = entry_of()
+        self.lane = DirectLane(
+            PoolSettings(),
+            2,
+            {b"f.f": entry},
+            start=self._start,
+            missing=lambda _: "",
+            metrics=PoolMetrics(),
+        )
+        self.links = Links(
+            path,
+            self.lane,
+            cast(TaskLane, self.tasks),
+            answer=self._answer,
+            describe=lambda: self.served,
+        )
+
+    async def _start(self, served: Served) -> tuple[Played, Report]:
+        self.started.append(Played(job_of(served), self.lane))
+        return self.started[-1], Report()
+
+    async def _answer(self, question: dict[str, Any]) -> Any:
+        return {"you asked": question}
+
+
+class Asker:
+    """The other end of one link."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._splitter = wire.Splitter()
+        self._heard: list[Frame] = []
+
+    def say(self, kind: Kind, id_: int = 0, payload: bytes = b"") -> None:
+        self._writer.write(wire.pack(kind, id_, payload))
+
+    async def hear(self) -> Frame:
+        async with asyncio.timeout(LIMIT_S):
+            while not self._heard:
+                data = await self._reader.read(1 << 16)
+                assert data, "the host hung up"
+                self._heard += self._splitter.feed(data)
+        return self._heard.pop(0)
+
+    async def is_at_its_end(self) -> bool:
+        """Whether the host hangs up, now or soon."""
+        async with asyncio.timeout(LIMIT_S):
+            with contextlib.suppress(ConnectionError):
+                return not await self._reader.read()
+        return True
+
+    def hang_up(self) -> None:
+        self._writer.close()
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Short, since it is a socket's."""
+    folder = Path(tempfile.mkdtemp(prefix="skp-"))
+    yield folder / "cpu.sock"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def host(path: Path) -> AsyncIterator[Host]:
+    made = Host(path)
+    await made.links.open()
+    yield made
+    made.links.close()
+
+
+async def linked(host: Host, role: str) -> Asker:
+    """A link that has said who it is and, if it is told, has heard what is served."""
+    asker = Asker(*await asyncio.open_unix_connection(host.path))
+    asker.say(Kind.HELLO, 0, json.dumps({"role": role, "pid": 1}).encode())
+    if role in ("gateway", "host"):
+        assert (await asker.hear()).kind == Kind.CATALOGUE
+    return asker
+
+
+async def settled(asker: Asker) -> None:
+    """Everything that was said before has been heard by the host."""
+    asker.say(Kind.ASK, 99, b"{}")
+    while (await asker.hear()).id != 99:
+        pass
+
+
+def test_the_socket_is_this_users_alone_and_gone_afterwards(path: Path) -> None:
+    path.write_text("left by a host that was killed")
+
+    async def open_and_close() -> int:
+        links = Host(path).links
+        await links.open()
+        mode = os.stat(path).st_mode  # noqa: PTH116 - a socket's, in no time
+        links.close()
+        return mode
+
+    assert asyncio.run(open_and_close()) & 0o077 == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "is_told"), [("gateway", True), ("host", True), ("consumer", False)]
+)
+async def test_who_calls_functions_is_told_what_is_served_at_once_and_at_every_change(
+    host: Host, role: str, is_told: bool
+) -> None:
+    asker = await linked(host, role)
+    host.served = {"functions": [], "loading": [], "broken": []}
+    await settled(asker)
+    host.links.tell_catalogue()
+    asker.say(Kind.ASK, 1, b"{}")
+    frame = await asker.hear()
+    assert frame.kind == (Kind.CATALOGUE if is_told else Kind.ANSWER)
+    if is_told:
+        assert json.loads(frame.payload) == host.served
+
+
+async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
+    first, second = await linked(host, "gateway"), await linked(host, "host")
+    first.say(Kind.CALL, 7, call_of(body=b"first"))
+    await settled(first)
+    second.say(Kind.CALL, 7, call_of(body=b"second"))
+    await settled(second)
+    host.started[0].replies("first")
+    answer = await first.hear()
+    assert (answer.kind, answer.id) == (Kind.REPLY, 7)
+    assert wire.parse_reply(answer.payload)[2] == b'"first"'
+    host.started[0].replies("second")
+    assert wire.parse_reply((await second.hear()).payload)[2] == b'"second"'
+
+
+async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
+    leaving, staying = await linked(host, "gateway"), await linked(host, "gateway")
+    for asker in (leaving, staying):
+        asker.say(Kind.CALL, 1, call_of())
+        await settled(asker)
+    leaving.hang_up()
+    async with asyncio.timeout(LIMIT_S):
+        while not host.started[0].cancelled:  # noqa: ASYNC110 - what comes over a socket
+            await asyncio.sleep(0.001)
+    host.started[0].replies()
+    assert host.started[0].cancelled == [1]
+    host.started[0].replies("kept")
+    assert wire.parse_reply((await staying.hear()).payload)[0] == Outcome.OK
+
+
+async def test_a_cancel_and_room_for_items_reach_the_call_they_name(host: Host) -> None:
+    asker = await linked(host, "gateway")
+    asker.say(Kind.CALL, 7, call_of())
+    await settled(asker)
+    for kind in (Kind.CREDIT, Kind.CANCEL, Kind.CANCEL, Kind.CREDIT):
+        asker.say(kind, 7)
+        asker.say(kind, 8)
+    await settled(asker)
+    told = [frame.kind for frame in host.started[0].transport.frames if frame.kind != Kind.CALL]
+    assert told == [Kind.CREDIT, Kind.CANCEL]
+
+
+async def test_a_message_is_acknowledged_when_its_ids_are_taken_and_not_before(host: Host) -> None:
+    consumer = await linked(host, "consumer")
+    consumer.say(Kind.TAKE, 1, b"a\nb")
+    consumer.say(Kind.TAKE, 2, b"c")
+    await settled(consumer)
+    (first, one), (second, two) = host.tasks.untaken
+    assert (first, second) == (["a", "b"], ["c"])
+    two()
+    assert await consumer.hear() == (Kind.TAKEN, 2, b"")
+    one()
+    assert await consumer.hear() == (Kind.TAKEN, 1, b"")
+
+
+async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
+    gateway = await linked(host, "gateway")
+    assert not host.links.has_consumer
+    consumer = await linked(host, "consumer")
+    await settled(consumer)
+    assert host.links.has_consumer
+    consumer.hang_up()
+    async with asyncio.timeout(LIMIT_S):
+        while host.links.has_consumer:  # noqa: ASYNC110 - what comes over a socket
+            await asyncio.sleep(0.001)
+    await settled(gateway)
+
+
+async def test_a_nudge_reaches_the_durable_lane(host: Host) -> None:
+    asker = await linked(host, "gateway")
+    asker.say(Kind.NUDGE)
+    await settled(asker)
+    assert host.tasks.nudges == 1
+
+
+async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host) -> None:
+    gateway, consumer = await linked(host, "gateway"), await linked(host, "consumer")
+    await settled(consumer)
+    host.links.tell_tasks(["a", "b"])
+    host.links.tell_tasks([])
+    assert await gateway.hear() == (Kind.TASKS, 0, b"a\nb")
+    consumer.say(Kind.ASK, 5, b"{}")
+    assert (await consumer.hear()).id == 5
+
+
+async def test_what_does_not_speak_frames_is_hung_up_on_and_others_go_on(host: Host) -> None:
+    garbage = await linked(host, "gateway")
+    good = await linked(host, "gateway")
+    garbage._writer.write(b"GET / HTTP/1.1\r\n\r\n")
+    assert await garbage.is_at_its_end()
+    await settled(good)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\0\0\0", b"\xff" * 10])
+async def test_a_call_that_makes_no_sense_harms_nobody_else(host: Host, payload: bytes) -> None:
+    odd, good = await linked(host, "gateway"), await linked(host, "gateway")
+    odd.say(Kind.CALL, 1, payload)
+    await settled(good)
+    good.say(Kind.CALL, 1, call_of())
+    await settled(good)
+    host.started[0].replies()
+    assert (await good.hear()).kind == Kind.REPLY
