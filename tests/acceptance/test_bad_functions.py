@@ -64,5 +64,9 @@ def test_a_function_may_close_its_output(plain: Tree) -> None:
     assert plain.value("bad.bystander")["pid"]
 
 
+def test_only_the_process_that_was_called_answers(plain: Tree) -> None:
+    assert [plain.value("bad.forks") for _ in range(10)] == ["parent"] * 10
+
+
 def test_a_chatty_function_is_not_stopped_by_its_output(plain: Tree) -> None:
     assert plain.value("bad.chats", {"lines": 20_000}) == 20_000

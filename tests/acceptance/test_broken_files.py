@@ -94,6 +94,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     write(folder, "elsewhere/extra.py", GOOD)
     write(folder, "functions/package/__init__.py", "from functions.package.inner import double\n")
     write(folder, "functions/package/inner.py", GOOD)
+    write(folder, "functions/both.py", GOOD)
+    write(folder, "functions/both/__init__.py", GOOD)
     write(folder, "functions/_helper.py", "raise RuntimeError('helpers are not loaded')\n")
     with lent(Tree(folder)) as tree:
         yield tree.ready()
@@ -118,7 +120,14 @@ def test_a_broken_plugin_is_told_with_its_place(tree: Tree, stem: str) -> None:
 
 def test_nothing_else_is_broken(tree: Tree) -> None:
     expected = {f"functions/{stem}.py" for stem in BROKEN} | {f"plugins/{p}.py" for p in PLUGINS}
-    assert set(tree.broken()) == expected
+    assert set(tree.broken()) == expected | {"functions/both.py"}
+
+
+def test_of_two_sources_of_one_name_one_is_served_and_the_other_told(tree: Tree) -> None:
+    told = tree.broken()["functions/both.py"]
+    assert "functions named both" in told["error"]
+    assert "functions/both/__init__.py" in told["hint"]
+    assert tree.value("both.double", {"x": 1}) == 2
 
 
 @pytest.mark.parametrize("stem", BROKEN)

@@ -215,7 +215,8 @@ def test_a_stream_goes_on_after_the_last_event_that_was_seen(plain: Tree) -> Non
     assert len(ids) == 4 + 2 * 5
     rest = [event for event in events_of(plain, task_id, since=ids[6]) if event.id is not None]
     assert rest == whole[7:]
-    assert events_of(plain, task_id, since=ids[-1])[-1].type == "done"
+    for beyond in (ids[-1], 10**18, 10**40):
+        assert events_of(plain, task_id, since=beyond)[-1].type == "done"
 
 
 def test_a_talkative_task_is_cut_and_says_by_how_much(plain: Tree) -> None:
@@ -231,6 +232,14 @@ def test_what_a_function_prints_before_it_returns_is_never_lost(plain: Tree) -> 
     assert plain.result(task_id) == 3000
     logs = plain.json(f"/v1/tasks/{task_id}/logs")
     assert [line["text"] for line in logs["items"]] == [f"line {n}" for n in range(3000)]
+
+
+def test_a_line_without_an_end_belongs_to_the_task_that_wrote_it(plain: Tree) -> None:
+    for _ in range(5):
+        task_id = plain.submit("bad.ends_no_line")
+        plain.ended(task_id)
+        lines = plain.json(f"/v1/tasks/{task_id}/logs")["items"]
+        assert [line["text"] for line in lines] == ["first", "last"]
 
 
 # --- how tasks end ---

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tests.chaos import campaign
-from tests.chaos.plan import BACKENDS, Round
+from tests.chaos.plan import BACKENDS, ROLES, Round
 from tests.chaos.report import table
 
 _SHOWN = 40
@@ -24,10 +24,12 @@ def main() -> int:
             seed=seed,
             tasks=arguments.tasks,
             kills=arguments.kills,
+            roles=tuple(arguments.roles.split(",")),
             backend=arguments.backend,
             stops=arguments.stops,
             launchers=arguments.launchers,
             restarts=arguments.restarts,
+            cuts=arguments.cuts,
             machines=arguments.machines,
             pause_s=arguments.pause,
         )
@@ -56,10 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=1, help="this many, with seeds counting up")
     add("--tasks", type=int, default=2000)
     add("--kills", type=int, default=10, help="of each role")
+    add("--roles", default=",".join(ROLES), help="whom to kill; default: %(default)s")
     add("--backend", choices=BACKENDS, default="valkey")
     add("--stops", type=int, default=0, help="processes to stop for 15 s and wake again")
     add("--launchers", type=int, default=0, help="kills of the launcher itself")
     add("--restarts", type=int, default=0, help="ends by SIGTERM in the middle of the work")
+    add("--cuts", type=int, default=0, help="kills of every process at once")
     add("--machines", type=int, default=1, help="trees that share the work (rabbit only)")
     add("--pause", type=float, default=1.8, help="mean seconds between two faults")
     add("--keep", action="store_true", help="keep the folder of a good round, too")

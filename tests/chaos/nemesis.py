@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import time
+from collections import deque
+from dataclasses import replace
 
 from tests.chaos.driver import Driver
 from tests.chaos.history import History
@@ -18,9 +20,11 @@ from tests.integration.services import Server
 RECOVERY_LIMIT_S = 60.0
 BROKER_REST_S = 5.0
 """A RabbitMQ takes long to start; this long it may then serve."""
-_FIND_S = 5.0
+_FIND_S = 1.0
 _STEP_S = 0.05
 _SLICE_S = 0.1
+_LATER, _POSTPONED = 3, 30
+"""A fault that finds nobody comes after the next three; so often in a round."""
 _MOMENT_S = 2.0
 _LOOK_S = 0.001
 
@@ -39,16 +43,22 @@ class Nemesis:
     async def run(self, faults: list[Fault]) -> None:
         """Strike every fault; done when the last place has recovered, or ran out of time."""
         whole_s = sum(fault.pause_s for fault in faults) or 1.0
-        missed = []
+        left, postponed = deque(faults), 0
         async with asyncio.TaskGroup() as watchers:
-            for fault in faults:
+            while left:
+                fault = left.popleft()
                 await self._pause(fault.pause_s, self._tasks * fault.pause_s / whole_s)
-                if not await self._strike(fault, watchers):
-                    missed.append(fault)
-            self._driver.release_all()
-            for fault in missed:  # a template, mostly: there is none while no instance is started
-                if not await self._strike(fault, watchers):
+                if await self._strike(fault, watchers):
+                    continue
+                # A template, mostly: there is none until an instance is started again.
+                postponed += 1
+                if postponed > _POSTPONED:
                     self._history.add("missed", role=fault.role)
+                    continue
+                if len(left) < _LATER:
+                    await self._strike(replace(fault, role="instance"), watchers)
+                left.insert(_LATER, fault)
+            self._driver.release_all()
 
     async def _pause(self, seconds: float, quota: float) -> None:
         """Wait, and release ``quota`` orders evenly meanwhile."""
@@ -159,12 +169,10 @@ class Nemesis:
         self._broker_is_back.set()
 
     async def _strike_launcher(self, how: How) -> None:
-        """Kill or end the launcher, see the whole tree go, start another."""
+        """Kill, cut off or end the launcher, see the whole tree go, start another."""
         self._history.add("fault", role="launcher", how=how, name="launcher", pid=0)
         begun, self.is_restarting = time.monotonic(), True
-        if how == "kill":
-            await asyncio.to_thread(self._tree.kill_launcher)
-        elif (code := await asyncio.to_thread(self._tree.end_launcher)) != TERMINATED:
+        if (code := await asyncio.to_thread(self._tree.end_launcher, how)) != TERMINATED:
             self._history.add("left", processes=[f"the launcher ended with {code}"])
         while left := await asyncio.to_thread(self._tree.leftovers):
             if time.monotonic() - begun > END_LIMIT_S:

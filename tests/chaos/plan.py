@@ -15,8 +15,8 @@ STOPPED = ("host", "gateway", "host", "broker", "host", "scheduler", "host", "co
 STOP_S = 15.0
 """How long a stopped process sleeps: longer than a lease lasts."""
 
-How = Literal["kill", "stop", "end"]
-"""SIGKILL, SIGSTOP, SIGTERM."""
+How = Literal["kill", "stop", "end", "cut"]
+"""SIGKILL, SIGSTOP, SIGTERM; SIGKILL to the whole tree at once."""
 Moment = Literal["any", "submit", "start", "end"]
 """At once; as the driver submits; as a function says in the effect log that it starts, or ends."""
 _MOMENTS: dict[str, tuple[Moment, ...]] = {
@@ -36,7 +36,8 @@ class Round:
     seed: int
     tasks: int = 2000
     kills: int = 10
-    """Of each role."""
+    """Of each of ``roles``."""
+    roles: tuple[str, ...] = ROLES
     backend: str = "valkey"
     stops: int = 0
     """Processes that sleep for a while (SIGSTOP) and then go on as if nothing had been."""
@@ -44,6 +45,8 @@ class Round:
     """Kills of the launcher itself; each time the tree must go, and another is started."""
     restarts: int = 0
     """Ends of the whole tree in the middle of its work, as a user ends it, and new starts."""
+    cuts: int = 0
+    """Kills of every process at once, and new starts."""
     machines: int = 1
     """Trees that share the work, the first with everything, the others with pools alone."""
     pause_s: float = 1.8
@@ -79,10 +82,11 @@ class Order:
 def faults(round_: Round) -> list[Fault]:
     """The blows of a round, in order."""
     rng = random.Random(f"faults {round_.seed}")
-    blows: list[tuple[str, How]] = [(role, "kill") for role in ROLES * round_.kills]
+    blows: list[tuple[str, How]] = [(role, "kill") for role in round_.roles * round_.kills]
     blows.extend((role, "stop") for role in islice(cycle(STOPPED), round_.stops))
     blows.extend([("launcher", "kill")] * round_.launchers)
     blows.extend([("launcher", "end")] * round_.restarts)
+    blows.extend([("launcher", "cut")] * round_.cuts)
     rng.shuffle(blows)
     return [
         Fault(

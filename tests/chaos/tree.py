@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.machine import Machine
+from tests.chaos.machine import TERMINATED, Machine
+from tests.chaos.plan import How
 from tests.integration.services import (
     Server,
     free_port,
@@ -42,13 +43,16 @@ class Tree:
         """End all as a user does; the launchers' exit codes."""
         return [machine.stop() for machine in reversed(self.machines)]
 
-    def kill_launcher(self) -> None:
-        """Kill the first machine's."""
-        self.machines[0].kill_launcher()
-
-    def end_launcher(self) -> int | None:
-        """End the first machine's as a user does; its exit code."""
-        return self.machines[0].stop()
+    def end_launcher(self, how: How) -> int | None:
+        """Kill, cut off or end the first machine's; its exit code if it was ended."""
+        first = self.machines[0]
+        if how == "kill":
+            first.kill_launcher()
+        elif how == "cut":
+            first.cut_off()
+        else:
+            return first.stop()
+        return TERMINATED
 
     @property
     def has_ended(self) -> bool:
@@ -72,7 +76,7 @@ class Tree:
     def leftovers(self) -> list[psutil.Process]:
         """What a launcher that has gone has left behind."""
         gone = (machine for machine in self.machines if not machine.is_running)
-        return [process for machine in gone for process in machine.leftovers()]
+        return [process for machine in gone for process in machine.processes()]
 
 
 @contextlib.contextmanager

@@ -112,7 +112,11 @@ class Recorder:
         if outcome is Outcome.OK:
             if len(body) <= self._services.inline_bytes:
                 return Ending(state=State.SUCCEEDED, result=body, **facts)
-            ref = await asyncio.to_thread(self._services.blobs.put, body)
+            try:
+                ref = await asyncio.to_thread(self._services.blobs.put, body)
+            except OSError as reason:  # running it again would fill the disk no less
+                told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
+                return Ending(state=State.FAILED, error=told, **facts)
             return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
         error = json.loads(body) | {"outcome": outcome.name.lower()}
         retry_at = self._retry_at(attempt.claim) if outcome in _RETRIED else None

@@ -253,9 +253,9 @@ class TaskLane:
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         if frame.kind == Kind.REPLY:
+            instance.drain()  # first: afterwards its output is no longer this task's
             attempt = instance.done(frame.id)
             if attempt is not None and not attempt.reply.done():
-                instance.drain()
                 outcome = frame.payload[0]
                 # A function that was told to stop has no say in how that is called.
                 told = (

@@ -176,4 +176,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = pytest.mark.filterwarnings("ignore::ResourceWarning")(Life.TestCase)
-TestLife.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+TestLife.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)

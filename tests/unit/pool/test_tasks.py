@@ -402,6 +402,16 @@ async def test_a_large_value_is_stored_beside_the_ledger(stage: Stage) -> None:
     )
 
 
+async def test_a_value_that_cannot_be_stored_fails_its_task_and_is_not_made_again(
+    stage: Stage,
+) -> None:
+    (stage.folder / "blobs").write_text("in the way")
+    stage.act = lambda actor: actor.answer(b'"' + b"x" * 2000 + b'"')
+    task = await stage.until(stage.submit(retries=3), TaskState.FAILED)
+    assert task.attempt == 1
+    assert "could not be stored" in (task.error or {})["detail"]
+
+
 async def test_whoever_watches_is_told_of_the_claim_and_of_the_end(stage: Stage) -> None:
     task_id = stage.submit()
     await stage.until(task_id, TaskState.SUCCEEDED)

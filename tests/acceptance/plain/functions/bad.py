@@ -83,6 +83,18 @@ def chats(lines: int) -> int:
     return lines
 
 
+@skipper.data
+def ends_no_line() -> None:
+    print("first")
+    print("last", end="")
+
+
+@skipper.data
+def forks() -> str:
+    """The child returns as the parent does, which answers."""
+    return "child" if os.fork() == 0 else "parent"
+
+
 class _UnprintableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
