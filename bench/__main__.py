@@ -22,7 +22,7 @@ _BUSY = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _arguments(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
     try:
         peers.need("wrk", "wrk")
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             told["sections"][name] = _run(name, _bench(arguments))
     except KeyboardInterrupt:
         peers.say("interrupted; what was measured so far is kept")
-    _keep(told, is_update=arguments.update or (not arguments.only and not arguments.quick))
-    print(tables.goals(results.figures(told)))
+    _keep(told, is_update=arguments.update or not (arguments.only or arguments.scale < 1))
+    print(tables.goals(results.figures(told)), end="")
     is_whole = len(told["sections"]) == len(sections)
     return 0 if is_whole and not any(s["error"] for s in told["sections"].values()) else 1
 
@@ -56,6 +56,10 @@ def _run(name: str, bench: Bench) -> dict[str, Any]:
     peers.say(f"{name}: {time.monotonic() - began:.0f} s")
     for table, text in tables.described(bench.figures, name):
         print(f"## {table.title}\n\n{text}", flush=True)
+    if bench.scale < 1:
+        bench.note(
+            f"Counts were scaled by {bench.scale:g}: what the tables call sizes was smaller."
+        )
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "load_before": load,
@@ -82,8 +86,6 @@ def _keep(told: dict[str, Any], *, is_update: bool) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> Bench:
-    if arguments.quick:
-        return Bench(rounds=1, seconds=1.0, scale=0.01)
     return Bench(
         rounds=arguments.rounds,
         seconds=arguments.seconds,
@@ -91,6 +93,16 @@ def _bench(arguments: argparse.Namespace) -> Bench:
         rabbitmq=arguments.rabbitmq,
         postgres=arguments.postgres,
     )
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.quick:
+        arguments.rounds, arguments.seconds, arguments.scale = 1, 1.0, 0.01
+    if arguments.update and arguments.scale < 1:
+        parser.error("the page holds figures of full size only: --update needs --scale 1")
+    return arguments
 
 
 def _warn_of_load() -> None:

@@ -44,17 +44,6 @@ class Figures:
         names = [n for n in self.rounds if n.startswith(prefix) and n.endswith(suffix)]
         return max(names, key=lambda n: statistics.median(self.rounds[n]), default=None)
 
-    def lowest(self, prefix: str, suffix: str) -> str | None:
-        """The name with the lowest median among those that begin and end so."""
-        names = [n for n in self.rounds if n.startswith(prefix) and n.endswith(suffix)]
-        return min(names, key=lambda n: statistics.median(self.rounds[n]), default=None)
-
-    def drop(self, section: str) -> None:
-        """Forget what a section measured."""
-        self.rounds = {
-            n: values for n, values in self.rounds.items() if n.partition(".")[0] != section
-        }
-
     def described(self) -> dict[str, Any]:
         """Every figure with its median and its rounds, for a file."""
         return {

@@ -21,7 +21,7 @@ _THEIRS = ("litserve", "bentoml", "fastapi", "starlette", "uvicorn", "celery", "
 _PROGRAMS = {
     "redis": ["redis-server", "--version"],
     "postgresql": ["psql", "--version"],
-    "rabbitmq": ["rabbitmqctl", "--offline", "version"],
+    "rabbitmq": ["rabbitmqctl", "version"],
 }
 
 

@@ -51,17 +51,23 @@ class Outcome:
         return self.answers.total() + self.hung_up
 
 
-def run(calls: int, *, seed: int = 0, connections: int = CONNECTIONS) -> Outcome:
+def run(
+    calls: int,
+    *,
+    seed: int = 0,
+    connections: int = CONNECTIONS,
+    kill_every_s: float = KILL_EVERY_S,
+) -> Outcome:
     """Make so many calls to a tree of their own."""
     with tree.tree_of(["echo.py"]) as found:
-        return asyncio.run(_Storm(found, calls, seed).run(connections))
+        return asyncio.run(_Storm(found, calls, seed, kill_every_s).run(connections))
 
 
 class _Storm:
     """The callers, and who kills what they call."""
 
-    def __init__(self, found: tree.Tree, calls: int, seed: int) -> None:
-        self._tree, self._left = found, calls
+    def __init__(self, found: tree.Tree, calls: int, seed: int, kill_every_s: float) -> None:
+        self._tree, self._left, self._kill_every_s = found, calls, kill_every_s
         self._rng = random.Random(seed)
         self._outcome = Outcome()
 
@@ -125,7 +131,7 @@ class _Storm:
     async def _kill(self) -> None:
         """Kill an instance of a function, again and again."""
         while True:
-            await asyncio.sleep(KILL_EVERY_S * 2 * self._rng.random())
+            await asyncio.sleep(self._kill_every_s * 2 * self._rng.random())
             pids = await asyncio.to_thread(self._instances)
             if pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -84,7 +84,7 @@ def _section(name: str, told: dict[str, Any], found: Figures) -> str:
     for table, text in tables.described(found, name):
         parts.append(f"\n## {table.title}\n\n{table.text}\n\n{text}")
     parts.append(
-        f"\n{told['at']}, {told['rounds']} rounds of {told['seconds']:g} s; "
+        f"\n{told['at']}, rounds: {told['rounds']}, loads of {told['seconds']:g} s; "
         f"load of the machine before: {told['load_before']:.1f}.\n"
     )
     parts += [f"\n{note}\n" for note in told["notes"]]

@@ -268,6 +268,12 @@ class Directory:
                 await asyncio.wait_for(learned.wait(), left)
         return found
 
+    async def ask_all(self, what: str, limit_s: float) -> None:
+        """Ask every host that can be reached, and wait for the answers, at most ``limit_s``."""
+        asked = [link.ask(what) for link in self.links.values() if link.is_up]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), limit_s)
+
     def broken_for(self, name: str) -> BrokenFile | None:
         """The broken file that would define ``name``, if there is one."""
         stem = name.partition(".")[0]

@@ -76,6 +76,9 @@ class Machine:
         until(lambda: not self.is_running or self._is_ready(), START_LIMIT_S)
         if not (self.is_running and self._is_ready()):
             raise RuntimeError(f"it did not come up; see {self.folder / 'up.log'}")
+        unseen = {child["pid"] for child in self.children().values() if child["pid"]}
+        unseen -= {process.pid for process in self.processes()}
+        assert not unseen, f"leftovers like {unseen} would not be found"
 
     def stop(self) -> int | None:
         """End it as a user does; its exit code, None where it had to be killed."""

@@ -71,8 +71,9 @@ class StandIn:
 
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         self.heard += frames
-        if any(frame.kind == wire.Kind.HELLO for frame in frames):
-            protocol.send(wire.Kind.CATALOGUE, 0, json.dumps(self.catalogue).encode())
+        for frame in frames:
+            if frame.kind == wire.Kind.HELLO:
+                protocol.send_json(wire.Kind.CATALOGUE, 0, self.catalogue)
 
 
 @pytest.fixture
@@ -278,3 +279,15 @@ async def test_functions_are_described_by_name(host: StandIn, directory: Directo
     await until(lambda: directory.get("a.g"))
     assert [item["name"] for item in directory.described()] == ["a.f", "a.g", "b.f"]
     assert {item["state"] for item in directory.described()} == {"live"}
+
+
+async def test_all_hosts_are_asked_and_one_that_hangs_is_not_waited_for(
+    host: StandIn, directory: Directory
+) -> None:
+    await directory.ask_all("models", 0.05)
+    asking = asyncio.create_task(directory.ask_all("models", LIMIT_S))
+    await until(lambda: len(host.of(wire.Kind.ASK)) == 2)
+    host.send(wire.Kind.ANSWER, host.of(wire.Kind.ASK)[1].id, b"{}")
+    await asyncio.wait_for(asking, LIMIT_S)
+    host.leave()
+    await directory.ask_all("models", LIMIT_S)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -21,8 +21,13 @@ from skipper.intake import Intake
 from skipper.ledger import Ledger, events, retention, tasks
 from skipper.ledger.records import Result
 from skipper.settings import Settings, is_loopback
-from skipper.task import Task
+from skipper.spec import Kind
+from skipper.task import State, Task
 
+MODELS_S = 1.0
+"""How long hosts may take to look for new models before a task's success is told all the same."""
+REMEMBERED = 1000
+"""Training tasks that are known to have been told."""
 LOOK_S = 1.0
 """A waiting caller's task is looked at this often even if nobody says that it has changed."""
 
@@ -57,6 +62,33 @@ class Watchers:
                 del self._waiting[task_id]
 
 
+class News:
+    """Training tasks whose success is about to be told for the first time.
+
+    Whoever hears of it is served by the new model from then on. The host that ran the task has told
+    the hosts of its own machine; those of this one may be others.
+    """
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._told: dict[str, None] = {}
+
+    async def before_telling(self, seen: Iterable[Task]) -> None:
+        """Have this machine's hosts look for new models, if some of these tasks made them."""
+        news = [
+            task.id
+            for task in seen
+            if task.kind == Kind.TRAINING
+            and task.state is State.SUCCEEDED
+            and task.id not in self._told
+        ]
+        if news:
+            await self._directory.ask_all("models", MODELS_S)
+            self._told |= dict.fromkeys(news)
+            for old in list(self._told)[:-REMEMBERED]:
+                del self._told[old]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Core:
     """Handed to every route."""
@@ -67,6 +99,7 @@ class Core:
     directory: Directory
     intake: Intake
     publisher: Publisher
+    news: News
     watchers: Watchers = field(default_factory=Watchers)
     started: float = field(default_factory=time.monotonic)
 
@@ -92,6 +125,7 @@ class Core:
                     problems.GONE, f"task {task_id} ended long ago and has been forgotten"
                 )
             raise Problem(problems.NOT_FOUND, f"there is no task {task_id!r}")
+        await self.news.before_telling([found.task])
         return found
 
     async def wait_for_end(self, task_id: str, seconds: float) -> Result:
@@ -189,5 +223,6 @@ async def open_core(settings: Settings, on_functions: Callable[[], None]) -> Asy
                 directory=directory,
                 intake=intake,
                 publisher=publisher,
+                news=News(directory),
                 watchers=watchers,
             )

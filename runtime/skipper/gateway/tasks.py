@@ -85,6 +85,7 @@ def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
             raise Problem(
                 problems.BAD_REQUEST, f"cursor {cursor!r} is not one that a page gave"
             ) from None
+        await core().news.before_telling(found)
         return JSONResponse(
             {"items": [await core().shown(task) for task in found], "next": following}
         )

@@ -23,12 +23,15 @@ from skipper.pool.direct import DirectLane
 from skipper.pool.instance import Instance, Lane
 from skipper.pool.tasks import TaskLane
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
+from skipper.spec import Kind as FunctionKind
 from skipper.task import Outcome
 from skipper.wire import CallHead, Frame, Kind
 
 MAX_DEPTH = 8
 """Calls within calls within calls…"""
 PATIENCE_S = 30.0
+MODELS_S = 1.0
+"""How long this machine's hosts may take to look for the model of a task that has ended."""
 
 
 class Nested:
@@ -132,6 +135,8 @@ class Nested:
                 if row is None:
                     return wire.problem(Outcome.NOT_FOUND, f"there is no task {task_id!r}")
                 if row.task.state.is_terminal:
+                    if row.task.kind == FunctionKind.TRAINING:  # it may have run elsewhere
+                        await self._directory.ask_all("models", MODELS_S)
                     return await reply_of(row, self._blobs)
                 left = ends - time.monotonic()
                 if left <= 0:

@@ -1,0 +1,13 @@
+"""Calls under fire: callers hang up, instances are killed, and nobody gets another's answer."""
+
+from __future__ import annotations
+
+from bench import nonce
+
+
+def test_every_call_gets_its_own_answer_and_one_only() -> None:
+    outcome = nonce.run(3000, seed=7, kill_every_s=0.2)
+    assert outcome.violations == []
+    assert outcome.calls == 3000
+    assert outcome.kills > 0
+    assert outcome.answers[200] > 2000

@@ -1,0 +1,54 @@
+"""Who is told that a training task succeeded is served by its model from then on."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from skipper.directory import Directory
+from skipper.gateway.core import REMEMBERED, News
+from skipper.spec import Kind
+from skipper.task import State, Task
+
+
+class Hosts:
+    """A directory that counts how often all hosts were asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def ask_all(self, what: str, limit_s: float) -> None:
+        assert what == "models"
+        self.asked += 1
+
+
+def task(id_: str, kind: str = Kind.TRAINING, state: State = State.SUCCEEDED) -> Task:
+    facts: dict[str, Any] = {"function": "f.f", "pool": "gpu", "created_at": 1.0}
+    return Task(id=id_, kind=kind, state=state, available_at=1.0, **facts)
+
+
+async def test_hosts_are_asked_before_a_success_is_told_for_the_first_time() -> None:
+    hosts = Hosts()
+    news = News(cast(Directory, hosts))
+    await news.before_telling([task("1"), task("2")])
+    assert hosts.asked == 1
+    await news.before_telling([task("2")])
+    assert hosts.asked == 1
+    await news.before_telling([task("3")])
+    assert hosts.asked == 2
+
+
+async def test_other_tasks_ask_nobody() -> None:
+    hosts = Hosts()
+    news = News(cast(Directory, hosts))
+    await news.before_telling([task("1", kind=Kind.DATA), task("2", state=State.RUNNING)])
+    assert hosts.asked == 0
+
+
+async def test_only_the_latest_tasks_are_remembered() -> None:
+    hosts = Hosts()
+    news = News(cast(Directory, hosts))
+    await news.before_telling([task(str(number)) for number in range(REMEMBERED + 1)])
+    await news.before_telling([task("1")])
+    assert hosts.asked == 1
+    await news.before_telling([task("0")])
+    assert hosts.asked == 2
