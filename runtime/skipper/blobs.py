@@ -40,7 +40,7 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Store ``data``; its digest."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self._fs.exists(self._path(digest)):
+        if not self._is_stored(digest):
             partial = self._partial()
             with self._fs.open(partial, "wb") as stream:
                 stream.write(data)
@@ -57,7 +57,7 @@ class BlobStore:
         """Store a file's content without holding it in memory; its digest."""
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if not self._fs.exists(self._path(digest)):
+        if not self._is_stored(digest):
             partial = self._partial()
             with file.open("rb") as source, self._fs.open(partial, "wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)
@@ -94,11 +94,25 @@ class BlobStore:
                 if hashlib.file_digest(stream, "sha256").hexdigest() != blob:
                     raise ValueError(f"the stored file {name!r} is damaged")
 
-    def delete(self, digest: str) -> None:
-        """Forget a blob; no error where it is gone already."""
+    def delete(self, digest: str, before: float) -> None:
+        """Forget a blob that was last put before that time (since the epoch), if it is still there.
+
+        A younger one stays: somebody has just put the same content, and means to refer to it.
+        """
         path = self._path(digest)
-        if self._fs.exists(path):
-            self._fs.rm_file(path)
+        with contextlib.suppress(FileNotFoundError):
+            if self._fs.modified(path).timestamp() < before:
+                self._fs.rm_file(path)
+
+    def _is_stored(self, digest: str) -> bool:
+        """Whether the blob is there; it counts as put now."""
+        path = self._path(digest)
+        if not self._fs.exists(path):
+            return False
+        if self._is_local:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+        return True
 
     def files_of(self, digest: str) -> Iterator[str]:
         """The digests of the files of a stored folder."""

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,14 +58,19 @@ HOLD = (PLAIN / "functions" / "hold.py").read_text()
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)],
+    ("number", "code", "begin"),
+    [
+        (signal.SIGINT, 130, Tree.start),  # some of it is still being started
+        (signal.SIGTERM, 143, Tree.ready),
+        (signal.SIGKILL, -9, Tree.start),
+    ],
 )
 def test_nothing_is_left_whichever_way_it_ends(
-    grow: Grow, tmp_path: Path, gate: Gate, number: int, code: int
+    grow: Grow, tmp_path: Path, number: int, code: int, begin: Callable[[Tree], Tree]
 ) -> None:
+    gate = Gate(tmp_path)  # which nobody opens
     tree = grow(project(tmp_path / "project", "[run]\ngrace_s = 3\n", strays=STRAYS, hold=HOLD))
-    tree.ready()
+    begin(tree)
     strays = [leave_stray(tree, tmp_path, marked) for marked in (True, False)]
     tree.submit("hold.deaf", gate.body)
     gate.wait_for()
@@ -94,7 +99,7 @@ def is_there(stray: tuple[int, str]) -> bool:
 def test_accepted_tasks_outlive_the_tree(grow: Grow, tmp_path: Path, gate: Gate) -> None:
     toml = "[run]\ngrace_s = 1\n\n[pools.cpu]\ntask_slots = 1\n"
     folder = project(tmp_path / "project", toml, hold=HOLD, hello=HELLO)
-    tree = grow(folder).ready()
+    tree = grow(folder).start()
     ended = tree.submit("hello.hello")
     assert tree.result(ended) == "hello you"
     tasks = [tree.submit("hold.deaf", gate.body) for _ in range(3)]
@@ -103,7 +108,7 @@ def test_accepted_tasks_outlive_the_tree(grow: Grow, tmp_path: Path, gate: Gate)
     tree.assert_gone()
     # What had ended is older than this retention of a tenth of a second when the tree looks.
     (folder / "skipper.toml").write_text(toml + "\n[retention]\nresults_days = 0.000001\n")
-    again = grow(folder).ready()
+    again = grow(folder).start()
     until(
         lambda: again.get(f"/v1/tasks/{ended}").status_code == 410, what="its end being forgotten"
     )

@@ -14,6 +14,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # TensorFlow is imported twice: for its template of each pool
 def test_boston_is_trained_and_asked_for_a_price(grow: Grow, tmp_path: Path) -> None:
     for part in ("functions", "skipper.toml"):
         copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy

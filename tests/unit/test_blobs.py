@@ -75,16 +75,27 @@ def test_a_blob_that_is_not_stored_is_not_found(store: BlobStore) -> None:
 @pytest.mark.parametrize("name", ["", "abc", "../" * 21 + "x", "A" * 64, "0" * 64 + "\n", "é" * 64])
 @pytest.mark.parametrize("act", ["get", "delete"])
 def test_only_a_digest_names_a_blob(store: BlobStore, name: str, act: str) -> None:
+    more = (0.0,) if act == "delete" else ()
     with pytest.raises(ValueError, match="not a blob's name"):
-        getattr(store, act)(name)
+        getattr(store, act)(name, *more)
 
 
 def test_a_deleted_blob_is_gone_and_may_be_deleted_again(store: BlobStore) -> None:
     digest = store.put(b"short-lived")
-    store.delete(digest)
-    store.delete(digest)
+    store.delete(digest, before=time.time() + 60)
+    store.delete(digest, before=time.time() + 60)
     with pytest.raises(FileNotFoundError):
         store.get(digest)
+
+
+def test_a_blob_that_has_just_been_put_again_is_not_deleted(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path))
+    digest = store.put(b"wanted")
+    [file] = tmp_path.rglob(digest)
+    os.utime(file, (0, 0))
+    store.put(b"wanted")
+    store.delete(digest, before=time.time() - 60)
+    assert store.get(digest) == b"wanted"
 
 
 FILES = {"config.json": b"{}", "deep/er/weights.h5": b"\x89HDF" * 1000, "empty": b""}

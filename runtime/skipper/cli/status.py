@@ -185,9 +185,10 @@ def _exit_code(found: Look, waited: bool) -> Exit:
 
 def _pool_row(pool: dict[str, Any]) -> list[Any]:
     state = "ready" if pool.get("reachable", True) else "not reachable"
-    names = ("device", "slots", "task_slots", "busy", "queued")
+    devices = ", ".join(str(device["name"]) for device in pool.get("devices") or ())
+    numbers = (pool.get(name) for name in ("slots", "task_slots", "busy", "queued"))
     instances = len(pool.get("instances") or ())
-    return [pool.get("pool"), state, *(pool.get(name) for name in names), instances]
+    return [pool.get("pool"), state, devices or None, *numbers, instances]
 
 
 def _age(started_at: float | None) -> str:

@@ -14,6 +14,7 @@ from skipper.wire import Frame, Kind
 T = TypeVar("T")
 
 _CHUNK = 1 << 18
+_CANCELLED = 1024
 OWN = 1 << 63
 """Set in the ids of calls that this instance makes, to tell them from those it is asked."""
 
@@ -136,6 +137,8 @@ class Link:
         for frame in self._splitter.feed(data):
             if frame.kind == Kind.CANCEL:
                 self._cancelled.add(frame.id)
+                if len(self._cancelled) > _CANCELLED:  # cancels of calls that had just ended
+                    self._cancelled = set(sorted(self._cancelled)[_CANCELLED // 2 :])
             if frame.kind == Kind.REPLY:
                 self._answers[frame.id] = frame
             elif frame.kind == Kind.CREDIT:

@@ -35,6 +35,8 @@ PRUNE_S = 60.0
 TOMBSTONES_S = 30 * 86400.0
 """How much longer than the task itself it is remembered that there was one."""
 BATCH = 1000
+YOUNG_S = 3600.0
+"""A blob that was put this recently is kept: a task that refers to it may be on its way."""
 LEFT_S = 86400.0
 """What was begun this long ago and is not done was left by a process that was killed."""
 
@@ -133,7 +135,7 @@ class Scheduler:
         await self._ledger.record(lambda conn: events.prune(conn, before))
         await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
         for ref in pruned.refs:
-            await asyncio.to_thread(self._blobs.delete, ref)
+            await asyncio.to_thread(self._blobs.delete, ref, time.time() - YOUNG_S)
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))
         await asyncio.to_thread(sweep_folder, self._tmp_dir)

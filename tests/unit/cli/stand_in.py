@@ -291,7 +291,7 @@ class StandIn:
             "host_id": "h1",
             "pid": 11,
             "reachable": True,
-            "device": None,
+            "devices": [],
             "slots": 4,
             "task_slots": 2,
             "busy": 1,

@@ -18,7 +18,7 @@ class Office:
     """A scheduler with a real ledger and real blobs; what it publishes is kept."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
-        self.ledger, self.blobs = ledger, BlobStore(str(folder / "blobs"))
+        self.ledger, self.blobs, self.folder = ledger, BlobStore(str(folder / "blobs")), folder
         self.published: list[tuple[str, list[str]]] = []
         self.scheduler = Scheduler(
             ledger,
@@ -139,6 +139,8 @@ async def test_what_is_older_than_retention_is_forgotten_with_what_it_stored(
     office: Office,
 ) -> None:
     ref = office.blobs.put(b"a large body")
+    [file] = office.folder.rglob(ref)
+    os.utime(file, (0, 0))
     old, fresh = office.accept(body_ref=ref, age_s=7300.0), office.accept()
     for id_, age_s in ((old, 7200.0), (fresh, 0.0)):
         office.claim(id_, "host")
