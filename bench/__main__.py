@@ -39,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             told["sections"][name] = _run(name, _bench(arguments))
     except KeyboardInterrupt:
         peers.say("interrupted; what was measured so far is kept")
-    _keep(told, is_update=arguments.update or not (arguments.only or arguments.scale < 1))
-    print(tables.goals(results.figures(told)), end="")
     is_whole = len(told["sections"]) == len(sections)
+    is_page = arguments.update or (is_whole and not arguments.only and arguments.scale >= 1)
+    _keep(told, is_update=is_page)
+    print(tables.goals(results.figures(told)), end="")
     return 0 if is_whole and not any(s["error"] for s in told["sections"].values()) else 1
 
 

@@ -1,7 +1,12 @@
 """What every test may rely on."""
 
+import signal
+
 import pytest
 from hypothesis import settings
+
+# Had pytest been started in the background, its children would inherit that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine makes any single example slow; pytest's own limit is enough.
 settings.register_profile("skipper", deadline=None, max_examples=60)

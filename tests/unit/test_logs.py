@@ -63,7 +63,7 @@ def test_our_own_lines_are_told_from_their_level_on_and_others_when_they_warn(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     logs.set_up("gateway", "debug")
-    for name in ("skipper.a", "uvicorn"):
+    for name in ("skipper.a", "elsewhere.b"):
         for level in (logging.DEBUG, logging.INFO, logging.WARNING):
             logging.getLogger(name).log(level, "%s %s", name, level)
     told = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
@@ -71,6 +71,6 @@ def test_our_own_lines_are_told_from_their_level_on_and_others_when_they_warn(
         "skipper.a 10",
         "skipper.a 20",
         "skipper.a 30",
-        "uvicorn 30",
+        "elsewhere.b 30",
     ]
     assert {item["name"] for item in told} == {"gateway"}
