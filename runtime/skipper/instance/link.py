@@ -13,7 +13,7 @@ from skipper.wire import Frame, Kind
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16  # a larger buffer costs the system a mapping of its own for every call
 _CANCELLED = 1024
 OWN = 1 << 63
 """Set in the ids of calls that this instance makes, to tell them from those it is asked."""

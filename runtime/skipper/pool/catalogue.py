@@ -57,6 +57,11 @@ class Entry:
     def spec(self) -> FunctionSpec:
         return self.served.spec
 
+    @property
+    def is_active(self) -> bool:
+        """Whether there is anything to look after: most of many functions are not called."""
+        return bool(self.queue or self.served.instances or self.served.spec.min_instances)
+
 
 Runner = Callable[[Job, Lane], Awaitable[tuple[Instance, Report]]]
 """Starts an instance with a job; returns it with its report."""

@@ -180,6 +180,8 @@ class DirectLane:
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
         for entry in list(self._entries.values()):
+            if not entry.is_active:
+                continue
             if entry.queue:
                 self._check_queue(entry, now)
             for instance in list(entry.served.instances):

@@ -17,6 +17,7 @@ from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claim, Ending, Finishing, ModelVersion, ModelVersionNew
 from skipper.pool.attempt import Attempt, Services
+from skipper.spec import Kind
 from skipper.task import Outcome, State
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class Recorder:
         task = attempt.claim.task
         extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
         if state is State.SUCCEEDED:
-            log.info("%s succeeded", task.function, extra=extra)
+            level = logging.INFO if task.kind == Kind.TRAINING else logging.DEBUG
+            log.log(level, "%s succeeded", task.function, extra=extra)
         else:
             log.warning(
                 "%s %s: %s",

@@ -84,7 +84,8 @@ class Starter:
 
     @property
     def pids(self) -> set[int]:
-        return {template.pid for template in self._templates.values()}
+        """Its templates' processes; those that have died are reaped on the way."""
+        return {template.pid for template in self._templates.values() if not template.is_dead}
 
     def describe(self) -> list[dict[str, object]]:
         return [template.describe() for template in self._templates.values()]
