@@ -195,4 +195,4 @@ def test_an_idle_instance_is_one_thread(ends: tuple[Link, HostEnd]) -> None:
     before = threading.active_count()
     host.say((Kind.REPLY, link.ask(b""), wire.reply(Outcome.OK, b"", b"1")))
     link.is_cancelled(1)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # fewer where another test's thread ends just now

@@ -39,7 +39,11 @@ class Gateway:
             yield server.sockets[0].getsockname()[1]
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:  # the announcer had no need of it any more
+            writer.close()
+            return
         path = head.split(b" ")[1].decode()
         self.asked.append(path)
         left = self._documents.get(path, [(404, {})])
