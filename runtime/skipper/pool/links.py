@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from skipper import wire
+from skipper.errors import SkipperError
 from skipper.pool.direct import Call, DirectLane
 from skipper.pool.tasks import TaskLane
 from skipper.wire import Frame, FrameProtocol, Kind
 
 log = logging.getLogger(__name__)
 
+MODELS_S = 1.0
+"""How long a new link may wait for the host to look for new models."""
 _FORGET = 1024
 
 
@@ -134,9 +138,21 @@ class Links:
             self._greet(peer, json.loads(payload))
 
     def _greet(self, peer: Peer, hello: dict[str, Any]) -> None:
-        peer.role = str(hello.get("role"))
-        if peer.role in ("gateway", "host"):
-            peer.protocol.send_json(Kind.CATALOGUE, 0, self._describe())
+        role = str(hello.get("role"))
+        if role in ("gateway", "host"):
+            self._spawn(self._welcome(peer, role))
+        else:
+            peer.role = role
+
+    async def _welcome(self, peer: Peer, role: str) -> None:
+        """Tell a new link what is served; from here on it is told of changes.
+
+        Callers over it may have heard of models while there was no link to ask this host over.
+        """
+        with contextlib.suppress(TimeoutError, SkipperError):
+            await asyncio.wait_for(self._answer({"what": "models"}), MODELS_S)
+        peer.role = role
+        peer.protocol.send_json(Kind.CATALOGUE, 0, self._describe())
 
     async def _reply(self, protocol: FrameProtocol, id_: int, question: dict[str, Any]) -> None:
         answer = await self._answer(question)

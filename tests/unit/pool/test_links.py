@@ -47,6 +47,9 @@ class Host:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started: list[Played] = []
+        self.asked: list[dict[str, Any]] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.tasks = Tasks()
         self.served = {"functions": [], "loading": ["*"], "broken": []}
         entry = entry_of()
@@ -71,6 +74,8 @@ class Host:
         return self.started[-1], Report()
 
     async def _answer(self, question: dict[str, Any]) -> Any:
+        self.asked.append(question)
+        await self.may_answer.wait()
         return {"you asked": question}
 
 
@@ -165,6 +170,28 @@ async def test_who_calls_functions_is_told_what_is_served_at_once_and_at_every_c
     assert frame.kind == (Kind.CATALOGUE if is_told else Kind.ANSWER)
     if is_told:
         assert json.loads(frame.payload) == host.served
+
+
+async def test_a_new_link_is_told_nothing_before_the_host_has_looked_for_models(
+    host: Host,
+) -> None:
+    host.may_answer.clear()
+    asker = Asker(*await asyncio.open_unix_connection(host.path))
+    asker.say(Kind.HELLO, 0, json.dumps({"role": "gateway", "pid": 1}).encode())
+    async with asyncio.timeout(LIMIT_S):
+        while not host.asked:  # noqa: ASYNC110 - it comes over a socket
+            await asyncio.sleep(0.005)
+    assert host.asked == [{"what": "models"}]
+    host.links.tell_catalogue()
+    host.served = host.served | {"loading": []}
+    host.may_answer.set()
+    frame = await asker.hear()
+    assert (frame.kind, json.loads(frame.payload)["loading"]) == (Kind.CATALOGUE, [])
+
+
+async def test_a_new_link_does_not_wait_for_ever_for_models(host: Host) -> None:
+    host.may_answer.clear()
+    await linked(host, "gateway")
 
 
 async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
