@@ -21,7 +21,7 @@ CONNECTIONS = 16
 SECONDS = 2.0
 TRIES = 3
 """A machine that others use makes any single comparison wrong now and then."""
-LEAST_DIRECT = 0.25
+LEAST_DIRECT = 0.15
 """Calls per second, of raw Starlette's. `make bench` finds about three times that."""
 LEAST_TASKS = 0.01
 """Tasks ended per second, of raw Starlette's calls: they run at a lower priority than anybody."""
