@@ -14,7 +14,6 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -113,10 +112,6 @@ class BlobStore:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
         return True
-
-    def files_of(self, digest: str) -> Iterator[str]:
-        """The digests of the files of a stored folder."""
-        yield from json.loads(self.get(digest))["files"].values()
 
     def sweep(self, before: float) -> None:
         """Remove what was begun before that time (since the epoch) by writers who were killed."""

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.05
 ANSWER_S = 10.0
+MODELS_S = 1.0
+"""How long hosts may take to look for new models before a task's success is told all the same."""
 SWEEP_S = 0.25
 LATE_S = 3.0
 """A host that has not answered this long after a call's deadline is not going to."""
@@ -268,9 +270,9 @@ class Directory:
                 await asyncio.wait_for(learned.wait(), left)
         return found
 
-    async def ask_all(self, what: str, limit_s: float) -> None:
-        """Ask every host that can be reached, and wait for the answers, at most ``limit_s``."""
-        asked = [link.ask(what) for link in self.links.values() if link.is_up]
+    async def renew_models(self, limit_s: float = MODELS_S) -> None:
+        """Have every host that can be reached look for new models, and wait at most ``limit_s``."""
+        asked = [link.ask("models") for link in self.links.values() if link.is_up]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), limit_s)
 

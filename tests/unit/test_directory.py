@@ -284,10 +284,10 @@ async def test_functions_are_described_by_name(host: StandIn, directory: Directo
 async def test_all_hosts_are_asked_and_one_that_hangs_is_not_waited_for(
     host: StandIn, directory: Directory
 ) -> None:
-    await directory.ask_all("models", 0.05)
-    asking = asyncio.create_task(directory.ask_all("models", LIMIT_S))
+    await directory.renew_models(0.05)
+    asking = asyncio.create_task(directory.renew_models(LIMIT_S))
     await until(lambda: len(host.of(wire.Kind.ASK)) == 2)
     host.send(wire.Kind.ANSWER, host.of(wire.Kind.ASK)[1].id, b"{}")
     await asyncio.wait_for(asking, LIMIT_S)
     host.leave()
-    await directory.ask_all("models", LIMIT_S)
+    await directory.renew_models(LIMIT_S)

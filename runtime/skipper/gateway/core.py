@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,43 +22,12 @@ from skipper.ledger.records import Result
 from skipper.settings import Settings, is_loopback
 from skipper.spec import Kind
 from skipper.task import State, Task
+from skipper.watchers import Watchers
 
-MODELS_S = 1.0
-"""How long hosts may take to look for new models before a task's success is told all the same."""
 REMEMBERED = 1000
 """Training tasks that are known to have been told."""
 LOOK_S = 1.0
 """A waiting caller's task is looked at this often even if nobody says that it has changed."""
-
-
-class Watchers:
-    """Callers that wait for tasks to change. Hints wake them; the ledger tells what happened."""
-
-    def __init__(self) -> None:
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self.is_closing = False
-
-    def changed(self, ids: list[str]) -> None:
-        for id_ in ids:
-            for event in self._waiting.get(id_, ()):
-                event.set()
-
-    def close(self) -> None:
-        """Let everybody go: the gateway is shutting down."""
-        self.is_closing = True
-        self.changed(list(self._waiting))
-
-    @contextlib.contextmanager
-    def watching(self, task_id: str) -> Any:
-        """An event that is set when the task may have changed."""
-        event = asyncio.Event()
-        self._waiting[task_id].add(event)
-        try:
-            yield event
-        finally:
-            self._waiting[task_id].discard(event)
-            if not self._waiting[task_id]:
-                del self._waiting[task_id]
 
 
 class News:
@@ -83,7 +51,7 @@ class News:
             and task.id not in self._told
         ]
         if news:
-            await self._directory.ask_all("models", MODELS_S)
+            await self._directory.renew_models()
             self._told |= dict.fromkeys(news)
             for old in list(self._told)[:-REMEMBERED]:
                 del self._told[old]
@@ -100,8 +68,7 @@ class Core:
     intake: Intake
     publisher: Publisher
     news: News
-    watchers: Watchers = field(default_factory=Watchers)
-    started: float = field(default_factory=time.monotonic)
+    watchers: Watchers
 
     @property
     def shows_tracebacks(self) -> bool:

@@ -12,8 +12,9 @@ from fastapi.responses import PlainTextResponse, Response
 import skipper
 from skipper.errors import SkipperError
 from skipper.gateway.core import Core
-from skipper.ledger import hosts, totals
+from skipper.ledger import hosts, tasks, totals
 from skipper.metrics import BUCKETS_ITEMS, BUCKETS_S
+from skipper.task import State
 
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -126,7 +127,12 @@ async def _metrics(core: Core) -> list[str]:
             bounds,
             ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items()),
         )
-    lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", _depths(pools))
+    depths, ended = await _of_tasks(core)
+    depths += [({"pool": pool, "lane": "direct"}, told["queued"]) for pool, told in pools.items()]
+    lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
+    lines += _sample(
+        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", ended
+    )
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     reloads: dict[str, int] = {}
     for answer in pools.values():
@@ -138,30 +144,32 @@ async def _metrics(core: Core) -> list[str]:
         "Changed files followed.",
         [({"outcome": o}, n) for o, n in reloads.items()],
     )
-    try:
-        ended = await core.ledger.read(totals.read)
-    except SkipperError:
-        return lines
-    samples = [(total._asdict(), count) for total, count in ended.items()]
-    lines += _sample(
-        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", samples
-    )
     return lines
 
 
-Samples = Iterable[tuple[dict[str, str], float]]
+Sample = tuple[dict[str, str], float]
+Samples = Iterable[Sample]
+
+
+async def _of_tasks(core: Core) -> tuple[list[Sample], list[Sample]]:
+    """What the ledger counts: tasks that wait, by pool, and those that have ended."""
+    try:
+        waiting, ended = await core.ledger.read(
+            lambda conn: (tasks.counts(conn), totals.read(conn))
+        )
+    except SkipperError:
+        return [], []
+    queued: list[Sample] = [
+        ({"pool": pool, "lane": "tasks"}, waiting.get((pool, State.QUEUED), 0))
+        for pool in core.settings.pools
+    ]
+    return queued, [(total._asdict(), count) for total, count in ended.items()]
 
 
 def _calls(pools: dict[str, Any]) -> Samples:
     for pool, answer in pools.items():
         for function, outcome, count in answer["calls"]:
             yield {"function": function, "pool": pool, "outcome": outcome}, count
-
-
-def _depths(pools: dict[str, Any]) -> Samples:
-    for pool, answer in pools.items():
-        for lane, depth in answer["queued"].items():
-            yield {"pool": pool, "lane": lane}, depth
 
 
 def _instances(pools: dict[str, Any]) -> Samples:

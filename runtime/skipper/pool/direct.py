@@ -115,8 +115,7 @@ class DirectLane:
         if call.is_answered:
             return
         call.is_answered = True
-        name, lasted = call.entry.spec.name, time.monotonic() - call.received
-        self._metrics.ended(name, Outcome.CANCELLED, lasted)
+        self._count(call, Outcome.CANCELLED)
         if call.instance is None:
             with contextlib.suppress(ValueError):
                 self._leave_queue(call)
@@ -154,7 +153,7 @@ class DirectLane:
             call = instance.done(id_)
             told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
             self._answer(call, wire.problem(Outcome.DIED, told))
-        self.fleet.gone(instance)
+        self.fleet.forget(instance)
         self._pump()
 
     def lend_slot(self, instance: Instance) -> None:
@@ -334,7 +333,7 @@ class DirectLane:
         # A call cannot be taken back from a function that does not look; its process can be.
         grace_s = CANCEL_GRACE_S if entry.spec.is_async else 0.0
         if all(call.deadline + grace_s <= now for call in late):
-            self.fleet.discard(entry, instance)
+            self.fleet.forget(instance)
             instance.terminate()
 
     def _tell_instance(self, kind: Kind, call: Call) -> None:
@@ -354,11 +353,14 @@ class DirectLane:
             return
         call.is_answered = True
         outcome = payload[0]
-        if not wire.call_flags(call.payload) & wire.CHECK:
-            self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
+        self._count(call, outcome)
         if outcome in _TOLD:
             _tell(call, payload)
         call.origin.send(Kind.REPLY, call.id, payload)
+
+    def _count(self, call: Call, outcome: int) -> None:
+        if not wire.call_flags(call.payload) & wire.CHECK:
+            self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
 
 
 def _tell(call: Call, payload: bytes) -> None:

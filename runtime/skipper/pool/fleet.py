@@ -107,17 +107,12 @@ class Fleet:
         if entry is not None and not instance.is_worn and instance in entry.served.instances:
             instance.is_worn = self._add(entry, entry.served, worn=instance)
 
-    def gone(self, instance: Instance) -> None:
-        """The process of this instance has ended."""
+    def forget(self, instance: Instance) -> None:
+        """Send no more calls to an instance whose process has ended, or is being ended."""
         entry = self._entries.get(instance.job.function.encode())
         if entry is not None:
             with contextlib.suppress(ValueError):
                 entry.served.instances.remove(instance)
-
-    def discard(self, entry: Entry, instance: Instance) -> None:
-        """Send no more calls to an instance whose process is being ended."""
-        with contextlib.suppress(ValueError):
-            entry.served.instances.remove(instance)
 
     def sweep(self, entry: Entry, now: float) -> None:
         """Grow where calls wait or too few are kept; stop what has been idle for long."""

@@ -272,7 +272,7 @@ class Host:
 
     def _gauges(self) -> dict[str, Any]:
         return {
-            "queued": {"direct": self._direct.queued, "tasks": self._tasks.waiting},
+            "queued": self._direct.queued,
             "instances": [[i["function"], i["state"]] for i in self._instances.describe()],
         }
 

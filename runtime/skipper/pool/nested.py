@@ -7,9 +7,9 @@ each other for want of slots.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
@@ -25,13 +25,14 @@ from skipper.pool.tasks import TaskLane
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
 from skipper.spec import Kind as FunctionKind
 from skipper.task import Outcome
+from skipper.watchers import Watchers
 from skipper.wire import CallHead, Frame, Kind
 
 MAX_DEPTH = 8
 """Calls within calls within calls…"""
 PATIENCE_S = 30.0
-MODELS_S = 1.0
-"""How long this machine's hosts may take to look for the model of a task that has ended."""
+LOOK_S = 1.0
+"""A task that is waited for is looked at this often even if nobody says that it has changed."""
 
 
 class Nested:
@@ -50,7 +51,7 @@ class Nested:
         self._ledger, self._blobs, self._directory, self._intake = ledger, blobs, directory, intake
         self._lanes: dict[Lane, DirectLane | TaskLane] = {Lane.DIRECT: direct, Lane.TASKS: tasks_}
         self._jobs: set[asyncio.Task[None]] = set()
-        self._ended: dict[str, list[asyncio.Event]] = {}
+        self._watchers = Watchers()
 
     def on_call(self, instance: Instance, frame: Frame) -> None:
         """A frame with a call that ``instance`` makes."""
@@ -59,9 +60,8 @@ class Nested:
         job.add_done_callback(self._jobs.discard)
 
     def tasks_changed(self, ids: list[str]) -> None:
-        for id_ in ids:
-            for event in self._ended.get(id_, ()):
-                event.set()
+        """Wake the functions that wait for these tasks."""
+        self._watchers.changed(ids)
 
     async def _answer(self, instance: Instance, frame: Frame) -> None:
         lane = self._lanes.get(instance.lane)
@@ -126,9 +126,7 @@ class Nested:
 
     async def _wait(self, task_id: str, budget_ms: int) -> bytes:
         ends = time.monotonic() + budget_ms / 1000 if budget_ms else float("inf")
-        changed = asyncio.Event()
-        self._ended.setdefault(task_id, []).append(changed)
-        try:
+        with self._watchers.watching(task_id) as changed:
             while True:
                 changed.clear()
                 row = await self._ledger.read(lambda conn: tasks.result(conn, task_id))
@@ -136,20 +134,10 @@ class Nested:
                     return wire.problem(Outcome.NOT_FOUND, f"there is no task {task_id!r}")
                 if row.task.state.is_terminal:
                     if row.task.kind == FunctionKind.TRAINING:  # it may have run elsewhere
-                        await self._directory.ask_all("models", MODELS_S)
+                        await self._directory.renew_models()
                     return await reply_of(row, self._blobs)
                 left = ends - time.monotonic()
                 if left <= 0:
                     return wire.problem(Outcome.TIMED_OUT, f"task {task_id} has not ended in time")
-                await _within(changed.wait, min(1.0, left))
-        finally:
-            self._ended[task_id].remove(changed)
-            if not self._ended[task_id]:
-                del self._ended[task_id]
-
-
-async def _within(wait: Callable[[], Coroutine[Any, Any, Any]], seconds: float) -> None:
-    try:
-        await asyncio.wait_for(wait(), seconds)
-    except TimeoutError:
-        return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), min(LOOK_S, left))

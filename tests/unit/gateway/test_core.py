@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.core import Watchers, show, sse, timestamp
+from skipper.gateway.core import show, sse, timestamp
 from skipper.task import State, Task
+from skipper.watchers import Watchers
 
 
 def task(**given: Any) -> Task:

@@ -9,8 +9,9 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.gateway import health
 from skipper.gateway.core import Core
+from skipper.ledger.connection import Total
 from skipper.metrics import BUCKETS_S, PoolMetrics
-from skipper.task import Outcome
+from skipper.task import Outcome, State
 
 _LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
 
@@ -25,8 +26,15 @@ class Link:
         assert what == "metrics"
         if self._metrics is None:
             raise UnavailableError("away")
-        queued = {"queued": {"direct": 0, "tasks": 0}, "instances": []}
+        queued = {"queued": 0, "instances": []}
         return self._metrics.describe() | queued | self._gauges
+
+
+class FullLedger:
+    """A ledger in which tasks wait and have ended."""
+
+    async def read(self, _: Any) -> Any:
+        return {("cpu", State.QUEUED): 100_000}, {Total("f.f", "cpu", "failed"): 7}
 
 
 class AwayLedger:
@@ -34,9 +42,13 @@ class AwayLedger:
         raise UnavailableError("away")
 
 
-async def samples(**links: Link) -> dict[str, float]:
+async def samples(ledger: Any = None, **links: Link) -> dict[str, float]:
     """Every sample by its name and labels; each line is well formed and given once."""
-    core = SimpleNamespace(directory=SimpleNamespace(links=links), ledger=AwayLedger())
+    core = SimpleNamespace(
+        directory=SimpleNamespace(links=links),
+        ledger=ledger or AwayLedger(),
+        settings=SimpleNamespace(pools=["cpu", "gpu"]),
+    )
     found: dict[str, float] = {}
     for line in "".join(await health._metrics(cast(Core, core))).splitlines():
         if line.startswith("#"):
@@ -83,7 +95,7 @@ async def test_gauges_of_several_pools_are_told_apart_or_added_up() -> None:
     found = await samples(
         cpu=Link(
             PoolMetrics(),
-            queued={"direct": 3, "tasks": 1},
+            queued=3,
             instances=[["f.f", "idle"], ["f.f", "idle"], ["f.f", "busy"]],
         ),
         gpu=Link(PoolMetrics(), instances=[["f.f", "idle"]]),
@@ -91,6 +103,13 @@ async def test_gauges_of_several_pools_are_told_apart_or_added_up() -> None:
     assert found['skipper_queue_depth{pool="cpu",lane="direct"}'] == 3
     assert found['skipper_queue_depth{pool="gpu",lane="direct"}'] == 0
     assert found['skipper_instances{function="f.f",state="idle"}'] == 3
+
+
+async def test_tasks_that_wait_and_have_ended_are_counted_by_the_ledger() -> None:
+    found = await samples(FullLedger(), cpu=Link(PoolMetrics()))
+    assert found['skipper_queue_depth{pool="cpu",lane="tasks"}'] == 100_000
+    assert found['skipper_queue_depth{pool="gpu",lane="tasks"}'] == 0
+    assert found['skipper_tasks_total{function="f.f",pool="cpu",state="failed"}'] == 7
 
 
 async def test_a_pool_or_ledger_that_is_away_leaves_the_rest_to_be_told() -> None:
