@@ -64,8 +64,9 @@ def run(
 
 async def _strike(round_: Round, tree: Tree, history: History) -> Look:
     """Load and blows, until all is quiet; then what the tree says."""
-    driver = Driver(tree.url, orders(round_), history, round_.seed)
-    nemesis = Nemesis(tree, driver, history, round_.tasks)
+    plan = orders(round_)
+    driver = Driver(tree.url, plan, history, round_.seed)
+    nemesis = Nemesis(tree, driver, history, plan)
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch(tree, nemesis))
         driving = group.create_task(driver.run())

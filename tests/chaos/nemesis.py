@@ -8,12 +8,13 @@ import os
 import signal
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 from tests.chaos.driver import Driver
 from tests.chaos.history import History
 from tests.chaos.machine import END_LIMIT_S, TERMINATED, parent_of
-from tests.chaos.plan import STOP_S, Fault, How
+from tests.chaos.plan import STOP_S, Fault, How, Order
 from tests.chaos.tree import Tree
 from tests.integration.services import Server
 
@@ -25,15 +26,21 @@ _STEP_S = 0.05
 _SLICE_S = 0.1
 _LATER, _POSTPONED = 3, 30
 """A fault that finds nobody comes after the next three; so often in a round."""
-_MOMENT_S = 2.0
+_MOMENT_S, _LONG_MOMENT_S = 2.0, 10.0
+_LONG_MS = 500
 _LOOK_S = 0.001
 
 
 class Nemesis:
     """One round's blows. ``driver`` is let go a little further before each of them."""
 
-    def __init__(self, tree: Tree, driver: Driver, history: History, tasks: int) -> None:
-        self._tree, self._driver, self._history, self._tasks = tree, driver, history, tasks
+    def __init__(
+        self, tree: Tree, driver: Driver, history: History, orders: Sequence[Order]
+    ) -> None:
+        self._tree, self._driver, self._history = tree, driver, history
+        self._tasks = len(orders)
+        self._all = {order.nonce for order in orders}
+        self._long = {order.nonce for order in orders if order.body["ms"] >= _LONG_MS}
         self._broker_is_back = asyncio.Event()
         self._broker_is_back.set()
         self._latest: dict[str, int] = {}
@@ -93,20 +100,25 @@ class Nemesis:
                 await asyncio.wait_for(self._driver.submitting.wait(), _MOMENT_S)
         elif fault.moment in ("start", "end"):
             hosts = await asyncio.to_thread(self._tree.hosts)
-            pid = await self._next_effect(fault.moment)
+            # Who falls asleep must do so over a task, not just after it.
+            wanted, limit_s = (
+                (self._long, _LONG_MOMENT_S) if fault.how == "stop" else (self._all, _MOMENT_S)
+            )
+            pid = await self._next_effect(fault.moment, wanted, limit_s)
             if fault.role in ("host", "instance") and (host := parent_of(pid)) in hosts:
                 return hosts[host], host if fault.role == "host" else pid
         return None
 
-    async def _next_effect(self, what: str) -> int:
-        """The pid of the next function to write ``what``; 0 where none does."""
-        end = time.monotonic() + _MOMENT_S
+    async def _next_effect(self, what: str, wanted: set[str], limit_s: float) -> int:
+        """The pid of the next of the ``wanted`` functions to write ``what``; 0 where none does."""
+        end = time.monotonic() + limit_s
         with self._tree.effects.open() as log:
             log.seek(0, os.SEEK_END)
             while time.monotonic() < end:
                 for line in log:
-                    if line.endswith(f" {what}\n"):
-                        return int(line.split(" ")[2])
+                    _, _, pid, nonce, said = line.split()
+                    if said == what and nonce in wanted:
+                        return int(pid)
                 await asyncio.sleep(_LOOK_S)
         return 0
 
