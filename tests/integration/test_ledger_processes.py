@@ -92,18 +92,20 @@ def test_a_ledger_that_two_processes_open_at_once_is_made_once(empty_place: Plac
 def test_migrations_lead_to_the_schema(
     empty_place: Place, branch: migrate.Branch, tmp_path: Path
 ) -> None:
-    empty_place.open().close()
     if empty_place.is_sqlite:
-        file = Path(str(make_url(empty_place.url).database)).with_name(f"{branch.name}.db")
-        migrated, made = f"sqlite:///{file}", f"sqlite:///{tmp_path / 'made.db'}"
+        migrated, made = (f"sqlite:///{tmp_path / name}.db" for name in ("migrated", "made"))
     else:
         url = empty_place.url.replace("postgresql:", "postgresql+psycopg:")
         migrated, made = (
-            f"{url}?options=-csearch_path%3D{schema}" for schema in (empty_place.schema, "made")
+            f"{url}?options=-csearch_path%3D{schema}" for schema in ("migrated", "made")
         )
         with psycopg.connect(empty_place.url, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA IF EXISTS made CASCADE; CREATE SCHEMA made")
-    branch.tables.create_all(sa.create_engine(made))
+            for schema in ("migrated", "made"):
+                connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+                connection.execute(f"CREATE SCHEMA {schema}".encode())
+    for place, bring_about in ((migrated, migrate.upgrade), (made, migrate.make)):
+        with sa.create_engine(place).begin() as connection:
+            bring_about(connection, branch)
     assert parts(migrated, branch.tables) == parts(made, branch.tables)
 
 

@@ -14,12 +14,10 @@ from pydantic import ValidationError
 
 from skipper import wire
 from skipper.instance.calls import Calls
-from skipper.instance.jobs import ModelRef
+from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import HostGoneError, Link
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
-
-CALLS_AT_ONCE = 16
 
 
 def serve(link: Link, calls: Calls) -> None:

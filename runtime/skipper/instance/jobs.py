@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from skipper.spec import BrokenFile, FunctionSpec
 
+CALLS_AT_ONCE = 16
+"""Calls of an ``async def`` function that one instance runs side by side."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(

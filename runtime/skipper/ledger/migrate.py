@@ -1,6 +1,7 @@
 """Brings a store's tables to what ``schema`` says, once, whoever comes first.
 
-Alembic is imported only when the store is not up to date: starting a role should not pay for it.
+A new store is made at once. Alembic is imported only where there is an older one: it would add
+0.2 s to the time to the first answer.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def migrate_sqlite(path: Path, branch: Branch) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         path.chmod(0o600)  # the files that SQLite adds to it take its mode
         with _sqlite_engine(path).begin() as connection:
-            _upgrade(connection, branch)
+            _bring_up_to_date(connection, branch)
 
 
 def migrate_postgres(url: URL, schema_name: str, branch: Branch) -> None:
@@ -83,13 +84,28 @@ def migrate_postgres(url: URL, schema_name: str, branch: Branch) -> None:
             connection.execute(CreateSchema(schema_name))
         quoted = connection.dialect.identifier_preparer.quote_schema(schema_name)
         connection.exec_driver_sql(f"SET LOCAL search_path = {quoted}")
-        _upgrade(connection, branch)
+        _bring_up_to_date(connection, branch)
 
 
-def _upgrade(connection: Connection, branch: Branch) -> None:
+def _bring_up_to_date(connection: Connection, branch: Branch) -> None:
     version = _version(connection, branch)
-    if version == branch.head:
-        return
+    if version is None:
+        make(connection, branch)
+    elif version != branch.head:
+        upgrade(connection, branch)
+
+
+def make(connection: Connection, branch: Branch) -> None:
+    """Make a new store's tables as its migrations would; a test holds both to the same."""
+    branch.tables.create_all(connection)
+    number = sa.Column("version_num", sa.String(32), primary_key=True)
+    versions = Table(branch.version_table, MetaData(), number)
+    versions.create(connection)
+    connection.execute(versions.insert().values(version_num=branch.head))
+
+
+def upgrade(connection: Connection, branch: Branch) -> None:
+    """Run the migrations that a store lacks. Raises StartError for one of a newer Skipper."""
     from alembic import command
     from alembic.util import CommandError
 
@@ -98,8 +114,8 @@ def _upgrade(connection: Connection, branch: Branch) -> None:
         command.upgrade(_alembic_config(connection, branch), "head")
     except CommandError:
         raise StartError(
-            f"The {branch.name}'s tables have version {version}, which this Skipper does not know; "
-            f"it knows them up to {branch.head}. Update Skipper."
+            f"The {branch.name}'s tables have version {_version(connection, branch)}, which this "
+            f"Skipper does not know; it knows them up to {branch.head}. Update Skipper."
         ) from None
 
 

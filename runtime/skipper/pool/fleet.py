@@ -10,8 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from skipper import wire
 from skipper.errors import SkipperError
-from skipper.instance.aio import CALLS_AT_ONCE
-from skipper.instance.jobs import Report
+from skipper.instance.jobs import CALLS_AT_ONCE, Report
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.instance import Instance, State
 from skipper.spec import BrokenFile

@@ -34,7 +34,7 @@ from skipper.pool.instances import Instances
 from skipper.pool.journal import Journal
 from skipper.pool.links import Links
 from skipper.pool.nested import Nested
-from skipper.pool.starter import Starter
+from skipper.pool.starter import Starter, Template
 from skipper.pool.tasks import TaskLane
 from skipper.pool.watch import follow
 from skipper.role import Role
@@ -48,14 +48,14 @@ BOARD_S = 1.0
 class Host:
     """One pool of this machine."""
 
-    def __init__(self, role: Role, ledger: Ledger) -> None:
+    def __init__(self, role: Role, ledger: Ledger, first: Template | None) -> None:
         settings, pool = role.settings, role.pool
         self._role, self._settings, self._pool, self._ledger = role, settings, pool, ledger
         self.id = f"{pool}-{secrets.token_hex(6)}"
         self._metrics = PoolMetrics()
         self._blobs = BlobStore(settings.storage_url)
         inline_bytes = settings.storage.inline_kb * 1024
-        self._starter = Starter(settings.pools[pool], role.tree)  # type: ignore[index] # a str of one of the keys
+        self._starter = Starter(settings.pools[pool], role.tree, first)  # type: ignore[index] # a str of one of the keys
         self._board = ModelBoard(ledger)
         self._instances = Instances(settings, pool, self._starter, self._board, self._metrics)
         self._catalogue = Catalogue(
@@ -329,15 +329,15 @@ def seat(path: Path) -> Any:
         os.close(descriptor)
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the host until it is told to stop."""
+def main(first: Template | None = None, argv: list[str] | None = None) -> None:
+    """Run the host until it is told to stop. ``first`` is a template that has been started."""
     role = Role.start("Host of one pool", argv)
     settings = role.settings
     with (
         seat(settings.run_dir / f"{role.pool}.lock"),
         Ledger.open(settings.database_url, schema=settings.schema) as ledger,
     ):
-        _run(role, lambda _, stopping: Host(role, ledger).run(stopping))
+        _run(role, lambda _, stopping: Host(role, ledger, first).run(stopping))
 
 
 def _run(role: Role, body: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import functools
 import json
 import logging
 import os
@@ -52,11 +53,11 @@ def _needs_of(job: Job) -> Needs:
 class Starter:
     """Owns the templates of one host."""
 
-    def __init__(self, settings: PoolSettings, tree: str) -> None:
+    def __init__(self, settings: PoolSettings, tree: str, first: Template | None = None) -> None:
         self._settings = settings
-        self._environment = child_environment(tree, PYTHONUNBUFFERED="1")
+        self._environment = _environment(tree)
         self._forks = settings.start == "fork" or (settings.start == "auto" and CAN_FORK)
-        self._templates: dict[Needs, Template] = {}
+        self._templates: dict[Needs, Template] = {Needs(): first} if first is not None else {}
         if CAN_FORK:
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -111,6 +112,18 @@ class Starter:
         return os.posix_spawn(command[0], command, self._environment, file_actions=placed, **group)
 
 
+def first_template(tree: str) -> Template | None:
+    """Start the template without libraries; None where processes do not fork.
+
+    For a host that has yet to import the rest of itself: everything it does first needs this one.
+    """
+    return Template(Needs(), _environment(tree)) if CAN_FORK else None
+
+
+def _environment(tree: str) -> dict[str, str]:
+    return child_environment(tree, PYTHONUNBUFFERED="1")
+
+
 class Template:
     """One template process and the requests to it, one at a time."""
 
@@ -137,9 +150,11 @@ class Template:
         self._turn = asyncio.Lock()
         self._threads = 0
         self._files: list[tuple[str, int]] = []
-        self._ready: asyncio.Task[None] = asyncio.get_running_loop().create_task(
-            self._become_ready()
-        )
+
+    @functools.cached_property
+    def _ready(self) -> asyncio.Task[None]:
+        """Begun with the first fork: a template may be started before there is an event loop."""
+        return asyncio.get_running_loop().create_task(self._become_ready())
 
     @property
     def pid(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 import skipper
 from skipper import wire
 from skipper.instance import aio
+from skipper.instance.jobs import CALLS_AT_ONCE
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 from tests.unit.instance.serving import CODE, Serving, call, parse
@@ -24,15 +25,15 @@ def test_a_call_is_answered_with_its_value(serving: Serving) -> None:
 
 def test_calls_run_at_the_same_time_and_each_gets_its_own_answer(serving: Serving) -> None:
     """Nobody passes the barrier before all are at it."""
-    barrier = asyncio.Barrier(aio.CALLS_AT_ONCE)
+    barrier = asyncio.Barrier(CALLS_AT_ONCE)
 
     @skipper.data
     async def meet(x: int) -> int:
         await barrier.wait()
         return x
 
-    said = [call({"x": n}, n) for n in range(aio.CALLS_AT_ONCE)]
-    assert [reply.value for reply in serving.answers(meet, *said)] == [*range(aio.CALLS_AT_ONCE)]
+    said = [call({"x": n}, n) for n in range(CALLS_AT_ONCE)]
+    assert [reply.value for reply in serving.answers(meet, *said)] == [*range(CALLS_AT_ONCE)]
 
 
 def test_a_slow_call_does_not_hold_up_the_next(serving: Serving) -> None:

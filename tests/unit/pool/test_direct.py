@@ -7,8 +7,7 @@ import pytest
 
 from skipper import wire
 from skipper.errors import UnavailableError
-from skipper.instance.aio import CALLS_AT_ONCE
-from skipper.instance.jobs import Report
+from skipper.instance.jobs import CALLS_AT_ONCE, Report
 from skipper.metrics import PoolMetrics
 from skipper.pool import direct, fleet
 from skipper.pool.catalogue import Entry, Served
