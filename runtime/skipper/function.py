@@ -16,7 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 
 from skipper.contract import Contract, contract_of
 from skipper.errors import DefinitionError, NotConnectedError
-from skipper.options import Options, check, mebibytes, seconds
+from skipper.options import BACKOFF_S, Options, check, exceptions, mebibytes, seconds
 from skipper.run import Run
 from skipper.spec import DEFAULT_POOL, FunctionSpec, Kind, Mode
 
@@ -127,7 +127,12 @@ class Function(Generic[P, R]):
             pool=options.get("pool", DEFAULT_POOL),
             mode=mode,
             timeout_s=_seconds(options.get("timeout")),
+            start_timeout_s=_seconds(options.get("start_timeout")),
             retries=options.get("retries", 0),
+            retry_on=tuple(map(_name_of, exceptions(options.get("retry_on", ())))),
+            backoff_s=_seconds(options.get("backoff")) or BACKOFF_S[0],
+            expires_s=_seconds(options.get("expires")),
+            priority=options.get("priority", 0),
             memory_mb=mebibytes(options.get("memory", 0)),
             min_instances=options.get("min", 0),
             max_instances=options.get("max"),
@@ -239,6 +244,10 @@ def _decorate(kind: Kind, target: Any, options: Options) -> Any:
 
 def _seconds(value: float | str | None) -> float | None:
     return None if value is None else seconds(value)
+
+
+def _name_of(kind: type[BaseException] | str) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
 
 
 def _stem(module: str, file: str) -> str:

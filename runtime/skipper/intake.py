@@ -38,6 +38,11 @@ class Submission:
     parent_id: str | None = None
     depth: int = 0
     idempotency_key: str | None = None
+    priority: int | None = None
+    """What the caller says in place of the function, as in ``expires_s``."""
+    delay_s: float = 0.0
+    expires_s: float | None = None
+    """Counted from the end of the delay."""
 
 
 class Intake:
@@ -67,6 +72,7 @@ class Intake:
         ref = None
         if len(body) > self._inline_bytes:
             ref = await asyncio.to_thread(self._blobs.put, body)
+        due, expires_s = now + submission.delay_s, submission.expires_s or spec.expires_s
         new = NewTask(
             id=new_id(),
             function=spec.name,
@@ -75,9 +81,11 @@ class Intake:
             body=None if ref else body,
             body_ref=ref,
             max_attempts=spec.max_attempts,
+            priority=spec.priority if submission.priority is None else submission.priority,
             timeout_s=spec.timeout_s,
             created_at=now,
-            available_at=now,
+            available_at=due,
+            expires_at=None if expires_s is None else due + expires_s,
             parent_id=submission.parent_id,
             depth=submission.depth,
             request_id=submission.request_id,
@@ -85,7 +93,7 @@ class Intake:
             idempotency_hash=_fingerprint(spec.name, body) if submission.idempotency_key else None,
         )
         accepted = await self._ledger.merge(tasks.accept_all, new)
-        if accepted.is_new:
+        if accepted.is_new and not submission.delay_s:
             self._publish(spec.pool, accepted.id)
         return accepted, _as_accepted(new)
 
@@ -103,6 +111,7 @@ def _as_accepted(new: NewTask) -> Task:
         timeout_s=new.timeout_s,
         created_at=new.created_at,
         available_at=new.available_at,
+        expires_at=new.expires_at,
         parent_id=new.parent_id,
         request_id=new.request_id,
     )

@@ -5,13 +5,18 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable
-from typing import Any, TypedDict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypedDict
 
 from skipper.errors import DefinitionError
 from skipper.spec import Mode
 
 POOLS = ("cpu", "gpu")
+PRIORITIES = range(-10, 11)
+"""Few enough that each step means something, and that nobody needs to go beyond the last."""
+BACKOFF_S = (1.0, 300.0)
+"""The first pause between two attempts where nothing else is said, and the longest of any."""
+ExceptionKinds: TypeAlias = type[BaseException] | str | tuple[type[BaseException] | str, ...]
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -24,8 +29,18 @@ class Options(TypedDict, total=False):
     """How a plain call is answered: ``direct`` or ``task``. Default: training is a task."""
     timeout: float | str
     """Of a direct call: from its receipt, 60 s by default. Of a task: per attempt, else none."""
+    start_timeout: float | str
+    """How long one of its processes may load. Default: the pool's ``load_timeout_s``."""
     retries: int
     """Further attempts of a task after the function failed, crashed or timed out."""
+    retry_on: ExceptionKinds
+    """The exceptions after which a task is tried again: classes or their names. Default: all."""
+    backoff: float | str
+    """The first pause between two attempts; each is twice as long, up to 5 minutes. Default 1 s."""
+    expires: float | str
+    """A task that nobody has started this long after it might start ends ``expired``."""
+    priority: int
+    """Which tasks start first: from -10 to 10, the higher the sooner. Default 0."""
     memory: int | str
     """Limit of one instance: MiB, or ``"2GB"``, ``"512MB"``."""
     min: int
@@ -52,10 +67,11 @@ def check(options: Options, file: str, line: int) -> None:
             _CHECKS[name](name, value)
         except DefinitionError as error:
             raise DefinitionError(str(error), file=file, line=line) from None
-    if "batch" not in options:
-        for name in ("batch_wait", "batch_with"):
-            if name in options:
-                detail = f"{name} needs batch=…, the largest size."
+    given: Mapping[str, object] = options
+    for needed, what, dependents in _NEEDS:
+        for name in dependents:
+            if name in given and not given.get(needed):
+                detail = f"{name} needs {needed}=…, {what}."
                 raise DefinitionError(detail, file=file, line=line)
 
 
@@ -67,6 +83,11 @@ def seconds(text: float | str) -> float:
     if not parts or "".join(number + unit for number, unit in parts) != str(text).replace(" ", ""):
         raise DefinitionError(f"{text!r} is not a time; write seconds, or '90s', '30m', '1h30m'.")
     return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+
+
+def exceptions(kinds: ExceptionKinds) -> tuple[type[BaseException] | str, ...]:
+    """What ``retry_on`` names, one by one."""
+    return kinds if isinstance(kinds, tuple) else (kinds,)
 
 
 def mebibytes(size: int | str) -> int:
@@ -102,9 +123,35 @@ def _whole(least: int) -> Callable[[str, Any], None]:
     return check
 
 
+def _priority(name: str, value: Any) -> None:
+    if type(value) is not int or value not in PRIORITIES:
+        least, most = PRIORITIES[0], PRIORITIES[-1]
+        raise DefinitionError(f"{name}={value!r}: write a whole number from {least} to {most}.")
+
+
+def _exceptions(name: str, value: Any) -> None:
+    kinds = exceptions(value)
+    if not kinds or not all(map(_is_exception, kinds)):
+        raise DefinitionError(
+            f"{name}={value!r}: write an exception class, its name in quotes, or a tuple of them."
+        )
+
+
+def _is_exception(kind: object) -> bool:
+    if isinstance(kind, str):
+        return all(part.isidentifier() for part in kind.split("."))
+    return isinstance(kind, type) and issubclass(kind, BaseException)
+
+
 def _time(name: str, value: Any) -> None:
     if not 0 < seconds(value) < math.inf:
         raise DefinitionError(f"{name}={value!r}: write a positive time, such as 30 or '30m'.")
+
+
+def _backoff(name: str, value: Any) -> None:
+    _time(name, value)
+    if seconds(value) > BACKOFF_S[1]:
+        raise DefinitionError(f"{name}={value!r}: write at most '5m', the longest pause.")
 
 
 def _timeout(name: str, value: Any) -> None:
@@ -127,7 +174,12 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "pool": _one_of(*POOLS),
     "mode": _one_of(*(mode.value for mode in Mode)),
     "timeout": _timeout,
+    "start_timeout": _time,
     "retries": _whole(0),
+    "retry_on": _exceptions,
+    "backoff": _backoff,
+    "expires": _time,
+    "priority": _priority,
     "memory": _size,
     "min": _whole(0),
     "max": _whole(1),
@@ -137,3 +189,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "batch_wait": _time,
     "batch_with": _function,
 }
+_NEEDS = (
+    ("batch", "the largest size", ("batch_wait", "batch_with")),
+    ("retries", "how many further attempts", ("retry_on", "backoff")),
+)
+"""Options that mean nothing without another one."""

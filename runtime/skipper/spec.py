@@ -37,7 +37,13 @@ class FunctionSpec(BaseModel):
     pool: str = DEFAULT_POOL
     mode: Mode = Mode.DIRECT
     timeout_s: float | None = None
+    start_timeout_s: float | None = None
     retries: int = 0
+    retry_on: tuple[str, ...] = ()
+    """Names of the exceptions after which it is tried again; all of them if empty."""
+    backoff_s: float = 1.0
+    expires_s: float | None = None
+    priority: int = 0
     memory_mb: int = 0
     min_instances: int = 0
     max_instances: int | None = None

@@ -16,17 +16,22 @@ class State(StrEnum):
 
     ::
 
-        queued ──claim──▶ running ──┬─▶ succeeded
-          ▲  │               │      ├─▶ failed       it raised, and no attempt is left
-          │  │               │      ├─▶ timed_out    its deadline passed
-          │  │               │      ├─▶ crashed      its process died, or its hosts kept dying
-          │  │               │      └─▶ cancelled
-          │  │               ├─ an attempt failed and another is left ─▶ retrying ──due──▶ queued
-          │  │               └─ its host was lost or shut down ─▶ queued
-          │  ├─▶ cancelled
-          │  ├─▶ expired     nobody started it in time
-          │  └─▶ failed      its function is gone
-          └── retrying ──▶ cancelled
+        accepted ─▶ queued ──claim──▶ running ──┬─▶ succeeded
+                     │  ▲               │       ├─▶ failed      it raised, its input did not fit,
+                     │  │               │       │               or its function is gone
+                     │  │               │       ├─▶ timed_out   its start or its run took too long
+                     │  │               │       ├─▶ crashed     its process died
+                     │  │               │       └─▶ cancelled
+                     │  │               │
+                     │  ├─ lost ────────┤   its host died or shut down; uses up no attempt
+                     │  │               │   (more than 20 dead hosts: crashed; unwanted: cancelled)
+                     │  │               ▼
+                     │  └── due ── retrying     it may be tried again, and an attempt is left
+                     │                  └─▶ cancelled
+                     ├─▶ cancelled
+                     └─▶ expired       nobody had started it in time
+
+    A task with a delay is queued, too: nobody claims it before it is due. A claim is an attempt.
     """
 
     QUEUED = "queued"
@@ -73,7 +78,10 @@ class Outcome(IntEnum):
 
 
 class Task(BaseModel):
-    """A task as the ledger has it. Times are epoch seconds; ``timeout_s`` counts per attempt."""
+    """A task as the ledger has it. Times are epoch seconds; ``timeout_s`` counts per attempt.
+
+    It waits at least until ``available_at``, and at most until ``expires_at`` for its first start.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -88,6 +96,7 @@ class Task(BaseModel):
     timeout_s: float | None = None
     created_at: float
     available_at: float
+    expires_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None
     deadline_at: float | None = None

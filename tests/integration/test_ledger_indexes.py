@@ -32,6 +32,7 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "claim": (tasks._CLAIM, "pkey|autoindex_tasks"),
     "finish": (tasks._END, "pkey|autoindex_tasks"),
     "waiting": (views._READY, "tasks_ready"),
+    "functions that wait": (views._FUNCTIONS, "tasks_ready"),
     "waiting, due": (views._DUE, "tasks_delayed"),
     "page": (views._PAGES[False, False], "pkey|autoindex_tasks"),
     "page of a function": (views._PAGES[True, False], "tasks_by_function|tasks_by_state"),

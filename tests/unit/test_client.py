@@ -267,6 +267,30 @@ def test_cancel_says_whether_it_came_in_time(client: Any) -> None:
         handle.result()
 
 
+def test_a_spawn_says_when_and_how_urgently_it_is_to_run(client: Any, gateway: StandIn) -> None:
+    handle = client.spawn("train.ok", x=1, priority=3, delay="90s", expires=5.5)
+    headers = gateway.asked("train.ok")[0]
+    told = [headers[f"x-skipper-{name}"] for name in ("priority", "delay", "expires")]
+    assert told == ["3", "90s", "5.5"]
+    assert gateway.tasks[handle.id].body == {"x": 1}
+
+
+def test_a_retry_is_another_task_with_the_same_input(client: Any, gateway: StandIn) -> None:
+    handle = client.spawn("train.ok", x=1)
+    with pytest.raises(CallError, match="has not ended"):
+        handle.retry()
+    handle.result()
+    fresh = handle.retry()
+    assert fresh.id != handle.id
+    assert fresh.result() == {"trained": {"x": 1}}
+
+
+def test_attempts_are_listed(client: Any) -> None:
+    handle = client.spawn("train.ok")
+    handle.result()
+    assert [attempt["outcome"] for attempt in handle.attempts()] == ["lost", "succeeded"]
+
+
 def test_events_come_in_order_up_to_done(client: Any) -> None:
     events = list(client.spawn("train.ok").events())
     assert [event.type for event in events] == ["state", "log", *["progress"] * 3, "done"]

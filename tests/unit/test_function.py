@@ -108,6 +108,25 @@ def test_a_spec_tells_what_was_declared() -> None:
     assert (spec.code, spec.models, spec.file) == ("c0de", ("old",), __file__)
 
 
+def test_a_spec_tells_how_its_tasks_are_treated() -> None:
+    @skipper.training(
+        start_timeout="20s",
+        retries=3,
+        retry_on=("Timeout", OSError),
+        backoff="10s",
+        expires="1h",
+        priority=-3,
+    )
+    def patient() -> None: ...
+
+    spec = patient.spec("c0de")
+    assert (spec.start_timeout_s, spec.backoff_s, spec.expires_s) == (20.0, 10.0, 3600.0)
+    assert (spec.retry_on, spec.priority) == (("Timeout", "OSError"), -3)
+    usual = double.spec("c0de")
+    assert (usual.start_timeout_s, usual.backoff_s, usual.expires_s) == (None, 1.0, None)
+    assert (usual.retry_on, usual.priority) == ((), 0)
+
+
 def test_a_spec_without_options_has_the_kinds_defaults() -> None:
     spec = double.spec("c0de")
     assert (spec.kind, spec.mode, spec.pool, spec.timeout_s) == ("inference", "direct", "cpu", None)

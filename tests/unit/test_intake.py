@@ -45,6 +45,11 @@ class Desk:
         accepted, _ = await self.intake.accept(Submission(spec=SPEC, body=body, **given))
         return accepted.id
 
+    def task(self, task_id: str) -> Task:
+        task = self.ledger.read_now(lambda conn: tasks.get(conn, task_id))
+        assert task is not None
+        return task
+
     def claim(self, task_id: str) -> Claim:
         (claim,) = self.ledger.write_now(
             lambda conn: tasks.claim(conn, [task_id], "host", time.time())
@@ -73,8 +78,29 @@ async def test_a_task_is_what_its_function_declares_and_its_caller_says(desk: De
     assert claim.body == b'{"a": 1}'
 
 
+async def test_its_function_says_how_urgent_it_is_unless_its_caller_does(desk: Desk) -> None:
+    spec = SPEC.model_copy(update={"priority": 3, "expires_s": 60.0})
+    usual, _ = await desk.intake.accept(Submission(spec=spec, body=b"{}"))
+    other, _ = await desk.intake.accept(
+        Submission(spec=spec, body=b"{}", priority=0, expires_s=5.0, delay_s=100.0)
+    )
+    told = []
+    for accepted in (usual, other):
+        task = desk.task(accepted.id)
+        ahead = round((task.expires_at or 0) - task.created_at)
+        told.append((task.priority, round(task.available_at - task.created_at), ahead))
+    assert told == [(3, 0, 60), (0, 100, 105)]
+
+
+async def test_what_is_delayed_is_published_when_it_is_due_and_not_before(desk: Desk) -> None:
+    await desk.accept(delay_s=100.0)
+    assert desk.published == []
+
+
 async def test_what_is_answered_is_what_was_written(desk: Desk) -> None:
-    submission = Submission(spec=SPEC, body=b"{}", request_id="req", parent_id="parent")
+    submission = Submission(
+        spec=SPEC, body=b"{}", request_id="req", parent_id="parent", priority=2, expires_s=9.0
+    )
     accepted, told = await desk.intake.accept(submission)
     assert desk.ledger.read_now(lambda conn: tasks.get(conn, accepted.id)) == told
 

@@ -59,6 +59,9 @@ def test_what_is_no_size_is_refused(size: Any) -> None:
         {"min": 0, "max": 1, "idle": 30, "recycle": 1},
         {"batch": 64, "batch_wait": "5ms", "batch_with": "predict_all"},
         {"batch": 1, "batch_with": len},
+        {"retries": 1, "retry_on": OSError, "backoff": "5m"},
+        {"retries": 1, "retry_on": ("Timeout", "requests.ConnectionError", OSError)},
+        {"start_timeout": "10s", "expires": "1h", "priority": -10},
     ],
 )
 def test_good_options_pass(given_: Any) -> None:
@@ -89,6 +92,20 @@ def test_good_options_pass(given_: Any) -> None:
         ({"batch_with": "f"}, "batch_with needs batch="),
         ({"batch": 2, "batch_with": "not a name"}, "write the name of a function of this file"),
         ({"batch": 2, "batch_with": 3}, "write the name of a function of this file"),
+        ({"retry_on": OSError}, "retry_on needs retries=…, how many further attempts"),
+        ({"retries": 0, "backoff": 1}, "backoff needs retries="),
+        ({"retries": 1, "retry_on": ()}, "retry_on=(): write an exception class, its name in"),
+        ({"retries": 1, "retry_on": int}, "write an exception class"),
+        ({"retries": 1, "retry_on": ["OSError"]}, "write an exception class"),
+        ({"retries": 1, "retry_on": "not a name"}, "write an exception class"),
+        ({"retries": 1, "retry_on": (OSError, 3)}, "write an exception class"),
+        ({"retries": 1, "backoff": 0}, "backoff=0: write a positive time"),
+        ({"retries": 1, "backoff": "6m"}, "backoff='6m': write at most '5m'"),
+        ({"start_timeout": 0}, "start_timeout=0: write a positive time"),
+        ({"expires": "soon"}, "'soon' is not a time"),
+        ({"priority": 11}, "priority=11: write a whole number from -10 to 10"),
+        ({"priority": True}, "priority=True: write a whole number"),
+        ({"priority": "high"}, "priority='high': write a whole number"),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_place_and_what_to_write(given_: Any, told: str) -> None:

@@ -38,6 +38,18 @@ def call(
     timeout: Annotated[
         float | None, typer.Option(min=0, metavar="S", help="Give up after this many seconds.")
     ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of a task: -10 to 10, the higher, the sooner it starts."),
+    ] = None,
+    delay: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="As a task that starts after 90, 90s or 5m."),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="As a task that expires if it is not started by then."),
+    ] = None,
     project: Project = None,
     url: Url = None,
 ) -> None:
@@ -52,15 +64,19 @@ def call(
       skipper call boston.predict -d '{"rm": 6.5}' -p lstat=4.98
       skipper call boston.train -p epochs=50 -p options.rate=0.01
       skipper call boston.train --detach
+      skipper call boston.train --detach --delay 2h --priority -5
     """
     if wait is not None and detach:
         raise typer.BadParameter("--wait waits and --detach does not; leave one of them.")
+    from skipper.client import Terms
+
     body = request_body(data, params or [])
     where = target(project, url)
     prefer = f"wait={wait}" if wait is not None else "respond-async" if detach else ""
+    terms = Terms(priority=priority, delay=delay, expires=expires)
     try:
         with where.client(timeout) as client:
-            answer = client.invoke(name, body, prefer=prefer)
+            answer = client.invoke(name, body, prefer=prefer, terms=terms)
     except NotFoundError as error:
         raise _with_suggestion(error, name, where) from None
     if answer.task is None:

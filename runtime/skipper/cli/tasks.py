@@ -1,9 +1,11 @@
-"""``skipper tasks``: list, show, cancel."""
+"""``skipper tasks``: list, show, cancel, retry."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +14,12 @@ from skipper.cli.output import say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
-app = typer.Typer(cls=ListByDefault, help="List, show and cancel tasks.")
+if TYPE_CHECKING:
+    from skipper.client import Client
+
+app = typer.Typer(cls=ListByDefault, help="List, show, cancel and retry tasks.")
+
+_TIMES = ("created_at", "available_at", "expires_at", "started_at", "finished_at", "deadline_at")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 
@@ -56,24 +63,28 @@ def list_(
 
 @app.command("show")
 def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url = None) -> None:
-    """Show one task: state, times, progress, error.
+    """Show one task: state, times, progress, error, and each of its attempts.
 
     \b
     Example:
       skipper tasks show 0197f3k2m8
     """
     with target(project, url).client() as client:
-        task = client.task(task_id).status()
+        handle = client.task(task_id)
+        task, attempts = handle.status(), handle.attempts()
     if json_:
-        show_json(task)
+        show_json(task | {"attempts": attempts})
         return
-    times = ("created_at", "started_at", "finished_at", "deadline_at")
     error = task.pop("error", None) or {}
-    show_members((name, _local(task[name]) if name in times else task[name]) for name in task)
+    show_members((name, _local(task[name]) if name in _TIMES else task[name]) for name in task)
     if error:
-        show_members([("error", error.get("detail") or error.get("title"))])
+        show_members([("error", _reason(error))])
         if trace := error.get("traceback"):
             show(str(trace).rstrip())
+    if attempts:
+        show("")
+        header = ("ATTEMPT", "OUTCOME", "STARTED", "TOOK", "INSTANCE", "CODE", "MODEL", "ERROR")
+        show_table(header, map(_attempt_row, attempts))
 
 
 @app.command()
@@ -96,11 +107,72 @@ def cancel(task_id: Id, project: Project = None, url: Url = None) -> None:
     say(f"Task {task_id} is {state if state == 'cancelled' else 'being cancelled'}.")
 
 
-def _check_state(state: str | None) -> None:
-    from skipper.task import State
+@app.command()
+def retry(
+    task_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID]...", help="The tasks' ids.")
+    ] = None,
+    *,
+    state: Annotated[
+        str | None, typer.Option(metavar="STATE", help="All tasks that have ended so.")
+    ] = None,
+    function: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of those, only this function's.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first.")] = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Run the functions of ended tasks again on the same input, as new tasks; print their ids.
 
-    if state is not None and state not in list(State):
-        raise typer.BadParameter(f"--state {state!r}: write one of {', '.join(State)}.")
+    \b
+    Examples:
+      skipper tasks retry 0197f3k2m8
+      skipper tasks retry --state crashed --yes
+      skipper tasks retry --state failed --function boston.train
+    """
+    if bool(task_ids) == (state is not None) or (function and state is None):
+        raise typer.BadParameter("name the tasks by their ids, or all of a --state; not both.")
+    _check_state(state, only_ended=True)
+    with target(project, url).client() as client:
+        ids = task_ids or list(_ids_in(client, str(state), function))
+        if not task_ids and not (yes or _is_wanted(f"Run {len(ids)} {state} tasks again?", ids)):
+            return
+        for task_id in ids:
+            show(client.task(task_id).retry().id)
+
+
+def _ids_in(client: Client, state: str, function: str | None) -> Iterator[str]:
+    """Every task in a state, the oldest first: so they start again in the order in which they did.
+
+    All are listed before any is run again.
+    """
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = client.get("/v1/tasks", function=function, state=state, limit=200, cursor=cursor)
+        found += (task["id"] for task in page["items"])
+        cursor = page.get("next")
+        if not cursor:
+            return reversed(found)
+
+
+def _is_wanted(question: str, ids: list[str]) -> bool:
+    """Ask the person at the terminal. A script must have said ``--yes``."""
+    if not ids:
+        say("There are none.")
+        return False
+    if not sys.stdin.isatty():
+        raise typer.BadParameter(f"{question} Nobody is here to answer: say --yes.")
+    return typer.confirm(question, err=True)
+
+
+def _check_state(state: str | None, *, only_ended: bool = False) -> None:
+    from skipper.task import TERMINAL, State
+
+    known = TERMINAL if only_ended else tuple(State)
+    if state is not None and state not in known:
+        raise typer.BadParameter(f"--state {state!r}: write one of {', '.join(known)}.")
 
 
 def _row(task: dict[str, Any]) -> list[Any]:
@@ -111,8 +183,25 @@ def _row(task: dict[str, Any]) -> list[Any]:
         task["state"],
         attempts,
         _local(task.get("created_at")),
-        _took(task),
+        _took(task.get("started_at"), task.get("finished_at")),
     ]
+
+
+def _attempt_row(attempt: dict[str, Any]) -> list[Any]:
+    return [
+        attempt["number"],
+        attempt.get("outcome") or "running",
+        _local(attempt.get("started_at")),
+        _took(attempt.get("started_at"), attempt.get("ended_at")),
+        attempt.get("instance"),
+        attempt.get("code"),
+        attempt.get("model"),
+        _reason(attempt.get("error") or {}),
+    ]
+
+
+def _reason(error: dict[str, Any]) -> str | None:
+    return error.get("detail") or error.get("title")
 
 
 def _local(time: str | None) -> str | None:
@@ -120,8 +209,7 @@ def _local(time: str | None) -> str | None:
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else None
 
 
-def _took(task: dict[str, Any]) -> str | None:
-    started, finished = task.get("started_at"), task.get("finished_at")
+def _took(started: str | None, finished: str | None) -> str | None:
     if not started or not finished:
         return None
     seconds = (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()

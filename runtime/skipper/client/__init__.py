@@ -12,7 +12,7 @@ from typing import Any
 from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
 from skipper.client.events import TaskEvent
-from skipper.client.messages import Answer
+from skipper.client.messages import Answer, Terms
 from skipper.client.problems import problem_of
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Client",
     "TaskEvent",
     "TaskHandle",
+    "Terms",
     "connect",
     "problem_of",
 ]

@@ -9,7 +9,18 @@ from typing import Any, Self, TypeVar
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
 from skipper.client.events import EventReader, TaskEvent
-from skipper.client.messages import Answer, Deadline, Flow, Pause, Reply, Request, encode, resume
+from skipper.client.messages import (
+    NO_TERMS,
+    Answer,
+    Deadline,
+    Flow,
+    Pause,
+    Reply,
+    Request,
+    Terms,
+    encode,
+    resume,
+)
 from skipper.client.problems import checked
 from skipper.errors import UnavailableError
 
@@ -41,9 +52,20 @@ class AsyncClient(Connection):
         """See :meth:`Client.call`."""
         return await self.run(flows.call(name, encode(body, params), self.timeout_s))
 
-    async def spawn(self, name: str, body: Any = None, /, **params: Any) -> AsyncTaskHandle:
+    async def spawn(
+        self,
+        name: str,
+        body: Any = None,
+        /,
+        *,
+        priority: int | None = None,
+        delay: float | str | None = None,
+        expires: float | str | None = None,
+        **params: Any,
+    ) -> AsyncTaskHandle:
         """See :meth:`Client.spawn`."""
-        flow = flows.spawn(name, encode(body, params))
+        terms = Terms(priority=priority, delay=delay, expires=expires)
+        flow = flows.spawn(name, encode(body, params), terms)
         return AsyncTaskHandle(self, await self.run(flow))
 
     async def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
@@ -78,10 +100,12 @@ class AsyncClient(Connection):
         """See :meth:`Client.get`."""
         return await self.run(flows.get(path, **query))
 
-    async def invoke(self, name: str, body: bytes, *, prefer: str = "") -> Answer:
+    async def invoke(
+        self, name: str, body: bytes, *, prefer: str = "", terms: Terms = NO_TERMS
+    ) -> Answer:
         """See :meth:`Client.invoke`."""
         deadline = Deadline(self.timeout_s)
-        return await self.run(flows.invoke(name, body, deadline, prefer=prefer))
+        return await self.run(flows.invoke(name, body, deadline, prefer=prefer, terms=terms))
 
     async def run(self, flow: Flow[T]) -> T:
         answer: Reply | Exception | None = None
@@ -148,6 +172,14 @@ class AsyncTaskHandle(Handle):
     async def cancel(self) -> bool:
         """See :meth:`TaskHandle.cancel`."""
         return await self._client.run(flows.cancel(self.id))
+
+    async def retry(self) -> AsyncTaskHandle:
+        """See :meth:`TaskHandle.retry`."""
+        return AsyncTaskHandle(self._client, await self._client.run(flows.retry(self.id)))
+
+    async def attempts(self) -> list[dict[str, Any]]:
+        """See :meth:`TaskHandle.attempts`."""
+        return await self._client.run(flows.get_items(flows.task_path(self.id) + "/attempts"))
 
     def events(self) -> AsyncIterator[TaskEvent]:
         """See :meth:`TaskHandle.events`."""

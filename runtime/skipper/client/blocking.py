@@ -10,7 +10,18 @@ from typing import Any, Self, TypeVar
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
 from skipper.client.events import EventReader, TaskEvent
-from skipper.client.messages import Answer, Deadline, Flow, Pause, Reply, Request, encode, resume
+from skipper.client.messages import (
+    NO_TERMS,
+    Answer,
+    Deadline,
+    Flow,
+    Pause,
+    Reply,
+    Request,
+    Terms,
+    encode,
+    resume,
+)
 from skipper.client.problems import checked
 from skipper.errors import UnavailableError
 
@@ -47,9 +58,25 @@ class Client(Connection):
         """
         return self.run(flows.call(name, encode(body, params), self.timeout_s))
 
-    def spawn(self, name: str, body: Any = None, /, **params: Any) -> TaskHandle:
-        """Have a function run as a task and return at once."""
-        return TaskHandle(self, self.run(flows.spawn(name, encode(body, params))))
+    def spawn(
+        self,
+        name: str,
+        body: Any = None,
+        /,
+        *,
+        priority: int | None = None,
+        delay: float | str | None = None,
+        expires: float | str | None = None,
+        **params: Any,
+    ) -> TaskHandle:
+        """Have a function run as a task and return at once.
+
+        It starts before waiting tasks of a lower ``priority`` (-10 to 10), not before ``delay`` has
+        passed, and ends ``expired`` if nobody has started it within ``expires`` from then on; times
+        are seconds, or ``"90s"``, ``"5m"``. Parameters with one of these names go into ``body``.
+        """
+        terms = Terms(priority=priority, delay=delay, expires=expires)
+        return TaskHandle(self, self.run(flows.spawn(name, encode(body, params), terms)))
 
     def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
         """Call once per body, several at once; the values in the bodies' order.
@@ -75,10 +102,12 @@ class Client(Connection):
         """The JSON at any other ``path`` of the gateway."""
         return self.run(flows.get(path, **query))
 
-    def invoke(self, name: str, body: bytes, *, prefer: str = "") -> Answer:
+    def invoke(
+        self, name: str, body: bytes, *, prefer: str = "", terms: Terms = NO_TERMS
+    ) -> Answer:
         """One request, answered with a value or a task, as the function or ``prefer`` wants it."""
         deadline = Deadline(self.timeout_s)
-        return self.run(flows.invoke(name, body, deadline, prefer=prefer))
+        return self.run(flows.invoke(name, body, deadline, prefer=prefer, terms=terms))
 
     def run(self, flow: Flow[T]) -> T:
         answer: Reply | Exception | None = None
@@ -147,6 +176,14 @@ class TaskHandle(Handle):
     def cancel(self) -> bool:
         """Ask for its end. False where it had already ended."""
         return self._client.run(flows.cancel(self.id))
+
+    def retry(self) -> TaskHandle:
+        """Run its function again on the same input; the new task. CallError: it has not ended."""
+        return TaskHandle(self._client, self._client.run(flows.retry(self.id)))
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Each run of it: dicts of ``number, started_at, ended_at, instance, outcome, error`` …"""
+        return self._client.run(flows.get_items(flows.task_path(self.id) + "/attempts"))
 
     def events(self) -> Iterator[TaskEvent]:
         """What has happened and what happens, live, up to ``done``; outlives lost connections."""

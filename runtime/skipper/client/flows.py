@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from skipper.client.messages import Answer, Deadline, Flow, LostError, Pause, Reply, Request
+from skipper.client.messages import (
+    NO_TERMS,
+    Answer,
+    Deadline,
+    Flow,
+    LostError,
+    Pause,
+    Reply,
+    Request,
+    Terms,
+)
 from skipper.client.problems import checked, slug_of, task_error
 from skipper.errors import CallError, UnavailableError
 from skipper.task import State
@@ -106,9 +116,12 @@ def get_items(path: str) -> Flow[list[Any]]:
             return items
 
 
-def invoke(name: str, body: bytes, deadline: Deadline, *, prefer: str = "") -> Flow[Answer]:
+def invoke(
+    name: str, body: bytes, deadline: Deadline, *, prefer: str = "", terms: Terms = NO_TERMS
+) -> Flow[Answer]:
     """Ask for one run of a function; ``prefer`` as RFC 7240 writes it."""
     headers = {"content-type": "application/json"} | ({"prefer": prefer} if prefer else {})
+    headers |= terms.headers()
     reply = yield from exchange(
         Request(
             method="POST",
@@ -142,15 +155,20 @@ def call(name: str, body: bytes, timeout_s: float | None) -> Flow[Any]:
     return (yield from result(answer.task["id"], deadline))
 
 
-def spawn(name: str, body: bytes) -> Flow[dict[str, Any]]:
+def spawn(name: str, body: bytes, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:
     """The task that runs a function. A key of its own makes it safe to ask twice."""
     headers = {
         "content-type": "application/json",
         "prefer": "respond-async",
         "idempotency-key": f'"{uuid.uuid4()}"',
+        **terms.headers(),
     }
     path = function_path(name) + "/invoke"
     reply = yield from exchange(Request(method="POST", path=path, headers=headers, content=body))
+    return _task_of(reply)
+
+
+def _task_of(reply: Reply) -> dict[str, Any]:
     task = reply.json()
     if not isinstance(task, dict) or "id" not in task:
         raise UnavailableError("A task was asked for and something else answered; is this Skipper?")
@@ -197,6 +215,13 @@ def cancel(task_id: str) -> Flow[bool]:
             return False
         raise
     return True
+
+
+def retry(task_id: str) -> Flow[dict[str, Any]]:
+    """A new task that runs an ended one's function on the same input."""
+    path = task_path(task_id) + "/retry"
+    reply = yield from exchange(Request(method="POST", path=path, is_repeatable=False))
+    return _task_of(reply)
 
 
 def function_path(name: str) -> str:

@@ -33,6 +33,30 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Terms:
+    """When and how urgently a task is to run; what is None is left to its function.
+
+    Times are seconds, or text such as ``"90s"`` or ``"5m"``.
+    """
+
+    priority: int | None = None
+    delay: float | str | None = None
+    expires: float | str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """What tells the gateway."""
+        said = {
+            "x-skipper-priority": self.priority,
+            "x-skipper-delay": self.delay,
+            "x-skipper-expires": self.expires,
+        }
+        return {name: str(value) for name, value in said.items() if value is not None}
+
+
+NO_TERMS = Terms()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reply:
     """One HTTP answer. ``headers`` finds names in any case."""
 

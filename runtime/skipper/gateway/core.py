@@ -119,7 +119,6 @@ class Core:
 
 def show(task: Task, progress: dict[str, Any] | None, *, with_traceback: bool) -> dict[str, Any]:
     """A task as callers see it."""
-    deadline = task.started_at + task.timeout_s if task.started_at and task.timeout_s else None
     return {
         "id": task.id,
         "function": task.function,
@@ -128,10 +127,13 @@ def show(task: Task, progress: dict[str, Any] | None, *, with_traceback: bool) -
         "state": task.state,
         "attempt": task.attempt,
         "max_attempts": task.max_attempts,
+        "priority": task.priority,
         "created_at": timestamp(task.created_at),
+        "available_at": timestamp(task.available_at),
+        "expires_at": timestamp(task.expires_at),
         "started_at": timestamp(task.started_at),
         "finished_at": timestamp(task.finished_at),
-        "deadline_at": timestamp(deadline),
+        "deadline_at": timestamp(task.deadline_at),
         "progress": progress,
         "error": problems.task_error(task.error, with_traceback=with_traceback)
         if task.error

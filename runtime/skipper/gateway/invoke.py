@@ -37,6 +37,7 @@ CHECK_S = 1.0
 """How long a task's acceptance waits for its input to be looked at."""
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _JSON = b"application/json"
+_TERMS = {name.lower().encode(): name for name in prefer.TERMS}
 _PREFIX, _numbers = secrets.token_hex(4), itertools.count()
 """Ids for callers that send none: told apart from other gateways', and cheap."""
 
@@ -55,11 +56,13 @@ class Request:
         "length",
         "prefer",
         "request_id",
+        "terms",
     )
 
     def __init__(self, headers: Headers) -> None:
         self.content_type = self.accept = self.prefer = self.idempotency_key = b""
         self.request_id = ""
+        self.terms: dict[str, str] | None = None
         self.length = 0
         self.is_encoded = self.is_answered = False
         for name, value in headers:
@@ -77,8 +80,19 @@ class Request:
                 self.idempotency_key = value
             elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
                 self.request_id = value.decode()
-        if not self.request_id:
-            self.request_id = f"{_PREFIX}{next(_numbers):08x}"
+            elif name in _TERMS:
+                self.terms = (self.terms or {}) | {_TERMS[name]: value.decode("latin-1")}
+        self.request_id = self.request_id or f"{_PREFIX}{next(_numbers):08x}"
+
+    def wishes(self) -> Preferences:
+        """How the caller wants its answer. Raises a problem for what cannot be understood."""
+        wishes = prefer.parse(self.prefer.decode("latin-1")) if self.prefer else prefer.NONE
+        if self.terms is None:
+            return wishes
+        try:
+            return prefer.with_terms(wishes, self.terms)
+        except ValueError as error:
+            raise Problem(problems.BAD_REQUEST, str(error)) from None
 
 
 class Invoke:
@@ -116,7 +130,7 @@ class Invoke:
         name: str = scope["path_params"]["name"]
         body = await _read_body(request, receive, core.max_body)
         spec, link = core.directory.remembered(name) or await self._find(core, name)
-        wishes = prefer.parse(request.prefer.decode("latin-1")) if request.prefer else prefer.NONE
+        wishes = request.wishes()
         if spec.mode is Mode.TASK or wishes.wants_task:
             await self._check(spec, link, body, request)
             response = await _as_task(core, spec, body, request, wishes)
@@ -225,7 +239,7 @@ async def _as_task(
     core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
 ) -> Response:
     """Accept a task: 202, or with its result if the caller waits and it ends in time."""
-    task = await _accept(core, spec, body, request)
+    task = await _accept(core, spec, body, request, wishes)
     result = None
     if wishes.wait_s is not None:
         result = await core.wait_for_end(task.id, wishes.wait_s)
@@ -237,15 +251,23 @@ async def _as_task(
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     response.headers["X-Request-Id"] = request.request_id
     response.headers["Vary"] = "Prefer"
-    if wishes.wants_task:
+    if wishes.applied:
         response.headers["Preference-Applied"] = wishes.applied
     return response
 
 
-async def _accept(core: Core, spec: FunctionSpec, body: bytes, request: Request) -> Task:
+async def _accept(
+    core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
+) -> Task:
     """The task that the call has become, or was already under the same key."""
     submission = Submission(
-        spec=spec, body=body, request_id=request.request_id, idempotency_key=_key(request)
+        spec=spec,
+        body=body,
+        request_id=request.request_id,
+        idempotency_key=_key(request),
+        priority=wishes.priority,
+        delay_s=wishes.delay_s or 0.0,
+        expires_s=wishes.expires_s,
     )
     try:
         accepted, task = await core.intake.accept(submission)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from skipper.gateway.problems import MEDIA_TYPE
+from skipper.options import PRIORITIES
 
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -39,13 +40,29 @@ TASK_SCHEMA = {
             "state": "string",
             "attempt": "integer",
             "max_attempts": "integer",
+            "priority": "integer",
             "created_at": "string",
         }.items()
     },
     "required": ["id", "function", "state"],
 }
+_TEXT = {"type": "string"}
+_PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
+_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Prefer": (
+        "`respond-async` for a task, `wait=20` for a task whose result is answered within 20 s",
+        _TEXT,
+    ),
+    "Idempotency-Key": ("Of a task: the same key and body give the same task", _TEXT),
+    "X-Skipper-Priority": ("Of a task: the higher, the sooner it starts", _PRIORITY),
+    "X-Skipper-Delay": ("A task that starts no sooner than after `90`, `90s` or `5m`", _TEXT),
+    "X-Skipper-Expires": (
+        "A task that ends `expired` where nobody has started it this long after it might start",
+        _TEXT,
+    ),
+}
 _REFUSALS = {
-    "400": "The body is not JSON",
+    "400": "The body is not JSON, or a header cannot be understood",
     "404": "There is no such function",
     "413": "The body is too large",
     "415": "The body is not application/json",
@@ -96,13 +113,13 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
         "operationId": name.replace(".", "_"),
         "parameters": [
             {
-                "name": "Prefer",
+                "name": name,
                 "in": "header",
                 "required": False,
-                "description": "`respond-async` for a task, `wait=20` for a task whose result is "
-                "answered within 20 s",
-                "schema": {"type": "string"},
+                "description": text,
+                "schema": schema,
             }
+            for name, (text, schema) in _HEADERS.items()
         ],
         "requestBody": {
             "required": bool(item["input_schema"].get("required")),

@@ -1,24 +1,43 @@
-"""What a caller asks for beside the call itself: Prefer (RFC 7240), Accept, Idempotency-Key."""
+"""What a caller asks for beside the call itself: Prefer (RFC 7240), Idempotency-Key, X-Skipper-…"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from skipper.errors import DefinitionError
+from skipper.options import PRIORITIES, seconds
 
 MAX_WAIT_S = 60.0
+MAX_AHEAD_S = 366 * 86400.0
+"""How far ahead a delay or an expiry may lie."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preferences:
-    """``wait_s`` is None where the caller did not say how long it would wait."""
+    """``wait_s`` is None where the caller did not say how long it would wait.
+
+    Of a task: ``priority`` and ``expires_s`` replace what its function says.
+    """
 
     respond_async: bool = False
     wait_s: float | None = None
+    priority: int | None = None
+    delay_s: float | None = None
+    expires_s: float | None = None
 
     @property
     def wants_task(self) -> bool:
-        return self.respond_async or self.wait_s is not None
+        """Whether it can only be a task: a direct call neither waits nor expires."""
+        return (
+            self.respond_async
+            or self.wait_s is not None
+            or self.delay_s is not None
+            or self.expires_s is not None
+        )
 
     @property
     def applied(self) -> str:
@@ -44,6 +63,43 @@ def parse(header: str) -> Preferences:
             if re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text):
                 wait_s = min(MAX_WAIT_S, float(text))
     return Preferences(respond_async=respond_async, wait_s=wait_s)
+
+
+def with_terms(wishes: Preferences, terms: Mapping[str, str]) -> Preferences:
+    """``wishes`` with what the headers of :data:`TERMS` say. Raises ValueError, which says why."""
+    return replace(wishes, **{TERMS[name][0]: TERMS[name][1](name, terms[name]) for name in terms})
+
+
+def _priority(header: str, text: str) -> int:
+    least, most = PRIORITIES[0], PRIORITIES[-1]
+    if not re.fullmatch(r"[+-]?\d{1,2}", text, re.ASCII) or int(text) not in PRIORITIES:
+        raise ValueError(f"{header}: {text!r}; send a whole number from {least} to {most}")
+    return int(text)
+
+
+def _delay(header: str, text: str) -> float:
+    try:
+        value = float(text) if re.fullmatch(r"[\d.]+", text, re.ASCII) else seconds(text)
+    except (ValueError, DefinitionError):
+        told = f"{header}: {text!r} is no time; send seconds, or '90s', '5m', '1h30m'"
+        raise ValueError(told) from None
+    if value > MAX_AHEAD_S:
+        raise ValueError(f"{header}: {text!r} is more than a year ahead")
+    return value
+
+
+def _expires(header: str, text: str) -> float:
+    if not (value := _delay(header, text)):
+        raise ValueError(f"{header}: {text!r}; send a time of more than 0 seconds")
+    return value
+
+
+TERMS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
+    "X-Skipper-Priority": ("priority", _priority),
+    "X-Skipper-Delay": ("delay_s", _delay),
+    "X-Skipper-Expires": ("expires_s", _expires),
+}
+"""Headers that say when and how urgently a task is to run: the member, and how it is read."""
 
 
 def idempotency_key(header: str) -> str | None:

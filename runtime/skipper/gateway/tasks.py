@@ -21,7 +21,7 @@ from skipper.gateway.problems import Problem
 from skipper.intake import reply_of
 from skipper.ledger import events, tasks
 from skipper.ledger.records import Event, Result
-from skipper.task import Outcome, State, Task
+from skipper.task import Attempt, Outcome, State, Task
 
 MAX_PAGE = 200
 MAX_WAIT_S = 60.0
@@ -106,7 +106,7 @@ def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
     async def attempts(id: TaskId) -> Any:
         await core().task(id)
         found = await core().ledger.read(lambda conn: tasks.attempts(conn, id))
-        return JSONResponse({"items": [_attempt(item.model_dump()) for item in found]})
+        return JSONResponse({"items": [_attempt(core(), item) for item in found]})
 
 
 def _add_events(router: APIRouter, core: Callable[[], Core]) -> None:
@@ -143,8 +143,13 @@ def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
         return await _retry(core(), id)
 
 
-def _attempt(attempt: dict[str, Any]) -> dict[str, Any]:
-    return attempt | {name: timestamp(attempt[name]) for name in ("started_at", "ended_at")}
+def _attempt(core: Core, attempt: Attempt) -> dict[str, Any]:
+    error = attempt.error
+    return attempt.model_dump() | {
+        "started_at": timestamp(attempt.started_at),
+        "ended_at": timestamp(attempt.ended_at),
+        "error": error and problems.task_error(error, with_traceback=core.shows_tracebacks),
+    }
 
 
 async def _cancel(core: Core, task_id: str) -> Response:

@@ -19,6 +19,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.instance.link import Link
 from skipper.instance.shelf import Shelf
 from skipper.model import Model
+from skipper.options import exceptions
 from skipper.plugins import shown, user_traceback
 from skipper.run import Run
 from skipper.task import Outcome
@@ -53,6 +54,7 @@ class Calls:
         self.target = function.callable if function.twin is None else function.twin
         self._shelf = shelf
         self._code = code
+        self._retried = exceptions(function.options.get("retry_on", BaseException))
         self.served = b""
         self.loaded: dict[str, Any] = {}
         """The models to inject."""
@@ -130,15 +132,17 @@ class Calls:
         return value.tolist() if hasattr(value, "tolist") else str(value)
 
     def failure(self, error: BaseException) -> bytes:
-        """The reply for whatever a call raised."""
+        """The reply for whatever a call raised, and whether ``retry_on`` leaves it out."""
         if isinstance(error, Cancelled | CancelledError):
             return wire.problem(Outcome.CANCELLED, "the run was cancelled", self.served)
+        is_retried = any(_is_a(kind, error) for kind in self._retried)
         return wire.problem(
             Outcome.FAILED,
             shown(error),
             self.served,
             exception=type(error).__name__,
             traceback=user_traceback(error),
+            **({} if is_retried else {"retryable": False}),
         )
 
     def invalid(self, error: ValidationError) -> bytes:
@@ -155,6 +159,16 @@ class Calls:
         first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return wire.problem(Outcome.INVALID, first + more, self.served, errors=told)
+
+
+def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:
+    """Whether ``error`` is of this class, or of one so named; subclasses count."""
+    if not isinstance(kind, str):
+        return isinstance(error, kind)
+    return any(
+        kind in (known.__name__, f"{known.__module__}.{known.__qualname__}")
+        for known in type(error).__mro__
+    )
 
 
 def _json(value: Any, fallback: Callable[[Any], Any]) -> bytes:

@@ -65,6 +65,19 @@ class Claim:
     body_ref: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Started:
+    """What runs an attempt, once its function has started."""
+
+    id: str
+    attempt: int
+    host: str
+    instance: str | None = None
+    code: str | None = None
+    model: str | None = None
+    deadline_at: float | None = None
+
+
 class Waiting(NamedTuple):
     """A task that may be claimed now."""
 

@@ -79,7 +79,7 @@ tasks = Table(
     Column("result", LargeBinary),
     Index("tasks_by_function", "function", "state", "id"),
     Index("tasks_by_state", "state", "id"),
-    _partial("tasks_ready", "pool", text("priority DESC"), "id", where="ready = 1"),
+    _partial("tasks_ready", "pool", "function", text("priority DESC"), "id", where="ready = 1"),
     _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),
     _partial("tasks_published", "published_at", where="ready = 1"),
     _partial("tasks_running", "host", "pool", where="state = 'running'"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, null, select, update
+from sqlalchemy import BindParameter, ColumnElement, Double, Text, bindparam, null, select, update
 
 from skipper.ledger import totals
 from skipper.ledger.connection import Connection, Statement, limited, literal, locked
@@ -41,8 +42,21 @@ _DUE = Statement(
 _EXPIRE = Statement(
     update(t)
     .where(_first(t.c.expires_at, t.c.expires_at <= _NOW))
-    .values(state=literal(State.EXPIRED), finished_at=_NOW, ready=null(), expires_at=null())
+    .values(
+        state=literal(State.EXPIRED),
+        finished_at=_NOW,
+        ready=null(),
+        expires_at=null(),
+        error=bindparam("error", type_=Text()),
+    )
     .returning(t.c.id, t.c.function, t.c.pool)
+)
+_WAITED_TOO_LONG = json.dumps(
+    {
+        "title": "The task expired",
+        "detail": "Nobody had started it by the time at which it was to expire.",
+        "outcome": "timed_out",
+    }
 )
 
 
@@ -65,6 +79,6 @@ def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
 
 def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
     """End queued tasks that nobody started in time; their ids."""
-    rows = conn.run(_EXPIRE, {"now": now, "limit": limit})
+    rows = conn.run(_EXPIRE, {"now": now, "limit": limit, "error": _WAITED_TOO_LONG})
     totals.count(conn, [row[1:] for row in rows], State.EXPIRED)
     return sorted(row[0] for row in rows)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
@@ -41,6 +42,7 @@ from skipper.ledger.records import (
     Ending,
     Finishing,
     Released,
+    Started,
 )
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
@@ -93,7 +95,10 @@ _ZERO, _ONE = literal(0), literal(1)
 
 _CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, t.c.body, t.c.body_ref)
 # Clocks of two machines differ: only a task that was told to wait is measured by this one's.
-_CLAIMABLE = or_(t.c.ready == _ONE, and_(t.c.ready == _ZERO, t.c.available_at <= _NOW))
+_CLAIMABLE = and_(
+    or_(t.c.ready == _ONE, and_(t.c.ready == _ZERO, t.c.available_at <= _NOW)),
+    or_(t.c.expires_at.is_(None), t.c.expires_at > _NOW),
+)
 
 
 _CLAIM = Statement(
@@ -161,24 +166,17 @@ def _known(name: str) -> ColumnElement[Any]:
 _STARTED = Statement(
     update(t)
     .where(_OWNED)
-    .values({name: _known(name) for name in ("instance", "code", "model")})
+    .values(
+        **{name: _known(name) for name in ("instance", "code", "model")},
+        deadline_at=func.coalesce(bindparam("deadline_at", type_=Double()), t.c.deadline_at),
+    )
     .returning(t.c.id)
 )
 
 
-def started(
-    conn: Connection,
-    task_id: str,
-    attempt: int,
-    host: str,
-    *,
-    instance: str | None = None,
-    code: str | None = None,
-    model: str | None = None,
-) -> bool:
+def started(conn: Connection, started: Started) -> bool:
     """Note what runs the attempt, once that is known. False: the task is no longer its own."""
-    details = {"instance": instance, "code": code, "model": model}
-    return bool(conn.run(_STARTED, {"id": task_id, "attempt": attempt, "host": host, **details}))
+    return bool(conn.run(_STARTED, asdict(started)))
 
 
 # --- finish ----------------------------------------------------------------------------------
@@ -328,6 +326,7 @@ _LOST_TOO_OFTEN = json.dumps(
     {
         "title": "The task's hosts kept dying",
         "detail": f"More than {MAX_LOSSES} hosts died or vanished while they ran it.",
+        "outcome": "died",
     }
 )
 

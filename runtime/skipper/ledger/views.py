@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Double,
     bindparam,
     func,
-    not_,
+    or_,
     select,
     union_all,
 )
 
-from skipper.ledger.connection import Connection, Row, Statement, among, limited, literal
+from skipper.ledger.connection import Connection, Row, Statement, limited, literal
 from skipper.ledger.records import Result, Waiting
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
@@ -167,40 +168,46 @@ def page(
 
 
 _WAITING = (t.c.id, t.c.function, t.c.priority, t.c.created_at)
+_NOW: BindParameter[float] = bindparam("now", type_=Double())
+_IN_POOL = t.c.pool == bindparam("pool")
+_IS_READY = t.c.ready == literal(1)
 
 
 def _waiting(*conditions: ColumnElement[bool]) -> Statement:
-    found = select(*_WAITING).where(
-        t.c.pool == bindparam("pool"),
-        not_(among(t.c.id, "ids")),
-        not_(among(t.c.function, "functions")),
-        *conditions,
-    )
+    is_fresh = or_(t.c.expires_at.is_(None), t.c.expires_at > _NOW)
+    found = select(*_WAITING).where(_IN_POOL, is_fresh, *conditions)
     return Statement(limited(found.order_by(t.c.priority.desc(), t.c.id)))
 
 
-_READY = _waiting(t.c.ready == literal(1))
-_DUE = _waiting(t.c.ready == literal(0), t.c.available_at <= bindparam("now", type_=Double()))
+def _functions() -> Statement:
+    """The functions that have ready tasks: from one to the next, however many tasks each has."""
+    first = select(func.min(t.c.function).label("name")).where(_IN_POOL, _IS_READY)
+    found = first.cte("found", recursive=True)
+    following = select(func.min(t.c.function)).where(
+        _IN_POOL, _IS_READY, t.c.function > found.c.name
+    )
+    more = select(following.scalar_subquery()).where(found.c.name.is_not(None))
+    found = found.union_all(more)
+    return Statement(select(found.c.name).where(found.c.name.is_not(None)))
 
 
-def waiting(
-    conn: Connection,
-    pool: str,
-    now: float,
-    limit: int,
-    exclude: Iterable[str] = (),
-    *,
-    exclude_functions: Iterable[str] = (),
-) -> list[Waiting]:
-    """What may be claimed in ``pool``, highest priority first, then oldest.
+_FUNCTIONS = _functions()
+_READY = _waiting(_IS_READY, t.c.function == bindparam("function"))
+_DUE = _waiting(t.c.ready == literal(0), t.c.available_at <= _NOW)
 
-    Leaves out the tasks with the ids ``exclude`` and those of ``exclude_functions``.
+
+def waiting(conn: Connection, pool: str, now: float, each: int) -> list[Waiting]:
+    """What may be claimed in ``pool``: of every function its first ``each``.
+
+    The first are those of the highest priority, then the oldest, and so is the list ordered. Of
+    retries and delayed tasks that have just come due there are ``each`` in all.
     """
-    ids, functions = conn.ids(list(exclude)), conn.ids(list(exclude_functions))
-    params = {"pool": pool, "now": now, "limit": limit, "ids": ids, "functions": functions}
-    rows = conn.run(_READY, params) + conn.run(_DUE, params)
+    params = {"pool": pool, "now": now, "limit": each}
+    functions = [{**params, "function": name} for (name,) in conn.run(_FUNCTIONS, params)]
+    rows = [row for found in conn.run_each(_READY, functions) for row in found]
+    rows += conn.run(_DUE, params)
     rows.sort(key=lambda row: (-row[2], row[0]))
-    return [Waiting(*row) for row in rows[:limit]]
+    return [Waiting(*row) for row in rows]
 
 
 _RUNNING_ON = Statement(

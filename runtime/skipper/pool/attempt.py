@@ -25,11 +25,25 @@ class Attempt:
 
     claim: Claim
     reply: asyncio.Future[bytes]
+    served: Served | None = None
+    """The version of the function that it runs, once that is found."""
+    preparing: asyncio.Future[tuple[Instance, bytes]] | None = None
+    """What comes before the call: finding the function, reading the input, starting a process."""
     instance: Instance | None = None
     call_id: int = 0
     models: list[dict[str, Any]] = field(default_factory=list)
     verdict: bytes | None = None
     """What the host has decided meanwhile (cancelled, timed out); a value that comes still wins."""
+
+    @property
+    def code(self) -> str | None:
+        """The code that it runs, whether or not it comes to a reply that says so."""
+        return self.served.source.code if self.served else None
+
+    @property
+    def model(self) -> str | None:
+        """The versions of models that serve it, as far as its host knows."""
+        return (self.instance.versions or None) if self.instance else None
 
     def decide(self, outcome: Outcome, detail: str) -> None:
         """Say how it ends unless a value comes; the first word counts."""

@@ -106,36 +106,49 @@ class Instance:
     # --- life ---
 
     async def start(self, ends: Ends, timeout_s: float) -> Report:
-        """Hand the job over and wait for the report. Ends the process where none comes in time."""
+        """Hand the job over and wait for the report.
+
+        The process is ended, and gone, where none comes in time or nobody waits any more. Raises
+        TimeoutError, or ConnectionError where the process ends by itself.
+        """
         loop = asyncio.get_running_loop()
         for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr)):
             self._outputs[stream] = _Output(descriptor, partial(self._on_line, self, stream))
-        await loop.create_unix_connection(
-            lambda: FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected),
-            sock=ends.sock,
-        )
         self._watch(ends.pid)
         try:
+            await loop.create_unix_connection(
+                lambda: FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected),
+                sock=ends.sock,
+            )
             report = await asyncio.wait_for(asyncio.shield(self._report), timeout_s)
         except TimeoutError:
-            self.death_reason = f"it did not finish loading within {timeout_s:g} s"
-            self.kill()
-            await self.gone
+            await self._give_up(f"it did not finish loading within {timeout_s:g} s")
+            raise TimeoutError(self.death_reason) from None
+        except asyncio.CancelledError:
+            await self._give_up("its start was given up")
             raise
         if self.state is State.STARTING:
             self.state = State.IDLE
         self.idle_since = time.monotonic()
         return report
 
+    async def _give_up(self, reason: str) -> None:
+        self.death_reason = reason
+        self.kill()
+        await self.until_gone()
+
+    async def until_gone(self, timeout_s: float | None = None) -> None:
+        """Wait for the end of the process, or for ``timeout_s``."""
+        await asyncio.wait({self.gone}, timeout=timeout_s)
+
     def stop(self) -> None:
         """End the process: it is told to, then made to."""
-        if self.state in (State.STOPPING, State.GONE):
+        if self.state is State.GONE:
             return
-        self.state = State.STOPPING
-        if self._protocol is not None:
+        if self._protocol is not None:  # one that has been interrupted waits for this alone
             self._protocol.transport.close()
-        self.signal(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(STOP_GRACE_S, self.kill)
+        if self.state is not State.STOPPING:
+            self.terminate()
 
     def terminate(self, grace_s: float = STOP_GRACE_S) -> None:
         """Interrupt what runs: TERM now, KILL after a grace. Replies still arrive in between."""
@@ -239,6 +252,11 @@ class Instance:
             self.state = State.IDLE
             self.idle_since = time.monotonic()
         return call
+
+    @property
+    def versions(self) -> str:
+        """The versions of models that it serves from the next call on, as replies name them."""
+        return " ".join(f"{name}@{version}" for name, version in self._models.items())
 
     def cancel(self, id_: int) -> None:
         """Ask the function to stop by itself."""

@@ -77,28 +77,34 @@ class Instances:
     def pool_settings(self) -> PoolSettings:
         return self._settings.pools[self._pool]  # type: ignore[index] # a str of one of the keys
 
-    async def run(self, job: Job, lane: Lane, *, spawn: bool = False) -> tuple[Instance, Report]:
+    async def run(
+        self, job: Job, lane: Lane, *, spawn: bool = False, timeout_s: float | None = None
+    ) -> tuple[Instance, Report]:
         """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes.
 
-        One that dies before it has reported has not done anything yet, so another is started.
+        It may load for ``timeout_s``, or as long as the pool's settings say. One that dies before
+        it has reported has not done anything yet, so another is started.
         """
+        limit_s = timeout_s or self.pool_settings.load_timeout_s
         for _ in range(STARTS - 1):
             try:
-                return await self._run(job, lane, spawn=spawn)
+                return await self._run(job, lane, limit_s, spawn=spawn)
             except ConnectionError as error:
                 if self._is_closing:
                     raise
                 log.warning("an instance died while it loaded and is started again: %s", error)
-        return await self._run(job, lane, spawn=spawn)
+        return await self._run(job, lane, limit_s, spawn=spawn)
 
-    async def _run(self, job: Job, lane: Lane, *, spawn: bool) -> tuple[Instance, Report]:
+    async def _run(
+        self, job: Job, lane: Lane, limit_s: float, *, spawn: bool
+    ) -> tuple[Instance, Report]:
         instance = Instance(
             job, lane, on_frame=self._on_frame, on_line=self._on_line, on_gone=self._on_gone
         )
         ends = await self._starter.start(instance, spawn=spawn)
         self.all.add(instance)
         self._count_device(instance, 1)
-        return instance, await instance.start(ends, self.pool_settings.load_timeout_s)
+        return instance, await instance.start(ends, limit_s)
 
     async def serve(self, served: Served, lane: Lane) -> tuple[Instance, Report]:
         """Start an instance that runs calls of one function. Raises as :meth:`run`."""
@@ -122,7 +128,8 @@ class Instances:
         # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
         # https://docs.nvidia.com/cuda/cuda-c-programming-guide
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
-        instance, report = await self.run(job, lane, spawn=has_device)
+        limit_s = served.spec.start_timeout_s
+        instance, report = await self.run(job, lane, spawn=has_device, timeout_s=limit_s)
         for ref in self._board.refs(served.spec.models):
             instance.take_model(ref)  # published while it was loading
         self._metrics.cold_starts[served.spec.name].observe(time.monotonic() - started)

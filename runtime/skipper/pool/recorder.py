@@ -15,7 +15,8 @@ from skipper import wire
 from skipper.errors import UnavailableError
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Claim, Ending, Finishing, ModelVersion, ModelVersionNew
+from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew
+from skipper.options import BACKOFF_S
 from skipper.pool.attempt import Attempt, Services
 from skipper.spec import Kind
 from skipper.task import Outcome, State
@@ -23,8 +24,6 @@ from skipper.task import Outcome, State
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BACKOFF_S = (1.0, 300.0)
-"""First pause between attempts, doubled each time, and the longest."""
 AGAIN_S = 1.0
 """Pause between tries to write while the ledger is away."""
 
@@ -109,8 +108,11 @@ class Recorder:
         self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
     ) -> Ending:
         code, _, used = served.decode().partition(" ")
-        instance = attempt.instance.name if attempt.instance else None
-        facts: dict[str, Any] = {"code": code or None, "model": used or None, "instance": instance}
+        facts: dict[str, Any] = {
+            "code": code or attempt.code,
+            "model": used or (None if code else attempt.model),
+            "instance": attempt.instance.name if attempt.instance else None,
+        }
         if outcome is Outcome.OK:
             if len(body) <= self._services.inline_bytes:
                 return Ending(state=State.SUCCEEDED, result=body, **facts)
@@ -121,17 +123,20 @@ class Recorder:
                 return Ending(state=State.FAILED, error=told, **facts)
             return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
         error = json.loads(body) | {"outcome": outcome.name.lower()}
-        retry_at = self._retry_at(attempt.claim) if outcome in _RETRIED else None
+        is_retried = outcome in _RETRIED and error.get("retryable", True)
+        retry_at = self._retry_at(attempt) if is_retried else None
         return Ending(
             state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
         )
 
-    def _retry_at(self, claim: Claim) -> float | None:
+    def _retry_at(self, attempt: Attempt) -> float | None:
+        claim, (first_s, most_s) = attempt.claim, BACKOFF_S
         if claim.spent + 1 >= claim.task.max_attempts:
             return None
-        first, most = BACKOFF_S
-        pause = min(most, first * 2.0**claim.spent)
-        return time.time() + pause * random.uniform(0.5, 1.0)
+        if attempt.served is not None:
+            first_s = attempt.served.spec.backoff_s
+        pause_s = min(most_s, first_s * 2.0 ** min(claim.spent, 64))
+        return time.time() + pause_s * random.uniform(0.5, 1.0)
 
     async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
         """What ``write`` returns once the ledger is there: what has run is not run again for it."""

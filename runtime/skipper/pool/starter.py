@@ -13,16 +13,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.instance import Ends, Instance
 from skipper.settings import PoolSettings, child_environment, thread_limits
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CAN_FORK = sys.platform.startswith("linux")
@@ -186,7 +187,7 @@ class Template:
                 return 0
             async with self._turn:
                 socket.send_fds(self._control, [b"fork"], descriptors)
-                answer = json.loads(await self._receive())
+                answer = json.loads(await _to_its_end(self._receive()))
         except (OSError, ValueError, TimeoutError) as error:
             log.warning(
                 "a template failed and is replaced",
@@ -240,6 +241,19 @@ class Template:
         if not data:
             raise ConnectionError("the template process ended")
         return data
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Wait for ``work``. Where nobody waits any more it is done first: it is half of an exchange.
+
+    The fork that nobody wants finds its descriptors closed, and ends.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _set(future: asyncio.Future[None]) -> None:

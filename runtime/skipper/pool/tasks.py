@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
 from skipper import wire
 from skipper.errors import SkipperError
 from skipper.ledger import tasks
-from skipper.ledger.records import Claim, Claiming
+from skipper.ledger.records import Claim, Claiming, Started
 from skipper.pool.attempt import Attempt, Services
-from skipper.pool.catalogue import Entry, Served
+from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, State
 from skipper.pool.journal import TYPES
 from skipper.pool.recorder import Recorder
+from skipper.pool.reserve import NotRunError, Reserve
+from skipper.pool.shortlist import ShortList
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
@@ -27,10 +31,15 @@ log = logging.getLogger(__name__)
 
 SHORT_LIST = 8
 """Ids held per slot; further messages stay with the broker."""
+FRESH_S = 0.1
+"""How long the ledger's word on what waits is good enough, where more waits than may start."""
 POLL_S = 1.0
 CANCEL_GRACE_S = 2.0
 """How long a cancelled function may look at ``run.cancelled`` before it is interrupted."""
-IDLE_S = 60.0
+NOTED_S = 0.5
+"""What has run this long is noted in the ledger: instance, code, models, deadline."""
+GONE_S = 10.0
+"""The end of an attempt is written this long after its process was killed at the latest."""
 
 
 class TaskLane:
@@ -40,13 +49,14 @@ class TaskLane:
         self.pool, self.host_id, self.slots = pool, host_id, slots
         self._services = services
         self._recorder = Recorder(host_id, services)
+        self._reserve = Reserve(pool, services)
         self.running: dict[str, Attempt] = {}
         self._lent = 0
-        self._list: deque[str] = deque()
-        self._listed: set[str] = set()
+        self._list = ShortList(SHORT_LIST * slots)
+        self._looked_at = -math.inf
+        self._claiming: set[str] = set()
+        self._unwanted: set[str] = set()
         self._untaken: deque[tuple[list[str], Callable[[], None]]] = deque()
-        self._idle: list[tuple[Served, Instance]] = []
-        self._versions: dict[Instance, Served] = {}
         self._work = asyncio.Event()
         self._jobs: set[asyncio.Task[None]] = set()
         self._is_draining = self._is_closed = False
@@ -67,16 +77,10 @@ class TaskLane:
         self._work.set()
 
     def _admit(self) -> None:
-        while self._untaken and len(self._list) < SHORT_LIST * self.slots and not self._is_draining:
+        while self._untaken and self._list.has_room and not self._is_draining:
             ids, taken = self._untaken.popleft()
-            self._add(ids)
+            self._list.add(ids)
             taken()
-
-    def _add(self, ids: Iterable[str]) -> None:
-        for id_ in ids:
-            if id_ not in self._listed and id_ not in self.running:
-                self._listed.add(id_)
-                self._list.append(id_)
 
     @property
     def free(self) -> int:
@@ -102,39 +106,61 @@ class TaskLane:
 
     async def _fill(self) -> None:
         while self.free > 0 and not self._is_draining:
-            if not self._list and not await self._look():
+            if self._has_to_look():
+                await self._look()
+            if not self._list:
                 return
             await self._claim()
-            self._admit()
 
-    async def _look(self) -> bool:
-        """Ask the ledger for work, unless it had none a moment ago."""
-        if not self._found_work:
-            return False
-        now, limit = time.time(), SHORT_LIST * self.slots
+    def _has_to_look(self) -> bool:
+        """Whether to ask the ledger before the next claim.
+
+        Not while everything that is listed may start: then there is nothing to choose.
+        """
+        if not self._list:
+            return self._found_work
+        is_stale = time.monotonic() - self._looked_at > FRESH_S
+        return len(self._list) > self.free and is_stale
+
+    async def _look(self) -> None:
+        """Ask the ledger what waits, and put the list in order."""
+        now, each, known = time.time(), self._list.room, self._list.ids
         found = await self._services.ledger.read(
-            lambda conn: tasks.waiting(conn, self.pool, now, limit)
+            lambda conn: tasks.waiting(conn, self.pool, now, each)
         )
-        self._add(item.id for item in found)
+        self._looked_at = time.monotonic()
+        # An attempt may be over and its process not yet gone.
+        self._list.arrange([item for item in found if item.id not in self.running], known)
         self._found_work = bool(found)
-        return bool(self._list)
+        self._admit()
 
     async def _claim(self) -> None:
-        ids = [self._list.popleft() for _ in range(min(self.free, len(self._list)))]
-        self._listed.difference_update(ids)
+        ids = [id_ for id_ in self._list.take(self.free) if id_ not in self.running]
+        self._admit()
+        if not ids:
+            return
         now = time.time()
         claiming = Claiming(ids=tuple(ids), host=self.host_id, now=now)
-        claims = await self._services.ledger.merge(tasks.claim_all, claiming, durable=False)
+        self._claiming, self._unwanted = set(ids), set()
+        try:
+            claims = await self._services.ledger.merge(tasks.claim_all, claiming, durable=False)
+        finally:
+            self._claiming = set()
         for claim in claims:
-            self._found_work = True
-            reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            attempt = self.running[claim.task.id] = Attempt(claim=claim, reply=reply)
-            self._services.metrics.task_waits[claim.task.function].observe(
-                now - claim.task.available_at
-            )
-            self._spawn(self._run(attempt))
+            self._begin(claim, now)
         if claims:
+            self._found_work = True
             self._services.changed(claim.task.id for claim in claims)
+
+    def _begin(self, claim: Claim, now: float) -> None:
+        task = claim.task
+        self._list.started(task.function)
+        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        attempt = self.running[task.id] = Attempt(claim=claim, reply=reply)
+        self._services.metrics.task_waits[task.function].observe(now - task.available_at)
+        if task.id in self._unwanted:
+            self.cancel(task.id)
+        self._spawn(self._run(attempt))
 
     # --- one attempt ---
 
@@ -148,75 +174,83 @@ class TaskLane:
             # The ledger has it as running here until `give_back_strays` finds that it is not.
             log.exception("the end of a task could not be recorded", extra={"task": task.id})
         finally:
+            if attempt.instance is not None and attempt.instance.state is State.STOPPING:
+                await attempt.instance.until_gone()  # it has the slot for as long
             self.running.pop(task.id, None)
             self._work.set()
 
     async def _reply(self, attempt: Attempt) -> bytes:
         """Run the function; its reply, or the host's where it has none."""
-        task = attempt.claim.task
-        entry = await self._services.find(task.function)
-        if entry is None:
-            return wire.problem(
-                Outcome.NOT_FOUND, f"{task.function} is no longer served by pool {self.pool}"
-            )
-        if reason := self._services.missing(entry.served):
-            return wire.problem(Outcome.UNAVAILABLE, reason)
+        if attempt.verdict is not None:  # cancelled while it was claimed
+            return attempt.verdict
+        attempt.preparing = asyncio.ensure_future(self._reserve.prepare(attempt))
         try:
-            body = await self._body(attempt.claim)
-            instance = await self._instance(entry)
-        except FileNotFoundError:
-            return wire.problem(Outcome.UNAVAILABLE, "its input is no longer stored")
-        except ConnectionError as error:
-            return wire.problem(Outcome.DIED, f"{task.function} cannot be loaded: {error}")
-        except (OSError, TimeoutError, SkipperError) as error:
-            return wire.problem(Outcome.FAILED, f"{task.function} cannot be loaded: {error}")
+            instance, body = await attempt.preparing
+        except NotRunError as error:
+            return error.reply
+        except asyncio.CancelledError:
+            if attempt.verdict is None:
+                raise
+            return attempt.verdict
         return await self._call(attempt, instance, body)
 
     async def _call(self, attempt: Attempt, instance: Instance, body: bytes) -> bytes:
-        task, loop = attempt.claim.task, asyncio.get_running_loop()
+        task = attempt.claim.task
         if self._is_closed:
             return wire.problem(Outcome.UNAVAILABLE, "the host shuts down")
-        if attempt.verdict is not None:  # cancelled while it was starting
-            self._idle.append((self._versions[instance], instance))
+        if attempt.verdict is not None:  # cancelled as it was ready
+            self._reserve.keep(instance)
             return attempt.verdict
+        if not instance.is_alive:
+            told = f"the process that was to run it died: {instance.death_reason}"
+            return wire.problem(Outcome.DIED, told)
         attempt.instance = instance
         budget = int(task.timeout_s * 1000) if task.timeout_s else 0
         context = wire.task_context(task.id, attempt.claim.attempt, task.request_id)
         head = wire.CallHead(budget, wire.TASK, attempt.claim.depth, task.function, context)
         attempt.call_id = instance.call(wire.call_head(head) + body, attempt)
-        alarm = loop.call_later(task.timeout_s, self._time_out, attempt) if task.timeout_s else None
-        try:
+        with self._alarms(attempt):
             reply = await attempt.reply
-        finally:
-            if alarm is not None:
-                alarm.cancel()
         if instance.state is State.IDLE and attempt.verdict is None:
-            self._idle.append((self._versions[instance], instance))
-        else:
+            self._reserve.keep(instance)
+        else:  # nothing of it may happen after its end has been written
             instance.stop()
+            await instance.until_gone(GONE_S)
         return reply
 
-    async def _body(self, claim: Claim) -> bytes:
-        if claim.body_ref is None:
-            return claim.body or b""
-        return await asyncio.to_thread(self._services.blobs.get, claim.body_ref)
+    @contextlib.contextmanager
+    def _alarms(self, attempt: Attempt) -> Iterator[None]:
+        """Enforce the attempt's deadline while it runs, and note in the ledger that it does."""
+        loop, timeout_s = asyncio.get_running_loop(), attempt.claim.task.timeout_s
+        alarms = [loop.call_later(NOTED_S, self._note_start, attempt, time.time())]
+        if timeout_s is not None:
+            alarms.append(loop.call_later(timeout_s, self._time_out, attempt))
+        try:
+            yield
+        finally:
+            for alarm in alarms:
+                alarm.cancel()
 
-    async def _instance(self, entry: Entry) -> Instance:
-        served = entry.served
-        for position, (version, instance) in enumerate(self._idle):
-            if version is served and instance.is_alive:
-                del self._idle[position]
-                return instance
-        instance, report = await self._services.start(served)
-        self._versions[instance] = served
-        if report.broken:
-            instance.stop()
-            broken = report.broken[0]
-            raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.error}")
-        if not instance.is_alive:  # it died right after its report
-            self._versions.pop(instance, None)
-            raise ConnectionError(instance.death_reason or "its process ended")
-        return instance
+    def _note_start(self, attempt: Attempt, started_at: float) -> None:
+        timeout_s = attempt.claim.task.timeout_s
+        started = Started(
+            id=attempt.claim.task.id,
+            attempt=attempt.claim.attempt,
+            host=self.host_id,
+            instance=attempt.instance.name if attempt.instance else None,
+            code=attempt.code,
+            model=attempt.model,
+            deadline_at=None if timeout_s is None else started_at + timeout_s,
+        )
+        self._spawn(self._write_start(started))
+
+    async def _write_start(self, started: Started) -> None:
+        try:
+            await self._services.ledger.write(
+                partial(tasks.started, started=started), durable=False
+            )
+        except SkipperError as error:
+            log.debug("what runs an attempt was not noted: %s", error, extra={"task": started.id})
 
     def _time_out(self, attempt: Attempt) -> None:
         attempt.decide(
@@ -235,14 +269,17 @@ class TaskLane:
         """Stop a task that runs here; False where none does. Cooperative first, then by force."""
         attempt = self.running.get(task_id)
         if attempt is None:
-            return False
+            self._unwanted |= self._claiming & {task_id}
+            return task_id in self._unwanted
         if attempt.verdict is None:
             attempt.decide(Outcome.CANCELLED, "the task was cancelled")
             if attempt.instance is not None:
                 attempt.instance.cancel(attempt.call_id)
-            asyncio.get_running_loop().call_later(
-                CANCEL_GRACE_S, self._interrupt_if_running, attempt
-            )
+                asyncio.get_running_loop().call_later(
+                    CANCEL_GRACE_S, self._interrupt_if_running, attempt
+                )
+            elif attempt.preparing is not None:  # its process, if there is one, ends at once
+                attempt.preparing.cancel()
         return True
 
     def _interrupt_if_running(self, attempt: Attempt) -> None:
@@ -291,8 +328,10 @@ class TaskLane:
                     Outcome.DIED, f"the process that ran it died: {instance.death_reason}"
                 )
                 attempt.reply.set_result(attempt.verdict or died)
-        self._idle = [pair for pair in self._idle if pair[1] is not instance]
-        self._versions.pop(instance, None)
+        self._reserve.forget(instance)
+        if instance.waiting:
+            instance.waiting = 0
+            self._lent -= 1
 
     def lend_slot(self, instance: Instance) -> None:
         instance.waiting += 1
@@ -301,23 +340,19 @@ class TaskLane:
             self._work.set()
 
     def return_slot(self, instance: Instance) -> None:
+        if not instance.waiting:  # its process has ended meanwhile
+            return
         instance.waiting -= 1
         if not instance.waiting:
             self._lent -= 1
 
     def sweep(self, now: float) -> None:
         """Stop instances that nobody has needed for a while."""
-        for pair in list(self._idle):
-            served, instance = pair
-            if now - instance.idle_since > (served.spec.idle_s or IDLE_S):
-                self._idle.remove(pair)
-                instance.stop()
+        self._reserve.sweep(now)
 
     def retire(self, served: Served) -> None:
         """Stop the idle instances of a version that is no longer current."""
-        for pair in [pair for pair in self._idle if pair[0] is served]:
-            self._idle.remove(pair)
-            pair[1].stop()
+        self._reserve.retire(served)
 
     async def give_back_strays(self) -> None:
         """Give back what the ledger has running here and this host knows nothing of.

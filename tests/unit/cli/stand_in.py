@@ -222,6 +222,22 @@ class StandIn:
         task.end("cancelled")
         return json_reply(task.json(), 202)
 
+    async def retry(self, request: Request) -> Response:
+        task = self.tasks.get(request.path_params["id"])
+        if task is None:
+            return problem(404, "unknown-task", "There is no such task.")
+        if not task.is_ended:
+            return problem(409, "conflict", f"The task has not ended: {task.state}.")
+        return await self.accept(request, task.function, task.body, "respond-async")
+
+    async def attempts(self, request: Request) -> Response:
+        task = self.tasks[request.path_params["id"]]
+        times = {"started_at": "2026-01-01T10:00:01Z", "ended_at": "2026-01-01T10:01:05Z"}
+        where = {"instance": "train.ok#12", "code": "abc", "model": None}
+        lost = {"number": 1, "outcome": "lost", "error": None, **times, **where}
+        last = {"number": 2, "outcome": task.state, "error": task.error, **times, **where}
+        return json_reply({"items": [lost, last]})
+
     async def logs(self, request: Request) -> Response:
         task = self.tasks[request.path_params["id"]]
         lines = [data for type_, data in task.events if type_ == "log"]
@@ -324,6 +340,8 @@ class StandIn:
             Route("/v1/tasks/{id}", self.task),
             Route("/v1/tasks/{id}/result", self.result),
             Route("/v1/tasks/{id}/cancel", self.cancel, methods=["POST"]),
+            Route("/v1/tasks/{id}/retry", self.retry, methods=["POST"]),
+            Route("/v1/tasks/{id}/attempts", self.attempts),
             Route("/v1/tasks/{id}/logs", self.logs),
             Route("/v1/tasks/{id}/events", self.events),
             Route("/v1/models", self.models),

@@ -53,6 +53,18 @@ def test_detached_it_prints_the_id(run: Run, gateway: StandIn, flag: str) -> Non
     assert gateway.asked("plain.echo")[0]["prefer"] == "respond-async"
 
 
+def test_when_and_how_urgently_a_task_runs_is_told_to_the_gateway(
+    run: Run, gateway: StandIn
+) -> None:
+    run("call", "train.ok", "--detach", "--delay", "2h", "--priority", "-5", "--expires", "1h")
+    headers = gateway.asked("train.ok")[0]
+    told = [headers[f"x-skipper-{name}"] for name in ("delay", "priority", "expires")]
+    assert told == ["2h", "-5", "1h"]
+    run("call", "plain.echo")
+    assert not [name for name in gateway.asked("plain.echo")[0] if name.startswith("x-skipper")]
+    assert run("call", "train.ok", "--priority", "high").exit_code == Exit.USAGE
+
+
 def test_wait_prints_a_value_that_comes_in_time(run: Run, gateway: StandIn) -> None:
     assert run("call", "train.ok", "-d", "[3]", "--wait", "5").stdout == "[3]\n"
     assert gateway.asked("train.ok")[0]["prefer"] == "wait=5"

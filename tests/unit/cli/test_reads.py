@@ -128,11 +128,67 @@ def test_cancel_is_told_and_a_late_one_fails(run: Run) -> None:
     assert "already ended: cancelled" in result.stderr
 
 
+def test_a_task_is_shown_with_its_attempts(run: Run, ended: str) -> None:
+    lines = run("tasks", "show", ended).stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("ATTEMPT"))
+    assert lines[at].split()[:4] == ["ATTEMPT", "OUTCOME", "STARTED", "TOOK"]
+    assert [line.split()[:2] for line in lines[at + 1 :]] == [["1", "lost"], ["2", "succeeded"]]
+    assert "1 min 4 s" in lines[at + 1]
+    told = json.loads(run("tasks", "show", ended, "--json").stdout)
+    assert [attempt["outcome"] for attempt in told["attempts"]] == ["lost", "succeeded"]
+
+
+def test_retried_tasks_are_new_ones_whose_ids_are_printed(run: Run, gateway: StandIn) -> None:
+    ended = [run("call", "train.fail", "--detach").stdout.strip() for _ in range(2)]
+    for id_ in ended:
+        run("logs", "--task", id_, "-f")  # until it has ended
+    result = run("tasks", "retry", *ended)
+    fresh = result.stdout.split()
+    assert (result.exit_code, len(fresh)) == (0, 2)
+    assert [gateway.tasks[id_].function for id_ in fresh] == ["train.fail"] * 2
+    assert not set(fresh) & set(ended)
+
+
+def test_all_tasks_of_a_state_are_retried_when_that_is_confirmed(
+    run: Run, gateway: StandIn
+) -> None:
+    for name in ("train.crash", "train.crash", "train.ok"):
+        run("call", name)
+    crashed = [id_ for id_, task in gateway.tasks.items() if task.state == "crashed"]
+    refused = run("tasks", "retry", "--state", "crashed")
+    assert refused.exit_code == Exit.USAGE
+    assert f"Run {len(crashed)} crashed tasks again?" in refused.stderr
+    assert "say --yes" in refused.stderr
+    before = len(gateway.tasks)
+    result = run("tasks", "retry", "--state", "crashed", "--yes")
+    assert len(result.stdout.split()) == len(crashed) == len(gateway.tasks) - before
+    none = run("tasks", "retry", "--state", "crashed", "--function", "train.none", "--yes")
+    assert (none.exit_code, none.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "name the tasks by their ids"),
+        (("task0", "--state", "crashed"), "not both"),
+        (("task0", "--function", "train.ok"), "not both"),
+        (("--state", "running"), "write one of succeeded, failed"),
+    ],
+)
+def test_what_is_to_be_retried_is_said_clearly(
+    run: Run, arguments: tuple[str, ...], told: str
+) -> None:
+    result = run("tasks", "retry", *arguments)
+    assert result.exit_code == Exit.USAGE
+    assert told in " ".join(result.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ("tasks", "show", "nope"),
         ("tasks", "cancel", "nope"),
+        ("tasks", "retry", "nope"),
         ("functions", "show", "nope.nope"),
         ("models", "show", "nope"),
         ("logs", "--task", "nope", "-f"),

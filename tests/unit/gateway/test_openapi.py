@@ -201,6 +201,19 @@ def test_a_wrong_body_is_told_from_a_wrong_parameter() -> None:
     assert told["description"] == "A parameter is wrong"
 
 
+def test_what_a_caller_may_say_beside_the_body_is_told() -> None:
+    parameters = {each["name"]: each for each in operation(price)["parameters"]}
+    assert list(parameters) == [
+        "Prefer",
+        "Idempotency-Key",
+        "X-Skipper-Priority",
+        "X-Skipper-Delay",
+        "X-Skipper-Expires",
+    ]
+    assert not any(each["required"] for each in parameters.values())
+    assert parameters["X-Skipper-Priority"]["schema"]["minimum"] == -10
+
+
 def test_a_model_that_comes_and_goes_is_told_as_it_comes_and_as_it_goes() -> None:
     schemas = document(sweep)["components"]["schemas"]
     streets = {name: value for name, value in schemas.items() if name.endswith(".Street")}

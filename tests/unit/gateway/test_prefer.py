@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.gateway.prefer import NONE, idempotency_key, parse
+from skipper.gateway.prefer import NONE, TERMS, idempotency_key, parse, with_terms
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,67 @@ def test_any_header_can_be_read(header: str) -> None:
 )
 def test_an_idempotency_key_is_visible_ascii_quoted_or_bare(header: str, key: str | None) -> None:
     assert idempotency_key(header) == key
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "member", "value"),
+    [
+        ("X-Skipper-Priority", "5", "priority", 5),
+        ("X-Skipper-Priority", "-10", "priority", -10),
+        ("X-Skipper-Priority", "+3", "priority", 3),
+        ("X-Skipper-Delay", "0", "delay_s", 0.0),
+        ("X-Skipper-Delay", "1.5", "delay_s", 1.5),
+        ("X-Skipper-Delay", "90s", "delay_s", 90.0),
+        ("X-Skipper-Expires", "5m", "expires_s", 300.0),
+        ("X-Skipper-Expires", "1h30m", "expires_s", 5400.0),
+    ],
+)
+def test_a_caller_says_when_and_how_urgently_a_task_runs(
+    header: str, text: str, member: str, value: float
+) -> None:
+    wishes = with_terms(parse("wait=3"), {header: text})
+    assert (getattr(wishes, member), wishes.wait_s) == (value, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "told"),
+    [
+        *(("X-Skipper-Priority", text, "from -10 to 10") for text in ("", "11", "-11", "1.5", "x")),
+        ("X-Skipper-Priority", "\u0663", "from -10 to 10"),
+        *(
+            ("X-Skipper-Delay", text, "is no time")
+            for text in ("", "soon", "-1", ".", "1.2.3", "inf")
+        ),
+        *(("X-Skipper-Delay", text, "a year ahead") for text in ("367d", "9" * 400)),
+        ("X-Skipper-Expires", "0", "more than 0 seconds"),
+        ("X-Skipper-Expires", "nan", "is no time"),
+    ],
+)
+def test_terms_that_cannot_be_understood_are_refused_with_what_to_send(
+    header: str, text: str, told: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{header}: .*{told}"):
+        with_terms(NONE, {header: text})
+
+
+@given(st.sampled_from(sorted(TERMS)), st.text(max_size=20))
+def test_any_text_is_read_or_refused(header: str, text: str) -> None:
+    try:
+        wishes = with_terms(NONE, {header: text})
+    except ValueError:
+        return
+    assert -10 <= (wishes.priority or 0) <= 10
+    assert 0 <= (wishes.delay_s or wishes.expires_s or 0.0) <= 366 * 86400
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "is_task"),
+    [
+        ("X-Skipper-Priority", "1", False),
+        ("X-Skipper-Delay", "0", True),
+        ("X-Skipper-Expires", "1", True),
+    ],
+)
+def test_a_delay_or_an_expiry_makes_a_call_a_task(header: str, text: str, is_task: bool) -> None:
+    wishes = with_terms(NONE, {header: text})
+    assert (wishes.wants_task, wishes.applied) == (is_task, "")

@@ -535,3 +535,40 @@ def test_a_function_that_returns_too_few_values_fails_its_batch(serving: Serving
     replies = serving.answers(short, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
     assert {r.outcome for r in replies} == {Outcome.FAILED}
     assert "a batch of 2 items was answered with 1 values" in replies[0].value["detail"]
+
+
+# --- which failures may be tried again --------------------------------------------------------
+
+
+class OutOfReachError(OSError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("kinds", "error", "is_retried"),
+    [
+        (None, ValueError, True),
+        (OSError, OSError, True),
+        (OSError, OutOfReachError, True),
+        (OSError, ValueError, False),
+        ((KeyError, OSError), OutOfReachError, True),
+        ("OSError", OutOfReachError, True),
+        ("OutOfReachError", OutOfReachError, True),
+        ("builtins.OSError", OutOfReachError, True),
+        ("elsewhere.OSError", OutOfReachError, False),
+        (("TimeoutError", KeyError), ValueError, False),
+        (Exception, SystemExit, False),
+    ],
+)
+def test_a_failure_says_whether_it_may_be_tried_again(
+    serving: Serving, kinds: Any, error: type[BaseException], is_retried: bool
+) -> None:
+    options = {} if kinds is None else {"retries": 1, "retry_on": kinds}
+
+    @skipper.training(**options)
+    def fails() -> None:
+        raise error("no")
+
+    reply = serving.answer(fails, call())
+    assert reply.outcome is Outcome.FAILED
+    assert reply.value.get("retryable", True) is is_retried

@@ -109,9 +109,28 @@ async def test_one_that_always_dies_while_it_loads_is_given_up(
 
 async def test_one_that_does_not_report_in_time_is_ended(tmp_path: Path, pools: list[Pool]) -> None:
     pools.append(Pool(tmp_path, HANGS, load_timeout_s=0.2))
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"did not finish loading within 0\.2 s"):
         await pools[0].run()
     assert pools[0].instances.all == set()
+
+
+async def test_a_start_may_have_a_limit_of_its_own(tmp_path: Path, pools: list[Pool]) -> None:
+    pools.append(Pool(tmp_path, HANGS))
+    with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
+        await pools[0].instances.run(SURVEY, Lane.READING, timeout_s=0.1)
+
+
+async def test_a_start_that_nobody_waits_for_leaves_no_process(
+    tmp_path: Path, pools: list[Pool]
+) -> None:
+    pools.append(Pool(tmp_path, HANGS))
+    starting = asyncio.create_task(pools[0].run())
+    await until(lambda: any(instance.pid for instance in pools[0].instances.all))
+    (instance,) = pools[0].instances.all
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert (instance.state, pools[0].script.started) == (State.GONE, 1)
 
 
 async def test_an_instance_is_known_and_can_be_killed_before_it_says_anything(

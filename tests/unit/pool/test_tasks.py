@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import bindparam, update
 
 from skipper import wire
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.ledger import Ledger, events, models, tasks
+from skipper.ledger.connection import Statement
 from skipper.ledger.records import NewTask
+from skipper.ledger.schema import tasks as task_table
 from skipper.metrics import PoolMetrics
-from skipper.pool import recorder
+from skipper.pool import recorder, reserve
 from skipper.pool import tasks as lanes
 from skipper.pool.attempt import Services
 from skipper.pool.catalogue import Entry, Served
@@ -28,6 +31,7 @@ from skipper.pool.instance import Instance, Lane, State
 from skipper.pool.journal import Journal
 from skipper.pool.tasks import TaskLane
 from skipper.spec import FunctionSpec, Kind
+from skipper.task import Attempt as TaskAttempt
 from skipper.task import Outcome, Task, new_id
 from skipper.task import State as TaskState
 from skipper.wire import Frame
@@ -88,7 +92,7 @@ class Actor(Instance):
         self.say(wire.Kind.REPLY, wire.reply(Outcome.OK, b"c0de", value))
 
     def stop(self) -> None:
-        self.state = State.GONE
+        self.end()
 
     def kill(self) -> None:
         self.end()
@@ -102,16 +106,34 @@ class Actor(Instance):
             self.gone.set_result(None)
 
 
+class Lingerer(Actor):
+    """An instance that answers, and whose process takes its time to end."""
+
+    def stop(self) -> None:
+        self.state = State.STOPPING
+
+
 class Moody(Ledger):
     """A ledger that cannot be written ``away`` times."""
 
     away = 0
 
+    on_claimed: Callable[[], None] | None = None
+    """Runs between a claim's commit and its host's hearing of it."""
+    looks = 0
+
     async def merge(self, op: Any, item: Any, *, durable: bool = True) -> Any:
         if op is tasks.finish_all and self.away:
             self.away -= 1
             raise UnavailableError("The database cannot be reached")
-        return await super().merge(op, item, durable=durable)
+        done = await super().merge(op, item, durable=durable)
+        if op is tasks.claim_all and self.on_claimed is not None:
+            self.on_claimed()
+        return done
+
+    async def read(self, op: Any) -> Any:
+        self.looks += 1
+        return await super().read(op)
 
 
 @dataclass
@@ -122,6 +144,10 @@ class Stage:
     folder: Path
     act: Callable[[Actor], None] = Actor.answer
     on_start: Callable[[Actor], None] = lambda _: None
+    on_load: Callable[[], Awaitable[None]] | None = None
+    """What happens before an instance is there."""
+    made_of: type[Actor] = Actor
+    spec: FunctionSpec = SPEC
     told: list[str] = field(default_factory=list)
     find: Callable[[str], Awaitable[Entry | None]] = field(init=False)
 
@@ -142,33 +168,35 @@ class Stage:
         self.lane = TaskLane("cpu", "host-1", 1, services)
 
     async def _find(self, name: str) -> Entry:
-        return Entry(Served(SPEC, SOURCE))
+        return Entry(Served(self.spec, SOURCE))
 
     async def _start(self, served: Served) -> tuple[Instance, Report]:
-        actor = Actor(self)
+        if self.on_load is not None:
+            await self.on_load()
+        actor = self.made_of(self)
         self.on_start(actor)
         return actor, Report(specs=(SPEC,), code="c0de")
 
     async def _announce(self) -> None:
         pass
 
-    def submit(self, *, retries: int = 0, timeout_s: float | None = None) -> str:
-        """Accept a task and hand its id to the lane."""
+    def accept(self, *, retries: int = 0, **given: Any) -> str:
+        """Accept a task that the lane does not hear of."""
         now = time.time()
-        new = NewTask(
-            id=new_id(),
-            function="f.f",
-            kind="training",
-            pool="cpu",
-            created_at=now,
-            available_at=now,
-            body=b"{}",
-            max_attempts=retries + 1,
-            timeout_s=timeout_s,
-        )
+        usual = {"function": "f.f", "kind": "training", "pool": "cpu", "body": b"{}"}
+        times = {"created_at": now, "available_at": now}
+        new = NewTask(id=new_id(), max_attempts=retries + 1, **{**usual, **times, **given})
         self.ledger.write_now(lambda conn: tasks.accept(conn, new))
-        self.lane.take([new.id], lambda: None)
         return new.id
+
+    def submit(self, **given: Any) -> str:
+        """Accept a task and hand its id to the lane."""
+        task_id = self.accept(**given)
+        self.lane.take([task_id], lambda: None)
+        return task_id
+
+    def attempts(self, id_: str) -> list[TaskAttempt]:
+        return self.ledger.read_now(lambda conn: tasks.attempts(conn, id_))
 
     def task(self, id_: str) -> Task:
         return cast(Task, self.ledger.read_now(lambda conn: tasks.get(conn, id_)))
@@ -314,6 +342,65 @@ async def test_a_task_that_is_cancelled_before_its_instance_is_ready_never_runs(
     await stage.until(stage.submit(), TaskState.SUCCEEDED)
 
 
+async def test_a_start_that_hangs_does_not_hold_up_a_cancel_nor_the_slot(stage: Stage) -> None:
+    loading, given_up = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        loading.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+
+    stage.on_load = hang
+    task_id = stage.submit(retries=3)
+    await asyncio.wait_for(loading.wait(), LIMIT_S)
+    assert stage.lane.cancel(task_id)
+    task = await stage.until(task_id, TaskState.CANCELLED)
+    assert (task.attempt, given_up.is_set()) == (1, True)
+    stage.on_load = None
+    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+
+
+async def test_a_task_that_is_cancelled_while_it_is_claimed_never_runs(stage: Stage) -> None:
+    ran: list[Actor] = []
+    stage.act = ran.append
+    task_id = stage.accept()
+
+    def cancel() -> None:
+        assert stage.lane.cancel(task_id)
+
+    stage.ledger.on_claimed = cancel
+    stage.lane.take([task_id], lambda: None)
+    await stage.until(task_id, TaskState.CANCELLED)
+    assert ran == []
+
+
+async def test_the_slot_is_busy_until_the_process_is_gone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "GONE_S", 0.01)
+    stage.made_of = Lingerer
+    task_id, actor = await begun(stage)
+    stage.lane.cancel(task_id)
+    actor.say(wire.Kind.REPLY, problem(Outcome.CANCELLED))
+    await stage.until(task_id, TaskState.CANCELLED)  # even where the process will not go
+    assert (stage.lane.free, len(stage.lane.running)) == (0, 1)
+    actor.end()
+    await until(lambda: stage.lane.free == 1)
+
+
+async def test_an_end_is_written_when_nothing_of_the_run_is_left(stage: Stage) -> None:
+    stage.made_of = Lingerer
+    task_id, actor = await begun(stage)
+    stage.lane.cancel(task_id)
+    actor.say(wire.Kind.REPLY, problem(Outcome.CANCELLED))
+    await until(lambda: actor.state is State.STOPPING)
+    assert stage.task(task_id).state is TaskState.RUNNING
+    actor.end()
+    await stage.until(task_id, TaskState.CANCELLED)
+
+
 async def begun(stage: Stage, **task: Any) -> tuple[str, Actor]:
     """A task whose function is at work, and its instance."""
     actors: list[Actor] = []
@@ -381,6 +468,66 @@ async def test_a_failure_is_tried_again_while_attempts_are_left(stage: Stage) ->
     assert task.available_at > time.time()
 
 
+async def test_an_exception_that_is_not_named_is_not_tried_again(stage: Stage) -> None:
+    told = wire.problem(Outcome.FAILED, "ValueError: no", b"c0de", retryable=False)
+    stage.act = lambda actor: actor.say(wire.Kind.REPLY, told)
+    task = await stage.until(stage.submit(retries=3), TaskState.FAILED)
+    assert task.attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("backoff_s", "spent", "least", "most"),
+    [(1.0, 0, 0.5, 1.0), (10.0, 0, 5.0, 10.0), (10.0, 2, 20.0, 40.0), (10.0, 2000, 150.0, 300.0)],
+)
+async def test_pauses_between_attempts_double_from_the_functions_first_to_five_minutes(
+    stage: Stage, backoff_s: float, spent: int, least: float, most: float
+) -> None:
+    stage.spec = SPEC.model_copy(update={"backoff_s": backoff_s})
+    stage.act = lambda actor: actor.say(wire.Kind.REPLY, problem(Outcome.FAILED))
+    task_id = stage.accept(retries=3000)
+    write = Statement(update(task_table).values(spent=bindparam("spent")))
+    stage.ledger.write_now(lambda conn: conn.run(write, {"spent": spent}))
+    stage.lane.take([task_id], lambda: None)
+    task = await stage.until(task_id, TaskState.RETRYING)
+    (attempt,) = stage.attempts(task_id)
+    assert least <= task.available_at - (attempt.ended_at or 0) + 0.1 <= most + 0.2
+
+
+async def test_a_start_that_takes_too_long_is_a_timed_out_attempt(stage: Stage) -> None:
+    async def give_up() -> None:
+        raise TimeoutError("it did not finish loading within 3 s")
+
+    stage.on_load = give_up
+    task_id = stage.submit(retries=1)
+    await stage.until(task_id, TaskState.RETRYING)
+    (attempt,) = stage.attempts(task_id)
+    assert attempt.outcome == "timed_out"
+    told = "f.f did not start: it did not finish loading within 3 s"
+    assert (attempt.error or {})["detail"] == told
+
+
+async def test_an_attempt_that_crashed_still_names_what_ran_it(stage: Stage) -> None:
+    stage.act = Actor.end
+    task_id = stage.submit(retries=1)
+    await stage.until(task_id, TaskState.RETRYING)
+    (attempt,) = stage.attempts(task_id)
+    assert (attempt.code, attempt.instance, attempt.outcome) == ("c0de", "f.f#0", "crashed")
+    assert attempt.ended_at is not None
+
+
+async def test_what_runs_for_a_while_is_noted_for_those_who_lose_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "NOTED_S", 0.01)
+    task_id, _ = await begun(stage, timeout_s=100.0)
+    await until(lambda: stage.task(task_id).code)
+    task = stage.task(task_id)
+    assert (task.deadline_at or 0) > (task.started_at or 0) + 100.0
+    stage.ledger.write_now(lambda conn: tasks.release(conn, "host-1", None, 1.0, lost=True))
+    (attempt,) = stage.attempts(task_id)
+    assert (attempt.code, attempt.instance, attempt.outcome) == ("c0de", "f.f#0", "lost")
+
+
 @pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.UNAVAILABLE, Outcome.CANCELLED])
 async def test_what_would_end_the_same_is_not_tried_again(stage: Stage, outcome: Outcome) -> None:
     stage.act = lambda actor: actor.say(wire.Kind.REPLY, problem(outcome))
@@ -445,6 +592,70 @@ async def test_a_task_that_waits_for_others_lends_the_one_slot_it_has(stage: Sta
     assert stage.lane.free == 0
 
 
+async def test_a_slot_that_was_lent_is_lent_no_more_once_its_process_is_dead(stage: Stage) -> None:
+    task_id, actor = await begun(stage)
+    stage.lane.lend_slot(actor)
+    stage.lane.lend_slot(actor)
+    actor.end()
+    await stage.until(task_id, TaskState.CRASHED)
+    await until(lambda: not stage.lane.running)
+    assert stage.lane.free == 1
+    stage.lane.return_slot(actor)
+    stage.lane.return_slot(actor)
+    assert stage.lane.free == 1
+
+
+def order_of(stage: Stage, *ids: str) -> list[str]:
+    """The order in which these tasks were claimed."""
+    return sorted(ids, key=lambda id_: stage.task(id_).started_at or 0)
+
+
+async def test_the_most_urgent_of_many_starts_next_though_the_broker_has_not_told_of_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "FRESH_S", 0.0)
+    _, actor = await begun(stage)
+    others = [stage.submit(function="a.many") for _ in range(50)]
+    urgent = stage.accept(function="b.one", priority=5)
+    stage.act = Actor.answer
+    actor.answer()
+    await until(lambda: all(stage.task(id_).state.is_terminal for id_ in (*others, urgent)))
+    assert order_of(stage, *others, urgent)[0] == urgent
+
+
+async def test_two_functions_take_turns_however_many_tasks_one_has(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "FRESH_S", 0.0)
+    _, actor = await begun(stage)
+    many = [stage.submit(function="a.many") for _ in range(30)]
+    few = [stage.accept(function="b.few") for _ in range(5)]
+    stage.act = Actor.answer
+    actor.answer()
+    await until(lambda: all(stage.task(id_).state.is_terminal for id_ in (*many, *few)))
+    order = order_of(stage, *many, *few)
+    assert [stage.task(id_).function for id_ in order[:10]] == ["a.many", "b.few"] * 5
+
+
+async def test_where_everything_may_start_the_ledger_is_not_asked_what_waits(stage: Stage) -> None:
+    for _ in range(5):
+        await stage.until(stage.submit(), TaskState.SUCCEEDED)
+        await until(lambda: not stage.lane.running)
+    await until(lambda: not stage.lane._found_work)  # what follows a task is over
+    before, at_claim = stage.ledger.looks, list[int]()
+    stage.ledger.on_claimed = lambda: at_claim.append(stage.ledger.looks)
+    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    assert at_claim == [before]
+
+
+async def test_what_has_expired_is_not_started(stage: Stage) -> None:
+    task_id = stage.submit(expires_at=time.time() - 1.0)
+    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    stage.lane.nudge()
+    await until(lambda: not stage.lane.waiting and not stage.lane.running)
+    assert (stage.task(task_id).state, stage.task(task_id).attempt) == (TaskState.QUEUED, 0)
+
+
 async def test_messages_beyond_the_short_list_stay_with_the_broker(stage: Stage) -> None:
     """Only what is on the list has been taken, and so acknowledged."""
     _, actor = await begun(stage)
@@ -507,9 +718,9 @@ async def test_an_instance_that_nobody_needs_is_stopped(stage: Stage) -> None:
     stage.act = act
     await stage.until(stage.submit(), TaskState.SUCCEEDED)
     await until(lambda: not stage.lane.running)
-    stage.lane.sweep(time.monotonic() + lanes.IDLE_S - 1)
+    stage.lane.sweep(time.monotonic() + reserve.IDLE_S - 1)
     assert actors[0].is_alive
-    stage.lane.sweep(time.monotonic() + lanes.IDLE_S + 1)
+    stage.lane.sweep(time.monotonic() + reserve.IDLE_S + 1)
     assert not actors[0].is_alive
 
 

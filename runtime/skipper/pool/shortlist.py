@@ -1,0 +1,76 @@
+"""Which waiting task a host starts next: the most urgent, functions in turn, the oldest first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import islice
+
+from skipper.ledger.records import Waiting
+
+
+class ShortList:
+    """Ids of tasks that this host may claim, ``room`` of them, in the order in which it would.
+
+    What comes from the broker are ids alone, so it stands at the end until the ledger's word on
+    what waits puts everything in order.
+    """
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self._ids: dict[str, None] = {}
+        self._turns: dict[str, int] = {}
+        self._turn = 0
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._ids) < self.room
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(self._ids)
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Put ids at the end; those that are listed stay where they are."""
+        for id_ in ids:
+            self._ids.setdefault(id_)
+
+    def arrange(self, waiting: Sequence[Waiting], known: Collection[str]) -> None:
+        """Put what waits in order. An id that was ``known`` before and does not wait is dropped.
+
+        So is what there is no room for: it is found again once the list is empty.
+        """
+        best = islice(in_turn(waiting, self._turns), self.room)
+        later = (id_ for id_ in self._ids if id_ not in known)
+        self._ids = dict.fromkeys((*best, *later))
+
+    def take(self, number: int) -> tuple[str, ...]:
+        """The first ``number`` ids, which are listed no more."""
+        ids = tuple(islice(self._ids, number))
+        for id_ in ids:
+            del self._ids[id_]
+        return ids
+
+    def started(self, function: str) -> None:
+        """A task of this function has started: the others' turn comes before its next."""
+        self._turn += 1
+        self._turns[function] = self._turn
+
+
+def in_turn(waiting: Iterable[Waiting], turns: Mapping[str, int]) -> list[str]:
+    """The ids of what waits, in the order in which it should start.
+
+    Of the highest priority each function has one task, the oldest first, then each its second, and
+    so on; the function whose ``turns`` number is lowest, having had its turn longest ago, begins.
+    """
+    places: Counter[tuple[int, str]] = Counter()
+    ranked = []
+    for task in sorted(waiting, key=lambda task: task.id):
+        place = places[task.priority, task.function]
+        places[task.priority, task.function] += 1
+        turn = turns.get(task.function, 0)
+        ranked.append((-task.priority, place, turn, task.id))
+    return [id_ for *_, id_ in sorted(ranked)]
