@@ -289,6 +289,8 @@ class Host:
             ],
             "slots": self._direct.slots,
             "task_slots": self._tasks.slots,
+            "task_slots_free": self._tasks.free,
+            "tasks_listed": self._tasks.waiting,
             "busy": self._direct.busy,
             "queued": self._direct.queued,
             "tasks_running": len(self._tasks.running),

@@ -57,6 +57,8 @@ class Links:
         self._path, self._direct, self._tasks = path, direct, tasks
         self._answer, self._describe = answer, describe
         self._peers: dict[FrameProtocol, Peer] = {}
+        self._changed: dict[str, None] = {}
+        """Tasks of which the links are about to be told."""
         self._jobs: set[asyncio.Task[None]] = set()
         self._server: asyncio.AbstractServer | None = None
 
@@ -90,8 +92,13 @@ class Links:
                 peer.protocol.send_json(Kind.CATALOGUE, 0, told)
 
     def tell_tasks(self, ids: Iterable[str]) -> None:
-        """Hint that these tasks have changed."""
-        payload = "\n".join(ids).encode()
+        """Hint that these tasks have changed: one frame for all that do at the same moment."""
+        if not self._changed:
+            asyncio.get_running_loop().call_soon(self._send_changed)
+        self._changed |= dict.fromkeys(ids)
+
+    def _send_changed(self) -> None:
+        payload, self._changed = "\n".join(self._changed).encode(), {}
         for peer in self._peers.values():
             if payload and peer.role in ("gateway", "host"):
                 peer.protocol.send(Kind.TASKS, 0, payload)

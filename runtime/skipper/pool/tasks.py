@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from skipper.pool.journal import TYPES
 from skipper.pool.recorder import Recorder
 from skipper.pool.reserve import NotRunError, Reserve
 from skipper.pool.shortlist import ShortList
+from skipper.pool.slots import Slots
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
@@ -38,6 +39,7 @@ CANCEL_GRACE_S = 2.0
 """How long a cancelled function may look at ``run.cancelled`` before it is interrupted."""
 NOTED_S = 0.5
 """What has run this long is noted in the ledger: instance, code, models, deadline."""
+_CANCELLED = "the task was cancelled"
 GONE_S = 10.0
 """The end of an attempt is written this long after its process was killed at the latest."""
 
@@ -51,7 +53,8 @@ class TaskLane:
         self._recorder = Recorder(host_id, services)
         self._reserve = Reserve(pool, services)
         self.running: dict[str, Attempt] = {}
-        self._lent = 0
+        """What the ledger has running here: in a slot, or just before or after it."""
+        self._slots = Slots(slots)
         self._list = ShortList(SHORT_LIST * slots)
         self._looked_at = -math.inf
         self._claiming: set[str] = set()
@@ -84,10 +87,12 @@ class TaskLane:
 
     @property
     def free(self) -> int:
-        return self.slots - len(self.running) + self._lent
+        """Slots that a task could have at once."""
+        return max(0, self._slots.free)
 
     @property
     def waiting(self) -> int:
+        """Ids on the short list."""
         return len(self._list)
 
     async def run(self) -> None:
@@ -105,14 +110,14 @@ class TaskLane:
                 await asyncio.sleep(POLL_S)
 
     async def _fill(self) -> None:
-        while self.free > 0 and not self._is_draining:
-            if self._has_to_look():
+        while (wanted := self._slots.wanted(time.monotonic())) > 0 and not self._is_draining:
+            if self._has_to_look(wanted):
                 await self._look()
             if not self._list:
                 return
-            await self._claim()
+            await self._claim(wanted)
 
-    def _has_to_look(self) -> bool:
+    def _has_to_look(self, wanted: int) -> bool:
         """Whether to ask the ledger before the next claim.
 
         Not while everything that is listed may start: then there is nothing to choose.
@@ -120,7 +125,7 @@ class TaskLane:
         if not self._list:
             return self._found_work
         is_stale = time.monotonic() - self._looked_at > FRESH_S
-        return len(self._list) > self.free and is_stale
+        return len(self._list) > wanted and is_stale
 
     async def _look(self) -> None:
         """Ask the ledger what waits, and put the list in order."""
@@ -134,8 +139,8 @@ class TaskLane:
         self._found_work = bool(found)
         self._admit()
 
-    async def _claim(self) -> None:
-        ids = [id_ for id_ in self._list.take(self.free) if id_ not in self.running]
+    async def _claim(self, wanted: int) -> None:
+        ids = [id_ for id_ in self._list.take(wanted) if id_ not in self.running]
         self._admit()
         if not ids:
             return
@@ -160,14 +165,44 @@ class TaskLane:
         self._services.metrics.task_waits[task.function].observe(now - task.available_at)
         if task.id in self._unwanted:
             self.cancel(task.id)
-        self._spawn(self._run(attempt))
+        self._slots.wait(attempt, time.monotonic())
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        """Give free slots to the attempts that wait for one."""
+        while not self._is_draining and (attempt := self._slots.next()) is not None:
+            self._spawn(self._run(attempt))
+        self._work.set()
 
     # --- one attempt ---
 
     async def _run(self, attempt: Attempt) -> None:
-        task = attempt.claim.task
+        """Run an attempt in its slot, which others may have before its end is on the disk."""
+        began = time.monotonic()
         try:
             reply = await self._reply(attempt)
+        except Exception:
+            log.exception("an attempt failed in its host", extra={"task": attempt.claim.task.id})
+            reply = wire.problem(Outcome.DIED, "its host failed; the log tells more")
+        self._leave_slot(attempt, began)
+        await self._end(attempt, reply)
+
+    def _leave_slot(self, attempt: Attempt, began: float) -> None:
+        instance = attempt.instance
+        if instance is not None and instance.state is State.STOPPING:  # it is in it for as long
+            instance.gone.add_done_callback(lambda _: self._left_slot(began))
+        else:
+            self._left_slot(began)
+
+    def _left_slot(self, began: float) -> None:
+        now = time.monotonic()
+        self._slots.leave(now - began, now)
+        self._start_waiting()
+
+    async def _end(self, attempt: Attempt, reply: bytes) -> None:
+        """Record how an attempt ended."""
+        task = attempt.claim.task
+        try:
             if not self._is_closed:
                 await self._recorder.finish(attempt, reply)
         except Exception:
@@ -175,7 +210,7 @@ class TaskLane:
             log.exception("the end of a task could not be recorded", extra={"task": task.id})
         finally:
             if attempt.instance is not None and attempt.instance.state is State.STOPPING:
-                await attempt.instance.until_gone()  # it has the slot for as long
+                await attempt.instance.until_gone()  # the next attempt must not run beside it
             self.running.pop(task.id, None)
             self._work.set()
 
@@ -272,8 +307,10 @@ class TaskLane:
             self._unwanted |= self._claiming & {task_id}
             return task_id in self._unwanted
         if attempt.verdict is None:
-            attempt.decide(Outcome.CANCELLED, "the task was cancelled")
-            if attempt.instance is not None:
+            attempt.decide(Outcome.CANCELLED, _CANCELLED)
+            if self._slots.withdraw(attempt):  # nothing of it has begun
+                self._spawn(self._end(attempt, wire.problem(Outcome.CANCELLED, _CANCELLED)))
+            elif attempt.instance is not None:
                 attempt.instance.cancel(attempt.call_id)
                 asyncio.get_running_loop().call_later(
                     CANCEL_GRACE_S, self._interrupt_if_running, attempt
@@ -331,24 +368,39 @@ class TaskLane:
         self._reserve.forget(instance)
         if instance.waiting:
             instance.waiting = 0
-            self._lent -= 1
+            self._slots.take_back()
 
     def lend_slot(self, instance: Instance) -> None:
         instance.waiting += 1
         if instance.waiting == 1:  # however many calls it waits for, it has one slot to lend
-            self._lent += 1
-            self._work.set()
+            self._slots.lend()
+            self._start_waiting()
 
     def return_slot(self, instance: Instance) -> None:
         if not instance.waiting:  # its process has ended meanwhile
             return
         instance.waiting -= 1
         if not instance.waiting:
-            self._lent -= 1
+            self._slots.take_back()
 
     def sweep(self, now: float) -> None:
-        """Stop instances that nobody has needed for a while."""
+        """Stop instances that nobody has needed for a while; give back what waits in vain."""
         self._reserve.sweep(now)
+        if overdue := self._slots.overdue(now):
+            self._spawn(self._give_back(overdue))
+
+    async def _give_back(self, attempts: Sequence[Attempt]) -> None:
+        """Have others run attempts that have not begun; their tasks wait again."""
+        ids = [attempt.claim.task.id for attempt in attempts]
+        release = partial(tasks.release, host=self.host_id, ids=ids, now=time.time(), lost=False)
+        try:
+            await self._services.ledger.write(release)
+        except SkipperError as error:
+            log.warning("%d tasks could not be given back: %s", len(ids), error)
+        finally:  # what the ledger still has running here is a stray from now on
+            for task_id in ids:
+                self.running.pop(task_id, None)
+        self._services.changed(ids)
 
     def retire(self, served: Served) -> None:
         """Stop the idle instances of a version that is no longer current."""
@@ -376,6 +428,8 @@ class TaskLane:
     async def close(self, grace_s: float) -> None:
         """Take nothing more, let what runs end for ``grace_s``, give the rest back to the queue."""
         self._is_draining = True
+        if waiting := self._slots.overdue(math.inf):
+            await self._give_back(waiting)
         ends = time.monotonic() + grace_s
         while self.running and time.monotonic() < ends:  # noqa: ASYNC110 - once, at a host's end
             await asyncio.sleep(0.02)
