@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, TypedDict
 
+from skipper.cron import Missed, check_cron, check_timezone
 from skipper.errors import DefinitionError
 from skipper.spec import Mode
 
@@ -42,6 +43,21 @@ class Options(TypedDict, total=False):
     """How long a batch that is not full waits for more. Default: not at all."""
     batch_with: str | Callable[..., Any]
     """This file's function that takes the lists, where the decorated one takes single items."""
+    schedule: str
+    """Run it as a task, without input, when this cron expression comes true: ``"0 3 * * *"``."""
+    timezone: str
+    """Whose clocks ``schedule`` is read on: ``"Europe/Vilnius"``. Default: UTC."""
+    missed: str
+    """What becomes of runs while no scheduler was up: ``once`` (default), ``skip`` or ``all``."""
+
+
+_NEEDS = {
+    "batch_wait": ("batch", "the largest size"),
+    "batch_with": ("batch", "the largest size"),
+    "timezone": ("schedule", "a cron expression"),
+    "missed": ("schedule", "a cron expression"),
+}
+"""Options that mean nothing without another: which, and what that one is."""
 
 
 def check(options: Options, file: str, line: int) -> None:
@@ -52,11 +68,9 @@ def check(options: Options, file: str, line: int) -> None:
             _CHECKS[name](name, value)
         except DefinitionError as error:
             raise DefinitionError(str(error), file=file, line=line) from None
-    if "batch" not in options:
-        for name in ("batch_wait", "batch_with"):
-            if name in options:
-                detail = f"{name} needs batch=…, the largest size."
-                raise DefinitionError(detail, file=file, line=line)
+    for name, (needed, what) in _NEEDS.items():
+        if name in options and needed not in options:
+            raise DefinitionError(f"{name} needs {needed}=…, {what}.", file=file, line=line)
 
 
 def seconds(text: float | str) -> float:
@@ -123,6 +137,16 @@ def _function(name: str, value: Any) -> None:
         raise DefinitionError(f"{name}={value!r}: write the name of a function of this file.")
 
 
+def _passes(check: Callable[[str], str]) -> Callable[[str, Any], None]:
+    def checked(name: str, value: Any) -> None:
+        try:
+            check(value)
+        except ValueError as error:
+            raise DefinitionError(f"{name}={value!r}: {error}.") from None
+
+    return checked
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "pool": _one_of(*POOLS),
     "mode": _one_of(*(mode.value for mode in Mode)),
@@ -136,4 +160,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "batch": _whole(1),
     "batch_wait": _time,
     "batch_with": _function,
+    "schedule": _passes(check_cron),
+    "timezone": _passes(check_timezone),
+    "missed": _one_of(*(missed.value for missed in Missed)),
 }

@@ -59,6 +59,8 @@ def test_what_is_no_size_is_refused(size: Any) -> None:
         {"min": 0, "max": 1, "idle": 30, "recycle": 1},
         {"batch": 64, "batch_wait": "5ms", "batch_with": "predict_all"},
         {"batch": 1, "batch_with": len},
+        {"schedule": "0 3 * * *"},
+        {"schedule": "0 3 * * *", "timezone": "Europe/Vilnius", "missed": "all"},
     ],
 )
 def test_good_options_pass(given_: Any) -> None:
@@ -89,6 +91,18 @@ def test_good_options_pass(given_: Any) -> None:
         ({"batch_with": "f"}, "batch_with needs batch="),
         ({"batch": 2, "batch_with": "not a name"}, "write the name of a function of this file"),
         ({"batch": 2, "batch_with": 3}, "write the name of a function of this file"),
+        ({"schedule": "0 25 * * *"}, "schedule='0 25 * * *': the hour is wrong"),
+        ({"schedule": "@daily"}, "schedule='@daily': write five fields"),
+        (
+            {"schedule": "0 3 * * *", "timezone": "Europe/Vilna"},
+            "timezone='Europe/Vilna': there is no such time zone; did you mean",
+        ),
+        (
+            {"schedule": "0 3 * * *", "missed": "never"},
+            "missed='never': write 'once' or 'skip' or 'all'",
+        ),
+        ({"timezone": "UTC"}, "timezone needs schedule="),
+        ({"missed": "all"}, "missed needs schedule="),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_place_and_what_to_write(given_: Any, told: str) -> None:
