@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from skipper.cli.exits import Exit
-from skipper.cli.output import say, show, show_json, show_members, show_table
+from skipper.cli.output import local, say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
@@ -25,6 +25,9 @@ def list_(
     ] = None,
     state: Annotated[
         str | None, typer.Option(metavar="STATE", help="Only tasks in this state.")
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only tasks that this schedule made.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
     cursor: Annotated[
@@ -44,7 +47,14 @@ def list_(
     """
     _check_state(state)
     with target(project, url).client() as client:
-        page = client.get("/v1/tasks", function=function, state=state, limit=limit, cursor=cursor)
+        page = client.get(
+            "/v1/tasks",
+            function=function,
+            state=state,
+            schedule=schedule,
+            limit=limit,
+            cursor=cursor,
+        )
     if json_:
         show_json(page)
         return
@@ -69,7 +79,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         return
     times = ("created_at", "started_at", "finished_at", "deadline_at")
     error = task.pop("error", None) or {}
-    show_members((name, _local(task[name]) if name in times else task[name]) for name in task)
+    show_members((name, local(task[name]) if name in times else task[name]) for name in task)
     if error:
         show_members([("error", error.get("detail") or error.get("title"))])
         if trace := error.get("traceback"):
@@ -110,14 +120,9 @@ def _row(task: dict[str, Any]) -> list[Any]:
         task["function"],
         task["state"],
         attempts,
-        _local(task.get("created_at")),
+        local(task.get("created_at")),
         _took(task),
     ]
-
-
-def _local(time: str | None) -> str | None:
-    """An RFC 3339 time as a clock here shows it."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else None
 
 
 def _took(task: dict[str, Any]) -> str | None:

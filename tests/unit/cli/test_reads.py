@@ -32,6 +32,12 @@ def ended(run: Run) -> str:
         ("tasks",),
         ("tasks", "list", "--limit", "5"),
         ("tasks", "show", "task0"),
+        ("schedules",),
+        ("schedules", "list"),
+        ("schedules", "show", "weekly"),
+        ("schedules", "run", "weekly"),
+        ("schedules", "pause", "weekly"),
+        ("schedules", "resume", "weekly"),
         ("models",),
         ("models", "show", "boston"),
         ("config", "show", "--origin"),
@@ -136,6 +142,9 @@ def test_cancel_is_told_and_a_late_one_fails(run: Run) -> None:
         ("functions", "show", "nope.nope"),
         ("models", "show", "nope"),
         ("logs", "--task", "nope", "-f"),
+        ("schedules", "show", "nope"),
+        ("schedules", "run", "nope"),
+        ("schedules", "pause", "nope"),
     ],
 )
 def test_what_is_unknown_is_not_found(run: Run, arguments: tuple[str, ...]) -> None:
