@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 from skipper.cron import Missed, check_cron, check_timezone
@@ -51,15 +51,6 @@ class Options(TypedDict, total=False):
     """What becomes of runs while no scheduler was up: ``once`` (default), ``skip`` or ``all``."""
 
 
-_NEEDS = {
-    "batch_wait": ("batch", "the largest size"),
-    "batch_with": ("batch", "the largest size"),
-    "timezone": ("schedule", "a cron expression"),
-    "missed": ("schedule", "a cron expression"),
-}
-"""Options that mean nothing without another: which, and what that one is."""
-
-
 def check(options: Options, file: str, line: int) -> None:
     """Raise :class:`DefinitionError`, with file and line, for the first option that is wrong."""
     for name, value in options.items():
@@ -68,9 +59,12 @@ def check(options: Options, file: str, line: int) -> None:
             _CHECKS[name](name, value)
         except DefinitionError as error:
             raise DefinitionError(str(error), file=file, line=line) from None
-    for name, (needed, what) in _NEEDS.items():
-        if name in options and needed not in options:
-            raise DefinitionError(f"{name} needs {needed}=…, {what}.", file=file, line=line)
+    given: Mapping[str, object] = options
+    for needed, what, dependents in _NEEDS:
+        for name in dependents:
+            if name in given and not given.get(needed):
+                detail = f"{name} needs {needed}=…, {what}."
+                raise DefinitionError(detail, file=file, line=line)
 
 
 def seconds(text: float | str) -> float:
@@ -164,3 +158,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "timezone": _passes(check_timezone),
     "missed": _one_of(*(missed.value for missed in Missed)),
 }
+_NEEDS = (
+    ("batch", "the largest size", ("batch_wait", "batch_with")),
+    ("schedule", "a cron expression", ("timezone", "missed")),
+)
+"""Options that mean nothing without another one."""

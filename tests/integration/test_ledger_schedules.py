@@ -10,7 +10,7 @@ import pytest
 
 from skipper.ledger import Ledger, retention, schedules, tasks
 from skipper.ledger.records import Declaration, Firing, Schedule
-from skipper.scheduler.schedules import Schedules
+from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
 from tests.integration.ledgers import (
     POOL,
@@ -86,14 +86,14 @@ def test_a_schedule_is_read_as_it_was_declared(ledger: Ledger) -> None:
 
 async def test_only_another_timetable_sets_it_anew(ledger: Ledger) -> None:
     declare(ledger, nightly())
-    await Schedules(ledger).fire(NOON)
+    await Ticker(ledger).fire(NOON)
     declare(ledger, nightly(max_attempts=5, pool="gpu", missed="all"))
     assert found(ledger).next_at == at("2026-11-26 03:00")
     assert found(ledger).declared.max_attempts == 5
     for other in (nightly(cron="0 4 * * *"), nightly(timezone="Europe/Vilnius")):
         declare(ledger, other)
         assert found(ledger).next_at is None
-        await Schedules(ledger).fire(NOON)
+        await Ticker(ledger).fire(NOON)
         assert found(ledger).next_at is not None
     assert made(ledger) == []
 
@@ -112,8 +112,8 @@ def test_a_pause_stands_until_it_is_declared_otherwise(ledger: Ledger, before: b
 
 async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledger) -> None:
     declare(ledger, nightly())
-    await Schedules(ledger).fire(NOON)
-    await Schedules(ledger).fire(NOON + DAY_S)
+    await Ticker(ledger).fire(NOON)
+    await Ticker(ledger).fire(NOON + DAY_S)
     ledger.write_now(lambda conn: schedules.pause(conn, "boston.train"))
     last = found(ledger).last_task_id
     assert last is not None
@@ -121,7 +121,7 @@ async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledge
     assert ledger.read_now(schedules.present) == []
     assert ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON)) is None
     assert ledger.write_now(lambda conn: schedules.resume(conn, "boston.train")) is None
-    assert await Schedules(ledger).fire(NOON + 9 * DAY_S) == []
+    assert await Ticker(ledger).fire(NOON + 9 * DAY_S) == []
     declare(ledger, nightly())
     back = found(ledger)
     assert (back.is_paused, back.next_at, back.last_task_id) == (True, None, last)
@@ -151,15 +151,16 @@ def test_what_is_gone_for_long_is_forgotten(ledger: Ledger) -> None:
 
 
 async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
-    declare(ledger, nightly(body=b'{"x": 1}', max_attempts=3, timeout_s=60.0))
-    scheduler = Schedules(ledger)
-    assert await scheduler.fire(NOON) == []
+    demands: dict[str, Any] = {"max_attempts": 3, "timeout_s": 60.0, "priority": 2}
+    declare(ledger, nightly(body=b'{"x": 1}', expires_s=HOUR_S, **demands))
+    ticker = Ticker(ledger)
+    assert await ticker.fire(NOON) == []
     assert found(ledger).next_at == at("2026-11-26 03:00")
-    assert await scheduler.fire(at("2026-11-26 02:59:59")) == []
+    assert await ticker.fire(at("2026-11-26 02:59:59")) == []
     now = at("2026-11-26 03:00:01")
-    ((task_id, pool),) = await scheduler.fire(now)
+    ((task_id, pool),) = await ticker.fire(now)
     assert pool == POOL
-    assert await scheduler.fire(now) == []
+    assert await ticker.fire(now) == []
     (task,) = made(ledger)
     assert (task.id, task.function, task.kind, task.state) == (
         task_id,
@@ -167,11 +168,13 @@ async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
         "training",
         State.QUEUED,
     )
-    assert (task.max_attempts, task.timeout_s, task.created_at) == (3, 60.0, now)
+    assert {name: getattr(task, name) for name in demands} == demands
+    assert (task.created_at, task.available_at) == (now, now)
     assert (task.schedule, task.request_id) == ("boston.train", "2026-11-26T03:00:00Z")
     schedule = found(ledger)
     assert (schedule.last_at, schedule.last_task_id) == (now, task_id)
     assert schedule.next_at == at("2026-11-27 03:00")
+    assert ledger.write_now(lambda conn: tasks.expire(conn, now + HOUR_S - 1)) == []
     claim = claimed(ledger, task_id)
     assert claim.body == b'{"x": 1}'
     assert finished(ledger, claim) is State.SUCCEEDED
@@ -189,8 +192,8 @@ async def test_ticks_that_nobody_saw_are_run_by_policy(
     ledger: Ledger, missed: str, ticks: list[str]
 ) -> None:
     declare(ledger, nightly(missed=missed))
-    await Schedules(ledger).fire(NOON)
-    told = await Schedules(ledger).fire(at("2026-11-28 09:00"))
+    await Ticker(ledger).fire(NOON)
+    told = await Ticker(ledger).fire(at("2026-11-28 09:00"))
     assert [task.request_id for task in made(ledger)] == ticks
     assert [id_ for id_, _ in told] == [task.id for task in made(ledger)]
     assert found(ledger).next_at == at("2026-11-29 03:00")
@@ -198,14 +201,14 @@ async def test_ticks_that_nobody_saw_are_run_by_policy(
 
 async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledger) -> None:
     declare(ledger, nightly(missed="all"))
-    scheduler = Schedules(ledger)
-    await scheduler.fire(NOON)
+    ticker = Ticker(ledger)
+    await ticker.fire(NOON)
     paused = ledger.write_now(lambda conn: schedules.pause(conn, "boston.train"))
     assert paused is not None
     assert (paused.is_paused, paused.next_at) == (True, None)
-    assert await scheduler.fire(NOON + 9 * DAY_S) == []
+    assert await ticker.fire(NOON + 9 * DAY_S) == []
     ledger.write_now(lambda conn: schedules.resume(conn, "boston.train"))
-    assert await scheduler.fire(NOON + 9 * DAY_S) == []
+    assert await ticker.fire(NOON + 9 * DAY_S) == []
     assert found(ledger).next_at == at("2026-12-05 03:00")
     ledger.write_now(lambda conn: schedules.resume(conn, "boston.train"))  # as it is already
     assert found(ledger).next_at == at("2026-12-05 03:00")
@@ -213,7 +216,7 @@ async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledg
 
 async def test_run_now_leaves_the_ticks_as_they_are(ledger: Ledger) -> None:
     declare(ledger, nightly(body=b"[1]"))
-    await Schedules(ledger).fire(NOON)
+    await Ticker(ledger).fire(NOON)
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON + 5))
     assert new is not None
     assert (new.schedule, new.request_id, new.body) == ("boston.train", None, b"[1]")
@@ -229,11 +232,11 @@ async def test_of_many_schedulers_one_makes_the_task_of_a_tick(
 ) -> None:
     declare(ledger, *(nightly(f"s{n}", cron="* * * * *") for n in range(5)))
     with place.open() as other, place.open() as third:
-        schedulers = [Schedules(each) for each in (ledger, other, third, ledger)]
+        tickers = [Ticker(each) for each in (ledger, other, third, ledger)]
         told: list[tuple[str, str]] = []
         for minute in range(12):
             now = NOON + 60 * minute
-            for each in await asyncio.gather(*(each.fire(now) for each in schedulers)):
+            for each in await asyncio.gather(*(each.fire(now) for each in tickers)):
                 told += each
     assert len(told) == len(set(told)) == 5 * 11
     for n in range(5):
@@ -271,20 +274,20 @@ async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
     ledger: Ledger, jump_s: float
 ) -> None:
     declare(ledger, nightly(cron="*/10 * * * *"))
-    scheduler = Schedules(ledger)
-    await scheduler.fire(NOON - 1)
-    await scheduler.fire(NOON)
-    await scheduler.review(NOON)
-    await scheduler.fire(NOON + jump_s)  # one run for all that this clock has passed
+    ticker = Ticker(ledger)
+    await ticker.fire(NOON - 1)
+    await ticker.fire(NOON)
+    await ticker.review(NOON)
+    await ticker.fire(NOON + jump_s)  # one run for all that this clock has passed
     assert len(made(ledger)) == 2
     now = NOON + 60
-    assert await scheduler.fire(now) == []
-    await scheduler.review(now)
+    assert await ticker.fire(now) == []
+    await ticker.review(now)
     assert found(ledger).next_at == NOON + 600
     while now < NOON + 2 * HOUR_S:
         now += 60
-        await scheduler.fire(now)
-        await scheduler.review(now)
+        await ticker.fire(now)
+        await ticker.review(now)
     ticks = [str(task.request_id) for task in made(ledger)]
     due = {f"2026-11-25T{12 + n // 6}:{n % 6}0:00Z" for n in range(13)}
     assert len(ticks) == len(set(ticks))
@@ -294,11 +297,11 @@ async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
 async def test_a_review_leaves_alone_what_is_due_in_its_time(ledger: Ledger) -> None:
     declare(ledger, nightly(), nightly("leap", cron="0 0 29 2 *"), nightly("new"))
     ledger.write_now(lambda conn: schedules.pause(conn, "new"))
-    scheduler = Schedules(ledger)
-    await scheduler.fire(NOON)
+    ticker = Ticker(ledger)
+    await ticker.fire(NOON)
     before = ledger.read_now(schedules.present)
-    await scheduler.review(NOON)
-    await scheduler.review(NOON - 30)  # another scheduler, whose clock is a little late
+    await ticker.review(NOON)
+    await ticker.review(NOON - 30)  # another scheduler, whose clock is a little late
     assert ledger.read_now(schedules.present) == before
 
 
@@ -306,9 +309,9 @@ async def test_one_that_cannot_be_read_here_holds_up_no_other(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     declare(ledger, nightly("odd", timezone="Mars/Olympus"), nightly())
-    scheduler = Schedules(ledger)
+    ticker = Ticker(ledger)
     for day in range(3):
-        await scheduler.fire(NOON + day * DAY_S)
+        await ticker.fire(NOON + day * DAY_S)
     assert len(made(ledger)) == 2
     (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
     assert "schedule odd cannot be read here: there is no such time zone" in record.message

@@ -140,6 +140,8 @@ class Declaration:
     max_attempts: int
     timeout_s: float | None
     starts_paused: bool
+    priority: int = 0
+    expires_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,8 @@
 """Schedules: who declares them, when they are due next, which tasks they make.
 
 Hosts declare what their functions and the settings say, users pause and resume, schedulers move a
-schedule from tick to tick. There are as many rows as schedules, so they are read whole.
+schedule from tick to tick. There are as many rows as schedules, so they are read whole; whoever
+changes several does so in the order of their names, so that no two wait for each other in a circle.
 """
 
 from __future__ import annotations
@@ -74,10 +75,8 @@ _FORGET = Statement(delete(s).where(s.c.gone_at < bindparam("before", type_=Doub
 
 def declare(conn: Connection, declared: Iterable[Declaration]) -> None:
     """Write down what is new or has changed. Where it is due next is for a scheduler to say."""
-    in_order = sorted(
-        declared, key=lambda each: each.name
-    )  # so that no two writers wait in a circle
-    conn.run_each(_DECLARE, [_declaration(each) for each in in_order])
+    rows = sorted(map(_declaration, declared), key=lambda row: str(row["name"]))
+    conn.run_each(_DECLARE, rows)
 
 
 def _declaration(declared: Declaration) -> dict[str, Any]:
@@ -104,8 +103,9 @@ def forget(conn: Connection, before: float) -> None:
 _PRESENT = Statement(select(*_ROW).where(_IS_THERE).order_by(s.c.name))
 _GET = Statement(select(*_ROW).where(_BY_NAME, _IS_THERE))
 _ACTIVE = and_(_IS_THERE, s.c.is_paused == literal(0))
-_DUE = Statement(select(*_ROW).where(_ACTIVE, or_(s.c.next_at.is_(None), s.c.next_at <= _NOW)))
-_LIVE = Statement(select(*_ROW).where(_ACTIVE))
+_IS_DUE = or_(s.c.next_at.is_(None), s.c.next_at <= _NOW)
+_DUE = Statement(select(*_ROW).where(_ACTIVE, _IS_DUE).order_by(s.c.name))
+_LIVE = Statement(select(*_ROW).where(_ACTIVE).order_by(s.c.name))
 
 
 def present(conn: Connection) -> list[Schedule]:
@@ -224,6 +224,8 @@ def task_of(schedule: Schedule, now: float, tick: float | None = None) -> NewTas
         body=declared.body,
         max_attempts=declared.max_attempts,
         timeout_s=declared.timeout_s,
+        priority=declared.priority,
+        expires_at=None if declared.expires_s is None else now + declared.expires_s,
         created_at=now,
         available_at=now,
         request_id=at,

@@ -151,6 +151,8 @@ schedules = Table(
     Column("origin", Text, nullable=False),
     Column("max_attempts", Integer, nullable=False),
     Column("timeout_s", Double),
+    Column("priority", Integer, nullable=False),
+    Column("expires_s", Double),
     Column("starts_paused", SmallInteger, nullable=False),
     Column("is_paused", SmallInteger, nullable=False),
     Column("next_at", Double),

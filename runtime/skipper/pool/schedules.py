@@ -109,11 +109,11 @@ def _declared(
     return Declaration(
         name=name,
         function=spec.name,
-        kind=spec.kind,
+        kind=spec.kind.value,
         pool=spec.pool,
         cron=when.cron,
         timezone=when.timezone,
-        missed=when.missed,
+        missed=when.missed.value,
         body=body,
         origin=origin,
         max_attempts=spec.max_attempts,

@@ -21,7 +21,7 @@ from skipper.ledger import Ledger, events, hosts, retention, schedules, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
-from skipper.scheduler.schedules import Schedules
+from skipper.scheduler.ticker import Ticker
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Scheduler:
         self._publish, self._retention_s = publish, retention_s
         self._tmp_dir = tmp_dir
         self._pulse = Pulse()
-        self._schedules = Schedules(ledger)
+        self._ticker = Ticker(ledger)
         self._next_prune = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -108,11 +108,11 @@ class Scheduler:
             ),
         ]
         self._tell(moved)
-        self._tell(await self._schedules.fire(now))
+        self._tell(await self._ticker.fire(now))
         await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + PRUNE_S
-            await self._schedules.review(now)
+            await self._ticker.review(now)
             await self._prune(now - self._retention_s)
 
     async def _rescue(self) -> None:

@@ -138,6 +138,8 @@ async def test_schedules_come_and_go_with_their_functions(ledger: Ledger) -> Non
     told = teller(ledger, files, weekly=table())
     await told.tell()
     assert names(ledger) == ["f.train", "weekly"]
+    specs = [entry.spec for entry in files.entries.values()]
+    assert changed(ledger.read_now(schedules.present), wanted(specs, {"weekly": table()})) == ()
     del files.entries["f.train"]
     files.unsettled = {"f"}
     files.entries["g.train"] = entry_of("g.train", schedule=NIGHTLY)

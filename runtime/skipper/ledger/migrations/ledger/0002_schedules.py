@@ -23,6 +23,8 @@ def upgrade() -> None:
         sa.Column("origin", sa.Text, nullable=False),
         sa.Column("max_attempts", sa.Integer, nullable=False),
         sa.Column("timeout_s", sa.Double),
+        sa.Column("priority", sa.Integer, nullable=False),
+        sa.Column("expires_s", sa.Double),
         sa.Column("starts_paused", sa.SmallInteger, nullable=False),
         sa.Column("is_paused", sa.SmallInteger, nullable=False),
         sa.Column("next_at", sa.Double),

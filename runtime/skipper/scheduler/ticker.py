@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Schedules:
-    """The ledger's schedules, moved from tick to tick. ``now`` is the time of day, epoch seconds.
+class Ticker:
+    """Moves the ledger's schedules from tick to tick. ``now`` is the time of day, epoch seconds.
 
     Only schedulers tell schedules the time: whoever declares or resumes one leaves it to them when
     it is due next.
