@@ -33,6 +33,9 @@ def list_(json_: Json = False, project: Project = None, url: Url = None) -> None
     now = datetime.now(UTC)
     header = ("NAME", "FUNCTION", "CRON", "TIMEZONE", "STATE", "NEXT", "LAST")
     show_table(header, [_row(schedule, now) for schedule in items])
+    for schedule in items:
+        if schedule["state"] == "unserved":
+            say(f"{schedule['name']} waits: no pool serves {schedule['function']}.")
 
 
 @app.command("show")

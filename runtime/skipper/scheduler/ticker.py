@@ -56,7 +56,8 @@ class Ticker:
         ids = [each.id for each in accepted if each.is_new]
         declared = firing.schedule.declared
         if ids:
-            log.info("schedule %s: %d tasks, the last is %s", declared.name, len(ids), ids[-1])
+            others = f", and {len(ids) - 1} for ticks that were missed" if len(ids) > 1 else ""
+            log.info("schedule %s: task %s%s", declared.name, ids[-1], others)
         return [(id_, declared.pool) for id_ in ids]
 
     def _read(self, schedule: Schedule, ask: Callable[[Timetable], T]) -> T | None:

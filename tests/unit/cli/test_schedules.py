@@ -18,7 +18,9 @@ NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
 
 def test_schedules_are_listed_with_next_and_last_in_words(run: Run) -> None:
-    lines = run("schedules").stdout.splitlines()
+    result = run("schedules")
+    lines = result.stdout.splitlines()
+    assert "odd waits: no pool serves train.gone." in result.stderr
     assert lines[0].split() == ["NAME", "FUNCTION", "CRON", "TIMEZONE", "STATE", "NEXT", "LAST"]
     assert " ".join(lines[1].split()) == (
         "train.ok train.ok 0 3 * * * Europe/Vilnius active in 3 h 2 d ago"
@@ -34,7 +36,7 @@ def test_a_schedule_is_shown_with_its_tasks(run: Run) -> None:
     assert "epochs=5" in text
     assert ", in 3 h" in text
     assert ", 2 d ago" in text
-    assert "TASK" in text.splitlines()[-2]
+    assert "\nTASK " in text
 
 
 def test_run_prints_the_id_of_a_task_alone(run: Run, gateway: StandIn) -> None:
