@@ -99,6 +99,15 @@ class Contract:
         """What ``{"items": […]}`` must be."""
         return TypeAdapter(_shape("items", {"items": list[self.item]}))  # type: ignore[name-defined] # a type made at run time
 
+    @property
+    def needs_input(self) -> bool:
+        """Whether an empty body is refused."""
+        try:
+            self.parse(b"")
+        except ValidationError:
+            return True
+        return False
+
     def dump(self, value: Any) -> bytes:
         """The JSON of a value. Raises TypeError or ValueError for what JSON cannot say."""
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from skipper.contract import Contract, contract_of
+from skipper.cron import Missed, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
 from skipper.options import BACKOFF_S, Options, check, exceptions, mebibytes, seconds
 from skipper.run import Run
@@ -120,6 +121,12 @@ class Function(Generic[P, R]):
         if contract.returns_model and mode is Mode.DIRECT:
             detail = f"{self.name} returns a model, which only a task publishes: write mode='task'."
             raise DefinitionError(detail, file=self.file, line=self.line)
+        if "schedule" in options and contract.needs_input:
+            detail = (
+                f"{self.name} needs input, and its schedule has none: give every parameter a "
+                "default, or write a [schedules] table with a body in skipper.toml."
+            )
+            raise DefinitionError(detail, file=self.file, line=self.line)
         doc = inspect.getdoc(self.target) or ""
         return FunctionSpec(
             name=self.name,
@@ -140,6 +147,7 @@ class Function(Generic[P, R]):
             recycle=options.get("recycle"),
             batch=options.get("batch", 1),
             batch_wait_s=_seconds(options.get("batch_wait")) or 0.0,
+            schedule=_timetable(options),
             summary=doc.partition("\n")[0],
             description=doc,
             streams=contract.streams,
@@ -248,6 +256,16 @@ def _seconds(value: float | str | None) -> float | None:
 
 def _name_of(kind: type[BaseException] | str) -> str:
     return kind if isinstance(kind, str) else kind.__name__
+
+
+def _timetable(options: Options) -> Timetable | None:
+    if "schedule" not in options:
+        return None
+    return Timetable(
+        cron=options["schedule"],
+        timezone=options.get("timezone", "UTC"),
+        missed=Missed(options.get("missed", Missed.ONCE)),
+    )
 
 
 def _stem(module: str, file: str) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
+from skipper.cron import Missed, check_cron, check_timezone
 from skipper.errors import DefinitionError
 from skipper.spec import Mode
 
@@ -57,6 +58,12 @@ class Options(TypedDict, total=False):
     """How long a batch that is not full waits for more. Default: not at all."""
     batch_with: str | Callable[..., Any]
     """This file's function that takes the lists, where the decorated one takes single items."""
+    schedule: str
+    """Run it as a task, without input, when this cron expression comes true: ``"0 3 * * *"``."""
+    timezone: str
+    """Whose clocks ``schedule`` is read on: ``"Europe/Vilnius"``. Default: UTC."""
+    missed: str
+    """What becomes of runs while no scheduler was up: ``once`` (default), ``skip`` or ``all``."""
 
 
 def check(options: Options, file: str, line: int) -> None:
@@ -170,6 +177,16 @@ def _function(name: str, value: Any) -> None:
         raise DefinitionError(f"{name}={value!r}: write the name of a function of this file.")
 
 
+def _passes(check: Callable[[str], str]) -> Callable[[str, Any], None]:
+    def checked(name: str, value: Any) -> None:
+        try:
+            check(value)
+        except ValueError as error:
+            raise DefinitionError(f"{name}={value!r}: {error}.") from None
+
+    return checked
+
+
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "pool": _one_of(*POOLS),
     "mode": _one_of(*(mode.value for mode in Mode)),
@@ -188,9 +205,13 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "batch": _whole(1),
     "batch_wait": _time,
     "batch_with": _function,
+    "schedule": _passes(check_cron),
+    "timezone": _passes(check_timezone),
+    "missed": _one_of(*(missed.value for missed in Missed)),
 }
 _NEEDS = (
     ("batch", "the largest size", ("batch_wait", "batch_with")),
     ("retries", "how many further attempts", ("retry_on", "backoff")),
+    ("schedule", "a cron expression", ("timezone", "missed")),
 )
 """Options that mean nothing without another one."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from skipper.cron import Missed, check_cron, check_timezone
 from skipper.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ FILE_NAME = "skipper.toml"
 SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
+_PLAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
 _SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
 _OTHER_VARIABLES = {"SKIPPER_VALKEY_BIN", "SKIPPER_URL", "SKIPPER_API_KEY", "SKIPPER_TREE"}
 _OTHER_PREFIXES = ("SKIPPER_TEST_", "SKIPPER_DEMO_")
@@ -48,7 +50,7 @@ class ProjectSettings(_Section):
     @field_validator("name")
     @classmethod
     def _is_plain(cls, value: str) -> str:
-        if value and not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,39}", value):
+        if value and not re.fullmatch(_PLAIN_NAME, value):
             raise ValueError("use lower-case letters, digits, - and _, at most 40 of them")
         return value
 
@@ -130,6 +132,38 @@ class PoolSettings(_Section):
     )
 
 
+class ScheduleSettings(_Section):
+    """A function that is run as a task at times of the clock."""
+
+    function: str = Field(description="its name: file.function")
+    cron: str = Field(description="minute, hour, day of month, month, day of week")
+    timezone: str = Field("UTC", description="whose clocks cron is read on, such as Europe/Vilnius")
+    missed: Missed = Field(
+        Missed.ONCE, description="what becomes of runs while no scheduler was up: once, skip or all"
+    )
+    body: Any = Field({}, description="the input of each run")
+    paused: bool = Field(False, description="whether it waits for `skipper schedules resume`")
+
+    @field_validator("cron")
+    @classmethod
+    def _comes_true(cls, value: str) -> str:
+        return check_cron(value)
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_a_zone(cls, value: str) -> str:
+        return check_timezone(value)
+
+    @field_validator("body")
+    @classmethod
+    def _is_json(cls, value: Any) -> Any:
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError("write what JSON can say: no dates, no nan, no inf") from None
+        return value
+
+
 class RetentionSettings(_Section):
     """How long things are kept."""
 
@@ -174,6 +208,7 @@ class Settings(_Section):
         "cpu": PoolSettings(),
         "gpu": PoolSettings(),
     }
+    schedules: dict[str, ScheduleSettings] = {}
     retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()
     run: RunSettings = RunSettings()
@@ -307,7 +342,7 @@ def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
     def expand(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, BaseModel):
             yield from walk(value, name + ".")
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and name in ("pools", "schedules"):
             for key, item in sorted(value.items()):
                 yield from expand(item, f"{name}.{key}")
         else:
@@ -344,10 +379,14 @@ def _toml_layer(file: Path) -> Iterator[tuple[str, Any, str]]:
 
 def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
-        if isinstance(value, dict) and (value or _is_section(prefix + key)):
+        is_table = isinstance(value, dict) and not _SCHEDULES_BODY.fullmatch(prefix + key)
+        if is_table and (value or _is_section(prefix + key)):
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
+
+
+_SCHEDULES_BODY = re.compile(r"schedules\.[^.]+\.body")
 
 
 def _is_section(name: str) -> bool:
@@ -397,9 +436,23 @@ def _known_names() -> list[str]:
 
 
 def _check_known(name: str, origin: str) -> None:
-    known = _known_names()
+    known = [*_known_names(), *_names_of_schedule(name, origin)]
     if name not in known:
         raise SettingsError(f"{origin}: no setting {name!r}{_nearest(name, known)}")
+
+
+def _names_of_schedule(name: str, origin: str) -> list[str]:
+    """What may be set of the schedule that ``name`` belongs to: its name is the user's."""
+    section, _, rest = name.partition(".")
+    if section != "schedules":
+        return []
+    key = rest.partition(".")[0]
+    if key and not re.fullmatch(_PLAIN_NAME, key):
+        raise SettingsError(
+            f"{origin}: schedules.{key}: use lower-case letters, digits, - and _, at most 40."
+        )
+    table = f"schedules.{key}"
+    return ["schedules", table, *(f"{table}.{field}" for field in ScheduleSettings.model_fields)]
 
 
 def _nearest(name: str, known: Any) -> str:
@@ -419,6 +472,11 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
 
 def _sentence(item: ErrorDetails, origins: Mapping[str, str]) -> str:
     name = ".".join(map(str, item["loc"]))
+    if item["type"] == "missing":
+        table = name.rpartition(".")[0]
+        inside = (origins[key] for key in origins if f"{key}.".startswith(f"{table}."))
+        place = next(inside, FILE_NAME)
+        return f"{place}: {table} needs {name.removeprefix(table + '.')} = …"
     while name not in origins and "." in name:  # an item of a list: its setting
         name = name.rpartition(".")[0]
     is_secret = name in ("gateway.keys", "broker.url", "database.url")

@@ -7,6 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from skipper.cron import Timetable
+
 DEFAULT_POOL = "cpu"
 DIRECT_TIMEOUT_S = 60.0
 """How long a direct call may take from the gateway's receipt, where nothing else is said."""
@@ -51,6 +53,7 @@ class FunctionSpec(BaseModel):
     recycle: int | None = None
     batch: int = 1
     batch_wait_s: float = 0.0
+    schedule: Timetable | None = None
     summary: str = ""
     description: str = ""
     streams: bool = False

@@ -107,6 +107,7 @@ class Task(BaseModel):
     code: str | None = None
     parent_id: str | None = None
     request_id: str | None = None
+    schedule: str | None = None
     host: str | None = None
 
 

@@ -14,7 +14,7 @@ from tests.acceptance.events import Event, sse
 from tests.acceptance.tree import Gate, Tree, until
 
 MEMBERS = """id function kind pool state attempt max_attempts created_at started_at finished_at
-    deadline_at progress error result model code parent_id request_id"""
+    deadline_at progress error result model code parent_id request_id schedule"""
 
 
 def events_of(tree: Tree, task_id: str, since: int | None = None) -> list[Event]:

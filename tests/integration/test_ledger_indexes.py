@@ -38,6 +38,11 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "page of a function": (views._PAGES[True, False], "tasks_by_function|tasks_by_state"),
     "page of a function and state": (views._PAGES[True, True], "tasks_by_function|tasks_by_state"),
     "page of a state": (views._PAGES[False, True], "tasks_by_state"),
+    "page of a schedule": (views._PAGES_OF_SCHEDULE[False, False], "tasks_by_schedule"),
+    "page of a schedule and state": (
+        views._PAGES_OF_SCHEDULE[False, True],
+        "tasks_by_schedule|tasks_by_state",
+    ),
     "running": (views._RUNNING_ON, "tasks_running"),
     "release": (tasks._RELEASE_ALL, "tasks_running"),
     "unpublished": (sweeps._UNPUBLISHED, "tasks_published"),

@@ -320,6 +320,22 @@ def test_functions_and_models_are_listed_page_by_page(client: Any) -> None:
     assert [model["name"] for model in client.models()] == ["boston", "digits"]
 
 
+def test_schedules_are_listed_paused_and_resumed(client: Any) -> None:
+    assert [each["name"] for each in client.schedules()] == ["train.ok", "weekly", "odd"]
+    assert client.pause_schedule("train.ok")["state"] == "paused"
+    assert client.resume_schedule("train.ok")["state"] == "active"
+    with pytest.raises(NotFoundError):
+        client.pause_schedule("nope")
+
+
+def test_a_schedule_is_run_once_and_gives_a_task(client: Any, gateway: StandIn) -> None:
+    assert client.run_schedule("weekly").result() == {"trained": {}}
+    gateway.drops = 1
+    with pytest.raises(UnavailableError):
+        client.run_schedule("weekly")
+    assert gateway.calls["run weekly"] == 2
+
+
 def test_the_key_is_sent(make: Any, gateway: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway.key = "sesame"
     with pytest.raises(CallError) as caught:

@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import pytest
 
 import skipper
+from skipper.cron import Missed, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
 from skipper.function import Function, connect_to, defined_in
+from skipper.spec import FunctionSpec
 
 
 class Asked:
@@ -180,6 +182,46 @@ def test_a_wrong_option_is_told_with_the_functions_line() -> None:
     with pytest.raises(DefinitionError, match="did you mean 'timeout'") as caught:
         skipper.data(timout=3)(f)  # type: ignore[call-overload] # on purpose
     assert (caught.value.file, caught.value.line) == (__file__, f.__code__.co_firstlineno)
+
+
+def nothing() -> None: ...
+
+
+def all_optional(x: int = 1, *, run: skipper.Run) -> None: ...
+
+
+def in_need(x: int, y: int = 1) -> None: ...
+
+
+def listing(x: list[int]) -> list[int]:
+    return x
+
+
+class Settled:
+    def __call__(self, x: int = 1) -> int:
+        return x
+
+
+@pytest.mark.parametrize("target", [nothing, all_optional, Settled])
+@pytest.mark.parametrize("decorate", [skipper.data, skipper.training, skipper.inference])
+def test_whatever_runs_without_input_may_have_a_schedule(decorate: Any, target: Any) -> None:
+    function = decorate(schedule="0 3 * * *", timezone="Europe/Vilnius", missed="skip")(target)
+    spec = function.spec("c0de")
+    assert spec.schedule == Timetable(
+        cron="0 3 * * *", timezone="Europe/Vilnius", missed=Missed.SKIP
+    )
+    assert FunctionSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(("target", "options"), [(in_need, {}), (listing, {"batch": 2})])
+def test_a_schedule_of_what_needs_input_is_refused_with_what_to_write(
+    target: Any, options: Any
+) -> None:
+    function = skipper.data(schedule="0 3 * * *", **options)(target)
+    with pytest.raises(DefinitionError, match="needs input") as caught:
+        function.spec("c0de")
+    assert "[schedules]" in str(caught.value)
+    assert (caught.value.file, caught.value.line) == (__file__, function.line)
 
 
 def test_a_signature_that_cannot_be_called_is_told_with_name_and_line() -> None:

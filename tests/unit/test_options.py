@@ -62,6 +62,8 @@ def test_what_is_no_size_is_refused(size: Any) -> None:
         {"retries": 1, "retry_on": OSError, "backoff": "5m"},
         {"retries": 1, "retry_on": ("Timeout", "requests.ConnectionError", OSError)},
         {"start_timeout": "10s", "expires": "1h", "priority": -10},
+        {"schedule": "0 3 * * *"},
+        {"schedule": "0 3 * * *", "timezone": "Europe/Vilnius", "missed": "all"},
     ],
 )
 def test_good_options_pass(given_: Any) -> None:
@@ -106,6 +108,18 @@ def test_good_options_pass(given_: Any) -> None:
         ({"priority": 11}, "priority=11: write a whole number from -10 to 10"),
         ({"priority": True}, "priority=True: write a whole number"),
         ({"priority": "high"}, "priority='high': write a whole number"),
+        ({"schedule": "0 25 * * *"}, "schedule='0 25 * * *': the hour is wrong"),
+        ({"schedule": "@daily"}, "schedule='@daily': write five fields"),
+        (
+            {"schedule": "0 3 * * *", "timezone": "Europe/Vilna"},
+            "timezone='Europe/Vilna': there is no such time zone; did you mean",
+        ),
+        (
+            {"schedule": "0 3 * * *", "missed": "never"},
+            "missed='never': write 'once' or 'skip' or 'all'",
+        ),
+        ({"timezone": "UTC"}, "timezone needs schedule="),
+        ({"missed": "all"}, "missed needs schedule="),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_place_and_what_to_write(given_: Any, told: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -157,6 +158,85 @@ def test_no_key_means_no_other_machine(project: Path, host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1"])
 def test_loopback_needs_no_key(project: Path, host: str) -> None:
     load(project, {"gateway.host": host})
+
+
+# --- schedules ---
+
+NIGHTLY = """[schedules.nightly]
+function = "boston.train"
+cron = "0 3 * * *"
+"""
+
+
+def test_a_schedule_has_a_name_of_the_users_own(project: Path) -> None:
+    write(project, NIGHTLY + 'timezone = "Europe/Vilnius"\nbody = { epochs = 60, lr = [0.1] }\n')
+    settings, origins = load(project)
+    nightly = settings.schedules["nightly"]
+    assert (nightly.function, nightly.cron) == ("boston.train", "0 3 * * *")
+    assert (nightly.timezone, nightly.missed, nightly.paused) == ("Europe/Vilnius", "once", False)
+    assert nightly.body == {"epochs": 60, "lr": [0.1]}
+    shown = dict(leaves(settings))
+    assert shown["schedules.nightly.body"] == {"epochs": 60, "lr": [0.1]}
+    assert json.loads(json.dumps(shown["schedules.nightly.missed"])) == "once"
+    assert origins["schedules.nightly.cron"] == "skipper.toml:3"
+    assert origins["schedules.nightly.paused"] == "default"
+    module.dump(settings, project / "settings.json")
+    assert module.restore(project / "settings.json") == settings
+
+
+def test_the_body_of_a_schedule_may_be_a_table_or_any_json(project: Path) -> None:
+    write(project, NIGHTLY + "[schedules.nightly.body]\nx = { y = 1 }\n")
+    settings, origins = load(project)
+    assert settings.schedules["nightly"].body == {"x": {"y": 1}}
+    assert origins["schedules.nightly.body"] == "skipper.toml:4"
+    write(project, NIGHTLY + "body = [1, 2]\n")
+    assert load(project)[0].schedules["nightly"].body == [1, 2]
+
+
+def test_no_schedules_are_none(project: Path) -> None:
+    write(project, "[schedules]\n")
+    assert load(project)[0].schedules == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        (NIGHTLY.replace("0 3", "0 25"), 3, ["schedules.nightly.cron", "the hour is wrong"]),
+        (NIGHTLY + "timezone = 'Mars'", 4, ["schedules.nightly.timezone", "no such time zone"]),
+        (NIGHTLY + "missed = 'never'", 4, ["schedules.nightly.missed", "'skip'"]),
+        (NIGHTLY + "body = { on = 2026-01-01 }", 4, ["schedules.nightly.body", "no dates"]),
+        (NIGHTLY + "body = [nan]", 4, ["schedules.nightly.body", "no nan"]),
+        (NIGHTLY + "cran = 1", 4, ["'schedules.nightly.cran'", "'schedules.nightly.cron'"]),
+        (NIGHTLY.replace("nightly", "Nightly"), 2, ["schedules.Nightly", "lower-case"]),
+        ("[schedules.nightly]\ncron = '0 3 * * *'", 2, ["schedules.nightly needs function ="]),
+        ("[schedules.nightly]\n", 1, ["schedules.nightly needs function ="]),
+        ("schedules = 3", 1, ["schedules = 3", "dictionary"]),
+    ],
+)
+def test_a_wrong_schedule_is_named(project: Path, text: str, line: int, words: list[str]) -> None:
+    write(project, text)
+    message = error_of(project)
+    assert message.startswith(f"skipper.toml:{line}: "), message
+    assert all(word in message for word in words), message
+
+
+def test_the_repositorys_example_of_a_schedule_is_one_with_its_defaults(project: Path) -> None:
+    text = (ROOT / "skipper.toml").read_text("utf-8")
+    lines = re.findall(r"^# (\[schedules\..+\]|[a-z]+ = .+)$", text, re.MULTILINE)
+    write(project, "\n".join(lines))
+    (table,) = load(project)[0].schedules.values()
+    given = module.ScheduleSettings(function=table.function, cron=table.cron)
+    assert table == given
+    assert {line.partition(" ")[0] for line in lines[1:]} == set(
+        module.ScheduleSettings.model_fields
+    )
+
+
+def test_the_schedules_page_shows_one_that_is_taken(project: Path) -> None:
+    page = (ROOT / "docs" / "schedules.md").read_text("utf-8")
+    (table,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    write(project, table)
+    assert load(project)[0].schedules["weekly"].body == {"days": 365}
 
 
 # --- secrets ---
@@ -323,4 +403,5 @@ def test_the_repositorys_file_shows_every_setting_with_its_default(project: Path
 def test_the_settings_page_names_every_setting(project: Path) -> None:
     page = (ROOT / "docs" / "settings.md").read_text("utf-8")
     names = [name for name, _ in leaves(load(project)[0]) if not name.startswith("pools.gpu.")]
+    names += ["schedules.NAME.…", *module.ScheduleSettings.model_fields]
     assert [name for name in names if f"`{name}`" not in page] == []

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, TextIO
 
 from skipper.cli.exits import Exit, exit_code
@@ -14,9 +15,10 @@ from skipper.errors import SkipperError
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
 _STATES = {
-    **dict.fromkeys(("succeeded", "ready", "live", "serving"), GREEN),
-    **dict.fromkeys(("failed", "crashed", "timed_out", "expired", "broken", "not running"), RED),
-    **dict.fromkeys(("queued", "retrying", "starting", "stale", "loading"), YELLOW),
+    **dict.fromkeys(("succeeded", "ready", "live", "serving", "active"), GREEN),
+    **dict.fromkeys(("failed", "crashed", "timed_out", "expired", "broken", "unserved"), RED),
+    "not running": RED,
+    **dict.fromkeys(("queued", "retrying", "starting", "stale", "loading", "paused"), YELLOW),
     "running": CYAN,
 }
 # Control characters, and those that turn the direction of text: they could drive a terminal.
@@ -58,6 +60,20 @@ def show_members(members: Iterable[tuple[str, Any]]) -> None:
     width = max((len(name) for name, _ in known), default=0)
     for name, text in known:
         show(f"{paint(f'{name:{width}}', DIM)}  {paint(neutral(text), _STATES.get(text, ''))}")
+
+
+def local(time: str | None) -> str | None:
+    """An RFC 3339 time as a clock here shows it."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else None
+
+
+def span(seconds: float) -> str:
+    """A length of time in its largest unit: ``3 h``."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if whole >= 2 * size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"
 
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipper.cli.exits import Exit
-from skipper.cli.output import RED, paint, say, show, show_json, show_table
+from skipper.cli.output import RED, paint, say, show, show_json, show_table, span
 from skipper.cli.target import Json, Project, Target, Url
 from skipper.errors import UnavailableError
 
@@ -192,10 +192,4 @@ def _pool_row(pool: dict[str, Any]) -> list[Any]:
 
 
 def _age(started_at: float | None) -> str:
-    if started_at is None:
-        return "?"
-    seconds = max(0, int(time.time() - started_at))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    return "?" if started_at is None else span(time.time() - started_at)

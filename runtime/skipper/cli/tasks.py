@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipper.cli.exits import Exit
-from skipper.cli.output import say, show, show_json, show_members, show_table
+from skipper.cli.output import local, say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
@@ -33,6 +33,9 @@ def list_(
     state: Annotated[
         str | None, typer.Option(metavar="STATE", help="Only tasks in this state.")
     ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only tasks that this schedule made.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many at most.")] = 20,
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="Go on where the last page ended.")
@@ -51,7 +54,14 @@ def list_(
     """
     _check_state(state)
     with target(project, url).client() as client:
-        page = client.get("/v1/tasks", function=function, state=state, limit=limit, cursor=cursor)
+        page = client.get(
+            "/v1/tasks",
+            function=function,
+            state=state,
+            schedule=schedule,
+            limit=limit,
+            cursor=cursor,
+        )
     if json_:
         show_json(page)
         return
@@ -76,7 +86,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         show_json(task | {"attempts": attempts})
         return
     error = task.pop("error", None) or {}
-    show_members((name, _local(task[name]) if name in _TIMES else task[name]) for name in task)
+    show_members((name, local(task[name]) if name in _TIMES else task[name]) for name in task)
     if error:
         show_members([("error", _reason(error))])
         if trace := error.get("traceback"):
@@ -182,7 +192,7 @@ def _row(task: dict[str, Any]) -> list[Any]:
         task["function"],
         task["state"],
         attempts,
-        _local(task.get("created_at")),
+        local(task.get("created_at")),
         _took(task.get("started_at"), task.get("finished_at")),
     ]
 
@@ -191,7 +201,7 @@ def _attempt_row(attempt: dict[str, Any]) -> list[Any]:
     return [
         attempt["number"],
         attempt.get("outcome") or "running",
-        _local(attempt.get("started_at")),
+        local(attempt.get("started_at")),
         _took(attempt.get("started_at"), attempt.get("ended_at")),
         attempt.get("instance"),
         attempt.get("code"),
@@ -202,11 +212,6 @@ def _attempt_row(attempt: dict[str, Any]) -> list[Any]:
 
 def _reason(error: dict[str, Any]) -> str | None:
     return error.get("detail") or error.get("title")
-
-
-def _local(time: str | None) -> str | None:
-    """An RFC 3339 time as a clock here shows it."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else None
 
 
 def _took(started: str | None, finished: str | None) -> str | None:

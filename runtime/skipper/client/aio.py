@@ -96,6 +96,22 @@ class AsyncClient(Connection):
         """See :meth:`Client.models`."""
         return await self.run(flows.get_items("/v1/models"))
 
+    async def schedules(self) -> list[dict[str, Any]]:
+        """See :meth:`Client.schedules`."""
+        return await self.run(flows.get_items("/v1/schedules"))
+
+    async def run_schedule(self, name: str) -> AsyncTaskHandle:
+        """See :meth:`Client.run_schedule`."""
+        return AsyncTaskHandle(self, await self.run(flows.run_schedule(name)))
+
+    async def pause_schedule(self, name: str) -> dict[str, Any]:
+        """See :meth:`Client.pause_schedule`."""
+        return await self.run(flows.set_schedule(name, is_paused=True))
+
+    async def resume_schedule(self, name: str) -> dict[str, Any]:
+        """See :meth:`Client.resume_schedule`."""
+        return await self.run(flows.set_schedule(name, is_paused=False))
+
     async def get(self, path: str, **query: Any) -> Any:
         """See :meth:`Client.get`."""
         return await self.run(flows.get(path, **query))

@@ -98,6 +98,22 @@ class Client(Connection):
         """Every stored model."""
         return self.run(flows.get_items("/v1/models"))
 
+    def schedules(self) -> list[dict[str, Any]]:
+        """Every schedule."""
+        return self.run(flows.get_items("/v1/schedules"))
+
+    def run_schedule(self, name: str) -> TaskHandle:
+        """Run what a schedule runs now, whatever its times. Raises NotFoundError."""
+        return TaskHandle(self, self.run(flows.run_schedule(name)))
+
+    def pause_schedule(self, name: str) -> dict[str, Any]:
+        """Let a schedule rest until it is resumed; the schedule. Raises NotFoundError."""
+        return self.run(flows.set_schedule(name, is_paused=True))
+
+    def resume_schedule(self, name: str) -> dict[str, Any]:
+        """Have a schedule go on with its next time; the schedule. Raises NotFoundError."""
+        return self.run(flows.set_schedule(name, is_paused=False))
+
     def get(self, path: str, **query: Any) -> Any:
         """The JSON at any other ``path`` of the gateway."""
         return self.run(flows.get(path, **query))

@@ -224,6 +224,22 @@ def retry(task_id: str) -> Flow[dict[str, Any]]:
     return _task_of(reply)
 
 
+def run_schedule(name: str) -> Flow[dict[str, Any]]:
+    """The task that a schedule makes now. Asking twice would make two."""
+    path = schedule_path(name) + "/run"
+    reply = yield from exchange(Request(method="POST", path=path, is_repeatable=False))
+    task: dict[str, Any] = reply.json()
+    return task
+
+
+def set_schedule(name: str, *, is_paused: bool) -> Flow[dict[str, Any]]:
+    """Pause or resume a schedule; the schedule as it is then."""
+    path = f"{schedule_path(name)}/{'pause' if is_paused else 'resume'}"
+    reply = yield from exchange(Request(method="POST", path=path))
+    schedule: dict[str, Any] = reply.json()
+    return schedule
+
+
 def function_path(name: str) -> str:
     """Where a function stands."""
     return f"/v1/functions/{quote(name, safe='')}"
@@ -232,6 +248,11 @@ def function_path(name: str) -> str:
 def task_path(task_id: str) -> str:
     """Where a task stands."""
     return f"/v1/tasks/{quote(task_id, safe='')}"
+
+
+def schedule_path(name: str) -> str:
+    """Where a schedule stands."""
+    return f"/v1/schedules/{quote(name, safe='')}"
 
 
 def model_path(name: str) -> str:

@@ -143,6 +143,7 @@ def show(task: Task, progress: dict[str, Any] | None, *, with_traceback: bool) -
         "code": task.code,
         "parent_id": task.parent_id,
         "request_id": task.request_id,
+        "schedule": task.schedule,
     }
 
 

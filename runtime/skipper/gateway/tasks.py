@@ -72,13 +72,19 @@ def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
     async def page(
         function: str | None = None,
         state: State | None = None,
+        schedule: str | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
         cursor: str | None = None,
     ) -> Any:
         try:
             found, following = await core().ledger.read(
                 lambda conn: tasks.page(
-                    conn, function=function, state=state, limit=limit, cursor=cursor
+                    conn,
+                    function=function,
+                    state=state,
+                    schedule=schedule,
+                    limit=limit,
+                    cursor=cursor,
                 )
             )
         except ValueError:

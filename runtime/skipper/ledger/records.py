@@ -26,6 +26,7 @@ class NewTask:
     parent_id: str | None = None
     depth: int = 0
     request_id: str | None = None
+    schedule: str | None = None
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
     expires_at: float | None = None
@@ -131,6 +132,53 @@ class Cancelling:
     state: State
     host: str | None = None
     already_ended: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declaration:
+    """A schedule as code or settings declare it, with what is needed to make its tasks.
+
+    ``missed`` is a :class:`~skipper.cron.Missed`; ``origin`` is ``code`` or ``settings``.
+    """
+
+    name: str
+    function: str
+    kind: str
+    pool: str
+    cron: str
+    timezone: str
+    missed: str
+    body: bytes
+    origin: str
+    max_attempts: int
+    timeout_s: float | None
+    starts_paused: bool
+    priority: int = 0
+    expires_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """A schedule and how far it has come. ``next_at`` is None until a scheduler has seen it.
+
+    ``gone_at`` tells since when nobody declares it any more; until it is declared again it rests.
+    """
+
+    declared: Declaration
+    is_paused: bool
+    next_at: float | None
+    last_at: float | None
+    last_task_id: str | None
+    gone_at: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Firing:
+    """A schedule, as it was when somebody looked, moves to ``next_at`` and makes ``tasks``."""
+
+    schedule: Schedule
+    next_at: float | None
+    tasks: tuple[NewTask, ...] = ()
 
 
 class Result(NamedTuple):

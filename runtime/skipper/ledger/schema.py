@@ -1,7 +1,8 @@
 """The tables of the two stores. What changes here needs a migration beside it.
 
-``LEDGER`` holds what must be sure: tasks, hosts, models. ``EVENTS`` holds what tasks say while they
-run; it commits without waiting for the disk, so that a talkative function cannot slow a claim.
+``LEDGER`` holds what must be sure: tasks, hosts, schedules, models. ``EVENTS`` holds what tasks say
+while they run; it commits without waiting for the disk, so that a talkative function cannot slow a
+claim.
 
 Conditions of partial indexes are literals, and so must they be in the statements that use them:
 neither database matches an index's condition with a bound value. They name no column that another
@@ -77,6 +78,7 @@ tasks = Table(
     Column("result_ref", Text),
     Column("body", LargeBinary),  # last: SQLite reads a row from its left
     Column("result", LargeBinary),
+    Column("schedule", Text),  # came later; where it is null, SQLite need not read past the blobs
     Index("tasks_by_function", "function", "state", "id"),
     Index("tasks_by_state", "state", "id"),
     _partial("tasks_ready", "pool", "function", text("priority DESC"), "id", where="ready = 1"),
@@ -87,6 +89,7 @@ tasks = Table(
     _partial("tasks_by_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
     _partial("tasks_by_body", "body_ref", where="body_ref IS NOT NULL"),
     _partial("tasks_by_result", "result_ref", where="result_ref IS NOT NULL"),
+    _partial("tasks_by_schedule", "schedule", "id", where="schedule IS NOT NULL"),
     # A queue leaves many dead rows at the head of its index: PostgreSQL is to clear them early.
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
@@ -132,6 +135,30 @@ hosts = Table(
     Column("seat", Text, nullable=False),
     Column("started_at", Double, nullable=False),
     Column("counter", BigInteger, nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    LEDGER,
+    Column("name", Key, primary_key=True),
+    Column("function", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("pool", Text, nullable=False),
+    Column("cron", Text, nullable=False),
+    Column("timezone", Text, nullable=False),
+    Column("missed", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("origin", Text, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("timeout_s", Double),
+    Column("priority", Integer, nullable=False),
+    Column("expires_s", Double),
+    Column("starts_paused", SmallInteger, nullable=False),
+    Column("is_paused", SmallInteger, nullable=False),
+    Column("next_at", Double),
+    Column("last_at", Double),
+    Column("last_task_id", Text),
+    Column("gone_at", Double),  # since when nobody declares it
 )
 
 models = Table(

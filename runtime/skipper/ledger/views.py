@@ -109,6 +109,7 @@ _FIRST = "~"  # sorts after every id
 _ID = re.compile("[0-9a-v]{26}")
 _OLDER = t.c.id < bindparam("cursor")
 _OF_FUNCTION = t.c.function == bindparam("function")
+_OF_SCHEDULE = t.c.schedule == bindparam("schedule")
 _NEWEST_FIRST = t.c.id.desc()
 
 
@@ -144,6 +145,12 @@ _PAGES = {
     (False, True): _paging(_IN_STATE),
     (True, True): _paging(_OF_FUNCTION, _IN_STATE),
 }
+_PAGES_OF_SCHEDULE = {
+    (False, False): _paging(_OF_SCHEDULE),
+    (True, False): _paging(_OF_SCHEDULE, _OF_FUNCTION),
+    (False, True): _paging(_OF_SCHEDULE, _IN_STATE),
+    (True, True): _paging(_OF_SCHEDULE, _OF_FUNCTION, _IN_STATE),
+}
 
 
 def page(
@@ -151,6 +158,7 @@ def page(
     *,
     function: str | None = None,
     state: State | None = None,
+    schedule: str | None = None,
     limit: int,
     cursor: str | None = None,
 ) -> tuple[list[Task], str | None]:
@@ -160,9 +168,10 @@ def page(
     """
     if cursor is not None and not _ID.fullmatch(cursor):
         raise ValueError("no page has this cursor")
-    params = {"function": function, "state": state and state.value, "cursor": cursor or _FIRST}
-    statement = _PAGES[function is not None, state is not None]
-    rows = conn.run(statement, {**params, "limit": limit + 1})
+    params = {"function": function, "state": state and state.value, "schedule": schedule}
+    pages = _PAGES if schedule is None else _PAGES_OF_SCHEDULE
+    statement = pages[function is not None, state is not None]
+    rows = conn.run(statement, {**params, "cursor": cursor or _FIRST, "limit": limit + 1})
     tasks = [task_of(row) for row in rows[:limit]]
     return tasks, tasks[-1].id if len(rows) > limit else None
 

@@ -102,6 +102,19 @@ class Catalogue:
         """The files that are served or being read."""
         return [*self._sources.values(), *self._reading]
 
+    @property
+    def unsettled(self) -> set[str]:
+        """Sources that may define more than is known now; ``*`` where any may."""
+        functions = self._settings.functions_dir
+        unreadable = (Path(file) for file in self._unreadable)
+        stems = {
+            Path(file.relative_to(functions).parts[0]).stem
+            if file.is_relative_to(functions)
+            else "*"  # a plugin: who knows which functions it would bring
+            for file in unreadable
+        }
+        return self.loading | self._failed.keys() | stems
+
     async def refresh(self) -> None:
         """Look at the project again and follow what has changed."""
         async with self._turn:

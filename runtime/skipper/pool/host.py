@@ -34,6 +34,7 @@ from skipper.pool.instances import Instances
 from skipper.pool.journal import Journal
 from skipper.pool.links import Links
 from skipper.pool.nested import Nested
+from skipper.pool.schedules import Schedules
 from skipper.pool.starter import Starter, Template
 from skipper.pool.tasks import TaskLane
 from skipper.pool.watch import follow
@@ -68,6 +69,7 @@ class Host:
             drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made below
             metrics=self._metrics,
         )
+        self._schedules = Schedules(ledger, settings, pool, self._catalogue)
         self._direct = DirectLane(
             self._instances.pool_settings,
             self._instances.slots,
@@ -151,6 +153,7 @@ class Host:
         yield self._sweep()
         yield self._follow_models()
         yield self._catalogue.refresh()
+        yield self._schedules.run()
         if self._settings.run.reload:
             yield follow(self._settings, self._catalogue.refresh)
 
@@ -251,6 +254,7 @@ class Host:
         self._changed = asyncio.Event()
         self._starter.keep(self._catalogue.sources)
         self._links.tell_catalogue()
+        self._schedules.changed()
 
     def _task_of(self, instance: Instance, stream: str, text: str) -> str | None:
         return self._tasks.on_line(instance, stream, text) if instance.lane is Lane.TASKS else None

@@ -17,10 +17,11 @@ from skipper import role as roles
 from skipper.blobs import BlobStore
 from skipper.broker import Publisher
 from skipper.errors import SkipperError
-from skipper.ledger import Ledger, events, hosts, retention, tasks
+from skipper.ledger import Ledger, events, hosts, retention, schedules, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
+from skipper.scheduler.ticker import Ticker
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Scheduler:
         self._publish, self._retention_s = publish, retention_s
         self._tmp_dir = tmp_dir
         self._pulse = Pulse()
+        self._ticker = Ticker(ledger)
         self._next_prune = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -106,9 +108,11 @@ class Scheduler:
             ),
         ]
         self._tell(moved)
+        self._tell(await self._ticker.fire(now))
         await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + PRUNE_S
+            await self._ticker.review(now)
             await self._prune(now - self._retention_s)
 
     async def _rescue(self) -> None:
@@ -134,6 +138,7 @@ class Scheduler:
         )
         await self._ledger.record(lambda conn: events.prune(conn, before))
         await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
+        await self._ledger.write(lambda conn: schedules.forget(conn, before - TOMBSTONES_S))
         for ref in pruned.refs:
             await asyncio.to_thread(self._blobs.delete, ref, time.time() - YOUNG_S)
         if pruned.ids:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import uvicorn
@@ -23,6 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 TERMINAL = ("succeeded", "failed", "timed_out", "cancelled", "crashed", "expired")
+SCHEDULES = ("train.ok", "weekly", "odd")
 FUNCTIONS = ("plain.echo", "plain.boom", "train.ok", "train.fail")
 HOUSE = {"type": "object", "properties": {"rm": {"type": "number"}}, "required": ["rm"]}
 
@@ -83,6 +85,8 @@ class StandIn:
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     tasks: dict[str, FakeTask] = field(default_factory=dict)
     keys_used: dict[str, str] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=lambda: {"weekly"})
+    """Names of schedules."""
     drops: int = 0
     """How many further requests lose their connection once they have taken effect."""
     running: set[asyncio.Task[None]] = field(default_factory=set)
@@ -265,6 +269,42 @@ class StandIn:
                 return
             await task.changed.wait()
 
+    # --- schedules ---
+
+    async def schedules(self, _: Request) -> Response:
+        return json_reply({"items": [self.schedule_of(name) for name in SCHEDULES], "next": None})
+
+    async def schedule(self, request: Request) -> Response:
+        name, verb = request.path_params["name"], request.path_params.get("verb")
+        if name not in SCHEDULES:
+            return problem(404, "not-found", f"There is no schedule {name!r}.")
+        self.calls[f"{verb} {name}"] += 1
+        if verb == "run":
+            return await self.accept(request, "train.ok", {}, "respond-async")
+        if verb == "pause":
+            self.paused.add(name)
+        elif verb == "resume":
+            self.paused.discard(name)
+        return json_reply(self.schedule_of(name))
+
+    def schedule_of(self, name: str) -> dict[str, Any]:
+        """``train.ok`` runs in a bit more than three hours, and ran two days ago."""
+        is_active = name == "train.ok" and name not in self.paused
+        now = time.time()
+        return {
+            "name": name,
+            "function": "train.gone" if name == "odd" else "train.ok",
+            "cron": "0 3 * * *",
+            "timezone": "Europe/Vilnius",
+            "missed": "once",
+            "body": {"epochs": 5},
+            "origin": "code" if name == "train.ok" else "settings",
+            "state": "unserved" if name == "odd" else "active" if is_active else "paused",
+            "next_at": stamp(now + 3 * 3600 + 60) if is_active else None,
+            "last_at": stamp(now - 2 * 86400 - 60) if name == "train.ok" else None,
+            "last_task": None,
+        }
+
     async def list_tasks(self, request: Request) -> Response:
         state, function = request.query_params.get("state"), request.query_params.get("function")
         items = [
@@ -344,6 +384,9 @@ class StandIn:
             Route("/v1/tasks/{id}/attempts", self.attempts),
             Route("/v1/tasks/{id}/logs", self.logs),
             Route("/v1/tasks/{id}/events", self.events),
+            Route("/v1/schedules", self.schedules),
+            Route("/v1/schedules/{name}", self.schedule),
+            Route("/v1/schedules/{name}/{verb}", self.schedule, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name}", self.model),
             Route("/v1/pools", self.pools),
@@ -381,6 +424,10 @@ def spec(name: str) -> dict[str, Any]:
         "state": "live",
         "pool_ready": True,
     }
+
+
+def stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def model(name: str, version: int) -> dict[str, Any]:

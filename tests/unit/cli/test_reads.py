@@ -32,6 +32,12 @@ def ended(run: Run) -> str:
         ("tasks",),
         ("tasks", "list", "--limit", "5"),
         ("tasks", "show", "task0"),
+        ("schedules",),
+        ("schedules", "list"),
+        ("schedules", "show", "weekly"),
+        ("schedules", "run", "weekly"),
+        ("schedules", "pause", "weekly"),
+        ("schedules", "resume", "weekly"),
         ("models",),
         ("models", "show", "boston"),
         ("config", "show", "--origin"),
@@ -192,6 +198,9 @@ def test_what_is_to_be_retried_is_said_clearly(
         ("functions", "show", "nope.nope"),
         ("models", "show", "nope"),
         ("logs", "--task", "nope", "-f"),
+        ("schedules", "show", "nope"),
+        ("schedules", "run", "nope"),
+        ("schedules", "pause", "nope"),
     ],
 )
 def test_what_is_unknown_is_not_found(run: Run, arguments: tuple[str, ...]) -> None:

@@ -43,7 +43,7 @@ def test_a_task_is_told_with_every_member_of_the_api() -> None:
         *("id", "function", "kind", "pool", "state", "attempt", "max_attempts", "priority"),
         *("created_at", "available_at", "expires_at"),
         *("started_at", "finished_at", "deadline_at", "progress", "error", "result", "model"),
-        *("code", "parent_id", "request_id"),
+        *("code", "parent_id", "request_id", "schedule"),
     }
     json.dumps(shown())
 

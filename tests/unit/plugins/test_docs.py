@@ -30,7 +30,7 @@ print(*report.plugins)
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with every file that the documents show in full."""
     folder = tmp_path_factory.mktemp("project")
-    for page in ("functions.md", "plugins.md"):
+    for page in ("functions.md", "plugins.md", "schedules.md"):
         for name, text in _BLOCK.findall((DOCS / page).read_text()):
             file = folder / name
             file.parent.mkdir(exist_ok=True)
@@ -55,6 +55,7 @@ def test_every_file_loads_and_serves_what_the_text_says(project: Path) -> None:
     assert {"iris.train", "stream.Counter", "squares.root", "houses.price", "common.ping"} <= set(
         found
     )
+    assert "nightly.refresh" in found
     assert {"arrays", "more_functions", "polars_support", "torch_support"} <= set(found)
 
 

@@ -406,3 +406,36 @@ async def test_looks_that_come_together_are_taken_one_after_the_other() -> None:
     project.write(*ONE[:2], *ONE[2])
     await asyncio.gather(project.catalogue.refresh(), project.catalogue.refresh())
     assert project.read == ["boston"]
+
+
+# --- what may come yet ---
+
+
+async def test_nothing_is_settled_before_the_project_has_been_read() -> None:
+    project = Project()
+    assert project.catalogue.unsettled == {"*"}
+    project.write("f", "c1", "one")
+    await project.refresh()
+    assert project.catalogue.unsettled == set()
+
+
+async def test_broken_files_are_unsettled_whether_they_parse_or_not() -> None:
+    project = Project()
+    project.write("f", "c1", "one")
+    project.write("g", "c1", "one")
+    await project.refresh()
+    project.spoil("f", "c2")
+    project.garble("g")
+    await project.refresh()
+    assert project.catalogue.unsettled == {"f", "g"}
+    project.write("f", "c3", "one")
+    project.broken = []
+    await project.refresh()
+    assert project.catalogue.unsettled == set()
+
+
+async def test_a_broken_plugin_may_have_brought_any_function() -> None:
+    project = Project()
+    project.broken = [BrokenFile(file="/project/plugins/mine.py", line=1, error="NameError: np")]
+    await project.refresh()
+    assert project.catalogue.unsettled == {"*"}

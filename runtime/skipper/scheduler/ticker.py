@@ -1,0 +1,78 @@
+"""Makes the tasks of schedules that are due. Several schedulers may do so at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from skipper.cron import Missed, Timetable
+from skipper.ledger import Ledger, schedules
+from skipper.ledger.records import Firing, Schedule
+from skipper.scheduler.ticks import mended, plan
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Ticker:
+    """Moves the ledger's schedules from tick to tick. ``now`` is the time of day, epoch seconds.
+
+    Only schedulers tell schedules the time: whoever declares or resumes one leaves it to them when
+    it is due next.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._unreadable: set[str] = set()
+        """Names of those whose time zone is not known here, which has been told."""
+
+    async def fire(self, now: float) -> list[tuple[str, str]]:
+        """Make the tasks of what is due; their ids and pools, to publish."""
+        firings = []
+        for each in await self._ledger.read(lambda conn: schedules.due(conn, now)):
+            what = self._read(each, partial(plan, due_at=each.next_at, now=now))
+            if what is not None:
+                tasks = schedules.tasks_of(each, what.ticks, now)
+                firings.append(Firing(schedule=each, next_at=what.next_at, tasks=tasks))
+        made = await asyncio.gather(*map(self._fire, firings))
+        return [task for tasks in made for task in tasks]
+
+    async def review(self, now: float) -> None:
+        """Bring near again what a clock that was ahead for a while has put off."""
+        for each in await self._ledger.read(schedules.live):
+            if each.next_at is None:
+                continue
+            next_at = self._read(each, partial(mended, due_at=each.next_at, now=now))
+            if next_at is not None:
+                log.warning("the clock has gone back: schedule %s is set anew", each.declared.name)
+                await self._fire(Firing(schedule=each, next_at=next_at))
+
+    async def _fire(self, firing: Firing) -> list[tuple[str, str]]:
+        accepted = await self._ledger.write(partial(schedules.fire, firing=firing))
+        ids = [each.id for each in accepted if each.is_new]
+        declared = firing.schedule.declared
+        if ids:
+            others = f", and {len(ids) - 1} for ticks that were missed" if len(ids) > 1 else ""
+            log.info("schedule %s: task %s%s", declared.name, ids[-1], others)
+        return [(id_, declared.pool) for id_ in ids]
+
+    def _read(self, schedule: Schedule, ask: Callable[[Timetable], T]) -> T | None:
+        """What ``ask`` says of its timetable; None where it cannot be read here, told once."""
+        declared = schedule.declared
+        try:
+            answer = ask(
+                Timetable(
+                    cron=declared.cron, timezone=declared.timezone, missed=Missed(declared.missed)
+                )
+            )
+        except ValueError as error:
+            if declared.name not in self._unreadable:
+                log.error("schedule %s cannot be read here: %s", declared.name, error)
+            self._unreadable.add(declared.name)
+            return None
+        self._unreadable.discard(declared.name)
+        return answer

@@ -1,0 +1,354 @@
+"""Schedules in the ledger, on SQLite and on PostgreSQL: one task for each tick, whoever looks."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from skipper.ledger import Ledger, retention, schedules, tasks
+from skipper.ledger.records import Declaration, Firing, Schedule
+from skipper.scheduler.ticker import Ticker
+from skipper.task import State, Task
+from tests.integration.ledgers import (
+    POOL,
+    Place,
+    claimed,
+    finished,
+    ledger,
+    module_ledger,
+    place,
+)
+
+__all__ = ["ledger", "module_ledger", "place"]
+
+pytestmark = pytest.mark.services
+
+HOUR_S, DAY_S = 3600.0, 86400.0
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+
+NOON = at("2026-11-25 12:00")
+
+
+def nightly(name: str = "boston.train", **given: Any) -> Declaration:
+    usual: dict[str, Any] = {
+        "function": "boston.train",
+        "kind": "training",
+        "pool": POOL,
+        "cron": "0 3 * * *",
+        "timezone": "UTC",
+        "missed": "once",
+        "body": b"",
+        "origin": "code",
+        "max_attempts": 1,
+        "timeout_s": None,
+        "starts_paused": False,
+    }
+    return Declaration(name=name, **usual | given)
+
+
+def declare(ledger: Ledger, *declared: Declaration) -> None:
+    ledger.write_now(lambda conn: schedules.declare(conn, declared))
+
+
+def found(ledger: Ledger, name: str = "boston.train") -> Schedule:
+    schedule = ledger.read_now(lambda conn: schedules.get(conn, name))
+    assert schedule is not None
+    return schedule
+
+
+def made(ledger: Ledger, name: str = "boston.train") -> list[Task]:
+    """The tasks of a schedule, oldest first."""
+    items, _ = ledger.read_now(lambda conn: tasks.page(conn, schedule=name, limit=200))
+    return items[::-1]
+
+
+# --- declaring ---
+
+
+def test_a_schedule_is_read_as_it_was_declared(ledger: Ledger) -> None:
+    one = nightly(body=b'{"x":"\xc4\x97"}', max_attempts=3, timeout_s=60.5, missed="all")
+    two = nightly("weekly", origin="settings", starts_paused=True)
+    declare(ledger, two, one)
+    state = {"next_at": None, "last_at": None, "last_task_id": None, "gone_at": None}
+    assert ledger.read_now(schedules.present) == [
+        Schedule(declared=one, is_paused=False, **state),
+        Schedule(declared=two, is_paused=True, **state),
+    ]
+    assert ledger.read_now(lambda conn: schedules.get(conn, "none")) is None
+
+
+async def test_only_another_timetable_sets_it_anew(ledger: Ledger) -> None:
+    declare(ledger, nightly())
+    await Ticker(ledger).fire(NOON)
+    declare(ledger, nightly(max_attempts=5, pool="gpu", missed="all"))
+    assert found(ledger).next_at == at("2026-11-26 03:00")
+    assert found(ledger).declared.max_attempts == 5
+    for other in (nightly(cron="0 4 * * *"), nightly(timezone="Europe/Vilnius")):
+        declare(ledger, other)
+        assert found(ledger).next_at is None
+        await Ticker(ledger).fire(NOON)
+        assert found(ledger).next_at is not None
+    assert made(ledger) == []
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_pause_stands_until_it_is_declared_otherwise(ledger: Ledger, before: bool) -> None:
+    declare(ledger, nightly(starts_paused=before))
+    turn = schedules.resume if before else schedules.pause
+    ledger.write_now(lambda conn: turn(conn, "boston.train"))
+    declare(ledger, nightly(starts_paused=before, cron="0 5 * * *"))
+    assert found(ledger).is_paused is not before
+    declare(ledger, nightly(starts_paused=not before))
+    declare(ledger, nightly(starts_paused=before))
+    assert found(ledger).is_paused is before
+
+
+async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledger) -> None:
+    declare(ledger, nightly())
+    await Ticker(ledger).fire(NOON)
+    await Ticker(ledger).fire(NOON + DAY_S)
+    ledger.write_now(lambda conn: schedules.pause(conn, "boston.train"))
+    last = found(ledger).last_task_id
+    assert last is not None
+    ledger.write_now(lambda conn: schedules.drop(conn, POOL, ["boston.train"], NOON))
+    assert ledger.read_now(schedules.present) == []
+    assert ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON)) is None
+    assert ledger.write_now(lambda conn: schedules.resume(conn, "boston.train")) is None
+    assert await Ticker(ledger).fire(NOON + 9 * DAY_S) == []
+    declare(ledger, nightly())
+    back = found(ledger)
+    assert (back.is_paused, back.next_at, back.last_task_id) == (True, None, last)
+
+
+def test_a_pool_drops_its_own_schedules_only(ledger: Ledger) -> None:
+    declare(ledger, nightly(pool="gpu"))
+    ledger.write_now(lambda conn: schedules.drop(conn, POOL, ["boston.train"], NOON))
+    assert found(ledger).gone_at is None
+
+
+def test_what_is_gone_for_long_is_forgotten(ledger: Ledger) -> None:
+    declare(ledger, nightly(), nightly("weekly"))
+    ledger.write_now(lambda conn: schedules.pause(conn, "weekly"))
+    ledger.write_now(lambda conn: schedules.drop(conn, POOL, ["weekly"], NOON))
+    ledger.write_now(lambda conn: schedules.forget(conn, NOON))
+    declare(ledger, nightly("weekly"))
+    assert found(ledger, "weekly").is_paused
+    ledger.write_now(lambda conn: schedules.drop(conn, POOL, ["weekly"], NOON))
+    ledger.write_now(lambda conn: schedules.forget(conn, NOON + 1))
+    declare(ledger, nightly("weekly"))
+    assert not found(ledger, "weekly").is_paused
+    assert found(ledger).gone_at is None
+
+
+# --- firing ---
+
+
+async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
+    demands: dict[str, Any] = {"max_attempts": 3, "timeout_s": 60.0, "priority": 2}
+    declare(ledger, nightly(body=b'{"x": 1}', expires_s=HOUR_S, **demands))
+    ticker = Ticker(ledger)
+    assert await ticker.fire(NOON) == []
+    assert found(ledger).next_at == at("2026-11-26 03:00")
+    assert await ticker.fire(at("2026-11-26 02:59:59")) == []
+    now = at("2026-11-26 03:00:01")
+    ((task_id, pool),) = await ticker.fire(now)
+    assert pool == POOL
+    assert await ticker.fire(now) == []
+    (task,) = made(ledger)
+    assert (task.id, task.function, task.kind, task.state) == (
+        task_id,
+        "boston.train",
+        "training",
+        State.QUEUED,
+    )
+    assert {name: getattr(task, name) for name in demands} == demands
+    assert (task.created_at, task.available_at) == (now, now)
+    assert (task.schedule, task.request_id) == ("boston.train", "2026-11-26T03:00:00Z")
+    schedule = found(ledger)
+    assert (schedule.last_at, schedule.last_task_id) == (now, task_id)
+    assert schedule.next_at == at("2026-11-27 03:00")
+    assert ledger.write_now(lambda conn: tasks.expire(conn, now + HOUR_S - 1)) == []
+    claim = claimed(ledger, task_id)
+    assert claim.body == b'{"x": 1}'
+    assert finished(ledger, claim) is State.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("missed", "ticks"),
+    [
+        ("once", ["2026-11-28T03:00:00Z"]),
+        ("skip", []),
+        ("all", ["2026-11-26T03:00:00Z", "2026-11-27T03:00:00Z", "2026-11-28T03:00:00Z"]),
+    ],
+)
+async def test_ticks_that_nobody_saw_are_run_by_policy(
+    ledger: Ledger, missed: str, ticks: list[str]
+) -> None:
+    declare(ledger, nightly(missed=missed))
+    await Ticker(ledger).fire(NOON)
+    told = await Ticker(ledger).fire(at("2026-11-28 09:00"))
+    assert [task.request_id for task in made(ledger)] == ticks
+    assert [id_ for id_, _ in told] == [task.id for task in made(ledger)]
+    assert found(ledger).next_at == at("2026-11-29 03:00")
+
+
+async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledger) -> None:
+    declare(ledger, nightly(missed="all"))
+    ticker = Ticker(ledger)
+    await ticker.fire(NOON)
+    paused = ledger.write_now(lambda conn: schedules.pause(conn, "boston.train"))
+    assert paused is not None
+    assert (paused.is_paused, paused.next_at) == (True, None)
+    assert await ticker.fire(NOON + 9 * DAY_S) == []
+    ledger.write_now(lambda conn: schedules.resume(conn, "boston.train"))
+    assert await ticker.fire(NOON + 9 * DAY_S) == []
+    assert found(ledger).next_at == at("2026-12-05 03:00")
+    ledger.write_now(lambda conn: schedules.resume(conn, "boston.train"))  # as it is already
+    assert found(ledger).next_at == at("2026-12-05 03:00")
+
+
+async def test_run_now_leaves_the_ticks_as_they_are(ledger: Ledger) -> None:
+    declare(ledger, nightly(body=b"[1]"))
+    await Ticker(ledger).fire(NOON)
+    new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON + 5))
+    assert new is not None
+    assert (new.schedule, new.request_id, new.body) == ("boston.train", None, b"[1]")
+    assert [task.id for task in made(ledger)] == [new.id]
+    schedule = found(ledger)
+    assert (schedule.last_at, schedule.last_task_id) == (NOON + 5, new.id)
+    assert schedule.next_at == at("2026-11-26 03:00")
+    assert ledger.write_now(lambda conn: schedules.run_now(conn, "none", NOON)) is None
+
+
+async def test_of_many_schedulers_one_makes_the_task_of_a_tick(
+    place: Place, ledger: Ledger
+) -> None:
+    declare(ledger, *(nightly(f"s{n}", cron="* * * * *") for n in range(5)))
+    with place.open() as other, place.open() as third:
+        tickers = [Ticker(each) for each in (ledger, other, third, ledger)]
+        told: list[tuple[str, str]] = []
+        for minute in range(12):
+            now = NOON + 60 * minute
+            for each in await asyncio.gather(*(each.fire(now) for each in tickers)):
+                told += each
+    assert len(told) == len(set(told)) == 5 * 11
+    for n in range(5):
+        ticks = [task.request_id for task in made(ledger, f"s{n}")]
+        assert ticks == [f"2026-11-25T12:{minute:02}:00Z" for minute in range(1, 12)]
+
+
+def test_who_looked_before_it_changed_moves_nothing(ledger: Ledger) -> None:
+    declare(ledger, nightly())
+    seen = found(ledger)
+    tick = at("2026-11-26 03:00")
+    new = schedules.tasks_of(seen, [tick], NOON)
+    first = Firing(schedule=seen, next_at=tick, tasks=())
+    assert ledger.write_now(lambda conn: schedules.fire(conn, first)) == []
+    assert found(ledger).next_at == tick
+    for stale in (seen, Schedule(**_members(seen) | {"next_at": tick + 1})):
+        firing = Firing(schedule=stale, next_at=tick + DAY_S, tasks=new)
+        assert ledger.write_now(lambda conn, firing=firing: schedules.fire(conn, firing)) == []  # type: ignore[misc]  # binds the loop's value
+    current = found(ledger)
+    declare(ledger, nightly(cron="0 4 * * *"))
+    firing = Firing(schedule=current, next_at=tick + DAY_S, tasks=new)
+    assert ledger.write_now(lambda conn: schedules.fire(conn, firing)) == []
+    assert made(ledger) == []
+
+
+def _members(schedule: Schedule) -> dict[str, Any]:
+    return {name: getattr(schedule, name) for name in Schedule.__dataclass_fields__}
+
+
+# --- clocks that are wrong ---
+
+
+@pytest.mark.parametrize("jump_s", [HOUR_S, 366 * DAY_S])
+async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
+    ledger: Ledger, jump_s: float
+) -> None:
+    declare(ledger, nightly(cron="*/10 * * * *"))
+    ticker = Ticker(ledger)
+    await ticker.fire(NOON - 1)
+    await ticker.fire(NOON)
+    await ticker.review(NOON)
+    await ticker.fire(NOON + jump_s)  # one run for all that this clock has passed
+    assert len(made(ledger)) == 2
+    now = NOON + 60
+    assert await ticker.fire(now) == []
+    await ticker.review(now)
+    assert found(ledger).next_at == NOON + 600
+    while now < NOON + 2 * HOUR_S:
+        now += 60
+        await ticker.fire(now)
+        await ticker.review(now)
+    ticks = [str(task.request_id) for task in made(ledger)]
+    due = {f"2026-11-25T{12 + n // 6}:{n % 6}0:00Z" for n in range(13)}
+    assert len(ticks) == len(set(ticks))
+    assert due <= set(ticks)
+
+
+async def test_a_review_leaves_alone_what_is_due_in_its_time(ledger: Ledger) -> None:
+    declare(ledger, nightly(), nightly("leap", cron="0 0 29 2 *"), nightly("new"))
+    ledger.write_now(lambda conn: schedules.pause(conn, "new"))
+    ticker = Ticker(ledger)
+    await ticker.fire(NOON)
+    before = ledger.read_now(schedules.present)
+    await ticker.review(NOON)
+    await ticker.review(NOON - 30)  # another scheduler, whose clock is a little late
+    assert ledger.read_now(schedules.present) == before
+
+
+async def test_one_that_cannot_be_read_here_holds_up_no_other(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    declare(ledger, nightly("odd", timezone="Mars/Olympus"), nightly())
+    ticker = Ticker(ledger)
+    for day in range(3):
+        await ticker.fire(NOON + day * DAY_S)
+    assert len(made(ledger)) == 2
+    (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert "schedule odd cannot be read here: there is no such time zone" in record.message
+
+
+# --- its tasks ---
+
+
+async def test_tasks_are_listed_by_schedule_function_and_state(ledger: Ledger) -> None:
+    declare(ledger, nightly(), nightly("weekly", cron="0 0 * * 0"))
+    names = ["boston.train", "weekly", "boston.train"]
+    for n, name in enumerate(names):
+        ledger.write_now(
+            lambda conn, n=n, name=name: schedules.run_now(conn, name, NOON + n)  # type: ignore[misc]  # binds the loop's values
+        )
+    first, second = made(ledger)
+    claimed(ledger, first.id)
+
+    def ids(**given: Any) -> list[str]:
+        items, _ = ledger.read_now(
+            lambda conn: tasks.page(conn, schedule="boston.train", limit=10, **given)
+        )
+        return [task.id for task in items]
+
+    assert ids() == [second.id, first.id]
+    assert ids(state=State.QUEUED) == [second.id]
+    assert ids(function="boston.train") == [second.id, first.id]
+    assert ids(function="boston.train", state=State.RUNNING) == [first.id]
+    assert ids(function="other.train") == []
+    assert ids(cursor=second.id) == [first.id]
+
+
+async def test_a_schedule_outlives_its_tasks(ledger: Ledger) -> None:
+    declare(ledger, nightly())
+    new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON))
+    assert new is not None
+    finished(ledger, claimed(ledger, new.id))
+    ledger.write_now(lambda conn: retention.prune(conn, 4e9, NOON, 10))
+    assert made(ledger) == []
+    assert found(ledger).last_task_id == new.id
