@@ -17,8 +17,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import skipper
+from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway import catalogue, health, openapi, problems, tasks
+from skipper.gateway import catalogue, health, openapi, tasks
 from skipper.gateway.core import Core, open_core
 from skipper.gateway.door import Door
 from skipper.gateway.health import Readiness
