@@ -47,7 +47,7 @@ class Branch:
 
 LEDGER = Branch(
     name="ledger",
-    head="0001",
+    head="0003",
     tables=schema.LEDGER,
     marks=schema.ledger_marks,
     is_relaxed=False,
