@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli import catalogue, config, tasks, up
+from skipper.cli import catalogue, config, tasks, up, webhooks
 from skipper.cli.call import call
 from skipper.cli.logs import logs
 from skipper.cli.status import down, status
@@ -64,5 +64,6 @@ app.add_typer(catalogue.functions, name="functions")
 app.add_typer(tasks.app, name="tasks")
 app.command()(logs)
 app.add_typer(catalogue.models, name="models")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(config.app, name="config")
 app.command()(config.version)

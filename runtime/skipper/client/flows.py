@@ -199,6 +199,14 @@ def cancel(task_id: str) -> Flow[bool]:
     return True
 
 
+def test_webhook(name: str) -> Flow[dict[str, Any]]:
+    """The task that sends a webhook a ping."""
+    path = f"/v1/webhooks/{quote(name, safe='')}/test"
+    reply = yield from exchange(Request(method="POST", path=path, is_repeatable=False))
+    task: dict[str, Any] = reply.json()
+    return task
+
+
 def function_path(name: str) -> str:
     """Where a function stands."""
     return f"/v1/functions/{quote(name, safe='')}"

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import skipper
 from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway import catalogue, health, openapi, tasks
+from skipper.gateway import catalogue, health, openapi, tasks, webhooks
 from skipper.gateway.core import Core, open_core
 from skipper.gateway.door import Door
 from skipper.gateway.health import Readiness
@@ -89,6 +89,7 @@ class Gateway:
         api.router.routes.insert(0, route)
         api.include_router(catalogue.routes(self.core))
         api.include_router(tasks.routes(self.core))
+        api.include_router(webhooks.routes(self.core))
         api.include_router(health.routes(self.core, self.readiness))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")

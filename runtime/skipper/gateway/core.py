@@ -23,6 +23,7 @@ from skipper.settings import Settings, is_loopback
 from skipper.spec import Kind
 from skipper.task import State, Task
 from skipper.watchers import Watchers
+from skipper.webhooks import interest_in
 
 REMEMBERED = 1000
 """Training tasks that are known to have been told."""
@@ -128,7 +129,12 @@ def sse(event: str, data: Any, id_: int | None = None) -> bytes:
 async def open_core(settings: Settings, on_functions: Callable[[], None]) -> AsyncIterator[Core]:
     """Everything the routes need, for the life of the gateway."""
     watchers = Watchers()
-    ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
+    ledger = await asyncio.to_thread(
+        Ledger.open,
+        settings.database_url,
+        schema=settings.schema,
+        interest=interest_in(settings.webhooks),
+    )
     blobs = BlobStore(settings.storage_url)
     directory = Directory(
         settings.run_dir,
