@@ -18,7 +18,7 @@ from typing import Any
 
 from skipper import wire
 from skipper.errors import UnavailableError
-from skipper.spec import BrokenFile, FunctionSpec
+from skipper.spec import BrokenFile, FunctionSpec, is_private
 from skipper.task import Outcome
 from skipper.wire import Frame, FrameProtocol, Kind
 
@@ -188,6 +188,9 @@ class Link:
                 self._learn(json.loads(payload))
 
     def _learn(self, catalogue: dict[str, Any]) -> None:
+        if self._role != "host":  # what is private is for functions, and a host answers for those
+            offered = [item for item in catalogue["functions"] if not is_private(item["name"])]
+            catalogue = catalogue | {"functions": offered}
         self.catalogue = catalogue
         specs = ({k: v for k, v in item.items() if k != "state"} for item in catalogue["functions"])
         self.functions = {spec.name: spec for spec in map(FunctionSpec.model_validate, specs)}

@@ -29,6 +29,8 @@ class Project:
     folder: Path
     functions_dir: Path
     plugins_dir: Path
+    set_up: frozenset[str] = frozenset()
+    """Names of sources that ``skipper.toml`` has a table of settings for, such as ``webhooks``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,16 @@ def skipper_instance_started(threads: int) -> None:
 
     Runs before the function file is loaded. ``threads`` is the instance's share of the cores;
     random states of a library must be renewed here, since every fork starts from the template's.
+    """
+
+
+@hookspec
+def skipper_settings(source: str, settings: Mapping[str, Any]) -> None:
+    """Take the settings of a source of functions: the table of its name in ``skipper.toml``.
+
+    Runs in each instance that serves a function of that source, before its file is loaded, and
+    nowhere else: the secrets in the table are not told to any other process. Sources without a
+    table are not told of.
     """
 
 

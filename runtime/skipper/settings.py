@@ -14,14 +14,15 @@ import re
 import stat
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from skipper.cron import Missed, check_cron, check_timezone
 from skipper.errors import SettingsError
+from skipper.webhooks import SigningSecret, Webhook, WebhookName
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -195,6 +196,12 @@ class RunSettings(_Section):
     )
 
 
+_TABLES: dict[str, type[BaseModel]] = {"schedules": ScheduleSettings, "webhooks": Webhook}
+"""Sections that hold a table per name that the user has chosen."""
+_OF_SOURCES = ("webhooks",)
+"""Of those, what belongs to the source of functions of that name."""
+
+
 class Settings(_Section):
     """All settings, plus the folder they were read for."""
 
@@ -210,6 +217,7 @@ class Settings(_Section):
     }
     schedules: dict[str, ScheduleSettings] = {}
     retention: RetentionSettings = RetentionSettings()
+    webhooks: dict[WebhookName, Webhook] = {}
     log: LogSettings = LogSettings()
     run: RunSettings = RunSettings()
 
@@ -249,6 +257,18 @@ class Settings(_Section):
         """What dies with the tree: sockets and locks. Short, because socket paths are limited."""
         digest = hashlib.sha256(str(self.project_dir).encode()).hexdigest()[:10]
         return _runtime_base() / f"skipper-{digest}"
+
+    @property
+    def set_up_sources(self) -> frozenset[str]:
+        """Names of the sources of functions that have a table of settings."""
+        return frozenset(name for name in _OF_SOURCES if getattr(self, name))
+
+    def of_source(self, name: str) -> dict[str, Any]:
+        """The table of settings of a source of functions, secrets included; JSON data."""
+        if name not in self.set_up_sources:
+            return {}
+        tables: dict[str, Any] = json.loads(_as_json(getattr(self, name)))
+        return tables
 
     @property
     def storage_url(self) -> str:
@@ -302,15 +322,18 @@ def load(
     folder = (project_dir or find_project()).resolve()
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder; name the project's with --project DIR.")
+    written = [*_toml_layer(folder / FILE_NAME)]
+    tables = _tables_in(name for name, _, _ in written)
+    known = _known_names(tables)
     layers = [
-        *_toml_layer(folder / FILE_NAME),
-        *_environment_layer(),
+        *written,
+        *_environment_layer(known),
         *((name, value, "flag") for name, value in (flags or {}).items() if value is not None),
     ]
     values: dict[str, Any] = {"project_dir": folder}
     origins: dict[str, str] = {}
     for name, value, origin in layers:
-        _check_known(name, origin)
+        _check_known(name, origin, known, tables)
         _put(values, name.split("."), value)
         origins[name] = origin
     try:
@@ -318,6 +341,7 @@ def load(
     except ValidationError as error:
         raise SettingsError(_explain(error, origins)) from None
     _check_exposure(settings)
+    _check_webhooks(settings, origins)
     return settings, {name: origins.get(name, "default") for name, _ in leaves(settings)}
 
 
@@ -342,7 +366,7 @@ def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
     def expand(value: Any, name: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, BaseModel):
             yield from walk(value, name + ".")
-        elif isinstance(value, dict) and name in ("pools", "schedules"):
+        elif isinstance(value, dict) and name in ("pools", *_TABLES):
             for key, item in sorted(value.items()):
                 yield from expand(item, f"{name}.{key}")
         else:
@@ -353,6 +377,8 @@ def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
 
 def masked(value: Any) -> Any:
     """``value`` with secrets replaced: keys whole, URLs in their passwords only."""
+    if isinstance(value, SigningSecret):
+        return SECRET_MASK
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if isinstance(value, str) and "://" in value:
@@ -390,7 +416,20 @@ _SCHEDULES_BODY = re.compile(r"schedules\.[^.]+\.body")
 
 
 def _is_section(name: str) -> bool:
-    return any(known.startswith(name + ".") for known in _known_names())
+    return name in _TABLES or any(known.startswith(name + ".") for known in _known_names())
+
+
+def _tables_in(names: Iterable[str]) -> set[str]:
+    """The tables of the user's naming that these settings stand in: ``webhooks.ops``."""
+    paths = (name.split(".") for name in names)
+    return {".".join(path[:2]) for path in paths if path[0] in _TABLES and len(path) > 1}
+
+
+def _type_in_table(name: str) -> Any:
+    """The type of a setting in a table of the user's naming; None for any other."""
+    section, member = name.partition(".")[0], name.rpartition(".")[2]
+    fields = _TABLES[section].model_fields if section in _TABLES else {}
+    return fields[member].annotation if member in fields else None
 
 
 def _line_of(file: Path, name: str) -> int:
@@ -413,8 +452,8 @@ def _plain_key(key: str) -> str:
     return ".".join(part.strip(" \t\"'") for part in key.split("."))
 
 
-def _environment_layer() -> Iterator[tuple[str, Any, str]]:
-    names = {_variable(name): name for name in _known_names()}
+def _environment_layer(known: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
+    names = {_variable(name): name for name in known}
     for variable, text in sorted(os.environ.items()):
         if not variable.startswith("SKIPPER_") or variable in _OTHER_VARIABLES:
             continue
@@ -424,35 +463,32 @@ def _environment_layer() -> Iterator[tuple[str, Any, str]]:
             raise SettingsError(f"Environment: no setting {variable}{_nearest(variable, names)}")
         name = names[variable]
         is_list = name in ("gateway.keys", "gateway.allowed_hosts", "run.only")
+        is_list |= get_origin(_type_in_table(name)) is tuple
         yield name, [part for part in text.split(",") if part] if is_list else text, f"${variable}"
 
 
 def _variable(name: str) -> str:
-    return "SKIPPER_" + name.upper().replace(".", "_")
+    return "SKIPPER_" + name.upper().replace(".", "_").replace("-", "_")
 
 
-def _known_names() -> list[str]:
-    return [name for name, _ in leaves(Settings(project_dir=Path()))]
+def _known_names(tables: Iterable[str] = ()) -> list[str]:
+    """Every setting, those of the user's own ``tables`` included."""
+    fixed = [name for name, _ in leaves(Settings(project_dir=Path()))]
+    return fixed + [
+        f"{table}.{member}"
+        for table in sorted(tables)
+        for member in _TABLES[table.partition(".")[0]].model_fields
+    ]
 
 
-def _check_known(name: str, origin: str) -> None:
-    known = [*_known_names(), *_names_of_schedule(name, origin)]
-    if name not in known:
-        raise SettingsError(f"{origin}: no setting {name!r}{_nearest(name, known)}")
-
-
-def _names_of_schedule(name: str, origin: str) -> list[str]:
-    """What may be set of the schedule that ``name`` belongs to: its name is the user's."""
-    section, _, rest = name.partition(".")
-    if section != "schedules":
-        return []
-    key = rest.partition(".")[0]
-    if key and not re.fullmatch(_PLAIN_NAME, key):
+def _check_known(name: str, origin: str, known: list[str], tables: set[str]) -> None:
+    section, *rest = name.split(".")
+    if section in _TABLES and rest and not re.fullmatch(_PLAIN_NAME, rest[0]):
         raise SettingsError(
-            f"{origin}: schedules.{key}: use lower-case letters, digits, - and _, at most 40."
+            f"{origin}: {section}.{rest[0]}: use lower-case letters, digits, - and _, at most 40."
         )
-    table = f"schedules.{key}"
-    return ["schedules", table, *(f"{table}.{field}" for field in ScheduleSettings.model_fields)]
+    if name not in known and name not in tables:
+        raise SettingsError(f"{origin}: no setting {name!r}{_nearest(name, known)}")
 
 
 def _nearest(name: str, known: Any) -> str:
@@ -473,16 +509,22 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
 def _sentence(item: ErrorDetails, origins: Mapping[str, str]) -> str:
     name = ".".join(map(str, item["loc"]))
     if item["type"] == "missing":
-        table = name.rpartition(".")[0]
-        inside = (origins[key] for key in origins if f"{key}.".startswith(f"{table}."))
-        place = next(inside, FILE_NAME)
-        return f"{place}: {table} needs {name.removeprefix(table + '.')} = …"
+        table, _, member = name.rpartition(".")
+        return f"{_origin_of_table(name, origins)}: {table} needs {member} = …"
     while name not in origins and "." in name:  # an item of a list: its setting
         name = name.rpartition(".")[0]
     is_secret = name in ("gateway.keys", "broker.url", "database.url")
+    is_secret |= _type_in_table(name) in (SecretStr, SigningSecret)
     shown = "" if is_secret else f" = {item['input']!r}"
     message = item["msg"].removeprefix("Value error, ").rstrip(".")
     return f"{origins.get(name, 'settings')}: {name}{shown}: {message}."
+
+
+def _origin_of_table(name: str, origins: Mapping[str, str]) -> str:
+    """Where the table around ``name`` is first written."""
+    table = name.rpartition(".")[0]
+    inside = (origin for key, origin in origins.items() if f"{key}.".startswith(f"{table}."))
+    return next(inside, "settings")
 
 
 def _check_exposure(settings: Settings) -> None:
@@ -495,6 +537,16 @@ def _check_exposure(settings: Settings) -> None:
         )
 
 
+def _check_webhooks(settings: Settings, origins: Mapping[str, str]) -> None:
+    for name, webhook in settings.webhooks.items():
+        if not webhook.is_encrypted and not webhook.allow_private:
+            setting = f"webhooks.{name}.url"
+            raise SettingsError(
+                f"{origins.get(setting, 'settings')}: {setting}: plain http is for private "
+                "addresses: write https://, or set allow_private = true."
+            )
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches ``host``."""
     return host in ("localhost", "::1", "[::1]") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
@@ -505,16 +557,23 @@ def is_loopback(host: str) -> bool:
 
 def dump(settings: Settings, file: Path) -> None:
     """Write ``settings``, secrets included, to ``file``, readable by its owner alone."""
+    text = _as_json(settings)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _as_json(value: Any) -> str:
+    """The JSON of settings, secrets in clear."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, SecretStr):
             return value.get_secret_value()
+        if isinstance(value, BaseModel):
+            return value.model_dump()
         return str(value)
 
-    text = json.dumps(settings.model_dump(), default=plain)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    return json.dumps(value, default=plain)
 
 
 def restore(file: Path) -> Settings:

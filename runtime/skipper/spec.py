@@ -29,6 +29,11 @@ class Mode(StrEnum):
     TASK = "task"
 
 
+def is_private(name: str) -> bool:
+    """Whether a function is for other functions and the runtime alone: ``boston._clean``."""
+    return name.rpartition(".")[2].startswith("_")
+
+
 class FunctionSpec(BaseModel):
     """One function as its file declares it. Times are in seconds, memory in MiB."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from skipper.ledger import (
     Ledger,
+    endings,
     retention,
     sweeps,
     tasks,
@@ -48,6 +49,8 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "unpublished": (sweeps._UNPUBLISHED, "tasks_published"),
     "due": (sweeps._DUE, "tasks_delayed"),
     "expire": (sweeps._EXPIRE, "tasks_expiring"),
+    "ends to tell": (endings._WAITING, "endings_pkey|autoindex_endings"),
+    "settle": (endings._TAKE, "endings_pkey|autoindex_endings"),
     "prune": (retention._OLD, "pkey|autoindex_tasks"),
 }
 

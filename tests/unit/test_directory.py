@@ -124,6 +124,18 @@ async def test_a_function_of_a_host_that_is_away_is_remembered(
     assert directory.remembered("f.f") is not None
 
 
+async def test_only_a_host_knows_of_private_functions(folder: Path, host: StandIn) -> None:
+    private = SPEC.model_copy(update={"name": "f._g"})
+    host.catalogue["functions"] = [spec.model_dump(mode="json") for spec in (SPEC, private)]
+    async with Directory(folder, ["cpu"], "host") as inside:
+        assert await inside.find("f._g", LIMIT_S) == (private, inside.links["cpu"])
+    async with Directory(folder, ["cpu"], "gateway") as outside:
+        assert await outside.find("f.f", LIMIT_S) is not None
+        assert await outside.find("f._g", LIMIT_S) is None
+        assert outside.remembered("f._g") is None
+        assert [item["name"] for item in outside.described()] == ["f.f"]
+
+
 async def test_what_the_last_host_served_is_not_asked_of_the_next_until_it_serves_it(
     host: StandIn, directory: Directory
 ) -> None:

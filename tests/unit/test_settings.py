@@ -276,6 +276,103 @@ def test_a_wrong_secret_is_not_repeated(project: Path) -> None:
     assert "sesame" not in error_of(project)
 
 
+# --- tables of the user's naming ---
+
+HOOK = """
+[webhooks.ops-1]
+url = "https://ops.example.com/hooks"
+secret = "whsec_%s"
+""" % ("c2Vz" * 8)  # "ses" eight times
+
+
+def test_a_table_of_the_users_naming_is_read_like_any_other(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, HOOK + "functions = ['boston.*']\n")
+    monkeypatch.setenv("SKIPPER_WEBHOOKS_OPS_1_EVENTS", "failed,crashed")
+    settings, origins = load(project)
+    webhook = settings.webhooks["ops-1"]
+    assert (webhook.functions, webhook.events) == (("boston.*",), ("failed", "crashed"))
+    assert origins["webhooks.ops-1.functions"] == "skipper.toml:5"
+    assert origins["webhooks.ops-1.events"] == "$SKIPPER_WEBHOOKS_OPS_1_EVENTS"
+    assert origins["webhooks.ops-1.timeout_s"] == "default"
+
+
+def test_a_secret_of_such_a_table_may_stand_in_the_environment_alone(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = HOOK.splitlines()
+    write(project, "\n".join(line for line in lines if "secret" not in line))
+    assert "skipper.toml:3: webhooks.ops-1 needs secret = …" in error_of(project)
+    monkeypatch.setenv("SKIPPER_WEBHOOKS_OPS_1_SECRET", "whsec_" + "c2Vz" * 8)
+    secret = load(project)[0].webhooks["ops-1"].secret
+    assert secret.get_secret_value() == "whsec_" + "c2Vz" * 8
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[webhooks.ops]\n", "skipper.toml:1: webhooks.ops needs url = …"),
+        ("[webhooks]\nops = 3\n", "skipper.toml:2: webhooks.ops = 3"),
+        ("webhooks = 3\n", "no setting 'webhooks'"),
+        (HOOK + "event = ['failed']\n", "did you mean 'webhooks.ops-1.events'?"),
+        (HOOK + "events = ['done']\n", "skipper.toml:5: webhooks.ops-1.events"),
+        (HOOK.replace("ops-1", "Ops"), "webhooks = 'Ops'"),
+        (HOOK.replace("https", "http"), "skipper.toml:3: webhooks.ops-1.url: plain http"),
+    ],
+)
+def test_what_is_wrong_in_such_a_table_is_told_with_its_place(
+    project: Path, text: str, words: str
+) -> None:
+    write(project, text)
+    assert words in error_of(project)
+
+
+@pytest.mark.parametrize("line", ["url = 'sesame'", "secret = 'sesame'"])
+def test_what_is_wrong_with_a_secret_of_a_webhook_is_told_without_it(
+    project: Path, line: str
+) -> None:
+    kept = [each for each in HOOK.splitlines() if not each.startswith(line.partition(" ")[0])]
+    write(project, "\n".join([*kept, line]))
+    message = error_of(project)
+    assert "sesame" not in message
+    assert "c2Vz" not in message
+
+
+def test_secrets_of_webhooks_are_shown_nowhere(project: Path) -> None:
+    write(project, HOOK)
+    settings, _ = load(project)
+    assert "c2Vz" not in str(dict(leaves(settings)))
+    assert dict(leaves(settings))["webhooks.ops-1.secret"] == module.SECRET_MASK
+    assert "c2Vz" not in repr(settings)
+
+
+def test_plain_http_is_for_those_who_allow_private_addresses(project: Path) -> None:
+    write(project, HOOK.replace("https", "http") + "allow_private = true\n")
+    assert not load(project)[0].webhooks["ops-1"].is_encrypted
+
+
+def test_a_source_of_functions_is_given_its_own_table_and_no_other(project: Path) -> None:
+    assert load(project)[0].set_up_sources == frozenset()
+    write(project, HOOK + "[gateway]\nkeys = ['sesame']\n")
+    settings, _ = load(project)
+    assert settings.set_up_sources == {"webhooks"}
+    table = settings.of_source("webhooks")["ops-1"]
+    assert (table["secret"], table["url"]) == (
+        "whsec_" + "c2Vz" * 8,
+        "https://ops.example.com/hooks",
+    )
+    for other in ("boston", "gateway", "project_dir", "webhooks.ops-1", ""):
+        assert settings.of_source(other) == {}
+
+
+def test_webhooks_are_handed_on_whole(project: Path) -> None:
+    write(project, HOOK + "events = ['failed']\n")
+    settings, _ = load(project)
+    module.dump(settings, project / "settings.json")
+    assert module.restore(project / "settings.json") == settings
+
+
 # --- what follows from settings ---
 
 
@@ -405,3 +502,17 @@ def test_the_settings_page_names_every_setting(project: Path) -> None:
     names = [name for name, _ in leaves(load(project)[0]) if not name.startswith("pools.gpu.")]
     names += ["schedules.NAME.…", *module.ScheduleSettings.model_fields]
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_both_show_every_setting_of_a_webhook(project: Path) -> None:
+    lines = (ROOT / "skipper.toml").read_text("utf-8").splitlines()
+    start = lines.index("# [webhooks.ops]")
+    table = [line.removeprefix("# ") for line in lines[start:] if line.startswith("# ")]
+    write(project, "\n".join(table).replace("whsec_…", "whsec_" + "c2Vz" * 8))
+    settings, origins = load(project)
+    names = [name for name in origins if name.startswith("webhooks.")]
+    assert "default" not in {origins[name] for name in names}
+    shown = settings.webhooks["ops"]
+    assert shown == type(shown)(url=shown.url, secret=shown.secret)
+    page = (ROOT / "docs" / "webhooks.md").read_text("utf-8")
+    assert [name for name in type(shown).model_fields if f"| `{name}` |" not in page] == []

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli import catalogue, config, schedules, tasks, up
+from skipper.cli import catalogue, config, schedules, tasks, up, webhooks
 from skipper.cli.call import call
 from skipper.cli.logs import logs
 from skipper.cli.status import down, status
@@ -65,5 +65,6 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(schedules.app, name="schedules")
 app.command()(logs)
 app.add_typer(catalogue.models, name="models")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(config.app, name="config")
 app.command()(config.version)

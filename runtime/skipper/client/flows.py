@@ -232,6 +232,14 @@ def run_schedule(name: str) -> Flow[dict[str, Any]]:
     return task
 
 
+def test_webhook(name: str) -> Flow[dict[str, Any]]:
+    """The task that sends a webhook a ping."""
+    path = f"/v1/webhooks/{quote(name, safe='')}/test"
+    reply = yield from exchange(Request(method="POST", path=path, is_repeatable=False))
+    task: dict[str, Any] = reply.json()
+    return task
+
+
 def set_schedule(name: str, *, is_paused: bool) -> Flow[dict[str, Any]]:
     """Pause or resume a schedule; the schedule as it is then."""
     path = f"{schedule_path(name)}/{'pause' if is_paused else 'resume'}"

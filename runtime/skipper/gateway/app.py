@@ -17,8 +17,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import skipper
+from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway import catalogue, health, openapi, problems, schedules, tasks
+from skipper.gateway import catalogue, health, openapi, schedules, tasks, webhooks
 from skipper.gateway.core import Core, open_core
 from skipper.gateway.door import Door
 from skipper.gateway.health import Readiness
@@ -89,6 +90,7 @@ class Gateway:
         api.include_router(catalogue.routes(self.core))
         api.include_router(tasks.routes(self.core))
         api.include_router(schedules.routes(self.core))
+        api.include_router(webhooks.routes(self.core))
         api.include_router(health.routes(self.core, self.readiness))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 
+from skipper import problems
 from skipper.directory import Link
+from skipper.documents import timestamp
 from skipper.errors import SkipperError
-from skipper.gateway import problems
-from skipper.gateway.core import Core, timestamp
+from skipper.gateway.core import Core
 from skipper.gateway.problems import Problem
 from skipper.ledger import models
 from skipper.ledger.records import ModelVersion

@@ -8,13 +8,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from skipper import problems
 from skipper.blobs import BlobStore
 from skipper.broker import Publisher
 from skipper.directory import Directory
-from skipper.gateway import problems
+from skipper.documents import task_document
 from skipper.gateway.problems import Problem
 from skipper.intake import Intake
 from skipper.ledger import Ledger, events, retention, tasks
@@ -23,6 +23,7 @@ from skipper.settings import Settings, is_loopback
 from skipper.spec import Kind
 from skipper.task import State, Task
 from skipper.watchers import Watchers
+from skipper.webhooks import interest_in
 
 REMEMBERED = 1000
 """Training tasks that are known to have been told."""
@@ -114,48 +115,7 @@ class Core:
         if task.started_at is not None:
             latest = await self.ledger.read_events(lambda conn: events.progress(conn, task.id))
             progress = latest.data if latest else None
-        return show(task, progress, with_traceback=self.shows_tracebacks)
-
-
-def show(task: Task, progress: dict[str, Any] | None, *, with_traceback: bool) -> dict[str, Any]:
-    """A task as callers see it."""
-    return {
-        "id": task.id,
-        "function": task.function,
-        "kind": task.kind,
-        "pool": task.pool,
-        "state": task.state,
-        "attempt": task.attempt,
-        "max_attempts": task.max_attempts,
-        "priority": task.priority,
-        "created_at": timestamp(task.created_at),
-        "available_at": timestamp(task.available_at),
-        "expires_at": timestamp(task.expires_at),
-        "started_at": timestamp(task.started_at),
-        "finished_at": timestamp(task.finished_at),
-        "deadline_at": timestamp(task.deadline_at),
-        "progress": progress,
-        "error": problems.task_error(task.error, with_traceback=with_traceback)
-        if task.error
-        else None,
-        "result": f"/v1/tasks/{task.id}/result" if task.state == "succeeded" else None,
-        "model": task.model,
-        "code": task.code,
-        "parent_id": task.parent_id,
-        "request_id": task.request_id,
-        "schedule": task.schedule,
-    }
-
-
-def timestamp(seconds: float | None) -> str | None:
-    """RFC 3339 in UTC, to the millisecond."""
-    if seconds is None:
-        return None
-    return (
-        datetime.fromtimestamp(seconds, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
+        return task_document(task, progress, with_traceback=self.shows_tracebacks)
 
 
 def sse(event: str, data: Any, id_: int | None = None) -> bytes:
@@ -169,7 +129,12 @@ def sse(event: str, data: Any, id_: int | None = None) -> bytes:
 async def open_core(settings: Settings, on_functions: Callable[[], None]) -> AsyncIterator[Core]:
     """Everything the routes need, for the life of the gateway."""
     watchers = Watchers()
-    ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
+    ledger = await asyncio.to_thread(
+        Ledger.open,
+        settings.database_url,
+        schema=settings.schema,
+        interest=interest_in(settings.webhooks),
+    )
     blobs = BlobStore(settings.storage_url)
     directory = Directory(
         settings.run_dir,

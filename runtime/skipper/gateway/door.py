@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from skipper.gateway import problems
+from skipper import problems
 from skipper.gateway.problems import Problem
 from skipper.settings import GatewaySettings, is_loopback
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from skipper import wire
+from skipper import problems, wire
 from skipper.directory import Link
 from skipper.errors import SkipperError, UnavailableError
-from skipper.gateway import prefer, problems
+from skipper.gateway import prefer
 from skipper.gateway.core import Core
 from skipper.gateway.prefer import Preferences
-from skipper.gateway.problems import Problem
+from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, reply_to
 from skipper.gateway.stream import Stream, stream_type
 from skipper.gateway.tasks import answer_of_task, task_response
@@ -191,7 +191,7 @@ class Invoke:
             return
         outcome, _, told = wire.parse_reply(payload)
         if outcome in (Outcome.INVALID, Outcome.MALFORMED):
-            raise problems.from_outcome(outcome, told, with_traceback=False, function=spec.name)
+            raise from_outcome(outcome, told, with_traceback=False, function=spec.name)
 
     async def _send(
         self, core: Core, payload: bytes, request: Request, spec: FunctionSpec, send: Send
@@ -204,7 +204,7 @@ class Invoke:
             *self.served(served),
         ]
         if outcome != Outcome.OK:
-            problem = problems.from_outcome(
+            problem = from_outcome(
                 outcome,
                 body,
                 with_traceback=core.shows_tracebacks,

@@ -1,4 +1,4 @@
-"""Every problem the gateway tells of (RFC 9457), and the HTTP status of each, in one table."""
+"""Problems as answers to requests. Which there are stands in ``skipper.problems``."""
 
 from __future__ import annotations
 
@@ -8,64 +8,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from skipper.task import Outcome
+from skipper.problems import Kind, document, of_outcome
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """One kind of problem."""
-
-    status: int
-    slug: str
-    title: str
-
-
-INVALID_INPUT = Kind(
-    status=422, slug="invalid-input", title="The input does not match the function's schema"
-)
-MALFORMED = Kind(status=400, slug="malformed-body", title="The body is not JSON")
-BAD_REQUEST = Kind(status=400, slug="bad-request", title="The request cannot be understood")
-UNAUTHORISED = Kind(status=401, slug="unauthorised", title="An API key is needed")
-FORBIDDEN = Kind(status=403, slug="forbidden", title="Requests from other sites are refused")
-NOT_FOUND = Kind(status=404, slug="not-found", title="There is no such thing")
-UNKNOWN_FUNCTION = Kind(status=404, slug="unknown-function", title="There is no such function")
-METHOD = Kind(status=405, slug="method-not-allowed", title="The method is not allowed here")
-CONFLICT = Kind(status=409, slug="conflict", title="The task has already ended")
-GONE = Kind(status=410, slug="gone", title="It has expired")
-TOO_LARGE = Kind(status=413, slug="body-too-large", title="The body is too large")
-MEDIA = Kind(status=415, slug="unsupported-media-type", title="Bodies are application/json")
-MISDIRECTED = Kind(status=421, slug="unknown-host", title="This host name is not served")
-KEY_REUSED = Kind(
-    status=422, slug="idempotency-key-reused", title="The key was used for another request"
-)
-FUNCTION_ERROR = Kind(status=500, slug="function-error", title="The function raised an exception")
-INTERNAL = Kind(status=500, slug="internal-error", title="Skipper itself failed")
-INSTANCE_DIED = Kind(status=502, slug="instance-died", title="The process that ran the call died")
-BROKEN = Kind(status=503, slug="function-broken", title="The function's file does not load")
-QUEUE_FULL = Kind(status=503, slug="queue-full", title="Too many calls are waiting")
-UNAVAILABLE = Kind(
-    status=503, slug="unavailable", title="The function cannot be served at the moment"
-)
-DEADLINE = Kind(status=504, slug="deadline-passed", title="The deadline passed")
-TOO_DEEP = Kind(status=508, slug="calls-too-deep", title="Functions call each other too deep")
-CANCELLED = Kind(status=409, slug="cancelled", title="The run was cancelled")
-
-OF_OUTCOME: dict[int, Kind] = {
-    Outcome.INVALID: INVALID_INPUT,
-    Outcome.MALFORMED: MALFORMED,
-    Outcome.FAILED: FUNCTION_ERROR,
-    Outcome.DIED: INSTANCE_DIED,
-    Outcome.TIMED_OUT: DEADLINE,
-    Outcome.CANCELLED: CANCELLED,
-    Outcome.NOT_FOUND: UNKNOWN_FUNCTION,
-    Outcome.BROKEN: BROKEN,
-    Outcome.BUSY: QUEUE_FULL,
-    Outcome.UNAVAILABLE: UNAVAILABLE,
-    Outcome.TOO_DEEP: TOO_DEEP,
-}
 
 
 @dataclass(eq=False)  # not frozen: whoever handles it clears its traceback
@@ -78,12 +24,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
     headers: dict[str, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
-        return {
-            "type": f"/problems/{self.kind.slug}",
-            "title": self.kind.title,
-            "status": self.kind.status,
-            "detail": self.detail,
-        } | self.members
+        return document(self.kind, self.detail, self.members)
 
     def response(self) -> Response:
         headers = dict(self.headers)
@@ -94,17 +35,5 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
 def from_outcome(outcome: int, body: bytes, *, with_traceback: bool, **members: Any) -> Problem:
     """The problem that a reply stands for; ``body`` holds its own members."""
-    told: dict[str, Any] = json.loads(body)
-    detail = str(told.pop("detail", ""))
-    if not with_traceback:
-        told.pop("traceback", None)
-    return Problem(OF_OUTCOME[outcome], detail, members | told)
-
-
-def task_error(error: dict[str, Any], *, with_traceback: bool) -> dict[str, Any]:
-    """The problem document of an ended task's error, as its ``error`` member."""
-    told = dict(error)
-    outcome = Outcome[str(told.pop("outcome", "failed")).upper()]
-    return from_outcome(
-        outcome, json.dumps(told).encode(), with_traceback=with_traceback
-    ).document()
+    kind, detail, told = of_outcome(outcome, json.loads(body), with_traceback=with_traceback)
+    return Problem(kind, detail, members | told)

@@ -11,9 +11,10 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from skipper.gateway import problems
+from skipper import problems
+from skipper.documents import timestamp
 from skipper.gateway.catalogue import Name
-from skipper.gateway.core import Core, timestamp
+from skipper.gateway.core import Core
 from skipper.gateway.problems import Problem
 from skipper.gateway.tasks import task_response
 from skipper.ledger import schedules

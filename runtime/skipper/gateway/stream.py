@@ -11,9 +11,8 @@ import json
 from starlette.types import Receive, Send
 
 from skipper import wire
-from skipper.gateway import problems
 from skipper.gateway.core import sse
-from skipper.gateway.problems import Problem
+from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, until_gone
 from skipper.task import Outcome
 
@@ -88,4 +87,4 @@ def _problem(sent: Sent) -> Problem | None:
     outcome, _, body = wire.parse_reply(sent.waiting.reply.result())
     if outcome == Outcome.OK:
         return None
-    return problems.from_outcome(outcome, body, with_traceback=False)
+    return from_outcome(outcome, body, with_traceback=False)

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from skipper import wire
+from skipper import problems, wire
+from skipper.documents import timestamp
 from skipper.errors import SkipperError
-from skipper.gateway import problems
-from skipper.gateway.core import Core, sse, timestamp
-from skipper.gateway.problems import Problem
+from skipper.gateway.core import Core, sse
+from skipper.gateway.problems import RETRY_AFTER_S, Problem, from_outcome
 from skipper.intake import reply_of
 from skipper.ledger import events, tasks
 from skipper.ledger.records import Event, Result
@@ -33,7 +33,7 @@ TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 
 async def task_response(core: Core, task: Task, status: int = 200) -> Response:
     """A task's document; Retry-After while it has not ended."""
-    headers = {} if task.state.is_terminal else {"Retry-After": problems.RETRY_AFTER_S}
+    headers = {} if task.state.is_terminal else {"Retry-After": RETRY_AFTER_S}
     return JSONResponse(await core.shown(task), status, headers)
 
 
@@ -46,7 +46,7 @@ async def answer_of_task(core: Core, result: Result) -> Response:
         headers["X-Skipper-Model"] = model.replace(" ", ", ")
     if outcome == Outcome.OK:
         return Response(body, 200, headers, "application/json")
-    problem = problems.from_outcome(
+    problem = from_outcome(
         outcome,
         body,
         with_traceback=core.shows_tracebacks,

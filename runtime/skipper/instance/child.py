@@ -32,7 +32,7 @@ def live(sock: socket.socket) -> None:
         frame = link.next()
         job = Job.model_validate_json(frame.payload)
         _prepare(job)
-        project = loader.project_of(job.project_dir)
+        project = loader.project_of(job.project_dir, job.set_up)
         plugins = loader.open_project(project)
         if job.kind is JobKind.SURVEY:
             _report(link, loader.survey(project, plugins))
@@ -89,6 +89,8 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
     assert job.source is not None
     function.connect_to(HostCaller(link))
     try:
+        if job.settings:
+            plugins.hook.skipper_settings(source=job.source.name, settings=job.settings)
         functions, code = loader.load(job.source, job.texts)
         mine = next(f for f in functions if f.name == job.function)
         shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)

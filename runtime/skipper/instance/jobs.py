@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -78,6 +79,10 @@ class Job(_Record):
     """Added to the process's niceness: tasks give way to direct calls."""
     environment: dict[str, str] = {}
     """Set before anything is imported: the devices this instance may use."""
+    set_up: frozenset[str] = frozenset()
+    """To survey: the sources that the project has a table of settings for."""
+    settings: dict[str, Any] = {}
+    """To serve: the source's table of settings. Its secrets are told to no other instance."""
 
 
 class Report(_Record):

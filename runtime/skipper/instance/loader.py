@@ -22,10 +22,13 @@ from skipper.plugins import Plugins, describe
 from skipper.spec import BrokenFile
 
 
-def project_of(folder: Path) -> Project:
+def project_of(folder: Path, set_up: frozenset[str] = frozenset()) -> Project:
     """The project in ``folder``, as hooks are told of it."""
     return Project(
-        folder=folder, functions_dir=folder / "functions", plugins_dir=folder / "plugins"
+        folder=folder,
+        functions_dir=folder / "functions",
+        plugins_dir=folder / "plugins",
+        set_up=set_up,
     )
 
 

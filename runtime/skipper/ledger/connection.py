@@ -9,7 +9,6 @@ and bytes, and times are seconds since the epoch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -120,18 +119,25 @@ class Total(NamedTuple):
     state: str
 
 
+class Ended(NamedTuple):
+    """A task that has come to a terminal state, and the counter of such."""
+
+    id: str
+    total: Total
+
+
 class Connection(ABC):
     """One connection of one thread. Operations are functions that take it first.
 
-    ``ended`` gathers the terminal states reached in the present transaction; the ledger adds them
-    to the ``totals`` table in one go before it commits.
+    ``ended`` gathers the tasks that the present transaction ends; the ledger counts and notes them
+    in one go before it commits.
     """
 
     dialect: Dialect
-    ended: Counter[Total]
+    ended: list[Ended]
 
     def __init__(self) -> None:
-        self.ended = Counter()
+        self.ended = []
 
     @abstractmethod
     def run(self, statement: Statement, params: Params) -> list[Row]:

@@ -13,8 +13,9 @@ from concurrent import futures
 from types import TracebackType
 from typing import Self, TypeVar
 
-from skipper.ledger import totals
+from skipper.ledger import endings, totals
 from skipper.ledger.connection import Connection, Database
+from skipper.ledger.endings import Interest
 from skipper.ledger.opening import prepare
 from skipper.ledger.worker import Finisher, Job, Reader, Worker, Writer
 
@@ -56,15 +57,17 @@ class Ledger:
         events_url: str | None = None,
         schema: str | None = None,
         patience_s: float = 10.0,
+        interest: Interest | None = None,
     ) -> Self:
         """Open the ledger at ``url``, and make or update its tables first where needed.
 
         Without ``events_url`` a SQLite ledger has its events in ``events.db`` beside it, and a
-        PostgreSQL ledger in the same ``schema``. Raises :class:`~skipper.errors.StartError`.
+        PostgreSQL ledger in the same ``schema``. Ends of tasks that are of ``interest`` are noted
+        for ``endings``. Raises :class:`~skipper.errors.StartError`.
         """
         ledger, events = prepare(url, events_url, schema=schema, patience_s=patience_s)
         return cls(
-            Store(ledger, "ledger", patience_s=patience_s, finisher=totals.flush),
+            Store(ledger, "ledger", patience_s=patience_s, finisher=_finisher(interest)),
             Store(events, "events", patience_s=patience_s),
         )
 
@@ -130,6 +133,18 @@ class Ledger:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _finisher(interest: Interest | None) -> Finisher:
+    """What the last act of a transaction is: counting, and perhaps noting, what it has ended."""
+    if interest is None:
+        return totals.flush
+
+    def finish(conn: Connection) -> None:
+        endings.note(conn, interest)
+        totals.flush(conn)
+
+    return finish
 
 
 async def _answer(worker: Worker, job: Job[T]) -> T:

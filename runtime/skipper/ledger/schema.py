@@ -118,6 +118,12 @@ totals = Table(  # terminal states reached since the ledger was made; never prun
     Column("tasks", BigInteger, nullable=False),
 )
 
+endings = Table(  # ended tasks that somebody is still to be told of
+    "endings",
+    LEDGER,
+    Column("task_id", Key, primary_key=True),
+)
+
 tombstones = Table(  # ids of tasks that retention took
     "tombstones",
     LEDGER,

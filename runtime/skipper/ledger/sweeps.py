@@ -80,5 +80,5 @@ def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
 def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
     """End queued tasks that nobody started in time; their ids."""
     rows = conn.run(_EXPIRE, {"now": now, "limit": limit, "error": _WAITED_TOO_LONG})
-    totals.count(conn, [row[1:] for row in rows], State.EXPIRED)
+    totals.count(conn, rows, State.EXPIRED)
     return sorted(row[0] for row in rows)

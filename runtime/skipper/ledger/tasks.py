@@ -199,13 +199,13 @@ _END = Statement(
         result=bindparam("result"),
         result_ref=bindparam("result_ref"),
     )
-    .returning(t.c.function, t.c.pool)
+    .returning(t.c.id, t.c.function, t.c.pool)
 )
 _END_CANCELLED = Statement(
     update(t)
     .where(_OWNED, t.c.cancel_requested == _ONE)
     .values(**_ENDS, state=literal(State.CANCELLED), finished_at=_NOW)
-    .returning(t.c.function, t.c.pool)
+    .returning(t.c.id, t.c.function, t.c.pool)
 )
 _RETRY = Statement(
     update(t)
@@ -352,7 +352,7 @@ def release(
 def _released(conn: Connection, task_id: str, function: str, pool: str, value: str) -> Released:
     state = State(value)
     if state.is_terminal:
-        totals.count(conn, [(function, pool)], state)
+        totals.count(conn, [(task_id, function, pool)], state)
     return Released(id=task_id, pool=pool, state=state)
 
 
@@ -386,5 +386,5 @@ def cancel(conn: Connection, task_id: str, now: float) -> Cancelling | None:
         conn.run(_CANCEL_RUNNING, {"id": task_id})
         return Cancelling(state=state, host=host)
     conn.run(_CANCEL_WAITING, {"id": task_id, "now": now})
-    totals.count(conn, [(function, pool)], State.CANCELLED)
+    totals.count(conn, [(task_id, function, pool)], State.CANCELLED)
     return Cancelling(state=State.CANCELLED)

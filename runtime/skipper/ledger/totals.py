@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from sqlalchemy import select
 
-from skipper.ledger.connection import Connection, Insert, Row, Statement, Total
+from skipper.ledger.connection import Connection, Ended, Insert, Row, Statement, Total
 from skipper.ledger.schema import totals as table
 from skipper.task import State
 
@@ -25,9 +26,10 @@ def _adding(insert: Insert) -> Insert:
 
 
 def count(conn: Connection, rows: Iterable[Row], state: State) -> None:
-    """Note that the tasks of ``rows`` (function, pool) have reached ``state``."""
-    for function, pool in rows:
-        conn.ended[Total(function, pool, state.value)] += 1
+    """Note that the tasks of ``rows`` (id, function, pool) have reached ``state``."""
+    conn.ended += [
+        Ended(task_id, Total(function, pool, state.value)) for task_id, function, pool in rows
+    ]
 
 
 def flush(conn: Connection) -> None:
@@ -36,10 +38,10 @@ def flush(conn: Connection) -> None:
     Last in a transaction and in one order for all, so that writers wait for each other briefly and
     never in a circle.
     """
-    rows = [{**total._asdict(), "tasks": number} for total, number in sorted(conn.ended.items())]
+    counts = Counter(ended.total for ended in conn.ended)
+    rows = [{**total._asdict(), "tasks": number} for total, number in sorted(counts.items())]
     if rows:
         conn.run_each(_ADD, rows)
-        conn.ended.clear()
 
 
 def read(conn: Connection) -> dict[Total, int]:

@@ -142,7 +142,11 @@ class Catalogue:
             self._reading = []
 
     async def _survey(self) -> Report | None:
-        job = Job(kind=JobKind.SURVEY, project_dir=self._settings.project_dir)
+        job = Job(
+            kind=JobKind.SURVEY,
+            project_dir=self._settings.project_dir,
+            set_up=self._settings.set_up_sources,
+        )
         try:
             instance, report = await self._run(job, Lane.READING)
         except (OSError, TimeoutError) as error:

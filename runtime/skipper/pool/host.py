@@ -39,6 +39,7 @@ from skipper.pool.starter import Starter, Template
 from skipper.pool.tasks import TaskLane
 from skipper.pool.watch import follow
 from skipper.role import Role
+from skipper.webhooks import interest_in
 
 log = logging.getLogger(__name__)
 
@@ -341,7 +342,11 @@ def main(first: Template | None = None, argv: list[str] | None = None) -> None:
     settings = role.settings
     with (
         seat(settings.run_dir / f"{role.pool}.lock"),
-        Ledger.open(settings.database_url, schema=settings.schema) as ledger,
+        Ledger.open(
+            settings.database_url,
+            schema=settings.schema,
+            interest=interest_in(settings.webhooks),
+        ) as ledger,
     ):
         _run(role, lambda _, stopping: Host(role, ledger, first).run(stopping))
 

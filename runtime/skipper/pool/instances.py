@@ -122,6 +122,7 @@ class Instances:
             threads=max(1, self._cores // slots),
             memory_mb=served.spec.memory_mb or 0,
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
+            settings=self._settings.of_source(served.source.name),
             environment=served.source.environment
             | devices.environment(self._pool, self.devices, self._device_use),
         )

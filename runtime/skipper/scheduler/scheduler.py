@@ -21,7 +21,9 @@ from skipper.ledger import Ledger, events, hosts, retention, schedules, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
+from skipper.scheduler.deliveries import Deliveries
 from skipper.scheduler.ticker import Ticker
+from skipper.webhooks import interest_in
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +159,12 @@ def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
-    ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
+    ledger = await asyncio.to_thread(
+        Ledger.open,
+        settings.database_url,
+        schema=settings.schema,
+        interest=interest_in(settings.webhooks),
+    )
     with ledger, Publisher(settings) as publisher:
         blobs = BlobStore(settings.storage_url)
         scheduler = Scheduler(
@@ -167,8 +174,9 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
             retention_s=settings.retention.results_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
         )
+        deliveries = Deliveries(ledger, settings.webhooks, publisher.publish)
         role.ready()
-        await scheduler.run(stopping)
+        await asyncio.gather(scheduler.run(stopping), deliveries.run(stopping))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -358,6 +358,19 @@ class StandIn:
         }
         return json_reply({"items": [pool]})
 
+    async def webhooks(self, _: Request) -> Response:
+        item = {"name": "ops", "origin": "https://ops.example.com", "events": ["failed", "crashed"]}
+        return json_reply({"items": [item | {"functions": ["boston.*"], "timeout_s": 10.0}]})
+
+    async def test_webhook(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name == "none":
+            return problem(404, "not-found", "There is no webhook 'none'.")
+        task = FakeTask(f"task{len(self.tasks)}", "webhooks._deliver", None)
+        task.end(*(("failed", {"detail": "it answered 500"}) if name == "down" else ("succeeded",)))
+        self.tasks[task.id] = task
+        return accepted(task)
+
     async def readyz(self, _: Request) -> Response:
         mark = "[+]broker ok" if self.is_ready else "[-]broker not reachable"
         status = 200 if self.is_ready else 503
@@ -390,6 +403,8 @@ class StandIn:
             Route("/v1/models", self.models),
             Route("/v1/models/{name}", self.model),
             Route("/v1/pools", self.pools),
+            Route("/v1/webhooks", self.webhooks),
+            Route("/v1/webhooks/{name}/test", self.test_webhook, methods=["POST"]),
             Route("/readyz", self.readyz),
         ]
         starlette = Starlette(routes=routes)

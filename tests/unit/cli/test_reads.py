@@ -40,6 +40,7 @@ def ended(run: Run) -> str:
         ("schedules", "resume", "weekly"),
         ("models",),
         ("models", "show", "boston"),
+        ("webhooks",),
         ("config", "show", "--origin"),
         ("logs", "--task", "task0"),
         ("status",),
@@ -239,3 +240,23 @@ def test_config_shows_values_and_origins(run: Run, monkeypatch: pytest.MonkeyPat
 
 def test_version_is_a_flag_too(run: Run) -> None:
     assert run("--version").stdout == run("version").stdout
+
+
+def test_webhooks_are_listed_with_what_they_hear_of(run: Run) -> None:
+    lines = run("webhooks").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "TO", "EVENTS", "FUNCTIONS"]
+    assert lines[1].split() == ["ops", "https://ops.example.com", "failed,", "crashed", "boston.*"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("ops", Exit.OK, "arrived at ops"),
+        ("down", Exit.FAILED, "did not arrive: it answered 500"),
+        ("none", Exit.NOT_FOUND, "no webhook 'none'"),
+    ],
+)
+def test_a_ping_is_sent_and_waited_for(run: Run, name: str, code: int, words: str) -> None:
+    result = run("webhooks", "test", name)
+    assert result.exit_code == code
+    assert words in result.stderr

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.core import show, sse, timestamp
+from skipper.documents import task_document, timestamp
+from skipper.gateway.core import sse
 from skipper.task import State, Task
 from skipper.watchers import Watchers
 
@@ -23,7 +24,7 @@ def task(**given: Any) -> Task:
 
 
 def shown(**given: Any) -> dict[str, Any]:
-    return show(task(**given), None, with_traceback=False)
+    return task_document(task(**given), None, with_traceback=False)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +62,9 @@ def test_only_a_task_that_succeeded_has_a_result_to_go_to(state: State) -> None:
 
 def test_an_error_is_told_as_a_problem_and_its_traceback_to_those_who_may_see_it() -> None:
     failed = task(error={"detail": "no", "outcome": "failed", "traceback": "T"})
-    told = show(failed, None, with_traceback=True)["error"]
+    told = task_document(failed, None, with_traceback=True)["error"]
     assert (told["status"], told["detail"], told["traceback"]) == (500, "no", "T")
-    assert "traceback" not in show(failed, None, with_traceback=False)["error"]
+    assert "traceback" not in task_document(failed, None, with_traceback=False)["error"]
 
 
 @pytest.mark.parametrize(

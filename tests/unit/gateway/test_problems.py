@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway import problems
-from skipper.gateway.problems import OF_OUTCOME, Kind, Problem
+from skipper import problems
+from skipper.gateway.problems import Problem, from_outcome
+from skipper.problems import OF_OUTCOME, Kind
 from skipper.task import Outcome
 
 STATUS = {
@@ -60,7 +61,7 @@ def failed(**members: Any) -> bytes:
 
 @pytest.mark.parametrize("with_traceback", [True, False])
 def test_a_traceback_is_told_to_those_who_may_see_it(with_traceback: bool) -> None:
-    problem = problems.from_outcome(
+    problem = from_outcome(
         Outcome.FAILED,
         failed(traceback="Traceback…", exception="ValueError"),
         with_traceback=with_traceback,

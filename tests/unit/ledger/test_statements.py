@@ -9,6 +9,7 @@ from sqlalchemy.engine import Dialect
 
 from skipper.ledger import (
     accepting,
+    endings,
     events,
     hosts,
     leases,
@@ -25,6 +26,7 @@ from skipper.ledger.sqlite import SqliteConnection
 
 MODULES = (
     accepting,
+    endings,
     events,
     hosts,
     leases,

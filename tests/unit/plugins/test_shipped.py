@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 import skipper_tabular
+import skipper_webhooks
 from skipper.hookspecs import Project
 from skipper.plugins import Plugins
 from tests.unit.plugins.stand_in import survey
 
 _HEAVY = """
 import sys, {}
-print({{"keras", "tensorflow", "pandas", "sklearn", "skops", "numpy"}} & {{*sys.modules}})
+print({{"keras", "tensorflow", "pandas", "sklearn", "skops", "numpy", "httpx"}} & {{*sys.modules}})
 """
 
 
-@pytest.mark.parametrize("name", ["skipper_tensorflow", "skipper_tabular"])
+@pytest.mark.parametrize("name", ["skipper_tensorflow", "skipper_tabular", "skipper_webhooks"])
 def test_importing_a_plugin_imports_no_heavy_library(name: str) -> None:
     found = subprocess.run(
         [sys.executable, "-c", _HEAVY.format(name)], capture_output=True, text=True, check=True
@@ -30,14 +31,14 @@ def test_importing_a_plugin_imports_no_heavy_library(name: str) -> None:
 def test_any_project_has_the_shipped_plugins(tmp_path: Path) -> None:
     plugins = Plugins(tmp_path / "plugins")
 
-    assert plugins.names == ["functions", "tabular", "tensorflow"]
+    assert plugins.names == ["functions", "tabular", "tensorflow", "webhooks"]
     assert plugins.broken == []
 
 
 def test_each_is_loaded_once_in_the_repository_that_ships_them() -> None:
     plugins = Plugins(Path(__file__).parents[3] / "plugins")
 
-    assert plugins.names == ["functions", "tabular", "tensorflow"]
+    assert plugins.names == ["functions", "tabular", "tensorflow", "webhooks"]
     assert plugins.broken == []
 
 
@@ -66,3 +67,15 @@ def test_without_its_libraries_tabular_names_no_functions(monkeypatch: pytest.Mo
     project = Project(folder=Path(), functions_dir=Path(), plugins_dir=Path())
 
     assert skipper_tabular.skipper_sources(project=project) == ()
+
+
+@pytest.mark.parametrize(("set_up", "offered"), [((), []), (("webhooks",), ["webhooks"])])
+def test_webhooks_are_delivered_where_there_are_any(
+    set_up: tuple[str, ...], offered: list[str]
+) -> None:
+    project = Project(
+        folder=Path(), functions_dir=Path(), plugins_dir=Path(), set_up=frozenset(set_up)
+    )
+    found = skipper_webhooks.skipper_sources(project=project)
+    assert [source.name for source in found] == offered
+    assert all(source.file.is_file() for source in found)

@@ -1,0 +1,99 @@
+"""One event to one receiver: a signed request to an address that was looked at first."""
+
+from __future__ import annotations
+
+import functools
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import httpx
+
+import skipper
+from skipper.webhooks import Webhook
+from skipper_webhooks import addresses
+from skipper_webhooks.addresses import Address
+from skipper_webhooks.errors import DeliveryError, RefusedError
+from skipper_webhooks.signing import sign
+
+_PORTS = {"https": 443, "http": 80}
+
+
+Resolve = Callable[[str, int], list[Address]]
+"""Finds the addresses of a name, for a port."""
+
+
+def post(webhook: Webhook, id_: str, body: bytes, *, resolve: Resolve = addresses.resolve) -> int:
+    """Send an event; the status, a 2xx, that the receiver answers.
+
+    Raises :class:`DeliveryError` or, where trying again is of no use, :class:`RefusedError`. What
+    the receiver says beside its status is not read, and a redirection is not followed.
+    """
+    url = httpx.URL(webhook.url.get_secret_value())
+    host, is_encrypted = url.raw_host.decode(), url.scheme == "https"
+    letter = _Letter(url=url, headers=_headers(url, webhook, id_, body), body=body)
+    try:
+        found = resolve(host, url.port or _PORTS[url.scheme])
+        addresses.check(host, found, private=webhook.allow_private, encrypted=is_encrypted)
+        status = _send(letter, found, webhook.timeout_s)
+    except httpx.TimeoutException:
+        raise DeliveryError(f"{host} did not answer within {webhook.timeout_s:g} s") from None
+    except (httpx.TransportError, OSError) as error:
+        raise DeliveryError(f"{host} cannot be reached: {error}") from None
+    if status == HTTPStatus.GONE:
+        raise RefusedError(f"{host} answered 410: it wants no more events; remove the webhook")
+    if not 200 <= status < 300:
+        raise DeliveryError(f"{host} answered {status}")
+    return status
+
+
+def _headers(url: httpx.URL, webhook: Webhook, id_: str, body: bytes) -> dict[str, str]:
+    return {
+        "Host": url.netloc.decode(),
+        "Content-Type": "application/json",
+        "User-Agent": f"skipper-webhooks/{skipper.__version__}",
+    } | sign(body, webhook.secret.get_secret_value(), id_=id_, at=time.time())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Letter:
+    """What is sent, whichever address takes it."""
+
+    url: httpx.URL
+    headers: dict[str, str]
+    body: bytes
+
+
+def _send(letter: _Letter, found: Sequence[Address], timeout_s: float) -> int:
+    """The status that is answered at the first of these addresses which can be connected to."""
+    # Nothing of the environment: a proxy would look the name up again, and .netrc adds passwords.
+    with httpx.Client(verify=_trust(), timeout=timeout_s, trust_env=False) as client:
+        for address in found[:-1]:
+            try:
+                return _status(client, letter, address)
+            except httpx.ConnectError:
+                continue
+        return _status(client, letter, found[-1])
+
+
+def _status(client: httpx.Client, letter: _Letter, address: Address) -> int:
+    with client.stream(
+        "POST",
+        letter.url.copy_with(host=str(address)),
+        headers=letter.headers,
+        content=letter.body,
+        follow_redirects=False,
+        # The certificate must be the name's, though it is an address that is connected to.
+        extensions={"sni_hostname": letter.url.raw_host.decode()},
+    ) as response:
+        return response.status_code
+
+
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Whose certificates are believed: httpx's list of authorities, and the machine's own."""
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
