@@ -9,7 +9,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Path
 
 from skipper.blobs import BlobStore
 from skipper.broker import Publisher
@@ -24,6 +26,7 @@ from skipper.spec import Kind
 from skipper.task import State, Task
 from skipper.watchers import Watchers
 
+TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 REMEMBERED = 1000
 """Training tasks that are known to have been told."""
 LOOK_S = 1.0
@@ -155,7 +158,7 @@ def timestamp(seconds: float | None) -> str | None:
     )
 
 
-def sse(event: str, data: Any, id_: int | None = None) -> bytes:
+def sse(event: str, data: Any, id_: object = None) -> bytes:
     """One server-sent event; ``data`` is JSON text as bytes, or a value."""
     text = data if isinstance(data, bytes) else json.dumps(data).encode()
     head = f"id: {id_}\n" if id_ is not None else ""
@@ -173,6 +176,7 @@ async def open_core(settings: Settings, on_functions: Callable[[], None]) -> Asy
         settings.local_pools,
         "gateway",
         on_tasks=watchers.changed,
+        on_said=watchers.said,
         on_functions=on_functions,
     )
     with ledger, Publisher(settings) as publisher:

@@ -89,12 +89,13 @@ class Links:
             if peer.role in ("gateway", "host"):
                 peer.protocol.send_json(Kind.CATALOGUE, 0, told)
 
-    def tell_tasks(self, ids: Iterable[str]) -> None:
-        """Hint that these tasks have changed."""
+    def tell_tasks(self, ids: Iterable[str], kind: Kind = Kind.TASKS) -> None:
+        """Hint that these tasks' records have changed or, with ``Kind.SAID``, their events."""
         payload = "\n".join(ids).encode()
+        listeners = ("gateway",) if kind is Kind.SAID else ("gateway", "host")
         for peer in self._peers.values():
-            if payload and peer.role in ("gateway", "host"):
-                peer.protocol.send(Kind.TASKS, 0, payload)
+            if payload and peer.role in listeners:
+                peer.protocol.send(kind, 0, payload)
 
     def _made(self, protocol: FrameProtocol) -> None:
         sock = protocol.transport.get_extra_info("socket")

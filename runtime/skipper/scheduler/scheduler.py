@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 from skipper import role as roles
 from skipper.blobs import BlobStore
 from skipper.broker import Publisher
 from skipper.errors import SkipperError
-from skipper.ledger import Ledger, events, hosts, retention, tasks
+from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
+from skipper.scheduler.pruning import Pruner
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +29,7 @@ LOST_S = 10.0
 """A host whose heartbeat counter has stood still for this long, by our own clock, is lost."""
 BLIND_S = 5.0
 """After a longer pause between two looks, a counter that stands still proves nothing."""
-PRUNE_S = 60.0
-TOMBSTONES_S = 30 * 86400.0
-"""How much longer than the task itself it is remembered that there was one."""
 BATCH = 1000
-YOUNG_S = 3600.0
-"""A blob that was put this recently is kept: a task that refers to it may be on its way."""
-LEFT_S = 86400.0
-"""What was begun this long ago and is not done was left by a process that was killed."""
 
 
 class Pulse:
@@ -65,20 +56,9 @@ class Pulse:
 class Scheduler:
     """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        blobs: BlobStore,
-        publish: Callable[[str, list[str]], None],
-        *,
-        retention_s: float,
-        tmp_dir: Path,
-    ) -> None:
-        self._ledger, self._blobs = ledger, blobs
-        self._publish, self._retention_s = publish, retention_s
-        self._tmp_dir = tmp_dir
+    def __init__(self, ledger: Ledger, publish: Callable[[str, list[str]], None]) -> None:
+        self._ledger, self._publish = ledger, publish
         self._pulse = Pulse()
-        self._next_prune = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """A round a second until ``stopping`` is set; one that fails is tried again."""
@@ -107,9 +87,6 @@ class Scheduler:
         ]
         self._tell(moved)
         await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
-        if time.monotonic() >= self._next_prune:
-            self._next_prune = time.monotonic() + PRUNE_S
-            await self._prune(now - self._retention_s)
 
     async def _rescue(self) -> None:
         """Give the tasks of lost hosts back to the queue."""
@@ -127,43 +104,20 @@ class Scheduler:
         for pool, ids in by_pool.items():
             self._publish(pool, ids)
 
-    async def _prune(self, before: float) -> None:
-        """Forget ended tasks that are older than retention allows, with what they stored."""
-        pruned = await self._ledger.write(
-            lambda conn: retention.prune(conn, before, time.time(), BATCH)
-        )
-        await self._ledger.record(lambda conn: events.prune(conn, before))
-        await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
-        for ref in pruned.refs:
-            await asyncio.to_thread(self._blobs.delete, ref, time.time() - YOUNG_S)
-        if pruned.ids:
-            log.info("%d tasks expired", len(pruned.ids))
-        await asyncio.to_thread(sweep_folder, self._tmp_dir)
-        await asyncio.to_thread(self._blobs.sweep, time.time() - LEFT_S)
-
-
-def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
-    """Remove what processes that were killed have left in a folder of temporary things."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it
-            if time.time() - path.lstat().st_mtime > age_s:
-                shutil.rmtree(path, ignore_errors=True)
-
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
     ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
     with ledger, Publisher(settings) as publisher:
-        blobs = BlobStore(settings.storage_url)
-        scheduler = Scheduler(
+        scheduler = Scheduler(ledger, publisher.publish)
+        pruner = Pruner(
             ledger,
-            blobs,
-            publisher.publish,
+            BlobStore(settings.storage_url),
             retention_s=settings.retention.results_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
         )
         role.ready()
-        await scheduler.run(stopping)
+        await asyncio.gather(scheduler.run(stopping), pruner.run(stopping))
 
 
 def main(argv: list[str] | None = None) -> None:
