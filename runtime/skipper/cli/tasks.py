@@ -1,4 +1,4 @@
-"""``skipper tasks``: list, show, cancel."""
+"""``skipper tasks``: list, show, watch, cancel."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from skipper.cli.exits import Exit
+from skipper.cli.follow import followed
 from skipper.cli.output import say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
-app = typer.Typer(cls=ListByDefault, help="List, show and cancel tasks.")
+app = typer.Typer(cls=ListByDefault, help="List, show, watch and cancel tasks.")
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
 
@@ -74,6 +75,36 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         show_members([("error", error.get("detail") or error.get("title"))])
         if trace := error.get("traceback"):
             show(str(trace).rstrip())
+
+
+@app.command()
+def watch(
+    task_id: Id,
+    *,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="S", help="Give up after this many seconds.")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Every event as a JSON object on a line of its own.")
+    ] = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Follow a task to its end: states, progress, metrics and logs as they come, then its value.
+
+    What has happened so far comes first. Ends as `skipper call` would have, with its exit codes.
+    Ctrl-C stops following; the task goes on.
+
+    \b
+    Examples:
+      skipper tasks watch 3b0arnnc3gjk0ckto7avdbu64t
+      skipper tasks watch 3b0arnnc3gjk0ckto7avdbu64t --json
+    """
+    from skipper.cli.progress import Objects, display
+
+    value = followed(task_id, target(project, url), Objects() if json_ else display(), timeout)
+    if not json_:
+        show_json(value)
 
 
 @app.command()
