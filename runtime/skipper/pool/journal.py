@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from skipper.errors import SkipperError
@@ -61,8 +62,8 @@ class Journal:
         """Write what is waiting."""
         async with self._turn:
             if self._is_well or not self._unwritten:
-                for tape in self._tapes.values():
-                    self._unwritten += tape.take(QUOTA)
+                taken = [entry for tape in self._tapes.values() for entry in tape.take(QUOTA)]
+                self._unwritten += sorted(taken, key=attrgetter("order"))
             entries, self._unwritten = self._unwritten, []
             cuts, self._cuts = self._cuts, []
             if not entries and not cuts:
@@ -101,21 +102,21 @@ class Journal:
 
     async def close_attempt(self, task_id: str, attempt: int) -> None:
         """Write everything that an attempt has said, before its end is recorded."""
-        if self._take_rest([(task_id, attempt, is_log) for is_log in (True, False)]):
-            await self.flush()
+        await self._close([(task_id, attempt, is_log) for is_log in (True, False)])
 
     async def close(self) -> None:
         """Write everything that any attempt has said: the host ends."""
-        self._take_rest(list(self._tapes))
-        await self.flush()
-        await self.flush()  # what the first has found to cut out
+        await self._close(list(self._tapes))
 
-    def _take_rest(self, keys: Sequence[tuple[str, int, bool]]) -> bool:
-        """Whether any of these tapes was there."""
+    async def _close(self, keys: Sequence[tuple[str, int, bool]]) -> None:
         tapes = [tape for key in keys if (tape := self._tapes.pop(key, None)) is not None]
-        for tape in tapes:
-            self._unwritten += tape.rest()
-        return bool(tapes)
+        if not tapes:
+            return
+        rest = [entry for tape in tapes for entry in tape.rest()]
+        self._unwritten += sorted(rest, key=attrgetter("order"))
+        await self.flush()
+        if self._is_well and self._cuts:  # of what the first has written
+            await self.flush()
 
     async def run(self) -> None:
         """Flush from time to time, for ever."""

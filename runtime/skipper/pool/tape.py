@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,9 +31,14 @@ SLACK = 64 << 10
 class Entry(NamedTuple):
     """An event on its way to the store."""
 
+    order: int
+    """Among all that this process has heard."""
     tape: Tape
     row: NewEvent
     size: int
+
+
+_order = itertools.count()
 
 
 class Tape:
@@ -66,7 +72,8 @@ class Tape:
             type=type_,
             data=data,
         )
-        entry = Entry(self, row, OVERHEAD + len(str(data.get("text") if self.is_log else data)))
+        size = OVERHEAD + len(str(data.get("text") if self.is_log else data))
+        entry = Entry(next(_order), self, row, size)
         if self._head_end == self._number - 1 and self._head_size < self._bounds.head:
             self._head_size += entry.size
             self._head_end = self._number

@@ -89,6 +89,14 @@ async def test_what_is_added_is_stored_in_order_when_it_is_flushed(desk: Desk) -
     assert found[2].at > 1_000_000_000
 
 
+async def test_lines_and_points_stay_in_the_order_in_which_they_were_heard(desk: Desk) -> None:
+    for n in range(3):
+        desk.says(str(n))
+        desk.journal.add(desk.task, 1, {"type": "progress", "data": {"done": n}})
+    await desk.ends()
+    assert [event.type for event in await desk.stored()] == ["log", "progress"] * 3
+
+
 async def test_lines_and_points_are_numbered_by_attempt(desk: Desk) -> None:
     desk.says("a")
     desk.says("b")
