@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import time
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +22,10 @@ import fsspec
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
+SHARDS = 256
+"""Blobs lie in this many folders, by the first byte of their names."""
+FRESH_S = 900.0
+"""On a remote file system, a blob younger than this is not written again when it is put again."""
 
 
 class BlobStore:
@@ -79,10 +84,7 @@ class BlobStore:
         Raises ValueError for a manifest that names a path outside the folder, and where a content
         is not what its digest says.
         """
-        manifest = self.get(digest)
-        if hashlib.sha256(manifest).hexdigest() != digest:
-            raise ValueError(f"the stored folder {digest} is damaged")
-        for name, blob in json.loads(manifest)["files"].items():
+        for name, blob in self._files(digest).items():
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
                 raise ValueError(f"a stored folder names the file {name!r} outside itself")
@@ -99,19 +101,46 @@ class BlobStore:
         A younger one stays: somebody has just put the same content, and means to refer to it.
         """
         path = self._path(digest)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotImplementedError):
             if self._fs.modified(path).timestamp() < before:
                 self._fs.rm_file(path)
+
+    def shard(self, number: int) -> list[str]:
+        """The digests of one of the :data:`SHARDS` parts of the store, sorted."""
+        folder = f"{self._root}/{number:02x}"
+        paths = self._fs.ls(folder, detail=False) if self._fs.exists(folder) else ()
+        names = (str(path).rstrip("/").rpartition("/")[2] for path in paths)
+        return sorted(name for name in names if _DIGEST.fullmatch(name))
+
+    def members(self, digest: str) -> frozenset[str]:
+        """What a stored folder consists of: its manifest and its files. Empty where it is gone.
+
+        Raises ValueError where the manifest is not what its digest says.
+        """
+        try:
+            return frozenset({digest, *self._files(digest).values()})
+        except FileNotFoundError:
+            return frozenset()
+
+    def _files(self, digest: str) -> dict[str, str]:
+        """The files of a stored folder: path → digest."""
+        manifest = self.get(digest)
+        if hashlib.sha256(manifest).hexdigest() != digest:
+            raise ValueError(f"the stored folder {digest} is damaged")
+        files: dict[str, str] = json.loads(manifest)["files"]
+        return files
 
     def _is_stored(self, digest: str) -> bool:
         """Whether the blob is there; it counts as put now."""
         path = self._path(digest)
-        if not self._fs.exists(path):
-            return False
-        if self._is_local:
-            with contextlib.suppress(FileNotFoundError):
+        try:
+            if self._is_local:
                 os.utime(path)
-        return True
+                return True
+            # Other file systems do not let a file be touched: an older one is written again.
+            return bool(time.time() - self._fs.modified(path).timestamp() < FRESH_S)
+        except (FileNotFoundError, NotImplementedError):
+            return False
 
     def sweep(self, before: float) -> None:
         """Remove what was begun before that time (since the epoch) by writers who were killed."""

@@ -182,10 +182,12 @@ class Link:
             elif kind == Kind.ANSWER:
                 if (answer := self._answers.get(id_)) is not None and not answer.done():
                     answer.set_result(json.loads(payload))
-            elif kind == Kind.TASKS:
-                self._directory.tasks_changed(payload.decode().split("\n"))
             elif kind == Kind.CATALOGUE:
                 self._learn(json.loads(payload))
+            elif kind in (Kind.TASKS, Kind.SAID):
+                told = self._directory
+                hear = told.tasks_changed if kind == Kind.TASKS else told.tasks_said
+                hear(payload.decode().split("\n"))
 
     def _learn(self, catalogue: dict[str, Any]) -> None:
         if self._role != "host":  # what is private is for functions, and a host answers for those
@@ -208,7 +210,8 @@ class Link:
 class Directory:
     """All links of one process.
 
-    ``on_tasks`` hears ids of tasks that have changed, ``on_functions`` that the functions have.
+    ``on_tasks`` hears ids of tasks whose record has changed, ``on_said`` of those that have new
+    events, ``on_functions`` that the functions have changed.
     """
 
     def __init__(
@@ -218,10 +221,11 @@ class Directory:
         role: str,
         *,
         on_tasks: Callable[[list[str]], None] = lambda _: None,
+        on_said: Callable[[list[str]], None] = lambda _: None,
         on_functions: Callable[[], None] = lambda: None,
     ) -> None:
         self.links = {pool: Link(pool, run_dir / f"{pool}.sock", role, self) for pool in pools}
-        self.tasks_changed = on_tasks
+        self.tasks_changed, self.tasks_said = on_tasks, on_said
         self._on_functions = on_functions
         self._learned = asyncio.Event()
         self._by_name: dict[str, tuple[FunctionSpec, Link]] = {}

@@ -39,12 +39,14 @@ class Kind(IntEnum):
     """JSON question ``{"what": …}``; answered by ANSWER with the same id."""
     ANSWER = 4
     TASKS = 5
-    """host → asker: ids of tasks whose record or events changed, one a line. A hint only."""
+    """host → asker: ids of tasks whose record has changed, one a line. A hint only."""
     NUDGE = 6
     """asker → host: the ledger has new work."""
     TAKE = 7
     """consumer → host: task ids, one a line; answered by TAKEN when the host has taken them."""
     TAKEN = 8
+    SAID = 9
+    """host → asker: ids of tasks that have new events, one a line. A hint only."""
 
     # on links and instance sockets
     CALL = 16

@@ -10,11 +10,13 @@ from typing import Any
 
 import httpx
 
+from tests.acceptance.tree import Tree
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     type: str
-    id: int | None
+    id: str | None
     data: Any
 
 
@@ -28,9 +30,16 @@ def sse(response: httpx.Response) -> Iterator[Event]:
             name, _, text = line.partition(": ")
             fields[name] = text
         elif not line and "data" in fields:
-            id_ = int(fields["id"]) if "id" in fields else None
-            yield Event(type=fields["event"], id=id_, data=json.loads(fields["data"]))
+            data = json.loads(fields["data"])
+            yield Event(type=fields["event"], id=fields.get("id"), data=data)
             fields = {}
+
+
+def events_of(tree: Tree, task_id: str, after: str = "") -> list[Event]:
+    """All events of a task up to its end, or those after the one with that id."""
+    headers = {"Last-Event-ID": after} if after else {}
+    with tree.http.stream("GET", f"/v1/tasks/{task_id}/events", headers=headers) as response:
+        return [] if response.status_code == 204 else list(sse(response))
 
 
 _SAMPLE = re.compile(r'([a-z_:]+)(?:\{((?:[a-z_]+="(?:[^"\\\n]|\\.)*",?)*)\})? (\S+)')

@@ -10,18 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.events import Event, sse
+from tests.acceptance.events import events_of, sse
 from tests.acceptance.tree import Gate, Tree, until
 
 MEMBERS = """id function kind pool state attempt max_attempts created_at started_at finished_at
     deadline_at progress error result model code parent_id request_id schedule"""
-
-
-def events_of(tree: Tree, task_id: str, since: int | None = None) -> list[Event]:
-    """All events of a task up to its end."""
-    headers = {} if since is None else {"Last-Event-ID": str(since)}
-    with tree.http.stream("GET", f"/v1/tasks/{task_id}/events", headers=headers) as response:
-        return list(sse(response))
 
 
 # --- acceptance and waiting ---
@@ -204,27 +197,6 @@ def test_events_arrive_while_the_task_runs(plain: Tree, gate: Gate) -> None:
             if event.type == "done":
                 break
     assert states[-2:] == ["running", "succeeded"]
-
-
-def test_a_stream_goes_on_after_the_last_event_that_was_seen(plain: Tree) -> None:
-    task_id = plain.submit("work.talks", {"steps": 5})
-    plain.ended(task_id)
-    whole = [event for event in events_of(plain, task_id) if event.id is not None]
-    ids = [event.id for event in whole if event.id is not None]
-    assert ids == sorted(set(ids))
-    assert len(ids) == 4 + 2 * 5
-    rest = [event for event in events_of(plain, task_id, since=ids[6]) if event.id is not None]
-    assert rest == whole[7:]
-    for beyond in (ids[-1], 10**18, 10**40):
-        assert events_of(plain, task_id, since=beyond)[-1].type == "done"
-
-
-def test_a_talkative_task_is_cut_and_says_by_how_much(plain: Tree) -> None:
-    task_id = plain.submit("work.chatters", {"lines": 10_100})
-    assert plain.result(task_id) == 10_100
-    logs = plain.json(f"/v1/tasks/{task_id}/logs")
-    assert len(logs["items"]) == 10_000
-    assert logs["dropped"] == 100
 
 
 def test_what_a_function_prints_before_it_returns_is_never_lost(plain: Tree) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import stat
 import subprocess
 import sys
@@ -17,10 +18,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import Ledger, migrate, tasks, totals
+from skipper.ledger import Ledger, events, migrate, tasks, totals
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
-from skipper.ledger.records import Claim, Claiming
+from skipper.ledger.records import Claim, Claiming, NewEvent
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import Job, Writer
@@ -95,10 +96,7 @@ def test_migrations_lead_to_the_schema(
     if empty_place.is_sqlite:
         migrated, made = (f"sqlite:///{tmp_path / name}.db" for name in ("migrated", "made"))
     else:
-        url = empty_place.url.replace("postgresql:", "postgresql+psycopg:")
-        migrated, made = (
-            f"{url}?options=-csearch_path%3D{schema}" for schema in ("migrated", "made")
-        )
+        migrated, made = (_within(schema, empty_place) for schema in ("migrated", "made"))
         with psycopg.connect(empty_place.url, autocommit=True) as connection:
             for schema in ("migrated", "made"):
                 connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
@@ -129,8 +127,38 @@ def parts(url: str, tables: sa.MetaData) -> set[tuple[str, str, str]]:
     with engine.connect() as connection:
         rows = connection.exec_driver_sql(_PARTS[engine.dialect.name]).all()
     engine.dispose()
-    found = {(table, name, " ".join(str(text).split())) for table, name, text in rows}
+    found = {(table, name, _plain(str(text))) for table, name, text in rows}
     return {part for part in found if part[0] in tables.tables}
+
+
+def _plain(text: str) -> str:
+    """Without the white space that means nothing."""
+    return re.sub(r" ?([(),]) ?", r"\1", " ".join(text.split()))
+
+
+def test_events_from_before_attempts_were_noted_are_kept(empty_place: Place) -> None:
+    empty_place.open().close()
+    file = Path(str(make_url(empty_place.url).database)).with_name("events.db")
+    url = f"sqlite:///{file}" if empty_place.is_sqlite else _within(empty_place.schema, empty_place)
+    with sa.create_engine(url).begin() as connection:
+        for text in (
+            "ALTER TABLE events DROP COLUMN attempt",
+            "ALTER TABLE events DROP COLUMN number",
+            "UPDATE events_version SET version_num = '0001'",
+            "INSERT INTO events (task_id, at, type, data) VALUES ('a', 1.0, 'log', '{}')",
+        ):
+            connection.exec_driver_sql(text)
+    row = NewEvent(task_id="a", attempt=2, number=1, at=2.0, type="log", data={})
+    with empty_place.open() as ledger:
+        ledger.record_now(lambda conn: events.append(conn, [row]))
+        found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert [(event.attempt, event.number) for event in found] == [(0, 0), (2, 1)]
+
+
+def _within(schema: str, place: Place) -> str:
+    """A URL whose search path is ``schema``."""
+    url = place.url.replace("postgresql:", "postgresql+psycopg:")
+    return f"{url}?options=-csearch_path%3D{schema}"
 
 
 def test_a_ledger_that_is_up_to_date_is_opened_without_alembic(empty_place: Place) -> None:

@@ -24,6 +24,7 @@ from skipper.ledger import (
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.records import (
     Beat,
+    Cut,
     Ending,
     HostRecord,
     ModelVersionNew,
@@ -203,12 +204,22 @@ def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
 # --- events ----------------------------------------------------------------------------------
 
 
-def append(ledger: Ledger, task_id: str, *kinds: str, at: float = 1.0) -> None:
+def append(
+    ledger: Ledger, task_id: str, *kinds: str, at: float = 1.0, attempt: int = 1
+) -> list[int]:
+    """Write events whose data count from 0 and whose numbers count from 1."""
     rows = [
-        NewEvent(task_id=task_id, at=at, type=kind, data={"n": number})
+        NewEvent(
+            task_id=task_id,
+            attempt=attempt,
+            number=number + 1,
+            at=at,
+            type=kind,
+            data={"n": number},
+        )
         for number, kind in enumerate(kinds)
     ]
-    ledger.record_now(lambda conn: events.append(conn, rows))
+    return ledger.record_now(lambda conn: events.append(conn, rows))
 
 
 def test_events_come_back_in_order_and_from_where_one_left_off(ledger: Ledger) -> None:
@@ -231,15 +242,60 @@ def test_the_latest_progress_is_found_among_other_events(ledger: Ledger) -> None
     assert found.data == {"n": 1}
 
 
-def test_old_events_are_pruned_bit_by_bit_and_numbers_are_not_used_again(ledger: Ledger) -> None:
-    append(ledger, "a", *["log"] * 3, at=1.0)
-    (*_, last) = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
-    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 2
-    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 1
-    append(ledger, "a", "log", at=6.0)
-    assert ledger.record_now(lambda conn: events.prune(conn, 5.0, 2)) == 0
-    (new,) = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
-    assert new.seq > last.seq
+def test_lines_are_found_among_other_events_and_by_their_attempt(ledger: Ledger) -> None:
+    append(ledger, "a", "log", "metric", "log")
+    append(ledger, "a", "progress", "log", attempt=2)
+    append(ledger, "b", "log")
+
+    def lines(since: int = 0, limit: int = 10, attempt: int | None = None) -> list[tuple[int, int]]:
+        found = ledger.read_events_now(lambda conn: events.lines(conn, "a", since, limit, attempt))
+        assert all(event.is_log for event in found)
+        return [(event.attempt, event.number) for event in found]
+
+    assert lines() == [(1, 1), (1, 3), (2, 2)]
+    assert lines(limit=2) == [(1, 1), (1, 3)]
+    assert lines(attempt=2) == [(2, 2)]
+    assert lines(attempt=3) == []
+
+
+def test_the_last_numbers_up_to_a_place_are_told_by_attempt_and_kind(ledger: Ledger) -> None:
+    first = append(ledger, "a", "log", "log", "metric")
+    second = append(ledger, "a", "log", attempt=2)
+    append(ledger, "a", "log", "log", attempt=2)
+
+    def numbers(seq: int) -> dict[tuple[int, bool], int]:
+        return ledger.read_events_now(lambda conn: events.numbers(conn, "a", seq))
+
+    assert numbers(first[0]) == {(1, True): 1}
+    assert numbers(second[0]) == {(1, True): 2, (1, False): 3, (2, True): 1}
+
+
+@pytest.mark.parametrize(("is_log", "kept"), [(True, [1, 2, 5]), (False, [1, 3, 4, 5])])
+def test_a_cut_takes_out_what_one_attempt_said_of_one_kind(
+    ledger: Ledger, is_log: bool, kept: list[int]
+) -> None:
+    seqs = append(ledger, "a", "log", "metric", "log", "log", "log")
+    append(ledger, "a", "log", attempt=2)
+    append(ledger, "b", "log")
+    taken = Cut("a", 1, is_log, seqs[1], seqs[3])
+    ledger.record_now(lambda conn: events.cut(conn, [taken]))
+    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    assert [event.number for event in found if event.attempt == 1] == kept
+    assert sum(event.attempt == 2 for event in found) == 1
+    assert len(ledger.read_events_now(lambda conn: events.after(conn, "b", 0, 10))) == 1
+
+
+def test_events_go_with_their_tasks_bit_by_bit_and_numbers_are_not_used_again(
+    ledger: Ledger,
+) -> None:
+    (*_, last) = append(ledger, "a", *["log"] * 3)
+    append(ledger, "b", "log")
+    append(ledger, "c", "log")
+    forget = [ledger.record_now(lambda conn: events.forget(conn, ["a", "b"], 3)) for _ in range(3)]
+    assert forget == [3, 1, 0]
+    (new,) = append(ledger, "a", "log")
+    assert new > last
+    assert len(ledger.read_events_now(lambda conn: events.after(conn, "c", 0, 10))) == 1
 
 
 async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
@@ -263,7 +319,7 @@ async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
 
 
 async def _write_events(ledger: Ledger, number: int) -> None:
-    row = NewEvent(task_id="a", at=1.0, type="log", data={})
+    row = NewEvent(task_id="a", attempt=1, number=1, at=1.0, type="log", data={})
     for _ in range(number):
         await ledger.record(lambda conn: events.append(conn, [row]))
 
@@ -283,7 +339,8 @@ def ended_at(ledger: Ledger, at: float, **values: Any) -> str:
 
 
 def prune(ledger: Ledger, before: float, limit: int = 10) -> Pruned:
-    return ledger.write_now(lambda conn: retention.prune(conn, before, before, limit))
+    old = ledger.read_now(lambda conn: retention.old(conn, before, limit))
+    return ledger.write_now(lambda conn: retention.prune(conn, old, before))
 
 
 def test_a_pruned_task_leaves_a_tombstone(ledger: Ledger) -> None:
@@ -310,6 +367,23 @@ def test_pruning_goes_oldest_first_and_no_further_than_asked(ledger: Ledger) -> 
     ]
 
 
+def test_of_two_that_prune_the_same_tasks_one_takes_each(ledger: Ledger) -> None:
+    soon = time.time() + 5
+    ids = [ended_at(ledger, soon - 1) for _ in range(3)]
+    first = ledger.write_now(lambda conn: retention.prune(conn, ids[:2], soon))
+    second = ledger.write_now(lambda conn: retention.prune(conn, ids, soon))
+    assert (first.ids, second.ids) == (tuple(ids[:2]), tuple(ids[2:]))
+
+
+def test_a_blob_that_is_no_tasks_is_found(ledger: Ledger) -> None:
+    task_id = accepted(ledger, body_ref="input")
+    claim = claimed(ledger, task_id)
+    ending = Ending(state=State.SUCCEEDED, result_ref="result")
+    ledger.write_now(lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, ending, 1.0))
+    unused = ledger.read_now(lambda conn: retention.unused(conn, ["input", "result", "left"]))
+    assert unused == {"left"}
+
+
 def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: Ledger) -> None:
     soon = time.time() + 5
     ended_at(ledger, soon - 1, body_ref="mine")
@@ -331,7 +405,7 @@ def test_marks_of_writers_that_are_gone_are_forgotten(place: Place, ledger: Ledg
         accepted(other)
         append(other, "a", "log")
     ledger.write_now(lambda conn: retention.forget(conn, time.time() + 10, 10))
-    ledger.record_now(lambda conn: events.prune(conn, time.time() + 10))
+    ledger.record_now(lambda conn: events.forget_marks(conn, time.time() + 10))
     assert ledger.read_now(lambda conn: conn.run(writers_in(ledger_marks), {})) == []
     assert ledger.read_events_now(lambda conn: conn.run(writers_in(event_marks), {})) == []
     accepted(ledger)

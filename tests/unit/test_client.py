@@ -306,10 +306,18 @@ def test_an_event_stream_that_breaks_off_is_taken_up_where_it_ended(
     assert last_ids[:3] == [None, "2", "4"]
 
 
+def test_events_go_on_after_one_that_was_seen_earlier(client: Any) -> None:
+    handle = client.spawn("train.ok")
+    events = list(handle.events())
+    assert list(handle.events(after=events[1].id)) == events[2:]
+    assert list(handle.events(after=events[-1].id)) == []
+
+
 def test_logs_are_what_the_function_printed(client: Any) -> None:
     handle = client.spawn("train.ok")
     handle.result()
     assert [line["text"] for line in handle.logs()] == ["réading"]
+    assert handle.logs(attempt=2) == []
 
 
 # --- lists, keys, addresses ---

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from skipper.cli.body import request_body
 from skipper.cli.exits import Exit
-from skipper.cli.output import paint, say, show, show_json
+from skipper.cli.follow import followed, say_unfinished
+from skipper.cli.output import show, show_json
 from skipper.cli.target import Project, Target, Url, target
-from skipper.errors import DeadlineError, NotFoundError, SkipperError
+from skipper.errors import NotFoundError, SkipperError
 
 
 def call(
@@ -68,6 +68,7 @@ def call(
     """
     if wait is not None and detach:
         raise typer.BadParameter("--wait waits and --detach does not; leave one of them.")
+    from skipper.cli.progress import display
     from skipper.client import Terms
 
     body = request_body(data, params or [])
@@ -84,10 +85,10 @@ def call(
     elif detach:
         show(answer.task["id"])
     elif wait is not None:
-        _say_unfinished(answer.task["id"], where, f"has not ended after {wait} s")
+        say_unfinished(answer.task["id"], where, f"has not ended after {wait} s")
         raise typer.Exit(Exit.TIMED_OUT)
     else:
-        show_json(_followed(answer.task["id"], name, where, timeout))
+        show_json(followed(answer.task["id"], where, display(), timeout))
 
 
 def _with_suggestion(error: NotFoundError, name: str, where: Target) -> NotFoundError:
@@ -108,40 +109,3 @@ def _closest(name: str, where: Target) -> str | None:
     except SkipperError:
         return None
     return next(iter(difflib.get_close_matches(name, names, 1, 0.5)), None)
-
-
-def _followed(task_id: str, function: str, where: Target, timeout_s: float | None) -> Any:
-    import asyncio
-
-    try:
-        return asyncio.run(_follow(task_id, function, where, timeout_s))
-    except KeyboardInterrupt:
-        _say_unfinished(task_id, where, "goes on")
-        raise typer.Exit(Exit.INTERRUPTED) from None
-
-
-async def _follow(task_id: str, function: str, where: Target, timeout_s: float | None) -> Any:
-    import asyncio
-
-    from skipper.cli.progress import display
-
-    try:
-        async with where.async_client() as client, asyncio.timeout(timeout_s):
-            handle = await client.task(task_id)
-            with display(function) as shown:
-                async for event in handle.events():
-                    shown.tell(event)
-            return await handle.result()
-    except DeadlineError:
-        raise
-    except TimeoutError:
-        _say_unfinished(task_id, where, "goes on")
-        raise DeadlineError(f"Task {task_id} has not ended after {timeout_s:g} s.") from None
-
-
-def _say_unfinished(task_id: str, where: Target, how: str) -> None:
-    say(
-        f"{paint(f'Task {task_id} {how}.', '1', sys.stderr)} "
-        f"`skipper tasks show {task_id}{where.flags}` tells how it does, "
-        f"`skipper tasks cancel {task_id}{where.flags}` stops it."
-    )

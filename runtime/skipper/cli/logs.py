@@ -6,12 +6,12 @@ import json
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from os import fstat
 from os.path import samestat
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,14 +20,23 @@ from skipper.cli.output import neutral, say, show, show_json
 from skipper.cli.target import Project, Url, target
 from skipper.errors import NotFoundError
 
+if TYPE_CHECKING:
+    from skipper.client import TaskHandle
+
 _POLL_S = 0.2
 
 
 def logs(
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="What this task printed and logged.")
+    ] = None,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,
     task: Annotated[
-        str | None, typer.Option(metavar="ID", help="What this task printed and logged.")
+        str | None, typer.Option(metavar="ID", help="The same as the ID alone.")
+    ] = None,
+    attempt: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only this attempt of the task.")
     ] = None,
     name: Annotated[
         str | None,
@@ -48,13 +57,15 @@ def logs(
     Examples:
       skipper logs -f
       skipper logs --name gateway -n 20
-      skipper logs --task 0197f3k2m8 -f
+      skipper logs -f 3b0arnnc3gjk0ckto7avdbu64t
     """
-    if task is None and url is not None:
-        raise typer.BadParameter("--url needs --task: components log to the project's folder.")
+    wanted = task_id or task
+    if wanted is None and url is not None:
+        raise typer.BadParameter("--url needs a task: components log to the project's folder.")
     try:
-        if task is not None:
-            _task_log(target(project, url).client(), task, follow, json_)
+        if wanted is not None:
+            with target(project, url).client() as client:
+                _show_lines(_task_lines(client.task(wanted), attempt, follow=follow), json_=json_)
         else:
             _tree_log(project, Wanted(name=name, level=level, count=lines), follow, json_)
     except KeyboardInterrupt:
@@ -160,24 +171,25 @@ def _records(lines: list[bytes], wanted: Wanted) -> Iterator[dict[str, Any]]:
             yield {"message": ""} | record
 
 
-def _task_log(client: Any, task_id: str, follow: bool, json_: bool) -> None:
-    from skipper.client.flows import task_path
-
-    with client:
-        if follow:
-            for event in client.task(task_id).events():
-                if event.type == "log":
-                    _show_line(event.data, json_)
-            return
-        page = client.get(task_path(task_id) + "/logs")
-    for line in page["items"]:
-        _show_line(line, json_)
-    if page.get("dropped"):
-        say(f"{page['dropped']} more lines were dropped.")
+def _task_lines(task: TaskHandle, attempt: int | None, *, follow: bool) -> Iterator[dict[str, Any]]:
+    """What a task has printed and, with ``follow``, what it prints until its end."""
+    if not follow:
+        yield from task.logs(attempt)
+        return
+    for event in task.events():
+        if event.type == "log" and attempt in (None, event.data.get("attempt")):
+            yield event.data
 
 
-def _show_line(line: dict[str, Any], json_: bool) -> None:
-    if json_:
-        show_json(line, lines=True)
-    else:
+def _show_lines(lines: Iterable[dict[str, Any]], *, json_: bool) -> None:
+    attempt: Any = None
+    for line in lines:
+        if json_:
+            show_json(line, lines=True)
+            continue
+        if attempt not in (None, line.get("attempt")):
+            say(f"— attempt {line.get('attempt')} —")
+        if dropped := line.get("dropped"):
+            say(f"… {dropped} lines are not kept …")
+        attempt = line.get("attempt")
         show(neutral(str(line.get("text", "")).rstrip("\n")))

@@ -99,7 +99,7 @@ def report(error: SkipperError) -> int:
     if code == Exit.UNAUTHORISED:
         say("Put the gateway's key into $SKIPPER_API_KEY.")
     elif task_id := problem.get("task_id"):
-        say(f"`skipper logs --task {neutral(task_id)}` shows what it printed.")
+        say(f"`skipper logs {neutral(task_id)}` shows what it printed.")
     return code
 
 

@@ -1,4 +1,4 @@
-"""A running task on standard error: a bar at a terminal, a plain line now and then elsewhere."""
+"""A running task as it is shown: a bar at a terminal, lines elsewhere, objects for programs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from skipper.cli.output import neutral, say
+from skipper.cli.output import neutral, say, show_json
 from skipper.client import TaskEvent
 from skipper.settings import wants_animation
 
 _EVERY_S = 5.0
 """How often a plain line tells the progress."""
+_NO_FIGURES = ("at", "attempt", "dropped", "done", "total")
 
 
 class Lines:
     """Progress as plain lines, as a context."""
 
-    def __init__(self, function: str) -> None:
-        self._function = function
+    def __init__(self) -> None:
+        self._function = ""
         self._said_at = 0.0
+        self._counts = ""
+        self._figures: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -33,34 +36,57 @@ class Lines:
     ) -> None:
         return None
 
+    def begin(self, function: str) -> None:
+        """Name what runs."""
+        self._function = neutral(function)
+
     def tell(self, event: TaskEvent) -> None:
         """Show what happened."""
-        if event.type == "log":
-            self.log(neutral(str(event.data.get("text", ""))).rstrip("\n"))
-        elif event.type == "state":
-            self.state(str(event.data.get("state", "")))
-        elif event.type == "progress":
-            self.progress(event.data)
+        match event.type:
+            case "log":
+                self.log(_log_text(event.data))
+            case "state":
+                self.state(_state_text(event.data))
+            case "progress":
+                self._counts = _counts(event.data)
+                self._note(_figures_of(event.data))
+                self.progress(event.data)
+            case "metric":
+                self._note({str(event.data.get("name")): event.data.get("value")})
+                self.figures()
+
+    def _note(self, figures: dict[str, Any]) -> None:
+        """Keep the newest value of each figure."""
+        self._figures |= figures
+
+    @property
+    def _figures_text(self) -> str:
+        """What the function reports beside its progress: ``loss 0.12  rmse 3.1``."""
+        return neutral("  ".join(f"{name} {_number(it)}" for name, it in self._figures.items()))
 
     def log(self, text: str) -> None:
         say(text)
 
-    def state(self, state: str) -> None:
-        say(f"{self._function} {neutral(state)}")
+    def state(self, text: str) -> None:
+        say(f"{self._function} {text}")
 
     def progress(self, data: dict[str, Any]) -> None:
+        if data.get("done") == data.get("total"):
+            self._said_at = 0.0  # the last is always told
+        self.figures()
+
+    def figures(self) -> None:
+        """Tell how it stands, unless that was done a moment ago."""
         now = time.monotonic()
-        is_last = data.get("done") == data.get("total")
-        if is_last or now - self._said_at >= _EVERY_S:
+        if now - self._said_at >= _EVERY_S:
             self._said_at = now
-            counts = f"{_number(data.get('done'))}/{_number(data.get('total'))}"
-            say(f"{self._function} {counts} {_figures(data)}".rstrip())
+            say(" ".join(filter(None, (self._function, self._counts, self._figures_text))))
 
 
 class Bar(Lines):
     """Progress as a bar that stays in its place; logs scroll by above it."""
 
-    def __init__(self, function: str) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -70,7 +96,7 @@ class Bar(Lines):
             TimeElapsedColumn,
         )
 
-        super().__init__(function)
+        super().__init__()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -79,7 +105,7 @@ class Bar(Lines):
             TimeElapsedColumn(),
             console=Console(stderr=True),
         )
-        self._bar = self._progress.add_task(function, total=None, figures="")
+        self._bar = self._progress.add_task("", total=None, figures="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -96,28 +122,55 @@ class Bar(Lines):
     def log(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def state(self, state: str) -> None:
-        self._progress.update(self._bar, description=f"{self._function} {neutral(state)}")
+    def begin(self, function: str) -> None:
+        super().begin(function)
+        self._progress.update(self._bar, description=self._function)
+
+    def state(self, text: str) -> None:
+        self._progress.update(self._bar, description=f"{self._function} {text}")
 
     def progress(self, data: dict[str, Any]) -> None:
-        self._progress.update(
-            self._bar,
-            completed=data.get("done") or 0,
-            total=data.get("total"),
-            figures=_figures(data),
-        )
+        self._progress.update(self._bar, completed=data.get("done") or 0, total=data.get("total"))
+        self.figures()
+
+    def figures(self) -> None:
+        self._progress.update(self._bar, figures=self._figures_text)
 
 
-def display(function: str) -> Lines:
+class Objects(Lines):
+    """Every event as a JSON object of its own, on standard output."""
+
+    def tell(self, event: TaskEvent) -> None:
+        show_json({"event": event.type, "id": event.id, **event.data}, lines=True)
+
+
+def display() -> Lines:
     """What suits standard error."""
-    is_lively = wants_animation(sys.stderr.isatty())
-    return Bar(function) if is_lively else Lines(function)
+    return Bar() if wants_animation(sys.stderr.isatty()) else Lines()
 
 
-def _figures(data: dict[str, Any]) -> str:
-    """Whatever a function reports beside its progress: ``loss 0.12  rmse 3.1``."""
-    others = {name: value for name, value in data.items() if name not in ("at", "done", "total")}
-    return neutral("  ".join(f"{name} {_number(value)}" for name, value in others.items()))
+def _log_text(data: dict[str, Any]) -> str:
+    """A line of log as it is shown; before it, how many lines before it are not kept."""
+    text = neutral(str(data.get("text", ""))).rstrip("\n")
+    dropped = data.get("dropped")
+    return f"… {dropped} lines are not kept …\n{text}" if dropped else text
+
+
+def _state_text(data: dict[str, Any]) -> str:
+    """``retrying after attempt 1: ValueError: no table``."""
+    text = neutral(str(data.get("state", "")))
+    if outcome := data.get("outcome"):
+        reason = (data.get("error") or {}).get("detail") or outcome
+        text += f" after attempt {data.get('attempt')}: {neutral(str(reason))}"
+    return text
+
+
+def _counts(data: dict[str, Any]) -> str:
+    return f"{_number(data.get('done'))}/{_number(data.get('total'))}"
+
+
+def _figures_of(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in _NO_FIGURES}
 
 
 def _number(value: Any) -> str:

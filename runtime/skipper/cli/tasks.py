@@ -1,4 +1,4 @@
-"""``skipper tasks``: list, show, cancel, retry."""
+"""``skipper tasks``: list, show, watch, cancel, retry."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipper.cli.exits import Exit
+from skipper.cli.follow import followed
 from skipper.cli.output import local, say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
@@ -17,7 +18,7 @@ from skipper.cli.verbs import ListByDefault
 if TYPE_CHECKING:
     from skipper.client import Client
 
-app = typer.Typer(cls=ListByDefault, help="List, show, cancel and retry tasks.")
+app = typer.Typer(cls=ListByDefault, help="List, show, watch, cancel and retry tasks.")
 
 _TIMES = ("created_at", "available_at", "expires_at", "started_at", "finished_at", "deadline_at")
 
@@ -95,6 +96,36 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         show("")
         header = ("ATTEMPT", "OUTCOME", "STARTED", "TOOK", "INSTANCE", "CODE", "MODEL", "ERROR")
         show_table(header, map(_attempt_row, attempts))
+
+
+@app.command()
+def watch(
+    task_id: Id,
+    *,
+    timeout: Annotated[
+        float | None, typer.Option(min=0, metavar="S", help="Give up after this many seconds.")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Every event as a JSON object on a line of its own.")
+    ] = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Follow a task to its end: states, progress, metrics and logs as they come, then its value.
+
+    What has happened so far comes first. Ends as `skipper call` would have, with its exit codes.
+    Ctrl-C stops following; the task goes on.
+
+    \b
+    Examples:
+      skipper tasks watch 3b0arnnc3gjk0ckto7avdbu64t
+      skipper tasks watch 3b0arnnc3gjk0ckto7avdbu64t --json
+    """
+    from skipper.cli.progress import Objects, display
+
+    value = followed(task_id, target(project, url), Objects() if json_ else display(), timeout)
+    if not json_:
+        show_json(value)
 
 
 @app.command()

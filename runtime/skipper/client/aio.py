@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
-from skipper.client.events import EventReader, TaskEvent
+from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
     NO_TERMS,
     Answer,
@@ -21,7 +21,6 @@ from skipper.client.messages import (
     encode,
     resume,
 )
-from skipper.client.problems import checked
 from skipper.errors import UnavailableError
 
 T = TypeVar("T")
@@ -144,18 +143,18 @@ class AsyncClient(Connection):
         except httpx.RequestError as error:
             return self.loss_of(error, step)
 
-    async def events_of(self, task_id: str) -> AsyncIterator[TaskEvent]:
+    async def events_of(self, task_id: str, after: str) -> AsyncIterator[TaskEvent]:
         import httpx
 
-        reader = EventReader(task_id)
+        reader = EventReader(task_id, after)
         while not reader.is_done:
             loss: Exception | None = None
             request = reader.connect()
             try:
                 async with self._http.stream(**self.options_of(request)) as response:
-                    if not response.is_success:
+                    if response.status_code != OK:
                         await response.aread()
-                        checked(reply_of(response))
+                        reader.answered(reply_of(response))
                     async for chunk in response.aiter_bytes():
                         for event in reader.feed(chunk):
                             yield event
@@ -197,10 +196,10 @@ class AsyncTaskHandle(Handle):
         """See :meth:`TaskHandle.attempts`."""
         return await self._client.run(flows.get_items(flows.task_path(self.id) + "/attempts"))
 
-    def events(self) -> AsyncIterator[TaskEvent]:
+    def events(self, after: str = "") -> AsyncIterator[TaskEvent]:
         """See :meth:`TaskHandle.events`."""
-        return self._client.events_of(self.id)
+        return self._client.events_of(self.id, after)
 
-    async def logs(self) -> list[dict[str, Any]]:
+    async def logs(self, attempt: int | None = None) -> list[dict[str, Any]]:
         """See :meth:`TaskHandle.logs`."""
-        return await self._client.run(flows.get_items(flows.task_path(self.id) + "/logs"))
+        return await self._client.run(flows.logs(self.id, attempt))

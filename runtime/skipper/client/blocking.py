@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
-from skipper.client.events import EventReader, TaskEvent
+from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
     NO_TERMS,
     Answer,
@@ -22,7 +22,6 @@ from skipper.client.messages import (
     encode,
     resume,
 )
-from skipper.client.problems import checked
 from skipper.errors import UnavailableError
 
 T = TypeVar("T")
@@ -146,18 +145,18 @@ class Client(Connection):
         except httpx.RequestError as error:
             return self.loss_of(error, step)
 
-    def events_of(self, task_id: str) -> Iterator[TaskEvent]:
+    def events_of(self, task_id: str, after: str) -> Iterator[TaskEvent]:
         import httpx
 
-        reader = EventReader(task_id)
+        reader = EventReader(task_id, after)
         while not reader.is_done:
             loss: Exception | None = None
             request = reader.connect()
             try:
                 with self._http.stream(**self.options_of(request)) as response:
-                    if not response.is_success:
+                    if response.status_code != OK:
                         response.read()
-                        checked(reply_of(response))
+                        reader.answered(reply_of(response))
                     for chunk in response.iter_bytes():
                         yield from reader.feed(chunk)
             except httpx.RequestError as error:
@@ -201,10 +200,16 @@ class TaskHandle(Handle):
         """Each run of it: dicts of ``number, started_at, ended_at, instance, outcome, error`` …"""
         return self._client.run(flows.get_items(flows.task_path(self.id) + "/attempts"))
 
-    def events(self) -> Iterator[TaskEvent]:
-        """What has happened and what happens, live, up to ``done``; outlives lost connections."""
-        return self._client.events_of(self.id)
+    def events(self, after: str = "") -> Iterator[TaskEvent]:
+        """What has happened and what happens, live, up to ``done``; outlives lost connections.
 
-    def logs(self) -> list[dict[str, Any]]:
-        """What the function printed and logged: dicts of ``at, stream, text``."""
-        return self._client.run(flows.get_items(flows.task_path(self.id) + "/logs"))
+        With ``after``, the id of an event seen earlier, only what came since.
+        """
+        return self._client.events_of(self.id, after)
+
+    def logs(self, attempt: int | None = None) -> list[dict[str, Any]]:
+        """What the function printed and logged: dicts of ``at, attempt, line, stream, text``.
+
+        Where lines before one are not kept, its ``dropped`` says how many.
+        """
+        return self._client.run(flows.logs(self.id, attempt))

@@ -124,6 +124,11 @@ class Handle:
         return str(self._task["id"])
 
     @property
+    def function(self) -> str:
+        """The name of the function that it runs."""
+        return str(self._task["function"])
+
+    @property
     def state(self) -> State:
         """The state at the last look; ``status()`` looks again."""
         return State(self._task["state"])

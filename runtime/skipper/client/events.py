@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from skipper.client.flows import RECONNECTS_S, task_path
-from skipper.client.messages import Request
+from skipper.client.messages import Reply, Request
+from skipper.client.problems import checked
 from skipper.errors import UnavailableError
 
+OK, NO_CONTENT = 200, 204
 STREAM_SILENCE_S = 45.0
 """Three missed pings of an event stream."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
@@ -22,7 +24,10 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEvent:
-    """Something that happened to a task: ``state, progress, metric, log`` or, last, ``done``."""
+    """Something that happened to a task: ``state, progress, metric, log`` or, last, ``done``.
+
+    Whoever keeps the ``id`` can go on after this event at any later time.
+    """
 
     id: str
     type: str
@@ -86,9 +91,9 @@ class EventParser:
 class EventReader:
     """Follows one task's events over as many connections as that takes."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, after: str = "") -> None:
         self._task_id = task_id
-        self._parser = EventParser()
+        self._parser = EventParser(after)
         self._losses = 0
         self.is_done = False
 
@@ -99,6 +104,10 @@ class EventReader:
         headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
         path = task_path(self._task_id) + "/events"
         return Request(method="GET", path=path, headers=headers, timeout_s=STREAM_SILENCE_S)
+
+    def answered(self, reply: Reply) -> None:
+        """An answer that is no stream: there is nothing more to tell, or a problem, raised here."""
+        self.is_done = checked(reply).status == NO_CONTENT
 
     def feed(self, chunk: bytes) -> list[TaskEvent]:
         self._losses = 0

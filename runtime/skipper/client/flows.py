@@ -104,12 +104,12 @@ def peek(path: str, **query: str) -> Flow[Reply]:
     return reply
 
 
-def get_items(path: str) -> Flow[list[Any]]:
+def get_items(path: str, **query: Any) -> Flow[list[Any]]:
     """All items of a list, page by page."""
     items: list[Any] = []
     cursor = None
     while True:
-        page = yield from get(path, cursor=cursor)
+        page = yield from get(path, cursor=cursor, **query)
         items += page["items"]
         cursor = page.get("next")
         if not cursor:
@@ -203,6 +203,11 @@ def ended(task_id: str, deadline: Deadline) -> Flow[dict[str, Any]]:
         if time.monotonic() - asked_at < wait_s / 2 or not wait_s:
             yield Pause(deadline.within(pause_s))
             pause_s = min(pause_s * 1.5, 2.0)
+
+
+def logs(task_id: str, attempt: int | None) -> Flow[list[dict[str, Any]]]:
+    """The lines that a task, or one attempt of it, has printed."""
+    return get_items(task_path(task_id) + "/logs", attempt=attempt)
 
 
 def cancel(task_id: str) -> Flow[bool]:

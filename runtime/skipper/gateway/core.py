@@ -8,7 +8,9 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from fastapi import Path
 
 from skipper import problems
 from skipper.blobs import BlobStore
@@ -25,6 +27,7 @@ from skipper.task import State, Task
 from skipper.watchers import Watchers
 from skipper.webhooks import interest_in
 
+TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 REMEMBERED = 1000
 """Training tasks that are known to have been told."""
 LOOK_S = 1.0
@@ -118,7 +121,7 @@ class Core:
         return task_document(task, progress, with_traceback=self.shows_tracebacks)
 
 
-def sse(event: str, data: Any, id_: int | None = None) -> bytes:
+def sse(event: str, data: Any, id_: object = None) -> bytes:
     """One server-sent event; ``data`` is JSON text as bytes, or a value."""
     text = data if isinstance(data, bytes) else json.dumps(data).encode()
     head = f"id: {id_}\n" if id_ is not None else ""
@@ -141,6 +144,7 @@ async def open_core(settings: Settings, on_functions: Callable[[], None]) -> Asy
         settings.local_pools,
         "gateway",
         on_tasks=watchers.changed,
+        on_said=watchers.said,
         on_functions=on_functions,
     )
     with ledger, Publisher(settings) as publisher:

@@ -1,34 +1,28 @@
-"""``/v1/tasks``: what became of accepted work, live and afterwards."""
+"""``/v1/tasks``: what became of accepted work. What it says, ``live`` tells."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
-import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse, Response
 
 from skipper import problems, wire
 from skipper.documents import timestamp
 from skipper.errors import SkipperError
-from skipper.gateway.core import Core, sse
+from skipper.gateway import live
+from skipper.gateway.core import Core, TaskId
 from skipper.gateway.problems import RETRY_AFTER_S, Problem, from_outcome
 from skipper.intake import reply_of
-from skipper.ledger import events, tasks
-from skipper.ledger.records import Event, Result
+from skipper.ledger import tasks
+from skipper.ledger.records import Result
 from skipper.task import Attempt, Outcome, State, Task
 
 MAX_PAGE = 200
 MAX_WAIT_S = 60.0
-PING_S = 15.0
-EVENTS_AT_ONCE = 500
-
-TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 
 
 async def task_response(core: Core, task: Task, status: int = 200) -> Response:
@@ -62,7 +56,7 @@ def routes(core: Callable[[], Core]) -> APIRouter:
     """The routes; ``core`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     _add_reads(router, core)
-    _add_events(router, core)
+    live.add_routes(router, core)
     _add_verbs(router, core)
     return router
 
@@ -112,29 +106,7 @@ def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
     async def attempts(id: TaskId) -> Any:
         await core().task(id)
         found = await core().ledger.read(lambda conn: tasks.attempts(conn, id))
-        return JSONResponse({"items": [_attempt(core(), item) for item in found]})
-
-
-def _add_events(router: APIRouter, core: Callable[[], Core]) -> None:
-    @router.get("/{id}/logs", summary="What a task has printed and logged")
-    async def logs(id: TaskId) -> Any:
-        await core().task(id)
-        items, dropped = [], 0
-        async for event in _history(core(), id, 0):
-            if event.type == "log":
-                items.append({"at": timestamp(event.at), **event.data})
-            elif event.type == "dropped":
-                dropped += event.data["count"]
-        return JSONResponse({"items": items, "dropped": dropped})
-
-    @router.get(
-        "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"
-    )
-    async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "0") -> Any:
-        await core().task(id)
-        since = int(last_event_id) if re.fullmatch("[0-9]{1,18}", last_event_id) else 0
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_live(core(), id, since), 200, headers, "text/event-stream")
+        return JSONResponse({"items": [_attempt(core(), id, item) for item in found]})
 
 
 def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
@@ -149,12 +121,13 @@ def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
         return await _retry(core(), id)
 
 
-def _attempt(core: Core, attempt: Attempt) -> dict[str, Any]:
+def _attempt(core: Core, task_id: str, attempt: Attempt) -> dict[str, Any]:
     error = attempt.error
     return attempt.model_dump() | {
         "started_at": timestamp(attempt.started_at),
         "ended_at": timestamp(attempt.ended_at),
         "error": error and problems.task_error(error, with_traceback=core.shows_tracebacks),
+        "logs": f"/v1/tasks/{task_id}/logs?attempt={attempt.number}",
     }
 
 
@@ -192,44 +165,3 @@ async def _retry(core: Core, task_id: str) -> Response:
     response = await task_response(core, await core.task(fresh), status=202)
     response.headers["Location"] = f"/v1/tasks/{fresh}"
     return response
-
-
-async def _history(core: Core, task_id: str, since: int) -> AsyncIterator[Event]:
-    while True:
-        batch = await core.ledger.read_events(
-            lambda conn, since=since: events.after(conn, task_id, since, EVENTS_AT_ONCE)  # type: ignore[misc] # binds the loop's value
-        )
-        for event in batch:
-            yield event
-            since = event.seq
-        if len(batch) < EVENTS_AT_ONCE:
-            return
-
-
-async def _live(core: Core, task_id: str, since: int) -> AsyncIterator[bytes]:
-    """Everything from ``since`` on, then what happens, until the task has ended."""
-    shown: str | None = None
-    loop = asyncio.get_running_loop()
-    last_sent = loop.time()
-    with core.watchers.watching(task_id) as changed:
-        yield b"retry: 2000\n\n"
-        while not core.watchers.is_closing:
-            changed.clear()
-            task = await core.task(task_id)
-            document = json.dumps(await core.shown(task)).encode()
-            state = f"{task.state}/{task.attempt}"
-            if state != shown and not task.state.is_terminal:
-                shown, last_sent = state, loop.time()
-                yield sse("state", document)
-            async for event in _history(core, task_id, since):
-                since, last_sent = event.seq, loop.time()
-                yield sse(event.type, {"at": timestamp(event.at), **event.data}, event.seq)
-            if task.state.is_terminal:
-                yield sse("state", document)
-                yield sse("done", document)
-                return
-            if loop.time() - last_sent > PING_S:
-                last_sent = loop.time()
-                yield b": ping\n\n"
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 1.0)

@@ -55,7 +55,7 @@ LEDGER = Branch(
 )
 EVENTS = Branch(
     name="events",
-    head="0001",
+    head="0002",
     tables=schema.EVENTS,
     marks=schema.event_marks,
     is_relaxed=True,

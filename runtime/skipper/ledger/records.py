@@ -242,9 +242,11 @@ class ModelVersion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewEvent:
-    """Something that a task did or said."""
+    """Something that an attempt of a task said: its ``number``-th line, or point of a curve."""
 
     task_id: str
+    attempt: int
+    number: int
     at: float
     type: str
     data: dict[str, Any]
@@ -252,17 +254,37 @@ class NewEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """A recorded event; ``seq`` rises with every one of the store."""
+    """A recorded event; ``seq`` rises with every one of the store.
+
+    ``number`` counts what its attempt said of its kind, so a gap in it tells how much is not kept.
+    Both it and ``attempt`` are 0 in events from before they were noted.
+    """
 
     seq: int
     at: float
     type: str
     data: dict[str, Any]
+    attempt: int = 0
+    number: int = 0
+
+    @property
+    def is_log(self) -> bool:
+        return self.type == "log"
+
+
+class Cut(NamedTuple):
+    """Events to take out again: an attempt's lines, or its points, between two numbers."""
+
+    task_id: str
+    attempt: int
+    is_log: bool
+    first_seq: int
+    last_seq: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
-    """What retention took: ids of tasks, and blobs that nothing refers to any more."""
+    """What retention took: ids of tasks, and blobs that no task refers to any more."""
 
     ids: tuple[str, ...]
     refs: tuple[str, ...]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, Double, bindparam, delete, exists, insert, select
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import BindParameter, Double, bindparam, delete, exists, insert, select, union
 
 from skipper.ledger.connection import Connection, Statement, among, limited
 from skipper.ledger.records import Pruned
@@ -14,18 +16,21 @@ _BEFORE: BindParameter[float] = bindparam("before", type_=Double())
 # An id tells when its task was made, so the search ends where younger tasks begin.
 _OLD = Statement(
     limited(
-        select(t.c.id, t.c.body_ref, t.c.result_ref)
+        select(t.c.id)
         .where(t.c.id < bindparam("young"), t.c.finished_at < _BEFORE)
         .order_by(t.c.id)
-    ).with_for_update(skip_locked=True)
+    )
 )
-_DELETE = Statement(delete(t).where(among(t.c.id, "ids")))
+_DELETE = Statement(
+    delete(t).where(among(t.c.id, "ids")).returning(t.c.id, t.c.body_ref, t.c.result_ref)
+)
 _DELETE_ATTEMPTS = Statement(delete(attempts).where(among(attempts.c.task_id, "ids")))
 _BURY = Statement(insert(tombstones), ["id", "at"])
 _IN_USE = Statement(
-    select(t.c.body_ref)
-    .where(t.c.body_ref.is_not(None), among(t.c.body_ref, "refs"))
-    .union(select(t.c.result_ref).where(t.c.result_ref.is_not(None), among(t.c.result_ref, "refs")))
+    union(
+        select(t.c.body_ref).where(t.c.body_ref.is_not(None), among(t.c.body_ref, "refs")),
+        select(t.c.result_ref).where(t.c.result_ref.is_not(None), among(t.c.result_ref, "refs")),
+    )
 )
 _IS_GONE = Statement(select(exists().where(tombstones.c.id == bindparam("id"))))
 _OLD_STONES = limited(select(tombstones.c.id).where(tombstones.c.at < _BEFORE))
@@ -35,23 +40,30 @@ _FORGET = Statement(
 _FORGET_MARKS = Statement(delete(ledger_marks).where(ledger_marks.c.at < _BEFORE))
 
 
-def prune(conn: Connection, before: float, now: float, limit: int) -> Pruned:
-    """Delete up to ``limit`` tasks that ended before ``before``, each leaving a tombstone."""
+def old(conn: Connection, before: float, limit: int) -> list[str]:
+    """The first ``limit`` tasks, by id, that ended before ``before``: those to prune."""
     rows = conn.run(_OLD, {"young": first_id(before), "before": before, "limit": limit})
-    ids = [row[0] for row in rows]
-    if not ids:
+    return [task_id for (task_id,) in rows]
+
+
+def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
+    """Delete these tasks, as far as they are there still, each leaving a tombstone."""
+    if not task_ids:
         return Pruned(ids=(), refs=())
-    conn.run(_DELETE, {"ids": conn.ids(ids)})
-    conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(ids)})
+    rows = conn.run(_DELETE, {"ids": conn.ids(task_ids)})
+    conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(task_ids)})
+    ids = sorted(row[0] for row in rows)
     conn.run_each(_BURY, [{"id": each, "at": now} for each in ids])
     refs = {ref for row in rows for ref in row[1:] if ref is not None}
-    return Pruned(ids=tuple(ids), refs=tuple(sorted(refs - _still_used(conn, refs))))
+    return Pruned(ids=tuple(ids), refs=tuple(sorted(unused(conn, refs))))
 
 
-def _still_used(conn: Connection, refs: set[str]) -> set[str]:
-    if not refs:
+def unused(conn: Connection, refs: Iterable[str]) -> set[str]:
+    """Those of these blobs that are no task's input and no task's result."""
+    asked = set(refs)
+    if not asked:
         return set()
-    return {ref for (ref,) in conn.run(_IN_USE, {"refs": conn.ids(sorted(refs))})}
+    return asked - {ref for (ref,) in conn.run(_IN_USE, {"refs": conn.ids(sorted(asked))})}
 
 
 def is_gone(conn: Connection, task_id: str) -> bool:

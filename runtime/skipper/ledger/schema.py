@@ -194,6 +194,8 @@ events = Table(
     Column("at", Double, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default="0"),  # 0: not noted
+    Column("number", Integer, nullable=False, server_default="0"),  # among its kind and attempt
     Index("events_by_task", "task_id", "seq"),
     _partial("events_progress", "task_id", "seq", where="type = 'progress'"),
     sqlite_autoincrement=True,

@@ -88,6 +88,17 @@ def attempts(conn: Connection, task_id: str) -> list[Attempt]:
     ]
 
 
+def history(conn: Connection, task_id: str) -> tuple[Task, list[Attempt]] | None:
+    """The task, and those of its attempts after which it went on or was ended by someone else."""
+    task = get(conn, task_id)
+    if task is None:
+        return None
+    # Read second: there may be one by now of whose end the task, as it was read, does not know.
+    known = task.attempt - (task.state is State.RUNNING)
+    rows = conn.run(_ATTEMPTS, {"id": task_id}) if known > 0 else []
+    return task, [each for each in map(_attempt_of, rows) if each.number <= known]
+
+
 def _is_shown(state: State) -> bool:
     return state is State.RUNNING or state.is_terminal
 

@@ -34,12 +34,14 @@ from skipper.pool.instances import Instances
 from skipper.pool.journal import Journal
 from skipper.pool.links import Links
 from skipper.pool.nested import Nested
+from skipper.pool.output import Printed
 from skipper.pool.schedules import Schedules
 from skipper.pool.starter import Starter, Template
 from skipper.pool.tasks import TaskLane
 from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.webhooks import interest_in
+from skipper.wire import Kind
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +81,7 @@ class Host:
             missing=self._missing,
             metrics=self._metrics,
         )
-        self._journal = Journal(ledger, self._tell_tasks)
+        self._journal = Journal(ledger, self._tell_said)
         self._directory = Directory(
             settings.run_dir,
             settings.local_pools,
@@ -106,7 +108,7 @@ class Host:
         self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
         self._instances.on_worn = self._direct.fleet.replace
         self._instances.on_call = self._nested.on_call
-        self._instances.task_of = self._task_of
+        self._instances.on_printed = self._printed
         self._changed = asyncio.Event()
 
     def _services(self, inline_bytes: int) -> Services:
@@ -144,7 +146,7 @@ class Host:
             await stopping.wait()
             grace_s = self._settings.run.grace_s * 0.8
             await asyncio.gather(self._direct.close(grace_s), self._tasks.close(grace_s))
-            await self._journal.flush()
+            await self._journal.close()
             await self._ledger.write(lambda conn: hosts.drop(conn, self.id))
 
     def _jobs(self) -> Iterable[Coroutine[Any, Any, None]]:
@@ -250,6 +252,9 @@ class Host:
         self._links.tell_tasks(told)
         self._nested.tasks_changed(told)
 
+    def _tell_said(self, ids: Iterable[str]) -> None:
+        self._links.tell_tasks(ids, Kind.SAID)
+
     def _tell_catalogue(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
@@ -257,8 +262,8 @@ class Host:
         self._links.tell_catalogue()
         self._schedules.changed()
 
-    def _task_of(self, instance: Instance, stream: str, text: str) -> str | None:
-        return self._tasks.on_line(instance, stream, text) if instance.lane is Lane.TASKS else None
+    def _printed(self, instance: Instance, printed: Printed) -> str | None:
+        return self._tasks.on_printed(instance, printed) if instance.lane is Lane.TASKS else None
 
     async def _answer(self, question: dict[str, Any]) -> Any:
         """Questions that links ask: ``pool``, ``metrics``, ``models``, ``cancel``."""

@@ -17,11 +17,11 @@ from typing import Any
 
 from skipper import wire
 from skipper.instance.jobs import Job, ModelRef, Report
+from skipper.pool.output import Output, Printed
 from skipper.wire import Frame, FrameProtocol, Kind
 
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
-_LINE_LIMIT = 16 * 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -56,7 +56,7 @@ class Ends:
 class Instance:
     """One process of the pool.
 
-    ``on_frame`` gets every frame that belongs to a call, ``on_line`` each line of output,
+    ``on_frame`` gets every frame that belongs to a call, ``on_printed`` its lines of output,
     ``on_gone`` the instance itself once its process has ended.
     """
 
@@ -66,11 +66,11 @@ class Instance:
         lane: Lane,
         *,
         on_frame: Callable[[Instance, Frame], None],
-        on_line: Callable[[Instance, str, str], None],
+        on_printed: Callable[[Instance, Printed], None],
         on_gone: Callable[[Instance], None],
     ) -> None:
         self.job, self.lane, self.state = job, lane, State.STARTING
-        self._on_frame, self._on_line, self._on_gone = on_frame, on_line, on_gone
+        self._on_frame, self._on_printed, self._on_gone = on_frame, on_printed, on_gone
         self.pid = 0
         self.calls: dict[int, Any] = {}
         """The calls it runs, by id, as the lane that sent them knows them."""
@@ -87,7 +87,7 @@ class Instance:
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._protocol: FrameProtocol | None = None
-        self._outputs: dict[str, _Output] = {}
+        self._outputs: list[Output] = []
         self._pidfd = -1
 
     @property
@@ -112,8 +112,11 @@ class Instance:
         TimeoutError, or ConnectionError where the process ends by itself.
         """
         loop = asyncio.get_running_loop()
-        for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr)):
-            self._outputs[stream] = _Output(descriptor, partial(self._on_line, self, stream))
+        printed = partial(self._on_printed, self)
+        self._outputs = [
+            Output("stdout", ends.stdout, printed),
+            Output("stderr", ends.stderr, printed),
+        ]
         self._watch(ends.pid)
         try:
             await loop.create_unix_connection(
@@ -210,7 +213,7 @@ class Instance:
             os.close(self._pidfd)
         self.death_reason = self.death_reason or _how_it_ended(self.pid)
         self.drain()
-        for output in self._outputs.values():
+        for output in self._outputs:
             output.close()
         if self._protocol is not None:
             self._protocol.transport.close()
@@ -274,9 +277,8 @@ class Instance:
 
     def drain(self) -> None:
         """Read what the process has written by now, so that it counts to the call that ends."""
-        for output in self._outputs.values():
-            output.read()
-            output.end_line()
+        for output in self._outputs:
+            output.drain()
 
     def memory_mb(self) -> float:
         """Resident memory, MiB, with what it shares with its template; 0 where it is not told."""
@@ -284,45 +286,6 @@ class Instance:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE / (1 << 20)
         except (OSError, IndexError):
             return 0.0
-
-
-class _Output:
-    """One stream of an instance, cut into lines of bounded length."""
-
-    def __init__(self, descriptor: int, on_line: Callable[[str], None]) -> None:
-        self._descriptor, self._on_line, self._rest = descriptor, on_line, b""
-        os.set_blocking(descriptor, False)
-        asyncio.get_running_loop().add_reader(descriptor, self.read)
-
-    def read(self) -> None:
-        if self._descriptor < 0:
-            return
-        try:
-            data = os.read(self._descriptor, 1 << 16)
-        except BlockingIOError:
-            return
-        if not data:
-            self.close()
-            return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _LINE_LIMIT:
-            lines, self._rest = [*lines, self._rest], b""
-        for line in lines:
-            self._on_line(line[:_LINE_LIMIT].decode(errors="replace").rstrip("\r"))
-
-    def end_line(self) -> None:
-        """Take what has no line end yet for a line: what comes next is another call's."""
-        rest, self._rest = self._rest, b""
-        if rest:
-            self._on_line(rest.decode(errors="replace"))
-
-    def close(self) -> None:
-        if self._descriptor < 0:
-            return
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
-        self.end_line()
 
 
 def _how_it_ended(pid: int) -> str:

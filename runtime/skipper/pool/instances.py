@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -17,12 +17,12 @@ from skipper.pool import devices
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, Lane, State
+from skipper.pool.output import Echo, Printed
 from skipper.pool.starter import Starter, end_strays
 from skipper.settings import PoolSettings, Settings
 from skipper.wire import Frame, Kind
 
 log = logging.getLogger(__name__)
-output = logging.getLogger("skipper.function")
 
 TASK_NICENESS = 10
 MEMORY_CHECK_S = 0.5
@@ -64,9 +64,11 @@ class Instances:
         self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
         self.on_worn: Callable[[Instance], None] = lambda _instance: None
         """Runs for an instance that comes near its memory limit."""
-        self.task_of: Callable[[Instance, str, str], str | None] = (
-            lambda _instance, _stream, _text: None
+        self.on_printed: Callable[[Instance, Printed], str | None] = lambda _instance, _printed: (
+            None
         )
+        """Takes what an instance prints; the task it belongs to."""
+        self._echoes: defaultdict[Instance, Echo] = defaultdict(Echo)
         self._cores = os.cpu_count() or 1
         self._memory_mb = _memory_limit_mb(self.pool_settings)
         self._next_memory = self._next_strays = 0.0
@@ -99,7 +101,7 @@ class Instances:
         self, job: Job, lane: Lane, limit_s: float, *, spawn: bool
     ) -> tuple[Instance, Report]:
         instance = Instance(
-            job, lane, on_frame=self._on_frame, on_line=self._on_line, on_gone=self._on_gone
+            job, lane, on_frame=self._on_frame, on_printed=self._on_printed, on_gone=self._on_gone
         )
         ends = await self._starter.start(instance, spawn=spawn)
         self.all.add(instance)
@@ -187,17 +189,16 @@ class Instances:
         elif (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_frame(instance, frame)
 
-    def _on_line(self, instance: Instance, stream: str, text: str) -> None:
-        extra = {
-            "function": instance.job.function
-            or (instance.job.source.name if instance.job.source else "plugins")
-        }
-        if (task := self.task_of(instance, stream, text)) is not None:
+    def _on_printed(self, instance: Instance, printed: Printed) -> None:
+        source = instance.job.source.name if instance.job.source else "plugins"
+        extra = {"function": instance.job.function or source}
+        if (task := self.on_printed(instance, printed)) is not None:
             extra["task"] = task
-        output.info(text, extra=extra)
+        self._echoes[instance].write(printed, extra)
 
     def _on_gone(self, instance: Instance) -> None:
         self.all.discard(instance)
+        self._echoes.pop(instance, None)
         self._count_device(instance, -1)
         if (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_gone(instance)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ class Links:
         self._path, self._direct, self._tasks = path, direct, tasks
         self._answer, self._describe = answer, describe
         self._peers: dict[FrameProtocol, Peer] = {}
-        self._changed: dict[str, None] = {}
+        self._changed: defaultdict[Kind, dict[str, None]] = defaultdict(dict)
         """Tasks of which the links are about to be told."""
         self._jobs: set[asyncio.Task[None]] = set()
         self._server: asyncio.AbstractServer | None = None
@@ -91,17 +92,25 @@ class Links:
             if peer.role in ("gateway", "host"):
                 peer.protocol.send_json(Kind.CATALOGUE, 0, told)
 
-    def tell_tasks(self, ids: Iterable[str]) -> None:
-        """Hint that these tasks have changed: one frame for all that do at the same moment."""
+    def tell_tasks(self, ids: Iterable[str], kind: Kind = Kind.TASKS) -> None:
+        """Hint that these tasks' records have changed or, with ``Kind.SAID``, their events.
+
+        One frame goes for all that do at the same moment.
+        """
         if not self._changed:
             asyncio.get_running_loop().call_soon(self._send_changed)
-        self._changed |= dict.fromkeys(ids)
+        self._changed[kind] |= dict.fromkeys(ids)
 
     def _send_changed(self) -> None:
-        payload, self._changed = "\n".join(self._changed).encode(), {}
+        changed, self._changed = self._changed, defaultdict(dict)
+        for kind, ids in changed.items():
+            self._send_hint(kind, "\n".join(ids).encode())
+
+    def _send_hint(self, kind: Kind, payload: bytes) -> None:
+        listeners = ("gateway",) if kind is Kind.SAID else ("gateway", "host")
         for peer in self._peers.values():
-            if payload and peer.role in ("gateway", "host"):
-                peer.protocol.send(Kind.TASKS, 0, payload)
+            if payload and peer.role in listeners:
+                peer.protocol.send(kind, 0, payload)
 
     def _made(self, protocol: FrameProtocol) -> None:
         sock = protocol.transport.get_extra_info("socket")

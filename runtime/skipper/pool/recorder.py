@@ -46,7 +46,7 @@ class Recorder:
         """Write the end that a reply stands for, if the task is still this attempt's."""
         outcome, served, body = wire.parse_reply(reply)
         task, ledger = attempt.claim.task, self._services.ledger
-        await self._services.journal.close_task(task.id)
+        await self._services.journal.close_attempt(task.id, attempt.claim.attempt)
         if outcome == Outcome.OK and attempt.models:
             body = await self._publish(attempt, served)
         ending = await self._ending(attempt, Outcome(outcome), served, body)

@@ -21,6 +21,7 @@ from skipper.pool.attempt import Attempt, Services
 from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, State
 from skipper.pool.journal import TYPES
+from skipper.pool.output import Printed
 from skipper.pool.recorder import Recorder
 from skipper.pool.reserve import NotRunError, Reserve
 from skipper.pool.shortlist import ShortList
@@ -345,17 +346,16 @@ class TaskLane:
         if event["type"] == "model":
             attempt.models.append(event["data"] | {"metrics": event["metrics"]})
         elif event["type"] in TYPES:
-            self._services.journal.add(
-                attempt.claim.task.id, event["type"], event["data"], event.get("at")
-            )
+            self._services.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
 
-    def on_line(self, instance: Instance, stream: str, text: str) -> str | None:
-        """A line of output; the id of the task it belongs to."""
+    def on_printed(self, instance: Instance, printed: Printed) -> str | None:
+        """Lines of output; the id of the task they belong to."""
         attempt = next(iter(instance.calls.values()), None)
         if attempt is None:
             return None
-        self._services.journal.add(attempt.claim.task.id, "log", {"stream": stream, "text": text})
-        return str(attempt.claim.task.id)
+        claim = attempt.claim
+        self._services.journal.print(claim.task.id, claim.attempt, printed)
+        return str(claim.task.id)
 
     def on_gone(self, instance: Instance) -> None:
         for id_ in list(instance.calls):

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 from skipper import role as roles
 from skipper.blobs import BlobStore
 from skipper.broker import Publisher
 from skipper.errors import SkipperError
-from skipper.ledger import Ledger, events, hosts, retention, schedules, tasks
+from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
 from skipper.scheduler.deliveries import Deliveries
+from skipper.scheduler.pruning import Pruner
 from skipper.scheduler.ticker import Ticker
 from skipper.webhooks import interest_in
 
@@ -34,14 +32,9 @@ LOST_S = 10.0
 """A host whose heartbeat counter has stood still for this long, by our own clock, is lost."""
 BLIND_S = 5.0
 """After a longer pause between two looks, a counter that stands still proves nothing."""
-PRUNE_S = 60.0
-TOMBSTONES_S = 30 * 86400.0
-"""How much longer than the task itself it is remembered that there was one."""
+REVIEW_S = 60.0
+"""Schedules are looked through this often for what a clock that went back has put off."""
 BATCH = 1000
-YOUNG_S = 3600.0
-"""A blob that was put this recently is kept: a task that refers to it may be on its way."""
-LEFT_S = 86400.0
-"""What was begun this long ago and is not done was left by a process that was killed."""
 
 
 class Pulse:
@@ -68,21 +61,11 @@ class Pulse:
 class Scheduler:
     """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        blobs: BlobStore,
-        publish: Callable[[str, list[str]], None],
-        *,
-        retention_s: float,
-        tmp_dir: Path,
-    ) -> None:
-        self._ledger, self._blobs = ledger, blobs
-        self._publish, self._retention_s = publish, retention_s
-        self._tmp_dir = tmp_dir
+    def __init__(self, ledger: Ledger, publish: Callable[[str, list[str]], None]) -> None:
+        self._ledger, self._publish = ledger, publish
         self._pulse = Pulse()
         self._ticker = Ticker(ledger)
-        self._next_prune = 0.0
+        self._next_review = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """A round a second until ``stopping`` is set; one that fails is tried again."""
@@ -112,10 +95,9 @@ class Scheduler:
         self._tell(moved)
         self._tell(await self._ticker.fire(now))
         await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
-        if time.monotonic() >= self._next_prune:
-            self._next_prune = time.monotonic() + PRUNE_S
+        if time.monotonic() >= self._next_review:
+            self._next_review = time.monotonic() + REVIEW_S
             await self._ticker.review(now)
-            await self._prune(now - self._retention_s)
 
     async def _rescue(self) -> None:
         """Give the tasks of lost hosts back to the queue."""
@@ -133,29 +115,6 @@ class Scheduler:
         for pool, ids in by_pool.items():
             self._publish(pool, ids)
 
-    async def _prune(self, before: float) -> None:
-        """Forget ended tasks that are older than retention allows, with what they stored."""
-        pruned = await self._ledger.write(
-            lambda conn: retention.prune(conn, before, time.time(), BATCH)
-        )
-        await self._ledger.record(lambda conn: events.prune(conn, before))
-        await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
-        await self._ledger.write(lambda conn: schedules.forget(conn, before - TOMBSTONES_S))
-        for ref in pruned.refs:
-            await asyncio.to_thread(self._blobs.delete, ref, time.time() - YOUNG_S)
-        if pruned.ids:
-            log.info("%d tasks expired", len(pruned.ids))
-        await asyncio.to_thread(sweep_folder, self._tmp_dir)
-        await asyncio.to_thread(self._blobs.sweep, time.time() - LEFT_S)
-
-
-def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
-    """Remove what processes that were killed have left in a folder of temporary things."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it
-            if time.time() - path.lstat().st_mtime > age_s:
-                shutil.rmtree(path, ignore_errors=True)
-
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
@@ -166,17 +125,16 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
         interest=interest_in(settings.webhooks),
     )
     with ledger, Publisher(settings) as publisher:
-        blobs = BlobStore(settings.storage_url)
-        scheduler = Scheduler(
+        scheduler = Scheduler(ledger, publisher.publish)
+        pruner = Pruner(
             ledger,
-            blobs,
-            publisher.publish,
+            BlobStore(settings.storage_url),
             retention_s=settings.retention.results_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
         )
         deliveries = Deliveries(ledger, settings.webhooks, publisher.publish)
         role.ready()
-        await asyncio.gather(scheduler.run(stopping), deliveries.run(stopping))
+        await asyncio.gather(*(part.run(stopping) for part in (scheduler, pruner, deliveries)))
 
 
 def main(argv: list[str] | None = None) -> None:

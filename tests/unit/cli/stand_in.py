@@ -177,7 +177,8 @@ class StandIn:
     async def run(self, task: FakeTask) -> None:
         task.state = "running"
         task.tell("state", {"state": "running", "attempt": 1})
-        task.tell("log", {"at": "2026-01-01T10:00:02Z", "stream": "stdout", "text": "réading"})
+        line = {"attempt": 1, "line": 3, "stream": "stdout", "text": "réading", "dropped": 2}
+        task.tell("log", {"at": "2026-01-01T10:00:02Z", **line})
         for epoch in range(1, 4):
             await asyncio.sleep(self.step_s)
             at = "2026-01-01T10:00:03Z"
@@ -244,14 +245,18 @@ class StandIn:
 
     async def logs(self, request: Request) -> Response:
         task = self.tasks[request.path_params["id"]]
+        attempt = request.query_params.get("attempt", "1")
         lines = [data for type_, data in task.events if type_ == "log"]
-        return json_reply({"items": lines, "dropped": 2})
+        own = [data for data in lines if str(data["attempt"]) == attempt]
+        return json_reply({"items": own, "next": None, "dropped": 2})
 
     async def events(self, request: Request) -> Response:
         task = self.tasks.get(request.path_params["id"])
         if task is None:
             return problem(404, "unknown-task", "There is no such task.")
         after = int(request.headers.get("last-event-id", "0"))
+        if task.is_ended and after == len(task.events):
+            return Response(status_code=204)
         return StreamingResponse(self.stream(task, after), media_type="text/event-stream")
 
     async def stream(self, task: FakeTask, after: int) -> AsyncIterator[bytes]:

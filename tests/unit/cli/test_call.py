@@ -43,7 +43,7 @@ def test_a_task_that_fails_says_why(run: Run) -> None:
     assert result.exit_code == Exit.FAILED
     assert result.stdout == ""
     assert "error: ValueError: no table" in result.stderr
-    assert "skipper logs --task task" in result.stderr
+    assert "skipper logs task" in result.stderr
 
 
 @pytest.mark.parametrize("flag", ["--detach", "--async"])

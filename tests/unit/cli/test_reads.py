@@ -42,7 +42,7 @@ def ended(run: Run) -> str:
         ("models", "show", "boston"),
         ("webhooks",),
         ("config", "show", "--origin"),
-        ("logs", "--task", "task0"),
+        ("logs", "task0"),
         ("status",),
         ("version",),
     ],
@@ -198,7 +198,9 @@ def test_what_is_to_be_retried_is_said_clearly(
         ("tasks", "retry", "nope"),
         ("functions", "show", "nope.nope"),
         ("models", "show", "nope"),
-        ("logs", "--task", "nope", "-f"),
+        ("logs", "nope", "-f"),
+        ("logs", "--task", "nope"),
+        ("tasks", "watch", "nope"),
         ("schedules", "show", "nope"),
         ("schedules", "run", "nope"),
         ("schedules", "pause", "nope"),
@@ -218,13 +220,51 @@ def test_models_are_listed_over_all_pages(run: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize("flags", [(), ("-f",)])
-def test_a_tasks_log_is_what_it_printed(run: Run, ended: str, flags: tuple[str, ...]) -> None:
-    assert run("logs", "--task", ended, *flags).stdout == "réading\n"
+@pytest.mark.parametrize("flags", [(), ("-f",), ("--attempt", "1"), ("-f", "--attempt", "1")])
+@pytest.mark.parametrize("naming", [(), ("--task",)])
+def test_a_tasks_log_is_what_it_printed(
+    run: Run, ended: str, naming: tuple[str, ...], flags: tuple[str, ...]
+) -> None:
+    result = run("logs", *naming, ended, *flags)
+    assert result.stdout == "réading\n"
+    assert result.stderr == "… 2 lines are not kept …\n"
 
 
-def test_dropped_lines_are_told_of(run: Run, ended: str) -> None:
-    assert "2 more lines were dropped" in run("logs", "--task", ended).stderr
+def test_of_an_attempt_that_printed_nothing_there_is_no_log(run: Run, ended: str) -> None:
+    assert run("logs", "-f", ended, "--attempt", "2").stdout == ""
+
+
+def test_a_watched_task_is_followed_to_its_value(run: Run, ended: str) -> None:
+    result = run("tasks", "watch", ended)
+    assert json.loads(result.stdout) == {"trained": {}}
+    assert "train.ok running" in result.stderr
+    assert "réading" in result.stderr
+    assert "train.ok 3/3 loss 0.3333" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("function", "code"),
+    [
+        ("train.fail", Exit.FAILED),
+        ("train.crash", Exit.FAILED),
+        ("train.invalid", Exit.USAGE),
+        ("train.late", Exit.TIMED_OUT),
+    ],
+)
+def test_a_watched_task_ends_with_the_exit_code_of_its_call(
+    run: Run, gateway: StandIn, function: str, code: Exit
+) -> None:
+    assert run("call", function).exit_code == code
+    for flags in ((), ("--json",)):
+        assert run("tasks", "watch", list(gateway.tasks)[-1], *flags).exit_code == code
+
+
+def test_a_watched_task_is_one_object_a_line_for_programs(run: Run, ended: str) -> None:
+    lines = run("tasks", "watch", ended, "--json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    told = [event["event"] for event in events]
+    assert told == ["state", "log", *["progress"] * 3, "done"]
+    assert [event["id"] for event in events] == [str(n) for n in range(1, 7)]
 
 
 def test_config_shows_values_and_origins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

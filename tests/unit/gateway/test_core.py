@@ -93,7 +93,17 @@ async def test_who_leaves_is_forgotten_and_the_others_are_not() -> None:
             pass
         watchers.changed(["a"])
         assert mine.is_set()
-    assert not watchers._waiting
+    assert not watchers._watching
+
+
+async def test_who_follows_a_task_also_hears_of_what_it_says() -> None:
+    watchers = Watchers()
+    with watchers.watching("a") as watching, watchers.following("a") as following:
+        watchers.said(["a"])
+        assert (watching.is_set(), following.is_set()) == (False, True)
+        following.clear()
+        watchers.changed(["a"])
+        assert (watching.is_set(), following.is_set()) == (True, True)
 
 
 async def test_at_the_end_everybody_is_let_go() -> None:

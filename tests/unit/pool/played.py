@@ -94,7 +94,7 @@ class Played(Instance):
             job,
             lane,
             on_frame=lane_owner.on_frame,
-            on_line=lambda *_: None,
+            on_printed=lambda *_: None,
             on_gone=lane_owner.on_gone,
         )
         self.transport = Kept(on_write)

@@ -29,6 +29,7 @@ from skipper.pool.attempt import Services
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.instance import Instance, Lane, State
 from skipper.pool.journal import Journal
+from skipper.pool.output import Printed
 from skipper.pool.tasks import TaskLane
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Attempt as TaskAttempt
@@ -73,7 +74,7 @@ class Actor(Instance):
             job,
             Lane.TASKS,
             on_frame=stage.lane.on_frame,
-            on_line=lambda *_: None,
+            on_printed=lambda *_: None,
             on_gone=stage.lane.on_gone,
         )
         self.state = State.IDLE
@@ -731,11 +732,12 @@ async def test_an_instance_that_nobody_needs_is_stopped(stage: Stage) -> None:
 
 async def test_what_a_task_prints_is_its_log(stage: Stage) -> None:
     task_id, actor = await begun(stage)
-    assert stage.lane.on_line(actor, "stdout", "half way") == task_id
+    assert stage.lane.on_printed(actor, Printed("stdout", ["half way"])) == task_id
     actor.answer()
     await stage.until(task_id, TaskState.SUCCEEDED)
     (event,) = await stage.ledger.read_events(lambda conn: events.after(conn, task_id, 0, 9))
     assert (event.type, event.data) == ("log", {"stream": "stdout", "text": "half way"})
+    assert (event.attempt, event.number) == (1, 1)
 
 
 async def test_a_draining_lane_takes_and_claims_nothing_more(stage: Stage) -> None:

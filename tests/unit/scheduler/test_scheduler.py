@@ -1,34 +1,25 @@
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from skipper.blobs import BlobStore
 from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claiming, Ending, Finishing, HostRecord, NewTask
 from skipper.scheduler import scheduler as schedulers
-from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler, sweep_folder
+from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
 
 
 class Office:
-    """A scheduler with a real ledger and real blobs; what it publishes is kept."""
+    """A scheduler with a real ledger; what it publishes is kept."""
 
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
-        self.ledger, self.blobs, self.folder = ledger, BlobStore(str(folder / "blobs")), folder
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.published: list[tuple[str, list[str]]] = []
-        self.scheduler = Scheduler(
-            ledger,
-            self.blobs,
-            lambda pool, ids: self.published.append((pool, ids)),
-            retention_s=3600.0,
-            tmp_dir=folder / "tmp",
-        )
+        self.scheduler = Scheduler(ledger, lambda pool, ids: self.published.append((pool, ids)))
 
-    def accept(self, *, pool: str = "cpu", age_s: float = 0.0, body_ref: str | None = None) -> str:
+    def accept(self, *, pool: str = "cpu", age_s: float = 0.0) -> str:
         then = time.time() - age_s
         id_ = first_id(then)  # an id tells when its task was made
         new = NewTask(
@@ -36,8 +27,7 @@ class Office:
             function="f.f",
             kind="data",
             pool=pool,
-            body=None if body_ref else b"{}",
-            body_ref=body_ref,
+            body=b"{}",
             max_attempts=2,
             timeout_s=None,
             created_at=then,
@@ -75,9 +65,9 @@ class Office:
 
 
 @pytest.fixture
-def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
+def office(ledger_url: str) -> Iterator[Office]:
     with Ledger.open(ledger_url) as ledger:
-        yield Office(ledger, tmp_path)
+        yield Office(ledger)
 
 
 async def test_only_what_nobody_has_claimed_for_a_while_is_published_again(office: Office) -> None:
@@ -133,30 +123,3 @@ async def test_tasks_of_a_host_that_nobody_knows_are_rescued_at_once(office: Off
     await office.scheduler.round()
     assert office.state(id_) is State.QUEUED
     assert office.heard == {id_}
-
-
-async def test_what_is_older_than_retention_is_forgotten_with_what_it_stored(
-    office: Office,
-) -> None:
-    ref = office.blobs.put(b"a large body")
-    [file] = office.folder.rglob(ref)
-    os.utime(file, (0, 0))
-    old, fresh = office.accept(body_ref=ref, age_s=7300.0), office.accept()
-    for id_, age_s in ((old, 7200.0), (fresh, 0.0)):
-        office.claim(id_, "host")
-        office.finish(id_, "host", Ending(state=State.SUCCEEDED, result=b"1"), age_s)
-    await office.scheduler.round()
-    assert office.ledger.read_now(lambda conn: tasks.get(conn, old)) is None
-    assert office.state(fresh) is State.SUCCEEDED
-    with pytest.raises(FileNotFoundError):
-        office.blobs.get(ref)
-
-
-def test_only_what_is_old_is_swept_out_of_a_folder(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").touch()
-    os.utime(tmp_path / "old", (1, 1))
-    sweep_folder(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["new"]
-    sweep_folder(tmp_path / "none")

@@ -1,0 +1,57 @@
+"""Following a task to its end: ``skipper call`` of what is a task, and ``skipper tasks watch``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from skipper.cli.exits import Exit
+from skipper.cli.output import paint, say
+from skipper.cli.target import Target
+from skipper.errors import DeadlineError
+
+if TYPE_CHECKING:
+    from skipper.cli.progress import Lines
+
+
+def followed(task_id: str, where: Target, shown: Lines, timeout_s: float | None) -> Any:
+    """The task's value, once ``shown`` has told of its life. Raises the error of its end.
+
+    Ctrl-C and the timeout end the following alone; the task goes on.
+    """
+    import asyncio
+
+    try:
+        return asyncio.run(_follow(task_id, where, shown, timeout_s))
+    except KeyboardInterrupt:
+        say_unfinished(task_id, where, "goes on")
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+async def _follow(task_id: str, where: Target, shown: Lines, timeout_s: float | None) -> Any:
+    import asyncio
+
+    try:
+        async with where.async_client() as client, asyncio.timeout(timeout_s):
+            handle = await client.task(task_id)
+            with shown:
+                shown.begin(handle.function)
+                async for event in handle.events():
+                    shown.tell(event)
+            return await handle.result()
+    except DeadlineError:
+        raise
+    except TimeoutError:
+        say_unfinished(task_id, where, "goes on")
+        raise DeadlineError(f"Task {task_id} has not ended after {timeout_s:g} s.") from None
+
+
+def say_unfinished(task_id: str, where: Target, how: str) -> None:
+    """Tell that the task lives on, how to follow it and how to stop it."""
+    say(
+        f"{paint(f'Task {task_id} {how}.', '1', sys.stderr)} "
+        f"`skipper tasks watch {task_id}{where.flags}` follows it, "
+        f"`skipper tasks cancel {task_id}{where.flags}` stops it."
+    )

@@ -1,0 +1,235 @@
+"""What is forgotten, and what is kept, by a real ledger and a real store of blobs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from skipper.blobs import BlobStore
+from skipper.ledger import Ledger, events, models, retention, tasks
+from skipper.ledger.records import Ending, ModelVersionNew, NewEvent
+from skipper.scheduler import pruning
+from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
+from skipper.task import State, first_id
+from tests.integration.ledgers import (
+    HOST,
+    accepted,
+    claimed,
+    ledger,
+    module_ledger,
+    new_task,
+    place,
+)
+
+__all__ = ["ledger", "module_ledger", "place"]
+
+pytestmark = pytest.mark.services
+KEPT_S = 3600.0
+
+
+class Archive:
+    """A pruner, and the tasks and blobs that it finds."""
+
+    def __init__(self, ledger: Ledger, folder: Path) -> None:
+        self.ledger, self._folder = ledger, folder / "blobs"
+        self.blobs = BlobStore(str(self._folder))
+        self._pruner = Pruner(ledger, self.blobs, retention_s=KEPT_S, tmp_dir=folder / "tmp")
+
+    async def round(self) -> bool:
+        return await self._pruner.round()
+
+    async def sweep(self, *refs: str) -> None:
+        """The rounds that come to the parts of the store where these blobs lie."""
+        for ref in refs:
+            self._pruner._shard = int(ref[:2], 16)
+            assert not await self.round()
+
+    def put(self, data: bytes, *, age_s: float = 0.0) -> str:
+        ref = self.blobs.put(data)
+        self.age(ref, age_s)
+        return ref
+
+    def age(self, ref: str, age_s: float) -> None:
+        then = time.time() - age_s
+        os.utime(self.path(ref), (then, then))
+
+    def path(self, ref: str) -> Path:
+        return self._folder / ref[:2] / ref
+
+    def holds(self, ref: str) -> bool:
+        return self.path(ref).exists()
+
+    def task(
+        self, *, age_s: float, body: str | None = None, result: str | None = None, lines: int = 1
+    ) -> str:
+        """A task that said something and ended so long ago."""
+        then = time.time() - age_s
+        task_id = first_id(then - 1)[:10] + os.urandom(8).hex()
+        new = new_task(id=task_id, body=None if body else b"{}", body_ref=body)
+        self.ledger.write_now(lambda conn: tasks.accept(conn, new), durable=False)
+        claim = claimed(self.ledger, task_id)
+        ending = Ending(state=State.SUCCEEDED, result=None if result else b"1", result_ref=result)
+        self.ledger.write_now(
+            lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, ending, then),
+            durable=False,
+        )
+        rows = [
+            NewEvent(task_id=task_id, attempt=1, number=n, at=then, type="log", data={})
+            for n in range(1, lines + 1)
+        ]
+        self.ledger.record_now(lambda conn: events.append(conn, rows))
+        return task_id
+
+    def publish(self, digest: str) -> None:
+        """Have a running task publish a model."""
+        task_id = claimed(self.ledger, accepted(self.ledger)).task.id
+        new = ModelVersionNew(
+            name="m",
+            digest=digest,
+            format="f",
+            task_id=task_id,
+            attempt=1,
+            host=HOST,
+            function="f.f",
+            created_at=time.time(),
+        )
+        assert self.ledger.write_now(lambda conn: models.publish(conn, new), durable=False)
+
+    def knows(self, task_id: str) -> bool:
+        return self.ledger.read_now(lambda conn: tasks.get(conn, task_id)) is not None
+
+    def lines(self, task_id: str) -> int:
+        found = self.ledger.read_events_now(lambda conn: events.after(conn, task_id, 0, 99))
+        return len(found)
+
+
+@pytest.fixture
+def archive(ledger: Ledger, tmp_path: Path) -> Archive:
+    return Archive(ledger, tmp_path)
+
+
+async def test_an_old_task_goes_with_all_that_it_stored_and_said(archive: Archive) -> None:
+    body, result = archive.put(b"in", age_s=9e4), archive.put(b"out", age_s=9e4)
+    old = archive.task(age_s=KEPT_S + 10, body=body, result=result, lines=5)
+    young = archive.task(age_s=KEPT_S - 10, lines=5)
+    await archive.round()
+    assert (archive.knows(old), archive.lines(old)) == (False, 0)
+    assert (archive.knows(young), archive.lines(young)) == (True, 5)
+    assert archive.ledger.read_now(lambda conn: retention.is_gone(conn, old))
+    assert not archive.holds(body)
+    assert not archive.holds(result)
+
+
+async def test_what_another_task_refers_to_stays(archive: Archive) -> None:
+    shared = archive.put(b"in", age_s=9e4)
+    archive.task(age_s=KEPT_S + 10, body=shared)
+    archive.task(age_s=0, body=shared)
+    await archive.sweep(shared)
+    assert archive.holds(shared)
+
+
+async def test_what_is_also_a_part_of_a_model_stays(archive: Archive, tmp_path: Path) -> None:
+    """Blobs are named by their content: a result may be the very file of a model."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights.json").write_bytes(b"[1, 2, 3]")
+    digest = archive.blobs.put_folder(folder)
+    archive.publish(digest)
+    file = hashlib.sha256(b"[1, 2, 3]").hexdigest()
+    for ref in (digest, file):
+        archive.age(ref, 9e5)
+    archive.task(age_s=KEPT_S + 10, body=file, result=digest)
+    await archive.sweep(file, digest)
+    assert archive.holds(file)
+    assert archive.holds(digest)
+
+
+async def test_more_than_one_batch_is_a_matter_of_several_rounds(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "BATCH", 2)
+    monkeypatch.setattr(pruning, "EVENTS_BATCH", 3)
+    old = [archive.task(age_s=KEPT_S + 10, lines=4) for _ in range(5)]
+    assert [await archive.round() for _ in range(3)] == [True, True, False]
+    assert not any(map(archive.knows, old))
+    assert not any(map(archive.lines, old))
+
+
+async def test_a_blob_whose_task_never_came_to_be_goes_in_the_end(archive: Archive) -> None:
+    left, fresh = archive.put(b"left", age_s=LEFT_S + 60), archive.put(b"fresh", age_s=LEFT_S - 60)
+    needed = archive.put(b"needed", age_s=LEFT_S + 60)
+    archive.task(age_s=0, result=needed)
+    await archive.sweep(left, fresh, needed)
+    assert not archive.holds(left)
+    assert archive.holds(fresh)
+    assert archive.holds(needed)
+
+
+async def test_the_parts_of_a_model_that_was_never_published_go_in_the_end(
+    archive: Archive, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"heavy")
+    digest = archive.blobs.put_folder(folder)
+    refs = [digest, hashlib.sha256(b"heavy").hexdigest()]
+    for ref in refs:
+        archive.age(ref, LEFT_S + 60)
+    await archive.sweep(*refs)
+    assert not any(map(archive.holds, refs))
+
+
+async def test_a_blob_that_has_just_been_put_again_is_not_taken_with_its_old_task(
+    archive: Archive,
+) -> None:
+    body = archive.put(b"in", age_s=YOUNG_S - 60)
+    archive.task(age_s=KEPT_S + 10, body=body)
+    await archive.sweep(body)
+    assert archive.holds(body)
+
+
+async def test_while_a_model_cannot_be_read_no_blob_is_deleted(archive: Archive) -> None:
+    digest = archive.put(b"no manifest at all")
+    archive.publish(digest)
+    archive.path(digest).write_bytes(b"damaged")
+    left = archive.put(b"left", age_s=LEFT_S + 60)
+    with pytest.raises(ValueError, match="damaged"):
+        await archive.sweep(left)
+    assert archive.holds(left)
+
+
+class Broken(BlobStore):
+    """A store on a disk that is gone; ``on_use`` runs when somebody looks."""
+
+    on_use: Callable[[], object] = staticmethod(lambda: None)
+
+    def shard(self, number: int) -> list[str]:
+        self.on_use()
+        raise OSError(f"part {number} is on a disk that is gone")
+
+
+async def test_what_fails_is_told_and_does_not_end_the_process(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blobs, stopping = Broken(str(tmp_path)), asyncio.Event()
+    blobs.on_use = partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
+    pruner = Pruner(ledger, blobs, retention_s=KEPT_S, tmp_dir=tmp_path / "tmp")
+    await asyncio.wait_for(pruner.run(stopping), 30)
+    assert "a disk that is gone" in caplog.text
+
+
+def test_only_what_is_old_is_swept_out_of_a_folder(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    os.utime(tmp_path / "old", (1, 1))
+    sweep_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    sweep_folder(tmp_path / "none")
