@@ -349,6 +349,6 @@ async def test_a_schedule_outlives_its_tasks(ledger: Ledger) -> None:
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON))
     assert new is not None
     finished(ledger, claimed(ledger, new.id))
-    ledger.write_now(lambda conn: retention.prune(conn, 4e9, NOON, 10))
+    ledger.write_now(lambda conn: retention.prune(conn, [new.id], NOON))
     assert made(ledger) == []
     assert found(ledger).last_task_id == new.id

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway import problems
 from skipper.gateway.core import LOOK_S, Core, TaskId, sse
 from skipper.gateway.story import Cursor, Gaps, Story, Told, said
 from skipper.ledger import events, tasks

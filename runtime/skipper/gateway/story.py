@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
-from skipper.gateway.core import timestamp
+from skipper.documents import timestamp
 from skipper.ledger.records import Event
 from skipper.task import Attempt, State, Task
 

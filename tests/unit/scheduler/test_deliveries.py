@@ -131,7 +131,7 @@ async def test_nobody_is_told_how_a_delivery_has_ended(office: Office) -> None:
 
 async def test_the_last_progress_is_told(office: Office) -> None:
     task_id = office.ended()
-    said = NewEvent(task_id=task_id, at=1.0, type="progress", data={"done": 7})
+    said = NewEvent(task_id=task_id, attempt=1, number=1, at=1.0, type="progress", data={"done": 7})
     office.ledger.record_now(lambda conn: events.append(conn, [said]))
     await office.deliveries.round()
     event = json.loads(office.body(office.accepted[0])["event"])
@@ -139,9 +139,8 @@ async def test_the_last_progress_is_told(office: Office) -> None:
 
 
 async def test_a_task_that_is_gone_is_not_told_of(office: Office) -> None:
-    office.ended()
-    later = time.time() + 10
-    office.ledger.write_now(lambda conn: retention.prune(conn, later, later, 10))
+    task_id = office.ended()
+    office.ledger.write_now(lambda conn: retention.prune(conn, [task_id], time.time()))
     assert await office.deliveries.round() == 1
     assert office.accepted == []
     assert office.waiting == []
