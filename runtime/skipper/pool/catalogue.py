@@ -23,6 +23,9 @@ from skipper.spec import BrokenFile, FunctionSpec
 
 log = logging.getLogger(__name__)
 
+RUNS = 16
+"""How many runs the mean of their times looks back on, more or less."""
+
 
 class Served:
     """One function in one version of its code, and the instances that have loaded it.
@@ -48,6 +51,8 @@ class Entry:
         """Whether the direct lane has it in its ring of entries with waiting calls."""
         self.is_alarmed = False
         """Whether a timer will wake its batch."""
+        self.run_s = 0.0
+        """How long an instance is busy with one call, or one batch of them: a running mean."""
         self.load_error: BrokenFile | None = None
         """Why no instance of this version can serve; tried again from time to time."""
         self.retry_at = 0.0
@@ -56,6 +61,11 @@ class Entry:
     @property
     def spec(self) -> FunctionSpec:
         return self.served.spec
+
+    def ran(self, seconds: float) -> None:
+        """An instance was busy for so long."""
+        if seconds > 0:  # it says nothing where the instance is being ended
+            self.run_s += (seconds - self.run_s) / RUNS
 
     @property
     def is_active(self) -> bool:

@@ -15,7 +15,7 @@ from skipper.instance.jobs import Report
 from skipper.metrics import PoolMetrics
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.fleet import Fleet
-from skipper.pool.instance import Instance
+from skipper.pool.instance import Instance, State
 from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
@@ -43,6 +43,7 @@ class Call:
         "origin",
         "payload",
         "received",
+        "started",
     )
 
     def __init__(
@@ -53,6 +54,7 @@ class Call:
         self.received = now
         self.deadline = now + budget / 1000 if budget else float("inf")
         self.instance: Instance | None = None
+        self.started = now
         self.is_answered = False
 
     def payload_at(self, now: float) -> bytes:
@@ -134,7 +136,9 @@ class DirectLane:
             if call is not None:
                 self._answer(call, frame.payload)
                 if not instance.calls:
-                    self._free += 1
+                    if not instance.waiting:
+                        self._free += 1
+                    call.entry.ran(instance.idle_since - call.started)
                 self.fleet.freed(instance)
                 if self._ring:
                     self._pump()
@@ -147,26 +151,33 @@ class DirectLane:
 
     def on_gone(self, instance: Instance) -> None:
         """An instance's process has ended; so have the calls it ran."""
-        if instance.calls:
+        if instance.calls and not instance.waiting:
             self._free += 1
+        instance.waiting = 0
         for id_ in list(instance.calls):
             call = instance.done(id_)
             told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
             self._answer(call, wire.problem(Outcome.DIED, told))
-        self.fleet.forget(instance)
+        self.fleet.gone(instance)
         self._pump()
+
+    # An instance takes up one slot while it runs calls, however many, and waits for none itself.
 
     def lend_slot(self, instance: Instance) -> None:
         """A call of ``instance`` waits for a call of its own: others may use its slot meanwhile."""
+        if instance.state is State.GONE:
+            return
         instance.waiting += 1
-        if instance.waiting == 1:  # however many calls it runs, it has one slot to lend
+        if instance.waiting == 1 and instance.calls:
             self._free += 1
             self._pump()
 
     def return_slot(self, instance: Instance) -> None:
         """Its own call has been answered: it goes on, even if that is one more than the slots."""
+        if instance.state is State.GONE:  # its slot was settled when it went
+            return
         instance.waiting -= 1
-        if not instance.waiting:
+        if not instance.waiting and instance.calls:
             self._free -= 1
 
     # --- the rest of its life ---
@@ -183,10 +194,10 @@ class DirectLane:
                 continue
             if entry.queue:
                 self._check_queue(entry, now)
-            for instance in list(entry.served.instances):
-                if instance.calls:
-                    self._check_calls(entry, instance, now)
             self.fleet.sweep(entry, now)
+        for instance, served in list(self.fleet.all.items()):
+            if instance.calls and instance.is_alive:
+                self._check_calls(instance, served, now)
         self._pump()
 
     @property
@@ -203,10 +214,10 @@ class DirectLane:
 
     def _dispatch(self, calls: list[Call], instance: Instance) -> None:
         now = time.monotonic()
-        if not instance.calls:
+        if not instance.calls and not instance.waiting:
             self._free -= 1
         for call in calls:
-            call.instance = instance
+            call.instance, call.started = instance, now
         if len(calls) == 1:
             instance.call(calls[0].payload_at(now), calls[0])
         else:
@@ -321,7 +332,7 @@ class DirectLane:
         call.entry.queue.remove(call)
         self.queued -= 1
 
-    def _check_calls(self, entry: Entry, instance: Instance, now: float) -> None:
+    def _check_calls(self, instance: Instance, served: Served, now: float) -> None:
         """Answer calls whose time is over, and end a process that has no other."""
         late = [call for call in instance.calls.values() if call.deadline <= now]
         for call in late:
@@ -331,7 +342,7 @@ class DirectLane:
         if len(late) < len(instance.calls):
             return
         # A call cannot be taken back from a function that does not look; its process can be.
-        grace_s = CANCEL_GRACE_S if entry.spec.is_async else 0.0
+        grace_s = CANCEL_GRACE_S if served.spec.is_async else 0.0
         if all(call.deadline + grace_s <= now for call in late):
             self.fleet.forget(instance)
             instance.terminate()
