@@ -136,15 +136,12 @@ class Link:
             self._protocol.send(Kind.NUDGE, 0)
 
     def sweep(self, now: float) -> None:
-        """Answer in the place of a host that hangs."""
-        for id_ in [
-            id_ for id_, waiting in self._waiting.items() if waiting.deadline + LATE_S < now
-        ]:
-            self._waiting.pop(id_).answer(
-                wire.problem(
-                    Outcome.TIMED_OUT, f"the deadline passed and pool {self.pool} does not answer"
-                )
-            )
+        """Answer in the place of a host that hangs, and have it stop those calls once it can."""
+        told = f"the deadline passed and pool {self.pool} does not answer"
+        late = [each for each in self._waiting.values() if each.deadline + LATE_S < now]
+        for waiting in late:
+            self.cancel(waiting)
+            waiting.answer(wire.problem(Outcome.TIMED_OUT, told))
 
     def _on_made(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol

@@ -217,13 +217,15 @@ async def test_nothing_is_asked_of_a_host_that_is_away(host: StandIn, directory:
 
 
 async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(
-    directory: Directory,
+    host: StandIn, directory: Directory
 ) -> None:
     waiting, link = call(directory, seconds=10.0), directory.links["cpu"]
     link.sweep(waiting.deadline + LATE_S - 1)
     assert not waiting.reply.done()
     link.sweep(waiting.deadline + LATE_S + 1)
     assert wire.parse_reply(await waiting.reply)[0] == Outcome.TIMED_OUT
+    await until(lambda: host.of(wire.Kind.CANCEL))
+    assert host.of(wire.Kind.CANCEL)[0].id == waiting.id
 
 
 async def test_a_question_gets_its_own_answer(host: StandIn, directory: Directory) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -95,7 +96,8 @@ class Calls:
         """Make the call known to the calls it will make."""
         head, _ = wire.parse_call(frame.payload)
         task_id, _, request_id = _context(head)
-        caller.current.set(caller.CallContext(head.depth, request_id, task_id or ""))
+        ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
+        caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
 
     def _run(self, frame: Frame) -> Run:
         head, _ = wire.parse_call(frame.payload)

@@ -63,7 +63,9 @@ class _Runner:
 
     def answer_batch(self, frames: list[Frame]) -> None:
         """Run calls as one and send their replies together."""
-        with self._in_call(frames[0]):
+        with self._in_call(
+            frames[-1]
+        ):  # of those who wait together, the last to come waits longest
             sizes, replies = run_batch(self._calls, frames)
         told = [wire.pack(Kind.SIZE, size) for size in sizes]
         told += [wire.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]

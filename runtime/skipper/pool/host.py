@@ -102,7 +102,7 @@ class Host:
         )
         self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
         self._instances.on_worn = self._direct.fleet.replace
-        self._instances.on_call = self._nested.on_call
+        self._instances.on_own = self._nested.on_frame
         self._instances.task_of = self._task_of
         self._changed = asyncio.Event()
 

@@ -12,6 +12,7 @@ from typing import Protocol
 import psutil
 
 from skipper.instance.jobs import Job, JobKind, Report
+from skipper.instance.link import OWN
 from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.board import ModelBoard
@@ -19,7 +20,7 @@ from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, Lane, State
 from skipper.pool.starter import Starter, end_strays
 from skipper.settings import PoolSettings, Settings
-from skipper.wire import Frame, Kind
+from skipper.wire import Frame
 
 log = logging.getLogger(__name__)
 output = logging.getLogger("skipper.function")
@@ -44,7 +45,7 @@ class LaneOwner(Protocol):
 class Instances:
     """Starts instances and keeps watch over all of them.
 
-    ``lanes`` owns what they say; ``on_call`` takes the calls they make themselves.
+    ``lanes`` owns what they say; ``on_own`` takes the frames of calls that they make themselves.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Instances:
         self._device_use: Counter[str] = Counter()
         self.all: set[Instance] = set()
         self.lanes: dict[Lane, LaneOwner] = {}
-        self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
+        self.on_own: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
         self.on_worn: Callable[[Instance], None] = lambda _instance: None
         """Runs for an instance that comes near its memory limit."""
         self.task_of: Callable[[Instance, str, str], str | None] = (
@@ -174,8 +175,8 @@ class Instances:
             instance.kill()
 
     def _on_frame(self, instance: Instance, frame: Frame) -> None:
-        if frame.kind == Kind.CALL:
-            self.on_call(instance, frame)
+        if frame.id >= OWN:
+            self.on_own(instance, frame)
         elif (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_frame(instance, frame)
 

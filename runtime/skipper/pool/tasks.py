@@ -190,7 +190,7 @@ class TaskLane:
         finally:
             if alarm is not None:
                 alarm.cancel()
-        if instance.state is State.IDLE and attempt.verdict is None:
+        if instance.state is State.IDLE and attempt.verdict is None and not instance.waiting:
             self._idle.append((self._versions[instance], instance))
         else:
             instance.stop()
@@ -255,6 +255,8 @@ class TaskLane:
         if frame.kind == Kind.REPLY:
             instance.drain()  # first: afterwards its output is no longer this task's
             attempt = instance.done(frame.id)
+            if attempt is not None and instance.waiting:  # a thread that it has left behind
+                self._lent -= 1
             if attempt is not None and not attempt.reply.done():
                 outcome = frame.payload[0]
                 # A function that was told to stop has no say in how that is called.
@@ -284,6 +286,9 @@ class TaskLane:
         return str(attempt.claim.task.id)
 
     def on_gone(self, instance: Instance) -> None:
+        if instance.waiting and instance.calls:
+            self._lent -= 1
+        instance.waiting = 0
         for id_ in list(instance.calls):
             attempt = instance.done(id_)
             if not attempt.reply.done():
@@ -294,15 +299,21 @@ class TaskLane:
         self._idle = [pair for pair in self._idle if pair[1] is not instance]
         self._versions.pop(instance, None)
 
+    # As in the direct lane: a slot is lent while an instance runs a task and waits for a call.
+
     def lend_slot(self, instance: Instance) -> None:
+        if instance.state is State.GONE:
+            return
         instance.waiting += 1
-        if instance.waiting == 1:  # however many calls it waits for, it has one slot to lend
+        if instance.waiting == 1 and instance.calls:
             self._lent += 1
             self._work.set()
 
     def return_slot(self, instance: Instance) -> None:
+        if instance.state is State.GONE:  # its slot was settled when it went
+            return
         instance.waiting -= 1
-        if not instance.waiting:
+        if not instance.waiting and instance.calls:
             self._lent -= 1
 
     def sweep(self, now: float) -> None:

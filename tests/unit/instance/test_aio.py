@@ -6,7 +6,9 @@ import pytest
 
 import skipper
 from skipper import wire
+from skipper.function import connect_to
 from skipper.instance import aio
+from skipper.instance.caller import HostCaller
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 from tests.unit.instance.serving import CODE, Serving, call, parse
@@ -68,6 +70,29 @@ def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
     assert [frame.kind for frame in heard[:3]] == [Kind.EVENT, Kind.EVENT, Kind.REPLY]
     assert (heard[2].id, parse(heard[2]).outcome) == (1, Outcome.CANCELLED)
     assert cleaned[0] == "first"
+
+
+def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
+    @skipper.data
+    async def outer(x: int) -> int:
+        return await double.aremote(x)
+
+    def react(frame: Frame) -> bytes:
+        if frame.kind == Kind.CALL:
+            return wire.pack(Kind.CANCEL, 1)
+        if frame.kind == Kind.CANCEL:
+            return wire.pack(Kind.REPLY, frame.id, wire.problem(Outcome.CANCELLED, "given up"))
+        return b""
+
+    connect_to(HostCaller(serving.link))
+    try:
+        heard = serving.run(outer, call({"x": 1}, 1), react=react)
+    finally:
+        connect_to(None)
+    asked = next(frame for frame in heard if frame.kind == Kind.CALL)
+    assert (Kind.CANCEL, asked.id, b"") in heard
+    reply = next(frame for frame in heard if frame.kind == Kind.REPLY)
+    assert parse(reply).outcome is Outcome.CANCELLED
 
 
 async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(

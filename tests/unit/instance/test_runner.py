@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -15,13 +16,13 @@ import skipper
 from skipper import wire
 from skipper.errors import Cancelled
 from skipper.function import connect_to
-from skipper.instance import runner
+from skipper.instance import caller, runner
 from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import OWN
 from skipper.model import Model
 from skipper.task import Outcome
-from skipper.wire import Kind
+from skipper.wire import Frame, Kind
 from tests.unit.instance.serving import CODE, Serving, call, own_signals, parse
 
 
@@ -435,8 +436,67 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
     head, at = wire.parse_call(asked.payload)
     assert (asked.kind, asked.id) == (Kind.CALL, OWN | 1)
     assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
+    assert head.budget_ms == 0
     assert json.loads(asked.payload[at:]) == {"x": 4}
     assert parse(reply).value == 9
+
+
+@pytest.fixture
+def connected(serving: Serving) -> Iterator[None]:
+    connect_to(HostCaller(serving.link))
+    yield
+    connect_to(None)
+
+
+def answered(frame: Frame) -> bytes:
+    """The host's answer to a call of the instance's own."""
+    if frame.kind != Kind.CALL:
+        return b""
+    return wire.pack(Kind.REPLY, frame.id, wire.reply(Outcome.OK, b"", b'{"id": "t1"}'))
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_call_passes_on_what_is_left_of_its_time(serving: Serving) -> None:
+    @skipper.data
+    def outer() -> None:
+        double.remote(1)
+        double.spawn(1).result(timeout=1.0)
+        double.spawn(1).result(timeout=100.0)
+
+    heard = serving.run(outer, call({}, budget_ms=5000), react=answered)
+    budgets = [wire.call_budget_ms(frame.payload) for frame in heard if frame.kind == Kind.CALL]
+    direct, _, waits, _, waits_longer = budgets
+    assert 4000 < direct <= 5000
+    assert waits == 1000
+    assert 4000 < waits_longer <= 5000
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_call_whose_time_is_over_calls_nobody(serving: Serving) -> None:
+    @skipper.data
+    def outer() -> str:
+        while caller.current.get().ends > time.monotonic():
+            time.sleep(0.001)
+        try:
+            double.remote(1)
+        except TimeoutError as error:
+            return str(error)
+        return ""
+
+    (reply,) = serving.run(outer, call({}, budget_ms=1))
+    assert "deadline" in parse(reply).value
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_batch_passes_on_the_time_of_who_came_last(serving: Serving) -> None:
+    @skipper.inference(batch=2)
+    def outer(x: list[int]) -> list[Any]:
+        return [double.remote(n) for n in x]
+
+    said = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
+    heard = serving.run(outer, said, react=answered)
+    budgets = [wire.call_budget_ms(frame.payload) for frame in heard if frame.kind == Kind.CALL]
+    assert all(4000 < budget <= 5000 for budget in budgets)
 
 
 # --- signals ---------------------------------------------------------------------------------
