@@ -137,12 +137,9 @@ class Invoke:
         spec, link = found
         if spec.streams and (kind := stream_type(request.accept)):
             sent = self._call(spec, link, body, request, wire.STREAM)
-            told = [
-                (b"x-request-id", request.request_id.encode()),
-                *self.served(spec.code.encode()),
-            ]
+            own = (b"x-request-id", request.request_id.encode())
             request.is_answered = True
-            await Stream(kind).run(sent, told, receive, send)
+            await Stream(kind).run(sent, lambda served: [own, *self.served(served)], receive, send)
         else:
             payload = await reply_to(self._call(spec, link, body, request, 0), receive)
             request.is_answered = True

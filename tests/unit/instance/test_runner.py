@@ -301,8 +301,11 @@ def count(n: int, fail_at: int = -1) -> Iterator[int]:
         yield i
 
 
-def test_a_stream_sends_each_item_then_an_empty_answer(serving: Serving) -> None:
-    *items, reply = serving.run(count, call({"n": 3}, 4, flags=wire.STREAM))
+def test_a_stream_says_what_serves_it_then_each_item_then_an_empty_answer(
+    serving: Serving,
+) -> None:
+    served, *items, reply = serving.run(count, call({"n": 3}, 4, flags=wire.STREAM))
+    assert served == (Kind.SERVED, 4, CODE.encode())
     assert items == [(Kind.ITEM, 4, b"0"), (Kind.ITEM, 4, b"1"), (Kind.ITEM, 4, b"2")]
     assert parse(reply) == (Outcome.OK, CODE, None)
 
@@ -313,7 +316,7 @@ def test_without_a_stream_a_generators_items_are_one_array(serving: Serving) -> 
 
 
 def test_a_stream_that_breaks_ends_with_what_it_raised(serving: Serving) -> None:
-    *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=wire.STREAM))
+    _, *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=wire.STREAM))
     assert [frame.payload for frame in items] == [b"0", b"1"]
     assert parse(reply).value["detail"] == "ValueError: at 2"
 
@@ -343,8 +346,8 @@ def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> 
             made.append(i)
             yield i
 
-    heard = serving.run(many, call({}, 1, flags=wire.STREAM), frames=wire.WINDOW_ITEMS)
-    assert [frame.kind for frame in heard] == [Kind.ITEM] * wire.WINDOW_ITEMS
+    heard = serving.run(many, call({}, 1, flags=wire.STREAM), frames=wire.WINDOW_ITEMS + 1)
+    assert [frame.kind for frame in heard] == [Kind.SERVED] + [Kind.ITEM] * wire.WINDOW_ITEMS
     assert len(made) == wire.WINDOW_ITEMS + 1
 
 
@@ -585,6 +588,79 @@ def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving
     assert [told[0], told[1], told[3], told[4]] == [1.0, 2.0, 3.0, 4.0]
     assert told[2]["error"]["exception"] == "ZeroDivisionError"
     assert "traceback" not in told[2]["error"]
+
+
+def test_of_many_items_one_that_does_not_match_fails_alone(serving: Serving) -> None:
+    items = {"items": [{"x": 2}, {"x": "?"}, {"y": 1}, {"x": 4}]}
+    heard = serving.run(halves, call(items, 1))
+    assert [f.id for f in heard if f.kind == Kind.SIZE] == [2], "only what matches is run"
+    first, wrong, odd, last = parse(heard[-1]).value["items"]
+    assert (first, last) == (1.0, 2.0)
+    assert wrong["error"]["errors"][0]["pointer"] == "/x"
+    assert odd["error"]["detail"].startswith("/x: ")
+
+
+def test_no_items_are_answered_with_none_and_nothing_runs(serving: Serving) -> None:
+    (reply,) = serving.run(halves, call({"items": []}, 1))
+    assert parse(reply) == (Outcome.OK, CODE, {"items": []})
+
+
+def test_many_items_may_be_a_task_as_single_ones_may(serving: Serving) -> None:
+    items = {"items": [{"x": 2}, {"x": 4}]}
+    checked, odd, done = serving.answers(
+        halves,
+        call(items, 1, flags=wire.CHECK),
+        call({"y": 1}, 2, flags=wire.CHECK),
+        task(items, 3),
+    )
+    assert (checked.outcome, odd.outcome) == (Outcome.OK, Outcome.INVALID)
+    assert done.value == {"items": [1.0, 2.0]}
+
+
+def test_an_item_error_fails_its_item_and_says_why(serving: Serving) -> None:
+    @skipper.inference(batch=4)
+    def picky(x: list[int]) -> list[Any]:
+        return [skipper.ItemError(f"{n} is odd") if n % 2 else n for n in x]
+
+    good, bad = serving.answers(picky, batch(call({"x": 2}, 1), call({"x": 3}, 2)))
+    assert good.value == 2
+    assert (bad.outcome, bad.value["exception"]) == (Outcome.FAILED, "ItemError")
+    assert "3 is odd" in bad.value["detail"]
+
+
+def all_at_once(x: list[int], y: list[int]) -> list[int]:
+    return [sum(x)] * len(y)
+
+
+def test_a_twin_runs_the_batches_of_a_function_of_single_items(serving: Serving) -> None:
+    @skipper.inference(batch=4, batch_with=all_at_once)
+    def single(x: int, y: int = 1) -> int:
+        raise AssertionError("its twin runs")
+
+    said = batch(call({"x": 1}, 1), call({"x": 2, "y": 5}, 2))
+    assert [reply.value for reply in serving.answers(single, said)] == [3, 3]
+
+
+@pytest.mark.parametrize("returned", ["ab", b"ab", {1: 1, 2: 2}, {1, 2}])
+def test_a_batch_is_not_answered_with_what_has_parts_but_is_no_list(
+    serving: Serving, returned: Any
+) -> None:
+    @skipper.inference(batch=4)
+    def odd(x: list[int]) -> Any:
+        return returned
+
+    replies = serving.answers(odd, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
+    assert {reply.outcome for reply in replies} == {Outcome.FAILED}
+    assert "not with a " + type(returned).__name__ in replies[0].value["detail"]
+
+
+def test_a_batch_may_be_answered_with_an_array(serving: Serving) -> None:
+    @skipper.inference(batch=4)
+    def doubled(x: list[int]) -> Any:
+        return np.array(x) * 2
+
+    replies = serving.answers(doubled, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
+    assert [reply.value for reply in replies] == [2, 4]
 
 
 def test_a_function_that_returns_too_few_values_fails_its_batch(serving: Serving) -> None:
