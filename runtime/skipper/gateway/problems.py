@@ -96,9 +96,11 @@ def from_outcome(outcome: int, body: bytes, *, with_traceback: bool, **members: 
     """The problem that a reply stands for; ``body`` holds its own members."""
     told: dict[str, Any] = json.loads(body)
     detail = str(told.pop("detail", ""))
+    wait_s = told.pop("retry_after_s", None)
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
     if not with_traceback:
         told.pop("traceback", None)
-    return Problem(OF_OUTCOME[outcome], detail, members | told)
+    return Problem(OF_OUTCOME[outcome], detail, members | told, headers)
 
 
 def task_error(error: dict[str, Any], *, with_traceback: bool) -> dict[str, Any]:

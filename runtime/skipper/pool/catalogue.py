@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,8 @@ from skipper.spec import BrokenFile, FunctionSpec
 
 log = logging.getLogger(__name__)
 
+READS_PER_CORE = 2
+"""Files that are read at once: more of them would only take the memory and be no faster."""
 RUNS = 16
 """How many runs the mean of their times looks back on, more or less."""
 
@@ -106,6 +109,7 @@ class Catalogue:
         self._failed: dict[str, BrokenFile] = {}
         """By name of the source: files that did not load."""
         self._turn = asyncio.Lock()
+        self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
 
     @property
     def sources(self) -> list[SourceInfo]:
@@ -204,7 +208,8 @@ class Catalogue:
             environment=source.environment,
         )
         try:
-            instance, report = await self._run(job, Lane.READING)
+            async with self._reads:
+                instance, report = await self._run(job, Lane.READING)
         except TimeoutError:
             limit = self._settings.pools[self._pool].load_timeout_s  # type: ignore[index] # a str of one of the keys
             return Report(

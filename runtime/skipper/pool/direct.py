@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 0.05
 """How often deadlines, waiting times and idle instances are looked at."""
+BATCH_BYTES = 64 << 20
+"""A batch that has come to this many bytes takes no more calls."""
 CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
 _TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
@@ -81,6 +84,7 @@ class DirectLane:
         self.fleet = Fleet(
             slots,
             entries,
+            most_idle=settings.idle_instances,
             start=start,
             missing=missing,
             on_ready=self._pump,
@@ -118,6 +122,7 @@ class DirectLane:
             return
         call.is_answered = True
         self._count(call, Outcome.CANCELLED)
+        call.payload = b""
         if call.instance is None:
             with contextlib.suppress(ValueError):
                 self._leave_queue(call)
@@ -142,10 +147,10 @@ class DirectLane:
                 self.fleet.freed(instance)
                 if self._ring:
                     self._pump()
-        elif frame.kind == Kind.ITEM:
+        elif frame.kind in (Kind.ITEM, Kind.SERVED):
             call = instance.calls.get(frame.id)
             if call is not None and not call.is_answered:
-                call.origin.send(Kind.ITEM, call.id, frame.payload)
+                call.origin.send(frame.kind, call.id, frame.payload)
         elif frame.kind == Kind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
@@ -198,6 +203,7 @@ class DirectLane:
         for instance, served in list(self.fleet.all.items()):
             if instance.calls and instance.is_alive:
                 self._check_calls(instance, served, now)
+        self.fleet.trim()
         self._pump()
 
     @property
@@ -264,10 +270,12 @@ class DirectLane:
         if instance is None:
             return False
         calls: list[Call] = []
-        while entry.queue and len(calls) < entry.spec.batch:
+        size = 0
+        while entry.queue and len(calls) < entry.spec.batch and size < BATCH_BYTES:
             call = self._take(entry)
             if not call.is_answered:
                 calls.append(call)
+                size += len(call.payload)
         self._dispatch(calls, instance)
         return True
 
@@ -305,13 +313,11 @@ class DirectLane:
         if reason := self.fleet.missing(entry.served):
             return wire.problem(Outcome.UNAVAILABLE, reason)
         if entry.load_error is not None and time.monotonic() < entry.retry_at:
-            told = f"{name} cannot be loaded: {entry.load_error.error}"
-            return wire.problem(Outcome.BROKEN, told)
+            return _broken(entry, entry.load_error)
         return None
 
     def _fail_waiting(self, entry: Entry, problem: BrokenFile) -> None:
-        told = f"{entry.spec.name} cannot be loaded: {problem.error}"
-        self._empty(entry, wire.problem(Outcome.BROKEN, told))
+        self._empty(entry, _broken(entry, problem))
 
     def _empty(self, entry: Entry, reply: bytes) -> None:
         while entry.queue:
@@ -368,10 +374,18 @@ class DirectLane:
         if outcome in _TOLD:
             _tell(call, payload)
         call.origin.send(Kind.REPLY, call.id, payload)
+        call.payload = b""  # its link may remember the call for longer
 
     def _count(self, call: Call, outcome: int) -> None:
         if not wire.call_flags(call.payload) & wire.CHECK:
             self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
+
+
+def _broken(entry: Entry, problem: BrokenFile) -> bytes:
+    """The reply of a function whose instances do not start, with when that is tried again."""
+    retry_after_s = max(1, math.ceil(entry.retry_at - time.monotonic()))
+    told = f"{entry.spec.name} cannot be loaded: {problem.error}"
+    return wire.problem(Outcome.BROKEN, told, retry_after_s=retry_after_s)
 
 
 def _tell(call: Call, payload: bytes) -> None:

@@ -42,12 +42,13 @@ class Fleet:
         most: int,
         entries: Mapping[bytes, Entry],
         *,
+        most_idle: int,
         start: Callable[[Served], Awaitable[tuple[Instance, Report]]],
         missing: Callable[[Served], str],
         on_ready: Callable[[], None],
         on_failed: Callable[[Entry, BrokenFile], None],
     ) -> None:
-        self._most, self._entries = most, entries
+        self._most, self._most_idle, self._entries = most, most_idle, entries
         self._start, self.missing = start, missing
         self._on_ready, self._on_failed = on_ready, on_failed
         self.all: dict[Instance, Served] = {}
@@ -148,6 +149,19 @@ class Fleet:
             if len(instances) > spec.min_instances:
                 self._leave(entry.served, instance)
 
+    def trim(self) -> None:
+        """Stop the longest idle instances above the number that a pool keeps."""
+        if len(self.all) <= self._most_idle:
+            return
+        idle = [
+            (instance, served)
+            for instance, served in self.all.items()
+            if instance.takes_calls and not instance.calls and not served.spec.min_instances
+        ]
+        idle.sort(key=lambda pair: pair[0].idle_since)
+        for instance, served in idle[: max(0, len(idle) - self._most_idle)]:
+            self._leave(served, instance)
+
     def _is_worth_more(self, entry: Entry, now: float) -> bool:
         """Whether calls have waited for long, and would go on to for want of an instance.
 
@@ -163,7 +177,7 @@ class Fleet:
             return False  # it is a slot that is wanting, or the batch is not due
         at_once = CALLS_AT_ONCE if spec.is_async else spec.batch
         turns = math.ceil(len(entry.queue) / at_once) / len(instances)
-        running_s = [now - _oldest(each).started for each in instances if each.calls]
+        running_s: list[float] = [now - _oldest(each).started for each in instances if each.calls]
         return turns * max([entry.run_s, *running_s]) > PATIENCE_S
 
     def _leave(self, served: Served, instance: Instance) -> None:

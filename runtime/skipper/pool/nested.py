@@ -57,7 +57,7 @@ class Nested:
         self._watchers = Watchers()
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
-        """A frame of a call that ``instance`` makes, or wants no more. It ends with the instance."""
+        """A call that ``instance`` makes, or wants no more. It ends with the instance."""
         if frame.kind == Kind.CANCEL:
             if (job := self._jobs.get((instance, frame.id))) is not None:
                 job.cancel()

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import logging
 import signal
 import time
@@ -366,6 +367,17 @@ async def test_nobody_waits_longer_than_the_pool_lets_them() -> None:
     assert pool.outcomes == {waiting: Outcome.BUSY}
 
 
+async def test_the_body_of_a_call_is_held_no_longer_than_the_call() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool._ids = 1
+    answered, left = pool.call(), pool.call()
+    assert answered is not None
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.started[0].replies()
+    assert (answered.payload, left.payload) == (b"", b"")
+
+
 # --- callers that leave, instances that die --------------------------------------------------
 
 
@@ -570,10 +582,12 @@ async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
     assert pool.outcomes == dict.fromkeys(ids, Outcome.BROKEN)
     assert "NameError: np" in pool.caller.answers[0].value
     assert pool.started[0].is_stopped
+    pool.entry.retry_at = time.monotonic() + 29.5
     refused = pool.submit()
     await pool.settle()
     assert pool.outcomes[refused] is Outcome.BROKEN
     assert len(pool.started) == 1
+    assert json.loads(pool.caller.transport.frames[-1].payload[2:])["retry_after_s"] == 30
 
 
 async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble() -> None:
@@ -710,6 +724,23 @@ async def test_what_is_idle_for_long_is_stopped_down_to_the_least() -> None:
     assert not any(instance.is_stopped for instance in pool.started)
     pool.later(31)
     assert sum(instance.is_stopped for instance in pool.started) == 2
+
+
+async def test_of_many_idle_functions_the_longest_idle_give_way() -> None:
+    pool = Pool(*(entry_of(f"f{n}.f") for n in range(5)), slots=4, idle_instances=2)
+    for n in range(5):
+        await warmed(pool, 1, f"f{n}.f")
+        pool.started[-1].idle_since -= n
+    pool.submit("f4.f")
+    pool.later(0)
+    assert [instance.is_stopped for instance in pool.started] == [False, False, True, True, False]
+
+
+async def test_what_is_kept_ready_gives_way_to_nobody() -> None:
+    pool = Pool(entry_of(min_instances=1), slots=4, idle_instances=0)
+    await warmed(pool)
+    pool.later(0)
+    assert not pool.started[0].is_stopped
 
 
 async def test_a_busy_instance_is_not_idle() -> None:
@@ -871,6 +902,15 @@ async def test_who_has_left_is_not_part_of_a_batch() -> None:
     pool.lane.cancel(left)
     pool.started[0].replies()
     assert pool.started[0].batches == [[b"3", b"4"]]
+
+
+async def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "BATCH_BYTES", 2 * len(call_of(body=b"2")))
+    pool = await warmed(Pool(entry_of(batch=9), slots=1))
+    for _ in range(4):
+        pool.submit()
+    pool.started[0].replies()
+    assert pool.started[0].batches == [[b"2", b"3"]]
 
 
 async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:

@@ -53,7 +53,7 @@ class Stage:
         self.instance.calls[1] = object()
         self.nested.on_frame(self.instance, Frame(Kind.CALL, id_, wire.call_head(head) + b"{}"))
 
-    async def answer(self) -> tuple[Outcome, dict[str, Any]]:
+    async def answer(self) -> tuple[Outcome, Any]:
         """What the instance is told, once it is."""
         async with asyncio.timeout(5):
             while not self.instance.transport.frames:  # noqa: ASYNC110 - a kept frame is no event
