@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import re
 import types
 import typing
 from collections.abc import (
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, cast, get_args, get_origin
 
 from pydantic import (
+    AliasChoices,
+    AliasPath,
     BaseModel,
     ConfigDict,
     Field,
@@ -75,27 +79,34 @@ class Contract:
         """Keyword arguments from a JSON body. Raises pydantic's ValidationError."""
         if not body and self.body_parameter in self.defaults:
             return {}
-        value = self.input.validate_json(body or b"{}")
-        return value if self.body_parameter is None else {self.body_parameter: value}
+        return self._named(self.input.validate_json(body or b"{}"))
 
-    def parse_items(self, body: bytes) -> list[dict[str, Any]] | None:
-        """Keyword arguments of each item of ``{"items": […]}``; None for any other body.
+    def parse_items(self, body: bytes) -> list[dict[str, Any] | Exception] | None:
+        """Keyword arguments of each item of ``{"items": […]}``, or what is wrong with that item.
 
-        Raises pydantic's ValidationError for items that do not match.
+        None for any other body, and where a single item may have such a member of its own.
         """
-        if "items" in self.names or body.lstrip()[:1] != b"{":
+        if self._has_items or not _BEGINS_MANY(body):
             return None
+        with contextlib.suppress(Exception):  # whatever it is, it is looked for item by item
+            return [self._named(value) for value in self._many.validate_json(body)["items"]]
         try:
-            _ONLY_ITEMS.validate_json(body)
+            items = _ONLY_ITEMS.validate_json(body)["items"]
         except ValidationError:
             return None
-        values = self.many.validate_json(body)["items"]
-        if self.body_parameter is None:
-            return list(values)
-        return [{self.body_parameter: value} for value in values]
+        return [self._parse_item(to_json(item)) for item in items]
+
+    def _parse_item(self, body: bytes) -> dict[str, Any] | Exception:
+        try:
+            return self._named(self.input.validate_json(body))
+        except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
+            return error
+
+    def _named(self, value: Any) -> dict[str, Any]:
+        return value if self.body_parameter is None else {self.body_parameter: value}
 
     @functools.cached_property
-    def many(self) -> TypeAdapter[Any]:
+    def _many(self) -> TypeAdapter[Any]:
         """What ``{"items": […]}`` must be."""
         return TypeAdapter(_shape("items", {"items": list[self.item]}))  # type: ignore[name-defined] # a type made at run time
 
@@ -107,6 +118,13 @@ class Contract:
         except ValidationError:
             return True
         return False
+
+    @functools.cached_property
+    def _has_items(self) -> bool:
+        """Whether a single body may have a member ``items``."""
+        if self.body_parameter is None:
+            return "items" in self.names
+        return "items" in _members(_bare(self.item))
 
     def dump(self, value: Any) -> bytes:
         """The JSON of a value. Raises TypeError or ValueError for what JSON cannot say."""
@@ -202,7 +220,8 @@ def _check_batched(
 ) -> None:
     if runs:
         raise DefinitionError("a batch is many calls, so no one skipper.Run: remove the parameter.")
-    if inspect.iscoroutinefunction(call) or inspect.isgeneratorfunction(call):
+    odd = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+    if any(is_odd(call) for is_odd in odd):
         raise DefinitionError("batch=… needs a plain function: no async def, no generator.")
     if not body:
         raise DefinitionError("batch=… needs a parameter: the list of what callers send.")
@@ -212,7 +231,7 @@ def _check_batched(
 
 
 def _item_of(name: str, hint: Any) -> Any:
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    bare = _bare(hint)
     if bare is list:
         return Any
     if get_origin(bare) not in (list, Sequence):
@@ -266,9 +285,21 @@ def _loaded_mark(hint: Any) -> Loaded | None:
 def _sole_model(body: list[inspect.Parameter], hints: Mapping[str, Any]) -> str | None:
     if len(body) != 1:
         return None
-    hint = hints.get(body[0].name, Any)
-    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    bare = _bare(hints.get(body[0].name, Any))
     return body[0].name if inspect.isclass(bare) and issubclass(bare, BaseModel) else None
+
+
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _members(model: type[BaseModel]) -> Iterator[str]:
+    """Every name under which a body may give one of the model's fields."""
+    for name, field in model.model_fields.items():
+        yield name
+        for alias in (field.alias, field.validation_alias):
+            for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
+                yield str(choice.path[0] if isinstance(choice, AliasPath) else choice)
 
 
 def _item_type(
@@ -344,4 +375,5 @@ def _plain(value: Any) -> Any:
     )
 
 
+_BEGINS_MANY = re.compile(rb'\s*\{\s*"items"\s*:').match
 _ONLY_ITEMS = TypeAdapter(_shape("items", {"items": list[Any]}))

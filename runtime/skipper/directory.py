@@ -28,6 +28,8 @@ RECONNECT_S = 0.05
 ANSWER_S = 10.0
 MODELS_S = 1.0
 """How long hosts may take to look for new models before a task's success is told all the same."""
+UNSENT_BYTES = 64 << 20
+"""A host that has let so much pile up does not read at the moment: nothing more is sent to it."""
 SWEEP_S = 0.25
 LATE_S = 3.0
 """A host that has not answered this long after a call's deadline is not going to."""
@@ -69,6 +71,11 @@ class Link:
     def is_up(self) -> bool:
         return self._protocol is not None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the host has not read what it was sent for so long that more is too much."""
+        return self._protocol is not None and self._protocol.is_full
+
     async def until_up(self, patience_s: float) -> None:
         """Wait for a host that is being started again. Raises UnavailableError."""
         try:
@@ -95,9 +102,13 @@ class Link:
     def call(
         self, payload: bytes, deadline: float, on_item: Callable[[bytes], None] | None = None
     ) -> Waiting:
-        """Send a call; ``deadline`` on this loop's monotonic clock. Raises UnavailableError."""
+        """Send a call; ``deadline`` on this loop's monotonic clock. Raises UnavailableError.
+
+        Of a stream, ``on_item`` is given what serves it (:func:`~skipper.wire.served_by`), then
+        every item.
+        """
         protocol = self._protocol
-        if protocol is None:
+        if protocol is None or protocol.is_full:
             raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
         id_ = next(self._ids)
         waiting = self._waiting[id_] = Waiting(self, id_, deadline, on_item)
@@ -114,18 +125,19 @@ class Link:
         if self._waiting.pop(waiting.id, None) is not None and self._protocol is not None:
             self._protocol.send(Kind.CANCEL, waiting.id)
 
-    async def ask(self, what: str, **question: Any) -> Any:
+    async def ask(self, what: str, limit_s: float | None = None, **question: Any) -> Any:
         """The host's answer to a question. Raises UnavailableError where none comes in time."""
+        limit_s = ANSWER_S if limit_s is None else limit_s
         if self._protocol is None:
             raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
         id_ = next(self._ids)
         answer = self._answers[id_] = asyncio.get_running_loop().create_future()
         self._protocol.send_json(Kind.ASK, id_, {"what": what} | question)
         try:
-            return await asyncio.wait_for(answer, ANSWER_S)
+            return await asyncio.wait_for(answer, limit_s)
         except TimeoutError:
             raise UnavailableError(
-                f"pool {self.pool} did not answer within {ANSWER_S:g} s"
+                f"pool {self.pool} did not answer within {limit_s:g} s"
             ) from None
         finally:
             self._answers.pop(id_, None)
@@ -136,18 +148,16 @@ class Link:
             self._protocol.send(Kind.NUDGE, 0)
 
     def sweep(self, now: float) -> None:
-        """Answer in the place of a host that hangs."""
-        for id_ in [
-            id_ for id_, waiting in self._waiting.items() if waiting.deadline + LATE_S < now
-        ]:
-            self._waiting.pop(id_).answer(
-                wire.problem(
-                    Outcome.TIMED_OUT, f"the deadline passed and pool {self.pool} does not answer"
-                )
-            )
+        """Answer in the place of a host that hangs, and have it stop those calls once it can."""
+        told = f"the deadline passed and pool {self.pool} does not answer"
+        late = [each for each in self._waiting.values() if each.deadline + LATE_S < now]
+        for waiting in late:
+            self.cancel(waiting)
+            waiting.answer(wire.problem(Outcome.TIMED_OUT, told))
 
     def _on_made(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
+        protocol.transport.set_write_buffer_limits(UNSENT_BYTES)
         # Perhaps a new host, which has not read its files yet: what the last one served is no use.
         self.catalogue, self.functions = None, {}
         self._directory.learned()
@@ -176,7 +186,7 @@ class Link:
                 waiting = self._waiting.pop(id_, None)
                 if waiting is not None:
                     waiting.answer(payload)
-            elif kind == Kind.ITEM:
+            elif kind in (Kind.ITEM, Kind.SERVED):
                 if (waiting := self._waiting.get(id_)) is not None and waiting.on_item is not None:
                     waiting.on_item(payload)
             elif kind == Kind.ANSWER:

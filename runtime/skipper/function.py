@@ -96,8 +96,21 @@ class Function(Generic[P, R]):
 
     @functools.cached_property
     def batch_contract(self) -> Contract:
-        """The signature of what takes the lists of a batch."""
-        return self.contract if self.twin is None else self._contract_of(self.twin, batched=True)
+        """The signature of what takes the lists of a batch. Raises :class:`DefinitionError`."""
+        if self.twin is None:
+            return self.contract
+        twin, mine = self._contract_of(self.twin, batched=True), self.contract
+        problem = ""
+        if mine.is_async or mine.streams or mine.run_parameters:
+            problem = "batch_with=… needs a plain function: no async def, no generator, no Run."
+        elif set(twin.names) != set(mine.names):
+            problem = (
+                f"{self.twin.__name__} takes {_listed(twin.names)} where it must take lists "
+                f"of {_listed(mine.names)}: use the same names."
+            )
+        if problem:
+            raise DefinitionError(f"{self.name}: {problem}", file=self.file, line=self.line)
+        return twin
 
     def _contract_of(self, target: Callable[..., Any], *, batched: bool) -> Contract:
         try:
@@ -248,6 +261,10 @@ def _decorate(kind: Kind, target: Any, options: Options) -> Any:
     function = Function(target, kind, options)
     _defined.setdefault(target.__module__, []).append(function)
     return function
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
 
 
 def _seconds(value: float | str | None) -> float | None:

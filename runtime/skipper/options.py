@@ -74,6 +74,9 @@ def check(options: Options, file: str, line: int) -> None:
             _CHECKS[name](name, value)
         except DefinitionError as error:
             raise DefinitionError(str(error), file=file, line=line) from None
+    least, most = options.get("min", 0), options.get("max")
+    if most is not None and least > most:
+        raise DefinitionError(f"min={least} is more than max={most}.", file=file, line=line)
     given: Mapping[str, object] = options
     for needed, what, dependents in _NEEDS:
         for name in dependents:

@@ -123,6 +123,9 @@ class PoolSettings(_Section):
     queue: int = Field(1000, ge=1, description="direct calls that may wait per function")
     queue_total: int = Field(4000, ge=1, description="direct calls that may wait in the pool")
     queue_wait_s: float = Field(30.0, gt=0, description="how long a direct call may wait, seconds")
+    idle_instances: int = Field(
+        64, ge=0, description="idle instances kept at most, those of `min=` apart"
+    )
     memory_mb: int = Field(
         0, ge=0, description="limit per instance, MiB; 0 means half the machine's memory"
     )

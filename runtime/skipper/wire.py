@@ -59,6 +59,8 @@ class Kind(IntEnum):
     """The asker of this id no longer wants it."""
     CREDIT = 20
     """asker → host → instance: room for :data:`CREDIT_ITEMS` more items of this call."""
+    SERVED = 21
+    """What serves a stream (:func:`served_by`), before its first ITEM."""
 
     # on instance sockets
     JOB = 32
@@ -135,6 +137,8 @@ class FrameProtocol(asyncio.Protocol):
         self._on_frames, self._on_lost, self._on_made = on_frames, on_lost, on_made
         self._splitter = Splitter()
         self.transport: asyncio.Transport
+        self.is_full = False
+        """Whether more waits to be sent than the transport's limit."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
@@ -151,6 +155,12 @@ class FrameProtocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._on_lost(self)
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
         """Send a frame. To a peer that is gone it goes nowhere: ``on_lost`` tells of that."""

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    Field,
+    ValidationError,
+    field_validator,
+)
 
 import skipper
 from skipper.contract import contract_of
@@ -346,16 +353,77 @@ def test_only_an_object_of_items_is_many_calls_in_one(body: bytes) -> None:
     assert contract_of(batch_of_models, batched=True).parse_items(body) is None
 
 
-def test_an_item_that_does_not_match_is_told_with_its_number() -> None:
-    with pytest.raises(ValidationError) as caught:
-        contract_of(batch_of_models, batched=True).parse_items(b'{"items": [{"rooms": 1}, {}]}')
-    assert caught.value.errors()[0]["loc"] == ("items", 1, "rooms")
+def test_an_item_that_does_not_match_is_told_in_its_place() -> None:
+    contract = contract_of(batch_of_models, batched=True)
+    good, bad, last = contract.parse_items(b'{"items": [{"rooms": 1}, {}, {"rooms": 3}]}') or []
+    assert (good, last) == ({"houses": House(rooms=1)}, {"houses": House(rooms=3)})
+    assert isinstance(bad, ValidationError)
+    assert bad.errors()[0]["loc"] == ("rooms",)
+
+
+class Fussy(BaseModel):
+    rooms: int
+
+    @field_validator("rooms")
+    @classmethod
+    def breaks(cls, rooms: int) -> int:
+        if rooms < 0:
+            raise RuntimeError("the validator itself is broken")
+        return rooms
+
+
+def batch_of_fussy(houses: list[Fussy]) -> list[float]: ...  # type: ignore[empty-body] # as above
+
+
+def test_a_validator_that_breaks_spoils_its_own_item_alone() -> None:
+    contract = contract_of(batch_of_fussy, batched=True)
+    good, bad = contract.parse_items(b'{"items": [{"rooms": 1}, {"rooms": -1}]}') or []
+    assert good == {"houses": Fussy(rooms=1)}
+    assert isinstance(bad, RuntimeError)
+
+
+class Open(BaseModel, extra="allow"):
+    name: str = ""
+
+
+class Basket(BaseModel):
+    items: list[int]
+
+
+class Aliased(BaseModel):
+    goods: list[int] = Field(  # type: ignore[pydantic-alias] # that is the point
+        validation_alias=AliasChoices("goods", AliasPath("items", 0))
+    )
+
+
+def batch_of_open(things: list[Open]) -> list[int]: ...  # type: ignore[empty-body] # as above
+def batch_of_baskets(baskets: list[Basket]) -> list[int]: ...  # type: ignore[empty-body] # as above
+def batch_of_aliased(baskets: list[Aliased]) -> list[int]: ...  # type: ignore[empty-body] # as above
+def batch_of_items(items: list[int]) -> list[int]: ...  # type: ignore[empty-body] # as above
+
+
+def test_items_are_many_even_where_a_single_item_may_be_anything() -> None:
+    contract = contract_of(batch_of_open, batched=True)
+    assert contract.parse_items(b' { "items" : [{"name": "a"}, {"x": 1}]}') == [
+        {"things": Open(name="a")},
+        {"things": Open.model_validate({"x": 1})},
+    ]
+    assert contract.parse_items(b'{"items": [], "name": "b"}') is None
+
+
+@pytest.mark.parametrize("function", [batch_of_baskets, batch_of_aliased, batch_of_items])
+def test_items_are_a_single_items_own_where_it_has_such_a_member(
+    function: Callable[..., Any],
+) -> None:
+    assert contract_of(function, batched=True).parse_items(b'{"items": [1]}') is None
 
 
 def no_list(house: House) -> list[float]: ...  # type: ignore[empty-body] # as above
 def with_default(n: list[int] = []) -> list[int]: ...  # type: ignore[empty-body] # noqa: B006 - on purpose
 def with_run(n: list[int], *, run: skipper.Run) -> list[int]: ...  # type: ignore[empty-body] # as above
 async def waiting(n: list[int]) -> list[int]: ...  # type: ignore[empty-body] # as above
+async def counting(n: list[int]) -> AsyncIterator[int]:
+    yield 1
 
 
 @pytest.mark.parametrize(
@@ -365,6 +433,7 @@ async def waiting(n: list[int]) -> list[int]: ...  # type: ignore[empty-body] # 
         (with_default, "'n' of a batch cannot have a default"),
         (with_run, "remove the parameter"),
         (waiting, "no async def"),
+        (counting, "no generator"),
         (counts, "no generator"),
         (of_nothing, "needs a parameter"),
     ],

@@ -62,6 +62,14 @@ class StandIn:
         """What it has heard of this kind."""
         return [frame for frame in self.heard if frame.kind == kind]
 
+    def stand_still(self) -> None:
+        for link in self._links:
+            link.transport.pause_reading()
+
+    def go_on(self) -> None:
+        for link in self._links:
+            link.transport.resume_reading()
+
     def leave(self) -> None:
         assert self._server is not None
         self._server.close()
@@ -229,13 +237,35 @@ async def test_nothing_is_asked_of_a_host_that_is_away(host: StandIn, directory:
 
 
 async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(
-    directory: Directory,
+    host: StandIn, directory: Directory
 ) -> None:
     waiting, link = call(directory, seconds=10.0), directory.links["cpu"]
     link.sweep(waiting.deadline + LATE_S - 1)
     assert not waiting.reply.done()
     link.sweep(waiting.deadline + LATE_S + 1)
     assert wire.parse_reply(await waiting.reply)[0] == Outcome.TIMED_OUT
+    await until(lambda: host.of(wire.Kind.CANCEL))
+    assert host.of(wire.Kind.CANCEL)[0].id == waiting.id
+
+
+async def test_a_host_that_does_not_read_is_sent_no_more_than_so_much(
+    monkeypatch: pytest.MonkeyPatch, host: StandIn, directory: Directory
+) -> None:
+    monkeypatch.setattr(directories, "UNSENT_BYTES", 1 << 20)
+    host.leave()
+    await until(lambda: not directory.links["cpu"].is_up)
+    await host.come()
+    await directory.links["cpu"].until_up(LIMIT_S)
+    host.stand_still()
+    for _ in range(100):
+        if directory.links["cpu"].is_stuck:
+            break
+        call(directory, b"x" * (1 << 20))
+    with pytest.raises(UnavailableError, match="not reachable"):
+        call(directory)
+    host.go_on()
+    await until(lambda: not directory.links["cpu"].is_stuck)
+    call(directory)
 
 
 async def test_a_question_gets_its_own_answer(host: StandIn, directory: Directory) -> None:

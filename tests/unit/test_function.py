@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -298,6 +298,43 @@ def test_a_twin_that_is_not_there_is_told_with_the_functions_line() -> None:
     with pytest.raises(DefinitionError, match="defines no such function") as caught:
         single.spec("")
     assert caught.value.line == single.line
+
+
+async def awaited(x: int) -> int:
+    return x
+
+
+def counted(x: int) -> Iterator[int]:
+    yield x
+
+
+async def awaited_count(x: int) -> AsyncIterator[int]:
+    yield x
+
+
+def with_run(x: int, *, run: skipper.Run) -> int:
+    return x
+
+
+def with_other_names(y: int) -> int:
+    return y
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (awaited, "no async def"),
+        (counted, "no generator"),
+        (awaited_count, "no generator"),
+        (with_run, "no Run"),
+        (with_other_names, "all_doubled takes x where it must take lists of y"),
+    ],
+)
+def test_a_function_that_its_twin_cannot_stand_for_is_refused(target: Any, told: str) -> None:
+    function = skipper.inference(batch=8, batch_with=all_doubled)(target)
+    with pytest.raises(DefinitionError, match=told) as caught:
+        function.spec("")
+    assert caught.value.line == function.line
 
 
 # --- elsewhere -----------------------------------------------------------------------------

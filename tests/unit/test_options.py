@@ -90,6 +90,7 @@ def test_good_options_pass(given_: Any) -> None:
         ({"memory": 0}, "memory=0: write a positive size"),
         ({"recycle": 0}, "recycle=0"),
         ({"batch": 0}, "batch=0"),
+        ({"min": 5, "max": 2}, "min=5 is more than max=2"),
         ({"batch_wait": "5ms"}, "batch_wait needs batch="),
         ({"batch_with": "f"}, "batch_with needs batch="),
         ({"batch": 2, "batch_with": "not a name"}, "write the name of a function of this file"),

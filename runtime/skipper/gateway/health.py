@@ -16,6 +16,8 @@ from skipper.ledger import hosts, tasks, totals
 from skipper.metrics import BUCKETS_ITEMS, BUCKETS_S
 from skipper.task import State
 
+ANSWER_S = 2.0
+"""How long a pool, or the ledger, may take to answer whoever looks after this machine."""
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -38,7 +40,8 @@ class Readiness:
             else "not reachable; tasks are accepted and start a little later"
         )
         asked = await asyncio.gather(
-            *(link.ask("pool") for link in core.directory.links.values()), return_exceptions=True
+            *(link.ask("pool", ANSWER_S) for link in core.directory.links.values()),
+            return_exceptions=True,
         )
         for pool, answer in zip(core.directory.links, asked, strict=True):
             checks[f"pool {pool}"] = str(answer) if isinstance(answer, BaseException) else ""
@@ -62,7 +65,7 @@ class Readiness:
 
     async def _ledger(self) -> str:
         try:
-            await asyncio.wait_for(self._core().ledger.read(hosts.beats), 2.0)
+            await asyncio.wait_for(self._core().ledger.read(hosts.beats), ANSWER_S)
         except (SkipperError, TimeoutError) as error:
             return str(error) or "does not answer"
         return ""
@@ -101,7 +104,7 @@ def routes(core: Callable[[], Core], readiness: Readiness) -> APIRouter:
 async def _metrics(core: Core) -> list[str]:
     links = core.directory.links
     asked = await asyncio.gather(
-        *(link.ask("metrics") for link in links.values()), return_exceptions=True
+        *(link.ask("metrics", ANSWER_S) for link in links.values()), return_exceptions=True
     )
     pools = {
         pool: answer for pool, answer in zip(links, asked, strict=True) if isinstance(answer, dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
 import re
 import secrets
 from collections.abc import Callable
@@ -45,7 +46,7 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Request:
-    """The headers that matter to a call, read in one pass."""
+    """The headers that matter to a call, read in one pass, and when they had come."""
 
     __slots__ = (
         "accept",
@@ -55,11 +56,13 @@ class Request:
         "is_encoded",
         "length",
         "prefer",
+        "received",
         "request_id",
         "terms",
     )
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, headers: Headers, received: float) -> None:
+        self.received = received
         self.content_type = self.accept = self.prefer = self.idempotency_key = b""
         self.request_id = ""
         self.terms: dict[str, str] | None = None
@@ -94,6 +97,10 @@ class Request:
         except ValueError as error:
             raise Problem(problems.BAD_REQUEST, str(error)) from None
 
+    def deadline(self, spec: FunctionSpec) -> float:
+        """When a direct call must have been answered, on the loop's clock."""
+        return self.received + (spec.timeout_s or DIRECT_TIMEOUT_S)
+
 
 class Invoke:
     """The endpoint."""
@@ -104,7 +111,7 @@ class Invoke:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         core = self._core()
-        request = Request(scope["headers"])
+        request = Request(scope["headers"], asyncio.get_running_loop().time())
         try:
             await self._answer(core, request, scope, receive, send)
             return
@@ -129,7 +136,7 @@ class Invoke:
     ) -> None:
         name: str = scope["path_params"]["name"]
         body = await _read_body(request, receive, core.max_body)
-        spec, link = core.directory.remembered(name) or await self._find(core, name)
+        spec, link = core.directory.remembered(name) or await self._find(core, name, PATIENCE_S)
         wishes = request.wishes()
         if spec.mode is Mode.TASK or wishes.wants_task:
             await self._check(spec, link, body, request)
@@ -138,24 +145,23 @@ class Invoke:
             await response(scope, receive, send)
             return
         if not link.is_up:
-            await link.until_up(REACH_S)
-        spec, link = core.directory.get(name) or await self._find(core, name)
+            await link.until_up(min(REACH_S, _left_s(request, spec)))
+        if (found := core.directory.get(name)) is None:
+            found = await self._find(core, name, min(PATIENCE_S, _left_s(request, spec)))
+        spec, link = found
         if spec.streams and (kind := stream_type(request.accept)):
             sent = self._call(spec, link, body, request, wire.STREAM)
-            told = [
-                (b"x-request-id", request.request_id.encode()),
-                *self.served(spec.code.encode()),
-            ]
+            own = (b"x-request-id", request.request_id.encode())
             request.is_answered = True
-            await Stream(kind).run(sent, told, receive, send)
+            await Stream(kind).run(sent, lambda served: [own, *self.served(served)], receive, send)
         else:
             payload = await reply_to(self._call(spec, link, body, request, 0), receive)
             request.is_answered = True
             if payload is not None:
                 await self._send(core, payload, request, spec, send)
 
-    async def _find(self, core: Core, name: str) -> tuple[FunctionSpec, Link]:
-        found = await core.directory.find(name, PATIENCE_S)
+    async def _find(self, core: Core, name: str, patience_s: float) -> tuple[FunctionSpec, Link]:
+        found = await core.directory.find(name, patience_s)
         if found is not None:
             return found
         if (broken := core.directory.broken_for(name)) is not None:
@@ -169,12 +175,14 @@ class Invoke:
     def _call(
         self, spec: FunctionSpec, link: Link, body: bytes, request: Request, flags: int
     ) -> Sent:
-        seconds = spec.timeout_s or DIRECT_TIMEOUT_S
-        head = CallHead(int(seconds * 1000), flags, 0, spec.name, request.request_id)
-        deadline = asyncio.get_running_loop().time() + seconds
+        left_ms = math.ceil(_left_s(request, spec) * 1000)
+        if left_ms <= 0:
+            told = "the deadline passed before the call could be given to its pool"
+            raise Problem(problems.DEADLINE, told, {"function": spec.name})
+        head = CallHead(left_ms, flags, 0, spec.name, request.request_id)
         items: asyncio.Queue[bytes | None] | None = asyncio.Queue() if flags else None
         waiting = link.call(
-            wire.call_head(head) + body, deadline, items.put_nowait if items else None
+            wire.call_head(head) + body, request.deadline(spec), items.put_nowait if items else None
         )
         return Sent(waiting, items)
 
@@ -233,6 +241,11 @@ class Invoke:
                 self._served.clear()
             self._served[served] = headers
         return headers
+
+
+def _left_s(request: Request, spec: FunctionSpec) -> float:
+    """What is left of a direct call's time, which began when it was received."""
+    return request.deadline(spec) - asyncio.get_running_loop().time()
 
 
 async def _as_task(

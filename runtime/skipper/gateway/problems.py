@@ -36,4 +36,6 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 def from_outcome(outcome: int, body: bytes, *, with_traceback: bool, **members: Any) -> Problem:
     """The problem that a reply stands for; ``body`` holds its own members."""
     kind, detail, told = of_outcome(outcome, json.loads(body), with_traceback=with_traceback)
-    return Problem(kind, detail, members | told)
+    wait_s = told.pop("retry_after_s", None)
+    headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
+    return Problem(kind, detail, members | told, headers)

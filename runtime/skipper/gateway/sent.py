@@ -13,7 +13,10 @@ WATCH_AFTER_S = 0.1
 
 
 class Sent:
-    """A call that is on its way; of a stream, ``items`` ends with None."""
+    """A call that is on its way.
+
+    Of a stream, ``items`` begins with what serves it, unless it is refused, and ends with None.
+    """
 
     def __init__(self, waiting: Waiting, items: asyncio.Queue[bytes | None] | None) -> None:
         self.waiting, self.items = waiting, items

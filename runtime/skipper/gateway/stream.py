@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
@@ -34,22 +35,27 @@ class Stream:
         self._kind = kind
         self._is_sse = kind == b"text/event-stream"
 
-    async def run(self, sent: Sent, headers: Headers, receive: Receive, send: Send) -> None:
+    async def run(
+        self, sent: Sent, told: Callable[[bytes], Headers], receive: Receive, send: Send
+    ) -> None:
         """Send items until the function ends or the caller leaves.
 
-        Raises :class:`Problem` for a function that fails before its first item.
+        ``told`` makes headers of what serves the call. Raises :class:`Problem` for a function that
+        fails before its first item.
         """
         watch = asyncio.ensure_future(until_gone(receive, sent))
         try:
             assert sent.items is not None
-            item = await sent.items.get()
+            served = await sent.items.get()
+            item = None if served is None else await sent.items.get()
             if item is None and (problem := _problem(sent)) is not None:
+                problem.headers |= {k.decode(): v.decode() for k, v in told(served or b"")}
                 raise problem
             headers = [
                 (b"content-type", self._kind),
                 (b"cache-control", b"no-store"),
                 (b"x-accel-buffering", b"no"),
-                *headers,
+                *told(served or b""),
             ]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await self._send_items(item, sent, sent.items, send)

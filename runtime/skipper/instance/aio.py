@@ -96,6 +96,7 @@ class _Server:
     async def _stream(self, frame: Frame, items: Any) -> bytes:
         calls, dump = self._calls, self._calls.contract.dump
         if wire.call_flags(frame.payload) & wire.STREAM:
+            self._link.send(Kind.SERVED, frame.id, calls.served)
             async for item in items:
                 if not await asyncio.to_thread(self._link.take_credit, frame.id):
                     raise asyncio.CancelledError

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
-
-from pydantic import ValidationError
 
 from skipper import wire
 from skipper.instance.calls import Calls
@@ -17,10 +15,13 @@ Item = dict[str, Any]
 
 
 class _Part(NamedTuple):
-    """One call's share of a batch: its items, and whether it sent them as ``{"items": […]}``."""
+    """One call's share of a batch, and whether it sent it as ``{"items": […]}``.
+
+    An item that does not match is its reply already.
+    """
 
     id: int
-    items: list[Item]
+    items: list[Item | bytes]
     is_many: bool
 
 
@@ -28,7 +29,7 @@ def run_batch(calls: Calls, frames: Sequence[Frame]) -> tuple[list[int], dict[in
     """The sizes of the batches that ran, and the reply to each call by its id."""
     replies: dict[int, bytes] = {}
     parts = [part for frame in frames if (part := _part_of(calls, frame, replies)) is not None]
-    items = [item for part in parts for item in part.items]
+    items = [item for part in parts for item in part.items if not isinstance(item, bytes)]
     sizes, answers = [], []
     for at in range(0, len(items), calls.batch):
         chunk = items[at : at + calls.batch]
@@ -36,7 +37,7 @@ def run_batch(calls: Calls, frames: Sequence[Frame]) -> tuple[list[int], dict[in
         answers += _answers(calls, chunk)
     rest = iter(answers)
     for part in parts:
-        own = [next(rest) for _ in part.items]
+        own = [item if isinstance(item, bytes) else next(rest) for item in part.items]
         replies[part.id] = _gathered(calls, own) if part.is_many else own[0]
     return sizes, replies
 
@@ -47,18 +48,14 @@ def _part_of(calls: Calls, frame: Frame, replies: dict[int, bytes]) -> _Part | N
         replies[frame.id] = calls.checked(frame)
         return None
     body = wire.call_body(frame.payload)
+    if (items := calls.contract.parse_items(body)) is not None:
+        judged = [calls.refusal(i) if isinstance(i, Exception) else i for i in items]
+        return _Part(frame.id, judged, is_many=True)
     try:
-        try:
-            return _Part(frame.id, [calls.contract.parse(body)], is_many=False)
-        except ValidationError as error:
-            if (items := calls.contract.parse_items(body)) is None:
-                raise error from None
-            return _Part(frame.id, items, is_many=True)
-    except ValidationError as error:
-        replies[frame.id] = calls.invalid(error)
+        return _Part(frame.id, [calls.contract.parse(body)], is_many=False)
     except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
-        replies[frame.id] = calls.failure(error)
-    return None
+        replies[frame.id] = calls.refusal(error)
+        return None
 
 
 def _answers(calls: Calls, items: list[Item]) -> list[bytes]:
@@ -69,7 +66,7 @@ def _answers(calls: Calls, items: list[Item]) -> list[bytes]:
         name: [item[name] if name in item else defaults[name] for item in items] for name in names
     }
     try:
-        values = list(calls.target(**columns, **calls.loaded))
+        values = _listed(calls.target(**columns, **calls.loaded))
         if len(values) != len(items):
             raise ValueError(
                 f"a batch of {len(items)} items was answered with {len(values)} values"
@@ -77,6 +74,14 @@ def _answers(calls: Calls, items: list[Item]) -> list[bytes]:
     except BaseException as error:  # noqa: BLE001 - what a function raises is data
         return [calls.failure(error)] * len(items)
     return [_answer(calls, value) for value in values]
+
+
+def _listed(returned: Any) -> list[Any]:
+    """The values in order. Raises TypeError for what has parts, but none for each item."""
+    if isinstance(returned, str | bytes | Mapping | Set):
+        kind = type(returned).__name__
+        raise TypeError(f"a batch is answered with a list of values, not with a {kind}")
+    return list(returned)
 
 
 def _answer(calls: Calls, value: Any) -> bytes:

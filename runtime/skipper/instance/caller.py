@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from skipper.errors import (
 )
 from skipper.instance.link import Link
 from skipper.task import Outcome
+from skipper.wire import Kind
 
 _ERRORS: dict[int, type[SkipperError]] = {
     Outcome.INVALID: InvalidInputError,
@@ -40,6 +42,16 @@ class CallContext(NamedTuple):
     depth: int
     request_id: str
     parent: str
+    ends: float = math.inf
+    """Its deadline, on this process's monotonic clock."""
+
+    def budget_ms(self) -> int:
+        """What is left of its time, 0 where it has no deadline. Raises DeadlineError if nothing."""
+        if self.ends == math.inf:
+            return 0
+        if (left_ms := int((self.ends - time.monotonic()) * 1000)) <= 0:
+            raise DeadlineError("the deadline of the call that makes this one has passed")
+        return left_ms
 
 
 _NO_CALL = CallContext(0, "", "")
@@ -70,7 +82,10 @@ class TaskHandle:
 
         Raises CallError where it ends without one, TimeoutError after ``timeout`` seconds.
         """
-        budget = 0 if timeout is None else max(1, int(timeout * 1000))
+        budget = current.get().budget_ms()
+        if timeout is not None:
+            given = max(1, int(timeout * 1000))
+            budget = min(budget or given, given)
         started = time.monotonic()
         payload = _payload(self.id, b"", wire.WAIT, budget)
         try:
@@ -88,7 +103,8 @@ class HostCaller:
         self._link = link
 
     def call(self, name: str, body: bytes) -> Any:
-        return value_of(self._link.wait_for(self._link.ask(_payload(name, body, 0))).payload)
+        payload = _payload(name, body, 0, current.get().budget_ms())
+        return value_of(self._link.wait_for(self._link.ask(payload)).payload)
 
     def spawn(self, name: str, body: bytes) -> TaskHandle:
         answer = value_of(
@@ -97,8 +113,13 @@ class HostCaller:
         return TaskHandle(self._link, answer["id"])
 
     async def call_async(self, name: str, body: bytes) -> Any:
-        # A thread waits, so that the loop goes on; the context travels along with to_thread.
-        return await asyncio.to_thread(self.call, name, body)
+        id_ = self._link.ask(_payload(name, body, 0, current.get().budget_ms()))
+        try:
+            # A thread waits, so that the loop goes on.
+            return value_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
+        except asyncio.CancelledError:
+            self._link.send(Kind.CANCEL, id_)  # its answer, which comes at once, frees the thread
+            raise
 
 
 def _payload(name: str, body: bytes, flags: int, budget_ms: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -85,19 +86,20 @@ class Calls:
 
     def checked(self, frame: Frame) -> bytes:
         """The reply to a call that only asks whether its body matches."""
+        body = wire.call_body(frame.payload)
         try:
-            self.contract.parse(wire.call_body(frame.payload))
-        except ValidationError as error:
-            return self.invalid(error)
+            if not self.batch or self.contract.parse_items(body) is None:
+                self.contract.parse(body)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
-            return self.failure(error)
+            return self.refusal(error)
         return wire.reply(Outcome.OK, self.served, b"")
 
     def enter(self, frame: Frame) -> None:
         """Make the call known to the calls it will make."""
         head, _ = wire.parse_call(frame.payload)
         task_id, _, request_id = _context(head)
-        caller.current.set(caller.CallContext(head.depth, request_id, task_id or ""))
+        ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
+        caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
 
     def _run(self, frame: Frame) -> Run:
         head, _ = wire.parse_call(frame.payload)
@@ -144,6 +146,10 @@ class Calls:
             traceback=user_traceback(error),
             **({} if is_retried else {"retryable": False}),
         )
+
+    def refusal(self, error: BaseException) -> bytes:
+        """The reply for a body that could not be read: it does not match, or a validator broke."""
+        return self.invalid(error) if isinstance(error, ValidationError) else self.failure(error)
 
     def invalid(self, error: ValidationError) -> bytes:
         """The reply for a body that does not match."""

@@ -63,7 +63,7 @@ class _Runner:
 
     def answer_batch(self, frames: list[Frame]) -> None:
         """Run calls as one and send their replies together."""
-        with self._in_call(frames[0]):
+        with self._in_call(frames[-1]):  # the last to come has the most time left
             sizes, replies = run_batch(self._calls, frames)
         told = [wire.pack(Kind.SIZE, size) for size in sizes]
         told += [wire.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]
@@ -113,6 +113,7 @@ class _Runner:
         calls, dump = self._calls, self._calls.contract.dump
         if not wire.call_flags(frame.payload) & wire.STREAM:
             return wire.reply(Outcome.OK, calls.served, b"[" + b",".join(map(dump, items)) + b"]")
+        self._link.send(Kind.SERVED, frame.id, calls.served)
         for item in items:
             if not self._link.take_credit(frame.id):
                 raise Cancelled

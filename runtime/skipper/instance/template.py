@@ -22,6 +22,7 @@ from pathlib import Path
 from skipper.instance.child import die_with_parent, live
 
 _MAX_REQUEST = 64
+_INSTALLED_IN = ("site-packages", "dist-packages")
 
 
 def main() -> None:
@@ -63,10 +64,16 @@ def _import(names: list[str]) -> list[str]:
 
 
 def _files(libraries: list[str]) -> list[tuple[str, int]]:
-    """The libraries' own files and when they were written: another time means another version."""
+    """The libraries' own files, and the folders that packages are installed in, with their times.
+
+    Another time of a file means another version. That of a folder changes with every installation,
+    also of what a library imports itself, or of what was missing.
+    """
     tops = {name.partition(".")[0] for name in libraries}
-    found = (getattr(sys.modules.get(top), "__file__", None) for top in sorted(tops))
-    return [(file, Path(file).stat().st_mtime_ns) for file in found if file]
+    files = [getattr(sys.modules.get(top), "__file__", None) for top in sorted(tops)]
+    folders = [path for path in sys.path if Path(path).name in _INSTALLED_IN]
+    watched = [path for path in files if path] + (folders if tops else [])
+    return [(path, Path(path).stat().st_mtime_ns) for path in watched if Path(path).exists()]
 
 
 def _threads() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,11 @@ from skipper.settings import Settings
 from skipper.spec import BrokenFile, FunctionSpec
 
 log = logging.getLogger(__name__)
+
+READS_PER_CORE = 2
+"""Files that are read at once: more of them would only take the memory and be no faster."""
+RUNS = 16
+"""How many runs the mean of their times looks back on, more or less."""
 
 
 class Served:
@@ -48,6 +54,8 @@ class Entry:
         """Whether the direct lane has it in its ring of entries with waiting calls."""
         self.is_alarmed = False
         """Whether a timer will wake its batch."""
+        self.run_s = 0.0
+        """How long an instance is busy with one call, or one batch of them: a running mean."""
         self.load_error: BrokenFile | None = None
         """Why no instance of this version can serve; tried again from time to time."""
         self.retry_at = 0.0
@@ -56,6 +64,11 @@ class Entry:
     @property
     def spec(self) -> FunctionSpec:
         return self.served.spec
+
+    def ran(self, seconds: float) -> None:
+        """An instance was busy for so long."""
+        if seconds > 0:  # it says nothing where the instance is being ended
+            self.run_s += (seconds - self.run_s) / RUNS
 
     @property
     def is_active(self) -> bool:
@@ -96,6 +109,7 @@ class Catalogue:
         self._failed: dict[str, BrokenFile] = {}
         """By name of the source: files that did not load."""
         self._turn = asyncio.Lock()
+        self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
 
     @property
     def sources(self) -> list[SourceInfo]:
@@ -211,7 +225,8 @@ class Catalogue:
             environment=source.environment,
         )
         try:
-            instance, report = await self._run(job, Lane.READING)
+            async with self._reads:
+                instance, report = await self._run(job, Lane.READING)
         except TimeoutError:
             limit = self._settings.pools[self._pool].load_timeout_s  # type: ignore[index] # a str of one of the keys
             return Report(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,7 +16,7 @@ from skipper.instance.jobs import Report
 from skipper.metrics import PoolMetrics
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.fleet import Fleet
-from skipper.pool.instance import Instance
+from skipper.pool.instance import Instance, State
 from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SWEEP_S = 0.05
 """How often deadlines, waiting times and idle instances are looked at."""
+BATCH_BYTES = 64 << 20
+"""A batch that has come to this many bytes takes no more calls."""
 CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
 _TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
@@ -43,6 +46,7 @@ class Call:
         "origin",
         "payload",
         "received",
+        "started",
     )
 
     def __init__(
@@ -53,6 +57,7 @@ class Call:
         self.received = now
         self.deadline = now + budget / 1000 if budget else float("inf")
         self.instance: Instance | None = None
+        self.started = now
         self.is_answered = False
 
     def payload_at(self, now: float) -> bytes:
@@ -79,6 +84,7 @@ class DirectLane:
         self.fleet = Fleet(
             slots,
             entries,
+            most_idle=settings.idle_instances,
             start=start,
             missing=missing,
             on_ready=self._pump,
@@ -116,6 +122,7 @@ class DirectLane:
             return
         call.is_answered = True
         self._count(call, Outcome.CANCELLED)
+        call.payload = b""
         if call.instance is None:
             with contextlib.suppress(ValueError):
                 self._leave_queue(call)
@@ -134,39 +141,48 @@ class DirectLane:
             if call is not None:
                 self._answer(call, frame.payload)
                 if not instance.calls:
-                    self._free += 1
+                    if not instance.waiting:
+                        self._free += 1
+                    call.entry.ran(instance.idle_since - call.started)
                 self.fleet.freed(instance)
                 if self._ring:
                     self._pump()
-        elif frame.kind == Kind.ITEM:
+        elif frame.kind in (Kind.ITEM, Kind.SERVED):
             call = instance.calls.get(frame.id)
             if call is not None and not call.is_answered:
-                call.origin.send(Kind.ITEM, call.id, frame.payload)
+                call.origin.send(frame.kind, call.id, frame.payload)
         elif frame.kind == Kind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
     def on_gone(self, instance: Instance) -> None:
         """An instance's process has ended; so have the calls it ran."""
-        if instance.calls:
+        if instance.calls and not instance.waiting:
             self._free += 1
+        instance.waiting = 0
         for id_ in list(instance.calls):
             call = instance.done(id_)
             told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
             self._answer(call, wire.problem(Outcome.DIED, told))
-        self.fleet.forget(instance)
+        self.fleet.gone(instance)
         self._pump()
+
+    # An instance takes up one slot while it runs calls, however many, and waits for none itself.
 
     def lend_slot(self, instance: Instance) -> None:
         """A call of ``instance`` waits for a call of its own: others may use its slot meanwhile."""
+        if instance.state is State.GONE:
+            return
         instance.waiting += 1
-        if instance.waiting == 1:  # however many calls it runs, it has one slot to lend
+        if instance.waiting == 1 and instance.calls:
             self._free += 1
             self._pump()
 
     def return_slot(self, instance: Instance) -> None:
         """Its own call has been answered: it goes on, even if that is one more than the slots."""
+        if instance.state is State.GONE:  # its slot was settled when it went
+            return
         instance.waiting -= 1
-        if not instance.waiting:
+        if not instance.waiting and instance.calls:
             self._free -= 1
 
     # --- the rest of its life ---
@@ -183,10 +199,11 @@ class DirectLane:
                 continue
             if entry.queue:
                 self._check_queue(entry, now)
-            for instance in list(entry.served.instances):
-                if instance.calls:
-                    self._check_calls(entry, instance, now)
             self.fleet.sweep(entry, now)
+        for instance, served in list(self.fleet.all.items()):
+            if instance.calls and instance.is_alive:
+                self._check_calls(instance, served, now)
+        self.fleet.trim()
         self._pump()
 
     @property
@@ -203,10 +220,10 @@ class DirectLane:
 
     def _dispatch(self, calls: list[Call], instance: Instance) -> None:
         now = time.monotonic()
-        if not instance.calls:
+        if not instance.calls and not instance.waiting:
             self._free -= 1
         for call in calls:
-            call.instance = instance
+            call.instance, call.started = instance, now
         if len(calls) == 1:
             instance.call(calls[0].payload_at(now), calls[0])
         else:
@@ -253,10 +270,12 @@ class DirectLane:
         if instance is None:
             return False
         calls: list[Call] = []
-        while entry.queue and len(calls) < entry.spec.batch:
+        size = 0
+        while entry.queue and len(calls) < entry.spec.batch and size < BATCH_BYTES:
             call = self._take(entry)
             if not call.is_answered:
                 calls.append(call)
+                size += len(call.payload)
         self._dispatch(calls, instance)
         return True
 
@@ -294,13 +313,11 @@ class DirectLane:
         if reason := self.fleet.missing(entry.served):
             return wire.problem(Outcome.UNAVAILABLE, reason)
         if entry.load_error is not None and time.monotonic() < entry.retry_at:
-            told = f"{name} cannot be loaded: {entry.load_error.error}"
-            return wire.problem(Outcome.BROKEN, told)
+            return _broken(entry, entry.load_error)
         return None
 
     def _fail_waiting(self, entry: Entry, problem: BrokenFile) -> None:
-        told = f"{entry.spec.name} cannot be loaded: {problem.error}"
-        self._empty(entry, wire.problem(Outcome.BROKEN, told))
+        self._empty(entry, _broken(entry, problem))
 
     def _empty(self, entry: Entry, reply: bytes) -> None:
         while entry.queue:
@@ -321,7 +338,7 @@ class DirectLane:
         call.entry.queue.remove(call)
         self.queued -= 1
 
-    def _check_calls(self, entry: Entry, instance: Instance, now: float) -> None:
+    def _check_calls(self, instance: Instance, served: Served, now: float) -> None:
         """Answer calls whose time is over, and end a process that has no other."""
         late = [call for call in instance.calls.values() if call.deadline <= now]
         for call in late:
@@ -331,7 +348,7 @@ class DirectLane:
         if len(late) < len(instance.calls):
             return
         # A call cannot be taken back from a function that does not look; its process can be.
-        grace_s = CANCEL_GRACE_S if entry.spec.is_async else 0.0
+        grace_s = CANCEL_GRACE_S if served.spec.is_async else 0.0
         if all(call.deadline + grace_s <= now for call in late):
             self.fleet.forget(instance)
             instance.terminate()
@@ -345,7 +362,7 @@ class DirectLane:
     def _expire(self, call: Call) -> None:
         seconds = call.deadline - call.received
         where = "while it ran" if call.instance else "while it waited for a free instance"
-        told = f"the deadline of {seconds:.3g} s passed {where}"
+        told = f"the deadline passed {where}, {seconds:.3g} s after the call had come"
         self._answer(call, wire.problem(Outcome.TIMED_OUT, told))
 
     def _answer(self, call: Call, payload: bytes) -> None:
@@ -357,10 +374,18 @@ class DirectLane:
         if outcome in _TOLD:
             _tell(call, payload)
         call.origin.send(Kind.REPLY, call.id, payload)
+        call.payload = b""  # its link may remember the call for longer
 
     def _count(self, call: Call, outcome: int) -> None:
         if not wire.call_flags(call.payload) & wire.CHECK:
             self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
+
+
+def _broken(entry: Entry, problem: BrokenFile) -> bytes:
+    """The reply of a function whose instances do not start, with when that is tried again."""
+    retry_after_s = max(1, math.ceil(entry.retry_at - time.monotonic()))
+    told = f"{entry.spec.name} cannot be loaded: {problem.error}"
+    return wire.problem(Outcome.BROKEN, told, retry_after_s=retry_after_s)
 
 
 def _tell(call: Call, payload: bytes) -> None:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from skipper import wire
 from skipper.errors import SkipperError
 from skipper.instance.jobs import CALLS_AT_ONCE, Report
 from skipper.pool.catalogue import Entry, Served
-from skipper.pool.instance import Instance, State
+from skipper.pool.instance import Instance
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.025
-"""A call that has waited longer than this is worth one more instance."""
+"""A call that waits longer than this is worth one more instance."""
 IDLE_S = 300.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses between starts of instances that do not become ready."""
+DEATH_PAUSE_S = 1.0
+"""The longest such pause where they become ready, but die before their first call."""
 
 
 class Fleet:
@@ -37,14 +41,17 @@ class Fleet:
         most: int,
         entries: Mapping[bytes, Entry],
         *,
+        most_idle: int,
         start: Callable[[Served], Awaitable[tuple[Instance, Report]]],
         missing: Callable[[Served], str],
         on_ready: Callable[[], None],
         on_failed: Callable[[Entry, BrokenFile], None],
     ) -> None:
-        self._most, self._entries = most, entries
+        self._most, self._most_idle, self._entries = most, most_idle, entries
         self._start, self.missing = start, missing
         self._on_ready, self._on_failed = on_ready, on_failed
+        self.all: dict[Instance, Served] = {}
+        """Every instance whose process lives, those too that are sent no more calls."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def free_instance(self, entry: Entry, *, has_slot: bool, is_nested: bool) -> Instance | None:
@@ -107,17 +114,32 @@ class Fleet:
             instance.is_worn = self._add(entry, entry.served, worn=instance)
 
     def forget(self, instance: Instance) -> None:
-        """Send no more calls to an instance whose process has ended, or is being ended."""
-        entry = self._entries.get(instance.job.function.encode())
-        if entry is not None:
+        """Send no more calls to an instance, whose process is being ended."""
+        if (served := self.all.get(instance)) is not None:
             with contextlib.suppress(ValueError):
-                entry.served.instances.remove(instance)
+                served.instances.remove(instance)
+
+    def gone(self, instance: Instance) -> None:
+        """An instance's process has ended.
+
+        One that calls could have been sent to, and that has served none, is a start that came to
+        nothing: another is started at once, but after several of them only now and then.
+        """
+        served = self.all.pop(instance, None)
+        if served is None or instance not in served.instances:
+            return
+        served.instances.remove(instance)
+        entry = self._entries.get(instance.job.function.encode())
+        if entry is not None and entry.served is served and not instance.served:
+            self._pause(entry, DEATH_PAUSE_S if entry.failures else 0.0)
 
     def sweep(self, entry: Entry, now: float) -> None:
         """Grow where calls wait or too few are kept; stop what has been idle for long."""
         instances, spec = entry.served.instances, entry.spec
-        is_waiting = any(now - call.received > PATIENCE_S for call in entry.queue)
-        if is_waiting or (len(instances) < spec.min_instances and not self.missing(entry.served)):
+        if entry.failures and any(each.served for each in instances):
+            entry.failures = 0
+        too_few = len(instances) < spec.min_instances and not self.missing(entry.served)
+        if too_few or self._is_worth_more(entry, now):
             self.grow(entry)
         idle_s = spec.idle_s or IDLE_S
         for instance in list(instances):
@@ -125,6 +147,37 @@ class Fleet:
                 continue
             if len(instances) > spec.min_instances:
                 self._leave(entry.served, instance)
+
+    def trim(self) -> None:
+        """Stop the longest idle instances above the number that a pool keeps."""
+        if len(self.all) <= self._most_idle:
+            return
+        idle = [
+            (instance, served)
+            for instance, served in self.all.items()
+            if instance.takes_calls and not instance.calls and not served.spec.min_instances
+        ]
+        idle.sort(key=lambda pair: pair[0].idle_since)
+        for instance, served in idle[: max(0, len(idle) - self._most_idle)]:
+            self._leave(served, instance)
+
+    def _is_worth_more(self, entry: Entry, now: float) -> bool:
+        """Whether calls have waited for long, and would go on to for want of an instance.
+
+        Short calls that a busy machine held up for a moment are through before a further process
+        could help; it would only take the processor from those that run.
+        """
+        instances, spec = entry.served.instances, entry.spec
+        if not any(now - call.received > PATIENCE_S for call in entry.queue):
+            return False
+        if not instances:
+            return True
+        if any(each.takes_calls and not each.calls for each in instances):
+            return False  # it is a slot that is wanting, or the batch is not due
+        at_once = CALLS_AT_ONCE if spec.is_async else spec.batch
+        turns = math.ceil(len(entry.queue) / at_once) / len(instances)
+        running_s: list[float] = [now - _oldest(each).started for each in instances if each.calls]
+        return turns * max([entry.run_s, *running_s]) > PATIENCE_S
 
     def _leave(self, served: Served, instance: Instance) -> None:
         with contextlib.suppress(ValueError):
@@ -154,7 +207,7 @@ class Fleet:
         if not self._is_current(entry, served):
             self.retire(served)
         elif problem is None:
-            entry.load_error, entry.failures = None, 0
+            entry.load_error = None
         else:
             self._note_failure(entry, problem)
             if not served.instances:
@@ -168,10 +221,15 @@ class Fleet:
     def _note_failure(self, entry: Entry, problem: BrokenFile) -> None:
         """Open the circuit: no start for a while, longer each time."""
         entry.load_error = problem
-        entry.retry_at = time.monotonic() + RETRY_S[min(entry.failures, len(RETRY_S) - 1)]
-        entry.failures += 1
+        self._pause(entry)
         extra = {"function": entry.spec.name}
         log.error("%s cannot be loaded: %s", entry.spec.name, problem.error, extra=extra)
+
+    def _pause(self, entry: Entry, most_s: float = RETRY_S[-1]) -> None:
+        """Start nothing for a while, longer each time until an instance has served a call."""
+        pause_s = min(RETRY_S[min(entry.failures, len(RETRY_S) - 1)], most_s)
+        entry.retry_at = time.monotonic() + pause_s
+        entry.failures += 1
 
     async def _add_instance(self, served: Served) -> BrokenFile | None:
         try:
@@ -182,6 +240,15 @@ class Fleet:
         if report.broken:
             instance.stop()
             return report.broken[0]
-        if instance.state is not State.GONE:
-            served.instances.append(instance)
+        if not instance.is_alive:
+            await instance.gone
+            told = f"it ended as soon as it had loaded: {instance.death_reason}"
+            return BrokenFile(file=str(served.source.file), error=told)
+        self.all[instance] = served
+        served.instances.append(instance)
         return None
+
+
+def _oldest(instance: Instance) -> Any:
+    """The call that it has been running for longest."""
+    return next(iter(instance.calls.values()))

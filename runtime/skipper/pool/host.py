@@ -107,7 +107,7 @@ class Host:
         )
         self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
         self._instances.on_worn = self._direct.fleet.replace
-        self._instances.on_call = self._nested.on_call
+        self._instances.on_own = self._nested.on_frame
         self._instances.on_printed = self._printed
         self._changed = asyncio.Event()
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,6 +83,9 @@ class Instance:
         self.is_worn = False
         """A fresh instance is on its way to take its place."""
         self.idle_since = time.monotonic()
+        self.ready_at = math.inf
+        self.ready_mb = 0.0
+        """Its memory when it was ready: much of that may be shared with its template."""
         self.death_reason = ""
         self._last_id = 0
         self._models = {ref.name: ref.version for ref in job.models}
@@ -132,7 +137,8 @@ class Instance:
             raise
         if self.state is State.STARTING:
             self.state = State.IDLE
-        self.idle_since = time.monotonic()
+        self.idle_since = self.ready_at = time.monotonic()
+        self.ready_mb = self.memory_mb()
         return report
 
     async def _give_up(self, reason: str) -> None:
@@ -189,13 +195,22 @@ class Instance:
                 self._on_frame(self, frame)
 
     def _watch(self, pid: int) -> None:
-        self.pid = pid
+        self.pid, loop = pid, asyncio.get_running_loop()
         try:
             self._pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             self._ended()
-            return
-        asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
+        except (AttributeError, OSError):  # not Linux, or before 5.3: a thread waits for its end
+            threading.Thread(target=self._wait, args=(loop,), daemon=True).start()
+        else:
+            loop.add_reader(self._pidfd, self._ended)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        status = None
+        with contextlib.suppress(ChildProcessError):
+            _, status = os.waitpid(self.pid, 0)
+        with contextlib.suppress(RuntimeError):  # the loop ended first
+            loop.call_soon_threadsafe(self._ended, status)
 
     def _hung_up(self) -> None:
         """The socket closed. The process may live on for a moment, or for ever: end it."""
@@ -203,7 +218,8 @@ class Instance:
             self.state = State.STOPPING
             asyncio.get_running_loop().call_later(STOP_GRACE_S, self.kill)
 
-    def _ended(self) -> None:
+    def _ended(self, status: int | None = None) -> None:
+        """Its process has ended; ``status`` where that has been reaped already."""
         if self.state is State.GONE:
             return
         self.signal(signal.SIGKILL, group=True)  # whatever it left in its process group
@@ -211,7 +227,7 @@ class Instance:
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
-        self.death_reason = self.death_reason or _how_it_ended(self.pid)
+        self.death_reason = self.death_reason or _how_it_ended(self.pid, status)
         self.drain()
         for output in self._outputs:
             output.close()
@@ -288,10 +304,11 @@ class Instance:
             return 0.0
 
 
-def _how_it_ended(pid: int) -> str:
-    """Reap the process and say how it ended. Empty where its parent is another process."""
+def _how_it_ended(pid: int, status: int | None) -> str:
+    """Reap the process, unless its status is known, and say how it ended."""
     try:
-        _, status = os.waitpid(pid, os.WNOHANG) if pid else (0, 0)
+        if status is None:
+            _, status = os.waitpid(pid, os.WNOHANG) if pid else (0, 0)
     except ChildProcessError:
         return "its process ended"
     code = os.waitstatus_to_exitcode(status)

@@ -12,15 +12,16 @@ from typing import Protocol
 import psutil
 
 from skipper.instance.jobs import Job, JobKind, Report
+from skipper.instance.link import OWN
 from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, Lane, State
 from skipper.pool.output import Echo, Printed
-from skipper.pool.starter import Starter, end_strays
+from skipper.pool.starter import Starter, children, end_strays
 from skipper.settings import PoolSettings, Settings
-from skipper.wire import Frame, Kind
+from skipper.wire import Frame
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,9 @@ STRAY_CHECK_S = 2.5
 STARTS = 3
 """Processes that may die while they load before it is held to be the code's doing."""
 WORN_SHARE = 0.8
-"""An instance with more than this share of its memory limit is replaced before it reaches it."""
+"""An instance that has filled this share of the memory it may take is replaced before the rest."""
+WORN_AFTER_S = 30.0
+"""Not earlier in its life: a function that needs so much at once would be replaced for ever."""
 
 
 class LaneOwner(Protocol):
@@ -44,7 +47,7 @@ class LaneOwner(Protocol):
 class Instances:
     """Starts instances and keeps watch over all of them.
 
-    ``lanes`` owns what they say; ``on_call`` takes the calls they make themselves.
+    ``lanes`` owns what they say; ``on_own`` takes the frames of calls that they make themselves.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Instances:
         self._device_use: Counter[str] = Counter()
         self.all: set[Instance] = set()
         self.lanes: dict[Lane, LaneOwner] = {}
-        self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
+        self.on_own: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
         self.on_worn: Callable[[Instance], None] = lambda _instance: None
         """Runs for an instance that comes near its memory limit."""
         self.on_printed: Callable[[Instance, Printed], str | None] = lambda _instance, _printed: (
@@ -111,7 +114,6 @@ class Instances:
     async def serve(self, served: Served, lane: Lane) -> tuple[Instance, Report]:
         """Start an instance that runs calls of one function. Raises as :meth:`run`."""
         started = time.monotonic()
-        slots = self.task_slots if lane is Lane.TASKS else self._cores
         job = Job(
             kind=JobKind.SERVE,
             project_dir=self._settings.project_dir,
@@ -121,7 +123,7 @@ class Instances:
             models=self._board.refs(served.spec.models),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
-            threads=max(1, self._cores // slots),
+            threads=self.threads(lane),
             memory_mb=served.spec.memory_mb or 0,
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
             settings=self._settings.of_source(served.source.name),
@@ -138,6 +140,11 @@ class Instances:
         self._metrics.cold_starts[served.spec.name].observe(time.monotonic() - started)
         return instance, report
 
+    def threads(self, lane: Lane) -> int:
+        """An instance's share of the cores while as many of its lane run as may run at once."""
+        slots = self.task_slots if lane is Lane.TASKS else self.slots
+        return self._cores // min(slots, self._cores)
+
     @property
     def slots(self) -> int:
         return self.pool_settings.slots or 2 * self._cores
@@ -151,7 +158,7 @@ class Instances:
         if now >= self._next_memory:
             self._next_memory = now + MEMORY_CHECK_S
             for instance in self.all:
-                self._check_memory(instance)
+                self._check_memory(instance, now)
         if now >= self._next_strays:
             self._next_strays = now + STRAY_CHECK_S
             self._end_strays()
@@ -159,7 +166,7 @@ class Instances:
     def _end_strays(self) -> None:
         """End whoever was nobody's at two looks: a fork is known a moment after it is there."""
         known = {instance.pid for instance in self.all} | self._starter.pids
-        strays = {child.pid for child in psutil.Process().children()} - known
+        strays = children() - known
         end_strays(strays & self._suspects)
         self._suspects = strays
 
@@ -170,12 +177,13 @@ class Instances:
         for instance in list(self.all):
             await instance.gone
 
-    def _check_memory(self, instance: Instance) -> None:
+    def _check_memory(self, instance: Instance, now: float) -> None:
         if not instance.is_alive or not instance.pid:
             return
         limit = instance.job.memory_mb or self._memory_mb
         used = instance.memory_mb()
-        if used > WORN_SHARE * limit:
+        grown, room = used - instance.ready_mb, limit - instance.ready_mb
+        if grown > WORN_SHARE * room and now - instance.ready_at > WORN_AFTER_S:
             self.on_worn(instance)
         if used > limit:
             told = f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
@@ -184,8 +192,8 @@ class Instances:
             instance.kill()
 
     def _on_frame(self, instance: Instance, frame: Frame) -> None:
-        if frame.kind == Kind.CALL:
-            self.on_call(instance, frame)
+        if frame.id >= OWN:
+            self.on_own(instance, frame)
         elif (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_frame(instance, frame)
 

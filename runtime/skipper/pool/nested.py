@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
+import math
 import time
 from functools import partial
-from typing import Any
 
 from skipper import wire
 from skipper.blobs import BlobStore
-from skipper.directory import Directory
+from skipper.directory import Directory, Link
 from skipper.errors import SkipperError, UnavailableError
 from skipper.intake import Intake, Submission, reply_of
 from skipper.ledger import Ledger, tasks
@@ -27,6 +28,8 @@ from skipper.spec import Kind as FunctionKind
 from skipper.task import Outcome
 from skipper.watchers import Watchers
 from skipper.wire import CallHead, Frame, Kind
+
+log = logging.getLogger(__name__)
 
 MAX_DEPTH = 8
 """Calls within calls within calls…"""
@@ -50,14 +53,26 @@ class Nested:
     ) -> None:
         self._ledger, self._blobs, self._directory, self._intake = ledger, blobs, directory, intake
         self._lanes: dict[Lane, DirectLane | TaskLane] = {Lane.DIRECT: direct, Lane.TASKS: tasks_}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs: dict[tuple[Instance, int], asyncio.Future[None]] = {}
         self._watchers = Watchers()
 
-    def on_call(self, instance: Instance, frame: Frame) -> None:
-        """A frame with a call that ``instance`` makes."""
-        job = asyncio.ensure_future(self._answer(instance, frame))
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+    def on_frame(self, instance: Instance, frame: Frame) -> None:
+        """A call that ``instance`` makes, or wants no more. It ends with the instance."""
+        if frame.kind == Kind.CANCEL:
+            if (job := self._jobs.get((instance, frame.id))) is not None:
+                job.cancel()
+            return
+        job = self._jobs[instance, frame.id] = asyncio.ensure_future(self._answer(instance, frame))
+
+        def give_up(_: object) -> None:
+            job.cancel()
+
+        def ended(_: object) -> None:
+            del self._jobs[instance, frame.id]
+            instance.gone.remove_done_callback(give_up)
+
+        instance.gone.add_done_callback(give_up)
+        job.add_done_callback(ended)
 
     def tasks_changed(self, ids: list[str]) -> None:
         """Wake the functions that wait for these tasks."""
@@ -69,10 +84,16 @@ class Nested:
             lane.lend_slot(instance)
         try:
             payload = await self._reply(frame.payload)
+        except asyncio.CancelledError:
+            payload = wire.problem(Outcome.CANCELLED, "nobody waits for it any more")
         except UnavailableError as error:
             payload = wire.problem(Outcome.UNAVAILABLE, str(error))
         except SkipperError as error:
             payload = wire.problem(Outcome.FAILED, str(error))
+        except Exception as error:
+            log.exception("a call that %s made could not be answered", instance.name)
+            told = f"its host could not have it run: {type(error).__name__}: {error}"
+            payload = wire.problem(Outcome.UNAVAILABLE, told)
         finally:
             if lane is not None:
                 lane.return_slot(instance)
@@ -84,33 +105,41 @@ class Nested:
             return wire.problem(
                 Outcome.TOO_DEEP, f"functions call each other more than {MAX_DEPTH} deep"
             )
+        ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         if head.flags & wire.WAIT:
-            return await self._wait(head.name, head.budget_ms)
-        find = partial(self._directory.find, head.name, PATIENCE_S)
+            return await self._wait(head.name, ends)
+        patience_s = min(PATIENCE_S, ends - time.monotonic())
+        find = partial(self._directory.find, head.name, patience_s)
         if (found := self._directory.remembered(head.name) or await find()) is None:
             return self._unknown(head.name)
         if head.flags & wire.SPAWN or found[0].mode is Mode.TASK:
-            return await self._as_task(found[0], head, payload[at:])
+            return await self._as_task(found[0], head, payload[at:], ends)
         if (found := await find()) is None:
             return self._unknown(head.name)
         spec, link = found
-        return await self._directly(spec, link, head, payload[at:])
+        return await self._directly(spec, link, head, payload[at:], ends)
 
     def _unknown(self, name: str) -> bytes:
         if (broken := self._directory.broken_for(name)) is not None:
             return wire.problem(Outcome.BROKEN, f"{name} cannot be loaded: {broken.error}")
         return wire.problem(Outcome.NOT_FOUND, f"there is no function {name!r}")
 
-    async def _directly(self, spec: FunctionSpec, link: Any, head: CallHead, body: bytes) -> bytes:
-        seconds = spec.timeout_s or DIRECT_TIMEOUT_S
+    async def _directly(
+        self, spec: FunctionSpec, link: Link, head: CallHead, body: bytes, ends: float
+    ) -> bytes:
+        """Run it by its own deadline or its caller's, whichever is the earlier."""
+        seconds = min(spec.timeout_s or DIRECT_TIMEOUT_S, max(0.001, ends - time.monotonic()))
         request_id = head.context.partition("/")[0]
         inner = CallHead(int(seconds * 1000), 0, head.depth, spec.name, request_id)
         waiting = link.call(
             wire.call_head(inner) + body, asyncio.get_running_loop().time() + seconds
         )
-        return bytes(await waiting.reply)
+        try:
+            return await waiting.reply
+        finally:
+            link.cancel(waiting)  # where it has been answered this does nothing
 
-    async def _as_task(self, spec: FunctionSpec, head: CallHead, body: bytes) -> bytes:
+    async def _as_task(self, spec: FunctionSpec, head: CallHead, body: bytes, ends: float) -> bytes:
         request_id, _, parent = head.context.partition("/")
         submission = Submission(
             spec=spec,
@@ -122,10 +151,9 @@ class Nested:
         accepted, _ = await self._intake.accept(submission)
         if head.flags & wire.SPAWN:
             return wire.reply(Outcome.OK, b"", json.dumps({"id": accepted.id}).encode())
-        return await self._wait(accepted.id, 0)
+        return await self._wait(accepted.id, ends)
 
-    async def _wait(self, task_id: str, budget_ms: int) -> bytes:
-        ends = time.monotonic() + budget_ms / 1000 if budget_ms else float("inf")
+    async def _wait(self, task_id: str, ends: float) -> bytes:
         with self._watchers.watching(task_id) as changed:
             while True:
                 changed.clear()

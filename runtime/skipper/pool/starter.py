@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.instance import Ends, Instance
 from skipper.settings import PoolSettings, child_environment, thread_limits
@@ -25,6 +27,8 @@ from skipper.settings import PoolSettings, child_environment, thread_limits
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+FORK_S = 5.0
+"""How long a template may take to fork, or to come to it; then it is replaced."""
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CAN_FORK = sys.platform.startswith("linux")
 
@@ -97,8 +101,10 @@ class Starter:
         if template is not None and template.is_outdated:
             log.info("a library has changed: its template is made anew", extra=template.extra)
             template.stop()
+        if template is not None and template.is_dead:
+            template.stop()
             template = None
-        if template is None or template.is_dead:
+        if template is None:
             template = self._templates[needs] = Template(needs, self._environment)
         return template
 
@@ -167,12 +173,12 @@ class Template:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether a library has been installed anew since it was imported here."""
+        """Whether anything has been installed since its libraries were imported."""
         return any(_written_at(file) != at for file, at in self._files)
 
     @property
     def is_dead(self) -> bool:
-        return self._process.poll() is not None
+        return self._control.fileno() < 0 or self._process.poll() is not None
 
     async def fork(self, descriptors: list[int], timeout_s: float) -> int:
         """Fork an instance with these descriptors; its pid. 0 where it must be spawned instead."""
@@ -185,7 +191,7 @@ class Template:
             self._ready.result()
             if self._threads > 1:
                 return 0
-            async with self._turn:
+            async with asyncio.timeout(min(timeout_s, FORK_S)), self._turn:
                 socket.send_fds(self._control, [b"fork"], descriptors)
                 answer = json.loads(await _to_its_end(self._receive()))
         except (OSError, ValueError, TimeoutError) as error:
@@ -301,6 +307,18 @@ def _descriptors() -> Iterator[tuple[_Ends, list[int]]]:
         for descriptor in others:
             os.close(descriptor)
         ends.close()
+
+
+def children() -> set[int]:
+    """Process ids of this process's children, those too that it has adopted."""
+    told = list(Path("/proc/self/task").glob("*/children"))
+    if not told:  # not Linux, or a kernel without CONFIG_PROC_CHILDREN: this looks at every process
+        return {child.pid for child in psutil.Process().children()}
+    found: set[int] = set()
+    for path in told:
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found |= set(map(int, path.read_text().split()))
+    return found
 
 
 def end_strays(strays: Iterable[int]) -> None:

@@ -247,7 +247,7 @@ class TaskLane:
         attempt.call_id = instance.call(wire.call_head(head) + body, attempt)
         with self._alarms(attempt):
             reply = await attempt.reply
-        if instance.state is State.IDLE and attempt.verdict is None:
+        if instance.state is State.IDLE and attempt.verdict is None and not instance.waiting:
             self._reserve.keep(instance)
         else:  # nothing of it may happen after its end has been written
             instance.stop()
@@ -330,6 +330,8 @@ class TaskLane:
         if frame.kind == Kind.REPLY:
             instance.drain()  # first: afterwards its output is no longer this task's
             attempt = instance.done(frame.id)
+            if attempt is not None and instance.waiting:  # a thread that it has left behind
+                self._slots.take_back()
             if attempt is not None and not attempt.reply.done():
                 outcome = frame.payload[0]
                 # A function that was told to stop has no say in how that is called.
@@ -358,6 +360,9 @@ class TaskLane:
         return str(claim.task.id)
 
     def on_gone(self, instance: Instance) -> None:
+        if instance.waiting and instance.calls:
+            self._slots.take_back()
+        instance.waiting = 0
         for id_ in list(instance.calls):
             attempt = instance.done(id_)
             if not attempt.reply.done():
@@ -366,21 +371,22 @@ class TaskLane:
                 )
                 attempt.reply.set_result(attempt.verdict or died)
         self._reserve.forget(instance)
-        if instance.waiting:
-            instance.waiting = 0
-            self._slots.take_back()
+
+    # As in the direct lane: a slot is lent while an instance runs a task and waits for a call.
 
     def lend_slot(self, instance: Instance) -> None:
+        if instance.state is State.GONE:
+            return
         instance.waiting += 1
-        if instance.waiting == 1:  # however many calls it waits for, it has one slot to lend
+        if instance.waiting == 1 and instance.calls:
             self._slots.lend()
             self._start_waiting()
 
     def return_slot(self, instance: Instance) -> None:
-        if not instance.waiting:  # its process has ended meanwhile
+        if instance.state is State.GONE:  # its slot was settled when it went
             return
         instance.waiting -= 1
-        if not instance.waiting:
+        if not instance.waiting and instance.calls:
             self._slots.take_back()
 
     def sweep(self, now: float) -> None:

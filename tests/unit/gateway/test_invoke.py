@@ -1,4 +1,4 @@
-"""Calls that meet the end of their gateway."""
+"""How long calls may take, and those that meet the end of their gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from skipper import wire
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.sent import WATCH_AFTER_S
 from skipper.spec import FunctionSpec, Kind
@@ -29,8 +32,10 @@ class Link:
 
     def __init__(self) -> None:
         self.cancelled: list[Any] = []
+        self.payloads: list[bytes] = []
 
     def call(self, payload: bytes, deadline: float, on_item: object = None) -> Any:
+        self.payloads.append(payload)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         return SimpleNamespace(link=self, reply=reply)
 
@@ -51,6 +56,53 @@ class Directory:
 
     async def find(self, name: str, patience_s: float) -> Any:
         await asyncio.Event().wait()
+
+
+async def slowly_received(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, timeout_s: float | None
+) -> tuple[Link, list[Any]]:
+    """A call whose body came ``seconds`` after its head: what its host was sent, and its caller."""
+    link, told, loop = Link(), [], asyncio.get_running_loop()
+    spec, clock = SPEC.model_copy(update={"timeout_s": timeout_s}), loop.time
+    directory = SimpleNamespace(get=lambda _: (spec, link), remembered=lambda _: (spec, link))
+    core: Any = SimpleNamespace(directory=directory, max_body=1000, shows_tracebacks=False)
+
+    async def receive() -> Any:
+        monkeypatch.setattr(loop, "time", lambda: clock() + seconds)
+        return {"type": "http.request", "body": b""}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "headers": [], "path_params": {"name": "f.f"}}
+    calling = asyncio.create_task(Invoke(lambda: core)(scope, receive, send))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.wait({calling})
+    return link, told
+
+
+@pytest.mark.parametrize(
+    ("seconds", "timeout_s", "least_ms", "most_ms"),
+    [(0.0, None, 59_000, 60_001), (20.0, None, 39_000, 40_001), (2.0, 8.0, 5_000, 6_001)],
+)
+async def test_a_deadline_counts_from_the_receipt(
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    timeout_s: float | None,
+    least_ms: int,
+    most_ms: int,
+) -> None:
+    link, _ = await slowly_received(monkeypatch, seconds, timeout_s)
+    assert least_ms <= wire.call_budget_ms(link.payloads[0]) <= most_ms
+
+
+async def test_a_call_whose_time_is_over_is_not_sent_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    link, told = await slowly_received(monkeypatch, 9.0, 8.0)
+    assert link.payloads == []
+    assert told[0]["status"] == 504
+    assert b"the deadline passed before" in told[1]["body"]
 
 
 async def cut_short(directory: Directory) -> Answer:

@@ -22,7 +22,7 @@ class Link:
     def __init__(self, metrics: PoolMetrics | None, **gauges: Any) -> None:
         self._metrics, self._gauges = metrics, gauges
 
-    async def ask(self, what: str) -> Any:
+    async def ask(self, what: str, limit_s: float) -> Any:
         assert what == "metrics"
         if self._metrics is None:
             raise UnavailableError("away")

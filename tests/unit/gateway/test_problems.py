@@ -55,6 +55,13 @@ def test_a_problem_may_say_its_own_time_to_come_back() -> None:
     assert response.headers["retry-after"] == "30"
 
 
+def test_a_function_that_is_tried_again_later_says_when() -> None:
+    told = json.dumps({"detail": "no", "retry_after_s": 30}).encode()
+    problem = from_outcome(Outcome.BROKEN, told, with_traceback=False)
+    assert problem.response().headers["retry-after"] == "30"
+    assert "retry_after_s" not in problem.document()
+
+
 def failed(**members: Any) -> bytes:
     return json.dumps({"detail": "ValueError: no", **members}).encode()
 

@@ -6,7 +6,9 @@ import pytest
 
 import skipper
 from skipper import wire
+from skipper.function import connect_to
 from skipper.instance import aio
+from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import CALLS_AT_ONCE
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
@@ -71,6 +73,33 @@ def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
     assert cleaned[0] == "first"
 
 
+def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
+    @skipper.data
+    def inner(x: int) -> int:
+        return x
+
+    @skipper.data
+    async def outer(x: int) -> int:
+        return await inner.aremote(x)
+
+    def react(frame: Frame) -> bytes:
+        if frame.kind == Kind.CALL:
+            return wire.pack(Kind.CANCEL, 1)
+        if frame.kind == Kind.CANCEL:
+            return wire.pack(Kind.REPLY, frame.id, wire.problem(Outcome.CANCELLED, "given up"))
+        return b""
+
+    connect_to(HostCaller(serving.link))
+    try:
+        heard = serving.run(outer, call({"x": 1}, 1), react=react)
+    finally:
+        connect_to(None)
+    asked = next(frame for frame in heard if frame.kind == Kind.CALL)
+    assert (Kind.CANCEL, asked.id, b"") in heard
+    reply = next(frame for frame in heard if frame.kind == Kind.REPLY)
+    assert parse(reply).outcome is Outcome.CANCELLED
+
+
 async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(
     serving: Serving,
 ) -> None:
@@ -124,8 +153,9 @@ async def count(n: int) -> AsyncIterator[int]:
 def test_a_stream_sends_its_items_and_a_plain_call_gets_the_array(serving: Serving) -> None:
     heard = serving.run(count, call({"n": 2}, 1, flags=wire.STREAM), call({"n": 3}, 2))
     items = [frame for frame in heard if frame.id == 1]
-    assert items[:2] == [(Kind.ITEM, 1, b"0"), (Kind.ITEM, 1, b"1")]
-    assert parse(items[2]).value is None
+    assert items[0] == (Kind.SERVED, 1, CODE.encode())
+    assert items[1:3] == [(Kind.ITEM, 1, b"0"), (Kind.ITEM, 1, b"1")]
+    assert parse(items[3]).value is None
     assert [parse(frame).value for frame in heard if frame.id == 2] == [[0, 1, 2]]
 
 
@@ -139,7 +169,7 @@ def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving
             yield i
 
     said = call({"n": 10_000}, 1, flags=wire.STREAM), call({"n": 1}, 2)
-    heard = serving.run(many, *said, frames=wire.WINDOW_ITEMS + 1)
+    heard = serving.run(many, *said, frames=wire.WINDOW_ITEMS + 2)
     assert sum(frame.kind == Kind.ITEM for frame in heard) == wire.WINDOW_ITEMS
     assert [parse(frame).value for frame in heard if frame.id == 2] == [[0]]
     assert len(made) == wire.WINDOW_ITEMS + 2

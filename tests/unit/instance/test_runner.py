@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -15,13 +16,13 @@ import skipper
 from skipper import wire
 from skipper.errors import Cancelled
 from skipper.function import connect_to
-from skipper.instance import runner
+from skipper.instance import caller, runner
 from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import OWN
 from skipper.model import Model
 from skipper.task import Outcome
-from skipper.wire import Kind
+from skipper.wire import Frame, Kind
 from tests.unit.instance.serving import CODE, Serving, call, own_signals, parse
 
 
@@ -300,8 +301,11 @@ def count(n: int, fail_at: int = -1) -> Iterator[int]:
         yield i
 
 
-def test_a_stream_sends_each_item_then_an_empty_answer(serving: Serving) -> None:
-    *items, reply = serving.run(count, call({"n": 3}, 4, flags=wire.STREAM))
+def test_a_stream_says_what_serves_it_then_each_item_then_an_empty_answer(
+    serving: Serving,
+) -> None:
+    served, *items, reply = serving.run(count, call({"n": 3}, 4, flags=wire.STREAM))
+    assert served == (Kind.SERVED, 4, CODE.encode())
     assert items == [(Kind.ITEM, 4, b"0"), (Kind.ITEM, 4, b"1"), (Kind.ITEM, 4, b"2")]
     assert parse(reply) == (Outcome.OK, CODE, None)
 
@@ -312,7 +316,7 @@ def test_without_a_stream_a_generators_items_are_one_array(serving: Serving) -> 
 
 
 def test_a_stream_that_breaks_ends_with_what_it_raised(serving: Serving) -> None:
-    *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=wire.STREAM))
+    _, *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=wire.STREAM))
     assert [frame.payload for frame in items] == [b"0", b"1"]
     assert parse(reply).value["detail"] == "ValueError: at 2"
 
@@ -342,8 +346,8 @@ def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> 
             made.append(i)
             yield i
 
-    heard = serving.run(many, call({}, 1, flags=wire.STREAM), frames=wire.WINDOW_ITEMS)
-    assert [frame.kind for frame in heard] == [Kind.ITEM] * wire.WINDOW_ITEMS
+    heard = serving.run(many, call({}, 1, flags=wire.STREAM), frames=wire.WINDOW_ITEMS + 1)
+    assert [frame.kind for frame in heard] == [Kind.SERVED] + [Kind.ITEM] * wire.WINDOW_ITEMS
     assert len(made) == wire.WINDOW_ITEMS + 1
 
 
@@ -435,8 +439,67 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
     head, at = wire.parse_call(asked.payload)
     assert (asked.kind, asked.id) == (Kind.CALL, OWN | 1)
     assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
+    assert head.budget_ms == 0
     assert json.loads(asked.payload[at:]) == {"x": 4}
     assert parse(reply).value == 9
+
+
+@pytest.fixture
+def connected(serving: Serving) -> Iterator[None]:
+    connect_to(HostCaller(serving.link))
+    yield
+    connect_to(None)
+
+
+def answered(frame: Frame) -> bytes:
+    """The host's answer to a call of the instance's own."""
+    if frame.kind != Kind.CALL:
+        return b""
+    return wire.pack(Kind.REPLY, frame.id, wire.reply(Outcome.OK, b"", b'{"id": "t1"}'))
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_call_passes_on_what_is_left_of_its_time(serving: Serving) -> None:
+    @skipper.data
+    def outer() -> None:
+        double.remote(1)
+        double.spawn(1).result(timeout=1.0)
+        double.spawn(1).result(timeout=100.0)
+
+    heard = serving.run(outer, call({}, budget_ms=5000), react=answered)
+    budgets = [wire.call_budget_ms(frame.payload) for frame in heard if frame.kind == Kind.CALL]
+    direct, _, waits, _, waits_longer = budgets
+    assert 4000 < direct <= 5000
+    assert waits == 1000
+    assert 4000 < waits_longer <= 5000
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_call_whose_time_is_over_calls_nobody(serving: Serving) -> None:
+    @skipper.data
+    def outer() -> str:
+        while caller.current.get().ends > time.monotonic():
+            time.sleep(0.001)
+        try:
+            double.remote(1)
+        except TimeoutError as error:
+            return str(error)
+        return ""
+
+    (reply,) = serving.run(outer, call({}, budget_ms=1))
+    assert "deadline" in parse(reply).value
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_batch_passes_on_the_time_of_who_came_last(serving: Serving) -> None:
+    @skipper.inference(batch=2)
+    def outer(x: list[int]) -> list[Any]:
+        return [double.remote(n) for n in x]
+
+    said = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
+    heard = serving.run(outer, said, react=answered)
+    budgets = [wire.call_budget_ms(frame.payload) for frame in heard if frame.kind == Kind.CALL]
+    assert all(4000 < budget <= 5000 for budget in budgets)
 
 
 # --- signals ---------------------------------------------------------------------------------
@@ -525,6 +588,79 @@ def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving
     assert [told[0], told[1], told[3], told[4]] == [1.0, 2.0, 3.0, 4.0]
     assert told[2]["error"]["exception"] == "ZeroDivisionError"
     assert "traceback" not in told[2]["error"]
+
+
+def test_of_many_items_one_that_does_not_match_fails_alone(serving: Serving) -> None:
+    items = {"items": [{"x": 2}, {"x": "?"}, {"y": 1}, {"x": 4}]}
+    heard = serving.run(halves, call(items, 1))
+    assert [f.id for f in heard if f.kind == Kind.SIZE] == [2], "only what matches is run"
+    first, wrong, odd, last = parse(heard[-1]).value["items"]
+    assert (first, last) == (1.0, 2.0)
+    assert wrong["error"]["errors"][0]["pointer"] == "/x"
+    assert odd["error"]["detail"].startswith("/x: ")
+
+
+def test_no_items_are_answered_with_none_and_nothing_runs(serving: Serving) -> None:
+    (reply,) = serving.run(halves, call({"items": []}, 1))
+    assert parse(reply) == (Outcome.OK, CODE, {"items": []})
+
+
+def test_many_items_may_be_a_task_as_single_ones_may(serving: Serving) -> None:
+    items = {"items": [{"x": 2}, {"x": 4}]}
+    checked, odd, done = serving.answers(
+        halves,
+        call(items, 1, flags=wire.CHECK),
+        call({"y": 1}, 2, flags=wire.CHECK),
+        task(items, 3),
+    )
+    assert (checked.outcome, odd.outcome) == (Outcome.OK, Outcome.INVALID)
+    assert done.value == {"items": [1.0, 2.0]}
+
+
+def test_an_item_error_fails_its_item_and_says_why(serving: Serving) -> None:
+    @skipper.inference(batch=4)
+    def picky(x: list[int]) -> list[Any]:
+        return [skipper.ItemError(f"{n} is odd") if n % 2 else n for n in x]
+
+    good, bad = serving.answers(picky, batch(call({"x": 2}, 1), call({"x": 3}, 2)))
+    assert good.value == 2
+    assert (bad.outcome, bad.value["exception"]) == (Outcome.FAILED, "ItemError")
+    assert "3 is odd" in bad.value["detail"]
+
+
+def all_at_once(x: list[int], y: list[int]) -> list[int]:
+    return [sum(x)] * len(y)
+
+
+def test_a_twin_runs_the_batches_of_a_function_of_single_items(serving: Serving) -> None:
+    @skipper.inference(batch=4, batch_with=all_at_once)
+    def single(x: int, y: int = 1) -> int:
+        raise AssertionError("its twin runs")
+
+    said = batch(call({"x": 1}, 1), call({"x": 2, "y": 5}, 2))
+    assert [reply.value for reply in serving.answers(single, said)] == [3, 3]
+
+
+@pytest.mark.parametrize("returned", ["ab", b"ab", {1: 1, 2: 2}, {1, 2}])
+def test_a_batch_is_not_answered_with_what_has_parts_but_is_no_list(
+    serving: Serving, returned: Any
+) -> None:
+    @skipper.inference(batch=4)
+    def odd(x: list[int]) -> Any:
+        return returned
+
+    replies = serving.answers(odd, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
+    assert {reply.outcome for reply in replies} == {Outcome.FAILED}
+    assert "not with a " + type(returned).__name__ in replies[0].value["detail"]
+
+
+def test_a_batch_may_be_answered_with_an_array(serving: Serving) -> None:
+    @skipper.inference(batch=4)
+    def doubled(x: list[int]) -> Any:
+        return np.array(x) * 2
+
+    replies = serving.answers(doubled, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
+    assert [reply.value for reply in replies] == [2, 4]
 
 
 def test_a_function_that_returns_too_few_values_fails_its_batch(serving: Serving) -> None:

@@ -1,5 +1,7 @@
 import asyncio
+import json
 import logging
+import signal
 import time
 from typing import Any
 
@@ -33,6 +35,7 @@ class Pool:
         """How many instances may become ready; None for any number."""
         self.report = Report()
         self.error: Exception | None = None
+        self.dies_at_once = False
         self.news = asyncio.Event()
         """Something has been sent to an instance."""
         self.metrics = PoolMetrics()
@@ -54,6 +57,8 @@ class Pool:
             raise error
         instance = Played(job_of(served), self.lane, on_write=self.news.set)
         self.started.append(instance)
+        if self.dies_at_once:
+            instance.dies()
         return instance, report
 
     @property
@@ -322,6 +327,35 @@ async def test_a_late_async_call_does_not_end_those_beside_it() -> None:
     assert pool.outcomes[good] is Outcome.OK
 
 
+@pytest.mark.parametrize("leaves", ["reload", "removal", "recycling"])
+async def test_a_deadline_holds_for_what_runs_where_no_more_calls_are_sent(leaves: str) -> None:
+    pool = await warmed(Pool(entry_of(recycle=1) if leaves == "recycling" else entry_of()))
+    pool.submit(budget_ms=1000)
+    (instance,) = pool.started
+    if leaves == "reload":
+        exchange(pool)
+    elif leaves == "removal":
+        pool.lane.fleet.retire(pool.entries.pop(b"f.f").served)
+    else:
+        pool.lane.fleet.replace(instance)
+        await pool.settle()
+    pool.later(0.5)
+    assert not instance.is_stopped
+    pool.later(1.1)
+    assert pool.outcomes == {1: Outcome.TIMED_OUT}
+    assert instance.is_stopped
+    instance.dies()
+    assert pool.lane.busy == 0
+
+
+async def test_a_late_call_has_its_process_told_to_stop_once() -> None:
+    pool = await warmed(Pool())
+    pool.submit(budget_ms=1000)
+    for _ in range(3):
+        pool.later(2)
+    assert pool.started[0].signals == [signal.SIGTERM]
+
+
 async def test_nobody_waits_longer_than_the_pool_lets_them() -> None:
     pool = await warmed(Pool(slots=1, queue_wait_s=5))
     pool.submit(budget_ms=600_000)
@@ -330,6 +364,17 @@ async def test_nobody_waits_longer_than_the_pool_lets_them() -> None:
     assert pool.outcomes == {}
     pool.later(6)
     assert pool.outcomes == {waiting: Outcome.BUSY}
+
+
+async def test_the_body_of_a_call_is_held_no_longer_than_the_call() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool._ids = 1
+    answered, left = pool.call(), pool.call()
+    assert answered is not None
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.started[0].replies()
+    assert (answered.payload, left.payload) == (b"", b"")
 
 
 # --- callers that leave, instances that die --------------------------------------------------
@@ -434,6 +479,97 @@ async def test_a_call_that_has_just_come_starts_no_further_instance() -> None:
     assert len(pool.started) == 1
 
 
+def held_up(pool: Pool, calls: int, *, run_s: float, running_s: float = 0.0) -> float:
+    """Have ``calls`` wait beside one that runs, longer than patience lasts; the time then.
+
+    Calls of the function took ``run_s`` so far; the one that runs has taken ``running_s``.
+    """
+    pool.entry.run_s = run_s
+    for _ in range(calls + 1):
+        pool.submit()
+    now = time.monotonic() + 10
+    (running,) = pool.started[0].calls.values()
+    running.started = now - running_s
+    return now
+
+
+@pytest.mark.parametrize(
+    ("calls", "batch", "run_s", "running_s", "grows"),
+    [
+        (9, 1, 0.0002, 0.0, False),  # a busy machine held them up; they are through in no time
+        (9, 1, 0.01, 0.0, True),
+        (9, 10, 0.01, 0.0, False),  # all of them go at once
+        (11, 10, 0.02, 0.0, True),
+        (1, 1, 0.0002, fleet.PATIENCE_S * 2, True),  # this one takes longer than they did so far
+    ],
+)
+async def test_an_instance_is_added_where_calls_would_wait_for_long_without(
+    calls: int, batch: int, run_s: float, running_s: float, grows: bool
+) -> None:
+    pool = await warmed(Pool(entry_of(batch=batch), slots=3))
+    pool.lane.sweep(held_up(pool, calls, run_s=run_s, running_s=running_s))
+    await pool.settle()
+    assert len(pool.started) == 1 + grows
+
+
+async def test_no_instance_is_added_where_it_is_slots_that_are_wanting() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    pool.submit("a.f")
+    pool.submit("b.f")
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert len(pool.started) == 2
+
+
+async def test_a_batch_that_is_not_due_adds_no_instance() -> None:
+    pool = await warmed(Pool(entry_of(batch=2, batch_wait_s=1000.0)))
+    pool.submit()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert len(pool.started) == 1
+
+
+async def test_how_long_calls_run_is_learned_from_those_that_end() -> None:
+    pool = await warmed(Pool())
+    for _ in range(100):
+        pool.submit()
+        (running,) = pool.started[0].calls.values()
+        running.started -= 0.5
+        pool.started[0].replies()
+    assert 0.45 < pool.entry.run_s < 0.55
+
+
+async def test_what_dies_as_soon_as_it_has_loaded_is_a_start_that_failed() -> None:
+    pool = Pool(entry_of(min_instances=1))
+    pool.dies_at_once = True
+    for _ in range(50):
+        pool.later(0)
+        await pool.settle()
+    assert len(pool.started) == 1
+    refused = pool.submit()
+    assert pool.outcomes == {refused: Outcome.BROKEN}
+    assert "it was killed" in pool.caller.answers[0].value
+
+
+async def test_what_keeps_dying_before_its_first_call_is_started_again_after_a_pause() -> None:
+    pool = Pool(entry_of(min_instances=1))
+    for _ in range(50):
+        pool.later(0)
+        await pool.settle()
+        for instance in pool.started:
+            if not instance.is_stopped:
+                instance.dies()
+    assert len(pool.started) == 2
+    served = pool.submit()
+    assert pool.outcomes == {}, "calls wait for the next one"
+    pool.entry.retry_at = 0.0
+    pool.later(0)
+    await pool.settle()
+    pool.started[-1].replies()
+    assert pool.outcomes == {served: Outcome.OK}
+
+
 async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -445,10 +581,12 @@ async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
     assert pool.outcomes == dict.fromkeys(ids, Outcome.BROKEN)
     assert "NameError: np" in pool.caller.answers[0].value
     assert pool.started[0].is_stopped
+    pool.entry.retry_at = time.monotonic() + 29.5
     refused = pool.submit()
     await pool.settle()
     assert pool.outcomes[refused] is Outcome.BROKEN
     assert len(pool.started) == 1
+    assert json.loads(pool.caller.transport.frames[-1].payload[2:])["retry_after_s"] == 30
 
 
 async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble() -> None:
@@ -466,6 +604,7 @@ async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble(
     await pool.settle()
     pool.started[0].replies()
     assert pool.outcomes[served] is Outcome.OK
+    pool.later(0)
     assert (pool.entry.load_error, pool.entry.failures) == (None, 0)
 
 
@@ -586,6 +725,23 @@ async def test_what_is_idle_for_long_is_stopped_down_to_the_least() -> None:
     assert sum(instance.is_stopped for instance in pool.started) == 2
 
 
+async def test_of_many_idle_functions_the_longest_idle_give_way() -> None:
+    pool = Pool(*(entry_of(f"f{n}.f") for n in range(5)), slots=4, idle_instances=2)
+    for n in range(5):
+        await warmed(pool, 1, f"f{n}.f")
+        pool.started[-1].idle_since -= n
+    pool.submit("f4.f")
+    pool.later(0)
+    assert [instance.is_stopped for instance in pool.started] == [False, False, True, True, False]
+
+
+async def test_what_is_kept_ready_gives_way_to_nobody() -> None:
+    pool = Pool(entry_of(min_instances=1), slots=4, idle_instances=0)
+    await warmed(pool)
+    pool.later(0)
+    assert not pool.started[0].is_stopped
+
+
 async def test_a_busy_instance_is_not_idle() -> None:
     pool = await warmed(Pool(entry_of(idle_s=30)))
     pool.submit(budget_ms=0)
@@ -672,7 +828,20 @@ async def test_an_instance_that_dies_while_its_slot_is_lent_leaves_the_count_rig
     pool.submit()
     pool.lane.lend_slot(pool.started[0])
     pool.started[0].dies()
+    assert pool.lane.busy == 0, "a slot that was free already is not freed again"
     pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 0
+
+
+async def test_what_waits_after_its_call_has_ended_has_no_slot_to_lend() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    pool.lane.lend_slot(pool.started[0])  # by a thread that the function leaves behind
+    pool.started[0].replies()
+    assert pool.lane.busy == 0
+    pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 0
+    pool.lane.lend_slot(pool.started[0])
     assert pool.lane.busy == 0
 
 
@@ -732,6 +901,15 @@ async def test_who_has_left_is_not_part_of_a_batch() -> None:
     pool.lane.cancel(left)
     pool.started[0].replies()
     assert pool.started[0].batches == [[b"3", b"4"]]
+
+
+async def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "BATCH_BYTES", 2 * len(call_of(body=b"2")))
+    pool = await warmed(Pool(entry_of(batch=9), slots=1))
+    for _ in range(4):
+        pool.submit()
+    pool.started[0].replies()
+    assert pool.started[0].batches == [[b"2", b"3"]]
 
 
 async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:

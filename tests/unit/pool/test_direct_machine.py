@@ -144,8 +144,8 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def every_slot_is_accounted_for(self) -> None:
-        lending = [instance for instance in self.instances if instance.waiting]
-        assert self.lane.busy == len(self.busy) - len(lending)
+        holding = [instance for instance in self.busy if not instance.waiting]
+        assert self.lane.busy == len(holding)
         assert self.lane.queued == sum(len(entry.queue) for entry in self.entries.values())
 
     @invariant()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,8 @@ import pytest
 from skipper.instance.jobs import Job, JobKind
 from skipper.metrics import PoolMetrics
 from skipper.pool.instance import Ends, Instance, Lane, State
-from skipper.pool.instances import STARTS, Instances
+from skipper.pool.instances import STARTS, WORN_AFTER_S, Instances
+from skipper.pool.starter import children
 from skipper.settings import Settings
 
 SURVEY = Job(kind=JobKind.SURVEY, project_dir=Path())
@@ -35,6 +37,7 @@ class Script:
 
     def __init__(self, *programs: str) -> None:
         self._programs = list(programs)
+        self.pids: set[int] = set()
         self.started = 0
 
     async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:
@@ -131,6 +134,90 @@ async def test_a_start_that_nobody_waits_for_leaves_no_process(
     with pytest.raises(asyncio.CancelledError):
         await starting
     assert (instance.state, pools[0].script.started) == (State.GONE, 1)
+
+
+class Grows:
+    """The memory of all instances, MiB, as a test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.mb = 0.0
+        monkeypatch.setattr(Instance, "memory_mb", lambda _: self.mb)
+
+
+@pytest.fixture
+def grows(monkeypatch: pytest.MonkeyPatch) -> Grows:
+    return Grows(monkeypatch)
+
+
+async def test_an_instance_is_worn_by_what_it_has_taken_itself_and_not_when_it_is_young(
+    tmp_path: Path, pools: list[Pool], grows: Grows
+) -> None:
+    pools.append(Pool(tmp_path, REPORTS, memory_mb=1000))
+    worn: list[Instance] = []
+    instances = pools[0].instances
+    instances.on_worn = worn.append
+    grows.mb = 900.0  # most of it is its template's
+    instance = await pools[0].run()
+    young, old = instance.ready_at + WORN_AFTER_S - 1, instance.ready_at + WORN_AFTER_S + 1
+    for mb, now, is_worn in [
+        (900.0, old, False),
+        (970.0, old + 1, False),
+        (990.0, young, False),
+        (990.0, old + 2, True),
+    ]:
+        grows.mb = mb
+        instances._next_memory = 0.0
+        instances.sweep(now)
+        assert bool(worn) is is_worn, (mb, now)
+    assert instance.state is State.IDLE
+
+
+async def test_an_instance_above_its_limit_is_ended_and_says_why(
+    tmp_path: Path, pools: list[Pool], grows: Grows
+) -> None:
+    pools.append(Pool(tmp_path, REPORTS, memory_mb=1000))
+    instance = await pools[0].run()
+    grows.mb = 1001.0
+    pools[0].instances.sweep(0.0)
+    await instance.gone
+    assert "more than its limit of 1000 MiB" in instance.death_reason
+
+
+@pytest.mark.parametrize(
+    ("slots", "cores", "threads"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (0, 8, 1), (16, 8, 1)]
+)
+async def test_instances_share_the_cores_by_how_many_run_at_once(
+    tmp_path: Path, pools: list[Pool], slots: int, cores: int, threads: int
+) -> None:
+    pools.append(Pool(tmp_path, REPORTS, slots=slots, task_slots=slots))
+    instances = pools[0].instances
+    instances._cores = cores
+    assert instances.threads(Lane.DIRECT) == threads
+    assert instances.threads(Lane.TASKS) == threads
+
+
+@pytest.mark.parametrize("has_pidfd", [True, False])
+async def test_how_an_instance_ended_is_told_on_every_system(
+    tmp_path: Path, pools: list[Pool], monkeypatch: pytest.MonkeyPatch, has_pidfd: bool
+) -> None:
+    if not has_pidfd:  # as on macOS
+        monkeypatch.delattr(os, "pidfd_open", raising=False)
+    pools.append(Pool(tmp_path, REPORTS))
+    instance = await pools[0].run()
+    os.kill(instance.pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        await instance.gone
+    assert "SIGKILL" in instance.death_reason
+    assert pools[0].instances.all == set()
+
+
+async def test_children_are_found_and_no_one_elses() -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGS)
+    assert process.pid in children()
+    assert os.getppid() not in children()
+    process.kill()
+    await process.wait()
+    assert process.pid not in children()
 
 
 async def test_an_instance_is_known_and_can_be_killed_before_it_says_anything(

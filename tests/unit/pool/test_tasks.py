@@ -580,6 +580,28 @@ async def test_no_more_tasks_run_than_there_are_slots(stage: Stage) -> None:
     await stage.until(second, TaskState.SUCCEEDED)
 
 
+async def test_a_task_that_dies_while_its_slot_is_lent_takes_the_slot_back(stage: Stage) -> None:
+    _, actor = await begun(stage)
+    stage.lane.lend_slot(actor)
+    assert stage.lane.free == 1
+    actor.end()
+    assert stage.lane.free == 0, "until its end is recorded it holds its slot"
+    stage.lane.return_slot(actor)
+    await until(lambda: not stage.lane.running)
+    assert stage.lane.free == 1
+
+
+async def test_what_waits_after_its_task_has_ended_has_no_slot_to_lend(stage: Stage) -> None:
+    _, actor = await begun(stage)
+    stage.lane.lend_slot(actor)  # by a thread that the function leaves behind
+    actor.answer()
+    await until(lambda: not stage.lane.running)
+    assert stage.lane.free == 1
+    assert actor.state is State.GONE, "it is not given another task"
+    stage.lane.return_slot(actor)
+    assert stage.lane.free == 1
+
+
 async def test_a_task_that_waits_for_others_lends_the_one_slot_it_has(stage: Stage) -> None:
     _, actor = await begun(stage)
     for _ in range(3):

@@ -1,0 +1,149 @@
+"""Calls that instances make: how long they may take, and that they end with who made them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from skipper import wire
+from skipper.directory import Waiting
+from skipper.instance.link import OWN
+from skipper.pool.nested import Nested
+from skipper.spec import FunctionSpec
+from skipper.task import Outcome
+from skipper.wire import CallHead, Frame, Kind
+from tests.unit.pool.played import Played, entry_of, job_of, spec_of
+
+
+class Link:
+    """A link over which no answer comes unless a test gives it."""
+
+    def __init__(self) -> None:
+        self.calls: list[bytes] = []
+        self.waiting: list[Waiting] = []
+        self.cancelled: list[Waiting] = []
+
+    def call(self, payload: bytes, deadline: float) -> Waiting:
+        link: Any = self
+        self.calls.append(payload)
+        self.waiting.append(Waiting(link, len(self.calls), deadline, None))
+        return self.waiting[-1]
+
+    def cancel(self, waiting: Waiting) -> None:
+        if not waiting.reply.done() or waiting.reply.cancelled():
+            self.cancelled.append(waiting)
+
+
+class Stage:
+    """What calls meet: a directory of one function, a ledger that fails, a lane that counts."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.link, self.spec = Link(), spec_of("g.g", **spec)
+        self.lent: list[str] = []
+        me: Any = self
+        self.nested = Nested(me, me, me, me, direct=me, tasks_=me)
+        self.instance = Played(job_of(entry_of().served), self)
+
+    def asks(self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1) -> None:
+        """The instance makes a call."""
+        head = CallHead(budget_ms, flags, 1, "g.g", "req-1/")
+        self.instance.calls[1] = object()
+        self.nested.on_frame(self.instance, Frame(Kind.CALL, id_, wire.call_head(head) + b"{}"))
+
+    async def answer(self) -> tuple[Outcome, Any]:
+        """What the instance is told, once it is."""
+        async with asyncio.timeout(5):
+            while not self.instance.transport.frames:  # noqa: ASYNC110 - a kept frame is no event
+                await asyncio.sleep(0)
+        (frame,) = self.instance.transport.frames
+        outcome, _, body = wire.parse_reply(frame.payload)
+        return Outcome(outcome), json.loads(body)
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    # --- the parts it plays ---
+
+    def remembered(self, _: str) -> tuple[FunctionSpec, Link]:
+        return self.spec, self.link
+
+    async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link]:
+        return self.spec, self.link
+
+    async def accept(self, submission: object) -> None:
+        raise OSError("No space left on device")
+
+    def lend_slot(self, _: object) -> None:
+        self.lent.append("lent")
+
+    def return_slot(self, _: object) -> None:
+        self.lent.append("returned")
+
+    def on_frame(self, *_: object) -> None: ...
+
+    def on_gone(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("own_s", "budget_ms", "least_ms", "most_ms"),
+    [
+        (None, 0, 60_000, 60_000),
+        (10, 0, 10_000, 10_000),
+        (10, 4000, 3000, 4000),
+        (1, 4000, 999, 1000),
+    ],
+)
+async def test_a_call_has_its_own_time_or_what_is_left_of_its_callers(
+    own_s: float | None, budget_ms: int, least_ms: int, most_ms: int
+) -> None:
+    stage = Stage(timeout_s=own_s)
+    stage.asks(budget_ms)
+    await stage.settle()
+    assert least_ms <= wire.call_budget_ms(stage.link.calls[0]) <= most_ms
+
+
+async def test_a_call_is_answered_and_its_slot_comes_back() -> None:
+    stage = Stage()
+    stage.asks()
+    await stage.settle()
+    stage.link.waiting[0].answer(wire.reply(Outcome.OK, b"c0de", b"7"))
+    assert await stage.answer() == (Outcome.OK, 7)
+    assert stage.lent == ["lent", "returned"]
+    assert stage.link.cancelled == []
+
+
+async def test_a_call_ends_with_the_instance_that_made_it() -> None:
+    stage = Stage()
+    stage.asks()
+    await stage.settle()
+    stage.instance.dies()
+    await stage.settle()
+    assert stage.link.cancelled == stage.link.waiting
+    assert stage.instance.transport.frames == []
+
+
+async def test_a_call_that_nobody_wants_any_more_is_given_up_and_answered() -> None:
+    stage = Stage()
+    stage.asks()
+    await stage.settle()
+    stage.nested.on_frame(stage.instance, Frame(Kind.CANCEL, OWN | 1, b""))
+    outcome, _ = await stage.answer()
+    assert outcome is Outcome.CANCELLED
+    assert stage.link.cancelled == stage.link.waiting
+    stage.nested.on_frame(stage.instance, Frame(Kind.CANCEL, OWN | 1, b""))
+
+
+async def test_whatever_goes_wrong_in_the_host_is_answered(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage()
+    stage.asks(flags=wire.SPAWN)
+    outcome, problem = await stage.answer()
+    assert outcome is Outcome.UNAVAILABLE
+    assert "No space left on device" in problem["detail"]
+    assert stage.lent == ["lent", "returned"]
+    assert "could not be answered" in caplog.text
