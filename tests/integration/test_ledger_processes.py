@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -17,14 +18,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import Ledger, migrate, tasks, totals
+from skipper.ledger import Ledger, migrate, schedules, schema, tasks, totals
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
 from skipper.ledger.records import Claim, Claiming
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import Job, Writer
-from skipper.task import State
+from skipper.task import State, new_id
 from tests.integration.ledger_process import claim_all
 from tests.integration.ledgers import (
     Place,
@@ -93,18 +94,48 @@ def test_migrations_lead_to_the_schema(
     empty_place: Place, branch: migrate.Branch, tmp_path: Path
 ) -> None:
     empty_place.open().close()
+    migrated = store_url(empty_place, branch)
     if empty_place.is_sqlite:
-        file = Path(str(make_url(empty_place.url).database)).with_name(f"{branch.name}.db")
-        migrated, made = f"sqlite:///{file}", f"sqlite:///{tmp_path / 'made.db'}"
+        made = f"sqlite:///{tmp_path / 'made.db'}"
     else:
-        url = empty_place.url.replace("postgresql:", "postgresql+psycopg:")
-        migrated, made = (
-            f"{url}?options=-csearch_path%3D{schema}" for schema in (empty_place.schema, "made")
-        )
+        made = store_url(replace(empty_place, schema="made"), branch)
         with psycopg.connect(empty_place.url, autocommit=True) as connection:
             connection.execute("DROP SCHEMA IF EXISTS made CASCADE; CREATE SCHEMA made")
     branch.tables.create_all(sa.create_engine(made))
     assert parts(migrated, branch.tables) == parts(made, branch.tables)
+
+
+def store_url(place: Place, branch: migrate.Branch) -> str:
+    """One store of a ledger as SQLAlchemy names it."""
+    if place.is_sqlite:
+        file = Path(str(make_url(place.url).database)).with_name(f"{branch.name}.db")
+        return f"sqlite:///{file}"
+    url = place.url.replace("postgresql:", "postgresql+psycopg:")
+    return f"{url}?options=-csearch_path%3D{place.schema}"
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date(empty_place: Place) -> None:
+    first, url = replace(migrate.LEDGER, head="0001"), store_url(empty_place, migrate.LEDGER)
+    if empty_place.is_sqlite:
+        migrate.migrate_sqlite(Path(str(make_url(url).database)), first)
+    else:
+        migrate.migrate_postgres(make_url(url), empty_place.schema, first)
+    row = {"id": new_id(), "function": "f.f", "kind": "data", "pool": "cpu", "state": "queued"}
+    numbers = ("attempt", "spent", "losses", "priority", "depth", "cancel_requested")
+    times = ("created_at", "available_at", "published_at")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        values = (
+            row | dict.fromkeys(numbers, 0) | dict.fromkeys((*times, "max_attempts", "ready"), 1)
+        )
+        connection.execute(sa.insert(schema.tasks).values(values))
+    engine.dispose()
+    with empty_place.open() as ledger:
+        task = ledger.read_now(lambda conn: tasks.get(conn, row["id"]))
+        assert task is not None
+        assert (task.state, task.function, task.schedule) == (State.QUEUED, "f.f", None)
+        assert ledger.read_now(schedules.present) == []
+        assert claimed(ledger, task.id).attempt == 1
 
 
 _PARTS = {
