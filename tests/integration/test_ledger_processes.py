@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -18,14 +19,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import Ledger, events, migrate, tasks, totals
+from skipper.ledger import Ledger, events, migrate, schedules, schema, tasks, totals
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
 from skipper.ledger.records import Claim, Claiming, NewEvent
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import Job, Writer
-from skipper.task import State
+from skipper.task import State, new_id
 from tests.integration.ledger_process import claim_all
 from tests.integration.ledgers import (
     Place,
@@ -93,18 +94,47 @@ def test_a_ledger_that_two_processes_open_at_once_is_made_once(empty_place: Plac
 def test_migrations_lead_to_the_schema(
     empty_place: Place, branch: migrate.Branch, tmp_path: Path
 ) -> None:
-    if empty_place.is_sqlite:
-        migrated, made = (f"sqlite:///{tmp_path / name}.db" for name in ("migrated", "made"))
-    else:
-        migrated, made = (_within(schema, empty_place) for schema in ("migrated", "made"))
-        with psycopg.connect(empty_place.url, autocommit=True) as connection:
-            for schema in ("migrated", "made"):
-                connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
-                connection.execute(f"CREATE SCHEMA {schema}".encode())
+    migrated, made = (
+        new_store(replace(empty_place, schema=name), tmp_path / f"{name}.db")
+        for name in ("migrated", "made")
+    )
     for place, bring_about in ((migrated, migrate.upgrade), (made, migrate.make)):
         with sa.create_engine(place).begin() as connection:
             bring_about(connection, branch)
     assert parts(migrated, branch.tables) == parts(made, branch.tables)
+
+
+def new_store(place: Place, file: Path) -> str:
+    """An empty store, as SQLAlchemy names it: ``file``, or the schema of ``place``."""
+    if place.is_sqlite:
+        file.parent.mkdir(exist_ok=True)
+        return f"sqlite:///{file}"
+    with psycopg.connect(place.url, autocommit=True) as connection:
+        connection.execute(f'DROP SCHEMA IF EXISTS "{place.schema}" CASCADE'.encode())
+        connection.execute(f'CREATE SCHEMA "{place.schema}"'.encode())
+    return _within(str(place.schema), place)
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date(empty_place: Place) -> None:
+    first = replace(migrate.LEDGER, head="0001")
+    url = new_store(empty_place, Path(str(make_url(empty_place.url).database)))
+    row = {"id": new_id(), "function": "f.f", "kind": "data", "pool": "cpu", "state": "queued"}
+    numbers = ("attempt", "spent", "losses", "priority", "depth", "cancel_requested")
+    times = ("created_at", "available_at", "published_at")
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        migrate.upgrade(connection, first)
+        values = (
+            row | dict.fromkeys(numbers, 0) | dict.fromkeys((*times, "max_attempts", "ready"), 1)
+        )
+        connection.execute(sa.insert(schema.tasks).values(values))
+    engine.dispose()
+    with empty_place.open() as ledger:
+        task = ledger.read_now(lambda conn: tasks.get(conn, row["id"]))
+        assert task is not None
+        assert (task.state, task.function, task.schedule) == (State.QUEUED, "f.f", None)
+        assert ledger.read_now(schedules.present) == []
+        assert claimed(ledger, task.id).attempt == 1
 
 
 _PARTS = {

@@ -111,7 +111,7 @@ def upgrade(connection: Connection, branch: Branch) -> None:
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its steps are no news to users
     try:
-        command.upgrade(_alembic_config(connection, branch), "head")
+        command.upgrade(_alembic_config(connection, branch), branch.head)
     except CommandError:
         raise StartError(
             f"The {branch.name}'s tables have version {_version(connection, branch)}, which this "

@@ -118,6 +118,8 @@ def _declared(
         origin=origin,
         max_attempts=spec.max_attempts,
         timeout_s=spec.timeout_s,
+        priority=spec.priority,
+        expires_s=spec.expires_s,
         starts_paused=starts_paused,
     )
 
