@@ -75,6 +75,8 @@ class Job(_Record):
     """Added to the process's niceness: tasks give way to direct calls."""
     environment: dict[str, str] = {}
     """Set before anything is imported: the devices this instance may use."""
+    without: tuple[str, ...] = ()
+    """Names of plugins that are not to be loaded."""
 
 
 class Report(_Record):
@@ -85,5 +87,19 @@ class Report(_Record):
     texts: dict[Path, bytes] = {}
     """What was read, by file."""
     broken: tuple[BrokenFile, ...] = ()
-    plugins: tuple[str, ...] = ()
+    """Files of functions: those that do not even parse, to a survey; else the job's own."""
+    left_out: tuple[BrokenFile, ...] = ()
+    """Plugins that failed in this instance, which goes on without them."""
     code: str = ""
+
+
+class Turn(_Record):
+    """Whose code runs in an instance that has not reported yet: a plugin's, or nobody's."""
+
+    plugin: str = ""
+    file: Path | None = None
+    hook: str = ""
+    """Empty while the plugin is loaded."""
+
+    def __str__(self) -> str:
+        return f"while its {self.hook} ran" if self.hook else "while it was loaded"

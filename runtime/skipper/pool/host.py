@@ -62,6 +62,7 @@ class Host:
             settings,
             pool,
             self._instances.run,
+            quarantine=self._instances.quarantine,
             on_change=self._tell_catalogue,
             warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made below
             retire=self._retire,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skipper import wire
-from skipper.instance.jobs import Job, ModelRef, Report
+from skipper.instance.jobs import Job, ModelRef, Report, Turn
 from skipper.wire import Frame, FrameProtocol, Kind
 
 STOP_GRACE_S = 2.0
@@ -53,6 +53,14 @@ class Ends:
     pid: int
 
 
+class PluginEndedError(ConnectionError):
+    """An instance that died, or was ended because it was late, while it ran a plugin's code."""
+
+    def __init__(self, turn: Turn, reason: str, *, is_late: bool = False) -> None:
+        super().__init__(f"{reason} {turn} (plugin {turn.file or turn.plugin})")
+        self.turn, self.reason, self.is_late = turn, reason, is_late
+
+
 class Instance:
     """One process of the pool.
 
@@ -83,6 +91,7 @@ class Instance:
         self.idle_since = time.monotonic()
         self.death_reason = ""
         self._last_id = 0
+        self._turn = Turn()
         self._models = {ref.name: ref.version for ref in job.models}
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -106,7 +115,10 @@ class Instance:
     # --- life ---
 
     async def start(self, ends: Ends, timeout_s: float) -> Report:
-        """Hand the job over and wait for the report. Ends the process where none comes in time."""
+        """Hand the job over and wait for the report. Ends the process where none comes in time.
+
+        Raises ConnectionError where it dies before that, TimeoutError where it is ended.
+        """
         loop = asyncio.get_running_loop()
         for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr)):
             self._outputs[stream] = _Output(descriptor, partial(self._on_line, self, stream))
@@ -121,6 +133,9 @@ class Instance:
             self.death_reason = f"it did not finish loading within {timeout_s:g} s"
             self.kill()
             await self.gone
+            if self._turn.plugin:
+                told = f"it did not come back within {timeout_s:g} s"
+                raise PluginEndedError(self._turn, told, is_late=True) from None
             raise
         if self.state is State.STARTING:
             self.state = State.IDLE
@@ -169,6 +184,8 @@ class Instance:
             if frame.kind == Kind.REPORT:
                 if not self._report.done():
                     self._report.set_result(Report.model_validate_json(frame.payload))
+            elif frame.kind == Kind.TURN:
+                self._turn = Turn.model_validate_json(frame.payload)
             else:
                 self._on_frame(self, frame)
 
@@ -202,7 +219,11 @@ class Instance:
         if self._protocol is not None:
             self._protocol.transport.close()
         if not self._report.done():
-            self._report.set_exception(ConnectionError(self.death_reason))
+            self._report.set_exception(
+                PluginEndedError(self._turn, self.death_reason)
+                if self._turn.plugin
+                else ConnectionError(self.death_reason)
+            )
             self._report.exception()  # nobody may be waiting any more
         self._on_gone(self)
         self.gone.set_result(None)

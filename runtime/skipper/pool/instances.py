@@ -16,7 +16,8 @@ from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Served
-from skipper.pool.instance import Instance, Lane, State
+from skipper.pool.instance import Instance, Lane, PluginEndedError, State
+from skipper.pool.quarantine import Quarantine
 from skipper.pool.starter import Starter, end_strays
 from skipper.settings import PoolSettings, Settings
 from skipper.wire import Frame, Kind
@@ -59,6 +60,7 @@ class Instances:
         self._starter, self._board, self._metrics = starter, board, metrics
         self.devices = devices.find() if pool == "gpu" else ()
         self._device_use: Counter[str] = Counter()
+        self.quarantine = Quarantine()
         self.all: set[Instance] = set()
         self.lanes: dict[Lane, LaneOwner] = {}
         self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
@@ -80,13 +82,23 @@ class Instances:
     async def run(self, job: Job, lane: Lane, *, spawn: bool = False) -> tuple[Instance, Report]:
         """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes.
 
-        One that dies before it has reported has not done anything yet, so another is started.
+        One that dies before it has reported has not done anything yet, so another is started. A
+        plugin at whose turn that happens is left out from then on.
         """
+        while True:
+            without = job.model_copy(update={"without": self.quarantine.names})
+            try:
+                return await self._insist(without, lane, spawn=spawn)
+            except PluginEndedError as error:
+                if self._is_closing or not self.quarantine.add(error):
+                    raise
+
+    async def _insist(self, job: Job, lane: Lane, *, spawn: bool) -> tuple[Instance, Report]:
         for _ in range(STARTS - 1):
             try:
                 return await self._run(job, lane, spawn=spawn)
             except ConnectionError as error:
-                if self._is_closing:
+                if self._is_closing or (isinstance(error, PluginEndedError) and error.is_late):
                     raise
                 log.warning("an instance died while it loaded and is started again: %s", error)
         return await self._run(job, lane, spawn=spawn)
