@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -330,20 +330,15 @@ def seat(path: Path) -> Any:
         os.close(descriptor)
 
 
+async def _main(role: Role, stopping: asyncio.Event) -> None:
+    settings = role.settings
+    ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
+    with ledger:
+        await Host(role, ledger).run(stopping)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the host until it is told to stop."""
     role = Role.start("Host of one pool", argv)
-    settings = role.settings
-    with (
-        seat(settings.run_dir / f"{role.pool}.lock"),
-        Ledger.open(settings.database_url, schema=settings.schema) as ledger,
-    ):
-        _run(role, lambda _, stopping: Host(role, ledger).run(stopping))
-
-
-def _run(role: Role, body: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    try:
-        roles.run(role, body)
-    except StartError as error:
-        role.report("failed", message=str(error), code=error.code)
-        raise SystemExit(error.code) from None
+    with seat(role.settings.run_dir / f"{role.pool}.lock"):
+        roles.run(role, _main)
