@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
@@ -66,6 +67,12 @@ OF_OUTCOME: dict[int, Kind] = {
     Outcome.UNAVAILABLE: UNAVAILABLE,
     Outcome.TOO_DEEP: TOO_DEEP,
 }
+
+
+def plain(status: int) -> Kind:
+    """A status that says all there is to say, in its own words."""
+    phrase = HTTPStatus(status).phrase
+    return Kind(status=status, slug=phrase.lower().replace(" ", "-"), title=phrase)
 
 
 @dataclass(eq=False)  # not frozen: whoever handles it clears its traceback

@@ -58,6 +58,12 @@ async def answer_of_task(core: Core, result: Result) -> Response:
     return response
 
 
+def life_of_task(core: Core, task_id: str, since: int = 0) -> Response:
+    """A task's events after number ``since`` as they come, until it has ended."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_live(core, task_id, since), 200, headers, "text/event-stream")
+
+
 def routes(core: Callable[[], Core]) -> APIRouter:
     """The routes; ``core`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
@@ -127,8 +133,7 @@ def _add_events(router: APIRouter, core: Callable[[], Core]) -> None:
     async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "0") -> Any:
         await core().task(id)
         since = int(last_event_id) if re.fullmatch("[0-9]{1,18}", last_event_id) else 0
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_live(core(), id, since), 200, headers, "text/event-stream")
+        return life_of_task(core(), id, since)
 
 
 def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
