@@ -9,7 +9,7 @@ import math
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from skipper.ledger import Ledger, events, hosts, retention, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
+from skipper.scheduler.presence import Presence
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,10 @@ class Pulse:
 
 
 class Scheduler:
-    """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them."""
+    """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them.
+
+    ``beat`` is awaited before every round.
+    """
 
     def __init__(
         self,
@@ -71,13 +75,16 @@ class Scheduler:
         blobs: BlobStore,
         publish: Callable[[str, list[str]], None],
         *,
+        beat: Callable[[], Awaitable[None]],
         retention_s: float,
         tmp_dir: Path,
     ) -> None:
         self._ledger, self._blobs = ledger, blobs
-        self._publish, self._retention_s = publish, retention_s
+        self._publish, self._beat, self._retention_s = publish, beat, retention_s
         self._tmp_dir = tmp_dir
         self._pulse = Pulse()
+        self._unused: dict[str, float] = {}
+        """Blobs that no task refers to any more, and since when."""
         self._next_prune = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -85,6 +92,7 @@ class Scheduler:
         is_well = True
         while not stopping.is_set():
             try:
+                await self._beat()
                 await self.round()
                 is_well = True
             except SkipperError as error:
@@ -134,12 +142,21 @@ class Scheduler:
         )
         await self._ledger.record(lambda conn: events.prune(conn, before))
         await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
-        for ref in pruned.refs:
-            await asyncio.to_thread(self._blobs.delete, ref, time.time() - YOUNG_S)
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))
-        await asyncio.to_thread(sweep_folder, self._tmp_dir)
-        await asyncio.to_thread(self._blobs.sweep, time.time() - LEFT_S)
+        self._unused |= dict.fromkeys(pruned.refs, time.time())
+        try:
+            await asyncio.to_thread(self._clear)
+        except Exception as error:  # noqa: BLE001 - fsspec's file systems share no base class
+            log.warning("storage: %r; %d blobs are removed later", error, len(self._unused))
+
+    def _clear(self) -> None:
+        """Remove what nothing refers to. What storage refuses now waits for the next time."""
+        for ref, since in list(self._unused.items()):
+            self._blobs.delete(ref, since - YOUNG_S)
+            del self._unused[ref]
+        sweep_folder(self._tmp_dir)
+        self._blobs.sweep(time.time() - LEFT_S)
 
 
 def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
@@ -155,15 +172,19 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     ledger = await asyncio.to_thread(Ledger.open, settings.database_url, schema=settings.schema)
     with ledger, Publisher(settings) as publisher:
         blobs = BlobStore(settings.storage_url)
+        presence = Presence(ledger, settings.project_dir)
         scheduler = Scheduler(
             ledger,
             blobs,
             publisher.publish,
+            beat=presence.beat,
             retention_s=settings.retention.results_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
         )
         role.ready()
         await scheduler.run(stopping)
+        with contextlib.suppress(SkipperError):  # the ledger is away: then others find out
+            await presence.leave()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,6 +10,7 @@ from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claiming, Ending, Finishing, HostRecord, NewTask
 from skipper.scheduler import scheduler as schedulers
+from skipper.scheduler.presence import Presence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler, sweep_folder
 from skipper.task import State, first_id
 
@@ -20,10 +21,12 @@ class Office:
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.ledger, self.blobs, self.folder = ledger, BlobStore(str(folder / "blobs")), folder
         self.published: list[tuple[str, list[str]]] = []
+        self.presence = Presence(ledger, folder)
         self.scheduler = Scheduler(
             ledger,
             self.blobs,
             lambda pool, ids: self.published.append((pool, ids)),
+            beat=self.presence.beat,
             retention_s=3600.0,
             tmp_dir=folder / "tmp",
         )
@@ -150,6 +153,51 @@ async def test_what_is_older_than_retention_is_forgotten_with_what_it_stored(
     assert office.state(fresh) is State.SUCCEEDED
     with pytest.raises(FileNotFoundError):
         office.blobs.get(ref)
+
+
+class Sulking(BlobStore):
+    """Storage that deletes nothing while it is away."""
+
+    is_away = True
+
+    def delete(self, digest: str, before: float) -> None:
+        if self.is_away:
+            raise OSError("no route to the bucket")
+        super().delete(digest, before)
+
+
+async def test_what_storage_does_not_delete_now_it_deletes_later(office: Office) -> None:
+    office.scheduler._blobs = blobs = Sulking(str(office.folder / "blobs"))
+    ref = blobs.put(b"a large body")
+    [file] = office.folder.rglob(ref)
+    os.utime(file, (0, 0))
+    old = office.accept(body_ref=ref, age_s=7300.0)
+    office.claim(old, "host")
+    office.finish(old, "host", Ending(state=State.SUCCEEDED, result=b"1"), 7200.0)
+    await office.scheduler.round()
+    assert blobs.get(ref) == b"a large body"
+    blobs.is_away = False
+    office.scheduler._next_prune = 0.0
+    await office.scheduler.round()
+    with pytest.raises(FileNotFoundError):
+        blobs.get(ref)
+
+
+async def test_a_scheduler_beats_and_takes_the_place_of_the_last_one(office: Office) -> None:
+    def beats() -> dict[str, int]:
+        found = office.ledger.read_now(hosts.beats)
+        return {beat.id: beat.counter for beat in found if beat.pool == hosts.SCHEDULER}
+
+    await office.presence.beat()
+    (first,) = beats()
+    await office.presence.beat()
+    assert beats() == {first: 1}
+    again = Presence(office.ledger, office.folder)
+    await again.beat()
+    assert len(beats()) == 1
+    assert first not in beats()
+    await again.leave()
+    assert beats() == {}
 
 
 def test_only_what_is_old_is_swept_out_of_a_folder(tmp_path: Path) -> None:
