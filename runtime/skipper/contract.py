@@ -30,7 +30,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 from typing_extensions import TypedDict
 
 from skipper.errors import DefinitionError
@@ -75,6 +75,7 @@ class Contract:
         """Keyword arguments from a JSON body. Raises pydantic's ValidationError."""
         if not body and self.body_parameter in self.defaults:
             return {}
+        _check_numbers(body)
         value = self.input.validate_json(body or b"{}")
         return value if self.body_parameter is None else {self.body_parameter: value}
 
@@ -85,6 +86,7 @@ class Contract:
         """
         if "items" in self.names or body.lstrip()[:1] != b"{":
             return None
+        _check_numbers(body)
         try:
             _ONLY_ITEMS.validate_json(body)
         except ValidationError:
@@ -133,6 +135,24 @@ class Contract:
         except (PydanticInvalidForJsonSchema, PydanticUserError):
             return {}
         return item
+
+
+def _check_numbers(body: bytes) -> None:
+    """Raise ValidationError for ``NaN`` and ``Infinity``, which pydantic reads and JSON has not.
+
+    Only where the words occur, in a text perhaps, is the body read once more.
+    """
+    if b"NaN" in body or b"Infinity" in body:
+        try:
+            from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            told: Any = {
+                "type": "json_invalid",
+                "loc": (),
+                "input": "",
+                "ctx": {"error": str(error)},
+            }
+            raise ValidationError.from_exception_data("body", [told]) from None
 
 
 def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> Contract:
