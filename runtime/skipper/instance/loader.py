@@ -7,6 +7,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import linecache
+import os.path
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -47,7 +48,7 @@ def survey(project: Project, plugins: Plugins) -> Report:
     infos: dict[str, SourceInfo] = {}
     for source in sorted(found, key=lambda source: (source.origin != "functions", source.name)):
         if (other := infos.get(source.name)) is not None:
-            broken.append(_twice(source, other))
+            broken.append(_twice(source, other, project))
             continue
         try:
             infos[source.name] = _look_at(source, plugins)
@@ -56,11 +57,12 @@ def survey(project: Project, plugins: Plugins) -> Report:
     return Report(sources=tuple(infos.values()), broken=tuple(broken))
 
 
-def _twice(source: Source, other: SourceInfo) -> BrokenFile:
+def _twice(source: Source, other: SourceInfo, project: Project) -> BrokenFile:
+    mine, served = (os.path.relpath(each.file, project.folder) for each in (source, other))
     return BrokenFile(
         file=str(source.file),
-        error=f"{source.origin} and {other.origin} both define functions named {source.name}.…",
-        hint=f"rename this one; {other.file} is served",
+        error=f"{mine} and {served} both define functions named {source.name}.…",
+        hint=f"rename this one; {served} is served",
     )
 
 

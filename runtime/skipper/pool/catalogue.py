@@ -246,13 +246,18 @@ class Catalogue:
 
     def _told(self, item: BrokenFile) -> BrokenFile:
         """As users see it: the path in the project, and the functions that stay as they were."""
-        file = Path(item.file)
-        if file.is_relative_to(self._settings.project_dir):
-            file = file.relative_to(self._settings.project_dir)
         stale = (
             e.spec.name for e in self.entries.values() if str(e.served.source.file) == item.file
         )
-        return item.model_copy(update={"file": str(file), "functions": tuple(stale)})
+        told = {"file": self._in_project(item.file), "functions": tuple(stale)}
+        return item.model_copy(update=told)
+
+    def _in_project(self, file: str) -> str:
+        """The file's path in the project; whole where it is elsewhere."""
+        path = Path(file)
+        if path.is_relative_to(self._settings.project_dir):
+            path = path.relative_to(self._settings.project_dir)
+        return str(path)
 
     @property
     def broken(self) -> list[BrokenFile]:
@@ -294,6 +299,7 @@ class Catalogue:
             "loading": sorted(self.loading),
             "functions": [
                 entry.spec.model_dump(mode="json")
+                | {"file": self._in_project(entry.spec.file)}
                 | {"state": "stale" if entry.spec.name in stale else "live"}
                 for entry in self.entries.values()
             ],
