@@ -315,7 +315,6 @@ class Publisher:
         self._wake = threading.Condition()
         self._waiting: dict[str, deque[str]] = {}
         self._backlog = 0
-        self._probes: list[threading.Event] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._line: Line | None = None
@@ -359,35 +358,24 @@ class Publisher:
             self._backlog += len(ids)
             self._wake.notify()
 
-    def probe(self, timeout_s: float = 2.0) -> bool:
-        """Ask the broker now. Blocks; False where it does not answer in time."""
-        answered = threading.Event()
-        with self._wake:
-            self._probes.append(answered)
-            self._wake.notify()
-        return answered.wait(timeout_s) and self.is_up
-
     # --- the thread
 
     def _run(self) -> None:
         while True:
             with self._wake:
                 self._wake.wait_for(self._has_work, _CHECK_S)
-                batch, probes = self._take(), self._probes
-                self._probes = []
+                batch = self._take()
                 if batch is None and self._stopping:
                     break
             if batch is not None:
                 self._send(*batch)
-            if probes or batch is None or time.monotonic() >= self._check_at:
+            if batch is None or time.monotonic() >= self._check_at:
                 self._check()
-            for answered in probes:
-                answered.set()
         if self._line is not None:
             self._line.close()
 
     def _has_work(self) -> bool:
-        return bool(self._waiting or self._probes or self._stopping)
+        return bool(self._waiting or self._stopping)
 
     def _take(self) -> tuple[str, list[str]] | None:
         """The oldest ids of the pool whose turn it is, one message's worth."""

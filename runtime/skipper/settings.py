@@ -31,7 +31,7 @@ _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
 _SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
 _OTHER_VARIABLES = {"SKIPPER_VALKEY_BIN", "SKIPPER_URL", "SKIPPER_API_KEY", "SKIPPER_TREE"}
-_OTHER_PREFIXES = ("SKIPPER_TEST_", "SKIPPER_DEMO_")
+_OTHER_PREFIXES = ("SKIPPER_TEST_",)
 
 
 class _Section(BaseModel):

@@ -48,7 +48,7 @@ def logs(
     Examples:
       skipper logs -f
       skipper logs --name gateway -n 20
-      skipper logs --task 0197f3k2m8 -f
+      skipper logs --task 3b0tjrcjh43k409qcsjtggd587 -f
     """
     if task is None and url is not None:
         raise typer.BadParameter("--url needs --task: components log to the project's folder.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from skipper.cli.exits import Exit
-from skipper.cli.output import say, show, show_json, show_members, show_table
+from skipper.cli.output import neutral, say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
@@ -60,7 +60,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
 
     \b
     Example:
-      skipper tasks show 0197f3k2m8
+      skipper tasks show 3b0tjrcjh43k409qcsjtggd587
     """
     with target(project, url).client() as client:
         task = client.task(task_id).status()
@@ -73,7 +73,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
     if error:
         show_members([("error", error.get("detail") or error.get("title"))])
         if trace := error.get("traceback"):
-            show(str(trace).rstrip())
+            show(neutral(str(trace).rstrip()))
 
 
 @app.command()
@@ -84,7 +84,7 @@ def cancel(task_id: Id, project: Project = None, url: Url = None) -> None:
 
     \b
     Example:
-      skipper tasks cancel 0197f3k2m8
+      skipper tasks cancel 3b0tjrcjh43k409qcsjtggd587
     """
     with target(project, url).client() as client:
         handle = client.task(task_id)

@@ -13,7 +13,6 @@ from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
 from skipper.client.events import TaskEvent
 from skipper.client.messages import Answer
-from skipper.client.problems import problem_of
 
 __all__ = [
     "Answer",
@@ -23,7 +22,6 @@ __all__ = [
     "TaskEvent",
     "TaskHandle",
     "connect",
-    "problem_of",
 ]
 
 
