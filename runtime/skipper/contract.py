@@ -171,20 +171,8 @@ def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> 
             f"class {target.__name__} needs a __call__ method: it is what callers call."
         )
     hints = _hints(call)
-    parameters = list(inspect.signature(call).parameters.values())[
-        1 if inspect.isclass(target) else 0 :
-    ]
-    runs, loaded, body = [], {}, []
-    for parameter in parameters:
-        hint = hints.get(parameter.name, Any)
-        if hint is Run:
-            _check_keyword_only(parameter, "skipper.Run")
-            runs.append(parameter.name)
-        elif (mark := _loaded_mark(hint)) is not None:
-            _check_keyword_only(parameter, "skipper.Loaded")
-            loaded[parameter.name] = mark.name
-        else:
-            body.append(_checked(parameter))
+    parameters = list(inspect.signature(call).parameters.values())
+    runs, loaded, body = _sorted(parameters[inspect.isclass(target) :], hints)
     if batched:
         _check_batched(call, runs, body)
         hints |= {p.name: _item_of(p.name, hints.get(p.name, list[Any])) for p in body}
@@ -206,6 +194,24 @@ def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> 
         names=tuple(parameter.name for parameter in body),
         defaults={p.name: p.default for p in body if p.default is not p.empty},
     )
+
+
+def _sorted(
+    parameters: list[inspect.Parameter], hints: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str], list[inspect.Parameter]]:
+    """The parameters that get the run, those that get models (name → model), those of the body."""
+    runs, loaded, body = [], {}, []
+    for parameter in parameters:
+        hint = hints.get(parameter.name, Any)
+        if hint is Run:
+            _check_keyword_only(parameter, "skipper.Run")
+            runs.append(parameter.name)
+        elif (mark := _loaded_mark(hint)) is not None:
+            _check_keyword_only(parameter, "skipper.Loaded")
+            loaded[parameter.name] = mark.name
+        else:
+            body.append(_checked(parameter))
+    return runs, loaded, body
 
 
 def _check_batched(

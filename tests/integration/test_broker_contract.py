@@ -442,6 +442,17 @@ def test_while_the_broker_is_away_a_consumer_still_stops_when_told_and_ends_with
             assert orphan.process.wait(10) == LAUNCHER_GONE
 
 
+def test_a_consumer_that_the_broker_refuses_says_so_once_and_stops_when_told(
+    rabbitmq_url: str,
+) -> None:
+    wrong = rabbitmq_url.replace("guest:guest", "guest:not-this-one")
+    with _project(wrong) as settings, ConsumerProcess(settings) as consumer:
+        wait_until(lambda: "broker is away" in consumer.log)
+        assert consumer.stop() == 0
+        assert consumer.log.count("ACCESS_REFUSED") == 1
+        assert "Traceback" not in consumer.log
+
+
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_publisher_without_a_broker_drops_and_says_why(scheme: str) -> None:
     with _project(f"{scheme}://127.0.0.1:{free_port()}//") as settings:

@@ -58,17 +58,7 @@ class Host:
         self._starter = Starter(settings.pools[pool], role.tree)  # type: ignore[index] # a str of one of the keys
         self._board = ModelBoard(ledger)
         self._instances = Instances(settings, pool, self._starter, self._board, self._metrics)
-        self._catalogue = Catalogue(
-            settings,
-            pool,
-            self._instances.run,
-            quarantine=self._instances.quarantine,
-            on_change=self._tell_catalogue,
-            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made below
-            retire=self._retire,
-            drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made below
-            metrics=self._metrics,
-        )
+        self._catalogue = self._make_catalogue()
         self._direct = DirectLane(
             self._instances.pool_settings,
             self._instances.slots,
@@ -101,11 +91,28 @@ class Host:
             answer=self._answer,
             describe=self._describe,
         )
+        self._changed = asyncio.Event()
+        self._join_instances()
+
+    def _make_catalogue(self) -> Catalogue:
+        return Catalogue(
+            self._settings,
+            self._pool,
+            self._instances.run,
+            quarantine=self._instances.quarantine,
+            on_change=self._tell_catalogue,
+            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made later
+            retire=self._retire,
+            drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made later
+            metrics=self._metrics,
+        )
+
+    def _join_instances(self) -> None:
+        """Have those who own calls hear what instances say: they are made after them."""
         self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
         self._instances.on_worn = self._direct.fleet.replace
         self._instances.on_call = self._nested.on_call
         self._instances.task_of = self._task_of
-        self._changed = asyncio.Event()
 
     def _services(self, inline_bytes: int) -> Services:
         return Services(
