@@ -22,7 +22,7 @@ import redis
 from pydantic import SecretStr
 
 from skipper import broker
-from skipper.broker import Publisher
+from skipper.publisher import Publisher
 from skipper.role import LAUNCHER_GONE
 from skipper.settings import BrokerSettings, ProjectSettings, Settings, make_run_dir
 from skipper.task import new_id
@@ -157,7 +157,7 @@ def test_a_consumer_holds_no_more_than_its_prefetch(
 
 
 def test_the_length_of_each_queue_is_known(settings: Settings) -> None:
-    line = broker._KombuLine(settings)
+    line = broker.KombuLine(settings)
     for number in range(3):
         line.send("gpu", [str(number)])
     assert line.check() == {"cpu": 0, "gpu": 3}
@@ -184,7 +184,7 @@ def test_what_the_host_has_taken_does_not_come_again(
 def _fill_prefetch(settings: Settings, host: FakeHost) -> None:
     """Have the host hold all a consumer may have: all that was taken before is acknowledged."""
     host.holds = True
-    line = broker._KombuLine(settings)
+    line = broker.KombuLine(settings)
     for _ in range(broker.PREFETCH):
         line.send(POOL, _ids(1))
     line.close()

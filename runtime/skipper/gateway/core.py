@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skipper.blobs import BlobStore
-from skipper.broker import Publisher
 from skipper.directory import Directory
 from skipper.gateway import problems
 from skipper.gateway.problems import Problem
 from skipper.intake import Intake
 from skipper.ledger import Ledger, events, retention, tasks
 from skipper.ledger.records import Result
+from skipper.publisher import Publisher
 from skipper.settings import Settings, is_loopback
 from skipper.spec import Kind
 from skipper.task import State, Task

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from skipper import role as roles
 from skipper.blobs import BlobStore
-from skipper.broker import Publisher
 from skipper.errors import SkipperError
 from skipper.ledger import Ledger, events, hosts, retention, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
+from skipper.publisher import Publisher
 from skipper.role import Role
 from skipper.scheduler.presence import Presence
 
