@@ -30,6 +30,7 @@ STAMP = VENV / "skipper-stamp.json"
 SPARE_TEMP = VENV / "tmp"
 
 OLDEST, NEWEST = (3, 11), (3, 13)
+OLDEST_PIP = 23
 PLATFORMS = (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"))
 DISK_GB = 3.0  # .venv takes 1.8 with tensorflow-cpu, and pip's copies of the downloads the rest
 TEMP_GB = 1.5  # pip keeps all downloads there until it has installed them
@@ -92,6 +93,7 @@ def set_up() -> None:
     unfinished.write_text(json.dumps(want, indent=2) + "\n", encoding="utf-8")
     unfinished.replace(STAMP)
     say(f"ready after {time.monotonic() - started:.0f} s")
+    tell_of_gpu(lock)
 
 
 # --- what is there, and what should be -----------------------------------------------------------
@@ -249,7 +251,27 @@ def install(lock: Path) -> None:
         except SetupError:
             # It reads neither pip's configuration nor, by default, the system's certificates.
             say("uv could not install it; once more with pip")
+    renew_pip()
     pip_install(*exactly)
+
+
+def renew_pip() -> None:
+    """Bring pip up to the release that installs the lock, where Python came with an older one."""
+    done = subprocess.run(
+        [str(VENV_PYTHON), "-m", "pip", "--version"], capture_output=True, text=True, check=False
+    )
+    found = re.match(r"pip (\d+)\S*", done.stdout)
+    if found and int(found.group(1)) < OLDEST_PIP:
+        say(f"{found.group()} is older than {OLDEST_PIP}; renewing it")
+        pip_install("--quiet", "--upgrade", f"pip>={OLDEST_PIP}")
+
+
+def tell_of_gpu(lock: Path) -> None:
+    """Say what TensorFlow needs to compute on an NVIDIA GPU: more than the lock holds, 4 GB."""
+    pin = re.search(r"^tensorflow==([\w.]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    if pin and shutil.which("nvidia-smi"):
+        say("there is an NVIDIA driver; to have TensorFlow compute on the GPU, add its libraries:")
+        say(f"  .venv/bin/pip install 'tensorflow[and-cuda]=={pin.group(1)}'")
 
 
 def remove_strays(lock: Path) -> None:

@@ -14,16 +14,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SKIPPER = (sys.executable, "-m", "skipper")
-LOG = REPOSITORY / ".skipper" / "demo.log"
+LOGS = REPOSITORY / ".skipper" / "logs"
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
 FIRST_PORT = 8000
@@ -37,11 +39,13 @@ class DemoError(Exception):
 def main() -> int:
     """Run it; the exit code."""
     once = os.environ.get("ONCE") == "1" or not sys.stdout.isatty()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # so that the tree is stopped, too
     try:
-        with tree(free_port()) as url:
-            show(url)
+        with tree(free_port()) as up:
+            show(up.url)
             if not once:
-                stay(url)
+                stay(up)
     except DemoError as error:
         say(f"\ndemo: {error}")
         return 1
@@ -67,42 +71,80 @@ def show(url: str) -> None:
     say(f"  REST       {url}/v1/functions")
     say(f"  API docs   {url}/docs")
     say(f"  Metrics    {url}/metrics")
-    say(f"  Log        {LOG.relative_to(REPOSITORY)}, or: .venv/bin/skipper logs -f\n")
+    say("  Log        .venv/bin/skipper logs -f\n")
 
 
-def stay(url: str) -> None:
-    """Stay up until Ctrl-C."""
-    say(f"Everything stays up at {url}; functions/*.py are live when saved. Ctrl-C stops it.")
-    while True:
-        signal.pause()
+def stay(up: Tree) -> None:
+    """Stay up until Ctrl-C, or until somebody stops the tree."""
+    say(f"Everything stays up at {up.url}; functions/*.py are live when saved. Ctrl-C stops it.")
+    if code := up.process.wait():
+        raise DemoError(up.explain(code))
+    say("stopped by `skipper down`")
+
+
+class Tree:
+    """``skipper up`` on this repository, and the last that it has said."""
+
+    def __init__(self, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        command = (*SKIPPER, "up", "--project", str(REPOSITORY), "--port", str(port), "--reload")
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._last: deque[str] = deque(maxlen=5)
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
+
+    def explain(self, code: int) -> str:
+        """Why it ended with this code, in its own words."""
+        if code == 0:
+            return "this repository's tree runs already; stop it first: .venv/bin/skipper down"
+        self._listening.join(1.0)
+        told = "".join(self._last).rstrip() or "(it said nothing)"
+        return f"skipper up ended with code {code}:\n{told}"
+
+    def stop(self) -> None:
+        """Stop it and wait until it is gone; whoever asks again does not hurry that."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._last.append(line.decode("utf-8", "replace"))
 
 
 @contextlib.contextmanager
-def tree(port: int) -> Iterator[str]:
-    """Run ``skipper up`` on this repository; its URL once boston.train can be called."""
-    LOG.parent.mkdir(exist_ok=True)
-    url = f"http://127.0.0.1:{port}"
-    say(f"Starting Skipper at {url} (log: {LOG.relative_to(REPOSITORY)})")
-    command = (*SKIPPER, "up", "--project", str(REPOSITORY), "--port", str(port), "--reload")
-    with LOG.open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+def tree(port: int) -> Iterator[Tree]:
+    """The tree, once boston.train can be called in it."""
+    up = Tree(port)
     try:
-        wait_until_served(url, "boston.train", process)
-        yield url
+        say(f"Starting Skipper at {up.url}")
+        wait_until_served(up, "boston.train")
+        yield up
     finally:
-        stop(process)
+        up.stop()
 
 
-def wait_until_served(url: str, name: str, process: subprocess.Popen[bytes]) -> None:
+def wait_until_served(up: Tree, name: str) -> None:
     """Wait for a function to be live, saying what is waited for."""
     started = time.monotonic()
     told = ""
     while time.monotonic() - started < START_LIMIT_S:
-        if process.poll() is not None:
-            raise DemoError(explain(process.returncode))
-        state = state_of(url, name)
+        if (code := up.process.poll()) is not None:
+            raise DemoError(up.explain(code))
+        state = state_of(up.url, name)
         if state == "live":
             say(f"  ready after {time.monotonic() - started:.1f} s")
             return
@@ -110,7 +152,7 @@ def wait_until_served(url: str, name: str, process: subprocess.Popen[bytes]) -> 
             say(f"  {state}")
             told = state
         time.sleep(0.1)
-    raise DemoError(f"{name} was not served within {START_LIMIT_S:g} s; see {LOG}")
+    raise DemoError(f"{name} was not served within {START_LIMIT_S:g} s; see {LOGS}")
 
 
 def state_of(url: str, name: str) -> str:
@@ -125,26 +167,6 @@ def state_of(url: str, name: str) -> str:
         if name.partition(".")[0] == Path(broken["file"]).stem:
             raise DemoError(f"{broken['file']}:{broken['line']}: {broken['error']}")
     return "up; a template is importing TensorFlow once for all functions that use it"
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the tree and wait until it is gone."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def explain(code: int) -> str:
-    """Why the tree did not start, in the words of its own log."""
-    if code == 0:
-        return "this repository's tree runs already; stop it first: .venv/bin/skipper down"
-    lines = LOG.read_text("utf-8", "replace").strip().splitlines()
-    told = "\n".join(lines[-5:]) or "(it said nothing)"
-    return f"skipper up ended with code {code}:\n{told}"
 
 
 def free_port() -> int:
@@ -163,7 +185,7 @@ def run(*command: str) -> None:
     say(f"  $ skipper {shlex.join(command[len(SKIPPER) :])}")
     code = subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode
     if code:
-        raise DemoError(f"that ended with code {code}; the log is {LOG}")
+        raise DemoError(f"that ended with code {code}; the log is in {LOGS}")
 
 
 def get(url: str) -> Any:

@@ -93,7 +93,7 @@ def fill(ledger: Ledger, count: int) -> None:
     rows = _rows(count)
     for _ in range(0, count, _BATCH):
         batch = [row for row, _ in zip(rows, range(_BATCH), strict=False)]
-        ledger.write_now(lambda conn, batch=batch: conn.run_each(_INSERT, batch), durable=False)  # type: ignore[misc]
+        ledger.write_now(lambda conn, batch=batch: conn.run_each(_INSERT, batch), durable=False)  # type: ignore[misc] # binds the loop's value
 
 
 def _rows(count: int) -> Iterator[dict[str, Any]]:

@@ -62,7 +62,7 @@ def _drain(bench: Bench, found: tree.Tree, caller: Caller, count: int) -> None:
     for tenth in range(1, _TENTHS + 1):
         wanted = count * tenth // _TENTHS
         until(
-            lambda wanted=wanted: found.succeeded(caller, _FUNCTION) >= wanted,  # type: ignore[misc]
+            lambda wanted=wanted: found.succeeded(caller, _FUNCTION) >= wanted,  # type: ignore[misc] # binds the loop's value
             _LIMIT_S,
             f"{wanted} tasks have ended",
             0.1,

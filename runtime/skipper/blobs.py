@@ -49,7 +49,7 @@ class BlobStore:
             with self._fs.open(partial, "wb") as stream:
                 stream.write(data)
                 _sync(stream, self._is_local)
-            self._fs.mv(partial, self._path(digest))
+            self._settle(partial, digest)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -66,7 +66,7 @@ class BlobStore:
             with file.open("rb") as source, self._fs.open(partial, "wb") as target:
                 shutil.copyfileobj(source, target, _CHUNK)
                 _sync(target, self._is_local)
-            self._fs.mv(partial, self._path(digest))
+            self._settle(partial, digest)
         return digest
 
     def put_folder(self, folder: Path) -> str:
@@ -130,6 +130,14 @@ class BlobStore:
         files: dict[str, str] = json.loads(manifest)["files"]
         return files
 
+    def sweep(self, before: float) -> None:
+        """Remove what was begun before that time (since the epoch) by writers who were killed."""
+        folder = f"{self._root}/partial"
+        for path in self._fs.ls(folder, detail=False) if self._fs.exists(folder) else ():
+            with contextlib.suppress(FileNotFoundError, NotImplementedError):
+                if self._fs.modified(path).timestamp() < before:
+                    self._fs.rm_file(path)
+
     def _is_stored(self, digest: str) -> bool:
         """Whether the blob is there; it counts as put now."""
         path = self._path(digest)
@@ -142,21 +150,22 @@ class BlobStore:
         except (FileNotFoundError, NotImplementedError):
             return False
 
-    def sweep(self, before: float) -> None:
-        """Remove what was begun before that time (since the epoch) by writers who were killed."""
-        folder = f"{self._root}/partial"
-        for path in self._fs.ls(folder, detail=False) if self._fs.exists(folder) else ():
-            with contextlib.suppress(FileNotFoundError, NotImplementedError):
-                if self._fs.modified(path).timestamp() < before:
-                    self._fs.rm_file(path)
+    def _settle(self, partial: str, digest: str) -> None:
+        """Give what has been written its name, for good: a power cut does not take it back."""
+        path = self._path(digest)
+        if not self._is_local:
+            self._fs.mv(partial, path)
+            return
+        folder = Path(path).parent
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fs.mv(partial, path)
+        for changed in (folder, folder.parent):
+            _sync_folder(changed)
 
     def _path(self, digest: str) -> str:
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"{digest!r} is not a blob's name")
-        folder = f"{self._root}/{digest[:2]}"
-        if self._is_local:
-            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return f"{folder}/{digest}"
+        return f"{self._root}/{digest[:2]}/{digest}"
 
     def _partial(self) -> str:
         folder = f"{self._root}/partial"
@@ -169,6 +178,14 @@ def _sync(stream: Any, is_local: bool) -> None:
     if is_local:
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def temporary_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:

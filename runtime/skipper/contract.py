@@ -34,7 +34,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
 from typing_extensions import TypedDict
 
 from skipper.errors import DefinitionError
@@ -79,6 +79,7 @@ class Contract:
         """Keyword arguments from a JSON body. Raises pydantic's ValidationError."""
         if not body and self.body_parameter in self.defaults:
             return {}
+        _check_numbers(body)
         return self._named(self.input.validate_json(body or b"{}"))
 
     def parse_items(self, body: bytes) -> list[dict[str, Any] | Exception] | None:
@@ -88,6 +89,7 @@ class Contract:
         """
         if self._has_items or not _BEGINS_MANY(body):
             return None
+        _check_numbers(body)
         with contextlib.suppress(Exception):  # whatever it is, it is looked for item by item
             return [self._named(value) for value in self._many.validate_json(body)["items"]]
         try:
@@ -162,6 +164,24 @@ class Contract:
         return item
 
 
+def _check_numbers(body: bytes) -> None:
+    """Raise ValidationError for ``NaN`` and ``Infinity``, which pydantic reads and JSON has not.
+
+    Only where the words occur, in a text perhaps, is the body read once more.
+    """
+    if b"NaN" in body or b"Infinity" in body:
+        try:
+            from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            told: Any = {
+                "type": "json_invalid",
+                "loc": (),
+                "input": "",
+                "ctx": {"error": str(error)},
+            }
+            raise ValidationError.from_exception_data("body", [told]) from None
+
+
 def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> Contract:
     """Read the signature of a function, or of a class's ``__call__``.
 
@@ -178,20 +198,8 @@ def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> 
             f"class {target.__name__} needs a __call__ method: it is what callers call."
         )
     hints = _hints(call)
-    parameters = list(inspect.signature(call).parameters.values())[
-        1 if inspect.isclass(target) else 0 :
-    ]
-    runs, loaded, body = [], {}, []
-    for parameter in parameters:
-        hint = hints.get(parameter.name, Any)
-        if hint is Run:
-            _check_keyword_only(parameter, "skipper.Run")
-            runs.append(parameter.name)
-        elif (mark := _loaded_mark(hint)) is not None:
-            _check_keyword_only(parameter, "skipper.Loaded")
-            loaded[parameter.name] = mark.name
-        else:
-            body.append(_checked(parameter))
+    parameters = list(inspect.signature(call).parameters.values())
+    runs, loaded, body = _sorted(parameters[inspect.isclass(target) :], hints)
     if batched:
         _check_batched(call, runs, body)
         hints |= {p.name: _item_of(p.name, hints.get(p.name, list[Any])) for p in body}
@@ -213,6 +221,24 @@ def contract_of(target: Callable[..., Any] | type, *, batched: bool = False) -> 
         names=tuple(parameter.name for parameter in body),
         defaults={p.name: p.default for p in body if p.default is not p.empty},
     )
+
+
+def _sorted(
+    parameters: list[inspect.Parameter], hints: Mapping[str, Any]
+) -> tuple[list[str], dict[str, str], list[inspect.Parameter]]:
+    """The parameters that get the run, those that get models (name → model), those of the body."""
+    runs, loaded, body = [], {}, []
+    for parameter in parameters:
+        hint = hints.get(parameter.name, Any)
+        if hint is Run:
+            _check_keyword_only(parameter, "skipper.Run")
+            runs.append(parameter.name)
+        elif (mark := _loaded_mark(hint)) is not None:
+            _check_keyword_only(parameter, "skipper.Loaded")
+            loaded[parameter.name] = mark.name
+        else:
+            body.append(_checked(parameter))
+    return runs, loaded, body
 
 
 def _check_batched(

@@ -29,10 +29,14 @@ from typing import Any
 
 
 class SkipperError(Exception):
-    """Something in Skipper went wrong."""
+    """Something in Skipper went wrong.
+
+    ``problem`` is the gateway's problem document (RFC 9457); empty where no gateway told it.
+    """
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").strip())
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        self.problem: dict[str, Any] = {}
 
 
 class DefinitionError(SkipperError, TypeError):
@@ -80,7 +84,7 @@ class CallError(SkipperError):
 
     def __init__(self, message: str | None = None, problem: dict[str, Any] | None = None) -> None:
         super().__init__(message)
-        self.problem: dict[str, Any] = problem or {}
+        self.problem = problem or {}
 
 
 class InvalidInputError(CallError, ValueError):

@@ -10,33 +10,71 @@ import importlib.metadata
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from skipper import discovery, hookspecs
 from skipper.spec import BrokenFile
 
+T = TypeVar("T")
+
+OnTurn = Callable[[str, Path | None, str], None]
+"""Hears a plugin's name, its file and the hook whose turn it is; no hook while it is loaded."""
+
+
+def unheard(name: str, file: Path | None, hook: str) -> None:
+    """Hears of turns where nobody wants to know."""
+
 
 class Plugins:
-    """The plugins of one project, loaded in this process."""
+    """The plugins of one project, loaded in this process.
 
-    def __init__(self, plugins_dir: Path) -> None:
+    Those named in ``without`` are not loaded. ``on_turn`` runs before each plugin's code does, and
+    once with an empty name when all are loaded, and after every :meth:`ask`.
+    """
+
+    def __init__(
+        self, plugins_dir: Path, *, without: Collection[str] = (), on_turn: OnTurn = unheard
+    ) -> None:
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
         self._files: set[Path] = set()
+        self._on_turn = on_turn
         self.broken: list[BrokenFile] = []
         self._manager.register(discovery, "functions")
         for name, file, load in (*_installed(), *_in_project(plugins_dir)):
-            self._add(name, file, load)
+            if name not in without:
+                on_turn(name, file, "")
+                self._add(name, file, load)
+        on_turn("", None, "")
 
     @property
     def hook(self) -> Any:
         """The hooks of :mod:`skipper.hookspecs`, to be called with keyword arguments."""
         return self._manager.hook
+
+    def ask(self, hook: str, check: Callable[[Any], T], **arguments: Any) -> list[T]:
+        """What every plugin answers to a hook, as ``check`` makes it; the last loaded comes first.
+
+        A plugin that raises, or whose answer ``check`` refuses with a TypeError, is told as broken
+        and takes part in nothing from then on.
+        """
+        answers = []
+        for impl in reversed(getattr(self.hook, hook).get_hookimpls()):
+            file = _file_of(impl.plugin)
+            self._on_turn(impl.plugin_name, file, hook)
+            try:
+                answer = impl.function(*(arguments[name] for name in impl.argnames))
+                answers.append(check(answer))
+            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+                self._manager.unregister(impl.plugin)
+                self.broken.append(_failed(error, hook, file or Path(impl.plugin_name), impl))
+        self._on_turn("", None, "")
+        return answers
 
     @property
     def names(self) -> list[str]:
@@ -49,11 +87,7 @@ class Plugins:
             return
         try:
             plugin = load()
-            found = (
-                Path(plugin.__file__).resolve()
-                if isinstance(plugin, ModuleType) and plugin.__file__
-                else None
-            )
+            found = _file_of(plugin)
             if found is not None and found in self._files:
                 return
             self._check_hooks(plugin)
@@ -66,13 +100,33 @@ class Plugins:
     def _check_hooks(self, plugin: Any) -> None:
         known = {name for name in vars(hookspecs) if name.startswith("skipper_")}
         for name in dir(plugin):
-            if name.startswith("skipper_") and name not in known:
-                if getattr(getattr(plugin, name), hookspecs.GROUP + "_impl", None) is None:
-                    continue
+            options = getattr(getattr(plugin, name), hookspecs.GROUP + "_impl", None)
+            if not name.startswith("skipper_") or options is None:
+                continue
+            if name not in known:
                 close = difflib.get_close_matches(name, known, 1, 0.3)
                 raise TypeError(
                     f"there is no hook {name!r}; did you mean {(close or sorted(known))[0]!r}?"
                 )
+            if options["wrapper"] or options["hookwrapper"]:
+                raise TypeError(f"{name} wraps other plugins' hooks, which nobody's may")
+
+
+def _file_of(plugin: object) -> Path | None:
+    if isinstance(plugin, ModuleType) and plugin.__file__:
+        return Path(plugin.__file__).resolve()
+    return None
+
+
+def _failed(error: BaseException, hook: str, file: Path, impl: Any) -> BrokenFile:
+    """What is told of a hook that raised; where it was the answer that is wrong, of its first line.
+
+    ``impl`` is pluggy's record of it.
+    """
+    told = describe(error, file)
+    code = getattr(impl.function, "__code__", None)
+    line = told.line or (code.co_firstlineno if code else None)
+    return told.model_copy(update={"line": line, "error": f"{hook}: {told.error}"})
 
 
 def _installed() -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from skipper.task import Outcome
@@ -60,6 +61,12 @@ OF_OUTCOME: dict[int, Kind] = {
     Outcome.UNAVAILABLE: UNAVAILABLE,
     Outcome.TOO_DEEP: TOO_DEEP,
 }
+
+
+def plain(status: int) -> Kind:
+    """A status that says all there is to say, in its own words."""
+    phrase = HTTPStatus(status).phrase
+    return Kind(status=status, slug=phrase.lower().replace(" ", "-"), title=phrase)
 
 
 def document(kind: Kind, detail: str, members: dict[str, Any]) -> dict[str, Any]:

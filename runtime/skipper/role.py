@@ -15,12 +15,14 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from skipper import logs
+from skipper.errors import StartError
 from skipper.settings import Settings, restore, tree_mark
 
 LAUNCHER_GONE = 70
@@ -78,6 +80,13 @@ class Role:
             with contextlib.suppress(OSError):  # the launcher's death is seen as the end of file
                 self.control.sendall(json.dumps({"event": event, **details}).encode() + b"\n")
 
+    def fail(self, error: StartError) -> NoReturn:
+        """Exit with the error's code; the launcher is told why, or who runs this role alone."""
+        if self.control is None:
+            sys.stderr.write(f"{error}\n")
+        self.report("failed", reason=str(error))
+        raise SystemExit(error.code) from None
+
     def watch_launcher(self, loop: asyncio.AbstractEventLoop) -> None:
         """Exit this process at once when the launcher is gone."""
         if self.control is None:
@@ -110,7 +119,10 @@ def _end_descendants() -> None:
 
 
 def run(role: Role, main: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run ``main(role, stopping)`` on a fast event loop; SIGTERM sets ``stopping``."""
+    """Run ``main(role, stopping)`` on a fast event loop; SIGTERM sets ``stopping``.
+
+    A StartError ends this process with its code.
+    """
     import uvloop
 
     async def body() -> None:
@@ -121,4 +133,7 @@ def run(role: Role, main: Callable[[Role, asyncio.Event], Coroutine[Any, Any, No
         role.watch_launcher(loop)
         await main(role, stopping)
 
-    uvloop.run(body())
+    try:
+        uvloop.run(body())
+    except StartError as error:
+        role.fail(error)

@@ -34,7 +34,7 @@ _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
 _PLAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
 _SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
 _OTHER_VARIABLES = {"SKIPPER_VALKEY_BIN", "SKIPPER_URL", "SKIPPER_API_KEY", "SKIPPER_TREE"}
-_OTHER_PREFIXES = ("SKIPPER_TEST_", "SKIPPER_DEMO_")
+_OTHER_PREFIXES = ("SKIPPER_TEST_",)
 
 
 class _Section(BaseModel):

@@ -73,6 +73,8 @@ class Kind(IntEnum):
     """host → instance: CALL frames, one after the other, that run as one."""
     SIZE = 37
     """instance → host: a batch ran; its id is how many items it had."""
+    TURN = 38
+    """instance → host, JSON: whose plugin's code runs next; only before REPORT."""
     MODEL = 35
     """host → instance, JSON: serve this version of a model from the next call on."""
 

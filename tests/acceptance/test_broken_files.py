@@ -63,6 +63,13 @@ BROKEN = {
     "deep": ("import skipper\n\ndef g():\n    1 / 0\n\ng()\n", 4, "ZeroDivisionError"),
     "bytes_": ("import skipper\n\0\n", None, "null bytes"),
 }
+
+
+def hook(signature: str, body: str) -> str:
+    """A plugin with one hook, whose body is line 5."""
+    return f"import os\nimport skipper\n@skipper.hook\ndef {signature}:\n    {body}\n"
+
+
 PLUGINS = {
     "raises": ("import skipper\n\nraise RuntimeError('a bad plugin')\n", 3, "a bad plugin"),
     "exits": ("import sys\n\nsys.exit(2)\n", 3, "sys.exit(2)"),
@@ -70,6 +77,19 @@ PLUGINS = {
         "import skipper\n\n@skipper.hook\ndef skipper_librarys(imports):\n    return ()\n",
         None,
         "did you mean 'skipper_libraries'?",
+    ),
+    "no_sources": (hook("skipper_sources(project)", "1 / 0"), 5, "ZeroDivisionError"),
+    "no_libraries": (hook("skipper_libraries(imports)", "raise TypeError('3')"), 5, "TypeError: 3"),
+    "no_start": (
+        hook("skipper_instance_started(threads)", "raise KeyError(threads)"),
+        5,
+        "KeyError",
+    ),
+    "dies": ("import os\n\nos._exit(9)\n", None, "exited with code 9 while it was loaded"),
+    "ends": (
+        hook("skipper_sources(project)", "os._exit(0)"),
+        None,
+        "exited with code 0 while its skipper_sources ran",
     ),
 }
 WORKING_PLUGIN = """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.acceptance.events import metrics
 from tests.acceptance.tree import Tree
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_a_function_is_described_as_its_file_declares_it(plain: Tree) -> None:
@@ -18,7 +21,7 @@ def test_a_function_is_described_as_its_file_declares_it(plain: Tree) -> None:
     assert told["summary"] == "Add two numbers."
     assert "ten unless" in told["description"]
     assert told["state"] == "live"
-    assert told["file"].endswith("functions/bodies.py")
+    assert told["file"] == "functions/bodies.py"
     assert told["input_schema"]["required"] == ["x"]
     assert told["input_schema"]["properties"]["y"]["default"] == 10
     assert told["output_schema"] == {"type": "integer"}
@@ -162,10 +165,23 @@ def test_labels_name_no_task_and_no_request(plain: Tree) -> None:
     assert "find-me-not" not in text
 
 
+def test_the_page_on_rest_lists_every_path_and_no_other(plain: Tree) -> None:
+    page = (REPOSITORY / "docs" / "rest.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z]+) (.*?) \|", page, re.MULTILINE)
+    listed = {(method, path) for method, row in rows for path in re.findall(r"(/[^`?]+)", row)}
+    served = {
+        (method.upper(), re.sub(r"/functions/[\w.]+/invoke", "/functions/{name}/invoke", path))
+        for path, operations in plain.json("/openapi.json")["paths"].items()
+        for method in operations
+    }
+    assert listed == served
+
+
 def test_health_tells_what_it_looked_at(plain: Tree) -> None:
     assert plain.get("/livez").text == "ok\n"
     assert plain.get("/readyz").text == "ready\n"
     lines = plain.get("/readyz?verbose").text.splitlines()
     assert lines[-1] == "ready"
-    assert {"[+]ledger ok", "[+]broker ok", "[+]pool cpu ok", "[+]consumer gpu ok"} <= set(lines)
+    told = {"ledger", "broker", "scheduler", "pool cpu", "consumer gpu"}
+    assert {f"[+]{name} ok" for name in told} <= set(lines)
     assert all(line.startswith("[+]") for line in lines[:-1])

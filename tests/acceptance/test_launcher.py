@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from skipper.pool import devices
 from tests.acceptance.conftest import PLAIN, Grow
 from tests.acceptance.tree import GONE_S, LIMIT_S, UP, Gate, Tree, project, started_at, until
 
@@ -213,6 +214,22 @@ def test_a_wrong_setting_names_the_nearest_one(tmp_path: Path) -> None:
     assert code == 3
     assert "skipper.toml:2" in words
     assert "did you mean 'gateway.port'?" in words
+
+
+def test_a_device_that_is_required_and_not_there_is_told(tmp_path: Path) -> None:
+    if devices.find():
+        pytest.skip("this machine has a GPU")
+    toml = "[pools.gpu]\nrequire_device = true\n"
+    code, words = Refusal(tmp_path, "--port", "0", toml=toml).end()
+    assert code == 3
+    assert "gpu cannot start" in words
+    assert "require_device is set and no GPU was found" in words
+
+
+def test_a_gateway_without_pools_is_refused(tmp_path: Path) -> None:
+    code, words = Refusal(tmp_path, "--only", "gateway,scheduler", "--port", "0").end()
+    assert code == 2
+    assert "add pool:cpu" in words
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

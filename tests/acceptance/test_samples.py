@@ -1,42 +1,166 @@
-"""The samples of this repository, end to end on TensorFlow."""
+"""The samples of this repository, end to end on TensorFlow, and the pages that show them.
+
+What README and docs/ show is run here as it stands there: commands in a shell, Python in a process
+of its own. Only the gateway's address is another, and trainings are cut short.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Grow
-from tests.acceptance.events import sse
+from tests.acceptance.events import Event, sse
+from tests.acceptance.tree import LIMIT_S, Tree, lent
 
 REPOSITORY = Path(__file__).parents[2]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),  # TensorFlow is imported twice: for its template of each pool
+]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)  # TensorFlow is imported twice: for its template of each pool
-def test_boston_is_trained_and_asked_for_a_price(grow: Grow, tmp_path: Path) -> None:
+def page(name: str) -> str:
+    return (REPOSITORY / name).read_text("utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """A tree of the repository's own functions, and the one on README's first screen."""
+    folder = tmp_path_factory.mktemp("samples")
     for part in ("functions", "skipper.toml"):
         copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
-        copy(REPOSITORY / part, tmp_path / part)
-    tree = grow(tmp_path).start()
-    tree.wait_for_functions()
-    assert not tree.broken()
-    early = tree.invoke("boston.predict", {"rm": 6.5})
+        copy(REPOSITORY / part, folder / part)
+    first = blocks(page("README.md"), "python")[0]
+    (folder / first.partition("\n")[0].removeprefix("# ")).write_text(first)
+    with lent(Tree(folder)) as tree:
+        tree.start().wait_for_functions()
+        assert not tree.broken()
+        yield tree
+        tree.end()
+
+
+@pytest.fixture(scope="module")
+def trained(samples: Tree) -> list[Event]:
+    """What was told of the first training of Boston. Before it there is nobody to ask."""
+    early = samples.invoke("boston.predict", {"rm": 6.5})
     assert early.status_code == 503
     assert "boston.train" in early.json()["detail"]
-    task_id = tree.submit("boston.train", {"epochs": 30})
-    with tree.http.stream("GET", f"/v1/tasks/{task_id}/events") as response:
-        events = list(sse(response))
-    progress = [event.data for event in events if event.type == "progress"]
+    task_id = samples.submit("boston.train", {"epochs": 30})
+    with samples.http.stream("GET", f"/v1/tasks/{task_id}/events") as response:
+        return list(sse(response))
+
+
+def test_boston_is_trained_and_asked_for_a_price(samples: Tree, trained: list[Event]) -> None:
+    progress = [event.data for event in trained if event.type == "progress"]
     assert [each["done"] for each in progress] == list(range(1, 31))
     assert progress[-1]["loss"] < progress[0]["loss"]
-    result = tree.result(task_id)
+    result = samples.result(trained[-1].data["id"])
     assert (result["name"], result["version"]) == ("boston", 1)
     assert result["metrics"]["rmse"] < 6
-    small, large = (tree.value("boston.predict", {"rm": rm})["price"] for rm in (4.5, 8.0))
+    small, large = (samples.value("boston.predict", {"rm": rm})["price"] for rm in (4.5, 8.0))
     assert 5 < small < large < 60
-    response = tree.invoke("boston.predict", {"rm": 6.5})
+    response = samples.invoke("boston.predict", {"rm": 6.5})
     assert response.headers["x-skipper-model"] == "boston@1"
-    assert tree.invoke("boston.predict", {"rooms": 6.5}).status_code == 422
-    tree.end()
+    assert samples.invoke("boston.predict", {"rooms": 6.5}).status_code == 422
+
+
+# --- the pages -----------------------------------------------------------------------------------
+
+
+def environment(tree: Tree) -> dict[str, str]:
+    """What the commands find: ``skipper`` on the PATH, and this tree."""
+    own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SKIPPER_URL": tree.url}
+    return tree.environment() | own
+
+
+def run(tree: Tree, command: list[str]) -> str:
+    """Run a command in the project's folder; what it prints."""
+    done = subprocess.run(
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tree.folder,
+        env=environment(tree),
+        timeout=2 * LIMIT_S,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def here(tree: Tree, text: str) -> str:
+    """``text`` with this tree's address, and with short trainings."""
+    return re.sub(
+        r"(epochs(?:=|\": ))\d+", r"\g<1>2", text.replace("http://127.0.0.1:8000", tree.url)
+    )
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """Each command of the console blocks, and what the page shows of its output."""
+    found = []
+    for block in blocks(text, "console"):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command = re.match(r"(?:.*\\\n)*.*\n", part)
+            assert command is not None
+            found.append((command[0], part[command.end() :].strip()))
+    return found
+
+
+def test_the_first_screen_does_what_it_shows(samples: Tree) -> None:
+    up, train, ask = commands(page("README.md"))[:3]
+    assert up[0].startswith("skipper up")
+    run(samples, ["sh", "-c", here(samples, train[0])])
+    assert run(samples, ["sh", "-c", here(samples, ask[0])]) == ask[1]
+
+
+def test_readmes_commands_work(samples: Tree, trained: list[Event]) -> None:
+    del trained
+    mine = [each for each, _ in commands(page("README.md"))[3:] if each.startswith("skipper ")]
+    assert len(mine) >= 6
+    for command in mine:
+        if not command.startswith("skipper up"):
+            assert run(samples, ["sh", "-c", here(samples, command)])
+
+
+def test_readmes_make_targets_exist() -> None:
+    named = re.findall(r"\bmake (\w+)", page("README.md") + page("CONTRIBUTING.md"))
+    targets = re.findall(r"^(\w+):", page("Makefile"), re.MULTILINE)
+    assert set(named) - {"sure"} <= set(targets)
+
+
+def test_the_tabular_plugin_does_what_its_page_shows(samples: Tree) -> None:
+    shown = [each for each in commands(page("docs/plugins.md")) if "tabular." in each[0]]
+    assert [name for name in ("prepare", "train", "predict") if f"tabular.{name}" in str(shown)]
+    outputs = [run(samples, ["sh", "-c", command]) for command, _ in shown]
+    told, answered = json.loads(shown[-1][1]), json.loads(outputs[-1])
+    assert answered[0]["prediction"] == pytest.approx(told[0]["prediction"], abs=3)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/client.md"])
+def test_the_python_on_a_page_runs(samples: Tree, trained: list[Event], name: str) -> None:
+    del trained
+    mine = [text for text in blocks(page(name), "python") if not text.startswith("# functions/")]
+    assert mine
+    for text in mine:
+        run(samples, [sys.executable, "-c", as_script(here(samples, text))])
+
+
+def as_script(text: str) -> str:
+    """A page's lines as a program, with what they await in a coroutine."""
+    if "async with" not in text:
+        return text
+    body = textwrap.indent(text, "    ")
+    return f"import asyncio\nimport skipper\nasync def main():\n{body}asyncio.run(main())\n"

@@ -43,7 +43,9 @@ def test_names_of_no_function_are_never_an_error_of_the_server(plain: Tree, name
         assert response.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("body", [b"{", b"nonsense", b'{"x": 1,}', b"\xff\xfe", b'{"x": 1} {}'])
+@pytest.mark.parametrize(
+    "body", [b"{", b"nonsense", b'{"x": 1,}', b"\xff\xfe", b'{"x": 1} {}', b'{"x": NaN}']
+)
 def test_a_body_that_is_not_json_is_malformed(plain: Tree, body: bytes) -> None:
     response = plain.post(
         "/v1/functions/bodies.add/invoke",
@@ -172,6 +174,21 @@ def test_other_paths_answer_with_problems_too(
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["status"] == status
     assert response.json()["detail"]
+    assert REQUEST_ID.fullmatch(response.headers["x-request-id"])
+
+
+def test_every_reply_carries_the_callers_id(plain: Tree) -> None:
+    for path in ("/livez", "/v1/functions", "/v1/tasks", "/v1/nothing", "/docs"):
+        response = plain.get(path, headers={"X-Request-Id": "mine-1"})
+        assert response.headers.get_list("x-request-id") == ["mine-1"], path
+    refused = plain.get("/livez", headers={"X-Request-Id": "mine-2", "Host": "evil.example"})
+    assert refused.headers.get_list("x-request-id") == ["mine-2"]
+
+
+def test_a_refused_method_is_told_with_those_that_are_taken(plain: Tree) -> None:
+    response = plain.http.request("DELETE", "/v1/tasks")
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "GET"
 
 
 def test_only_names_of_this_machine_are_served(plain: Tree) -> None:

@@ -34,6 +34,25 @@ def test_a_training_function_is_answered_with_a_task(plain: Tree) -> None:
     assert plain.result(task["id"]) == 2
 
 
+def test_who_accepts_events_gets_the_tasks_life(plain: Tree) -> None:
+    path, headers = "/v1/functions/work.talks/invoke", {"Accept": "text/event-stream"}
+    with plain.http.stream("POST", path, json={"steps": 2}, headers=headers) as response:
+        events = list(sse(response))
+    assert response.headers["vary"] == "Accept"
+    task_id = response.headers["location"].rpartition("/")[2]
+    assert events[0].type == "state"
+    assert [event.type for event in events].count("progress") == 2
+    assert (events[-1].type, events[-1].data["id"]) == ("done", task_id)
+    assert plain.task(task_id)["state"] == "succeeded"
+
+
+def test_who_asks_for_a_task_gets_it_whatever_else_is_accepted(plain: Tree) -> None:
+    accept = {"accept": "text/event-stream"}
+    response = plain.invoke("work.adds", {"x": 1}, prefer="respond-async", **accept)
+    assert response.status_code == 202
+    assert plain.result(response.json()["id"]) == 2
+
+
 def test_any_function_is_a_task_for_who_asks_so(plain: Tree) -> None:
     response = plain.invoke("bodies.add", {"x": 1}, prefer="respond-async")
     assert response.status_code == 202

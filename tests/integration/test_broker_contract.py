@@ -22,7 +22,7 @@ import redis
 from pydantic import SecretStr
 
 from skipper import broker
-from skipper.broker import Publisher
+from skipper.publisher import Publisher
 from skipper.role import LAUNCHER_GONE
 from skipper.settings import BrokerSettings, ProjectSettings, Settings, make_run_dir
 from skipper.task import new_id
@@ -125,7 +125,7 @@ def test_published_ids_reach_the_host_of_their_pool_once_and_in_order(
     assert [len(take) for take in host.takes] == [16, 16, 8]
     assert host.hellos == [{"role": "consumer", "pid": consumer.process.pid}]
     wait_until(lambda: publisher.published == 43)
-    assert (publisher.dropped, publisher.is_up, publisher.probe()) == (0, True, True)
+    assert (publisher.dropped, publisher.is_up) == (0, True)
 
 
 def test_ids_published_in_a_rush_share_messages(
@@ -157,7 +157,7 @@ def test_a_consumer_holds_no_more_than_its_prefetch(
 
 
 def test_the_length_of_each_queue_is_known(settings: Settings) -> None:
-    line = broker._KombuLine(settings)
+    line = broker.KombuLine(settings)
     for number in range(3):
         line.send("gpu", [str(number)])
     assert line.check() == {"cpu": 0, "gpu": 3}
@@ -184,7 +184,7 @@ def test_what_the_host_has_taken_does_not_come_again(
 def _fill_prefetch(settings: Settings, host: FakeHost) -> None:
     """Have the host hold all a consumer may have: all that was taken before is acknowledged."""
     host.holds = True
-    line = broker._KombuLine(settings)
+    line = broker.KombuLine(settings)
     for _ in range(broker.PREFETCH):
         line.send(POOL, _ids(1))
     line.close()
@@ -392,7 +392,6 @@ def test_a_broker_that_dies_and_returns_loses_nothing_it_had_and_keeps_nobody_wa
             assert time.monotonic() - started < 2  # one that waited for an answer would take 3
             wait_until(lambda: publisher.dropped + publisher.published == 1000 + 3 * len(before))
             assert not publisher.is_up
-            assert not publisher.probe()
             assert publisher.dropped > 0
             with ConsumerProcess(settings) as late:
                 server.start()
@@ -443,6 +442,17 @@ def test_while_the_broker_is_away_a_consumer_still_stops_when_told_and_ends_with
             assert orphan.process.wait(10) == LAUNCHER_GONE
 
 
+def test_a_consumer_that_the_broker_refuses_says_so_once_and_stops_when_told(
+    rabbitmq_url: str,
+) -> None:
+    wrong = rabbitmq_url.replace("guest:guest", "guest:not-this-one")
+    with _project(wrong) as settings, ConsumerProcess(settings) as consumer:
+        wait_until(lambda: "broker is away" in consumer.log)
+        assert consumer.stop() == 0
+        assert consumer.log.count("ACCESS_REFUSED") == 1
+        assert "Traceback" not in consumer.log
+
+
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])
 def test_a_publisher_without_a_broker_drops_and_says_why(scheme: str) -> None:
     with _project(f"{scheme}://127.0.0.1:{free_port()}//") as settings:
@@ -450,7 +460,6 @@ def test_a_publisher_without_a_broker_drops_and_says_why(scheme: str) -> None:
             publisher.publish(POOL, _ids(20))
             wait_until(lambda: publisher.dropped == 20)
             assert not publisher.is_up
-            assert not publisher.probe()
         assert "refused" in str(broker.probe(settings))
 
 

@@ -54,6 +54,14 @@ def test_what_was_put_is_got_back_under_its_hash(store: BlobStore, content: byte
     assert store.get(digest) == content
 
 
+def test_looking_for_what_is_not_there_makes_nothing(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path / "blobs"))
+    with pytest.raises(FileNotFoundError):
+        store.get("ab" * 32)
+    store.delete("ab" * 32, time.time())
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_the_same_content_is_one_blob_and_nothing_else_is_left(store: BlobStore, url: str) -> None:
     digest = store.put(b"again")
     assert store.put(b"again") == digest

@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 import skipper
-from skipper.client import AsyncClient, Client, problem_of
+from skipper.client import AsyncClient, Client
 from skipper.client.events import EventParser
 from skipper.client.messages import encode
 from skipper.errors import (
@@ -150,7 +150,7 @@ def test_an_error_has_the_class_of_its_status_and_holds_the_problem(
     with pytest.raises(kind) as caught:
         client.call(name)
     assert type(caught.value) is kind
-    assert problem_of(caught.value)["status"] == status
+    assert caught.value.problem["status"] == status
 
 
 def test_an_invalid_input_names_the_member(client: Any) -> None:
@@ -178,7 +178,7 @@ def test_a_task_without_a_value_raises_what_it_ended_with(
 ) -> None:
     with pytest.raises(kind) as caught:
         client.call(name)
-    assert problem_of(caught.value)["task_id"].startswith("task")
+    assert caught.value.problem["task_id"].startswith("task")
 
 
 # --- trying again ---
@@ -348,7 +348,7 @@ def test_the_key_is_sent(make: Any, gateway: StandIn, monkeypatch: pytest.Monkey
     gateway.key = "sesame"
     with pytest.raises(CallError) as caught:
         make().functions()
-    assert problem_of(caught.value)["status"] == 401
+    assert caught.value.problem["status"] == 401
     assert make(api_key="sesame").functions()
     monkeypatch.setenv("SKIPPER_API_KEY", "sesame")
     assert make().functions()

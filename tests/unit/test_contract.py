@@ -127,6 +127,30 @@ def test_what_is_not_json_is_told_from_what_does_not_match(body: bytes) -> None:
     assert caught.value.errors()[0]["type"] == "json_invalid"
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_has_not_are_no_json(number: str) -> None:
+    def take(x: Any, note: str = "") -> None: ...
+
+    for body in (f'{{"x": {number}}}', f'{{"x": {{"deep": [1, {number}]}}, "note": "NaN"}}'):
+        with pytest.raises(ValidationError) as caught:
+            contract_of(take).parse(body.encode())
+        assert caught.value.errors()[0]["type"] == "json_invalid"
+    with pytest.raises(ValidationError):
+        contract_of(take).parse_items(f'{{"items": [{{"x": {number}}}]}}'.encode())
+
+
+def test_their_names_in_a_text_are_a_text() -> None:
+    def take(x: str) -> None: ...
+
+    assert contract_of(take).parse(b'{"x": "NaN or Infinity"}') == {"x": "NaN or Infinity"}
+
+
+def test_a_number_too_large_for_a_float_is_json() -> None:
+    def take(x: float) -> None: ...
+
+    assert contract_of(take).parse(b'{"x": 1e999}') == {"x": math.inf}
+
+
 @given(st.integers(-(2**53), 2**53), st.text(max_size=9), st.lists(st.floats(allow_nan=False)))
 def test_what_a_caller_writes_is_what_the_function_gets(a: int, b: str, c: list[float]) -> None:
     contract = PLAIN

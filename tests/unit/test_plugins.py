@@ -125,6 +125,36 @@ def test_a_hook_that_takes_what_it_is_not_given_is_reported(
     assert "nothing" in loaded.broken[0].error
 
 
+def test_a_hook_may_not_wrap_those_of_others(plugins: Callable[..., Plugins]) -> None:
+    loaded = plugins(
+        wraps="""
+        from skipper.hookspecs import hook
+        @hook(wrapper=True)
+        def skipper_libraries(imports): return (yield)
+    """
+    )
+    assert "skipper_libraries wraps" in loaded.broken[0].error
+
+
+def test_it_is_told_whose_turn_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import skipper\n@skipper.hook\ndef skipper_instance_started(): ..."
+    )
+    turns: list[tuple[str, str]] = []
+    loaded = Plugins(tmp_path, on_turn=lambda name, _, hook: turns.append((name, hook)))
+    assert turns[-2:] == [("mine", ""), ("", "")]
+    loaded.ask("skipper_instance_started", lambda _: None, threads=1)
+    assert ("mine", "skipper_instance_started") in turns
+    assert turns[-1] == ("", "")
+
+
+def test_a_plugin_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise RuntimeError")
+    loaded = Plugins(tmp_path, without=["mine"])
+    assert loaded.broken == []
+    assert "mine" not in loaded.names
+
+
 def test_names_that_only_look_like_hooks_are_left_alone(plugins: Callable[..., Plugins]) -> None:
     assert plugins(fine="skipper_version = '1'\ndef skipper_helper(): ...").broken == []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from skipper.errors import StartError
 from skipper.role import Role
 from skipper.settings import Settings, dump
 
@@ -65,3 +66,22 @@ def test_a_launcher_that_is_gone_is_no_error_to_a_role_that_reports(settings: Pa
     role.ready()
     assert role.control is not None
     role.control.close()
+
+
+def test_a_role_that_cannot_start_says_why_and_exits_with_its_code(settings: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        argv = ["--settings", str(settings), "--name", "cpu", "--control", str(theirs.detach())]
+        role = Role.start("A test", argv)
+        with pytest.raises(SystemExit) as ended:
+            role.fail(StartError("no such database", code=9))
+        assert ended.value.code == 9
+        assert json.loads(ours.recv(4096)) == {"event": "failed", "reason": "no such database"}
+
+
+def test_one_that_runs_alone_says_it_aloud(
+    settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        Role.start("A test", ["--settings", str(settings), "--name", "cpu"]).fail(StartError("no"))
+    assert capsys.readouterr().err == "no\n"

@@ -42,7 +42,7 @@ def skipper(
     \b
     Start here:
       skipper up
-      skipper call hello.greet -p name=world
+      skipper call boston.predict -p rm=6.5
     """
 
 

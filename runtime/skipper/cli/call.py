@@ -98,7 +98,7 @@ def _with_suggestion(error: NotFoundError, name: str, where: Target) -> NotFound
         message = f"{message.rstrip('.')}; did you mean {close!r}?"
     end = "" if message.endswith(("?", ".")) else "."
     named = NotFoundError(f"{message}{end} `skipper functions{where.flags}` lists them all.")
-    vars(named).update(vars(error))
+    named.problem = error.problem
     return named
 
 

@@ -54,7 +54,6 @@ def exit_code(error: SkipperError) -> int:
     """The exit code for ``error``."""
     if isinstance(error, StartError):
         return error.code
-    problem = getattr(error, "problem", {})
-    if problem.get("status") in (401, 403):
+    if error.problem.get("status") in (401, 403):
         return Exit.UNAUTHORISED
     return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.FAILED)

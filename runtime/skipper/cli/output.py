@@ -91,7 +91,7 @@ def neutral(text: str) -> str:
 
 def report(error: SkipperError) -> int:
     """Say what went wrong, where, and what to do next; the exit code."""
-    problem = getattr(error, "problem", {})
+    problem = error.problem
     say(f"{paint('error:', RED, sys.stderr)} {neutral(str(error))}")
     if trace := problem.get("traceback"):
         say(neutral(str(trace).rstrip()))

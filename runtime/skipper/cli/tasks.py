@@ -11,7 +11,7 @@ import typer
 
 from skipper.cli.exits import Exit
 from skipper.cli.follow import followed
-from skipper.cli.output import local, say, show, show_json, show_members, show_table
+from skipper.cli.output import local, neutral, say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
@@ -78,7 +78,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
 
     \b
     Example:
-      skipper tasks show 0197f3k2m8
+      skipper tasks show 3b0tjrcjh43k409qcsjtggd587
     """
     with target(project, url).client() as client:
         handle = client.task(task_id)
@@ -91,7 +91,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
     if error:
         show_members([("error", _reason(error))])
         if trace := error.get("traceback"):
-            show(str(trace).rstrip())
+            show(neutral(str(trace).rstrip()))
     if attempts:
         show("")
         header = ("ATTEMPT", "OUTCOME", "STARTED", "TOOK", "INSTANCE", "CODE", "MODEL", "ERROR")
@@ -136,7 +136,7 @@ def cancel(task_id: Id, project: Project = None, url: Url = None) -> None:
 
     \b
     Example:
-      skipper tasks cancel 0197f3k2m8
+      skipper tasks cancel 3b0tjrcjh43k409qcsjtggd587
     """
     with target(project, url).client() as client:
         handle = client.task(task_id)

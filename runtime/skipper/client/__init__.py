@@ -13,7 +13,6 @@ from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
 from skipper.client.events import TaskEvent
 from skipper.client.messages import Answer, Terms
-from skipper.client.problems import problem_of
 
 __all__ = [
     "Answer",
@@ -24,7 +23,6 @@ __all__ = [
     "TaskHandle",
     "Terms",
     "connect",
-    "problem_of",
 ]
 
 

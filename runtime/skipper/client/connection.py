@@ -17,8 +17,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_S = 5.0
 MAP_WIDTH = 16
 """How many calls of one ``map`` are under way at once."""
-_KEEPALIVE_S = 3.0
-"""Less than the 5 s after which uvicorn closes an idle connection: none is used as it closes."""
+_KEEPALIVE_S = 30.0
+"""Less than the 75 s after which the gateway closes an idle connection, and than the minute that
+proxies allow: none is used as it closes."""
 
 
 class Connection:

@@ -96,14 +96,8 @@ def _with_problem(
     kind: type[SkipperError], problem: dict[str, Any], message: str | None = None
 ) -> SkipperError:
     error = kind(message or _message(problem))
-    vars(error)["problem"] = problem  # also on the two classes that do not declare it
+    error.problem = problem
     return error
-
-
-def problem_of(error: SkipperError) -> dict[str, Any]:
-    """The problem document behind ``error``; empty where the gateway sent none."""
-    problem: dict[str, Any] = getattr(error, "problem", {})
-    return problem
 
 
 def _message(problem: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from skipper.gateway.door import Door
 from skipper.gateway.health import Readiness
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
+from skipper.gateway.request_ids import telling
 from skipper.settings import Settings
 
 _CALLS, _INVOKE = "/v1/functions/", "/invoke"
@@ -43,7 +44,6 @@ class Gateway:
             title=settings.name,
             summary="Functions served by Skipper",
             version=skipper.__version__,
-            lifespan=self._lifespan,
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
@@ -63,8 +63,8 @@ class Gateway:
             self._core.watchers.close()
 
     @asynccontextmanager
-    async def _lifespan(self, api: FastAPI) -> AsyncIterator[None]:
-        del api
+    async def opened(self) -> AsyncIterator[None]:
+        """Hold open what the routes need. Raises StartError where that cannot be."""
         async with open_core(self._settings, self._functions_changed) as core:
             self._core = core
             yield
@@ -80,6 +80,8 @@ class Gateway:
             if path == f"{_CALLS}{name}{_INVOKE}" and "/" not in name:
                 await self._invoke({**scope, "path_params": {"name": name}}, receive, send)
                 return
+        if scope["type"] == "http":
+            send = telling(send, scope["headers"])
         await self._api(scope, receive, send)
 
     def _add_routes(self) -> None:
@@ -101,7 +103,11 @@ class Gateway:
     async def _document(self, request: Request) -> Response:
         del request
         if self._openapi is None:
-            self._openapi = openapi.document(self._api.openapi(), self.core().directory.described())
+            self._openapi = openapi.document(
+                self._api.openapi(),
+                self.core().directory.described(),
+                needs_key=bool(self._settings.gateway.keys),
+            )
         return JSONResponse(self._openapi)
 
     async def _docs(self, request: Request) -> Response:
@@ -126,10 +132,9 @@ def _add_problem_handlers(api: FastAPI) -> None:
 
     @handles(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        kind = _OF_STATUS.get(error.status_code)
-        if kind is None:
-            return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-        return Problem(kind, f"{request.method} {request.url.path}: {error.detail}").response()
+        kind = _OF_STATUS.get(error.status_code) or problems.plain(error.status_code)
+        told = f"{request.method} {request.url.path}: {error.detail}"
+        return Problem(kind, told, headers=dict(error.headers or {})).response()
 
     @handles(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

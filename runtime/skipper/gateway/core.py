@@ -14,13 +14,13 @@ from fastapi import Path
 
 from skipper import problems
 from skipper.blobs import BlobStore
-from skipper.broker import Publisher
 from skipper.directory import Directory
 from skipper.documents import task_document
 from skipper.gateway.problems import Problem
 from skipper.intake import Intake
 from skipper.ledger import Ledger, events, retention, tasks
 from skipper.ledger.records import Result
+from skipper.publisher import Publisher
 from skipper.settings import Settings, is_loopback
 from skipper.spec import Kind
 from skipper.task import State, Task

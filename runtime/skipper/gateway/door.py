@@ -10,9 +10,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skipper import problems
 from skipper.gateway.problems import Problem
+from skipper.gateway.request_ids import telling
 from skipper.settings import GatewaySettings, is_loopback
 
-_OPEN = ("/livez", "/readyz")
+OPEN = frozenset({"/livez", "/readyz"})
 """What needs no key: balancers ask without one."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -30,7 +31,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
-            await problem.response()(scope, receive, send)
+            await problem.response()(scope, receive, telling(send, scope["headers"]))
         else:
             await self._app(scope, receive, send)
 
@@ -52,7 +53,7 @@ class Door:
             )
         if site == b"cross-site" and scope["method"] not in ("GET", "HEAD"):
             return Problem(problems.FORBIDDEN, "the request comes from a page of another site")
-        if self._keys and scope["path"] not in _OPEN and not _is_known(key, self._keys):
+        if self._keys and scope["path"] not in OPEN and not _is_known(key, self._keys):
             detail = "send Authorization: Bearer <key> with one of gateway.keys"
             return Problem(problems.UNAUTHORISED, detail, headers={"WWW-Authenticate": "Bearer"})
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,12 +14,15 @@ import skipper
 from skipper.errors import SkipperError
 from skipper.gateway.core import Core
 from skipper.ledger import hosts, tasks, totals
+from skipper.ledger.records import Beat
 from skipper.metrics import BUCKETS_ITEMS, BUCKETS_S
 from skipper.task import State
 
 ANSWER_S = 2.0
 """How long a pool, or the ledger, may take to answer whoever looks after this machine."""
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+STILL_S = 10.0
+"""A scheduler whose heartbeat has not moved for so long between two looks does no rounds."""
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -27,13 +31,14 @@ class Readiness:
 
     def __init__(self, core: Callable[[], Core]) -> None:
         self._core = core
+        self._rounds = Rounds()
         self._was_ready = False
         self.is_draining = False
 
     async def checks(self) -> dict[str, str]:
         """What is looked at, and what is wrong with it (empty: nothing)."""
         core = self._core()
-        checks = {"ledger": await self._ledger()}
+        checks = await self._ledger()
         checks["broker"] = (
             ""
             if core.publisher.is_up
@@ -63,12 +68,42 @@ class Readiness:
         strict = core.settings.run.strict and bool(core.directory.broken())
         return self._was_ready and reaches_some and not self.is_draining and not strict
 
-    async def _ledger(self) -> str:
+    async def _ledger(self) -> dict[str, str]:
+        """The ledger, and by its heartbeats the scheduler."""
+        told = ""
         try:
-            await asyncio.wait_for(self._core().ledger.read(hosts.beats), ANSWER_S)
+            beats = await asyncio.wait_for(self._core().ledger.read(hosts.beats), ANSWER_S)
         except (SkipperError, TimeoutError) as error:
-            return str(error) or "does not answer"
-        return ""
+            told = str(error) or "does not answer"
+        else:
+            self._rounds.look(beats)
+        return {"ledger": told, "scheduler": self._rounds.problem}
+
+
+class Rounds:
+    """Whether schedulers do their rounds, as their heartbeats tell between two looks.
+
+    A heartbeat at the first look may be that of a scheduler that was killed long ago.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: frozenset[Beat] | None = None
+        self._moved_at: float | None = None
+
+    def look(self, beats: Iterable[Beat]) -> None:
+        now = frozenset(beat for beat in beats if beat.pool == hosts.SCHEDULER)
+        if self._seen is not None and now - self._seen:
+            self._moved_at = self._clock()
+        self._seen = now
+
+    @property
+    def problem(self) -> str:
+        """What is wrong; empty while a scheduler has lately been seen at work."""
+        if self._moved_at is None:
+            return "not heard of yet"
+        stands_s = self._clock() - self._moved_at
+        return f"has done no round for {stands_s:.0f} s" if stands_s > STILL_S else ""
 
 
 def routes(core: Callable[[], Core], readiness: Readiness) -> APIRouter:

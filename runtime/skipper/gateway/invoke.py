@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
-import re
-import secrets
 from collections.abc import Callable
 
 from starlette.responses import Response
@@ -16,12 +13,13 @@ from starlette.types import Receive, Scope, Send
 from skipper import problems, wire
 from skipper.directory import Link
 from skipper.errors import SkipperError, UnavailableError
-from skipper.gateway import prefer
+from skipper.gateway import prefer, request_ids
 from skipper.gateway.core import Core
+from skipper.gateway.live import life_of_task
 from skipper.gateway.prefer import Preferences
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, reply_to
-from skipper.gateway.stream import Stream, stream_type
+from skipper.gateway.stream import EVENTS, Stream, stream_type
 from skipper.gateway.tasks import answer_of_task, task_response
 from skipper.intake import Submission
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
@@ -36,11 +34,8 @@ REACH_S = 5.0
 """How long a call waits for a host that is being started again."""
 CHECK_S = 1.0
 """How long a task's acceptance waits for its input to be looked at."""
-_REQUEST_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _JSON = b"application/json"
 _TERMS = {name.lower().encode(): name for name in prefer.TERMS}
-_PREFIX, _numbers = secrets.token_hex(4), itertools.count()
-"""Ids for callers that send none: told apart from other gateways', and cheap."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -81,11 +76,11 @@ class Request:
                 self.is_encoded = value.lower() != b"identity"
             elif name == b"idempotency-key":
                 self.idempotency_key = value
-            elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-                self.request_id = value.decode()
+            elif name == request_ids.HEADER:
+                self.request_id = request_ids.accepted(value)
             elif name in _TERMS:
                 self.terms = (self.terms or {}) | {_TERMS[name]: value.decode("latin-1")}
-        self.request_id = self.request_id or f"{_PREFIX}{next(_numbers):08x}"
+        self.request_id = self.request_id or request_ids.new_id()
 
     def wishes(self) -> Preferences:
         """How the caller wants its answer. Raises a problem for what cannot be understood."""
@@ -251,9 +246,14 @@ def _left_s(request: Request, spec: FunctionSpec) -> float:
 async def _as_task(
     core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
 ) -> Response:
-    """Accept a task: 202, or with its result if the caller waits and it ends in time."""
+    """Accept a task: 202, or with its result if the caller waits and it ends in time.
+
+    Who accepts events instead gets the task's life as it goes on.
+    """
     task = await _accept(core, spec, body, request, wishes)
     result = None
+    if not wishes.wants_task and stream_type(request.accept) == EVENTS:
+        return _told(await life_of_task(core, task.id), task, request, "Accept")
     if wishes.wait_s is not None:
         result = await core.wait_for_end(task.id, wishes.wait_s)
         task = result.task
@@ -261,11 +261,16 @@ async def _as_task(
         response = await answer_of_task(core, result)
     else:
         response = await task_response(core, task, status=202)
-    response.headers["Location"] = f"/v1/tasks/{task.id}"
-    response.headers["X-Request-Id"] = request.request_id
-    response.headers["Vary"] = "Prefer"
     if wishes.applied:
         response.headers["Preference-Applied"] = wishes.applied
+    return _told(response, task, request, "Prefer")
+
+
+def _told(response: Response, task: Task, request: Request, header: str) -> Response:
+    """``response`` with where the task is, and by which header the caller chose this answer."""
+    response.headers["Location"] = f"/v1/tasks/{task.id}"
+    response.headers["X-Request-Id"] = request.request_id
+    response.headers["Vary"] = header
     return response
 
 

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.gateway.core import LOOK_S, Core, TaskId, sse
-from skipper.gateway.story import Cursor, Gaps, Story, Told, said
+from skipper.gateway.story import BEGINNING, Cursor, Gaps, Story, Told, said
 from skipper.ledger import events, tasks
 from skipper.task import Task
 
@@ -42,12 +42,17 @@ def add_routes(router: APIRouter, core: Callable[[], Core]) -> None:
         "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"
     )
     async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "") -> Any:
-        stream = Stream(core(), id)
-        await stream.open(Cursor.parse(last_event_id))
-        if stream.is_over:
-            return Response(status_code=204)  # tells a browser not to connect again
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(stream.run(), 200, headers, "text/event-stream")
+        return await life_of_task(core(), id, Cursor.parse(last_event_id))
+
+
+async def life_of_task(core: Core, task_id: str, since: Cursor = BEGINNING) -> Response:
+    """A task's life after ``since`` as it comes, until it has ended."""
+    stream = Stream(core, task_id)
+    await stream.open(since)
+    if stream.is_over:
+        return Response(status_code=204)  # tells a browser not to connect again
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(stream.run(), 200, headers, "text/event-stream")
 
 
 async def _lines(

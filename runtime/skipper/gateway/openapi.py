@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from skipper.gateway.door import OPEN
 from skipper.gateway.problems import MEDIA_TYPE
 from skipper.options import PRIORITIES
+from skipper.spec import Kind
+from skipper.task import State
 
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -27,26 +30,48 @@ PROBLEM_SCHEMA = {
     },
     "required": ["type", "title", "status", "detail"],
 }
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer"}
+_TIME = {"type": "string", "format": "date-time"}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_TASK_MEMBERS = {
+    "id": _TEXT,
+    "function": _TEXT,
+    "kind": {"type": "string", "enum": list(Kind)},
+    "pool": _TEXT,
+    "state": {"type": "string", "enum": list(State)},
+    "attempt": _COUNT,
+    "max_attempts": _COUNT,
+    "priority": _COUNT,
+    "created_at": _TIME,
+    "available_at": _TIME,
+    "expires_at": _or_null(_TIME),
+    "started_at": _or_null(_TIME),
+    "finished_at": _or_null(_TIME),
+    "deadline_at": _or_null(_TIME),
+    "progress": _or_null({"type": "object"}),
+    "error": _or_null({"$ref": "#/components/schemas/Problem"}),
+    "result": _or_null(_TEXT | {"description": "Where its value is, once it has succeeded"}),
+    "model": _or_null(_TEXT),
+    "code": _or_null(_TEXT),
+    "parent_id": _or_null(_TEXT),
+    "request_id": _or_null(_TEXT),
+    "schedule": _or_null(_TEXT),
+}
 TASK_SCHEMA = {
     "title": "Task",
     "type": "object",
-    "properties": {
-        name: {"type": kind}
-        for name, kind in {
-            "id": "string",
-            "function": "string",
-            "kind": "string",
-            "pool": "string",
-            "state": "string",
-            "attempt": "integer",
-            "max_attempts": "integer",
-            "priority": "integer",
-            "created_at": "string",
-        }.items()
-    },
-    "required": ["id", "function", "state"],
+    "properties": _TASK_MEMBERS,
+    "required": list(_TASK_MEMBERS),
 }
-_TEXT = {"type": "string"}
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 _PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
 _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Prefer": (
@@ -74,8 +99,10 @@ _REFUSALS = {
 }
 
 
-def document(base: dict[str, Any], functions: list[dict[str, Any]]) -> dict[str, Any]:
-    """``base`` with the functions' operations added."""
+def document(
+    base: dict[str, Any], functions: list[dict[str, Any]], *, needs_key: bool = False
+) -> dict[str, Any]:
+    """``base`` with the functions' operations added, and how to show a key where one is needed."""
     told = json.loads(json.dumps(base))
     schemas = told.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
@@ -86,6 +113,11 @@ def document(base: dict[str, Any], functions: list[dict[str, Any]]) -> dict[str,
     for item in functions:
         operation = _operation(item, schemas)
         told["paths"][f"/v1/functions/{item['name']}/invoke"] = {"post": operation}
+    if needs_key:
+        told["components"]["securitySchemes"] = _SECURITY
+        told["security"] = [{name: []} for name in _SECURITY]
+        for path in OPEN & told["paths"].keys():
+            told["paths"][path]["get"]["security"] = []
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
     return dict(told)
@@ -110,7 +142,7 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": item["summary"] or name,
         "description": item["description"]
         + ("\n\nA plain call is answered with a task." if is_task else ""),
-        "operationId": name.replace(".", "_"),
+        "operationId": name,
         "parameters": [
             {
                 "name": name,

@@ -27,14 +27,19 @@ class _Server(uvicorn.Server):
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
+    gateway = Gateway(role.settings)
+    async with gateway.opened():
+        await _serve(role, gateway, stopping)
+
+
+async def _serve(role: Role, gateway: Gateway, stopping: asyncio.Event) -> None:
     settings = role.settings
-    gateway = Gateway(settings)
     server = _Server(
         uvicorn.Config(
             gateway.app,
             loop="none",
             http="httptools",
-            lifespan="on",
+            lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,

@@ -37,6 +37,9 @@ class Cursor(NamedTuple):
         return f"{self.seq}-{self.changes}"
 
 
+BEGINNING = Cursor()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """The task came into a state. ``outcome`` is that of the attempt which ended with it."""

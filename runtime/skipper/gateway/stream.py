@@ -17,12 +17,13 @@ from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, until_gone
 from skipper.task import Outcome
 
+EVENTS = b"text/event-stream"
 Headers = list[tuple[bytes, bytes]]
 
 
 def stream_type(accept: bytes) -> bytes:
     """Which kind of stream the caller accepts; empty for none."""
-    for kind in (b"text/event-stream", b"application/jsonl", b"application/x-ndjson"):
+    for kind in (EVENTS, b"application/jsonl", b"application/x-ndjson"):
         if kind in accept:
             return kind
     return b""
@@ -33,7 +34,7 @@ class Stream:
 
     def __init__(self, kind: bytes) -> None:
         self._kind = kind
-        self._is_sse = kind == b"text/event-stream"
+        self._is_sse = kind == EVENTS
 
     async def run(
         self, sent: Sent, told: Callable[[bytes], Headers], receive: Receive, send: Send

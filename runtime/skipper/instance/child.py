@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from skipper.instance import loader
-from skipper.instance.jobs import Job, JobKind, Report
+from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import HostGoneError, Link
-from skipper.plugins import Plugins, describe
+from skipper.plugins import OnTurn, Plugins, describe
 from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
 
@@ -33,19 +33,28 @@ def live(sock: socket.socket) -> None:
         job = Job.model_validate_json(frame.payload)
         _prepare(job)
         project = loader.project_of(job.project_dir, job.set_up)
-        plugins = loader.open_project(project)
-        if job.kind is JobKind.SURVEY:
-            _report(link, loader.survey(project, plugins))
-            return
+        plugins = loader.open_project(project, without=job.without, on_turn=_turns(link))
         _start_libraries(plugins, job)
-        if job.kind is JobKind.READ:
-            _report(link, loader.read(job))
-        else:
+        if job.kind is JobKind.SERVE:
             _serve(link, job, plugins)
+            return
+        is_survey = job.kind is JobKind.SURVEY
+        report = loader.survey(project, plugins) if is_survey else loader.read(job)
+        _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
 
 
 def _report(link: Link, report: Report) -> None:
     link.send(Kind.REPORT, 0, report.model_dump_json().encode())
+
+
+def _turns(link: Link) -> OnTurn:
+    """Tells the host whose code comes next, so that it knows whom to blame for what follows."""
+
+    def tell(name: str, file: Path | None, hook: str) -> None:
+        turn = Turn(plugin=name, file=file, hook=hook)
+        link.send(Kind.TURN, 0, turn.model_dump_json().encode())
+
+    return tell
 
 
 def _prepare(job: Job) -> None:
@@ -75,7 +84,11 @@ def _start_libraries(plugins: Plugins, job: Job) -> None:
         from threadpoolctl import threadpool_limits
 
         threadpool_limits(job.threads)
-    plugins.hook.skipper_instance_started(threads=job.threads)
+    known = len(plugins.broken)
+    plugins.ask("skipper_instance_started", lambda _: None, threads=job.threads)
+    if job.kind is JobKind.SERVE:  # else it is reported
+        for item in plugins.broken[known:]:
+            sys.stderr.write(f"{item.file}:{item.line or 1} is left out: {item.error}\n")
 
 
 def _serve(link: Link, job: Job, plugins: Plugins) -> None:

@@ -83,6 +83,8 @@ class Job(_Record):
     """To survey: the sources that the project has a table of settings for."""
     settings: dict[str, Any] = {}
     """To serve: the source's table of settings. Its secrets are told to no other instance."""
+    without: tuple[str, ...] = ()
+    """Names of plugins that are not to be loaded."""
 
 
 class Report(_Record):
@@ -93,5 +95,19 @@ class Report(_Record):
     texts: dict[Path, bytes] = {}
     """What was read, by file."""
     broken: tuple[BrokenFile, ...] = ()
-    plugins: tuple[str, ...] = ()
+    """Files of functions: those that do not even parse, to a survey; else the job's own."""
+    left_out: tuple[BrokenFile, ...] = ()
+    """Plugins that failed in this instance, which goes on without them."""
     code: str = ""
+
+
+class Turn(_Record):
+    """Whose code runs in an instance that has not reported yet: a plugin's, or nobody's."""
+
+    plugin: str = ""
+    file: Path | None = None
+    hook: str = ""
+    """Empty while the plugin is loaded."""
+
+    def __str__(self) -> str:
+        return f"while its {self.hook} ran" if self.hook else "while it was loaded"

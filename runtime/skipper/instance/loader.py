@@ -7,8 +7,9 @@ import importlib
 import importlib.machinery
 import importlib.util
 import linecache
+import os.path
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ from skipper.function import Function, defined_in
 from skipper.hookspecs import Project, Source
 from skipper.instance import source as text
 from skipper.instance.jobs import Job, Report, SourceInfo
-from skipper.plugins import Plugins, describe
+from skipper.plugins import OnTurn, Plugins, describe, unheard
 from skipper.spec import BrokenFile
 
 
@@ -32,38 +33,39 @@ def project_of(folder: Path, set_up: frozenset[str] = frozenset()) -> Project:
     )
 
 
-def open_project(project: Project) -> Plugins:
-    """Make the project's own modules importable and load its plugins."""
+def open_project(
+    project: Project, *, without: Collection[str] = (), on_turn: OnTurn = unheard
+) -> Plugins:
+    """Make the project's own modules importable and load its plugins, as :class:`Plugins` says."""
     sys.path.insert(0, str(project.folder))
     functions = ModuleType("functions")
     functions.__path__ = [str(project.functions_dir)]
     sys.modules["functions"] = functions
-    return Plugins(project.plugins_dir)
+    return Plugins(project.plugins_dir, without=without, on_turn=on_turn)
 
 
 def survey(project: Project, plugins: Plugins) -> Report:
     """Which files define functions, and what can be told of them without importing them."""
-    found: list[Source] = []
-    broken = list(plugins.broken)
-    for sources in plugins.hook.skipper_sources(project=project):
-        found += sources
+    broken: list[BrokenFile] = []
+    found = [s for each in plugins.ask("skipper_sources", _sources, project=project) for s in each]
     infos: dict[str, SourceInfo] = {}
     for source in sorted(found, key=lambda source: (source.origin != "functions", source.name)):
         if (other := infos.get(source.name)) is not None:
-            broken.append(_twice(source, other))
+            broken.append(_twice(source, other, project))
             continue
         try:
             infos[source.name] = _look_at(source, plugins)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             broken.append(describe(error, source.file))
-    return Report(sources=tuple(infos.values()), broken=tuple(broken), plugins=tuple(plugins.names))
+    return Report(sources=tuple(infos.values()), broken=tuple(broken))
 
 
-def _twice(source: Source, other: SourceInfo) -> BrokenFile:
+def _twice(source: Source, other: SourceInfo, project: Project) -> BrokenFile:
+    mine, served = (os.path.relpath(each.file, project.folder) for each in (source, other))
     return BrokenFile(
         file=str(source.file),
-        error=f"{source.origin} and {other.origin} both define functions named {source.name}.…",
-        hint=f"rename this one; {other.file} is served",
+        error=f"{mine} and {served} both define functions named {source.name}.…",
+        hint=f"rename this one; {served} is served",
     )
 
 
@@ -71,9 +73,8 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
     texts = text.read(source.file)
     trees = [ast.parse(content, str(path)) for path, content in texts.items()]
     imports = text.imports_of(trees)
-    wanted: Iterable[Iterable[str]] = plugins.hook.skipper_libraries(imports=imports)
-    libraries = imports.union(*wanted)
-    variables: Iterable[Mapping[str, str]] = plugins.hook.skipper_environment(imports=imports)
+    libraries = imports.union(*plugins.ask("skipper_libraries", _modules, imports=imports))
+    variables = plugins.ask("skipper_environment", _variables, imports=imports)
     return SourceInfo(
         name=source.name,
         file=source.file,
@@ -85,6 +86,30 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
         environment={name: value for named in variables for name, value in named.items()},
         pools=text.pools_of(trees),
     )
+
+
+def _sources(answer: Any) -> list[Source]:
+    sources = list(answer or ())
+    for source in sources:
+        if not isinstance(source, Source) or not isinstance(source.file, Path):
+            raise TypeError(f"it named {source!r:.200}; name skipper.Source records with a Path")
+    return sources
+
+
+def _modules(answer: Any) -> list[str]:
+    names = [answer] if isinstance(answer, str) else list(answer or ())
+    if isinstance(answer, str) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"it answered {answer!r:.200}; answer a list of modules, as ['polars']")
+    return names
+
+
+def _variables(answer: Any) -> dict[str, str]:
+    variables = answer or {}
+    if not isinstance(variables, Mapping) or not all(
+        isinstance(text, str) for item in variables.items() for text in item
+    ):
+        raise TypeError(f"it answered {answer!r:.200}; answer a dict of texts, as {{'NAME': '1'}}")
+    return dict(variables)
 
 
 def _heavy(names: Iterable[str], source: Source) -> tuple[str, ...]:

@@ -145,6 +145,8 @@ class Keeper:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await child.pump.ended.wait()
+        if child.reason and code in FINAL_CODES:
+            return child.reason.rstrip(".")
         words = child.reason or child.pump.last_words
         end = f"not ready after {self.plan.start_limit_s:g} s" if is_late else exit_words(code)
         return f"{end}: {words}" if words else end

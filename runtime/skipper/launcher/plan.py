@@ -51,7 +51,7 @@ def plan(
 
     ``valkey`` is the embedded broker's server, needed only where the broker is embedded; that
     broker is part of every tree, since no other part does without one. Raises :class:`StartError`
-    where ``only`` names no part.
+    where ``only`` names no part, or parts that are of no use together.
     """
     parts = _check(only) if only else frozenset(PARTS)
     children = []
@@ -85,6 +85,12 @@ def _check(only: frozenset[str]) -> frozenset[str]:
         close = difflib.get_close_matches(part, PARTS, 1, 0.4)
         hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(PARTS)}."
         raise StartError(f"--only: the tree has no part {part!r}; {hint}", code=2)
+    if "gateway" in only and not any(f"pool:{pool}" in only for pool in POOLS):
+        raise StartError(
+            "--only: a gateway serves the functions of the pools beside it, and none is named; "
+            "add pool:cpu, pool:gpu or both, or leave gateway out.",
+            code=2,
+        )
     return only
 
 

@@ -110,7 +110,7 @@ class Child:
         if event.get("event") == "ready":
             self.reason = ""
             self._be_ready()
-        elif event.get("event") == "not-ready":
+        elif event.get("event") in ("not-ready", "failed"):
             self.reason = str(event.get("reason", ""))
 
     def _be_ready(self) -> None:

@@ -12,6 +12,9 @@ from skipper.ledger.schema import hosts as h
 from skipper.ledger.schema import tasks as t
 from skipper.task import State
 
+SCHEDULER = "scheduler"
+"""Stands for the pool in the row of a scheduler, which beats as hosts do and holds no tasks."""
+
 _BY_ID = h.c.id == bindparam("id")
 _SEAT = Statement(select(h.c.id).where(h.c.seat == bindparam("seat"), h.c.id != bindparam("id")))
 _DROP = Statement(delete(h).where(_BY_ID))

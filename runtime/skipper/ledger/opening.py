@@ -16,6 +16,7 @@ DEFAULT_SCHEMA = "skipper"
 _UNREACHABLE = 9
 _NOT_WRITABLE = 10
 _PAUSE_S = 0.25
+_DRIVER = "postgresql+psycopg"
 
 
 def prepare(
@@ -59,9 +60,7 @@ def _file(url: URL) -> Path:
 def _prepared(place: URL, schema: str, branch: migrate.Branch, *, patience_s: float) -> Database:
     if place.get_backend_name() == "sqlite":
         return _prepared_sqlite(_file(place), branch)
-    return _prepared_postgres(
-        place.set(drivername="postgresql+psycopg"), schema, branch, patience_s=patience_s
-    )
+    return _prepared_postgres(place.set(drivername=_DRIVER), schema, branch, patience_s=patience_s)
 
 
 def _prepared_sqlite(file: Path, branch: migrate.Branch) -> Database:
@@ -75,15 +74,35 @@ def _prepared_sqlite(file: Path, branch: migrate.Branch) -> Database:
     return SqliteDatabase(file, is_relaxed=branch.is_relaxed)
 
 
-def _prepared_postgres(
-    url: URL, schema: str, branch: migrate.Branch, *, patience_s: float
-) -> Database:
+def probe(url: str) -> str | None:
+    """Why the PostgreSQL database at ``url`` lets nobody in, or None where it does.
+
+    It makes and changes nothing there.
+    """
+    try:
+        place = _parsed(url).set(drivername=_DRIVER)
+        _postgres(place, DEFAULT_SCHEMA, migrate.LEDGER).connect().close()
+    except StartError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - psycopg is not installed everywhere, its errors neither
+        return str(error).strip() or type(error).__name__
+    return None
+
+
+def _postgres(url: URL, schema: str, branch: migrate.Branch) -> Database:
     try:
         from skipper.ledger.postgres import PostgresDatabase
     except ImportError:
         raise StartError(
             "PostgreSQL needs psycopg: pip install 'skipper[postgres]'.", code=_UNREACHABLE
         ) from None
+    return PostgresDatabase(url, schema, branch.marks, is_relaxed=branch.is_relaxed)
+
+
+def _prepared_postgres(
+    url: URL, schema: str, branch: migrate.Branch, *, patience_s: float
+) -> Database:
+    database = _postgres(url, schema, branch)
     until = time.monotonic() + patience_s
     while True:
         try:
@@ -95,7 +114,7 @@ def _prepared_postgres(
                 raise StartError(f"{shown} cannot be used: {reason}.", code=_UNREACHABLE) from None
             time.sleep(_PAUSE_S)
         else:
-            return PostgresDatabase(url, schema, branch.marks, is_relaxed=branch.is_relaxed)
+            return database
 
 
 def _may_pass(reason: str) -> bool:

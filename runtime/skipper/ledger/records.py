@@ -191,7 +191,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HostRecord:
-    """A pool host. Its ``seat`` (machine, pool, project) can be held by one process at a time."""
+    """A pool host, or a scheduler. Its ``seat`` can be held by one process at a time."""
 
     id: str
     pool: str

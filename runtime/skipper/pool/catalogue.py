@@ -12,13 +12,15 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.metrics import PoolMetrics
+from skipper.pool import devices
 from skipper.pool.instance import Instance, Lane
+from skipper.pool.quarantine import Quarantine
 from skipper.settings import Settings
 from skipper.spec import BrokenFile, FunctionSpec
 
@@ -89,6 +91,7 @@ class Catalogue:
         pool: str,
         run: Runner,
         *,
+        quarantine: Quarantine,
         on_change: Callable[[], None],
         warm: Callable[[Served], Awaitable[BrokenFile | None]],
         retire: Callable[[Served], None],
@@ -96,16 +99,16 @@ class Catalogue:
         metrics: PoolMetrics,
     ) -> None:
         self._settings, self._pool, self._run = settings, pool, run
+        self._quarantine = quarantine
         self._on_change, self._warm, self._retire, self._drop = on_change, warm, retire, drop
         self._metrics = metrics
         self.entries: dict[bytes, Entry] = {}
-        self.plugins: tuple[str, ...] = ()
         self.loading: set[str] = {"*"}
         """Files that are being read, ``*`` while it is not known which there are."""
         self._sources: dict[str, SourceInfo] = {}
         self._reading: list[SourceInfo] = []
         self._unreadable: dict[str, BrokenFile] = {}
-        """By file: plugins, and files that do not even parse."""
+        """By file: files that do not even parse, and plugins."""
         self._failed: dict[str, BrokenFile] = {}
         """By name of the source: files that did not load."""
         self._turn = asyncio.Lock()
@@ -137,12 +140,8 @@ class Catalogue:
                 self.loading.discard("*")
                 self._on_change()
                 return
-            self.plugins = report.plugins
             mine = {s.name: s for s in report.sources if s.pools is None or self._pool in s.pools}
-            for item in report.broken:
-                if self._unreadable.get(item.file) != item:
-                    self._say_broken(item)
-            self._unreadable = {item.file: item for item in report.broken}
+            self._note_unreadable((*report.broken, *report.left_out))
             self._forget(set(self._sources) - set(mine))
             changed = [s for s in mine.values() if s != self._sources.get(s.name)]
             self._reading = changed
@@ -156,24 +155,29 @@ class Catalogue:
             self._reading = []
 
     async def _survey(self) -> Report | None:
+        self._quarantine.review()
         job = Job(
             kind=JobKind.SURVEY,
             project_dir=self._settings.project_dir,
+            environment=devices.NONE,
             set_up=self._settings.set_up_sources,
         )
         try:
             instance, report = await self._run(job, Lane.READING)
-        except (OSError, TimeoutError) as error:
-            log.error("the project cannot be read: %s", error)
-            plugins = self._settings.plugins_dir
-            self._unreadable[str(plugins)] = BrokenFile(
-                file=str(plugins),
-                error=f"a plugin ended or stopped its process: {error}",
-                hint="run it alone",
-            )
+        except OSError as error:
+            told = f"the project cannot be read: {str(error) or type(error).__name__}"
+            log.error(told)
+            folder = str(self._settings.functions_dir)
+            self._unreadable[folder] = BrokenFile(file=folder, error=told)
             return None
         instance.stop()
         return report
+
+    def _note_unreadable(self, items: Iterable[BrokenFile]) -> None:
+        before, self._unreadable = self._unreadable, {item.file: item for item in items}
+        for item in self._unreadable.values():
+            if before.get(item.file) != item:
+                self._say_broken(item)
 
     def _forget(self, names: set[str]) -> None:
         """Drop sources that are gone; one that merely does not parse now keeps its good version."""
@@ -192,6 +196,9 @@ class Catalogue:
     async def _read_and_move(self, source: SourceInfo) -> None:
         started = time.monotonic()
         report = await self._read(source)
+        for plugin in report.left_out:
+            if plugin.file not in self._unreadable:
+                self._quarantine.note(plugin)
         if report.broken:
             self._keep_old(source, report.broken[0])
             return
@@ -222,7 +229,7 @@ class Catalogue:
             kind=JobKind.READ,
             project_dir=self._settings.project_dir,
             source=source,
-            environment=source.environment,
+            environment=source.environment | devices.NONE,
         )
         try:
             async with self._reads:
@@ -268,18 +275,27 @@ class Catalogue:
 
     def _told(self, item: BrokenFile) -> BrokenFile:
         """As users see it: the path in the project, and the functions that stay as they were."""
-        file = Path(item.file)
-        if file.is_relative_to(self._settings.project_dir):
-            file = file.relative_to(self._settings.project_dir)
         stale = (
             e.spec.name for e in self.entries.values() if str(e.served.source.file) == item.file
         )
-        return item.model_copy(update={"file": str(file), "functions": tuple(stale)})
+        told = {"file": self._in_project(item.file), "functions": tuple(stale)}
+        return item.model_copy(update=told)
+
+    def _in_project(self, file: str) -> str:
+        """The file's path in the project; whole where it is elsewhere."""
+        path = Path(file)
+        if path.is_relative_to(self._settings.project_dir):
+            path = path.relative_to(self._settings.project_dir)
+        return str(path)
 
     @property
     def broken(self) -> list[BrokenFile]:
-        both = (*self._failed.values(), *self._unreadable.values())
-        return [self._told(item) for item in {item.file: item for item in both}.values()]
+        all_ = (
+            *self._quarantine.broken,
+            *self._failed.values(),
+            *self._unreadable.values(),
+        )
+        return [self._told(item) for item in {item.file: item for item in all_}.values()]
 
     def _replace(self, source: SourceInfo, fresh: list[Served]) -> None:
         """Serve ``fresh`` in place of whatever the source served before."""
@@ -312,6 +328,7 @@ class Catalogue:
             "loading": sorted(self.loading),
             "functions": [
                 entry.spec.model_dump(mode="json")
+                | {"file": self._in_project(entry.spec.file)}
                 | {"state": "stale" if entry.spec.name in stale else "live"}
                 for entry in self.entries.values()
             ],

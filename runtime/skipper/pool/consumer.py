@@ -111,27 +111,46 @@ class IdsConsumer(Consumer):
         self.channel_errors = (*self.channel_errors, Exception)
         self._discarded = 0
         self._is_away = False
+        self._was_ready = False
+        """Since it was last connected."""
 
     def ensure_connected(self, conn: Any) -> Any:
         """Try for ever, at most 2 s apart (Celery would wait up to 30 s), and log once."""
-
-        def on_error(error: Exception, interval: float) -> None:
-            if not self._is_away:
-                self._is_away = True
-                _log.warning("broker is away: %s", error)
-
         self.first_connection_attempt = False
-        return conn.ensure_connection(
-            on_error,
-            max_retries=None,
-            interval_start=0.1,
-            interval_step=0.3,
-            interval_max=RETRY_S,
-            callback=state.maybe_shutdown,
-        )
+        while True:
+            try:
+                return conn.ensure_connection(
+                    self._on_away,
+                    max_retries=None,
+                    interval_start=0.1,
+                    interval_step=0.3,
+                    interval_max=RETRY_S,
+                    callback=state.maybe_shutdown,
+                )
+            except Exception as error:  # noqa: BLE001 - it lets us not in, and kombu does not try again
+                self._on_away(error, RETRY_S)
+                self._pause()
+
+    def _on_away(self, error: Exception, interval: float) -> None:
+        del interval
+        if not self._is_away:
+            self._is_away = True
+            _log.warning("broker is away: %s", error)
+
+    def _pause(self) -> None:
+        time.sleep(RETRY_S)
+        state.maybe_shutdown()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """A broker that lets us in and refuses us the queue is not asked again at once."""
+        if not self._was_ready:
+            self._pause()
+        self._was_ready = False
+        super().on_connection_error_after_connected(exc)
 
     def on_ready(self) -> None:
         super().on_ready()
+        self._was_ready = True
         channel = self.task_consumer.channel
         broker.keep_client(channel)
         # RabbitMQ cancels a consumer whose queue is deleted or moves. py-amqp raises then, but in

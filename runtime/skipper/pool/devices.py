@@ -19,6 +19,10 @@ class Device:
     memory_mb: int
 
 
+NONE = {"CUDA_VISIBLE_DEVICES": "-1"}
+"""What an instance sees that is to use no device: all of the cpu pool, and whatever only reads."""
+
+
 def find() -> tuple[Device, ...]:
     """The GPUs, in NVML's order; none where there is no driver."""
     import pynvml
@@ -58,6 +62,6 @@ def environment(pool: str, devices: tuple[Device, ...], used: Mapping[str, int])
     ``used`` counts the instances by device.
     """
     if pool != "gpu" or not devices:
-        return {"CUDA_VISIBLE_DEVICES": "-1"}
+        return NONE
     device = min(devices, key=lambda device: used.get(device.uuid, 0))
     return {"CUDA_VISIBLE_DEVICES": device.uuid}

@@ -10,8 +10,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,7 @@ class Host:
         self._starter = Starter(settings.pools[pool], role.tree, first)  # type: ignore[index] # a str of one of the keys
         self._board = ModelBoard(ledger)
         self._instances = Instances(settings, pool, self._starter, self._board, self._metrics)
-        self._catalogue = Catalogue(
-            settings,
-            pool,
-            self._instances.run,
-            on_change=self._tell_catalogue,
-            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made below
-            retire=self._retire,
-            drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made below
-            metrics=self._metrics,
-        )
+        self._catalogue = self._make_catalogue()
         self._schedules = Schedules(ledger, settings, pool, self._catalogue)
         self._direct = DirectLane(
             self._instances.pool_settings,
@@ -105,11 +97,28 @@ class Host:
             answer=self._answer,
             describe=self._describe,
         )
+        self._changed = asyncio.Event()
+        self._join_instances()
+
+    def _make_catalogue(self) -> Catalogue:
+        return Catalogue(
+            self._settings,
+            self._pool,
+            self._instances.run,
+            quarantine=self._instances.quarantine,
+            on_change=self._tell_catalogue,
+            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made later
+            retire=self._retire,
+            drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made later
+            metrics=self._metrics,
+        )
+
+    def _join_instances(self) -> None:
+        """Have those who own calls hear what instances say: they are made after them."""
         self._instances.lanes = {Lane.DIRECT: self._direct, Lane.TASKS: self._tasks}
         self._instances.on_worn = self._direct.fleet.replace
         self._instances.on_own = self._nested.on_frame
         self._instances.on_printed = self._printed
-        self._changed = asyncio.Event()
 
     def _services(self, inline_bytes: int) -> Services:
         return Services(
@@ -344,21 +353,17 @@ def seat(path: Path) -> Any:
 def main(first: Template | None = None, argv: list[str] | None = None) -> None:
     """Run the host until it is told to stop. ``first`` is a template that has been started."""
     role = Role.start("Host of one pool", argv)
+    with seat(role.settings.run_dir / f"{role.pool}.lock"):
+        roles.run(role, partial(_main, first))
+
+
+async def _main(first: Template | None, role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
-    with (
-        seat(settings.run_dir / f"{role.pool}.lock"),
-        Ledger.open(
-            settings.database_url,
-            schema=settings.schema,
-            interest=interest_in(settings.webhooks),
-        ) as ledger,
-    ):
-        _run(role, lambda _, stopping: Host(role, ledger, first).run(stopping))
-
-
-def _run(role: Role, body: Callable[[Role, asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    try:
-        roles.run(role, body)
-    except StartError as error:
-        role.report("failed", message=str(error), code=error.code)
-        raise SystemExit(error.code) from None
+    ledger = await asyncio.to_thread(
+        Ledger.open,
+        settings.database_url,
+        schema=settings.schema,
+        interest=interest_in(settings.webhooks),
+    )
+    with ledger:
+        await Host(role, ledger, first).run(stopping)

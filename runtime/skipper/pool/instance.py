@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from skipper import wire
-from skipper.instance.jobs import Job, ModelRef, Report
+from skipper.instance.jobs import Job, ModelRef, Report, Turn
 from skipper.pool.output import Output, Printed
 from skipper.wire import Frame, FrameProtocol, Kind
 
@@ -55,6 +55,14 @@ class Ends:
     pid: int
 
 
+class PluginEndedError(ConnectionError):
+    """An instance that died, or was ended because it was late, while it ran a plugin's code."""
+
+    def __init__(self, turn: Turn, reason: str, *, is_late: bool = False) -> None:
+        super().__init__(f"{reason} {turn} (plugin {turn.file or turn.plugin})")
+        self.turn, self.reason, self.is_late = turn, reason, is_late
+
+
 class Instance:
     """One process of the pool.
 
@@ -88,6 +96,7 @@ class Instance:
         """Its memory when it was ready: much of that may be shared with its template."""
         self.death_reason = ""
         self._last_id = 0
+        self._turn = Turn()
         self._models = {ref.name: ref.version for ref in job.models}
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -131,6 +140,9 @@ class Instance:
             report = await asyncio.wait_for(asyncio.shield(self._report), timeout_s)
         except TimeoutError:
             await self._give_up(f"it did not finish loading within {timeout_s:g} s")
+            if self._turn.plugin:
+                told = f"it did not come back within {timeout_s:g} s"
+                raise PluginEndedError(self._turn, told, is_late=True) from None
             raise TimeoutError(self.death_reason) from None
         except asyncio.CancelledError:
             await self._give_up("its start was given up")
@@ -191,6 +203,8 @@ class Instance:
             if frame.kind == Kind.REPORT:
                 if not self._report.done():
                     self._report.set_result(Report.model_validate_json(frame.payload))
+            elif frame.kind == Kind.TURN:
+                self._turn = Turn.model_validate_json(frame.payload)
             else:
                 self._on_frame(self, frame)
 
@@ -234,7 +248,11 @@ class Instance:
         if self._protocol is not None:
             self._protocol.transport.close()
         if not self._report.done():
-            self._report.set_exception(ConnectionError(self.death_reason))
+            self._report.set_exception(
+                PluginEndedError(self._turn, self.death_reason)
+                if self._turn.plugin
+                else ConnectionError(self.death_reason)
+            )
             self._report.exception()  # nobody may be waiting any more
         self._on_gone(self)
         self.gone.set_result(None)

@@ -17,8 +17,9 @@ from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Served
-from skipper.pool.instance import Instance, Lane, State
+from skipper.pool.instance import Instance, Lane, PluginEndedError, State
 from skipper.pool.output import Echo, Printed
+from skipper.pool.quarantine import Quarantine
 from skipper.pool.starter import Starter, children, end_strays
 from skipper.settings import PoolSettings, Settings
 from skipper.wire import Frame
@@ -62,6 +63,7 @@ class Instances:
         self._starter, self._board, self._metrics = starter, board, metrics
         self.devices = devices.find() if pool == "gpu" else ()
         self._device_use: Counter[str] = Counter()
+        self.quarantine = Quarantine()
         self.all: set[Instance] = set()
         self.lanes: dict[Lane, LaneOwner] = {}
         self.on_own: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
@@ -88,14 +90,26 @@ class Instances:
         """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes.
 
         It may load for ``timeout_s``, or as long as the pool's settings say. One that dies before
-        it has reported has not done anything yet, so another is started.
+        it has reported has not done anything yet, so another is started. A plugin at whose turn
+        that happens is left out from then on.
         """
         limit_s = timeout_s or self.pool_settings.load_timeout_s
+        while True:
+            without = job.model_copy(update={"without": self.quarantine.names})
+            try:
+                return await self._insist(without, lane, limit_s, spawn=spawn)
+            except PluginEndedError as error:
+                if self._is_closing or not self.quarantine.add(error):
+                    raise
+
+    async def _insist(
+        self, job: Job, lane: Lane, limit_s: float, *, spawn: bool
+    ) -> tuple[Instance, Report]:
         for _ in range(STARTS - 1):
             try:
                 return await self._run(job, lane, limit_s, spawn=spawn)
             except ConnectionError as error:
-                if self._is_closing:
+                if self._is_closing or (isinstance(error, PluginEndedError) and error.is_late):
                     raise
                 log.warning("an instance died while it loaded and is started again: %s", error)
         return await self._run(job, lane, limit_s, spawn=spawn)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from skipper import role as roles
 from skipper.blobs import BlobStore
-from skipper.broker import Publisher
 from skipper.errors import SkipperError
 from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
+from skipper.publisher import Publisher
 from skipper.role import Role
 from skipper.scheduler.deliveries import Deliveries
+from skipper.scheduler.presence import Presence
 from skipper.scheduler.pruning import Pruner
 from skipper.scheduler.ticker import Ticker
 from skipper.webhooks import interest_in
@@ -59,10 +61,19 @@ class Pulse:
 
 
 class Scheduler:
-    """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them."""
+    """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them.
 
-    def __init__(self, ledger: Ledger, publish: Callable[[str, list[str]], None]) -> None:
-        self._ledger, self._publish = ledger, publish
+    ``beat`` is awaited before every round.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publish: Callable[[str, list[str]], None],
+        *,
+        beat: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._ledger, self._publish, self._beat = ledger, publish, beat
         self._pulse = Pulse()
         self._ticker = Ticker(ledger)
         self._next_review = 0.0
@@ -72,6 +83,7 @@ class Scheduler:
         is_well = True
         while not stopping.is_set():
             try:
+                await self._beat()
                 await self.round()
                 is_well = True
             except SkipperError as error:
@@ -125,7 +137,8 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
         interest=interest_in(settings.webhooks),
     )
     with ledger, Publisher(settings) as publisher:
-        scheduler = Scheduler(ledger, publisher.publish)
+        presence = Presence(ledger, settings.project_dir)
+        scheduler = Scheduler(ledger, publisher.publish, beat=presence.beat)
         pruner = Pruner(
             ledger,
             BlobStore(settings.storage_url),
@@ -135,6 +148,8 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
         deliveries = Deliveries(ledger, settings.webhooks, publisher.publish)
         role.ready()
         await asyncio.gather(*(part.run(stopping) for part in (scheduler, pruner, deliveries)))
+        with contextlib.suppress(SkipperError):  # the ledger is away: then others find out
+            await presence.leave()
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -184,7 +184,14 @@ class StandIn:
             at = "2026-01-01T10:00:03Z"
             task.tell("progress", {"at": at, "done": epoch, "total": 3, "loss": 1 / epoch})
         endings = {
-            "train.fail": ("failed", {"status": 500, "detail": "ValueError: no table"}),
+            "train.fail": (
+                "failed",
+                {
+                    "status": 500,
+                    "detail": "ValueError: no table",
+                    "traceback": "in fail\n\x1b[2J\x07ValueError: no table\n",
+                },
+            ),
             "train.invalid": ("failed", {"status": 422, "detail": "The input does not match."}),
             "train.late": ("timed_out", None),
             "train.crash": ("crashed", {"status": 502, "detail": "killed by signal 9"}),

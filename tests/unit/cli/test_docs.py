@@ -1,4 +1,4 @@
-"""docs/cli.md is true: its commands parse, its exit codes are those of the code."""
+"""The pages are true of the command line: commands parse, exit codes are those of the code."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import pytest
 
 from skipper.cli.exits import Exit
 
-DOCS = Path(__file__).parents[3] / "docs"
-PAGE = (DOCS / "cli.md").read_text("utf-8")
+ROOT = Path(__file__).parents[3]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGE = (ROOT / "docs" / "cli.md").read_text("utf-8")
 
 
 def commands() -> list[list[str]]:
     """The arguments of every ``skipper …`` that a console block shows."""
     found = []
-    for block in re.findall(r"```console\n(.*?)```", PAGE, re.DOTALL):
-        for line in re.findall(r"^\$ (.*)", block, re.MULTILINE):
-            for part in re.split(r" \| | && |\$\(|\)$", line):
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for line in re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.MULTILINE):
+            for part in re.split(r" \| | && |; do |; done|\$\(|\)$", line):
                 words = shlex.split(part, comments=True)
                 if words[:1] == ["skipper"]:
                     found.append(words[1:])
@@ -29,7 +31,7 @@ def commands() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("arguments", commands(), ids=" ".join)
-def test_every_command_on_the_page_parses(run: Callable[..., Any], arguments: list[str]) -> None:
+def test_every_command_on_a_page_parses(run: Callable[..., Any], arguments: list[str]) -> None:
     result = run(*arguments, "--help")
     assert result.exit_code == 0, result.stderr
     assert "sage: skipper" in result.stdout

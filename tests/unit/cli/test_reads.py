@@ -122,7 +122,8 @@ def test_a_state_that_is_none_is_refused(run: Run) -> None:
 
 def test_a_failed_task_shows_its_error(run: Run, gateway: StandIn) -> None:
     run("call", "train.fail")
-    assert "ValueError: no table" in run("tasks", "show", list(gateway.tasks)[-1]).stdout
+    shown = run("tasks", "show", list(gateway.tasks)[-1]).stdout
+    assert "in fail\n\\x1b[2J\\x07ValueError: no table\n" in shown
 
 
 def test_cancel_is_told_and_a_late_one_fails(run: Run) -> None:

@@ -7,7 +7,9 @@ import pytest
 from pydantic import BaseModel, Field, computed_field
 
 import skipper
+from skipper.documents import task_document
 from skipper.gateway import openapi
+from skipper.task import State, Task
 
 
 class House(BaseModel):
@@ -117,6 +119,43 @@ def test_every_function_is_an_operation_of_its_own_name() -> None:
     assert calls == [f"/v1/functions/{f.name}/invoke" for f in ALL]
     ids = [told["paths"][path]["post"]["operationId"] for path in calls]
     assert len(set(ids)) == len(ALL)
+
+
+def test_names_that_differ_in_dots_alone_stay_apart() -> None:
+    items = [
+        {**price.spec("c0de").model_dump(mode="json"), "name": name} for name in ("a.b_c", "a_b.c")
+    ]
+    told = openapi.document(BASE, items)
+    paths = (f"/v1/functions/{item['name']}/invoke" for item in items)
+    assert [told["paths"][path]["post"]["operationId"] for path in paths] == ["a.b_c", "a_b.c"]
+
+
+def test_a_task_is_described_with_every_member_that_it_is_told_with() -> None:
+    told = task_document(
+        Task(
+            id="t",
+            function="f.f",
+            kind="data",
+            pool="cpu",
+            state=State.QUEUED,
+            created_at=0.0,
+            available_at=0.0,
+        ),
+        None,
+        with_traceback=False,
+    )
+    schema = document()["components"]["schemas"]["Task"]
+    assert list(schema["properties"]) == list(told)
+    assert schema["required"] == list(told)
+    assert "succeeded" in schema["properties"]["state"]["enum"]
+
+
+def test_where_keys_are_needed_it_is_told_how_to_show_one() -> None:
+    assert "security" not in document()
+    told = openapi.document(BASE, [], needs_key=True)
+    schemes = told["components"]["securitySchemes"]
+    assert told["security"] == [{name: []} for name in schemes]
+    assert {scheme["type"] for scheme in schemes.values()} == {"http", "apiKey"}
 
 
 def test_every_reference_of_the_document_leads_somewhere() -> None:

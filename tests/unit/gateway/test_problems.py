@@ -62,6 +62,20 @@ def test_a_function_that_is_tried_again_later_says_when() -> None:
     assert "retry_after_s" not in problem.document()
 
 
+@pytest.mark.parametrize(
+    ("status", "slug", "title"),
+    [(401, "unauthorized", "Unauthorized"), (416, None, None), (501, "not-implemented", None)],
+)
+def test_a_status_without_a_kind_of_its_own_is_a_problem_too(
+    status: int, slug: str | None, title: str | None
+) -> None:
+    document = Problem(problems.plain(status), "so it is").document()
+    assert document["status"] == status
+    assert document["type"].startswith("/problems/")
+    assert slug is None or document["type"] == f"/problems/{slug}"
+    assert document["title"] if title is None else document["title"] == title
+
+
 def failed(**members: Any) -> bytes:
     return json.dumps({"detail": "ValueError: no", **members}).encode()
 

@@ -132,13 +132,41 @@ def test_a_plugin_names_libraries_and_variables_for_imports(
     )
     (project.functions_dir / "a.py").write_text("import no_such")
     (project.functions_dir / "b.py").write_text("import no_other")
-    report = loader.survey(project, loader.open_project(project))
-    found = {s.name: s for s in report.sources}
+    plugins = loader.open_project(project)
+    found = {s.name: s for s in loader.survey(project, plugins).sources}
     assert found["a"].libraries == ("no_such", "no_such.inner")
     assert found["a"].environment == {"NO_SUCH_LEVEL": "3"}
     assert found["b"].libraries == ("no_other",)
     assert found["b"].environment == {}
-    assert "naming_plugin" in report.plugins
+    assert "naming_plugin" in plugins.names
+
+
+@pytest.mark.parametrize(
+    ("hook", "body", "line", "told"),
+    [
+        ("skipper_sources(project)", "return 1 / 0", 4, "ZeroDivisionError"),
+        ("skipper_sources(project)", "yield 3", 2, "it named 3"),
+        ("skipper_libraries(imports)", "raise SystemExit(1)", 4, "sys.exit(1)"),
+        ("skipper_libraries(imports)", "return 'polars'", 2, "['polars']"),
+        ("skipper_environment(imports)", "return {'THREADS': 1}", 2, "a dict of texts"),
+    ],
+)
+def test_a_hook_that_fails_is_told_with_its_place_and_everything_else_is_found(
+    project: Project, hook: str, body: str, line: int, told: str
+) -> None:
+    file = project.folder / "plugins" / "failing_plugin.py"
+    file.parent.mkdir()
+    file.write_text(f"import skipper\n@skipper.hook\ndef {hook}:\n    {body}\n")
+    for name in ("a.py", "b.py"):
+        (project.functions_dir / name).write_text("import no_such")
+    plugins = loader.open_project(project)
+    report = loader.survey(project, plugins)
+    assert {"a", "b"} <= {source.name for source in report.sources}
+    (broken,) = plugins.broken
+    assert (broken.file, broken.line) == (str(file), line)
+    assert hook.partition("(")[0] in broken.error
+    assert told in broken.error
+    assert "failing_plugin" not in plugins.names
 
 
 # --- read and load -------------------------------------------------------------------------

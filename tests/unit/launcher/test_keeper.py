@@ -11,7 +11,7 @@ from skipper.errors import StartError
 from skipper.launcher import process
 from skipper.launcher.keeper import Keeper, State
 from skipper.launcher.output import Output
-from skipper.launcher.plan import ChildPlan
+from skipper.launcher.plan import CONTROL, ChildPlan
 from skipper.launcher.process import Child, Ground, exit_words
 from skipper.launcher.restarts import BUDGET, History
 from skipper.settings import Settings
@@ -69,3 +69,15 @@ async def test_a_missing_program_is_a_failed_start(tmp_path: Path) -> None:
 )
 def test_exit_codes_in_words(code: int, words: str) -> None:
     assert exit_words(code).endswith(words)
+
+
+async def test_what_a_role_says_of_its_failure_is_the_verdict(tmp_path: Path) -> None:
+    told = '{"event": "failed", "reason": "pools.gpu: no GPU was found."}'
+    code = (
+        "import socket, sys; "
+        f"socket.socket(fileno=int(sys.argv[1])).sendall(b'{told}\\n'); sys.exit(3)"
+    )
+    kept = keeper(tmp_path, sys.executable, "-I", "-S", "-c", code, CONTROL)
+    with pytest.raises(StartError, match=r"the last: pools\.gpu: no GPU was found$") as seen:
+        await kept.keep()
+    assert seen.value.code == 3

@@ -30,7 +30,8 @@ def test_the_whole_tree() -> None:
     ("only", "expected"),
     [
         ({"pool:gpu"}, ["gpu", "gpu-consumer"]),
-        ({"gateway", "scheduler"}, ["gateway", "scheduler"]),
+        ({"gateway", "pool:cpu"}, ["gateway", "cpu", "cpu-consumer"]),
+        ({"scheduler"}, ["scheduler"]),
         ({"broker"}, []),
     ],
 )
@@ -42,6 +43,12 @@ def test_only_some_parts(only: set[str], expected: list[str]) -> None:
 def test_an_unknown_part_is_told_with_the_nearest_one() -> None:
     with pytest.raises(StartError, match=r"no part 'pool:gpus'; did you mean 'pool:gpu'\?") as seen:
         names(only=frozenset({"pool:gpus"}))
+    assert seen.value.code == 2
+
+
+def test_a_gateway_without_a_pool_beside_it_is_refused() -> None:
+    with pytest.raises(StartError, match="add pool:cpu, pool:gpu or both") as seen:
+        names(only=frozenset({"gateway", "scheduler"}))
     assert seen.value.code == 2
 
 

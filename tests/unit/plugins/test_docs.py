@@ -16,13 +16,15 @@ from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind
 
 project = loader.project_of(pathlib.Path(sys.argv[1]))
-report = loader.survey(project, loader.open_project(project))
+plugins = loader.open_project(project)
+report = loader.survey(project, plugins)
 assert not report.broken, report.broken
+assert not plugins.broken, plugins.broken
 for source in report.sources:
     told = loader.read(Job(kind=JobKind.READ, project_dir=project.folder, source=source))
     assert not told.broken, told.broken
     print(*(spec.name for spec in told.specs))
-print(*report.plugins)
+print(*plugins.names)
 """
 
 

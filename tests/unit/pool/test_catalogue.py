@@ -10,6 +10,7 @@ from skipper.instance.jobs import Job, JobKind, Report
 from skipper.metrics import PoolMetrics
 from skipper.pool.catalogue import Catalogue, Entry, Served
 from skipper.pool.instance import Lane
+from skipper.pool.quarantine import Quarantine
 from skipper.settings import Settings
 from skipper.spec import BrokenFile
 from tests.unit.pool.played import Played, source_of, spec_of
@@ -43,10 +44,12 @@ class Project:
         self.retired: list[Served] = []
         self.dropped: list[str] = []
         self.metrics = PoolMetrics()
+        self.quarantine = Quarantine()
         self.catalogue = Catalogue(
             Settings(project_dir=Path("/project")),
             pool,
             self._run,
+            quarantine=self.quarantine,
             on_change=self._changed,
             warm=self._warm,
             retire=self.retired.append,
@@ -81,7 +84,7 @@ class Project:
         self.instances.append(instance)
         if job.kind is JobKind.SURVEY:
             sources = tuple(source_of(name, **told) for name, told in self.surveyed.items())
-            report = Report(sources=sources, broken=tuple(self.broken), plugins=("functions",))
+            report = Report(sources=sources, broken=tuple(self.broken))
             return instance, report
         self.read.append(name)
         await asyncio.sleep(0)
@@ -382,7 +385,22 @@ async def test_a_broken_file_is_not_read_again_until_it_changes(
     assert len(said()) == 1
 
 
-async def test_a_plugin_that_ends_its_process_leaves_everything_as_it_was() -> None:
+async def test_a_plugin_that_fails_when_a_file_is_read_is_told_and_the_file_served(
+    said: Callable[[], list[str]],
+) -> None:
+    project = Project()
+    plugin = BrokenFile(file="/project/plugins/mine.py", line=5, error="RuntimeError: no")
+    project.write(*ONE[:2], *ONE[2])
+    project.files["boston"] = project.files["boston"].model_copy(update={"left_out": (plugin,)})
+    await project.refresh()
+    assert set(project.states.values()) == {"live"}
+    (broken,) = project.catalogue.broken
+    assert (broken.file, broken.line) == ("plugins/mine.py", 5)
+    (told,) = said()
+    assert "plugins/mine.py:5" in told
+
+
+async def test_a_survey_that_ends_its_process_leaves_everything_as_it_was() -> None:
     project = await with_(ONE)
     project.errors["*"] = ConnectionError("its process exited with code 3")
     await project.refresh()

@@ -28,6 +28,12 @@ body = b'{"code": "c0de"}'
 sock.sendall(struct.pack("!IBQ", len(body), 33, 0) + body)
 time.sleep(60)
 """
+TURN = """
+import socket, struct
+body = b'{"plugin": "mine", "file": "/project/plugins/mine.py", "hook": "skipper_sources"}'
+sock = socket.socket(fileno=3)
+sock.sendall(struct.pack("!IBQ", len(body), 38, 0) + body)
+"""
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 HANGS = "import time; time.sleep(60)"
 
@@ -218,6 +224,40 @@ async def test_children_are_found_and_no_one_elses() -> None:
     process.kill()
     await process.wait()
     assert process.pid not in children()
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit_s", "told"),
+    [
+        (["import os; os._exit(0)"] * STARTS, 60, "its process exited with code 0"),
+        ([HANGS], 4, "it did not come back within 4 s"),
+    ],
+)
+async def test_a_plugin_that_ends_its_process_is_named_and_left_out(
+    tmp_path: Path, pools: list[Pool], ends: list[str], limit_s: float, told: str
+) -> None:
+    pools.append(Pool(tmp_path, *[TURN + end for end in ends], REPORTS, load_timeout_s=limit_s))
+    instance = await pools[0].run()
+    assert instance.job.without == ("mine",)
+    (broken,) = pools[0].instances.quarantine.broken
+    assert broken.file == "/project/plugins/mine.py"
+    assert broken.error == f"{told} while its skipper_sources ran"
+
+
+async def test_a_plugin_whose_file_has_changed_is_tried_again(
+    tmp_path: Path, pools: list[Pool]
+) -> None:
+    file = tmp_path / "mine.py"
+    ends = TURN.replace("/project/plugins/mine.py", str(file)) + "import os; os._exit(0)"
+    pools.append(Pool(tmp_path, *[ends] * STARTS, REPORTS))
+    quarantine = pools[0].instances.quarantine
+    await pools[0].run()
+    quarantine.review()
+    assert quarantine.names == ("mine",)
+    file.write_text("import skipper")
+    quarantine.review()
+    assert quarantine.broken == []
+    assert (await pools[0].run()).job.without == ()
 
 
 async def test_an_instance_is_known_and_can_be_killed_before_it_says_anything(

@@ -1,5 +1,6 @@
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +8,7 @@ from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claiming, Ending, Finishing, HostRecord, NewTask
 from skipper.scheduler import scheduler as schedulers
+from skipper.scheduler.presence import Presence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
 
@@ -17,7 +19,12 @@ class Office:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.published: list[tuple[str, list[str]]] = []
-        self.scheduler = Scheduler(ledger, lambda pool, ids: self.published.append((pool, ids)))
+        self.presence = Presence(ledger, Path("/project"))
+        self.scheduler = Scheduler(
+            ledger,
+            lambda pool, ids: self.published.append((pool, ids)),
+            beat=self.presence.beat,
+        )
 
     def accept(self, *, pool: str = "cpu", age_s: float = 0.0) -> str:
         then = time.time() - age_s
@@ -123,3 +130,20 @@ async def test_tasks_of_a_host_that_nobody_knows_are_rescued_at_once(office: Off
     await office.scheduler.round()
     assert office.state(id_) is State.QUEUED
     assert office.heard == {id_}
+
+
+async def test_a_scheduler_beats_and_takes_the_place_of_the_last_one(office: Office) -> None:
+    def beats() -> dict[str, int]:
+        found = office.ledger.read_now(hosts.beats)
+        return {beat.id: beat.counter for beat in found if beat.pool == hosts.SCHEDULER}
+
+    await office.presence.beat()
+    (first,) = beats()
+    await office.presence.beat()
+    assert beats() == {first: 1}
+    again = Presence(office.ledger, Path("/project"))
+    await again.beat()
+    assert len(beats()) == 1
+    assert first not in beats()
+    await again.leave()
+    assert beats() == {}

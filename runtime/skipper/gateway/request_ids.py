@@ -1,0 +1,40 @@
+"""The id that every reply carries: the caller's own, or a new one."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Iterable
+
+from starlette.types import Message, Send
+
+HEADER = b"x-request-id"
+_ACCEPTED = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_PREFIX, _numbers = secrets.token_hex(4), itertools.count()
+"""Told apart from other gateways' ids, and cheap."""
+
+
+def new_id() -> str:
+    """An id for a request that came with none."""
+    return f"{_PREFIX}{next(_numbers):08x}"
+
+
+def accepted(value: bytes) -> str:
+    """The id that a caller sent; empty where it is not one."""
+    return value.decode() if _ACCEPTED.fullmatch(value) else ""
+
+
+def telling(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
+    """``send``, which adds the id to a response that does not name it; ``headers`` came with it."""
+    given = next((value for name, value in headers if name == HEADER), b"")
+    told = (accepted(given) or new_id()).encode()
+
+    async def send_told(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = message.get("headers", [])
+            if all(name != HEADER for name, _ in own):
+                message = {**message, "headers": [*own, (HEADER, told)]}
+        await send(message)
+
+    return send_told
