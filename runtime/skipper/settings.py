@@ -486,6 +486,8 @@ def _known_names(tables: Iterable[str] = ()) -> list[str]:
 
 def _check_known(name: str, origin: str, known: list[str], tables: set[str]) -> None:
     section, *rest = name.split(".")
+    if name in _TABLES:
+        raise SettingsError(f"{origin}: {name} holds tables: write [{name}.NAME].")
     if section in _TABLES and rest and not re.fullmatch(_PLAIN_NAME, rest[0]):
         raise SettingsError(
             f"{origin}: {section}.{rest[0]}: use lower-case letters, digits, - and _, at most 40."

@@ -151,7 +151,11 @@ def test_a_number_too_large_for_a_float_is_json() -> None:
     assert contract_of(take).parse(b'{"x": 1e999}') == {"x": math.inf}
 
 
-@given(st.integers(-(2**53), 2**53), st.text(max_size=9), st.lists(st.floats(allow_nan=False)))
+@given(
+    st.integers(-(2**53), 2**53),
+    st.text(max_size=9),
+    st.lists(st.floats(allow_nan=False, allow_infinity=False)),
+)
 def test_what_a_caller_writes_is_what_the_function_gets(a: int, b: str, c: list[float]) -> None:
     contract = PLAIN
     want = {"a": a, "b": b, "c": c}

@@ -210,7 +210,7 @@ def test_no_schedules_are_none(project: Path) -> None:
         (NIGHTLY.replace("nightly", "Nightly"), 2, ["schedules.Nightly", "lower-case"]),
         ("[schedules.nightly]\ncron = '0 3 * * *'", 2, ["schedules.nightly needs function ="]),
         ("[schedules.nightly]\n", 1, ["schedules.nightly needs function ="]),
-        ("schedules = 3", 1, ["schedules = 3", "dictionary"]),
+        ("schedules = 3", 1, ["schedules holds tables", "[schedules.NAME]"]),
     ],
 )
 def test_a_wrong_schedule_is_named(project: Path, text: str, line: int, words: list[str]) -> None:
@@ -222,7 +222,8 @@ def test_a_wrong_schedule_is_named(project: Path, text: str, line: int, words: l
 
 def test_the_repositorys_example_of_a_schedule_is_one_with_its_defaults(project: Path) -> None:
     text = (ROOT / "skipper.toml").read_text("utf-8")
-    lines = re.findall(r"^# (\[schedules\..+\]|[a-z]+ = .+)$", text, re.MULTILINE)
+    (example,) = re.findall(r"^# (\[schedules\..+?)\n\n", text, re.MULTILINE | re.DOTALL)
+    lines = example.replace("\n# ", "\n").splitlines()
     write(project, "\n".join(lines))
     (table,) = load(project)[0].schedules.values()
     given = module.ScheduleSettings(function=table.function, cron=table.cron)
@@ -314,10 +315,10 @@ def test_a_secret_of_such_a_table_may_stand_in_the_environment_alone(
     [
         ("[webhooks.ops]\n", "skipper.toml:1: webhooks.ops needs url = …"),
         ("[webhooks]\nops = 3\n", "skipper.toml:2: webhooks.ops = 3"),
-        ("webhooks = 3\n", "no setting 'webhooks'"),
+        ("webhooks = 3\n", "skipper.toml:1: webhooks holds tables: write [webhooks.NAME]."),
         (HOOK + "event = ['failed']\n", "did you mean 'webhooks.ops-1.events'?"),
         (HOOK + "events = ['done']\n", "skipper.toml:5: webhooks.ops-1.events"),
-        (HOOK.replace("ops-1", "Ops"), "webhooks = 'Ops'"),
+        (HOOK.replace("ops-1", "Ops"), "skipper.toml:3: webhooks.Ops: use lower-case letters"),
         (HOOK.replace("https", "http"), "skipper.toml:3: webhooks.ops-1.url: plain http"),
     ],
 )
