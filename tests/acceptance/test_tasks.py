@@ -13,8 +13,9 @@ import pytest
 from tests.acceptance.events import Event, sse
 from tests.acceptance.tree import Gate, Tree, until
 
-MEMBERS = """id function kind pool state attempt max_attempts created_at started_at finished_at
-    deadline_at progress error result model code parent_id request_id"""
+MEMBERS = """id function kind pool state attempt max_attempts priority created_at available_at
+    expires_at started_at finished_at deadline_at progress error result model code parent_id
+    request_id"""
 
 
 def events_of(tree: Tree, task_id: str, since: int | None = None) -> list[Event]:
