@@ -174,7 +174,9 @@ async def _live(client: httpx.AsyncClient, order: Order, log: Path) -> Fate:
 
 async def _until_claimed(client: httpx.AsyncClient, path: str) -> None:
     ends = time.monotonic() + END_S
-    while not (await client.get(path)).json()["attempt"] and time.monotonic() < ends:
+    while time.monotonic() < ends:
+        if (await client.get(path)).json()["attempt"]:
+            return
         await asyncio.sleep(_LOOK_S)
 
 
