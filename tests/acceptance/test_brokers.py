@@ -7,14 +7,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import kombu
 import pytest
 
 from skipper import broker
 from tests.acceptance.conftest import PLAIN, Grow
 from tests.acceptance.tree import Gate, Tree, lent, project, until
 from tests.integration.services import Server, private_rabbitmq, project_name
+
+kombu: Any = pytest.importorskip("kombu")  # untyped for the most part
 
 ONE_SLOT = "[run]\nreload = false\n\n[pools.cpu]\ntask_slots = 1\n"
 IMPATIENT = "[{rabbit, [{consumer_timeout, 2000}, {channel_tick_interval, 1000}]}]."
