@@ -107,6 +107,49 @@ def test_tasks_wait_for_their_slot_and_all_come_to_it(narrow: Tree, tmp_path: Pa
     assert [narrow.result(task_id) for task_id in tasks] == ["through"] * 12
 
 
+def test_the_most_urgent_of_many_that_wait_starts_next(narrow: Tree, tmp_path: Path) -> None:
+    gate = Gate(tmp_path)
+    first = narrow.submit("hold.task", gate.body)
+    gate.wait_for()
+    others = [narrow.submit("bodies.size", {"text": "x"}) for _ in range(50)]
+    urgent = narrow.submit("bodies.add", {"x": 1}, x_skipper_priority="5")
+    least = narrow.submit("bodies.add", {"x": 2}, x_skipper_priority="-5")
+    gate.open()
+    for task_id in (first, *others, urgent, least):
+        narrow.ended(task_id)
+    order = sorted((*others, urgent, least), key=lambda task_id: started(narrow, task_id))
+    assert (order[0], order[-1]) == (urgent, least)
+
+
+def test_functions_take_turns_though_one_has_many_tasks_waiting(
+    narrow: Tree, tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path)
+    narrow.submit("hold.task", gate.body)
+    gate.wait_for()
+    many = [narrow.submit("bodies.size", {"text": "x"}) for _ in range(30)]
+    few = [narrow.submit("bodies.add", {"x": 1}) for _ in range(5)]
+    gate.open()
+    for task_id in (*many, *few):
+        narrow.ended(task_id)
+    order = sorted((*many, *few), key=lambda task_id: started(narrow, task_id))
+    turns = [narrow.task(task_id)["function"] for task_id in order[:10]]
+    assert turns in (["bodies.size", "bodies.add"] * 5, ["bodies.add", "bodies.size"] * 5)
+
+
+def started(tree: Tree, task_id: str) -> tuple[str, str]:
+    """When a task started; of two in one millisecond the one that was accepted first."""
+    return tree.task(task_id)["started_at"], task_id
+
+
+def test_a_child_is_as_urgent_as_the_task_that_waits_for_it(narrow: Tree) -> None:
+    parent = narrow.submit("nest.child", {}, x_skipper_priority="4")
+    assert narrow.result(parent) == {"learned": 7}
+    items = narrow.json("/v1/tasks", params={"function": "nest.learn"})["items"]
+    (child,) = (task for task in items if task["parent_id"] == parent)
+    assert child["priority"] == 4
+
+
 @pytest.mark.parametrize(
     ("name", "body", "value"),
     [

@@ -13,8 +13,9 @@ import pytest
 from tests.acceptance.events import events_of, sse
 from tests.acceptance.tree import Gate, Tree, until
 
-MEMBERS = """id function kind pool state attempt max_attempts created_at started_at finished_at
-    deadline_at progress error result model code parent_id request_id schedule"""
+MEMBERS = """id function kind pool state attempt max_attempts priority created_at available_at
+    expires_at started_at finished_at deadline_at progress error result model code parent_id
+    request_id schedule"""
 
 
 # --- acceptance and waiting ---

@@ -26,23 +26,27 @@ from tests.acceptance.conftest import PLAIN
 from tests.acceptance.tree import Tree, lent, project
 
 FUNCTIONS = {
-    # share, run time in ms, how long after it was accepted a cancel may come
-    "polite": (0.35, (0, 150), 0.8),
-    "awake": (0.2, (0, 150), 0.8),
-    "deaf": (0.15, (0, 100), 0.8),
-    "flaky": (0.15, (0, 20), 1.5),
-    "Sluggish": (0.12, (0, 50), 1.2),
+    # share, run time in ms, how long after its claim a cancel may come
+    "polite": (0.35, (0, 500), 0.5),
+    "awake": (0.2, (0, 500), 0.5),
+    "deaf": (0.15, (0, 200), 0.3),
+    "flaky": (0.15, (0, 20), 1.0),
+    "Sluggish": (0.12, (0, 100), 0.5),
     "stubborn": (0.03, (0, 5000), 1.0),
 }
 """``stubborn`` has to be killed, which takes four seconds of a slot."""
+WAITING_S = 1.0
+"""How long after it was accepted a cancel may come that does not wait for the claim."""
 DELAYED_SHARE = 0.15
 SPARED_SHARE = 0.15
+CLAIMED_SHARE = 0.6
 WIDTH = 12
 """Tasks under way at once: some run, some wait."""
 END_S = 60.0
 CLOCK_S = 0.005
 """Times in the ledger are told to the millisecond."""
 _TOML = "[run]\nreload = false\n\n[pools.cpu]\ntask_slots = 4\n"
+_LOOK_S = 0.02
 _SHOWN = 40
 
 
@@ -57,13 +61,14 @@ class Effect(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A task to submit, and how long after that to cancel it, if at all."""
+    """A task to submit, and how long after that, or after its claim, to cancel it, if at all."""
 
     nonce: str
     function: str
     ms: float
     delay_s: float | None
     cancel_after_s: float | None
+    is_claimed_first: bool
 
 
 @dataclass(kw_only=True)
@@ -108,15 +113,19 @@ def plan(count: int, seed: int) -> list[Order]:
         _, (least, most), until_s = FUNCTIONS[name]
         is_spared = rng.random() < SPARED_SHARE
         cancels += not is_spared
-        is_delayed = rng.random() < DELAYED_SHARE
+        is_delayed, is_claimed_first = (
+            rng.random() < share for share in (DELAYED_SHARE, CLAIMED_SHARE)
+        )
+        limit_s = until_s if is_claimed_first else WAITING_S
         orders.append(
             Order(
                 nonce=f"{len(orders)}-{secrets.token_hex(6)}",
                 function=f"cancels.{name}",
                 ms=rng.uniform(least, most),
                 delay_s=rng.uniform(0.1, 0.5) if is_delayed else None,
-                # As many in the first moments as later: that is where claim and start are.
-                cancel_after_s=None if is_spared else until_s * rng.random() ** 2,
+                # More of them in the first moments: that is where claim and start are.
+                cancel_after_s=None if is_spared else limit_s * rng.random() ** 2,
+                is_claimed_first=is_claimed_first,
             )
         )
     return orders
@@ -149,6 +158,8 @@ async def _live(client: httpx.AsyncClient, order: Order, log: Path) -> Fate:
     fate = Fate(order=order, task_id=answer.json()["id"])
     path = f"/v1/tasks/{fate.task_id}"
     if order.cancel_after_s is not None:
+        if order.is_claimed_first:
+            await _until_claimed(client, path)
         await asyncio.sleep(order.cancel_after_s)
         answer = await client.post(f"{path}/cancel")
         told = answer.json()
@@ -159,6 +170,14 @@ async def _live(client: httpx.AsyncClient, order: Order, log: Path) -> Fate:
     if fate.ended["state"] == "succeeded":
         fate.value = (await client.get(f"{path}/result")).json()
     return fate
+
+
+async def _until_claimed(client: httpx.AsyncClient, path: str) -> None:
+    ends = time.monotonic() + END_S
+    while time.monotonic() < ends:
+        if (await client.get(path)).json()["attempt"]:
+            return
+        await asyncio.sleep(_LOOK_S)
 
 
 def _read(log: Path) -> dict[str, list[Effect]]:

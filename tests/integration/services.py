@@ -203,8 +203,11 @@ def private_redis() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def private_rabbitmq(configuration: str = "") -> Iterator[Server]:
-    """A RabbitMQ node; ``configuration`` goes into its ``rabbitmq.conf``. Up in 5 to 10 s."""
+def private_rabbitmq(configuration: str = "", advanced: str = "[].") -> Iterator[Server]:
+    """A RabbitMQ node, up in 5 to 10 s.
+
+    ``configuration`` goes into its ``rabbitmq.conf``, ``advanced`` is its ``advanced.config``.
+    """
     program = _rabbitmq_program()
     if program is None:
         absent("there is no rabbitmq-server on this machine")
@@ -213,6 +216,7 @@ def private_rabbitmq(configuration: str = "") -> Iterator[Server]:
         (folder / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = 127.0.0.1:{port}\nlog.console.level = warning\n{configuration}\n"
         )
+        (folder / "advanced.config").write_text(advanced)
         (folder / "plugins").write_text("[].\n")
         server = Server(
             url=f"amqp://guest:guest@127.0.0.1:{port}//",
@@ -240,6 +244,7 @@ def _rabbitmq_environment(folder: Path) -> dict[str, str]:
         "RABBITMQ_DIST_PORT": str(free_port()),
         "RABBITMQ_CONF_ENV_FILE": "/dev/null",
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ADVANCED_CONFIG_FILE": str(folder / "advanced.config"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_MNESIA_BASE": str(folder / "mnesia"),
         "RABBITMQ_LOG_BASE": str(folder / "log"),

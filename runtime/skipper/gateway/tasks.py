@@ -136,9 +136,6 @@ async def _cancel(core: Core, task_id: str) -> Response:
     now = time.time()
     cancelling = await core.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
     task = await core.task(task_id)
-    if cancelling is None or cancelling.already_ended:
-        detail = f"the task had already ended: {task.state}"
-        raise Problem(problems.CONFLICT, detail, {"task": await core.shown(task)})
     if task.state is State.RUNNING:
         link = core.directory.links.get(task.pool)
         if link is not None and link.is_up:
@@ -146,6 +143,10 @@ async def _cancel(core: Core, task_id: str) -> Response:
                 await link.ask("cancel", id=task_id)
         task = await core.task(task_id)
     core.watchers.changed([task_id])
+    is_late = cancelling is None or cancelling.already_ended
+    if is_late or (task.state.is_terminal and task.state is not State.CANCELLED):
+        detail = f"the task had already ended: {task.state}"
+        raise Problem(problems.CONFLICT, detail, {"task": await core.shown(task)})
     return await task_response(core, task, status=200 if task.state.is_terminal else 202)
 
 

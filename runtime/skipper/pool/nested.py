@@ -52,6 +52,7 @@ class Nested:
         tasks_: TaskLane,
     ) -> None:
         self._ledger, self._blobs, self._directory, self._intake = ledger, blobs, directory, intake
+        self._tasks = tasks_
         self._lanes: dict[Lane, DirectLane | TaskLane] = {Lane.DIRECT: direct, Lane.TASKS: tasks_}
         self._jobs: dict[tuple[Instance, int], asyncio.Future[None]] = {}
         self._watchers = Watchers()
@@ -141,12 +142,15 @@ class Nested:
 
     async def _as_task(self, spec: FunctionSpec, head: CallHead, body: bytes, ends: float) -> bytes:
         request_id, _, parent = head.context.partition("/")
+        urgency = self._tasks.priority_of(parent)
         submission = Submission(
             spec=spec,
             body=body,
             request_id=request_id or None,
             parent_id=parent or None,
             depth=head.depth,
+            # Who waits for a task must not see others that are less urgent go before it.
+            priority=None if urgency is None else max(urgency, spec.priority),
         )
         accepted, _ = await self._intake.accept(submission)
         if head.flags & wire.SPAWN:

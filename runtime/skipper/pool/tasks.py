@@ -96,6 +96,11 @@ class TaskLane:
         """Ids on the short list."""
         return len(self._list)
 
+    def priority_of(self, task_id: str) -> int | None:
+        """The priority of a task that runs here; None where none does."""
+        attempt = self.running.get(task_id)
+        return attempt.claim.task.priority if attempt else None
+
     async def run(self) -> None:
         """Claim and start work for ever."""
         while True:

@@ -33,3 +33,13 @@ def deaf(gate: str) -> str:
     """Does not look at whether it was cancelled."""
     _stay(gate)
     return "through"
+
+
+@skipper.training
+class Loading:
+    """Stays where it starts."""
+
+    def __init__(self) -> None:
+        time.sleep(60)
+
+    def __call__(self) -> None: ...

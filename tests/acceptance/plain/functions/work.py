@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 import skipper
 
@@ -57,3 +58,31 @@ def chatters(lines: int, *, run: skipper.Run) -> int:
 @skipper.training
 def adds(x: int, y: int = 1) -> int:
     return x + y
+
+
+class TransientError(Exception):
+    pass
+
+
+@skipper.training(retries=2, retry_on="TransientError", backoff="100ms")
+def picky(transient: bool, *, run: skipper.Run) -> int:
+    if run.attempt < 3:
+        raise TransientError if transient else ValueError("for good")
+    return run.attempt
+
+
+@skipper.training(timeout="300ms")
+def numb(gate: str) -> int:
+    """Runs in C, where no signal is heard."""
+    Path(f"{gate}.in-{os.getpid()}").touch()
+    return sum(range(10**13))
+
+
+@skipper.training(start_timeout="300ms", retries=1, backoff="100ms")
+class Sleeper:
+    """Never comes to its first call."""
+
+    def __init__(self) -> None:
+        time.sleep(60)
+
+    def __call__(self) -> None: ...
