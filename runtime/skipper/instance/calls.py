@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +17,7 @@ from skipper.instance import caller
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import Link
 from skipper.instance.shelf import Shelf
+from skipper.instance.sink import Sink
 from skipper.model import Model
 from skipper.plugins import shown, user_traceback
 from skipper.run import Run
@@ -25,19 +25,6 @@ from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
 _MAX_ERRORS = 100
-
-
-class Sink:
-    """Where the words of one call go: frames with its id."""
-
-    def __init__(self, link: Link, call_id: int) -> None:
-        self._link, self._id = link, call_id
-
-    def emit(self, event: dict[str, Any]) -> None:
-        self._link.send(Kind.EVENT, self._id, _json({"at": time.time()} | event, str))
-
-    def is_cancelled(self) -> bool:
-        return self._link.is_cancelled(self._id)
 
 
 class Calls:
@@ -53,6 +40,7 @@ class Calls:
         self.target = function.callable if function.twin is None else function.twin
         self._shelf = shelf
         self._code = code
+        self._sinks: dict[int, Sink] = {}
         self.served = b""
         self.loaded: dict[str, Any] = {}
         """The models to inject."""
@@ -97,11 +85,17 @@ class Calls:
         task_id, _, request_id = _context(head)
         caller.current.set(caller.CallContext(head.depth, request_id, task_id or ""))
 
+    def leave(self, frame: Frame) -> None:
+        """Have the call's last words sent before its reply."""
+        if (sink := self._sinks.pop(frame.id, None)) is not None:
+            sink.close()
+
     def _run(self, frame: Frame) -> Run:
         head, _ = wire.parse_call(frame.payload)
         task_id, attempt, request_id = _context(head)
+        sink = self._sinks[frame.id] = Sink(self.link, frame.id)
         return Run(
-            Sink(self.link, frame.id),
+            sink,
             task_id=task_id,
             attempt=attempt,
             request_id=request_id or None,
