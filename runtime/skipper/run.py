@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+MAX_TEXT = 1 << 14
+
 
 class Sink(Protocol):
     """Where a run's words go: the instance's socket, or nowhere for a call in place."""
@@ -50,7 +52,8 @@ class Run:
     def progress(self, done: float, total: float | None = None, /, **values: Any) -> None:
         """Say how far the work is: ``done`` of ``total`` steps, with any current values.
 
-        Seen at once by whoever watches the task. Values (``loss=0.1``) must be JSON.
+        Seen at once by whoever watches the task. Values (``loss=0.1``) must be JSON, of 64 KiB at
+        most.
         """
         self._sink.emit({"type": "progress", "data": {"done": done, "total": total} | values})
 
@@ -61,8 +64,11 @@ class Run:
         )
 
     def log(self, message: str, level: str = "info") -> None:
-        """Write a line to the task's log, and to the runtime's."""
-        self._sink.emit({"type": "log", "data": {"stream": level, "text": str(message)}})
+        """Write a line to the task's log; of one beyond 16,384 characters the beginning."""
+        text = str(message)
+        if len(text) > MAX_TEXT:
+            text = f"{text[:MAX_TEXT]} [and {len(text) - MAX_TEXT} characters more]"
+        self._sink.emit({"type": "log", "data": {"stream": level, "text": text}})
 
     @property
     def deadline(self) -> float | None:

@@ -172,7 +172,7 @@ class RetentionSettings(_Section):
     """How long things are kept."""
 
     results_days: float = Field(
-        7.0, gt=0, description="ended tasks, their results, events and logs"
+        7.0, gt=0, description="ended tasks, their inputs, results, events and logs"
     )
     logs_mb: int = Field(64, ge=1, description="all log files under .skipper/logs together, MiB")
 

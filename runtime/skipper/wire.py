@@ -68,7 +68,8 @@ class Kind(IntEnum):
     REPORT = 33
     """instance → host, JSON: the job's answer; a serving instance takes calls from here on."""
     EVENT = 34
-    """instance → host, JSON ``{"type": "progress" | "metric" | "log", …}`` of this id's call."""
+    """instance → host, JSON of this id's call: ``{"type": "progress" | "metric" | "log", …}``, a
+    ``model`` to publish, or how much of the former was ``left_out``."""
     BATCH = 36
     """host → instance: CALL frames, one after the other, that run as one."""
     SIZE = 37

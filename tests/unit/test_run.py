@@ -36,6 +36,13 @@ def test_each_word_of_a_run_is_one_event() -> None:
     ]
 
 
+def test_of_a_very_long_line_the_beginning_is_told() -> None:
+    sink = Heard()
+    Run(sink).log("x" * 100_000)
+    text = sink.events[0]["data"]["text"]
+    assert text == "x" * 16_384 + " [and 83616 characters more]"
+
+
 def test_a_metric_is_a_number_whatever_can_be_one() -> None:
     sink = Heard()
     Run(sink).metric("auc", "0.5")  # type: ignore[arg-type] # NumPy's scalars are no floats either

@@ -89,6 +89,9 @@ class _Server:
             return self._cancelled()
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
             return calls.failure(error)
+        finally:
+            with contextlib.suppress(HostGoneError):
+                calls.leave(frame)
 
     def _cancelled(self) -> bytes:
         return wire.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)

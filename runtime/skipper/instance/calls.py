@@ -19,6 +19,7 @@ from skipper.instance import caller
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import Link
 from skipper.instance.shelf import Shelf
+from skipper.instance.sink import Sink
 from skipper.model import Model
 from skipper.options import exceptions
 from skipper.plugins import shown, user_traceback
@@ -27,19 +28,6 @@ from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
 _MAX_ERRORS = 100
-
-
-class Sink:
-    """Where the words of one call go: frames with its id."""
-
-    def __init__(self, link: Link, call_id: int) -> None:
-        self._link, self._id = link, call_id
-
-    def emit(self, event: dict[str, Any]) -> None:
-        self._link.send(Kind.EVENT, self._id, _json({"at": time.time()} | event, str))
-
-    def is_cancelled(self) -> bool:
-        return self._link.is_cancelled(self._id)
 
 
 class Calls:
@@ -56,6 +44,7 @@ class Calls:
         self._shelf = shelf
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
+        self._sinks: dict[int, Sink] = {}
         self.served = b""
         self.loaded: dict[str, Any] = {}
         """The models to inject."""
@@ -101,11 +90,17 @@ class Calls:
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
 
+    def leave(self, frame: Frame) -> None:
+        """Have the call's last words sent before its reply."""
+        if (sink := self._sinks.pop(frame.id, None)) is not None:
+            sink.close()
+
     def _run(self, frame: Frame) -> Run:
         head, _ = wire.parse_call(frame.payload)
         task_id, attempt, request_id = _context(head)
+        sink = self._sinks[frame.id] = Sink(self.link, frame.id)
         return Run(
-            Sink(self.link, frame.id),
+            sink,
             task_id=task_id,
             attempt=attempt,
             request_id=request_id or None,

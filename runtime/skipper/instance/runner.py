@@ -82,6 +82,7 @@ class _Runner:
             _flush()
             if os.getpid() != self._pid:  # the function forked, and its child came back here
                 os._exit(0)
+            self._calls.leave(frame)
 
     def _checked(self, frame: Frame) -> bytes | None:
         """The reply to a call that only asks whether its body matches; None for any other."""

@@ -20,8 +20,8 @@ from skipper.pool.tape import LINES, POINTS, SLACK, Entry, Tape
 log = logging.getLogger(__name__)
 
 FLUSH_S = 0.1
-QUOTA = 32 << 10
-"""Bytes of an attempt that one flush may write once its head is full: 320 KiB a second."""
+QUOTA = 8 << 10
+"""Bytes of an attempt that one flush may write once its head is full: 80 KiB a second."""
 MAX_WAITING = 32 << 20
 """Bytes, of all tasks, that are kept while they cannot be written."""
 TYPES = ("progress", "metric", "log")
@@ -57,6 +57,12 @@ class Journal:
         tape.skip(printed.left_out)
         for text in printed.lines:
             tape.add("log", {"stream": printed.stream, "text": text}, now)
+
+    def skip(self, task_id: str, attempt: int, counts: dict[str, int]) -> None:
+        """Note how many ``lines`` and ``points`` an instance has left out on its side."""
+        for is_log, name in ((True, "lines"), (False, "points")):
+            if count := counts.get(name):
+                self.tape(task_id, attempt, is_log=is_log).skip(count)
 
     async def flush(self) -> None:
         """Write what is waiting."""

@@ -8,23 +8,23 @@ import fcntl
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from skipper.pace import Pace
 from skipper.pool.tape import LINES, OVERHEAD
 
 output = logging.getLogger("skipper.function")
 
 LINE_LIMIT = 16 << 10
 """Bytes; a longer line is cut into several."""
-RATE = 256 << 10
+RATE = 64 << 10
 """Bytes a second that are passed on once the first ``LINES.head`` bytes of a stream have been."""
 SWEEP_S = 0.01
 """Between two looks at a stream that brings more than is passed on."""
 READS = 64
 """Of 64 KiB each, at most so many in one go."""
-ECHO_BURST, ECHO_RATE = 256 << 10, 16 << 10
+ECHO_BURST, ECHO_RATE = 64 << 10, 16 << 10
 """Bytes of one instance that the tree's log takes at once, and further ones a second."""
 _CHUNK = 64 << 10
 _PIPE = 1 << 20  # what Linux lets anybody ask for
@@ -37,28 +37,6 @@ class Printed(NamedTuple):
     stream: str
     lines: Sequence[str]
     left_out: int = 0
-
-
-class Pace:
-    """So many bytes at once, and so many a second from then on."""
-
-    def __init__(self, burst: int, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._burst, self._rate, self._clock = burst, rate, clock
-        self._left, self._at = float(burst), clock()
-
-    def left(self) -> int:
-        """What may pass now."""
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        return int(self._left)
-
-    def spend(self, size: int) -> None:
-        self._left -= size
-
-    def renew(self) -> None:
-        """Begin anew."""
-        self._left = self._burst
 
 
 class Backlog:

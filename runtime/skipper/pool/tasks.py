@@ -354,6 +354,8 @@ class TaskLane:
             attempt.models.append(event["data"] | {"metrics": event["metrics"]})
         elif event["type"] in TYPES:
             self._services.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
+        elif event["type"] == "left_out":
+            self._services.journal.skip(attempt.claim.task.id, attempt.claim.attempt, event["data"])
 
     def on_printed(self, instance: Instance, printed: Printed) -> str | None:
         """Lines of output; the id of the task they belong to."""

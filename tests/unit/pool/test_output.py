@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.pool.output import LINE_LIMIT, Backlog, Echo, Output, Pace, Printed
+from skipper.pace import Pace
+from skipper.pool.output import LINE_LIMIT, Backlog, Echo, Output, Printed
 from skipper.pool.tape import LINES, OVERHEAD
 
 MOST_LINES = LINES.tail // OVERHEAD
@@ -82,23 +83,6 @@ def test_a_flood_without_lines_is_held_in_bounded_memory() -> None:
     lines = backlog.rest()
     assert sum(map(len, lines)) <= LINES.tail
     assert backlog.left_out + len(lines) == pytest.approx(1600 * len(chunk) / LINE_LIMIT, rel=0.01)
-
-
-# --- pace ---
-
-
-def test_a_burst_passes_and_then_so_much_a_second() -> None:
-    now = [0.0]
-    pace = Pace(100, 10, clock=lambda: now[0])
-    pace.spend(130)
-    assert pace.left() == -30
-    now[0] = 4.0
-    assert pace.left() == 10
-    now[0] = 1000.0
-    assert pace.left() == 100
-    pace.spend(100)
-    pace.renew()
-    assert pace.left() == 100
 
 
 # --- a stream ---

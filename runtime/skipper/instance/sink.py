@@ -1,0 +1,82 @@
+"""What a function says through ``skipper.Run``, on its way to the host."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from typing import Any, NamedTuple
+
+from pydantic_core import to_json
+
+from skipper import wire
+from skipper.instance.link import Link
+from skipper.pace import Pace
+
+BURST, RATE = 10_000, 500
+"""Events of one call that are sent at once, and further ones a second."""
+HELD = 500
+"""Events that wait for their turn; of more the oldest are left out, and counted."""
+MAX_EVENT = 64 << 10
+"""Bytes of one event."""
+
+
+class _Event(NamedTuple):
+    kind: str
+    """How the host counts it where it is left out: ``lines`` or ``points``."""
+    payload: bytes
+
+
+class Sink:
+    """Where the words of one call go: frames with its id. Any thread may use it.
+
+    A function that says more than anybody could read does not keep the host from its other work:
+    what is too much stays here. The last words are sent at the call's end.
+    """
+
+    def __init__(self, link: Link, call_id: int, pace: Pace | None = None) -> None:
+        self._link, self._id = link, call_id
+        self._pace = pace or Pace(BURST, RATE)
+        self._held: deque[_Event] = deque()
+        self._left_out: Counter[str] = Counter()
+        self._lock = (
+            threading.RLock()
+        )  # a signal may have the function speak in the middle of a word
+
+    def emit(self, event: dict[str, Any]) -> None:
+        """Send an event, now or later. Raises ValueError for one that is far too large."""
+        payload = _json({"at": time.time()} | event)
+        if len(payload) > MAX_EVENT:
+            what = f"{len(payload)} bytes of {event['type']}"
+            raise ValueError(f"{what}: say figures, of at most {MAX_EVENT} bytes")
+        with self._lock:
+            self._held.append(_Event("lines" if event["type"] == "log" else "points", payload))
+            if len(self._held) > HELD:
+                self._left_out[self._held.popleft().kind] += 1
+            self._send(self._pace.left())
+
+    def close(self) -> None:
+        """Send what is held: the call has ended."""
+        with self._lock:
+            self._send(len(self._held))
+
+    def _send(self, most: int) -> None:
+        number = min(most, len(self._held))
+        if number <= 0:
+            return
+        said = [self._held.popleft().payload for _ in range(number)]
+        if self._left_out:
+            said.insert(0, _json({"type": "left_out", "data": self._left_out}))
+            self._left_out = Counter()
+        self._pace.spend(number)
+        self._link.send_packed(
+            b"".join(wire.pack(wire.Kind.EVENT, self._id, payload) for payload in said)
+        )
+
+    def is_cancelled(self) -> bool:
+        return self._link.is_cancelled(self._id)
+
+
+def _json(value: Any) -> bytes:
+    """JSON as everybody reads it: a loss that is not a number is null."""
+    return to_json(value, fallback=str, inf_nan_mode="null")
