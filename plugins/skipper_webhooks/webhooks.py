@@ -10,7 +10,8 @@ from typing_extensions import TypedDict
 
 import skipper
 import skipper_webhooks
-from skipper_webhooks.errors import RefusedError
+from skipper.webhooks import ATTEMPTS
+from skipper_webhooks.errors import DeliveryError, RefusedError
 
 
 class Receipt(TypedDict):
@@ -19,7 +20,7 @@ class Receipt(TypedDict):
     status: int
 
 
-@skipper.data(mode="task")
+@skipper.data(mode="task", retries=ATTEMPTS - 1, retry_on=DeliveryError)
 def _deliver(webhook: str, id: str, event: str) -> Receipt:
     """Post an event to a webhook, signed.
 

@@ -14,10 +14,8 @@ from skipper.documents import task_document, timestamp
 from skipper.ledger.records import NewTask, Result
 from skipper.spec import DEFAULT_POOL, Kind
 from skipper.task import new_id
-from skipper.webhooks import DELIVER, Webhook, audience
+from skipper.webhooks import ATTEMPTS, DELIVER, Webhook, audience
 
-ATTEMPTS = 40
-"""Of one delivery. What the pauses between them come to stands in docs/webhooks.md."""
 GRACE_S = 5.0
 """An attempt that has not ended this long after the receiver's time was up is stopped."""
 PRIORITY = 10

@@ -20,6 +20,8 @@ SOURCE = "webhooks"
 DELIVER = f"{SOURCE}._deliver"
 """The function that delivers one event, offered by the shipped plugin of that name."""
 
+ATTEMPTS = 40
+"""Of one delivery. What the pauses between them come to stands in docs/webhooks.md."""
 WebhookName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
