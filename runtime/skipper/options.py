@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict
@@ -17,6 +16,8 @@ PRIORITIES = range(-10, 11)
 """Few enough that each step means something, and that nobody needs to go beyond the last."""
 BACKOFF_S = (1.0, 300.0)
 """The first pause between two attempts where nothing else is said, and the longest of any."""
+LONGEST_S = 366 * 86400.0
+"""No time that anybody declares or asks for is longer."""
 ExceptionKinds: TypeAlias = type[BaseException] | str | tuple[type[BaseException] | str, ...]
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -154,8 +155,9 @@ def _is_exception(kind: object) -> bool:
 
 
 def _time(name: str, value: Any) -> None:
-    if not 0 < seconds(value) < math.inf:
-        raise DefinitionError(f"{name}={value!r}: write a positive time, such as 30 or '30m'.")
+    if not 0 < seconds(value) <= LONGEST_S:
+        told = "write a positive time of at most a year, such as 30 or '30m'."
+        raise DefinitionError(f"{name}={value!r}: {told}")
 
 
 def _backoff(name: str, value: Any) -> None:

@@ -106,6 +106,7 @@ def test_good_options_pass(given_: Any) -> None:
         ({"retries": 1, "backoff": "6m"}, "backoff='6m': write at most '5m'"),
         ({"start_timeout": 0}, "start_timeout=0: write a positive time"),
         ({"expires": "soon"}, "'soon' is not a time"),
+        ({"expires": "367d"}, "expires='367d': write a positive time of at most a year"),
         ({"priority": 11}, "priority=11: write a whole number from -10 to 10"),
         ({"priority": True}, "priority=True: write a whole number"),
         ({"priority": "high"}, "priority='high': write a whole number"),

@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skipper.errors import DefinitionError
-from skipper.options import PRIORITIES, seconds
+from skipper.options import LONGEST_S, PRIORITIES, seconds
 
 MAX_WAIT_S = 60.0
-MAX_AHEAD_S = 366 * 86400.0
-"""How far ahead a delay or an expiry may lie."""
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
 
 
@@ -83,7 +81,7 @@ def _delay(header: str, text: str) -> float:
     except (ValueError, DefinitionError):
         told = f"{header}: {text!r} is no time; send seconds, or '90s', '5m', '1h30m'"
         raise ValueError(told) from None
-    if value > MAX_AHEAD_S:
+    if value > LONGEST_S:
         raise ValueError(f"{header}: {text!r} is more than a year ahead")
     return value
 

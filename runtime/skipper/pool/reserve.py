@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from weakref import WeakSet
 
 from skipper import wire
 from skipper.errors import SkipperError
@@ -30,6 +31,7 @@ class Reserve:
         self._pool, self._services = pool, services
         self._idle: list[Instance] = []
         self._versions: dict[Instance, Served] = {}
+        self._retired: WeakSet[Served] = WeakSet()
 
     async def prepare(self, attempt: Attempt) -> tuple[Instance, bytes]:
         """An instance that can run the attempt, and its input. Raises NotRunError.
@@ -81,8 +83,12 @@ class Reserve:
         return instance
 
     def keep(self, instance: Instance) -> None:
-        """Have it run another task of its function, unless none comes for a while."""
-        if instance.is_alive:
+        """Have it run another task of its function, unless its version has been retired."""
+        if not instance.is_alive:
+            return
+        if self._versions[instance] in self._retired:
+            instance.stop()
+        else:
             self._idle.append(instance)
 
     def forget(self, instance: Instance) -> None:
@@ -99,7 +105,8 @@ class Reserve:
                 instance.stop()
 
     def retire(self, served: Served) -> None:
-        """Stop the idle instances of a version that is no longer current."""
+        """Stop the instances of a version that is no longer current, busy ones when done."""
+        self._retired.add(served)
         for instance in [idle for idle in self._idle if self._versions[idle] is served]:
             self._idle.remove(instance)
             instance.stop()

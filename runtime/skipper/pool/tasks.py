@@ -416,7 +416,7 @@ class TaskLane:
         self._services.changed(ids)
 
     def retire(self, served: Served) -> None:
-        """Stop the idle instances of a version that is no longer current."""
+        """Stop the instances of a version that is no longer current, busy ones when done."""
         self._reserve.retire(served)
 
     async def give_back_strays(self) -> None:

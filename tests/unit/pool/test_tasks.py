@@ -736,6 +736,23 @@ async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Sta
     assert actors[2] is not actors[0]
 
 
+async def test_a_busy_instance_of_a_retired_version_is_stopped_when_it_is_done(
+    stage: Stage,
+) -> None:
+    served = Served(SPEC, SOURCE)
+
+    async def find(_: str) -> Entry:
+        return Entry(served)
+
+    stage.find = find
+    task_id, actor = await begun(stage)
+    stage.lane.retire(served)
+    assert actor.is_alive
+    actor.answer()
+    await stage.until(task_id, TaskState.SUCCEEDED)
+    await until(lambda: not actor.is_alive)
+
+
 async def test_an_instance_that_nobody_needs_is_stopped(stage: Stage) -> None:
     actors: list[Actor] = []
 
