@@ -72,8 +72,9 @@ def skipper_environment(imports: frozenset[str]) -> Mapping[str, str]:
 def skipper_instance_started(threads: int) -> None:
     """Prepare libraries in a new instance, which may have been forked from a template.
 
-    Runs before the function file is loaded. ``threads`` is the instance's share of the cores;
-    random states of a library must be renewed here, since every fork starts from the template's.
+    Runs in every instance, before any function file is read or loaded. ``threads`` is the
+    instance's share of the cores; random states of a library must be renewed here, since every fork
+    starts from the template's.
     """
 
 

@@ -100,8 +100,10 @@ class Plugins:
     def _check_hooks(self, plugin: Any) -> None:
         known = {name for name in vars(hookspecs) if name.startswith("skipper_")}
         for name in dir(plugin):
+            if not name.startswith("skipper_"):
+                continue
             options = getattr(getattr(plugin, name), hookspecs.GROUP + "_impl", None)
-            if not name.startswith("skipper_") or options is None:
+            if options is None:
                 continue
             if name not in known:
                 close = difflib.get_close_matches(name, known, 1, 0.3)

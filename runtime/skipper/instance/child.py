@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import random
 import signal
@@ -14,11 +15,11 @@ import socket
 import sys
 from pathlib import Path
 
+from skipper.settings import adopt_environment, thread_limits
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import HostGoneError, Link
 from skipper.plugins import OnTurn, Plugins, describe
-from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -50,11 +51,11 @@ def _report(link: Link, report: Report) -> None:
 def _turns(link: Link) -> OnTurn:
     """Tells the host whose code comes next, so that it knows whom to blame for what follows."""
 
-    def tell(name: str, file: Path | None, hook: str) -> None:
-        turn = Turn(plugin=name, file=file, hook=hook)
-        link.send(Kind.TURN, 0, turn.model_dump_json().encode())
+    @functools.cache  # a survey asks the same plugins the same for every file
+    def told(name: str, file: Path | None, hook: str) -> bytes:
+        return Turn(plugin=name, file=file, hook=hook).model_dump_json().encode()
 
-    return tell
+    return lambda name, file, hook: link.send(Kind.TURN, 0, told(name, file, hook))
 
 
 def _prepare(job: Job) -> None:

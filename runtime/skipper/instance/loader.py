@@ -97,7 +97,7 @@ def _sources(answer: Any) -> list[Source]:
 
 
 def _modules(answer: Any) -> list[str]:
-    names = [answer] if isinstance(answer, str) else list(answer or ())
+    names = list(answer or ())
     if isinstance(answer, str) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"it answered {answer!r:.200}; answer a list of modules, as ['polars']")
     return names

@@ -96,7 +96,8 @@ class Instance:
         """Its memory when it was ready: much of that may be shared with its template."""
         self.death_reason = ""
         self._last_id = 0
-        self._turn = Turn()
+        self._turn = b""
+        """Whose code runs before the report, as it was last told."""
         self._models = {ref.name: ref.version for ref in job.models}
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -140,9 +141,9 @@ class Instance:
             report = await asyncio.wait_for(asyncio.shield(self._report), timeout_s)
         except TimeoutError:
             await self._give_up(f"it did not finish loading within {timeout_s:g} s")
-            if self._turn.plugin:
+            if (turn := self._turn_of_plugin()) is not None:
                 told = f"it did not come back within {timeout_s:g} s"
-                raise PluginEndedError(self._turn, told, is_late=True) from None
+                raise PluginEndedError(turn, told, is_late=True) from None
             raise TimeoutError(self.death_reason) from None
         except asyncio.CancelledError:
             await self._give_up("its start was given up")
@@ -204,7 +205,7 @@ class Instance:
                 if not self._report.done():
                     self._report.set_result(Report.model_validate_json(frame.payload))
             elif frame.kind == Kind.TURN:
-                self._turn = Turn.model_validate_json(frame.payload)
+                self._turn = frame.payload
             else:
                 self._on_frame(self, frame)
 
@@ -248,14 +249,19 @@ class Instance:
         if self._protocol is not None:
             self._protocol.transport.close()
         if not self._report.done():
+            turn = self._turn_of_plugin()
             self._report.set_exception(
-                PluginEndedError(self._turn, self.death_reason)
-                if self._turn.plugin
+                PluginEndedError(turn, self.death_reason)
+                if turn is not None
                 else ConnectionError(self.death_reason)
             )
             self._report.exception()  # nobody may be waiting any more
         self._on_gone(self)
         self.gone.set_result(None)
+
+    def _turn_of_plugin(self) -> Turn | None:
+        turn = Turn.model_validate_json(self._turn or b"{}")
+        return turn if turn.plugin else None
 
     # --- calls ---
 
