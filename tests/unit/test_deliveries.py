@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from skipper.deliveries import ATTEMPTS, GRACE_S, VALUE_BYTES, Event, deliveries, ending, trial
+from skipper.deliveries import GRACE_S, VALUE_BYTES, Event, deliveries, ending, trial
 from skipper.documents import task_document
 from skipper.ledger.records import NewTask, Result
 from skipper.task import State, Task
-from skipper.webhooks import DELIVER, Webhook
+from skipper.webhooks import ATTEMPTS, DELIVER, Webhook
 
 NOW = 1767261600.0
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four.").decode()

@@ -15,11 +15,11 @@ import socket
 import sys
 from pathlib import Path
 
-from skipper.settings import adopt_environment, thread_limits
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import HostGoneError, Link
 from skipper.plugins import OnTurn, Plugins, describe
+from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
