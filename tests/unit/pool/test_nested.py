@@ -71,6 +71,9 @@ class Stage:
     def remembered(self, _: str) -> tuple[FunctionSpec, Link]:
         return self.spec, self.link
 
+    def priority_of(self, _: str) -> None:
+        return None
+
     async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link]:
         return self.spec, self.link
 
