@@ -22,6 +22,7 @@ help:
 	@echo "make format   put formatting and imports right"
 	@echo "make lock     resolve requirements/lock-*.txt anew; ARGS=--upgrade takes new releases"
 	@echo "make bench    measure beside LitServe, BentoML and others; ARGS='--only direct,tasks'"
+	@echo "make bench-smoke  in a minute: has anything become grossly slower?"
 	@echo "make clean    remove .venv and all caches; .skipper, with its models, stays"
 
 setup:

@@ -15,10 +15,13 @@ from typing import Any
 
 from bench import machine, peers, results, tables
 from bench.options import Bench
-from bench.sections import SECTIONS
+from bench.sections import ALL, LONG, SECTIONS
 
 _BUSY = 0.5
 """Load per core from which the figures say more about others than about what is measured."""
+
+
+_ONLY = f"of {', '.join(SECTIONS)}; and, not run unless named, {', '.join(LONG)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,19 +34,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         peers.say(str(error))
         return 2
     _warn_of_load()
-    sections = arguments.only or SECTIONS
-    told: dict[str, Any] = {"machine": machine.describe(), "versions": machine.versions()}
-    told["sections"] = {}
-    try:
-        for name in sections:
-            told["sections"][name] = _run(name, _bench(arguments))
-    except KeyboardInterrupt:
-        peers.say("interrupted; what was measured so far is kept")
-    is_whole = len(told["sections"]) == len(sections)
+    wanted = arguments.only or SECTIONS
+    told = _run_all(wanted, arguments)
+    is_whole = len(told) == len(wanted)
     is_page = arguments.update or (is_whole and not arguments.only and arguments.scale >= 1)
     _keep(told, is_update=is_page)
-    print(tables.goals(results.figures(told)), end="")
-    return 0 if is_whole and not any(s["error"] for s in told["sections"].values()) else 1
+    found = results.figures(told)
+    print(f"{tables.goals(found)}\n{tables.comparisons(found)}", end="")
+    return 0 if _all_went_well(told) and is_whole else 1
+
+
+def _run_all(wanted: Sequence[str], arguments: argparse.Namespace) -> results.Sections:
+    """Run sections one after the other; those that were over before an interruption, if any."""
+    setting = {
+        "commit": machine.commit(),
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+    }
+    told: results.Sections = {}
+    try:
+        for name in wanted:
+            told[name] = _run(name, _bench(arguments)) | setting
+    except KeyboardInterrupt:
+        peers.say("interrupted; what was measured so far is kept")
+    return told
 
 
 def _run(name: str, bench: Bench) -> dict[str, Any]:
@@ -54,7 +68,8 @@ def _run(name: str, bench: Bench) -> dict[str, Any]:
     except Exception:  # noqa: BLE001 - the other sections are worth measuring all the same
         error = traceback.format_exc()
         peers.say(f"{name} failed:\n{error}")
-    peers.say(f"{name}: {time.monotonic() - began:.0f} s")
+    took_s = time.monotonic() - began
+    peers.say(f"{name}: {took_s:.0f} s")
     for table, text in tables.described(bench.figures, name):
         print(f"## {table.title}\n\n{text}", flush=True)
     if bench.scale < 1:
@@ -63,6 +78,7 @@ def _run(name: str, bench: Bench) -> dict[str, Any]:
         )
     return {
         "at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "took_s": took_s,
         "load_before": load,
         "rounds": bench.rounds,
         "seconds": bench.seconds,
@@ -73,17 +89,24 @@ def _run(name: str, bench: Bench) -> dict[str, Any]:
     }
 
 
-def _keep(told: dict[str, Any], *, is_update: bool) -> None:
+def _keep(told: results.Sections, *, is_update: bool) -> None:
     """Write the run down; let it take the place of what the page said of its sections."""
     run = peers.WORK / "runs" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     results.save(told, run)
     peers.say(f"every round is in {run.relative_to(peers.ROOT)}")
     if is_update:
-        kept = results.load()["sections"] | told["sections"]
-        whole = told | {"sections": {name: kept[name] for name in SECTIONS if name in kept}}
-        results.save(whole, results.FILE)
-        results.PAGE.write_text(results.page(whole), encoding="utf-8")
+        kept = results.merged(results.load(), told)
+        results.save(kept, results.FILE)
+        results.PAGE.write_text(results.page(kept), encoding="utf-8")
         peers.say(f"wrote {results.PAGE.relative_to(peers.ROOT)}")
+
+
+def _all_went_well(told: results.Sections) -> bool:
+    """Whether no section failed; else what did is told once more, after everything else."""
+    errors = {name: section["error"] for name, section in told.items() if section["error"]}
+    for name, error in errors.items():
+        peers.say(f"{name} failed, and the page keeps what it said of it:\n{error}")
+    return not errors
 
 
 def _bench(arguments: argparse.Namespace) -> Bench:
@@ -114,8 +137,8 @@ def _warn_of_load() -> None:
 
 def _sections(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
-    if unknown := [name for name in names if name not in SECTIONS]:
-        known = ", ".join(SECTIONS)
+    if unknown := [name for name in names if name not in ALL]:
+        known = ", ".join(ALL)
         raise argparse.ArgumentTypeError(f"no section {', '.join(unknown)}; there are {known}")
     return names
 
@@ -123,7 +146,7 @@ def _sections(text: str) -> list[str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     add, default = parser.add_argument, Bench()
-    add("--only", type=_sections, metavar="A,B", help=f"of {', '.join(SECTIONS)}")
+    add("--only", type=_sections, metavar="A,B", help=_ONLY)
     add("--rounds", type=int, default=default.rounds, help="default: %(default)s")
     add("--seconds", type=float, default=default.seconds, help="of each load; default: %(default)s")
     add("--scale", type=float, default=default.scale, help="of the counts; default: %(default)s")

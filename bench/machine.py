@@ -15,9 +15,29 @@ from pathlib import Path
 import psutil
 
 from bench import peers
+from skipper.launcher import valkey
 
-_OURS = ("fastapi", "starlette", "uvicorn", "celery", "pydantic", "sqlalchemy", "uvloop")
-_THEIRS = ("litserve", "bentoml", "fastapi", "starlette", "uvicorn", "celery", "redis", "keras")
+_OURS = (
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "celery",
+    "pydantic",
+    "sqlalchemy",
+    "uvloop",
+    "numpy",
+)
+_THEIRS = (
+    "litserve",
+    "bentoml",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "celery",
+    "redis",
+    "keras",
+    "numpy",
+)
 _PROGRAMS = {
     "redis": ["redis-server", "--version"],
     "postgresql": ["psql", "--version"],
@@ -38,14 +58,22 @@ def describe() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Releases of what was measured: Skipper's packages, the peers' and the programs."""
-    found = {"skipper": version("skipper"), "commit": _commit(), "wrk": _wrk()}
+    found = {"skipper": version("skipper"), "wrk": _wrk()}
     tensorflow = [name for name in ("tensorflow", "tensorflow-cpu") if _has(name)]
     found |= {f"skipper on {name}": version(name) for name in (*_OURS, *tensorflow)}
     found |= {f"peers: {name}": release for name, release in _of_peers().items()}
-    for name, command in _PROGRAMS.items():
+    programs = _PROGRAMS | {"valkey": [str(valkey.find_server()), "--version"]}
+    for name, command in programs.items():
         if release := _first_number(command):
             found[name] = release
     return found
+
+
+def commit() -> str:
+    """The checkout's commit, and whether anything in it has been changed since."""
+    command = ["git", "-C", str(peers.ROOT), "describe", "--always", "--dirty"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    return told.stdout.strip()
 
 
 def load() -> float:
@@ -88,13 +116,6 @@ def _wrk() -> str:
     told = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     match = re.search(r"wrk (\S+)", told.stdout + told.stderr)
     return match[1] if match else "?"
-
-
-def _commit() -> str:
-    """The checkout's commit, and whether anything in it has been changed since."""
-    command = ["git", "-C", str(peers.ROOT), "describe", "--always", "--dirty"]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    return told.stdout.strip()
 
 
 def _processor() -> str:

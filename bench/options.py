@@ -15,7 +15,7 @@ class Bench:
     """Handed to every section: how much to do, and where its figures go."""
 
     rounds: int = 3
-    seconds: float = 5.0
+    seconds: float = 4.0
     scale: float = 1.0
     """Shrinks what counts things (tasks in a ledger, a queue) rather than seconds."""
     rabbitmq: str = "amqp://guest:guest@127.0.0.1:5672//"
@@ -30,13 +30,15 @@ class Bench:
             yield number
 
     def measure_load(self, name: str, place: Place, body: str, connections: int) -> None:
-        """Load a system for a while: rate, times, and processor time of all its processes."""
+        """Load a system: rate, times, processor time of all its processes, its instances."""
         name, before = f"{name}.{connections}", place.cpu_s()
         load = wrk.post(place.url, body, connections=connections, seconds=self.seconds)
         self.figures.add(f"{name}.cpu_us", (place.cpu_s() - before) / load.requests * 1e6)
         self.figures.add(f"{name}.per_s", load.per_s)
         self.figures.add(f"{name}.p50_ms", load.p50_ms)
         self.figures.add(f"{name}.p99_ms", load.p99_ms)
+        if place.instances:
+            self.figures.add(f"{name}.instances", place.instances())
 
     def scaled(self, number: int, least: int = 1) -> int:
         return max(least, round(number * self.scale))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import peers, tree
+from bench.calls import calling
 from bench.processes import Server, free_port, running, start, wait_for_answer
 
 ROW = "[0.00632,18.0,2.31,0.0,0.538,6.575,65.2,4.09,1.0,296.0,15.3,396.9,4.98]"
@@ -25,6 +26,8 @@ class Place(NamedTuple):
     path: str
     servers: tuple[Server, ...] = ()
     """What answers there, and works for it."""
+    instances: Callable[[], int] | None = None
+    """How many instances serve its direct calls now, where the system has a say in that."""
 
     @property
     def url(self) -> str:
@@ -71,11 +74,22 @@ def peer(name: str, command: Callable[[int], list[str | Path]], body: str = BODY
 def skipper() -> Iterator[Place]:
     """The function on Skipper."""
     with tree.tree_of(["plain.py"]) as found:
-        yield Place(found.port, tree.path("plain.total"), (found.server,))
+        yield place_of(found, "plain.total")
+
+
+def place_of(found: tree.Tree, function: str) -> Place:
+    """Where a function of a tree is called, and how many instances it has."""
+
+    def instances() -> int:
+        with calling(found.port) as caller:
+            return len(found.instances(caller, function))
+
+    return Place(found.port, tree.path(function), (found.server,), instances)
 
 
 DIRECT: dict[str, System] = {
     "starlette": peer("starlette", lambda port: uvicorn("raw:app", port)),
+    "bare": peer("bare", lambda port: uvicorn("bare:app", port)),
     "fastapi": peer("fastapi", lambda port: uvicorn("fast:app", port)),
     "litserve": peer("litserve", litserve),
     "bentoml": peer("bentoml", bentoml),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.figures import Figures, Spread
-from bench.goals import GOALS, Goal
+from bench.goals import COMPARISONS, GOALS, Goal
 from bench.sections.ledger import SIZES
 
 
@@ -25,6 +25,7 @@ class Table:
 
 _SYSTEMS = {
     "starlette": "raw Starlette, in-process",
+    "bare": "two bare hops: no names, deadlines, limits, metrics",
     "fastapi": "FastAPI `async def`, in-process",
     "litserve": "LitServe",
     "bentoml": "BentoML",
@@ -34,7 +35,7 @@ _LOADS = {
     f"{connections}.{figure}": f"{connections}: {words}"
     for connections in (1, 16, 64)
     for figure, words in (("per_s", "calls/s"), ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"))
-} | {"16.cpu_us": "16: CPU µs/call"}
+} | {"16.cpu_us": "16: CPU µs/call", "16.instances": "16: instances"}
 _OPERATIONS = {
     "page": "page of 50, newest first",
     "page_of_function": "the same of one function",
@@ -48,9 +49,27 @@ _OPERATIONS = {
 
 TABLES = (
     Table(
+        section="speed",
+        title="The machine by itself",
+        text="What the absolute figures below are to be read beside: one thread of Python adds up "
+        "a million numbers; 128 bytes go to another process and back over a unix stream; one more "
+        "block of 4 KiB is on the disk after `fdatasync`.",
+        name="speed.{row}.{column}",
+        rows={"machine": "this machine"},
+        columns={
+            "loop_ms": "loop, ms",
+            "trip_us": "there and back, p50 µs",
+            "fdatasync_ms": "`fdatasync`, p50 ms",
+        },
+    ),
+    Table(
         section="direct",
         title="Direct calls",
-        text="13 floats validated by pydantic and summed; one worker process each, by connections.",
+        text="13 floats validated by pydantic and summed, by connections. The peers have one "
+        "worker process each; Skipper has one gateway, one host, and up to `slots` instances of "
+        "the function, as the load makes it start them: how many it had after a load stands beside "
+        "it. Two bare hops are `bench/apps/bare.py`: Starlette, a relay and one instance, each a "
+        "process, over unix streams.",
         name="direct.{row}.{column}",
         rows=_SYSTEMS,
         columns=_LOADS,
@@ -62,7 +81,7 @@ TABLES = (
         "as its documentation shows, or through a `tf.function` that its user wrote.",
         name="keras.{row}.{column}",
         rows={
-            **{f"litserve_called_{size}": f"LitServe, batch {size}" for size in (1, 16, 32, 64)},
+            **{f"litserve_called_{size}": f"LitServe, batch {size}" for size in (1, 32, 64)},
             **{
                 f"litserve_compiled_{size}": f"LitServe, batch {size}, `tf.function`"
                 for size in (1, 64)
@@ -72,6 +91,7 @@ TABLES = (
         columns={
             **{key: words for key, words in _LOADS.items() if not key.startswith("16.")},
             "64.cpu_us": "64: CPU µs/call",
+            "64.instances": "64: instances",
         },
     ),
     Table(
@@ -94,6 +114,16 @@ TABLES = (
             "one_p50_ms": "one, polled, p50 ms",
             "one_waited_p50_ms": "one, waited for, p50 ms",
         },
+    ),
+    Table(
+        section="tasks",
+        title="The disk below them",
+        text="In the folder where the projects of these runs lie, and with them the SQLite "
+        "ledgers: 4 KiB and `fdatasync`; SQLite at `synchronous = FULL`, one row in each commit, "
+        "one after the other.",
+        name="tasks.{row}.{column}",
+        rows={"disk": "the disk"},
+        columns={"fdatasync_ms": "`fdatasync`, p50 ms", "commits_per_s": "commits/s"},
     ),
     Table(
         section="start",
@@ -173,7 +203,7 @@ TABLES = (
             text="Medians in µs, by tasks in it; one thread, one commit per change.",
             name=f"ledger.{kind}.{{column}}.{{row}}_us",
             rows=_OPERATIONS,
-            columns={str(size): f"{size:,} tasks" for size in SIZES[kind]},
+            columns={str(size): f"{size:,} tasks" for size in SIZES},
         )
         for kind, title in (("sqlite", "SQLite"), ("postgres", "PostgreSQL"))
     ),
@@ -199,18 +229,63 @@ TABLES = (
         },
         columns={"per_s": "tasks/s"},
     ),
+    Table(
+        section="forks",
+        title="Forks of a TensorFlow template",
+        text="Each answers a single call by building a net, fitting it and predicting, and is then "
+        "killed; two functions fork side by side. Seconds from call to answer.",
+        name="forks.{row}.{column}",
+        rows={"template": "forks"},
+        columns={
+            "done": "done",
+            "failed": "failed",
+            "starts": "different random starts",
+            "p50_s": "p50 s",
+            "longest_s": "longest s",
+            "s": "all, s",
+        },
+    ),
+    Table(
+        section="nonce",
+        title="Calls with a nonce each",
+        text="32 connections call three functions; some hang up, and instances are killed all the "
+        "while. Whoever waits gets its own nonce, or a 502 or 503 under its own request id.",
+        name="nonce.{row}.{column}",
+        rows={"calls": "calls"},
+        columns={
+            "made": "made",
+            "cancels": "hung up",
+            "kills": "instances killed",
+            "refused": "502 or 503",
+            "mismatches": "mismatches",
+            "s": "seconds",
+        },
+    ),
 )
+NOT_MEASURED = "not measured"
 
 
 def goals(figures: Figures) -> str:
-    """The table of what was to be reached; lines of what was not measured are left out."""
-    lines = [_goal(goal, found) for goal in GOALS if (found := goal.measure(figures)) is not None]
+    """The table of what was to be reached."""
+    lines = [_goal(goal, goal.measure(figures)) for goal in GOALS]
     return _markdown(["figure", "goal", "measured", ""], lines)
 
 
-def _goal(goal: Goal, found: Spread) -> list[str]:
+def _goal(goal: Goal, found: Spread | None) -> list[str]:
+    if found is None:
+        return [goal.what, goal.wanted, NOT_MEASURED, ""]
     met = "" if goal.is_met(found) else "**missed**"
     return [goal.what, goal.wanted, shown(found, goal.suffix), met]
+
+
+def comparisons(figures: Figures) -> str:
+    """The table of what the goals are to be read beside."""
+    lines = [
+        [each.what, NOT_MEASURED if found is None else shown(found, each.suffix)]
+        for each in COMPARISONS
+        for found in [each.measure(figures)]
+    ]
+    return _markdown(["figure", "measured"], lines)
 
 
 def described(figures: Figures, section: str) -> Iterator[tuple[Table, str]]:
@@ -236,7 +311,7 @@ def shown(found: Spread, unit: str = "") -> str:
 
 
 def _rounded(value: float) -> str:
-    if value >= 100:
+    if value >= 100 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 

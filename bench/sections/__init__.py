@@ -1,6 +1,7 @@
 """What is measured, one section each, in the order of the page."""
 
 SECTIONS = (
+    "speed",
     "direct",
     "keras",
     "tasks",
@@ -14,3 +15,6 @@ SECTIONS = (
     "queue",
 )
 """Modules of this package; each has ``run(bench)``."""
+LONG = ("forks", "nonce")
+"""The same, but run only where they are named: they prove something, and take their time."""
+ALL = (*SECTIONS, *LONG)

@@ -10,9 +10,9 @@ from pathlib import Path
 from bench import peers, tree, wrk
 from bench.calls import calling
 from bench.options import Bench
-from bench.systems import HOUSE, Place, System, keras_model, peer
+from bench.systems import HOUSE, Place, System, keras_model, peer, place_of
 
-WAYS = {"called": (1, 16, 32, 64), "compiled": (1, 64)}
+WAYS = {"called": (1, 32, 64), "compiled": (1, 64)}
 """How LitServe calls the model, and the batch sizes that are tried."""
 
 
@@ -41,7 +41,7 @@ def litserve(way: str, batch: int) -> System:
 def skipper() -> Iterator[Place]:
     with tree.tree_of(["nets.py"]) as found:
         store_model(found)
-        yield Place(found.port, tree.path("nets.predict"), (found.server,))
+        yield place_of(found, "nets.predict")
 
 
 def store_model(found: tree.Tree) -> None:

@@ -19,7 +19,7 @@ _TENTHS = 10
 
 
 def run(bench: Bench) -> None:
-    """One round only: it takes minutes, and fills a disk."""
+    """One round, whatever is asked for: a hundred thousand tasks take minutes to end."""
     with tree.tree_of(["plain.py"]) as found, calling(found.port) as caller:
         count = bench.scaled(WAITING, 100)
         gate = found.settings.project_dir / "go"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from bench import peers, services, tree, wrk
+from bench import disk, peers, services, tree, wrk
 from bench.calls import Caller, calling, until
 from bench.options import Bench
 from bench.processes import free_port, running, start, wait_for_answer
@@ -50,12 +51,20 @@ def run(bench: Bench) -> None:
         "skipper_rabbitmq_postgres": lambda: skipper_on_others(bench),
     }
     for _ in bench.each_round("tasks"):
+        measure_disk(bench)
         for name, system in systems.items():
             try:
                 with system() as tasks:
                     measure(bench, f"tasks.{name}", tasks)
             except peers.MissingError as error:
                 bench.note(f"tasks.{name} was not measured: {error}.")
+
+
+def measure_disk(bench: Bench) -> None:
+    """What the disk does where the projects of this section, and their ledgers, lie."""
+    with tempfile.TemporaryDirectory(prefix="skipper-bench-") as folder:
+        bench.figures.add("tasks.disk.fdatasync_ms", disk.fdatasync_ms(Path(folder)))
+        bench.figures.add("tasks.disk.commits_per_s", disk.commits_per_s(Path(folder)))
 
 
 def measure(bench: Bench, name: str, tasks: Tasks) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench import results, tables
+from bench import tables
 from bench.figures import Figures, Spread
-from bench.goals import GOALS, Goal, at_least, within
-from bench.sections import SECTIONS
+from bench.goals import Goal, at_least, keras_rate, within
+from bench.sections import ALL
 
 
 def figures(**rounds: list[float]) -> Figures:
@@ -59,10 +59,15 @@ def test_a_table_shows_the_spread_and_leaves_out_what_was_not_measured() -> None
 
 
 def test_every_table_belongs_to_a_section() -> None:
-    assert {table.section for table in tables.TABLES} == set(SECTIONS)
+    assert {table.section for table in tables.TABLES} == set(ALL)
 
 
-def test_a_page_without_any_figures_still_has_its_frame() -> None:
-    page = results.page({"machine": {"memory": "1 GiB"}, "versions": {}, "sections": {}})
-    assert page.startswith("# Benchmarks")
-    assert all(goal.what not in page for goal in GOALS)
+def test_keras_is_set_beside_the_fastest_of_those_that_are_meant() -> None:
+    found = figures(
+        keras__skipper__64__per_s=[60.0],
+        keras__litserve_called_1__64__per_s=[1.0],
+        keras__litserve_called_64__64__per_s=[10.0],
+        keras__litserve_compiled_64__64__per_s=[20.0],
+    )
+    assert keras_rate("litserve_called")(found) == Spread(6.0, 6.0, 6.0)
+    assert keras_rate("litserve")(found) == Spread(3.0, 3.0, 3.0)

@@ -1,13 +1,12 @@
 """Direct calls with a nonce each, while callers hang up and instances are killed: no crossed reply.
 
-``python -m bench.nonce --calls 100000``. A call is answered by its own nonce under its own request
+A call is answered by its own nonce under its own request
 id, or by a 502 or 503 under its own request id, and exactly once. Whoever hung up is answered
 nothing, which is all that can be seen of it from outside.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -15,15 +14,16 @@ import os
 import random
 import secrets
 import signal
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from bench import peers, tree
+from bench import tree
 from bench.calls import calling
+from bench.options import Bench
 from bench.raw import Line, Reply
 
+CALLS = 100_000
 FUNCTIONS = ("echo.plain", "echo.waiting", "echo.batched")
 ALLOWED = (200, 502, 503)
 CONNECTIONS = 32
@@ -33,7 +33,7 @@ SLOW_MS = 20.0
 KILL_EVERY_S = 0.5
 ANSWER_S = 90.0
 """Above every deadline of the runtime: who has no answer by then gets none."""
-_SHOWN = 20
+_SHOWN = 5
 
 
 @dataclass
@@ -51,7 +51,25 @@ class Outcome:
         return self.answers.total() + self.hung_up
 
 
-def run(
+def run(bench: Bench) -> None:
+    """Once, whatever the number of rounds: it is the calls that are many."""
+    seed = int(time.time())
+    outcome = storm(bench.scaled(CALLS), seed=seed)
+    bench.note(f"The random numbers began with {seed}.")
+    for violation in outcome.violations[:_SHOWN]:
+        bench.note(violation)
+    for name, count in (
+        ("made", outcome.calls),
+        ("cancels", outcome.hung_up),
+        ("kills", outcome.kills),
+        ("refused", outcome.answers[502] + outcome.answers[503]),
+        ("mismatches", len(outcome.violations)),
+        ("s", outcome.seconds),
+    ):
+        bench.figures.add(f"nonce.calls.{name}", count)
+
+
+def storm(
     calls: int,
     *,
     seed: int = 0,
@@ -154,24 +172,3 @@ def wrong_with(reply: Reply, nonce: str) -> str:
     if reply.status == 200 and reply.body != json.dumps(nonce).encode():
         return f"crossed: got {reply.body[:200]!r}"
     return ""
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.nonce", description=__doc__)
-    parser.add_argument("--calls", type=int, default=100_000)
-    parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--connections", type=int, default=CONNECTIONS)
-    arguments = parser.parse_args()
-    outcome = run(arguments.calls, seed=arguments.seed, connections=arguments.connections)
-    peers.say(
-        f"seed {arguments.seed}: {outcome.calls} calls in {outcome.seconds:.0f} s, "
-        f"{outcome.hung_up} hung up, {outcome.kills} instances killed; "
-        f"answers {dict(sorted(outcome.answers.items()))}; {len(outcome.violations)} violations"
-    )
-    for violation in outcome.violations[:_SHOWN]:
-        peers.say(f"  {violation}")
-    return 1 if outcome.violations or not outcome.kills else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
