@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,11 +41,8 @@ class BlobStore:
         """Store ``data``; its digest."""
         digest = hashlib.sha256(data).hexdigest()
         if not self._is_stored(digest):
-            partial = self._partial()
-            with self._fs.open(partial, "wb") as stream:
+            with self._written(digest) as stream:
                 stream.write(data)
-                _sync(stream, self._is_local)
-            self._fs.mv(partial, self._path(digest))
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -57,12 +55,23 @@ class BlobStore:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if not self._is_stored(digest):
-            partial = self._partial()
-            with file.open("rb") as source, self._fs.open(partial, "wb") as target:
+            with file.open("rb") as source, self._written(digest) as target:
                 shutil.copyfileobj(source, target, _CHUNK)
-                _sync(target, self._is_local)
-            self._fs.mv(partial, self._path(digest))
         return digest
+
+    @contextlib.contextmanager
+    def _written(self, digest: str) -> Iterator[Any]:
+        """A stream whose content is the blob after the block; a block that raises leaves nothing."""
+        partial = self._partial()
+        try:
+            with self._fs.open(partial, "wb") as stream:
+                yield stream
+                _sync(stream, self._is_local)
+            self._fs.mv(partial, self._path(digest))
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk has the more need of its room
+                self._fs.rm_file(partial)
+            raise
 
     def put_folder(self, folder: Path) -> str:
         """Store every regular file below ``folder``; the digest of the manifest."""

@@ -125,8 +125,15 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = tuple(left + right for left in _DIGITS for right in _DIGITS)
 
 
+_PUT_BACK = 60 * _TICKS_PER_S
+
+
 class _Clock:
-    """Hands out ticks of the wall clock, each later than the one before, to any thread."""
+    """Hands out ticks of the wall clock, each later than the one before, to any thread.
+
+    Unless the clock has been put back by more than a minute: an id that is dated ahead would be
+    kept for as much longer.
+    """
 
     def __init__(self) -> None:
         self._last = 0
@@ -134,7 +141,9 @@ class _Clock:
 
     def tick(self) -> int:
         with self._lock:
-            self._last = max(self._last + 1, int(time.time() * _TICKS_PER_S))
+            now = int(time.time() * _TICKS_PER_S)
+            is_put_back = self._last - now > _PUT_BACK
+            self._last = now if is_put_back else max(self._last + 1, now)
             return self._last
 
 

@@ -18,6 +18,7 @@ from skipper.errors import (
     InvalidInputError,
     NotFoundError,
     SkipperError,
+    TooLargeError,
     UnavailableError,
 )
 from skipper.instance.link import Link
@@ -84,17 +85,22 @@ class TaskHandle:
 class HostCaller:
     """Implements :class:`skipper.function.Caller` on the instance's socket."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: Link, max_body: int = 0) -> None:
+        self._link, self._max_body = link, max_body
 
     def call(self, name: str, body: bytes) -> Any:
-        return value_of(self._link.wait_for(self._link.ask(_payload(name, body, 0))).payload)
+        return self._answer(name, body, 0)
 
     def spawn(self, name: str, body: bytes) -> TaskHandle:
-        answer = value_of(
-            self._link.wait_for(self._link.ask(_payload(name, body, wire.SPAWN))).payload
-        )
-        return TaskHandle(self._link, answer["id"])
+        return TaskHandle(self._link, self._answer(name, body, wire.SPAWN)["id"])
+
+    def _answer(self, name: str, body: bytes, flags: int) -> Any:
+        if 0 < self._max_body < len(body):
+            raise TooLargeError(
+                f"{name} was to be sent {len(body) / (1 << 20):.1f} MiB of JSON; at most "
+                f"{self._max_body / (1 << 20):g} MiB are taken (pools.*.max_result_mb)"
+            )
+        return value_of(self._link.wait_for(self._link.ask(_payload(name, body, flags))).payload)
 
     async def call_async(self, name: str, body: bytes) -> Any:
         # A thread waits, so that the loop goes on; the context travels along with to_thread.

@@ -12,36 +12,56 @@ import random
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report
-from skipper.instance.link import HostGoneError, Link
+from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError, out_of_reach
 from skipper.plugins import Plugins, describe
 from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_FIRST_TO_GO = 500
+"""Added to how gladly the kernel ends this process when memory runs out, from 0 to 1000: instances
+go before the host, the broker and the database."""
 
 
 def live(sock: socket.socket) -> None:
     """Serve the host at the other end of ``sock`` until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = Link(sock)
-    with contextlib.suppress(HostGoneError):
-        frame = link.next()
-        job = Job.model_validate_json(frame.payload)
-        _prepare(job)
-        project = loader.project_of(job.project_dir)
-        plugins = loader.open_project(project)
-        if job.kind is JobKind.SURVEY:
-            _report(link, loader.survey(project, plugins))
-            return
-        _start_libraries(plugins, job)
-        if job.kind is JobKind.READ:
-            _report(link, loader.read(job))
-        else:
-            _serve(link, job, plugins)
+    link = Link(out_of_reach(sock))
+    os.register_at_fork(after_in_child=partial(_part, link))
+    try:
+        _work(link)
+    except HostGoneError:
+        return
+    except LinkClosedError:
+        os._exit(CLOSED_CODE)
+
+
+def _part(link: Link) -> None:
+    """What an instance's function forks is no instance: it neither speaks nor ends as one."""
+    link.leave()
+    with contextlib.suppress(ValueError):  # forked by another thread than the first
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _work(link: Link) -> None:
+    job = Job.model_validate_json(link.next().payload)
+    _prepare(job)
+    project = loader.project_of(job.project_dir)
+    plugins = loader.open_project(project)
+    if job.kind is JobKind.SURVEY:
+        _report(link, loader.survey(project, plugins))
+        return
+    _start_libraries(plugins, job)
+    if job.kind is JobKind.READ:
+        _report(link, loader.read(job))
+    else:
+        _serve(link, job, plugins)
 
 
 def _report(link: Link, report: Report) -> None:
@@ -53,6 +73,8 @@ def _prepare(job: Job) -> None:
     adopt_environment(thread_limits(job.threads) | job.environment)
     if job.nice:
         _give_way(job.nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_GO))
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
     with contextlib.suppress(OSError):
@@ -87,14 +109,14 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
     from skipper.instance.shelf import Shelf
 
     assert job.source is not None
-    function.connect_to(HostCaller(link))
+    function.connect_to(HostCaller(link, job.max_result))
     try:
         functions, code = loader.load(job.source, job.texts)
         mine = next(f for f in functions if f.name == job.function)
         shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             shelf.put(ref)
-        calls = Calls(link, mine, shelf, code)
+        calls = Calls(link, mine, shelf, code, job.max_result)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return

@@ -6,6 +6,7 @@ For :meth:`~skipper.ledger.ledger.Ledger.record` and ``read_events``.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import BigInteger, Double, bindparam, delete, insert, select
@@ -51,15 +52,18 @@ def progress(conn: Connection, task_id: str) -> Event | None:
     return _event_of(rows[0]) if rows else None
 
 
-def prune(conn: Connection, before: float, limit: int = 10_000) -> int:
+def prune(
+    conn: Connection, before: float, limit: int = 10_000, *, ahead: float = math.inf
+) -> int:
     """Delete up to ``limit`` of the oldest events from before ``before``; how many that were.
 
-    The marks of writers that have not written since then go too.
+    Events dated after ``ahead``, by a clock that was wrong, go with the old ones around them. The
+    marks of writers that have not written since then go too.
     """
     conn.run(_FORGET_MARKS, {"before": before})
     old = []
     for seq, at in conn.run(_OLDEST, {"limit": limit}):
-        if at >= before:
+        if before <= at <= ahead:
             break
         old.append(seq)
     if old:

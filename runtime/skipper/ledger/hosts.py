@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Beat, HostRecord
 from skipper.ledger.schema import hosts as h
+from skipper.ledger.schema import ledger_marks
 from skipper.ledger.schema import tasks as t
 from skipper.task import State
 
@@ -20,6 +21,18 @@ _BEAT = Statement(
     update(h).where(_BY_ID).values(counter=h.c.counter + literal(1)).returning(h.c.id)
 )
 _BEATS = Statement(select(h.c.id, h.c.pool, h.c.counter))
+_COUNTED = ledger_marks.c.number + literal(1)
+_SHOW = Statement(
+    lambda insert: (
+        insert(ledger_marks)
+        .values(number=literal(1))
+        .on_conflict_do_update(
+            index_elements=[ledger_marks.c.writer],
+            set_={"number": _COUNTED, "at": bindparam("at")},
+        )
+    ),
+    ["writer", "at"],
+)
 _UNREGISTERED = Statement(
     select(t.c.host)
     .where(t.c.state == literal(State.RUNNING), t.c.host.not_in(select(h.c.id)))
@@ -45,6 +58,15 @@ def beat(conn: Connection, host_id: str) -> bool:
 def beats(conn: Connection) -> list[Beat]:
     """The counters of all hosts."""
     return [Beat(*row) for row in conn.run(_BEATS, {})]
+
+
+def look(conn: Connection, who: str, now: float) -> list[Beat]:
+    """:func:`beats`, once ``who`` looks has shown that the ledger can be written.
+
+    Where it cannot, on a full disk for one, hosts cannot beat, and a counter proves nothing.
+    """
+    conn.run(_SHOW, {"writer": who, "at": now})
+    return beats(conn)
 
 
 def drop(conn: Connection, host_id: str) -> None:

@@ -168,7 +168,10 @@ events = Table(
 
 
 def _marks(name: str, metadata: MetaData) -> Table:
-    """The last group that each writer has begun and committed: see ``postgres``."""
+    """The last group that each writer has begun and committed: see ``postgres``.
+
+    So too who looks after the hosts shows that it can write: see ``hosts``.
+    """
     return Table(
         name,
         metadata,

@@ -17,11 +17,17 @@ from typing import Any
 
 from skipper import wire
 from skipper.instance.jobs import Job, ModelRef, Report
+from skipper.instance.link import CLOSED_CODE
 from skipper.wire import Frame, FrameProtocol, Kind
 
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
 _LINE_LIMIT = 16 * 1024
+_READ = 16 * 1024
+"""Bytes of output taken at a time: others are to get their turn in between."""
+_READS_AT_END = 4
+"""A pipe holds no more of them: what a call has printed when it ends is read, and no more."""
+_CLOSED = "it closed its connection to its host"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -79,7 +85,7 @@ class Instance:
         self.served = 0
         """Calls it has been given so far."""
         self.is_worn = False
-        """A fresh instance is on its way to take its place."""
+        """It has used most of its memory, or run often enough: a fresh one is to take its place."""
         self.idle_since = time.monotonic()
         self.death_reason = ""
         self._last_id = 0
@@ -184,8 +190,15 @@ class Instance:
     def _hung_up(self) -> None:
         """The socket closed. The process may live on for a moment, or for ever: end it."""
         if self.state is not State.GONE:
+            is_first = self.state is not State.STOPPING
             self.state = State.STOPPING
-            asyncio.get_running_loop().call_later(STOP_GRACE_S, self.kill)
+            asyncio.get_running_loop().call_later(STOP_GRACE_S, self._end_deaf, is_first)
+
+    def _end_deaf(self, is_first: bool) -> None:
+        """End a process that has hung up, and was not told to, and lives."""
+        if is_first and self.state is not State.GONE:
+            self.death_reason = self.death_reason or _CLOSED
+        self.kill()
 
     def _ended(self) -> None:
         if self.state is State.GONE:
@@ -257,7 +270,7 @@ class Instance:
     def drain(self) -> None:
         """Read what the process has written by now, so that it counts to the call that ends."""
         for output in self._outputs.values():
-            output.read()
+            output.read_all()
             output.end_line()
 
     def memory_mb(self) -> float:
@@ -276,27 +289,39 @@ class _Output:
         os.set_blocking(descriptor, False)
         asyncio.get_running_loop().add_reader(descriptor, self.read)
 
-    def read(self) -> None:
+    def read_all(self) -> None:
+        """Take what the pipe holds."""
+        for _ in range(_READS_AT_END):
+            if not self.read():
+                return
+
+    def read(self) -> bool:
+        """Take some of what is there; whether there was any."""
         if self._descriptor < 0:
-            return
+            return False
         try:
-            data = os.read(self._descriptor, 1 << 16)
+            data = os.read(self._descriptor, _READ)
         except BlockingIOError:
-            return
+            return False
         if not data:
             self.close()
-            return
+            return False
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LINE_LIMIT:
             lines, self._rest = [*lines, self._rest], b""
         for line in lines:
-            self._on_line(line[:_LINE_LIMIT].decode(errors="replace").rstrip("\r"))
+            self._tell(line)
+        return True
 
     def end_line(self) -> None:
         """Take what has no line end yet for a line: what comes next is another call's."""
         rest, self._rest = self._rest, b""
         if rest:
-            self._on_line(rest.decode(errors="replace"))
+            self._tell(rest)
+
+    def _tell(self, line: bytes) -> None:
+        for at in range(0, len(line) or 1, _LINE_LIMIT):
+            self._on_line(line[at : at + _LINE_LIMIT].decode(errors="replace").rstrip("\r"))
 
     def close(self) -> None:
         if self._descriptor < 0:
@@ -315,5 +340,14 @@ def _how_it_ended(pid: int) -> str:
         return "its process ended"
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        return f"its process was killed by {signal.Signals(-code).name}"
+        return f"its process was killed by {_signal_name(-code)}"
+    if code == CLOSED_CODE:
+        return _CLOSED
     return f"its process exited with code {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -16,8 +18,9 @@ from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.board import ModelBoard
 from skipper.pool.catalogue import Served
+from skipper.pool.echo import Echo, Facts
 from skipper.pool.instance import Instance, Lane, State
-from skipper.pool.starter import Starter, end_strays
+from skipper.pool.starter import Starter, children, end_strays
 from skipper.settings import PoolSettings, Settings
 from skipper.wire import Frame, Kind
 
@@ -26,7 +29,7 @@ output = logging.getLogger("skipper.function")
 
 TASK_NICENESS = 10
 MEMORY_CHECK_S = 0.5
-STRAY_CHECK_S = 2.5
+STRAY_CHECK_S = 1.0
 STARTS = 3
 """Processes that may die while they load before it is held to be the code's doing."""
 WORN_SHARE = 0.8
@@ -63,7 +66,7 @@ class Instances:
         self.lanes: dict[Lane, LaneOwner] = {}
         self.on_call: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
         self.on_worn: Callable[[Instance], None] = lambda _instance: None
-        """Runs for an instance that comes near its memory limit."""
+        """Runs for an instance of the direct lane that comes near its memory limit."""
         self.task_of: Callable[[Instance, str, str], str | None] = (
             lambda _instance, _stream, _text: None
         )
@@ -71,6 +74,7 @@ class Instances:
         self._memory_mb = _memory_limit_mb(self.pool_settings)
         self._next_memory = self._next_strays = 0.0
         self._suspects: set[int] = set()
+        self._echoes: dict[Instance, Echo] = {}
         self._is_closing = False
 
     @property
@@ -96,6 +100,7 @@ class Instances:
             job, lane, on_frame=self._on_frame, on_line=self._on_line, on_gone=self._on_gone
         )
         ends = await self._starter.start(instance, spawn=spawn)
+        instance.pid = ends.pid
         self.all.add(instance)
         self._count_device(instance, 1)
         return instance, await instance.start(ends, self.pool_settings.load_timeout_s)
@@ -115,6 +120,7 @@ class Instances:
             tmp_dir=self._settings.state_dir / "tmp",
             threads=max(1, self._cores // slots),
             memory_mb=served.spec.memory_mb or 0,
+            max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
             environment=served.source.environment
             | devices.environment(self._pool, self.devices, self._device_use),
@@ -148,8 +154,10 @@ class Instances:
 
     def _end_strays(self) -> None:
         """End whoever was nobody's at two looks: a fork is known a moment after it is there."""
+        if self._starter.is_forking:
+            return
         known = {instance.pid for instance in self.all} | self._starter.pids
-        strays = {child.pid for child in psutil.Process().children()} - known
+        strays = children() - known
         end_strays(strays & self._suspects)
         self._suspects = strays
 
@@ -166,12 +174,18 @@ class Instances:
         limit = instance.job.memory_mb or self._memory_mb
         used = instance.memory_mb()
         if used > WORN_SHARE * limit:
-            self.on_worn(instance)
+            self._wear(instance)
         if used > limit:
             told = f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
             instance.death_reason = told
             log.warning("%s: %s", instance.name, told, extra={"function": instance.job.function})
             instance.kill()
+
+    def _wear(self, instance: Instance) -> None:
+        if instance.lane is Lane.TASKS:
+            instance.is_worn = True  # what it runs may still end well; nothing follows it
+        else:
+            self.on_worn(instance)
 
     def _on_frame(self, instance: Instance, frame: Frame) -> None:
         if frame.kind == Kind.CALL:
@@ -180,16 +194,20 @@ class Instances:
             owner.on_frame(instance, frame)
 
     def _on_line(self, instance: Instance, stream: str, text: str) -> None:
-        extra = {
+        extra: Facts = {
             "function": instance.job.function
             or (instance.job.source.name if instance.job.source else "plugins")
         }
         if (task := self.task_of(instance, stream, text)) is not None:
             extra["task"] = task
-        output.info(text, extra=extra)
+        if (echo := self._echoes.get(instance)) is None:
+            echo = self._echoes[instance] = Echo(_say)
+        echo.line(text, extra)
 
     def _on_gone(self, instance: Instance) -> None:
         self.all.discard(instance)
+        if (echo := self._echoes.pop(instance, None)) is not None:
+            echo.end()
         self._count_device(instance, -1)
         if (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_gone(instance)
@@ -213,5 +231,18 @@ class Instances:
         ]
 
 
+def _say(text: str, facts: Facts) -> None:
+    output.info(text, extra=facts)
+
+
 def _memory_limit_mb(settings: PoolSettings) -> int:
-    return settings.memory_mb or int(psutil.virtual_memory().total / 2 / (1 << 20))
+    return settings.memory_mb or (_memory() >> 20) // 2
+
+
+def _memory() -> int:
+    """Bytes that processes here may use: the machine's, or fewer where a control group says so."""
+    total: int = psutil.virtual_memory().total
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such file; "max"
+            total = min(total, int(Path("/sys/fs/cgroup", file).read_text()))
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import random
@@ -26,7 +27,8 @@ T = TypeVar("T")
 BACKOFF_S = (1.0, 300.0)
 """First pause between attempts, doubled each time, and the longest."""
 AGAIN_S = 1.0
-"""Pause between tries to write while the ledger is away."""
+"""Pause between tries to write while the ledger is away, or the disk is full."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 _STATES = {
     Outcome.OK: State.SUCCEEDED,
@@ -115,8 +117,8 @@ class Recorder:
             if len(body) <= self._services.inline_bytes:
                 return Ending(state=State.SUCCEEDED, result=body, **facts)
             try:
-                ref = await asyncio.to_thread(self._services.blobs.put, body)
-            except OSError as reason:  # running it again would fill the disk no less
+                ref = await self._stored(body)
+            except OSError as reason:  # running it again would store it no better
                 told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
                 return Ending(state=State.FAILED, error=told, **facts)
             return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
@@ -125,6 +127,17 @@ class Recorder:
         return Ending(
             state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
         )
+
+    async def _stored(self, body: bytes) -> str:
+        """The digest of a large value, once there is room for it. Raises OSError for all else."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._services.blobs.put, body)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                log.warning("a result waits until there is room for it: %s", error)
+                await asyncio.sleep(AGAIN_S)
 
     def _retry_at(self, claim: Claim) -> float | None:
         if claim.spent + 1 >= claim.task.max_attempts:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.instance import Ends, Instance
 from skipper.settings import PoolSettings, child_environment, thread_limits
@@ -81,6 +83,11 @@ class Starter:
         for template in self._templates.values():
             template.stop()
         self._templates.clear()
+
+    @property
+    def is_forking(self) -> bool:
+        """Whether there may be an instance by now whose process id has yet to be told."""
+        return any(template.is_forking for template in self._templates.values())
 
     @property
     def pids(self) -> set[int]:
@@ -157,6 +164,10 @@ class Template:
     @property
     def is_dead(self) -> bool:
         return self._process.poll() is not None
+
+    @property
+    def is_forking(self) -> bool:
+        return self._turn.locked()
 
     async def fork(self, descriptors: list[int], timeout_s: float) -> int:
         """Fork an instance with these descriptors; its pid. 0 where it must be spawned instead."""
@@ -274,9 +285,23 @@ def _descriptors() -> Iterator[tuple[_Ends, list[int]]]:
         ends.close()
 
 
+def children() -> set[int]:
+    """This process's children, those included that it adopted as a sub-reaper."""
+    try:
+        threads = Path("/proc/self/task").iterdir()
+        return {int(pid) for each in threads for pid in (each / "children").read_text().split()}
+    except OSError:  # a thread has just ended, or the system has no such files
+        return {child.pid for child in psutil.Process().children()}
+
+
 def end_strays(strays: Iterable[int]) -> None:
-    """End what user code left behind: orphans that this sub-reaper has become the parent of."""
+    """End what user code left behind, orphans that this sub-reaper has become the parent of, with
+    all that they have started themselves.
+    """
     for pid in strays:
+        with contextlib.suppress(psutil.Error):
+            for descendant in psutil.Process(pid).children(recursive=True):
+                descendant.kill()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, os.WNOHANG)

@@ -130,7 +130,7 @@ class TaskLane:
             reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             attempt = self.running[claim.task.id] = Attempt(claim=claim, reply=reply)
             self._services.metrics.task_waits[claim.task.function].observe(
-                now - claim.task.available_at
+                max(0.0, now - claim.task.available_at)
             )
             self._spawn(self._run(attempt))
         if claims:
@@ -190,7 +190,7 @@ class TaskLane:
         finally:
             if alarm is not None:
                 alarm.cancel()
-        if instance.state is State.IDLE and attempt.verdict is None:
+        if instance.state is State.IDLE and attempt.verdict is None and not instance.is_worn:
             self._idle.append((self._versions[instance], instance))
         else:
             instance.stop()
@@ -204,7 +204,7 @@ class TaskLane:
     async def _instance(self, entry: Entry) -> Instance:
         served = entry.served
         for position, (version, instance) in enumerate(self._idle):
-            if version is served and instance.is_alive:
+            if version is served and instance.is_alive and not instance.is_worn:
                 del self._idle[position]
                 return instance
         instance, report = await self._services.start(served)

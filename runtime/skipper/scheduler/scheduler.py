@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import secrets
 import shutil
 import time
 from collections import defaultdict
@@ -21,6 +22,7 @@ from skipper.ledger import Ledger, events, hosts, retention, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.role import Role
+from skipper.scheduler.clock import CautiousClock
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +41,15 @@ YOUNG_S = 3600.0
 """A blob that was put this recently is kept: a task that refers to it may be on its way."""
 LEFT_S = 86400.0
 """What was begun this long ago and is not done was left by a process that was killed."""
+AHEAD_S = 86400.0
+"""What is dated further ahead was dated by a clock that was wrong."""
 
 
 class Pulse:
-    """Judges hosts by their counters. Wall clocks, theirs or ours, play no part."""
+    """Judges hosts by their counters. Wall clocks, theirs or ours, play no part.
+
+    It is shown counters only when this process could write too: where nobody can, nobody can beat.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -73,11 +80,13 @@ class Scheduler:
         *,
         retention_s: float,
         tmp_dir: Path,
+        clock: CautiousClock | None = None,
     ) -> None:
         self._ledger, self._blobs = ledger, blobs
         self._publish, self._retention_s = publish, retention_s
         self._tmp_dir = tmp_dir
-        self._pulse = Pulse()
+        self._pulse, self._clock = Pulse(), clock or CautiousClock()
+        self._id = f"scheduler-{secrets.token_hex(6)}"
         self._next_prune = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -98,7 +107,7 @@ class Scheduler:
 
     async def round(self) -> None:
         await self._rescue()
-        now = time.time()
+        now, sure = time.time(), self._clock.now()
         moved = [
             *await self._ledger.write(lambda conn: tasks.due(conn, now, BATCH), durable=False),
             *await self._ledger.write(
@@ -106,14 +115,15 @@ class Scheduler:
             ),
         ]
         self._tell(moved)
-        await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
+        await self._ledger.write(lambda conn: tasks.expire(conn, sure), durable=False)
         if time.monotonic() >= self._next_prune:
             self._next_prune = time.monotonic() + PRUNE_S
-            await self._prune(now - self._retention_s)
+            await self._prune(sure)
 
     async def _rescue(self) -> None:
         """Give the tasks of lost hosts back to the queue."""
-        beats = await self._ledger.read(hosts.beats)
+        look = partial(hosts.look, who=self._id, now=time.time())
+        beats = await self._ledger.write(look, durable=False)
         for host in [*self._pulse.lost(beats), *await self._ledger.read(hosts.unregistered)]:
             now = time.time()
             released = await self._ledger.write(partial(rescue, host=host, now=now))
@@ -127,26 +137,26 @@ class Scheduler:
         for pool, ids in by_pool.items():
             self._publish(pool, ids)
 
-    async def _prune(self, before: float) -> None:
+    async def _prune(self, now: float) -> None:
         """Forget ended tasks that are older than retention allows, with what they stored."""
-        pruned = await self._ledger.write(
-            lambda conn: retention.prune(conn, before, time.time(), BATCH)
-        )
-        await self._ledger.record(lambda conn: events.prune(conn, before))
+        before = now - self._retention_s
+        pruned = await self._ledger.write(lambda conn: retention.prune(conn, before, now, BATCH))
+        ahead = time.time() + AHEAD_S
+        await self._ledger.record(lambda conn: events.prune(conn, before, ahead=ahead))
         await self._ledger.write(lambda conn: retention.forget(conn, before - TOMBSTONES_S, BATCH))
         for ref in pruned.refs:
-            await asyncio.to_thread(self._blobs.delete, ref, time.time() - YOUNG_S)
+            await asyncio.to_thread(self._blobs.delete, ref, now - YOUNG_S)
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))
-        await asyncio.to_thread(sweep_folder, self._tmp_dir)
-        await asyncio.to_thread(self._blobs.sweep, time.time() - LEFT_S)
+        await asyncio.to_thread(sweep_folder, self._tmp_dir, now - LEFT_S)
+        await asyncio.to_thread(self._blobs.sweep, now - LEFT_S)
 
 
-def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
+def sweep_folder(folder: Path, before: float) -> None:
     """Remove what processes that were killed have left in a folder of temporary things."""
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it
-            if time.time() - path.lstat().st_mtime > age_s:
+            if path.lstat().st_mtime < before:
                 shutil.rmtree(path, ignore_errors=True)
 
 
