@@ -23,9 +23,7 @@ from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_FIRST_TO_GO = 500
-"""Added to how gladly the kernel ends this process when memory runs out, from 0 to 1000: instances
-go before the host, the broker and the database."""
+_FIRST_TO_GO = 500  # of 1000: proc(5), oom_score_adj
 
 
 def live(sock: socket.socket) -> None:
@@ -73,8 +71,7 @@ def _prepare(job: Job) -> None:
     adopt_environment(thread_limits(job.threads) | job.environment)
     if job.nice:
         _give_way(job.nice)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_GO))
+    _go_first()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
     with contextlib.suppress(OSError):
@@ -86,6 +83,13 @@ def _give_way(nice: int) -> None:
     # Where the kernel groups processes by session, a nice value counts within the group alone.
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(nice))
+
+
+def _go_first() -> None:
+    """When memory runs out, the kernel is to end instances before hosts, brokers and databases."""
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError):
+        score.write_text(str(max(int(score.read_text()), _FIRST_TO_GO)))
 
 
 def _start_libraries(plugins: Plugins, job: Job) -> None:
