@@ -15,6 +15,7 @@ import secrets
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -45,11 +46,8 @@ class BlobStore:
         """Store ``data``; its digest."""
         digest = hashlib.sha256(data).hexdigest()
         if not self._is_stored(digest):
-            partial = self._partial()
-            with self._fs.open(partial, "wb") as stream:
+            with self._written(digest) as stream:
                 stream.write(data)
-                _sync(stream, self._is_local)
-            self._settle(partial, digest)
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -62,12 +60,23 @@ class BlobStore:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         if not self._is_stored(digest):
-            partial = self._partial()
-            with file.open("rb") as source, self._fs.open(partial, "wb") as target:
+            with file.open("rb") as source, self._written(digest) as target:
                 shutil.copyfileobj(source, target, _CHUNK)
-                _sync(target, self._is_local)
-            self._settle(partial, digest)
         return digest
+
+    @contextlib.contextmanager
+    def _written(self, digest: str) -> Iterator[Any]:
+        """A stream whose content is the blob after the block; one that raises leaves nothing."""
+        partial = self._partial()
+        try:
+            with self._fs.open(partial, "wb") as stream:
+                yield stream
+                _sync(stream, self._is_local)
+            self._settle(partial, digest)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a full disk has the more need of its room
+                self._fs.rm_file(partial)
+            raise
 
     def put_folder(self, folder: Path) -> str:
         """Store every regular file below ``folder``; the digest of the manifest."""

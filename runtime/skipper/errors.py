@@ -8,6 +8,7 @@
     ├── StartError (RuntimeError)           a part of the tree cannot start; carries an exit code
     ├── NotConnectedError (RuntimeError)    f.remote() without a runtime to ask
     ├── FormatError (ValueError)            no plugin can save or load this model
+    ├── TooLargeError (ValueError)          a function said more at once than is taken from it
     ├── NotFoundError (LookupError)         no such function, task or model
     ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
     └── CallError                           a call or a task ended without a value
@@ -69,6 +70,10 @@ class NotConnectedError(SkipperError, RuntimeError):
 
 class FormatError(SkipperError, ValueError):
     """No plugin can save or load this model."""
+
+
+class TooLargeError(SkipperError, ValueError):
+    """A function returned, or told of its progress, more at once than is taken from it."""
 
 
 class NotFoundError(SkipperError, LookupError):

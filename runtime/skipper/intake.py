@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from skipper import wire
 from skipper.blobs import BlobStore
+from skipper.errors import UnavailableError
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Accepted, NewTask, Result
 from skipper.spec import FunctionSpec
@@ -69,9 +70,7 @@ class Intake:
         answer is not the one that was accepted then; only the id is.
         """
         spec, body, now = submission.spec, submission.body, time.time()
-        ref = None
-        if len(body) > self._inline_bytes:
-            ref = await asyncio.to_thread(self._blobs.put, body)
+        ref = await self._stored(body) if len(body) > self._inline_bytes else None
         due, expires_s = now + submission.delay_s, submission.expires_s or spec.expires_s
         new = NewTask(
             id=new_id(),
@@ -96,6 +95,12 @@ class Intake:
         if accepted.is_new and not submission.delay_s:
             self._publish(spec.pool, accepted.id)
         return accepted, _as_accepted(new)
+
+    async def _stored(self, body: bytes) -> str:
+        try:
+            return await asyncio.to_thread(self._blobs.put, body)
+        except OSError as error:
+            raise UnavailableError(f"Its input cannot be stored: {error}.") from None
 
 
 def _as_accepted(new: NewTask) -> Task:

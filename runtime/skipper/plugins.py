@@ -181,12 +181,21 @@ def describe(error: BaseException, file: Path) -> BrokenFile:
     )
 
 
+MAX_CAUSES = 20
+"""Of an exception's causes so many are told: a chain of a hundred thousand would take seconds."""
+
+
+def class_of(error: BaseException) -> str:
+    """The name of an exception's class, bounded: it may have been made up at run time."""
+    return type(error).__name__[:200]
+
+
 def shown(error: BaseException) -> str:
     """``NameError: name 'np' is not defined``, bounded, whatever its own ``str`` does."""
-    kind = type(error).__name__
-    if isinstance(error, SystemExit):
-        return f"SystemExit: it called sys.exit({error.code!r:.200})"
+    kind = class_of(error)
     try:
+        if isinstance(error, SystemExit):
+            return f"SystemExit: it called sys.exit({error.code!r:.200})"
         text = str(error)
     except BaseException as inner:  # noqa: BLE001 - the exception's class is the user's own code
         text = f"<its text cannot be shown: {type(inner).__name__}>"
@@ -197,7 +206,8 @@ def user_traceback(error: BaseException, limit: int = 8000) -> str:
     """The traceback without Skipper's own frames, bounded."""
     own = str(Path(__file__).parent)
     try:
-        told = traceback.TracebackException.from_exception(error, limit=-40)
+        _cut_causes(error)
+        told = traceback.TracebackException.from_exception(error, limit=-40, compact=True)
         outer: traceback.TracebackException | None = told
         while outer is not None:
             outer.stack = traceback.StackSummary.from_list(
@@ -208,6 +218,20 @@ def user_traceback(error: BaseException, limit: int = 8000) -> str:
     except BaseException as inner:  # noqa: BLE001 - as in `shown`
         text = f"<its traceback cannot be shown: {type(inner).__name__}>"
     return text if len(text) <= limit else text[: limit // 2] + "\n…\n" + text[-limit // 2 :]
+
+
+def _cut_causes(error: BaseException) -> None:
+    """Take from an exception, which nobody else will look at, the causes beyond the bound."""
+    seen: set[int] = set()
+    while len(seen) < MAX_CAUSES:
+        seen.add(id(error))
+        cause = error.__cause__
+        if cause is None and not error.__suppress_context__:
+            cause = error.__context__
+        if cause is None or id(cause) in seen:
+            return
+        error = cause
+    error.__cause__ = error.__context__ = None
 
 
 def _same_file(name: str, file: Path) -> bool:

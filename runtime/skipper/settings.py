@@ -129,6 +129,9 @@ class PoolSettings(_Section):
     memory_mb: int = Field(
         0, ge=0, description="limit per instance, MiB; 0 means half the machine's memory"
     )
+    max_result_mb: float = Field(
+        32.0, gt=0, le=512, description="largest value that a function may return, MiB of JSON"
+    )
     start: Literal["auto", "fork", "spawn"] = Field("auto", description="how instances start")
     require_device: bool = Field(False, description="refuse to start the gpu pool without a GPU")
     load_timeout_s: float = Field(

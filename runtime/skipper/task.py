@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from enum import IntEnum, StrEnum
 from typing import Any
 
@@ -135,16 +136,26 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = tuple(left + right for left in _DIGITS for right in _DIGITS)
 
 
-class _Clock:
-    """Hands out ticks of the wall clock, each later than the one before, to any thread."""
+_PUT_BACK = 60 * _TICKS_PER_S
 
-    def __init__(self) -> None:
+
+class _Clock:
+    """Hands out ticks of the wall clock, each later than the one before, to any thread.
+
+    Unless the clock has been put back by more than a minute: an id that is dated ahead would be
+    kept for as much longer.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self._last = 0
         self._lock = threading.Lock()
 
     def tick(self) -> int:
         with self._lock:
-            self._last = max(self._last + 1, int(time.time() * _TICKS_PER_S))
+            now = int(self._now() * _TICKS_PER_S)
+            is_put_back = self._last - now > _PUT_BACK
+            self._last = now if is_put_back else max(self._last + 1, now)
             return self._last
 
 

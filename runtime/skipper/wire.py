@@ -121,7 +121,8 @@ class Splitter:
             end = at + HEAD.size + length
             if size < end:
                 break
-            frames.append(Frame(kind, id_, bytes(buffer[at + HEAD.size : end])))
+            # by a view: a slice of the buffer itself would be one more copy of a large value
+            frames.append(Frame(kind, id_, bytes(memoryview(buffer)[at + HEAD.size : end])))
             at = end
         if at:
             del buffer[:at]

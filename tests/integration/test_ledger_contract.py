@@ -500,6 +500,30 @@ def test_what_nobody_claimed_is_published_once_per_interval(ledger: Ledger) -> N
     assert sorted(first + second) == [(task_id, POOL) for task_id in old]
 
 
+def test_what_a_clock_that_was_ahead_has_dated_is_published_and_retried_all_the_same(
+    ledger: Ledger,
+) -> None:
+    """The clock was a day ahead, and has been put back."""
+    now, day = time.time(), 86400.0
+    published = accepted(ledger, created_at=now + day, available_at=now + day)
+    retried = accepted(ledger, max_attempts=2)
+    finished(ledger, claimed(ledger, retried), State.FAILED, retry_at=now + day)
+    delayed = accepted(ledger, available_at=now + day)
+    fresh = accepted(ledger)
+    moved = ledger.write_now(lambda conn: tasks.due(conn, now, 10))
+    moved += ledger.write_now(lambda conn: tasks.unpublished(conn, now - 5, now, 10))
+    assert dict(moved) == {published: POOL, retried: POOL}
+    assert ledger.write_now(lambda conn: tasks.unpublished(conn, now - 5, now, 10)) == []
+    assert [state_of(ledger, each) for each in (retried, delayed, fresh)] == [State.QUEUED] * 3
+    assert {
+        item.id for item in ledger.read_now(lambda conn: tasks.waiting(conn, POOL, now, 9))
+    } == {
+        published,
+        retried,
+        fresh,
+    }
+
+
 def test_only_what_was_never_started_expires(ledger: Ledger) -> None:
     now = time.time()
     too_late = accepted(ledger, expires_at=now + 5)

@@ -16,6 +16,7 @@ from skipper.blobs import BlobStore
 from skipper.ledger import Ledger, events, models, retention, tasks
 from skipper.ledger.records import Ending, ModelVersionNew, NewEvent
 from skipper.scheduler import pruning
+from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
 from skipper.task import State, first_id
 from tests.integration.ledgers import (
@@ -40,7 +41,15 @@ class Archive:
     def __init__(self, ledger: Ledger, folder: Path) -> None:
         self.ledger, self._folder = ledger, folder / "blobs"
         self.blobs = BlobStore(str(self._folder))
-        self._pruner = Pruner(ledger, self.blobs, retention_s=KEPT_S, tmp_dir=folder / "tmp")
+        self.ahead_s = 0.0
+        """How far the wall clock is ahead."""
+        self._pruner = Pruner(
+            ledger,
+            self.blobs,
+            retention_s=KEPT_S,
+            tmp_dir=folder / "tmp",
+            clock=CautiousClock(lambda: time.time() + self.ahead_s),
+        )
 
     async def round(self) -> bool:
         return await self._pruner.round()
@@ -125,6 +134,17 @@ async def test_an_old_task_goes_with_all_that_it_stored_and_said(archive: Archiv
     assert archive.ledger.read_now(lambda conn: retention.is_gone(conn, old))
     assert not archive.holds(body)
     assert not archive.holds(result)
+
+
+async def test_a_clock_that_jumps_ahead_takes_nothing_with_it(archive: Archive) -> None:
+    result = archive.put(b"out", age_s=60.0)
+    ended = archive.task(age_s=60.0, result=result)
+    left = archive.put(b"left", age_s=60.0)
+    archive.ahead_s = 10 * LEFT_S
+    await archive.sweep(result, left)
+    assert archive.knows(ended)
+    assert archive.holds(result)
+    assert archive.holds(left)
 
 
 async def test_what_another_task_refers_to_stays(archive: Archive) -> None:
@@ -220,7 +240,9 @@ async def test_what_fails_is_told_and_does_not_end_the_process(
 ) -> None:
     blobs, stopping = Broken(str(tmp_path)), asyncio.Event()
     blobs.on_use = partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
-    pruner = Pruner(ledger, blobs, retention_s=KEPT_S, tmp_dir=tmp_path / "tmp")
+    pruner = Pruner(
+        ledger, blobs, retention_s=KEPT_S, tmp_dir=tmp_path / "tmp", clock=CautiousClock()
+    )
     await asyncio.wait_for(pruner.run(stopping), 30)
     assert "a disk that is gone" in caplog.text
 
@@ -230,6 +252,6 @@ def test_only_what_is_old_is_swept_out_of_a_folder(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").touch()
     os.utime(tmp_path / "old", (1, 1))
-    sweep_folder(tmp_path)
+    sweep_folder(tmp_path, 1000.0)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
-    sweep_folder(tmp_path / "none")
+    sweep_folder(tmp_path / "none", 1000.0)

@@ -180,6 +180,7 @@ def test_a_write_that_fails_leaves_no_blob_to_be_read(
     with pytest.raises(OSError, match="no space"):
         store.put(b"half")
     monkeypatch.undo()
+    assert list((tmp_path / "partial").iterdir()) == [], "it takes up room that is wanted"
     with pytest.raises(FileNotFoundError):
         store.get(hashlib.sha256(b"half").hexdigest())
     assert store.get(store.put(b"half")) == b"half"

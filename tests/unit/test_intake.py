@@ -1,3 +1,4 @@
+import errno
 import json
 import time
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ import pytest
 
 from skipper import wire
 from skipper.blobs import BlobStore
+from skipper.errors import UnavailableError
 from skipper.intake import Intake, Submission, reply_of, value_of
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Claim, Result
@@ -204,3 +206,18 @@ async def test_the_error_of_a_task_says_itself_how_it_ended(desk: Desk) -> None:
     outcome, _, problem = await told(desk, ended(State.FAILED, error=error))
     assert outcome == Outcome.UNAVAILABLE
     assert problem == {"detail": "no model yet", "exception": "E"}
+
+
+async def test_a_large_body_that_cannot_be_stored_is_refused_as_what_may_pass(
+    ledger_url: str, tmp_path: Path
+) -> None:
+    class Full(BlobStore):
+        def put(self, data: bytes) -> str:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Ledger.open(ledger_url) as ledger:
+        desk = Desk(ledger, Full(str(tmp_path / "blobs")))
+        with pytest.raises(UnavailableError, match="No space left"):
+            await desk.accept(b"x" * (INLINE + 1))
+        assert desk.published == []
+        assert await desk.accept(b"x")

@@ -8,7 +8,7 @@ import pytest
 
 from skipper.errors import DefinitionError
 from skipper.hookspecs import Project
-from skipper.plugins import Plugins, describe, shown, user_traceback
+from skipper.plugins import MAX_CAUSES, Plugins, class_of, describe, shown, user_traceback
 from skipper.spec import BrokenFile
 
 
@@ -272,3 +272,41 @@ def test_deep_recursion_is_told_in_bounded_time_and_space() -> None:
         deeper()
     assert len(user_traceback(caught.value)) < 8100
     assert len(traceback.extract_tb(caught.value.__traceback__)) > 500
+
+
+def test_of_very_many_causes_the_last_are_told_in_bounded_time() -> None:
+    cause: BaseException | None = None
+    for number in range(100_000):
+        error = ValueError(f"cause {number}")
+        error.__cause__, cause = cause, error
+    end = RuntimeError("the end")
+    end.__cause__ = cause
+    told = user_traceback(end, limit=100_000)
+    assert "cause 99999" in told
+    assert told.count("direct cause") == MAX_CAUSES
+
+
+def test_causes_that_lead_in_a_circle_are_told_once() -> None:
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert user_traceback(first).count("second") == 1
+
+
+class SilentCodeError(SystemExit):
+    def __init__(self) -> None:
+        super().__init__(SilentRepr())
+
+
+class SilentRepr:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_exit_code_without_words_is_told_all_the_same() -> None:
+    assert "cannot be shown: RuntimeError" in shown(SilentCodeError())
+
+
+def test_the_name_of_a_class_is_bounded_too() -> None:
+    made = type("E" * 10_000_000, (Exception,), {})()
+    assert len(class_of(made)) == 200
+    assert len(shown(made)) < 2100

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,22 +15,31 @@ from typing import Any
 from pydantic import ValidationError
 
 from skipper import wire
-from skipper.instance.calls import Calls
+from skipper.instance.calls import Calls, Items
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
-from skipper.instance.link import HostGoneError, Link
+from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
 
 def serve(link: Link, calls: Calls) -> None:
-    """Run calls until the host hangs up. A thread reads, the event loop runs the function."""
-    asyncio.run(_Server(link, calls).run())
+    """Run calls until the host hangs up. A thread reads, the event loop runs the function.
+
+    Raises LinkClosedError where the function has closed the descriptors of either.
+    """
+    try:
+        asyncio.run(_Server(link, calls).run())
+    except OSError as error:
+        if error.errno == errno.EBADF:
+            raise LinkClosedError from None
+        raise
 
 
 class _Server:
     def __init__(self, link: Link, calls: Calls) -> None:
         self._link, self._calls = link, calls
         self._running: dict[int, asyncio.Task[bytes]] = {}
+        self._pid = os.getpid()
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -45,6 +56,8 @@ class _Server:
                 loop.call_soon_threadsafe(self._take, self._link.next())
         except HostGoneError:
             loop.call_soon_threadsafe(self._over.set)
+        except (LinkClosedError, OSError):
+            os._exit(CLOSED_CODE)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == Kind.CALL:
@@ -66,8 +79,12 @@ class _Server:
         del self._running[id_]
         # One that is cancelled before its first step runs no line of `_reply`.
         reply = self._cancelled() if task.cancelled() else task.result()
-        with contextlib.suppress(HostGoneError):
+        try:
             self._link.send(Kind.REPLY, id_, reply)
+        except HostGoneError:
+            self._over.set()
+        except LinkClosedError:
+            os._exit(CLOSED_CODE)
         self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
@@ -78,7 +95,7 @@ class _Server:
             kwargs = calls.arguments(frame)
         except ValidationError as error:
             return calls.invalid(error)
-        except Exception as error:  # noqa: BLE001 - a validator of the user's own may raise anything
+        except BaseException as error:  # noqa: BLE001 - a validator of the user's own may raise anything
             return calls.failure(error)
         try:
             calls.enter(frame)
@@ -90,20 +107,24 @@ class _Server:
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
             return calls.failure(error)
         finally:
-            with contextlib.suppress(HostGoneError):
+            if os.getpid() != self._pid:  # the function forked, and its child came back here
+                os._exit(0)
+            with contextlib.suppress(HostGoneError, LinkClosedError):  # the reply finds the same
                 calls.leave(frame)
 
     def _cancelled(self) -> bytes:
         return wire.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
 
     async def _stream(self, frame: Frame, items: Any) -> bytes:
-        calls, dump = self._calls, self._calls.contract.dump
+        calls = self._calls
         if wire.call_flags(frame.payload) & wire.STREAM:
             self._link.send(Kind.SERVED, frame.id, calls.served)
             async for item in items:
                 if not await asyncio.to_thread(self._link.take_credit, frame.id):
                     raise asyncio.CancelledError
-                self._link.send(Kind.ITEM, frame.id, dump(item))
+                self._link.send(Kind.ITEM, frame.id, calls.dump(item))
             return wire.reply(Outcome.OK, calls.served, b"")
-        whole = [dump(item) async for item in items]
-        return wire.reply(Outcome.OK, calls.served, b"[" + b",".join(whole) + b"]")
+        whole = Items(calls)
+        async for item in items:
+            whole.add(item)
+        return wire.reply(Outcome.OK, calls.served, whole.json())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from skipper import wire
+from skipper.errors import TooLargeError
 from skipper.instance.calls import Calls
 from skipper.task import Outcome
 from skipper.wire import Frame
@@ -88,7 +89,7 @@ def _answer(calls: Calls, value: Any) -> bytes:
     if isinstance(value, BaseException):
         return calls.failure(value)
     try:
-        return wire.reply(Outcome.OK, calls.served, calls.contract.dump(value))
+        return wire.reply(Outcome.OK, calls.served, calls.dump(value))
     except BaseException as error:  # noqa: BLE001 - one value that is not JSON fails alone
         return calls.failure(error)
 
@@ -99,7 +100,11 @@ def _gathered(calls: Calls, replies: list[bytes]) -> bytes:
     for reply in replies:
         outcome, _, body = wire.parse_reply(reply)
         bodies.append(body if outcome == Outcome.OK else _failed_item(body))
-    return wire.reply(Outcome.OK, calls.served, b'{"items":[' + b",".join(bodies) + b"]}")
+    whole = b'{"items":[' + b",".join(bodies) + b"]}"
+    try:
+        return wire.reply(Outcome.OK, calls.served, calls.checked_size(whole))
+    except TooLargeError as error:
+        return calls.failure(error)
 
 
 def _failed_item(problem: bytes) -> bytes:

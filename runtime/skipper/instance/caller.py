@@ -19,6 +19,7 @@ from skipper.errors import (
     InvalidInputError,
     NotFoundError,
     SkipperError,
+    TooLargeError,
     UnavailableError,
 )
 from skipper.instance.link import Link
@@ -99,27 +100,34 @@ class TaskHandle:
 class HostCaller:
     """Implements :class:`skipper.function.Caller` on the instance's socket."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, link: Link, max_body: int = 0) -> None:
+        self._link, self._max_body = link, max_body
 
     def call(self, name: str, body: bytes) -> Any:
-        payload = _payload(name, body, 0, current.get().budget_ms())
-        return value_of(self._link.wait_for(self._link.ask(payload)).payload)
+        id_ = self._ask(name, body, 0, current.get().budget_ms())
+        return value_of(self._link.wait_for(id_).payload)
 
     def spawn(self, name: str, body: bytes) -> TaskHandle:
-        answer = value_of(
-            self._link.wait_for(self._link.ask(_payload(name, body, wire.SPAWN))).payload
-        )
-        return TaskHandle(self._link, answer["id"])
+        id_ = self._ask(name, body, wire.SPAWN)
+        return TaskHandle(self._link, value_of(self._link.wait_for(id_).payload)["id"])
 
     async def call_async(self, name: str, body: bytes) -> Any:
-        id_ = self._link.ask(_payload(name, body, 0, current.get().budget_ms()))
+        id_ = self._ask(name, body, 0, current.get().budget_ms())
         try:
             # A thread waits, so that the loop goes on.
             return value_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
         except asyncio.CancelledError:
             self._link.send(Kind.CANCEL, id_)  # its answer, which comes at once, frees the thread
             raise
+
+    def _ask(self, name: str, body: bytes, flags: int, budget_ms: int = 0) -> int:
+        """Send a call; its id. Raises TooLargeError for a body that hosts would not hold."""
+        if 0 < self._max_body < len(body):
+            raise TooLargeError(
+                f"{name} was to be sent {len(body) / (1 << 20):.1f} MiB of JSON; at most "
+                f"{self._max_body / (1 << 20):g} MiB are taken (pools.*.max_result_mb)"
+            )
+        return self._link.ask(_payload(name, body, flags, budget_ms))
 
 
 def _payload(name: str, body: bytes, flags: int, budget_ms: int = 0) -> bytes:

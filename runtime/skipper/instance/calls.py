@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from skipper import wire
 from skipper.contract import Contract
-from skipper.errors import Cancelled, CancelledError
+from skipper.errors import Cancelled, CancelledError, TooLargeError
 from skipper.function import Function
 from skipper.instance import caller
 from skipper.instance.jobs import ModelRef
@@ -22,19 +22,29 @@ from skipper.instance.shelf import Shelf
 from skipper.instance.sink import Sink
 from skipper.model import Model
 from skipper.options import exceptions
-from skipper.plugins import shown, user_traceback
+from skipper.plugins import class_of, shown, user_traceback
 from skipper.run import Run
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
 _MAX_ERRORS = 100
+_MAX_TOLD = 1000
+"""Characters of what is told of one place in a body: the names of members are the caller's."""
 
 
 class Calls:
     """What a call needs beside its body, whichever way the function runs."""
 
-    def __init__(self, link: Link, function: Function[..., Any], shelf: Shelf, code: str) -> None:
+    def __init__(
+        self,
+        link: Link,
+        function: Function[..., Any],
+        shelf: Shelf,
+        code: str,
+        max_result: int = 0,
+    ) -> None:
         self.link = link
+        self._max_result = max_result
         self.contract: Contract = function.contract
         """What callers send and get."""
         self.batch = function.options.get("batch", 0)
@@ -115,7 +125,7 @@ class Calls:
         if isinstance(value, Model):
             if not wire.call_flags(frame.payload) & wire.TASK:
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
-            metrics = _json(value.metrics, self._plain)
+            metrics = self.checked_size(_json(value.metrics, self._plain))
             saved = to_json({"name": value.name} | self._shelf.save(value))
             self.link.send(
                 Kind.EVENT,
@@ -123,7 +133,25 @@ class Calls:
                 b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
             )
             return wire.reply(Outcome.OK, self.served, metrics)
-        return wire.reply(Outcome.OK, self.served, self.contract.dump(value))
+        return wire.reply(Outcome.OK, self.served, self.dump(value))
+
+    def dump(self, value: Any) -> bytes:
+        """The JSON of a returned value. Raises TypeError or ValueError where it cannot be sent."""
+        return self.checked_size(self.contract.dump(value))
+
+    def checked_size(self, text: bytes) -> bytes:
+        """``text``. Raises TooLargeError where hosts and gateways would have to hold too much."""
+        self.check_size(len(text))
+        return text
+
+    def check_size(self, size: int) -> None:
+        """Raise TooLargeError where ``size`` bytes are more than a reply may have."""
+        if 0 < self._max_result < size:
+            raise TooLargeError(
+                f"the returned value is {size / (1 << 20):.1f} MiB of JSON; at most "
+                f"{self._max_result / (1 << 20):g} MiB are taken (pools.*.max_result_mb). Return "
+                "less, or store it and return where it is"
+            )
 
     def _plain(self, value: Any) -> Any:
         return value.tolist() if hasattr(value, "tolist") else str(value)
@@ -137,7 +165,7 @@ class Calls:
             Outcome.FAILED,
             shown(error),
             self.served,
-            exception=type(error).__name__,
+            exception=class_of(error),
             traceback=user_traceback(error),
             **({} if is_retried else {"retryable": False}),
         )
@@ -154,12 +182,31 @@ class Calls:
                 Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", self.served
             )
         told = [
-            {"pointer": _pointer(item["loc"]), "detail": item["msg"]}
+            {"pointer": _pointer(item["loc"])[:_MAX_TOLD], "detail": item["msg"][:_MAX_TOLD]}
             for item in errors[:_MAX_ERRORS]
         ]
         first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
         return wire.problem(Outcome.INVALID, first + more, self.served, errors=told)
+
+
+class Items:
+    """What a generator has yielded so far, on its way to be one array."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._parts: list[bytes] = []
+        self._size = 2
+
+    def add(self, item: Any) -> None:
+        """Raises TooLargeError as soon as the array is too large to be sent."""
+        part = self._calls.contract.dump(item)
+        self._parts.append(part)
+        self._size += len(part) + 1
+        self._calls.check_size(self._size)
+
+    def json(self) -> bytes:
+        return b"[" + b",".join(self._parts) + b"]"
 
 
 def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:

@@ -13,35 +13,53 @@ import random
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report, Turn
-from skipper.instance.link import HostGoneError, Link
+from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError, out_of_reach
 from skipper.plugins import OnTurn, Plugins, describe
 from skipper.settings import adopt_environment, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_FIRST_TO_GO = 500  # of 1000: proc(5), oom_score_adj
 
 
 def live(sock: socket.socket) -> None:
     """Serve the host at the other end of ``sock`` until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = Link(sock)
-    with contextlib.suppress(HostGoneError):
-        frame = link.next()
-        job = Job.model_validate_json(frame.payload)
-        _prepare(job)
-        project = loader.project_of(job.project_dir, job.set_up)
-        plugins = loader.open_project(project, without=job.without, on_turn=_turns(link))
-        _start_libraries(plugins, job)
-        if job.kind is JobKind.SERVE:
-            _serve(link, job, plugins)
-            return
-        is_survey = job.kind is JobKind.SURVEY
-        report = loader.survey(project, plugins) if is_survey else loader.read(job)
-        _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
+    link = Link(out_of_reach(sock))
+    os.register_at_fork(after_in_child=partial(_part, link))
+    try:
+        _work(link)
+    except HostGoneError:
+        return
+    except LinkClosedError:
+        os._exit(CLOSED_CODE)
+
+
+def _part(link: Link) -> None:
+    """What an instance's function forks is no instance: it neither speaks nor ends as one."""
+    link.leave()
+    with contextlib.suppress(ValueError):  # forked by another thread than the first
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _work(link: Link) -> None:
+    job = Job.model_validate_json(link.next().payload)
+    _prepare(job)
+    project = loader.project_of(job.project_dir, job.set_up)
+    plugins = loader.open_project(project, without=job.without, on_turn=_turns(link))
+    _start_libraries(plugins, job)
+    if job.kind is JobKind.SERVE:
+        _serve(link, job, plugins)
+        return
+    is_survey = job.kind is JobKind.SURVEY
+    report = loader.survey(project, plugins) if is_survey else loader.read(job)
+    _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
 
 
 def _report(link: Link, report: Report) -> None:
@@ -63,6 +81,7 @@ def _prepare(job: Job) -> None:
     adopt_environment(thread_limits(job.threads) | job.environment)
     if job.nice:
         _give_way(job.nice)
+    _go_first()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
     with contextlib.suppress(OSError):
@@ -74,6 +93,13 @@ def _give_way(nice: int) -> None:
     # Where the kernel groups processes by session, a nice value counts within the group alone.
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(nice))
+
+
+def _go_first() -> None:
+    """When memory runs out, the kernel is to end instances before hosts, brokers and databases."""
+    score = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError):
+        score.write_text(str(max(int(score.read_text()), _FIRST_TO_GO)))
 
 
 def _start_libraries(plugins: Plugins, job: Job) -> None:
@@ -101,7 +127,7 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
     from skipper.instance.shelf import Shelf
 
     assert job.source is not None
-    function.connect_to(HostCaller(link))
+    function.connect_to(HostCaller(link, job.max_result))
     try:
         if job.settings:
             plugins.hook.skipper_settings(source=job.source.name, settings=job.settings)
@@ -110,7 +136,7 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
         shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             shelf.put(ref)
-        calls = Calls(link, mine, shelf, code)
+        calls = Calls(link, mine, shelf, code, job.max_result)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return

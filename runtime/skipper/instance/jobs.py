@@ -75,6 +75,8 @@ class Job(_Record):
     """This instance's share of the cores."""
     memory_mb: int = 0
     """Above this resident size the host ends it; 0 means the pool's limit."""
+    max_result: int = 0
+    """Bytes that the JSON of a returned value may have; 0 means any number."""
     nice: int = 0
     """Added to the process's niceness: tasks give way to direct calls."""
     environment: dict[str, str] = {}

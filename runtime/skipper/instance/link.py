@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import socket
 import threading
 from collections import deque
@@ -15,12 +18,37 @@ T = TypeVar("T")
 
 _CHUNK = 1 << 16  # a larger buffer costs the system a mapping of its own for every call
 _CANCELLED = 1024
+_OUT_OF_REACH = 900
+"""The socket's descriptor is moved up to here: code that closes what it did not open begins at 3,
+and a number that is free again would be given to a file of the function's."""
 OWN = 1 << 63
 """Set in the ids of calls that this instance makes, to tell them from those it is asked."""
 
 
 class HostGoneError(ConnectionError):
     """The host closed the socket: this process has nothing left to live for."""
+
+
+class LinkClosedError(ConnectionError):
+    """This process itself has closed the socket: its function did, or it is an instance's fork."""
+
+
+CLOSED_CODE = 83
+"""Exit code of an instance that finds its socket closed: it can answer nobody any more."""
+
+
+def out_of_reach(sock: socket.socket) -> socket.socket:
+    """``sock`` under a higher descriptor, where there may be one."""
+    with contextlib.suppress(OSError):
+        moved = fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_REACH)
+        sock.close()
+        return socket.socket(fileno=moved)
+    return sock
+
+
+def _why(error: OSError) -> ConnectionError:
+    is_closed = error.errno in (errno.EBADF, errno.ENOTSOCK)
+    return LinkClosedError() if is_closed else HostGoneError()
 
 
 class Link:
@@ -43,16 +71,20 @@ class Link:
         self._is_reading = False
         self._asked = 0
 
+    def leave(self) -> None:
+        """Let go of the socket: in a fork of this process, which must not speak in its place."""
+        self._sock.close()
+
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
         self.send_packed(wire.pack(kind, id_, *parts))
 
     def send_packed(self, data: bytes) -> None:
-        """Send whole frames. Raises HostGoneError."""
+        """Send whole frames. Raises HostGoneError or LinkClosedError."""
         with self._sending:
             try:
                 self._sock.sendall(data)
-            except ConnectionError:
-                raise HostGoneError from None
+            except OSError as error:
+                raise _why(error) from None
 
     def take_credit(self, id_: int) -> bool:
         """Room for one more item of a stream; waits while the caller has not taken earlier ones.
@@ -75,7 +107,10 @@ class Link:
         return self._wait(take)
 
     def next(self) -> Frame:
-        """The next frame that is not an answer; waits for it. Raises HostGoneError."""
+        """The next frame that is not an answer; waits for it.
+
+        Raises HostGoneError or LinkClosedError.
+        """
         return self._wait(lambda: self._inbox.popleft() if self._inbox else None)
 
     def ask(self, payload: bytes) -> int:
@@ -103,6 +138,8 @@ class Link:
                     data = self._sock.recv(_CHUNK)
                 except ConnectionError:  # it left without having read everything
                     data = b""
+                except OSError as error:
+                    raise _why(error) from None
                 finally:
                     self._arrived.acquire()
                     self._is_reading = False
@@ -129,6 +166,8 @@ class Link:
             return
         except ConnectionError:
             data = b""
+        except OSError as error:
+            raise _why(error) from None
         self._take(data)
 
     def _take(self, data: bytes) -> None:

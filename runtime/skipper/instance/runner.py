@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from skipper import wire
 from skipper.errors import Cancelled
 from skipper.instance.batch import run_batch
-from skipper.instance.calls import Calls
+from skipper.instance.calls import Calls, Items
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostGoneError, Link
 from skipper.task import Outcome
@@ -111,14 +111,17 @@ class _Runner:
             return calls.failure(error)
 
     def _stream(self, frame: Frame, items: Iterator[Any]) -> bytes:
-        calls, dump = self._calls, self._calls.contract.dump
+        calls = self._calls
         if not wire.call_flags(frame.payload) & wire.STREAM:
-            return wire.reply(Outcome.OK, calls.served, b"[" + b",".join(map(dump, items)) + b"]")
+            whole = Items(calls)
+            for item in items:
+                whole.add(item)
+            return wire.reply(Outcome.OK, calls.served, whole.json())
         self._link.send(Kind.SERVED, frame.id, calls.served)
         for item in items:
             if not self._link.take_credit(frame.id):
                 raise Cancelled
-            self._link.send(Kind.ITEM, frame.id, dump(item))
+            self._link.send(Kind.ITEM, frame.id, calls.dump(item))
         return wire.reply(Outcome.OK, calls.served, b"")
 
 

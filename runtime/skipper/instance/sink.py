@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from skipper import wire
+from skipper.errors import TooLargeError
 from skipper.instance.link import Link
 from skipper.pace import Pace
 
@@ -44,11 +45,11 @@ class Sink:
         )  # a signal may have the function speak in the middle of a word
 
     def emit(self, event: dict[str, Any]) -> None:
-        """Send an event, now or later. Raises ValueError for one that is far too large."""
+        """Send an event, now or later. Raises TooLargeError for one that is far too large."""
         payload = _json({"at": time.time()} | event)
         if len(payload) > MAX_EVENT:
             what = f"{len(payload)} bytes of {event['type']}"
-            raise ValueError(f"{what}: say figures, of at most {MAX_EVENT} bytes")
+            raise TooLargeError(f"{what}: say figures, of at most {MAX_EVENT} bytes")
         with self._lock:
             self._held.append(_Event("lines" if event["type"] == "log" else "points", payload))
             if len(self._held) > HELD:

@@ -93,19 +93,21 @@ def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> int:
     if instance := os.fork():
         os.write(writer, b"%d" % instance)
         os._exit(0)
+    code = 1
     try:
         os.close(reader)
         os.close(writer)
         control.close()
         with contextlib.suppress(SystemExit):  # it was told to stop
             _become_instance(descriptors, host_pid)
+        code = 0
     except BaseException:  # noqa: BLE001 - it must not get back into the template's own loop
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
 def _become_instance(descriptors: list[int], host_pid: int) -> None:

@@ -21,23 +21,35 @@ def _first(order: ColumnElement[Any], *conditions: ColumnElement[bool]) -> Colum
     return t.c.id.in_(locked(limited(select(t.c.id).where(*conditions).order_by(order))))
 
 
-_UNPUBLISHED = Statement(
-    update(t)
-    .where(
-        _first(
-            t.c.published_at,
-            _READY,
-            t.c.published_at < bindparam("older_than", type_=Double()),
-        )
+LONGEST_PAUSE_S = 3600.0
+"""A retry that is further ahead was dated by a clock that has been put back since: no pause between
+two attempts is that long."""
+
+
+def _publishing(*conditions: ColumnElement[bool]) -> Statement:
+    return Statement(
+        update(t)
+        .where(_first(t.c.published_at, _READY, *conditions))
+        .values(published_at=_NOW)
+        .returning(t.c.id, t.c.pool)
     )
-    .values(published_at=_NOW)
-    .returning(t.c.id, t.c.pool)
-)
-_DUE = Statement(
-    update(t)
-    .where(_first(t.c.available_at, _DELAYED, t.c.available_at <= _NOW))
-    .values(state=literal(State.QUEUED), ready=literal(1), published_at=_NOW)
-    .returning(t.c.id, t.c.pool)
+
+
+def _queueing(*conditions: ColumnElement[bool]) -> Statement:
+    return Statement(
+        update(t)
+        .where(_first(t.c.available_at, _DELAYED, *conditions))
+        .values(state=literal(State.QUEUED), ready=literal(1), published_at=_NOW)
+        .returning(t.c.id, t.c.pool)
+    )
+
+
+_UNPUBLISHED = _publishing(t.c.published_at < bindparam("older_than", type_=Double()))
+_PUBLISHED_AHEAD = _publishing(t.c.published_at > bindparam("ahead", type_=Double()))
+_DUE = _queueing(t.c.available_at <= _NOW)
+_RETRIED_AHEAD = _queueing(
+    t.c.available_at > bindparam("ahead", type_=Double()),
+    t.c.state == literal(State.RETRYING),
 )
 _EXPIRE = Statement(
     update(t)
@@ -65,15 +77,20 @@ def unpublished(
 ) -> list[tuple[str, str]]:
     """Id and pool of queued tasks last published before ``older_than``, those of longest ago.
 
-    They count as published now, so that several schedulers do not publish them all.
+    Also of those published as far ahead: the clock has been put back. They count as published now,
+    so that several schedulers do not publish them all.
     """
-    rows = conn.run(_UNPUBLISHED, {"older_than": older_than, "now": now, "limit": limit})
+    params = {"now": now, "limit": limit}
+    rows = conn.run(_UNPUBLISHED, {**params, "older_than": older_than})
+    rows += conn.run(_PUBLISHED_AHEAD, {**params, "ahead": 2 * now - older_than})
     return [(task_id, pool) for task_id, pool in sorted(rows)]
 
 
 def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
     """Queue the retries and delayed tasks whose time has come; their ids and pools, to publish."""
-    rows = conn.run(_DUE, {"now": now, "limit": limit})
+    params = {"now": now, "limit": limit}
+    rows = conn.run(_DUE, params)
+    rows += conn.run(_RETRIED_AHEAD, {**params, "ahead": now + LONGEST_PAUSE_S})
     return [(task_id, pool) for task_id, pool in sorted(rows)]
 
 

@@ -19,11 +19,13 @@ from typing import Any
 
 from skipper import wire
 from skipper.instance.jobs import Job, ModelRef, Report, Turn
+from skipper.instance.link import CLOSED_CODE
 from skipper.pool.output import Output, Printed
 from skipper.wire import Frame, FrameProtocol, Kind
 
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
+_CLOSED = "it closed its connection to its host"
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -89,7 +91,7 @@ class Instance:
         self.served = 0
         """Calls it has been given so far."""
         self.is_worn = False
-        """A fresh instance is on its way to take its place."""
+        """It has used most of its memory, or run often enough: a fresh one is to take its place."""
         self.idle_since = time.monotonic()
         self.ready_at = math.inf
         self.ready_mb = 0.0
@@ -230,8 +232,15 @@ class Instance:
     def _hung_up(self) -> None:
         """The socket closed. The process may live on for a moment, or for ever: end it."""
         if self.state is not State.GONE:
+            is_first = self.state is not State.STOPPING
             self.state = State.STOPPING
-            asyncio.get_running_loop().call_later(STOP_GRACE_S, self.kill)
+            asyncio.get_running_loop().call_later(STOP_GRACE_S, self._end_deaf, is_first)
+
+    def _end_deaf(self, is_first: bool) -> None:
+        """End a process that has hung up, and was not told to, and lives."""
+        if is_first and self.state is not State.GONE:
+            self.death_reason = self.death_reason or _CLOSED
+        self.kill()
 
     def _ended(self, status: int | None = None) -> None:
         """Its process has ended; ``status`` where that has been reaped already."""
@@ -337,5 +346,14 @@ def _how_it_ended(pid: int, status: int | None) -> str:
         return "its process ended"
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
-        return f"its process was killed by {signal.Signals(-code).name}"
+        return f"its process was killed by {_signal_name(-code)}"
+    if code == CLOSED_CODE:
+        return _CLOSED
     return f"its process exited with code {code}"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

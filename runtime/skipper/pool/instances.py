@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import psutil
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 
 TASK_NICENESS = 10
 MEMORY_CHECK_S = 0.5
-STRAY_CHECK_S = 2.5
+STRAY_CHECK_S = 1.0
 STARTS = 3
 """Processes that may die while they load before it is held to be the code's doing."""
 WORN_SHARE = 0.8
@@ -68,7 +70,7 @@ class Instances:
         self.lanes: dict[Lane, LaneOwner] = {}
         self.on_own: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
         self.on_worn: Callable[[Instance], None] = lambda _instance: None
-        """Runs for an instance that comes near its memory limit."""
+        """Runs for an instance of the direct lane that has filled most of its memory."""
         self.on_printed: Callable[[Instance, Printed], str | None] = lambda _instance, _printed: (
             None
         )
@@ -121,6 +123,7 @@ class Instances:
             job, lane, on_frame=self._on_frame, on_printed=self._on_printed, on_gone=self._on_gone
         )
         ends = await self._starter.start(instance, spawn=spawn)
+        instance.pid = ends.pid
         self.all.add(instance)
         self._count_device(instance, 1)
         return instance, await instance.start(ends, limit_s)
@@ -139,6 +142,7 @@ class Instances:
             tmp_dir=self._settings.state_dir / "tmp",
             threads=self.threads(lane),
             memory_mb=served.spec.memory_mb or 0,
+            max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
             settings=self._settings.of_source(served.source.name),
             environment=served.source.environment
@@ -179,6 +183,8 @@ class Instances:
 
     def _end_strays(self) -> None:
         """End whoever was nobody's at two looks: a fork is known a moment after it is there."""
+        if self._starter.is_forking:
+            return
         known = {instance.pid for instance in self.all} | self._starter.pids
         strays = children() - known
         end_strays(strays & self._suspects)
@@ -198,12 +204,18 @@ class Instances:
         used = instance.memory_mb()
         grown, room = used - instance.ready_mb, limit - instance.ready_mb
         if grown > WORN_SHARE * room and now - instance.ready_at > WORN_AFTER_S:
-            self.on_worn(instance)
+            self._wear(instance)
         if used > limit:
             told = f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
             instance.death_reason = told
             log.warning("%s: %s", instance.name, told, extra={"function": instance.job.function})
             instance.kill()
+
+    def _wear(self, instance: Instance) -> None:
+        if instance.lane is Lane.TASKS:
+            instance.is_worn = True  # what it runs may still end well; nothing follows it
+        else:
+            self.on_worn(instance)
 
     def _on_frame(self, instance: Instance, frame: Frame) -> None:
         if frame.id >= OWN:
@@ -220,7 +232,7 @@ class Instances:
 
     def _on_gone(self, instance: Instance) -> None:
         self.all.discard(instance)
-        self._echoes.pop(instance, None)
+        self._echoes.pop(instance, Echo()).end()
         self._count_device(instance, -1)
         if (owner := self.lanes.get(instance.lane)) is not None:
             owner.on_gone(instance)
@@ -245,4 +257,13 @@ class Instances:
 
 
 def _memory_limit_mb(settings: PoolSettings) -> int:
-    return settings.memory_mb or int(psutil.virtual_memory().total / 2 / (1 << 20))
+    return settings.memory_mb or (_memory() >> 20) // 2
+
+
+def _memory() -> int:
+    """Bytes that processes here may use: the machine's, or fewer where a control group says so."""
+    total: int = psutil.virtual_memory().total
+    for file in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no such file; "max"
+            total = min(total, int(Path("/sys/fs/cgroup", file).read_text()))
+    return total

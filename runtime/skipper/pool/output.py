@@ -200,15 +200,21 @@ class Echo:
     def __init__(self, pace: Pace | None = None) -> None:
         self._pace = pace or Pace(ECHO_BURST, ECHO_RATE)
         self._left_out = 0
+        self._extra: Mapping[str, object] = {}
 
     def write(self, printed: Printed, extra: Mapping[str, object]) -> None:
         self._left_out += printed.left_out
+        self._extra = extra
         for text in printed.lines:
             if self._pace.left() <= 0:
                 self._left_out += 1
                 continue
-            if self._left_out:
-                output.info("… %d lines of output are left out here", self._left_out, extra=extra)
-                self._left_out = 0
+            self.end()
             self._pace.spend(len(text) + OVERHEAD)
             output.info(text, extra=extra)
+
+    def end(self) -> None:
+        """Tell of what has been left out by now."""
+        if self._left_out:
+            output.info("… %d lines of output are left out here", self._left_out, extra=self._extra)
+            self._left_out = 0

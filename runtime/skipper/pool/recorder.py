@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import random
@@ -25,7 +26,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AGAIN_S = 1.0
-"""Pause between tries to write while the ledger is away."""
+"""Pause between tries to write while the ledger is away, or the disk is full."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 _STATES = {
     Outcome.OK: State.SUCCEEDED,
@@ -117,8 +119,8 @@ class Recorder:
             if len(body) <= self._services.inline_bytes:
                 return Ending(state=State.SUCCEEDED, result=body, **facts)
             try:
-                ref = await asyncio.to_thread(self._services.blobs.put, body)
-            except OSError as reason:  # running it again would fill the disk no less
+                ref = await self._stored(body)
+            except OSError as reason:  # running it again would store it no better
                 told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
                 return Ending(state=State.FAILED, error=told, **facts)
             return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
@@ -128,6 +130,17 @@ class Recorder:
         return Ending(
             state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
         )
+
+    async def _stored(self, body: bytes) -> str:
+        """The digest of a large value, once there is room for it. Raises OSError for all else."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._services.blobs.put, body)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                log.warning("a result waits until there is room for it: %s", error)
+                await asyncio.sleep(AGAIN_S)
 
     def _retry_at(self, attempt: Attempt) -> float | None:
         claim, (first_s, most_s) = attempt.claim, BACKOFF_S

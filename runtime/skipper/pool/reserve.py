@@ -69,7 +69,7 @@ class Reserve:
 
     async def _instance(self, served: Served) -> Instance:
         for instance in self._idle:
-            if self._versions[instance] is served and instance.is_alive:
+            if self._versions[instance] is served and instance.is_alive and not instance.is_worn:
                 self._idle.remove(instance)
                 return instance
         instance, report = await self._services.start(served)

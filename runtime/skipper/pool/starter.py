@@ -89,6 +89,11 @@ class Starter:
         self._templates.clear()
 
     @property
+    def is_forking(self) -> bool:
+        """Whether there may be an instance by now whose process id has yet to be told."""
+        return any(template.is_forking for template in self._templates.values())
+
+    @property
     def pids(self) -> set[int]:
         """Its templates' processes; those that have died are reaped on the way."""
         return {template.pid for template in self._templates.values() if not template.is_dead}
@@ -179,6 +184,10 @@ class Template:
     @property
     def is_dead(self) -> bool:
         return self._control.fileno() < 0 or self._process.poll() is not None
+
+    @property
+    def is_forking(self) -> bool:
+        return self._turn.locked()
 
     async def fork(self, descriptors: list[int], timeout_s: float) -> int:
         """Fork an instance with these descriptors; its pid. 0 where it must be spawned instead."""
@@ -322,8 +331,13 @@ def children() -> set[int]:
 
 
 def end_strays(strays: Iterable[int]) -> None:
-    """End what user code left behind: orphans that this sub-reaper has become the parent of."""
+    """End what user code left behind, orphans that this sub-reaper has become the parent of, with
+    all that they have started themselves.
+    """
     for pid in strays:
+        with contextlib.suppress(psutil.Error):
+            for descendant in psutil.Process(pid).children(recursive=True):
+                descendant.kill()
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, os.WNOHANG)

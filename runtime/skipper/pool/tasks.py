@@ -168,7 +168,8 @@ class TaskLane:
         self._list.started(task.function)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         attempt = self.running[task.id] = Attempt(claim=claim, reply=reply)
-        self._services.metrics.task_waits[task.function].observe(now - task.available_at)
+        waited_s = max(0.0, now - task.available_at)  # it may have been accepted by another clock
+        self._services.metrics.task_waits[task.function].observe(waited_s)
         if task.id in self._unwanted:
             self.cancel(task.id)
         self._slots.wait(attempt, time.monotonic())
@@ -252,7 +253,8 @@ class TaskLane:
         attempt.call_id = instance.call(wire.call_head(head) + body, attempt)
         with self._alarms(attempt):
             reply = await attempt.reply
-        if instance.state is State.IDLE and attempt.verdict is None and not instance.waiting:
+        is_fit = attempt.verdict is None and not instance.waiting and not instance.is_worn
+        if instance.state is State.IDLE and is_fit:
             self._reserve.keep(instance)
         else:  # nothing of it may happen after its end has been written
             instance.stop()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from skipper.blobs import SHARDS, BlobStore
 from skipper.errors import SkipperError
 from skipper.ledger import Ledger, events, models, retention, schedules
 from skipper.ledger.records import Pruned
+from skipper.scheduler.clock import CautiousClock
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +33,15 @@ class Pruner:
     """Forgets ended tasks after ``retention_s``, and finds what killed processes have left."""
 
     def __init__(
-        self, ledger: Ledger, blobs: BlobStore, *, retention_s: float, tmp_dir: Path
+        self,
+        ledger: Ledger,
+        blobs: BlobStore,
+        *,
+        retention_s: float,
+        tmp_dir: Path,
+        clock: CautiousClock,
     ) -> None:
-        self._ledger, self._blobs = ledger, blobs
+        self._ledger, self._blobs, self._clock = ledger, blobs, clock
         self._retention_s, self._tmp_dir = retention_s, tmp_dir
         self._shard = 0
         self._models = 0
@@ -57,7 +63,8 @@ class Pruner:
 
         Where that was all, one part of what may have been left behind is looked through, too.
         """
-        before = time.time() - self._retention_s
+        now = self._clock.now()
+        before = now - self._retention_s
         if await self._prune(before) == BATCH:
             return True
         await self._ledger.write(
@@ -66,8 +73,8 @@ class Pruner:
         await self._ledger.write(lambda conn: schedules.forget(conn, before - TOMBSTONES_S))
         await self._ledger.record(lambda conn: events.forget_marks(conn, before))
         await self._sweep_blobs()
-        await asyncio.to_thread(sweep_folder, self._tmp_dir)
-        await asyncio.to_thread(self._blobs.sweep, time.time() - LEFT_S)
+        await asyncio.to_thread(sweep_folder, self._tmp_dir, now - LEFT_S)
+        await asyncio.to_thread(self._blobs.sweep, now - LEFT_S)
         return False
 
     async def _prune(self, before: float) -> int:
@@ -77,7 +84,7 @@ class Pruner:
         while await self._forget_events(ids) == EVENTS_BATCH:
             continue
         pruned: Pruned = await self._ledger.write(
-            lambda conn: retention.prune(conn, ids, time.time())
+            lambda conn: retention.prune(conn, ids, self._clock.now())
         )
         await self._delete(pruned.refs, YOUNG_S)
         if pruned.ids:
@@ -107,7 +114,7 @@ class Pruner:
         if not refs:
             return
         await self._learn_models()
-        before = time.time() - age_s
+        before = self._clock.now() - age_s
         for ref in refs:
             if ref not in self._of_models:
                 await asyncio.to_thread(self._blobs.delete, ref, before)
@@ -121,9 +128,9 @@ class Pruner:
             self._models = version.seq
 
 
-def sweep_folder(folder: Path, age_s: float = LEFT_S) -> None:
-    """Remove what processes that were killed have left in a folder of temporary things."""
+def sweep_folder(folder: Path, before: float) -> None:
+    """Remove what processes that were killed had left in a folder of temporary things by then."""
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it
-            if time.time() - path.lstat().st_mtime > age_s:
+            if path.lstat().st_mtime < before:
                 shutil.rmtree(path, ignore_errors=True)

@@ -19,6 +19,7 @@ from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
 from skipper.publisher import Publisher
 from skipper.role import Role
+from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.deliveries import Deliveries
 from skipper.scheduler.presence import Presence
 from skipper.scheduler.pruning import Pruner
@@ -40,7 +41,10 @@ BATCH = 1000
 
 
 class Pulse:
-    """Judges hosts by their counters. Wall clocks, theirs or ours, play no part."""
+    """Judges hosts by their counters. Wall clocks, theirs or ours, play no part.
+
+    It is shown counters only when this process could beat too: where nobody can write, nobody can.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -63,7 +67,8 @@ class Pulse:
 class Scheduler:
     """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them.
 
-    ``beat`` is awaited before every round.
+    ``beat`` begins every round. Where it fails, as on a full disk, no host is judged. By ``clock``
+    tasks expire.
     """
 
     def __init__(
@@ -72,9 +77,10 @@ class Scheduler:
         publish: Callable[[str, list[str]], None],
         *,
         beat: Callable[[], Awaitable[None]],
+        clock: CautiousClock,
     ) -> None:
         self._ledger, self._publish, self._beat = ledger, publish, beat
-        self._pulse = Pulse()
+        self._pulse, self._clock = Pulse(), clock
         self._ticker = Ticker(ledger)
         self._next_review = 0.0
 
@@ -83,7 +89,6 @@ class Scheduler:
         is_well = True
         while not stopping.is_set():
             try:
-                await self._beat()
                 await self.round()
                 is_well = True
             except SkipperError as error:
@@ -96,8 +101,9 @@ class Scheduler:
                 continue
 
     async def round(self) -> None:
+        await self._beat()
         await self._rescue()
-        now = time.time()
+        now, sure = time.time(), self._clock.now()
         moved = [
             *await self._ledger.write(lambda conn: tasks.due(conn, now, BATCH), durable=False),
             *await self._ledger.write(
@@ -106,7 +112,7 @@ class Scheduler:
         ]
         self._tell(moved)
         self._tell(await self._ticker.fire(now))
-        await self._ledger.write(lambda conn: tasks.expire(conn, now), durable=False)
+        await self._ledger.write(lambda conn: tasks.expire(conn, sure), durable=False)
         if time.monotonic() >= self._next_review:
             self._next_review = time.monotonic() + REVIEW_S
             await self._ticker.review(now)
@@ -138,12 +144,14 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     )
     with ledger, Publisher(settings) as publisher:
         presence = Presence(ledger, settings.project_dir)
-        scheduler = Scheduler(ledger, publisher.publish, beat=presence.beat)
+        clock = CautiousClock()
+        scheduler = Scheduler(ledger, publisher.publish, beat=presence.beat, clock=clock)
         pruner = Pruner(
             ledger,
             BlobStore(settings.storage_url),
             retention_s=settings.retention.results_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
+            clock=clock,
         )
         deliveries = Deliveries(ledger, settings.webhooks, publisher.publish)
         role.ready()

@@ -81,9 +81,10 @@ class Serving:
         self.ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(10.0)  # an instance that says nothing fails a test, not the run
         self.link = Link(self.ours)
+        self.max_result = 0
 
     def calls(self, function: Function[..., Any]) -> Calls:
-        return Calls(self.link, function, self.shelf, CODE)
+        return Calls(self.link, function, self.shelf, CODE, self.max_result)
 
     def run(
         self,

@@ -1,8 +1,10 @@
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, field_validator
 
 import skipper
 from skipper import wire
@@ -183,3 +185,44 @@ def test_a_cancelled_stream_ends(serving: Serving) -> None:
 
     said = call({}, 1, flags=wire.STREAM), (Kind.CANCEL, 1, b"")
     assert serving.answer(endless, *said).outcome is Outcome.CANCELLED
+
+
+@skipper.data
+async def endless() -> AsyncIterator[str]:
+    while True:
+        yield "x" * 100
+
+
+def test_an_endless_array_is_refused_as_soon_as_it_is_too_large(serving: Serving) -> None:
+    serving.max_result = 10_000
+    reply = serving.answer(endless, call({}))
+    assert (reply.outcome, reply.value["exception"]) == (Outcome.FAILED, "TooLargeError")
+
+
+class Hostile(BaseModel):
+    x: int
+
+    @field_validator("x")
+    @classmethod
+    def leaves(cls, x: int) -> int:
+        raise SystemExit(x)
+
+
+def test_a_validator_that_leaves_is_a_failure_of_that_call_alone(serving: Serving) -> None:
+    @skipper.data
+    async def f(body: Hostile) -> int:
+        return body.x
+
+    reply = serving.answer(f, call({"x": 3}))
+    assert (reply.outcome, reply.value["exception"]) == (Outcome.FAILED, "SystemExit")
+
+
+def test_a_child_that_the_function_forked_neither_answers_nor_lives_on(serving: Serving) -> None:
+    @skipper.data
+    async def forks() -> list[int]:
+        return [os.getpid(), os.fork()]
+
+    reply = serving.answer(forks, call({}))
+    parent, child = reply.value
+    assert parent == os.getpid()
+    assert os.waitpid(child, 0)[1] == 0

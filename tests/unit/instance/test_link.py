@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skipper import wire
-from skipper.instance.link import OWN, HostGoneError, Link
+from skipper.instance.link import OWN, HostGoneError, Link, LinkClosedError, out_of_reach
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
@@ -196,3 +196,22 @@ def test_an_idle_instance_is_one_thread(ends: tuple[Link, HostEnd]) -> None:
     host.say((Kind.REPLY, link.ask(b""), wire.reply(Outcome.OK, b"", b"1")))
     link.is_cancelled(1)
     assert threading.active_count() <= before  # fewer where another test's thread ends just now
+
+
+def test_a_socket_that_its_own_process_has_closed_is_told_from_a_host_that_is_gone() -> None:
+    ours, theirs = socket.socketpair()
+    link = Link(ours)
+    link.leave()
+    for act in (link.next, lambda: link.is_cancelled(1), lambda: link.send(Kind.ITEM, 1)):
+        with pytest.raises(LinkClosedError):
+            act()
+    theirs.close()
+
+
+def test_what_closes_low_descriptors_leaves_the_link_alone() -> None:
+    ours, theirs = socket.socketpair()
+    with out_of_reach(ours) as moved, theirs:
+        assert ours.fileno() == -1
+        assert moved.fileno() >= 900
+        Link(moved).send(Kind.ITEM, 3, b"[]")
+        assert HostEnd(theirs).hear() == (Kind.ITEM, 3, b"[]")

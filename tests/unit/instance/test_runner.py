@@ -14,12 +14,13 @@ from pydantic import BaseModel, field_validator
 
 import skipper
 from skipper import wire
-from skipper.errors import Cancelled
+from skipper.errors import Cancelled, TooLargeError
 from skipper.function import connect_to
 from skipper.instance import caller, runner
 from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import OWN
+from skipper.instance.sink import MAX_EVENT
 from skipper.model import Model
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
@@ -708,3 +709,92 @@ def test_a_failure_says_whether_it_may_be_tried_again(
     reply = serving.answer(fails, call())
     assert reply.outcome is Outcome.FAILED
     assert reply.value.get("retryable", True) is is_retried
+
+
+# --- too much --------------------------------------------------------------------------------
+
+
+@skipper.data
+def repeat(times: int) -> str:
+    return "x" * times
+
+
+@skipper.data
+def endless() -> Iterator[str]:
+    while True:
+        yield "x" * 100
+
+
+@skipper.data(batch=2)
+def repeat_each(times: list[int]) -> list[str]:
+    return ["x" * each for each in times]
+
+
+def test_a_value_beyond_the_limit_is_refused_with_both_sizes(serving: Serving) -> None:
+    serving.max_result = 1 << 20
+    fits, too_large = serving.answers(
+        repeat, call({"times": (1 << 20) - 2}, 1), call({"times": 1 << 20}, 2)
+    )
+    assert fits.outcome is Outcome.OK
+    assert (too_large.outcome, too_large.value["exception"]) == (Outcome.FAILED, "TooLargeError")
+    assert "1.0 MiB of JSON; at most 1 MiB" in too_large.value["detail"]
+
+
+def test_an_endless_array_is_refused_as_soon_as_it_is_too_large(serving: Serving) -> None:
+    serving.max_result = 10_000
+    assert "at most" in serving.answer(endless, call({})).value["detail"]
+
+
+def test_an_item_of_a_stream_is_measured_alone(serving: Serving) -> None:
+    serving.max_result = 50
+    served, end = serving.run(endless, call({}, flags=wire.STREAM), frames=2)
+    assert served.kind == Kind.SERVED
+    assert parse(end).value["exception"] == "TooLargeError"
+
+
+def test_in_a_batch_each_value_is_measured_alone_and_all_items_of_a_body_together(
+    serving: Serving,
+) -> None:
+    serving.max_result = 100
+    fits, too_large, items = serving.answers(
+        repeat_each,
+        call({"times": 50}, 1),
+        call({"times": 100}, 2),
+        call({"items": [{"times": 50}, {"times": 50}]}, 3),
+    )
+    assert [fits.outcome, too_large.outcome, items.outcome] == [
+        Outcome.OK,
+        Outcome.FAILED,
+        Outcome.FAILED,
+    ]
+
+
+def test_a_word_that_would_fill_the_record_is_refused_where_it_is_said(serving: Serving) -> None:
+    @skipper.data
+    def tells_all(*, run: skipper.Run) -> str:
+        try:
+            run.progress(1, note="x" * MAX_EVENT)
+        except ValueError as error:
+            run.log("y" * 1000)
+            return str(error)
+        return "it was sent"
+
+    told, reply = serving.run(tells_all, call({}))
+    assert json.loads(told.payload)["data"]["text"] == "y" * 1000
+    assert "bytes of progress: say figures, of at most 65536 bytes" in parse(reply).value
+
+
+def test_a_call_of_another_function_is_bounded_as_a_value_is(serving: Serving) -> None:
+    bounded = HostCaller(serving.link, 1 << 20)
+    with pytest.raises(TooLargeError, match=r"f\.f was to be sent 1\.0 MiB of JSON; at most 1 MiB"):
+        bounded.call("f.f", b"x" * ((1 << 20) + 1))
+
+
+@pytest.mark.parametrize("body", [{"x" * 5000: 1}, {f"{n}" * 500: n for n in range(9)}])
+def test_what_is_told_of_a_body_does_not_grow_with_it(
+    serving: Serving, body: dict[str, int]
+) -> None:
+    reply = serving.answer(repeat, call(body))
+    assert reply.outcome is Outcome.INVALID
+    assert all(len(error["pointer"]) <= 1000 for error in reply.value["errors"])
+    assert len(reply.value["detail"]) < 2100

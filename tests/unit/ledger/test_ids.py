@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.task import first_id, new_id
+from skipper.task import _Clock, first_id, new_id
 
 TIMES = st.floats(0, 10_000_000_000)
 
@@ -42,3 +42,15 @@ def test_first_ids_sort_as_their_times_do(one: float, other: float) -> None:
     if one > other:
         one, other = other, one
     assert first_id(one) <= first_id(other)
+
+
+def test_a_clock_that_is_put_back_takes_the_ids_with_it() -> None:
+    """Else those of a process that was ahead once would be ahead, and so kept, for as long."""
+    now = [2_000_000_000.0]
+    clock = _Clock(lambda: now[0])
+    ticks = [clock.tick(), clock.tick()]
+    now[0] -= 30
+    ticks.append(clock.tick())
+    assert ticks == sorted(set(ticks))
+    now[0] -= 86400
+    assert clock.tick() == int(now[0] * 65536)

@@ -44,6 +44,7 @@ class Script:
     def __init__(self, *programs: str) -> None:
         self._programs = list(programs)
         self.pids: set[int] = set()
+        self.is_forking = False
         self.started = 0
 
     async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:

@@ -71,14 +71,14 @@ class Stage:
     def remembered(self, _: str) -> tuple[FunctionSpec, Link]:
         return self.spec, self.link
 
-    def priority_of(self, _: str) -> None:
-        return None
-
     async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link]:
         return self.spec, self.link
 
     async def accept(self, submission: object) -> None:
         raise OSError("No space left on device")
+
+    def priority_of(self, _: str) -> None:
+        return None
 
     def lend_slot(self, _: object) -> None:
         self.lent.append("lent")

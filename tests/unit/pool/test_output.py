@@ -194,9 +194,14 @@ def test_a_flood_does_not_fill_the_trees_log(caplog: pytest.LogCaptureFixture) -
         echo.write(Printed("stdout", list("abcdef"), 0), {"function": "f.f"})
         now[0] = 2.0
         echo.write(Printed("stdout", ["g"], 5), {"function": "f.f"})
+        echo.write(Printed("stdout", list("hijk"), 0), {"function": "f.f"})
+        for _ in range(2):
+            echo.end()
     assert [record.getMessage() for record in caplog.records] == [
         *"abc",
         "… 8 lines of output are left out here",
         "g",
+        "h",
+        "… 3 lines of output are left out here",
     ]
     assert {vars(record)["function"] for record in caplog.records} == {"f.f"}

@@ -1,16 +1,35 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from skipper.errors import UnavailableError
 from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claiming, Ending, Finishing, HostRecord, NewTask
 from skipper.scheduler import scheduler as schedulers
+from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.presence import Presence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
+
+
+class Disk:
+    """A ledger's, which may be full: nothing can be written then, and all be read."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.is_full = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def write(self, *operation: Any, **how: Any) -> Any:
+        if self.is_full:
+            raise UnavailableError("The database takes no work: database or disk is full.")
+        return await self._ledger.write(*operation, **how)
 
 
 class Office:
@@ -19,14 +38,20 @@ class Office:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.published: list[tuple[str, list[str]]] = []
-        self.presence = Presence(ledger, Path("/project"))
+        self.ahead_s = 0.0
+        """How far the wall clock that things expire by is ahead."""
+        self.disk = Disk(ledger)
+        self.presence = Presence(cast(Ledger, self.disk), Path("/project"))
         self.scheduler = Scheduler(
             ledger,
             lambda pool, ids: self.published.append((pool, ids)),
             beat=self.presence.beat,
+            clock=CautiousClock(lambda: time.time() + self.ahead_s),
         )
 
-    def accept(self, *, pool: str = "cpu", age_s: float = 0.0) -> str:
+    def accept(
+        self, *, pool: str = "cpu", age_s: float = 0.0, expires_in_s: float | None = None
+    ) -> str:
         then = time.time() - age_s
         id_ = first_id(then)  # an id tells when its task was made
         new = NewTask(
@@ -44,6 +69,7 @@ class Office:
             request_id=None,
             idempotency_key=None,
             idempotency_hash=None,
+            expires_at=None if expires_in_s is None else then + expires_in_s,
         )
         self.ledger.write_now(lambda conn: tasks.accept_all(conn, [new]))
         return id_
@@ -118,6 +144,32 @@ async def test_the_tasks_of_a_lost_host_are_queued_and_published(office: Office)
         await office.scheduler.round()
     assert (office.state(lost), office.state(kept)) == (State.QUEUED, State.RUNNING)
     assert office.heard == {lost}
+
+
+async def test_nobody_is_lost_for_as_long_as_nothing_can_be_written(office: Office) -> None:
+    """On a full disk for one: hosts cannot beat, though their counters can be read."""
+    office.register("alive")
+    seconds = iter(range(1000))
+    office.scheduler._pulse = schedulers.Pulse(lambda: float(next(seconds)))
+    await office.scheduler.round()
+    held = office.accept()
+    office.claim(held, "alive")
+    office.disk.is_full = True
+    for _ in range(20):
+        with pytest.raises(UnavailableError):
+            await office.scheduler.round()
+        next(seconds)
+    office.disk.is_full = False
+    for _ in range(5):
+        await office.scheduler.round()
+    assert office.state(held) is State.RUNNING
+
+
+async def test_a_clock_that_jumps_ahead_expires_nothing(office: Office) -> None:
+    waits = office.accept(expires_in_s=60.0)
+    office.ahead_s = 86400.0
+    await office.scheduler.round()
+    assert office.state(waits) is State.QUEUED
 
 
 def beat(conn: Connection) -> None:
