@@ -11,13 +11,14 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	done; \
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
-.PHONY: help setup demo up test check format lock bench bench-smoke clean
+.PHONY: help setup demo up test chaos check format lock bench bench-smoke clean
 
 help:
 	@echo "make setup    make .venv with everything in it (PYTHON=... names the Python to use)"
 	@echo "make demo     train a model and ask it for a price; ONCE=1 ends after the answer"
 	@echo "make up       run this repository: skipper up"
 	@echo "make test     run all tests; ARGS='-k name' passes arguments to pytest"
+	@echo "make chaos    kill every part thousands of times under load; ARGS='--minutes 30' a piece of it"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make format   put formatting and imports right"
 	@echo "make lock     resolve requirements/lock-*.txt anew; ARGS=--upgrade takes new releases"
@@ -36,6 +37,9 @@ up: setup
 
 test: setup
 	@$(PY) -m pytest $(ARGS)
+
+chaos: setup
+	@$(PY) -m tests.chaos.release $(ARGS)
 
 check: setup
 	.venv/bin/ruff format --check .

@@ -21,6 +21,8 @@ from typing import Any
 
 import fsspec
 
+from skipper.failpoints import failpoint
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 SHARDS = 256
@@ -72,6 +74,7 @@ class BlobStore:
             with self._fs.open(partial, "wb") as stream:
                 yield stream
                 _sync(stream, self._is_local)
+            failpoint("blobs.written")
             self._settle(partial, digest)
         except BaseException:
             with contextlib.suppress(OSError):  # a full disk has the more need of its room

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from skipper import wire
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
+from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Accepted, NewTask, Result
 from skipper.spec import FunctionSpec
@@ -69,8 +70,10 @@ class Intake:
         Raises SkipperError where it is not. Under an idempotency key that was known the task of the
         answer is not the one that was accepted then; only the id is.
         """
+        failpoint("intake.begun")
         spec, body, now = submission.spec, submission.body, time.time()
         ref = await self._stored(body) if len(body) > self._inline_bytes else None
+        failpoint("intake.stored")
         due, expires_s = now + submission.delay_s, submission.expires_s or spec.expires_s
         new = NewTask(
             id=new_id(),
@@ -92,8 +95,10 @@ class Intake:
             idempotency_hash=_fingerprint(spec.name, body) if submission.idempotency_key else None,
         )
         accepted = await self._ledger.merge(tasks.accept_all, new)
+        failpoint("intake.committed")
         if accepted.is_new and not submission.delay_s:
             self._publish(spec.pool, accepted.id)
+            failpoint("intake.published")
         return accepted, _as_accepted(new)
 
     async def _stored(self, body: bytes) -> str:

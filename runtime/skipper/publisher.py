@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 from skipper import broker
+from skipper.failpoints import failpoint
 from skipper.settings import Settings
 
 _PATIENCE_S = 1.0
@@ -125,7 +126,9 @@ class Publisher:
             return
         for line in self._lines():
             try:
+                failpoint("publisher.sending")
                 line.send(pool, ids)
+                failpoint("publisher.sent")
             except Exception as error:  # noqa: BLE001 - kombu's transports share no base class
                 self._lose(error)
             else:
@@ -180,6 +183,7 @@ class Publisher:
         self._tell(is_up=False, reason=reason)
 
     def _lose(self, error: Exception) -> None:
+        failpoint("publisher.lost")
         assert self._line is not None
         self._line.abandon()
         self._line = None

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from skipper import logs
+from skipper import failpoints, logs
 from skipper.errors import StartError
-from skipper.settings import Settings, restore, tree_mark
+from skipper.settings import Settings, failpoints_folder, restore, tree_mark
 
 LAUNCHER_GONE = 70
 """Exit code of a role whose launcher disappeared."""
@@ -56,6 +56,7 @@ class Role:
         arguments = parser.parse_args(argv)
         settings = restore(arguments.settings)
         logs.set_up(arguments.name, settings.log.level)
+        failpoints.enable(failpoints_folder(), arguments.name)
         control = None
         if arguments.control is not None:
             control = socket.socket(fileno=arguments.control)

@@ -33,7 +33,13 @@ _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
 _PLAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
 _SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
-_OTHER_VARIABLES = {"SKIPPER_VALKEY_BIN", "SKIPPER_URL", "SKIPPER_API_KEY", "SKIPPER_TREE"}
+_OTHER_VARIABLES = {
+    "SKIPPER_VALKEY_BIN",
+    "SKIPPER_URL",
+    "SKIPPER_API_KEY",
+    "SKIPPER_TREE",
+    "SKIPPER_FAILPOINTS",
+}
 _OTHER_PREFIXES = ("SKIPPER_TEST_",)
 
 
@@ -641,12 +647,19 @@ def tree_mark() -> str:
     return os.environ.get("SKIPPER_TREE", "")
 
 
+def failpoints_folder() -> str:
+    """``$SKIPPER_FAILPOINTS``: where fault campaigns arm failpoints; empty in ordinary life."""
+    return os.environ.get("SKIPPER_FAILPOINTS", "")
+
+
 def child_environment(tree: str, **extra: str) -> dict[str, str]:
     """The environment of a child process: this one's without Skipper's settings, and a mark.
 
     The mark names its tree: by it the guard finds every descendant after the tree is gone.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("SKIPPER_")}
+    if folder := failpoints_folder():
+        kept["SKIPPER_FAILPOINTS"] = folder
     return kept | {"SKIPPER_TREE": tree} | extra
 
 

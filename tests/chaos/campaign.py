@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from skipper.failpoints import FailpointError
 from tests.chaos.checker import Evidence, Violation, check
 from tests.chaos.driver import Driver
 from tests.chaos.history import Effects, History
 from tests.chaos.look import Look, drained, look, states
 from tests.chaos.machine import END_LIMIT_S, TERMINATED, until
+from tests.chaos.memory import Sample, slopes
 from tests.chaos.nemesis import Nemesis
-from tests.chaos.plan import Round, faults, orders
-from tests.chaos.report import Outcome, outcome
+from tests.chaos.plan import Order, Round, extra, faults, hits, orders
+from tests.chaos.report import Outcome, figures
+from tests.chaos.traps import Traps
 from tests.chaos.tree import Tree, planted
 
 DRAIN_LIMIT_S = 120.0
 """From the last fault until every task has ended; the longest pause between attempts is in it."""
 SETTLE_S = 5.0
+TAPER_S = 30.0
+"""While there are blows the load never goes faster than if it had to last this much longer."""
+HIT_EVERY_S = 1.0
+"""About what a failpoint takes to be hit."""
+MEMORY = "memory.jsonl"
+_SLICE_S = 0.1
+_TRACEBACK = "Traceback (most recent call last)"
 
 
 class GaveUpError(RuntimeError):
@@ -41,8 +53,7 @@ def run(
         History(folder / "history.jsonl") as history,
     ):
         tree.start()
-        plan = orders(round_)
-        seen = asyncio.run(_strike(round_, tree, history))
+        plan, seen = asyncio.run(_strike(round_, tree, history))
         time.sleep(settle_s)
         later = [asyncio.run(states(tree.url))]
         violations = list(_stopped(tree))
@@ -59,24 +70,73 @@ def run(
         )
         violations += [*check(evidence), *_traces(tree)]
         _keep(folder, violations)
-        return outcome(round_, evidence, violations, time.monotonic() - begun)
+        shown = figures(
+            evidence,
+            violations,
+            growth=slopes(_samples(tree)) if round_.calm_s else {},
+            seconds=time.monotonic() - begun,
+        )
+        return Outcome(round=round_, violations=tuple(violations), figures=shown)
 
 
-async def _strike(round_: Round, tree: Tree, history: History) -> Look:
-    """Load and blows, until all is quiet; then what the tree says."""
-    plan = orders(round_)
-    driver = Driver(tree.url, plan, history, round_.seed)
-    nemesis = Nemesis(tree, driver, history, plan)
+async def _strike(round_: Round, tree: Tree, history: History) -> tuple[list[Order], Look]:
+    """Load and blows, until all is quiet; then what was submitted, and what the tree says."""
+    driver = Driver(tree.url, orders(round_), history, round_.seed)
+    nemesis = Nemesis(tree, driver, history)
+    numbers = itertools.count()
+    traps = Traps(
+        tree,
+        nemesis,
+        history,
+        submit=lambda kind: driver.add(extra(round_, next(numbers), kind)),
+    )
+    blows, points = faults(round_), hits(round_)
+    blows_s = max(sum(fault.pause_s for fault in blows), HIT_EVERY_S * len(points))
     async with asyncio.TaskGroup() as group:
         watching = group.create_task(_watch(tree, nemesis))
+        weighing = group.create_task(_weigh(tree, driver))
         driving = group.create_task(driver.run())
-        await nemesis.run(faults(round_))
+        taper_s = TAPER_S if blows_s else _SLICE_S
+        loading = group.create_task(_load(driver, round_.calm_s or blows_s, taper_s))
+        await asyncio.gather(nemesis.run(blows), traps.run(points), asyncio.sleep(round_.calm_s))
+        await nemesis.recovered()
+        loading.cancel()
+        driver.release_all()
         await drained(tree.url, DRAIN_LIMIT_S)
         driver.end()
         await driving
         await drained(tree.url, DRAIN_LIMIT_S)
         watching.cancel()
-    return await look(tree.url)
+        weighing.cancel()
+    return driver.orders, await look(tree.url)
+
+
+async def _load(driver: Driver, seconds: float, taper_s: float) -> None:
+    """Release the orders evenly over ``seconds``, but never faster than over ``taper_s``.
+
+    So there is load for as long as the blows take, which only they know.
+    """
+    ends, due = time.monotonic() + seconds, 0.0
+    while True:
+        await asyncio.sleep(_SLICE_S)
+        due += driver.left * _SLICE_S / max(ends - time.monotonic(), taper_s)
+        driver.release(int(due))
+        due -= int(due)
+
+
+async def _weigh(tree: Tree, driver: Driver) -> None:
+    """Write down once a second what the long-lived processes hold."""
+    with (tree.folder / MEMORY).open("a") as file:
+        while True:
+            await asyncio.sleep(1.0)
+            for name, pid, mb in await asyncio.to_thread(tree.memory):
+                sample = Sample(name=name, pid=pid, tasks=driver.accepted, mb=mb)
+                file.write(json.dumps(sample) + "\n")
+
+
+def _samples(tree: Tree) -> list[Sample]:
+    lines = (tree.folder / MEMORY).read_text().splitlines()
+    return [Sample(*json.loads(line)) for line in lines]
 
 
 async def _watch(tree: Tree, nemesis: Nemesis) -> None:
@@ -99,16 +159,40 @@ def _stopped(tree: Tree) -> Iterator[Violation]:
 
 
 def _traces(tree: Tree) -> Iterator[Violation]:
-    """Errors that the runtime itself logged with a traceback: nobody's promise, everybody's bug."""
+    """Errors that the runtime itself logged with a traceback: nobody's promise, everybody's bug.
+
+    Those that a failpoint raised are the campaign's own.
+    """
     found: Counter[str] = Counter()
-    logs = "\n".join(machine.log.read_text() for machine in tree.machines)
-    for line in logs.splitlines():
-        if "Traceback (most recent call last)" in line:
-            entry = json.loads(line)
-            text = str(entry.get("traceback") or entry.get("message"))
-            found[f"{entry.get('name')}: {text.strip().rpartition(chr(10))[2]}"] += 1
+    for machine in tree.machines:
+        entries = [json.loads(line) for line in machine.log.read_text().splitlines()]
+        found.update(tracebacks(entries))
     for text, number in found.items():
         yield Violation("traces", f"{number} x {text}")
+
+
+def tracebacks(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Process and last line of each traceback in a log that no failpoint raised."""
+    for place, entry in enumerate(entries):
+        text = str(entry.get("traceback") or entry.get("message")).strip()
+        if _TRACEBACK not in text:
+            continue
+        if text == f"{_TRACEBACK}:":  # printed, not logged: each line is an entry of its own
+            text = _printed(entry.get("name"), entries[place + 1 :])
+        if text and FailpointError.__name__ not in text:
+            yield f"{entry.get('name')}: {text.rpartition(chr(10))[2]}"
+
+
+def _printed(name: object, following: Iterable[Mapping[str, Any]]) -> str:
+    """The line that ends a traceback which the process ``name`` has begun to print.
+
+    Empty where it was killed before that.
+    """
+    for entry in following:
+        line = str(entry.get("message"))
+        if entry.get("name") == name and "logger" not in entry and not line.startswith(" "):
+            return "" if line.startswith(_TRACEBACK) else line
+    return ""
 
 
 def _keep(folder: Path, violations: list[Violation]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from tests.chaos.history import Effect, Effects
 from tests.chaos.look import OPEN, Look, ending
-from tests.chaos.plan import Order
+from tests.chaos.plan import Order, cancellable
 
 _ANSWERS = {
     200,
@@ -54,6 +55,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_unaccepted(evidence, accepted),
         *_ends(evidence, accepted),
         *_values(evidence, accepted),
+        *_cancels(evidence),
         *_executions(evidence),
         *_finality(evidence),
         *_models(evidence, accepted),
@@ -96,15 +98,28 @@ def _ends(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Vio
     for key, ids in accepted.items():
         for id_ in set(ids) - tasks.keys():
             yield Violation("lost", f"{key} was accepted as {id_}, which is not there")
+    to_cancel = {id_ for key in cancellable(evidence.orders) for id_ in accepted.get(key, ())}
     for id_, task in tasks.items():
         if task["state"] in OPEN:
             yield Violation("stuck", f"{id_} {task['function']} is still {task['state']}: {task}")
-        elif task["state"] != "succeeded" and not _is_excused(task):
+        elif task["state"] != "succeeded" and not _is_excused(id_, task, to_cancel):
             yield Violation("failed", f"{id_} {task['function']} {task['state']}: {task['error']}")
 
 
-def _is_excused(task: Mapping[str, Any]) -> bool:
+def _is_excused(id_: str, task: Mapping[str, Any], to_cancel: Collection[str]) -> bool:
+    if task["state"] == "cancelled":
+        return id_ in to_cancel
     return bool(task["state"] == "crashed" and task["function"] == _MAY_CRASH)
+
+
+def _cancels(evidence: Evidence) -> Iterator[Violation]:
+    """An end that the answer to a cancel tells is the task's end."""
+    for entry in evidence.entries:
+        if entry.get("op") == "cancel" and entry["what"] == "ok" and entry["state"] not in OPEN:
+            task = evidence.look.tasks.get(entry["id"])
+            if task is not None and task["state"] != entry["state"]:
+                told = f"{entry['id']} was told to be {entry['state']} and is {task['state']}"
+                yield Violation("changed", told)
 
 
 def _values(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
@@ -176,8 +191,39 @@ def _models(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[V
 # --- direct calls ----------------------------------------------------------------------------
 
 
+class _Outages:
+    """When connections may break: as a gateway dies, and while there is no tree."""
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        self._deaths: list[float] = []
+        self._gaps: list[tuple[float, float]] = []
+        gone_at: float | None = None
+        for entry in entries:
+            if entry["what"] in ("fault", "hit") and entry["role"] in ("gateway", "launcher"):
+                self._deaths.append(entry["t"])
+            if entry.get("role") != "launcher":
+                continue
+            if entry["what"] == "fault" and gone_at is None:
+                gone_at = entry["t"]
+            elif entry["what"] == "recovery" and gone_at is not None:
+                self._gaps.append((gone_at, entry["t"]))
+                gone_at = None
+        if gone_at is not None:
+            self._gaps.append((gone_at, math.inf))
+
+    def cut(self, begun: float, ended: float) -> bool:
+        """Whether a gateway died meanwhile, or there was none because the launcher had died."""
+        died = any(begun - _MARGIN_S <= t <= ended + _MARGIN_S for t in self._deaths)
+        return died or self.refuse(begun)
+
+    def refuse(self, t: float) -> bool:
+        """Whether at ``t`` a launcher was dead and the next not yet there."""
+        return any(gone - _MARGIN_S <= t <= back + _MARGIN_S for gone, back in self._gaps)
+
+
 def _direct(evidence: Evidence) -> Iterator[Violation]:
     begun: dict[str, Mapping[str, Any]] = {}
+    outages = _Outages(evidence.entries)
     for entry in evidence.entries:
         if entry.get("op") not in ("echo", "serve"):
             continue
@@ -187,7 +233,7 @@ def _direct(evidence: Evidence) -> Iterator[Violation]:
         start = begun.pop(entry["nonce"])
         if entry["what"] == "ok":
             yield from _answer(entry, evidence.effects)
-        elif not _is_cut(evidence.entries, start["t"], entry["t"]):
+        elif not outages.cut(start["t"], entry["t"]):
             told = f"{entry['nonce']} after {entry['t'] - start['t']:.1f} s: {entry['error']}"
             yield Violation("unanswered", told)
     for nonce in begun:
@@ -197,34 +243,12 @@ def _direct(evidence: Evidence) -> Iterator[Violation]:
             yield Violation("doubled", f"the direct call {nonce} ran more than once")
 
 
-def _is_cut(entries: Iterable[Mapping[str, Any]], begun: float, ended: float) -> bool:
-    """Whether a gateway died meanwhile, or there was none because the launcher had died."""
-    return any(
-        entry["what"] == "fault"
-        and entry["role"] in ("gateway", "launcher")
-        and begun - _MARGIN_S <= entry["t"] <= ended + _MARGIN_S
-        for entry in entries
-    ) or _is_between_trees(entries, begun)
-
-
-def _is_between_trees(entries: Iterable[Mapping[str, Any]], t: float) -> bool:
-    """Whether at ``t`` a launcher was dead and the next not yet there."""
-    is_gone = False
-    for entry in entries:
-        if entry["t"] > t + _MARGIN_S:
-            break
-        if entry["what"] == "fault" and entry["role"] == "launcher":
-            is_gone = True
-        elif entry["what"] == "recovery" and entry["role"] == "launcher":
-            is_gone = entry["t"] + _MARGIN_S > t
-    return is_gone
-
-
 def _refusals(entries: Sequence[Mapping[str, Any]]) -> Iterator[Violation]:
     """The port is the launcher's: a gateway's death closes connections and refuses none."""
+    outages = _Outages(entries)
     for entry in entries:
         is_refused = entry["what"] == "info" and "Connect" in entry["error"]
-        if is_refused and not _is_between_trees(entries, entry["t"]):
+        if is_refused and not outages.refuse(entry["t"]):
             told = f"{entry.get('key') or entry.get('nonce')}: {entry['error']}"
             yield Violation("unanswered", f"no connection for {told}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,27 +25,41 @@ _SERVED_SHARE = 0.3
 
 
 class Driver:
-    """Submits ``orders`` as fast as :meth:`release` allows, and calls directly all the while."""
+    """Submits ``orders`` as they are released, and calls directly all the while."""
 
     def __init__(self, url: str, orders: Sequence[Order], history: History, seed: int) -> None:
-        self._url, self._orders, self._history = url, orders, history
+        self._url, self._history = url, history
         self._rng = random.Random(f"driver {seed}")
-        self._released = asyncio.Semaphore(0)
-        self._left = len(orders)
+        self._waiting = deque(orders)
+        self._released: asyncio.Queue[Order | None] = asyncio.Queue()
         self._over = asyncio.Event()
+        self.orders: list[Order] = []
+        """All that were released."""
         self._newest = 0
+        self.accepted = 0
+        """Tasks so far."""
         self.submitting = asyncio.Event()
         """Set as a submission leaves; whoever waits for the next one clears it."""
 
+    @property
+    def left(self) -> int:
+        """Orders that are not released."""
+        return len(self._waiting)
+
     def release(self, number: int) -> None:
         """Let so many more orders go."""
-        number = min(number, self._left)
-        self._left -= number
-        for _ in range(number):
-            self._released.release()
+        for _ in range(min(number, len(self._waiting))):
+            self.add(self._waiting.popleft())
 
     def release_all(self) -> None:
-        self.release(self._left)
+        """Let the rest go; no other will follow."""
+        self.release(self.left)
+        self._released.put_nowait(None)
+
+    def add(self, order: Order) -> None:
+        """Let an order go."""
+        self.orders.append(order)
+        self._released.put_nowait(order)
 
     async def run(self) -> None:
         """Submit every order and call directly until :meth:`end`; done when all is answered."""
@@ -55,8 +70,7 @@ class Driver:
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._call_until_over(client))
-            for order in self._orders:
-                await self._released.acquire()
+            while (order := await self._released.get()) is not None:
                 group.create_task(self._submit(client, order))
 
     def end(self) -> None:
@@ -66,14 +80,26 @@ class Driver:
     # --- tasks ---
 
     async def _submit(self, client: httpx.AsyncClient, order: Order) -> None:
-        async with asyncio.timeout(GIVE_UP_S):
-            for attempt in itertools.count(1):
-                if await self._ask(client, order, attempt):
-                    return
-                await asyncio.sleep(self._rng.uniform(*_RETRY_S))
+        try:
+            async with asyncio.timeout(GIVE_UP_S):
+                id_ = await self._accepted(client, order)
+                self.accepted += 1
+                if order.cancel_s is not None:
+                    await asyncio.sleep(order.cancel_s)
+                    await self._cancel(client, order, id_)
+        except TimeoutError:
+            self._history.add("given-up", op="submit", key=order.key)
 
-    async def _ask(self, client: httpx.AsyncClient, order: Order, number: int) -> bool:
-        """Submit once; whether the task is accepted."""
+    async def _accepted(self, client: httpx.AsyncClient, order: Order) -> str:
+        """Submit until it is accepted; the task's id."""
+        for attempt in itertools.count(1):
+            if id_ := await self._ask(client, order, attempt):
+                return id_
+            await asyncio.sleep(self._rng.uniform(*_RETRY_S))
+        raise AssertionError
+
+    async def _ask(self, client: httpx.AsyncClient, order: Order, number: int) -> str:
+        """Submit once; the id, empty where it was not accepted or nobody can tell."""
         facts = {"op": "submit", "key": order.key, "number": number}
         wish = "respond-async" if order.wait_s is None else f"wait={order.wait_s}"
         headers = {"Prefer": wish, "Idempotency-Key": order.key}
@@ -85,15 +111,31 @@ class Driver:
             )
         except httpx.HTTPError as error:
             self._history.add("info", **facts, error=repr(error))
-            return False
-        id_ = answer.headers.get("Location", "").rpartition("/")[2]
+            return ""
+        id_ = str(answer.headers.get("Location", "").rpartition("/")[2])
         if not id_:
             self._history.add("fail", **facts, status=answer.status_code, body=answer.text[:500])
-            return False
+            return ""
         self._history.add("ok", **facts, status=answer.status_code, id=id_)
         if answer.status_code == httpx.codes.OK and order.function == "chaos.train":
             self._newest = max(self._newest, answer.json()["version"] or 0)
-        return True
+        return id_
+
+    async def _cancel(self, client: httpx.AsyncClient, order: Order, id_: str) -> None:
+        """Ask once for the task to be cancelled, and note the state that the answer tells."""
+        facts = {"op": "cancel", "key": order.key, "id": id_}
+        self._history.add("invoke", **facts)
+        try:
+            answer = await client.post(f"/v1/tasks/{id_}/cancel")
+        except httpx.HTTPError as error:
+            self._history.add("info", **facts, error=repr(error))
+            return
+        if answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+            told = answer.json()
+            state = told["state"] if "state" in told else told["task"]["state"]
+            self._history.add("ok", **facts, status=answer.status_code, state=state)
+        else:
+            self._history.add("fail", **facts, status=answer.status_code, body=answer.text[:500])
 
     # --- direct calls ---
 

@@ -28,6 +28,7 @@ TERMINATED = 143
 """A launcher's exit code after SIGTERM."""
 _UP = (sys.executable, "-P", "-m", "skipper", "up")
 _STEP_S = 0.05
+_LAST_LINE = "# version "
 _HOSTS = ("cpu", "gpu")
 _CHILDREN = {
     "host": _HOSTS,
@@ -36,6 +37,11 @@ _CHILDREN = {
     "scheduler": ("scheduler",),
     "broker": ("broker",),
 }
+
+
+def role_of(name: str) -> str:
+    """The role that the process of this name fills."""
+    return next((role for role, names in _CHILDREN.items() if name in names), name)
 
 
 class Machine:
@@ -52,6 +58,8 @@ class Machine:
         shutil.copytree(PROJECT, folder, dirs_exist_ok=True)
         (folder / "skipper.toml").write_text(toml)
         self.settings: Settings = load(folder)[0]
+        self.failpoints = folder / "failpoints"
+        self.failpoints.mkdir()
 
     @property
     def log(self) -> Path:
@@ -61,9 +69,11 @@ class Machine:
     # --- life ---
 
     def start(self) -> None:
-        """Start it and wait until all of it is ready."""
+        """Start it and wait until every part of it has been ready."""
+        is_first = self._launcher is None
         name, _, value = self._mark.partition("=")
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SKIPPER_")}
+        kept["SKIPPER_FAILPOINTS"] = str(self.failpoints)
         with (self.folder / "up.log").open("ab") as log:
             self._launcher = subprocess.Popen(
                 [*_UP, "--project", str(self.folder), *self._flags],
@@ -73,12 +83,14 @@ class Machine:
                 env=kept | {name: value},
                 start_new_session=True,
             )
-        until(lambda: not self.is_running or self._is_ready(), START_LIMIT_S)
-        if not (self.is_running and self._is_ready()):
+        seen: set[str] = set()
+        until(lambda: not self.is_running or self._has_come_up(seen), START_LIMIT_S)
+        if not (self.is_running and self._has_come_up(seen)):
             raise RuntimeError(f"it did not come up; see {self.folder / 'up.log'}")
-        unseen = {child["pid"] for child in self.children().values() if child["pid"]}
-        unseen -= {process.pid for process in self.processes()}
-        assert not unseen, f"leftovers like {unseen} would not be found"
+        if is_first:  # later on somebody may just have been killed
+            unseen = {child["pid"] for child in self.children().values() if child["pid"]}
+            unseen -= {process.pid for process in self.processes()}
+            assert not unseen, f"leftovers like {unseen} would not be found"
 
     def stop(self) -> int | None:
         """End it as a user does; its exit code, None where it had to be killed."""
@@ -97,6 +109,14 @@ class Machine:
                 process.kill()
         assert self._launcher is not None
         self._launcher.wait()
+
+    def change_code(self, number: int) -> None:
+        """Save the file of functions as an editor does, with another last line."""
+        file = self.folder / "functions" / "chaos.py"
+        fresh = file.with_name(".chaos.py.tmp")
+        text = file.read_text().partition(_LAST_LINE)[0]
+        fresh.write_text(f"{text}{_LAST_LINE}{number}\n")
+        fresh.replace(file)
 
     def kill_launcher(self) -> None:
         assert self._launcher is not None
@@ -117,8 +137,11 @@ class Machine:
     def is_running(self) -> bool:
         return self._launcher is not None and self._launcher.poll() is None
 
-    def _is_ready(self) -> bool:
-        return bool(self.status().get("ready"))
+    def _has_come_up(self, seen: set[str]) -> bool:
+        """Whether each child was ready at some look; ``seen`` keeps those that were."""
+        children = self.children()
+        seen |= {name for name, child in children.items() if child["state"] == "ready"}
+        return bool(children) and children.keys() <= seen
 
     # --- who is who ---
 
@@ -132,6 +155,11 @@ class Machine:
     def children(self) -> dict[str, dict[str, Any]]:
         """The launcher's children by name."""
         return {self.name + child["name"]: child for child in self.status().get("children", ())}
+
+    def pids(self) -> dict[str, int]:
+        """The long-lived processes by name, the launcher too."""
+        found = {name: child["pid"] for name, child in self.children().items() if child.get("pid")}
+        return found | ({"launcher": self._launcher.pid} if self._launcher is not None else {})
 
     def targets(self, role: str) -> list[tuple[str, int]]:
         """The processes that fill ``role`` now: the launcher's child they belong to, and pid."""

@@ -7,90 +7,102 @@ import contextlib
 import os
 import signal
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 from tests.chaos.driver import Driver
 from tests.chaos.history import History
 from tests.chaos.machine import END_LIMIT_S, TERMINATED, parent_of
-from tests.chaos.plan import STOP_S, Fault, How, Order
+from tests.chaos.plan import STOP_S, Fault, How
 from tests.chaos.tree import Tree
 from tests.integration.services import Server
 
 RECOVERY_LIMIT_S = 60.0
-BROKER_REST_S = 5.0
-"""A RabbitMQ takes long to start; this long it may then serve."""
-_FIND_S = 1.0
+REST_S = 3.0
+"""A RabbitMQ or a whole tree takes long to start; this long it may then serve."""
+_FIND_S, _TEMPLATE_S = 30.0, 2.0
+"""How long a fault waits for somebody of its role. A template is started when an instance is: after
+the second time an instance is killed for it."""
 _STEP_S = 0.05
-_SLICE_S = 0.1
-_LATER, _POSTPONED = 3, 30
-"""A fault that finds nobody comes after the next three; so often in a round."""
 _MOMENT_S, _LONG_MOMENT_S = 2.0, 10.0
 _LONG_MS = 500
 _LOOK_S = 0.001
 
 
 class Nemesis:
-    """One round's blows. ``driver`` is let go a little further before each of them."""
+    """One round's blows. Blows to one role come one after another, those to others meanwhile."""
 
-    def __init__(
-        self, tree: Tree, driver: Driver, history: History, orders: Sequence[Order]
-    ) -> None:
+    def __init__(self, tree: Tree, driver: Driver, history: History) -> None:
         self._tree, self._driver, self._history = tree, driver, history
-        self._tasks = len(orders)
-        self._all = {order.nonce for order in orders}
-        self._long = {order.nonce for order in orders if order.body["ms"] >= _LONG_MS}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._broker_is_back = asyncio.Event()
         self._broker_is_back.set()
+        self._broker_turn = asyncio.Lock()
+        """Held while the broker is away, or must not go: no tree starts without one."""
         self._latest: dict[str, int] = {}
+        self._watchers: defaultdict[str, set[asyncio.Task[None]]] = defaultdict(set)
+        self.to_come: Counter[str] = Counter()
+        """Blows that are planned and not yet struck, by role."""
         self.is_restarting = False
         """Whether the launcher is gone because it was killed here."""
 
-    async def run(self, faults: list[Fault]) -> None:
-        """Strike every fault; done when the last place has recovered, or ran out of time."""
-        whole_s = sum(fault.pause_s for fault in faults) or 1.0
-        left, postponed = deque(faults), 0
-        async with asyncio.TaskGroup() as watchers:
-            while left:
-                fault = left.popleft()
-                await self._pause(fault.pause_s, self._tasks * fault.pause_s / whole_s)
-                if await self._strike(fault, watchers):
-                    continue
-                # A template, mostly: there is none until an instance is started again.
-                postponed += 1
-                if postponed > _POSTPONED:
-                    self._history.add("missed", role=fault.role)
-                    continue
-                if len(left) < _LATER:
-                    await self._strike(replace(fault, role="instance"), watchers)
-                left.insert(_LATER, fault)
-            self._driver.release_all()
+    async def run(self, faults: Sequence[Fault]) -> None:
+        """Strike every fault at its time; done when the last has been struck."""
+        self.to_come.update(fault.role for fault in faults)
+        async with asyncio.TaskGroup() as blows:
+            for fault in faults:
+                await asyncio.sleep(fault.pause_s)
+                blows.create_task(self._strike_planned(fault))
 
-    async def _pause(self, seconds: float, quota: float) -> None:
-        """Wait, and release ``quota`` orders evenly meanwhile."""
-        begun, released = time.monotonic(), 0
-        while (passed := time.monotonic() - begun) < seconds:
-            due = int(quota * passed / seconds)
-            self._driver.release(due - released)
-            released = due
-            await asyncio.sleep(min(_SLICE_S, seconds - passed))
-        self._driver.release(round(quota) - released)
+    async def recovered(self) -> None:
+        """Wait until every place that was struck has come back, or has run out of time."""
+        for role in list(self._watchers):
+            await self._recovered(role)
 
-    async def _strike(self, fault: Fault, watchers: asyncio.TaskGroup) -> bool:
-        """Strike once; False where there was nobody to strike."""
-        if fault.role == "launcher":
-            await self._strike_launcher(fault.how)
-        elif fault.role == "broker" and self._tree.broker is not None:
-            await self._broker_is_back.wait()
-            await asyncio.sleep(BROKER_REST_S)
-            strike = self._strike_server if fault.how == "kill" else self._pause_server
-            watchers.create_task(strike(self._tree.broker))
-        elif (target := await self._find(fault)) is None:
-            return False
-        else:
-            self._hit(fault, *(await self._at_moment(fault) or target), watchers)
-        return True
+    async def _recovered(self, role: str) -> None:
+        while watchers := self._watchers[role]:
+            await asyncio.gather(*watchers)
+
+    async def _strike_planned(self, fault: Fault) -> None:
+        await self.strike(fault)
+        self.to_come[fault.role] -= 1
+
+    async def strike(self, fault: Fault) -> None:
+        """Strike once: in its turn, after the recovery unless it is hasty, at its moment."""
+        async with self._turns[fault.role]:
+            if not fault.is_hasty:
+                await self._recovered(fault.role)
+            if fault.role == "launcher":
+                await self._strike_launcher(fault.how)
+            elif fault.role == "broker" and self._tree.broker is not None:
+                await self._strike_server(self._tree.broker, fault.how)
+            elif (target := await self._find(fault)) is None:
+                self._history.add("missed", role=fault.role)
+            else:
+                self._hit(fault, *(await self._at_moment(fault) or target))
+
+    def watch(self, role: str, name: str, pid: int) -> None:
+        """Watch the place ``name`` recover from the death of ``pid``."""
+        if role not in ("instance", "template", "launcher"):  # nobody waits for one's successor
+            self._latest[name] = pid
+            self._spawn(role, self._see_back(role, name, pid))
+
+    # --- whom, and when ---
+
+    async def _find(self, fault: Fault) -> tuple[str, int] | None:
+        """A process of the role. Waits a while where there is none at this moment."""
+        begun, is_lured = time.monotonic(), False
+        while not (targets := await asyncio.to_thread(self._tree.targets, fault.role)):
+            waited_s = time.monotonic() - begun
+            if waited_s > _FIND_S:
+                return None
+            if fault.role == "template" and waited_s > _TEMPLATE_S and not is_lured:
+                is_lured = True
+                await self.strike(replace(fault, role="instance", moment="start"))
+            await asyncio.sleep(_STEP_S)
+        return sorted(targets)[int(fault.draw * len(targets))]
 
     async def _at_moment(self, fault: Fault) -> tuple[str, int] | None:
         """Wait for the fault's moment, a while at most; the process that it is about, if any."""
@@ -101,9 +113,10 @@ class Nemesis:
         elif fault.moment in ("start", "end"):
             hosts = await asyncio.to_thread(self._tree.hosts)
             # Who falls asleep must do so over a task, not just after it.
-            wanted, limit_s = (
-                (self._long, _LONG_MOMENT_S) if fault.how == "stop" else (self._all, _MOMENT_S)
+            least_ms, limit_s = (
+                (_LONG_MS, _LONG_MOMENT_S) if fault.how == "stop" else (0, _MOMENT_S)
             )
+            wanted = {each.nonce for each in self._driver.orders if each.body["ms"] >= least_ms}
             pid = await self._next_effect(fault.moment, wanted, limit_s)
             if fault.role in ("host", "instance") and (host := parent_of(pid)) in hosts:
                 return hosts[host], host if fault.role == "host" else pid
@@ -122,39 +135,40 @@ class Nemesis:
                 await asyncio.sleep(_LOOK_S)
         return 0
 
-    def _hit(self, fault: Fault, name: str, pid: int, watchers: asyncio.TaskGroup) -> None:
+    # --- the blow, and the recovery ---
+
+    def _hit(self, fault: Fault, name: str, pid: int) -> None:
         number = signal.SIGKILL if fault.how == "kill" else signal.SIGSTOP
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
         self._history.add("fault", role=fault.role, how=fault.how, name=name, pid=pid)
         if fault.how == "stop":
-            watchers.create_task(self._wake(name, pid))
-        elif fault.role not in ("instance", "template"):
-            self._latest[name] = pid
-            watchers.create_task(self._see_back(fault.role, name, pid))
+            self._spawn(fault.role, self._wake(name, pid))
+        else:
+            self.watch(fault.role, name, pid)
 
-    async def _find(self, fault: Fault) -> tuple[str, int] | None:
-        """A process of the role. Waits a while where there is none at this moment."""
-        end = time.monotonic() + _FIND_S
-        while not (targets := await asyncio.to_thread(self._tree.targets, fault.role)):
-            if time.monotonic() > end:
-                return None
-            await asyncio.sleep(_STEP_S)
-        return sorted(targets)[int(fault.draw * len(targets))]
+    def _spawn(self, role: str, watching: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(watching)
+        self._watchers[role].add(task)
+        task.add_done_callback(self._watchers[role].discard)
 
     async def _see_back(self, role: str, name: str, pid: int) -> None:
         """Time the recovery, unless the place is struck again before."""
-        begun = counted = time.monotonic()
+        begun = time.monotonic()
         while not await asyncio.to_thread(self._tree.is_back, name, pid):
-            if self._latest[name] != pid:
+            if self._latest.get(name) != pid:
                 return
-            if not self._broker_is_back.is_set():  # a consumer is ready when it consumes
-                counted = time.monotonic()
-            if time.monotonic() - counted > RECOVERY_LIMIT_S:
+            if self._must_wait(role):
+                begun = time.monotonic()
+            if time.monotonic() - begun > RECOVERY_LIMIT_S:
                 self._history.add("recovery", role=role, name=name, seconds=None)
                 return
             await asyncio.sleep(_STEP_S)
         self._history.add("recovery", role=role, name=name, seconds=time.monotonic() - begun)
+
+    def _must_wait(self, role: str) -> bool:
+        """Whether nobody of the role can come back now, for want of a tree, or of a broker."""
+        return self.is_restarting or (role == "consumer" and not self._broker_is_back.is_set())
 
     async def _wake(self, name: str, pid: int) -> None:
         await asyncio.sleep(STOP_S)
@@ -162,29 +176,31 @@ class Nemesis:
             os.kill(pid, signal.SIGCONT)
         self._history.add("woken", name=name, pid=pid)
 
-    async def _strike_server(self, server: Server) -> None:
-        self._broker_is_back.clear()
-        begun = time.monotonic()
-        self._history.add("fault", role="broker", how="kill", name="broker", pid=0)
-        await asyncio.to_thread(server.kill)
-        await asyncio.to_thread(server.start)
-        seconds = time.monotonic() - begun
-        self._history.add("recovery", role="broker", name="broker", seconds=seconds)
-        self._broker_is_back.set()
-
-    async def _pause_server(self, server: Server) -> None:
-        self._broker_is_back.clear()
-        self._history.add("fault", role="broker", how="stop", name="broker", pid=0)
-        server.pause()
-        await asyncio.sleep(STOP_S)
-        server.resume()
-        self._broker_is_back.set()
+    async def _strike_server(self, server: Server, how: How) -> None:
+        """Kill or pause a broker that is a server of its own, and have it back."""
+        async with self._broker_turn:
+            self._broker_is_back.clear()
+            begun = time.monotonic()
+            self._history.add("fault", role="broker", how=how, name="broker", pid=server.pid)
+            if how == "kill":
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+                seconds = time.monotonic() - begun
+                self._history.add("recovery", role="broker", name="broker", seconds=seconds)
+            else:
+                server.pause()
+                await asyncio.sleep(STOP_S)
+                server.resume()
+            self._broker_is_back.set()
+        await asyncio.sleep(REST_S)
 
     async def _strike_launcher(self, how: How) -> None:
         """Kill, cut off or end the launcher, see the whole tree go, start another."""
         self._history.add("fault", role="launcher", how=how, name="launcher", pid=0)
         begun, self.is_restarting = time.monotonic(), True
-        if (code := await asyncio.to_thread(self._tree.end_launcher, how)) != TERMINATED:
+        self._latest.clear()  # what was about to recover is not there any more
+        code = await asyncio.to_thread(self._tree.end_launcher, how)
+        if code not in (TERMINATED, -signal.SIGKILL):  # itself killed at a failpoint of its own
             self._history.add("left", processes=[f"the launcher ended with {code}"])
         while left := await asyncio.to_thread(self._tree.leftovers):
             if time.monotonic() - begun > END_LIMIT_S:
@@ -193,7 +209,11 @@ class Nemesis:
                 break
             await asyncio.sleep(_STEP_S)
         self._history.add("gone", seconds=time.monotonic() - begun)
-        await asyncio.to_thread(self._tree.start)
+        waited = time.monotonic()
+        async with self._broker_turn:
+            begun += time.monotonic() - waited
+            await asyncio.to_thread(self._tree.start)
         self.is_restarting = False
         seconds = time.monotonic() - begun
         self._history.add("recovery", role="launcher", name="launcher", seconds=seconds)
+        await asyncio.sleep(REST_S)

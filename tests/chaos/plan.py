@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from typing import Any, Literal
+
+from tests.chaos.points import action
 
 ROLES = ("instance", "template", "host", "consumer", "gateway", "scheduler", "broker")
 BACKENDS = ("valkey", "rabbit")
@@ -29,6 +32,10 @@ _MOMENTS: dict[str, tuple[Moment, ...]] = {
 """Random blows rarely hit the few milliseconds in which something is half done; these do."""
 
 
+_HASTY = 0.2
+"""The share of blows that do not wait for anything."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """One run of a tree under faults, and all that it takes to repeat it."""
@@ -39,6 +46,10 @@ class Round:
     """Of each of ``roles``."""
     roles: tuple[str, ...] = ROLES
     backend: str = "valkey"
+    points: tuple[str, ...] = ()
+    """Failpoints to be hit, each as often as it stands here."""
+    kill_share: float = 0.5
+    """Of those hits; the others stall, or raise where an error may come from anywhere."""
     stops: int = 0
     """Processes that sleep for a while (SIGSTOP) and then go on as if nothing had been."""
     launchers: int = 0
@@ -51,6 +62,8 @@ class Round:
     """Trees that share the work, the first with everything, the others with pools alone."""
     pause_s: float = 1.8
     """Mean time between two faults."""
+    calm_s: float = 0.0
+    """Load goes on for at least this long. Without any fault it shows whether memory grows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +74,24 @@ class Fault:
     """
 
     role: str
-    pause_s: float
-    draw: float
+    pause_s: float = 0.0
+    draw: float = 0.0
     how: How = "kill"
     moment: Moment = "any"
+    is_hasty: bool = True
+    """Whether it may fall into the recovery from an earlier one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """A failpoint to be armed until somebody passes by. ``action`` as in skipper.failpoints."""
+
+    point: str
+    action: str
+
+    @property
+    def how(self) -> str:
+        return self.action.partition(" ")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +104,8 @@ class Order:
     body: dict[str, Any] = field(repr=False)
     wait_s: float | None = None
     """Not None: ask for the result with the same request (``Prefer: wait``)."""
+    cancel_s: float | None = None
+    """Not None: cancel it so long after it was accepted."""
 
 
 def faults(round_: Round) -> list[Fault]:
@@ -94,6 +123,7 @@ def faults(round_: Round) -> list[Fault]:
             how=how,
             pause_s=_pause(rng, round_.pause_s),
             draw=rng.random(),
+            is_hasty=rng.random() < _HASTY,
             # A host that falls asleep over a task wakes up to end what is not its own any more.
             moment="start" if how == "stop" else rng.choice(_MOMENTS.get(role, ("any",))),
         )
@@ -102,13 +132,20 @@ def faults(round_: Round) -> list[Fault]:
 
 
 def _pause(rng: random.Random, mean_s: float) -> float:
-    """Mostly apart; some fall into the recovery from the one before."""
-    if rng.random() < 0.2:
+    """Mostly apart; some follow at once."""
+    if rng.random() < _HASTY:
         return rng.uniform(0.0, 0.5)
-    return min(rng.expovariate(0.8 / mean_s), 4 * mean_s)
+    return min(rng.expovariate((1 - _HASTY) / mean_s), 4 * mean_s)
 
 
-_SHARES = {"work": 61, "heavy": 20, "once": 5, "bulk": 5, "train": 4, "parent": 5}
+def hits(round_: Round) -> list[Hit]:
+    """The failpoints of a round, in order."""
+    rng = random.Random(f"hits {round_.seed}")
+    points = rng.sample(round_.points, len(round_.points))
+    return [Hit(point=point, action=action(point, round_.kill_share, rng)) for point in points]
+
+
+_SHARES = {"work": 57, "heavy": 20, "once": 5, "bulk": 5, "train": 4, "parent": 5, "fickle": 4}
 
 
 def orders(round_: Round) -> list[Order]:
@@ -118,13 +155,32 @@ def orders(round_: Round) -> list[Order]:
     return [_order(rng, f"{round_.seed}-{number}", kind) for number, kind in enumerate(kinds)]
 
 
+def extra(round_: Round, number: int, kind: str) -> Order:
+    """A further task: as many as it takes to lead somebody to a failpoint."""
+    nonce = f"{round_.seed}-x{number}"
+    return _order(random.Random(f"extra {nonce}"), nonce, kind)
+
+
+def cancellable(orders_: Iterable[Order]) -> set[str]:
+    """The keys of the orders that the driver cancels."""
+    return {order.key for order in orders_ if order.cancel_s is not None}
+
+
 def _order(rng: random.Random, nonce: str, kind: str) -> Order:
     body: dict[str, Any] = {"nonce": nonce, "ms": _milliseconds(rng)}
+    wait_s = round(rng.uniform(0.2, 5.0), 1) if rng.random() < 0.1 or kind == "train" else None
+    cancel_s = None
     if kind == "bulk":
         body["ballast"] = rng.randbytes(rng.randint(40_000, 100_000)).hex()
-    wait_s = round(rng.uniform(0.2, 5.0), 1) if rng.random() < 0.1 or kind == "train" else None
+    elif kind == "fickle":  # cancelled while it waits, while it runs, or just too late
+        body["ms"], cancel_s, wait_s = rng.randint(200, 900), round(rng.uniform(0.0, 0.8), 3), None
     return Order(
-        key=f"key-{nonce}", function=f"chaos.{kind}", nonce=nonce, body=body, wait_s=wait_s
+        key=f"key-{nonce}",
+        function=f"chaos.{kind}",
+        nonce=nonce,
+        body=body,
+        wait_s=wait_s,
+        cancel_s=cancel_s,
     )
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
+from skipper.failpoints import POINTS
 from tests.chaos.checker import Evidence, check
 from tests.chaos.history import Effect, Effects
 from tests.chaos.look import Look, ending
-from tests.chaos.plan import Order, Round, faults, orders
+from tests.chaos.plan import Order, Round, faults, hits, orders
+from tests.chaos.points import PROVOKED_BY, every, may_raise
 
 
 @dataclass
@@ -25,12 +28,19 @@ class Scene:
     by_task: dict[str, list[Effect]] = field(default_factory=dict)
     direct: dict[str, list[Effect]] = field(default_factory=dict)
     later: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    cancel_s: float | None = None
 
     def found(self) -> set[str]:
         """The kinds of promises that the checker holds to be broken."""
         evidence = Evidence(
             orders=[
-                Order(key="key-w", function="chaos.work", nonce="w", body={"nonce": "w"}),
+                Order(
+                    key="key-w",
+                    function="chaos.work",
+                    nonce="w",
+                    body={"nonce": "w"},
+                    cancel_s=self.cancel_s,
+                ),
                 Order(key="key-t", function="chaos.train", nonce="t", body={"nonce": "t"}),
             ],
             entries=self.entries,
@@ -238,8 +248,60 @@ def test_what_has_one_attempt_may_crash(scene: Scene) -> None:
     assert scene.found() == set()
 
 
+def cancel(scene: Scene, told: str, ended: str) -> None:
+    """The driver's cancel of the first task was answered ``told``; the task ended ``ended``."""
+    scene.cancel_s = 0.1
+    facts = {"op": "cancel", "key": "key-w", "id": "1", "status": 200}
+    scene.entries.append({"t": 3.0, "what": "ok", "state": told} | facts)
+    scene.tasks["1"]["state"] = ended
+    scene.later["1"] = ending(scene.tasks["1"])
+    if ended != "succeeded":
+        del scene.values["1"]
+
+
+@pytest.mark.parametrize(
+    ("told", "ended", "found"),
+    [
+        ("cancelled", "cancelled", set()),
+        ("succeeded", "succeeded", set()),
+        ("running", "succeeded", set()),
+        ("running", "cancelled", set()),
+        ("cancelled", "succeeded", {"changed"}),
+        ("succeeded", "cancelled", {"changed"}),
+        ("running", "crashed", {"failed"}),
+    ],
+)
+def test_a_cancel_is_answered_with_the_truth(
+    told: str, ended: str, found: set[str], scene: Scene
+) -> None:
+    cancel(scene, told, ended)
+    assert scene.found() == found
+
+
+def test_nobody_elses_task_is_cancelled(scene: Scene) -> None:
+    cancel(scene, "cancelled", "cancelled")
+    scene.cancel_s = None
+    assert scene.found() == {"failed"}
+
+
 def test_a_round_is_the_same_for_the_same_seed() -> None:
     round_ = Round(seed=7, tasks=50, kills=2)
     assert orders(round_) == orders(round_)
     assert faults(round_) == faults(round_)
     assert faults(round_) != faults(Round(seed=8, tasks=50, kills=2))
+
+
+def test_every_point_of_a_round_is_armed_as_often_as_it_stands_there() -> None:
+    round_ = Round(seed=7, points=every(2, with_stops=True))
+    assert Counter(hit.point for hit in hits(round_)) == dict.fromkeys(POINTS, 2)
+    assert hits(round_) == hits(round_)
+
+
+def test_no_point_is_armed_to_raise_where_nothing_can() -> None:
+    armed = [hit for seed in range(50) for hit in hits(Round(seed=seed, points=every()))]
+    assert {hit.how for hit in armed} == {"kill", "stall", "raise"}
+    assert all(may_raise(hit.point) for hit in armed if hit.how == "raise")
+
+
+def test_every_point_that_must_be_provoked_exists() -> None:
+    assert PROVOKED_BY.keys() <= POINTS.keys()

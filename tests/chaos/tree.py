@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -19,6 +20,14 @@ from tests.integration.services import (
 )
 
 _POOLS = ("--only", "pool:cpu,pool:gpu")
+
+
+class Memory(NamedTuple):
+    """One process and what it held, MiB. ``name`` is its place in the tree."""
+
+    name: str
+    pid: int
+    mb: float
 
 
 class Tree:
@@ -63,6 +72,23 @@ class Tree:
         """The processes that fill ``role`` now: the place they belong to, and pid."""
         return [target for machine in self.machines for target in machine.targets(role)]
 
+    @property
+    def failpoints(self) -> Path:
+        """Where the first machine's points are armed."""
+        return self.machines[0].failpoints
+
+    def change_code(self, number: int) -> None:
+        """Have the first machine's functions read again."""
+        self.machines[0].change_code(number)
+
+    def memory(self) -> list[Memory]:
+        """What each long-lived process of the first machine holds now, and the broker."""
+        named = self.machines[0].pids()
+        if self.broker is not None and self.broker.pid:
+            named["broker"] = self.broker.pid
+        found = ((name, pid, _resident_mb(pid, name == "broker")) for name, pid in named.items())
+        return [Memory(name, pid, mb) for name, pid, mb in found if mb]
+
     def hosts(self) -> dict[int, str]:
         """The hosts' places, by pid."""
         return {pid: name for name, pid in self.targets("host")}
@@ -102,8 +128,19 @@ def _machine(folder: Path, toml: str, number: int) -> Machine:
     return machine
 
 
+def _resident_mb(pid: int, is_server: bool) -> float:
+    """Resident memory of a process, MiB; of a server, which a shell may lead, with all below it."""
+    try:
+        process = psutil.Process(pid)
+        below = process.children(recursive=True) if is_server else []
+        return float(sum(each.memory_info().rss for each in (process, *below)) / (1 << 20))
+    except psutil.Error:
+        return 0.0
+
+
 def _toml(folder: Path, broker: Server | None, database: Server | None) -> str:
     lines = [f'[project]\nname = "{project_name()}"', f"[gateway]\nport = {free_port()}"]
+    lines.append("[run]\nreload = true")
     if broker is not None:
         lines.append(f'[broker]\nurl = "{broker.url}"')
     if database is not None:

@@ -94,6 +94,11 @@ class Server:
         """What the server printed."""
         return self.folder / "server.log"
 
+    @property
+    def pid(self) -> int:
+        """Its leader's; 0 before the first start."""
+        return 0 if self._process is None else self._process.pid
+
     def start(self) -> None:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -459,6 +459,12 @@ def test_children_get_no_settings_from_the_environment(monkeypatch: pytest.Monke
     assert environment["EXTRA"] == "x"
 
 
+def test_children_are_told_where_failpoints_are_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIPPER_FAILPOINTS", "/points")
+    assert module.child_environment("t1")["SKIPPER_FAILPOINTS"] == "/points"
+    assert module.failpoints_folder() == "/points"
+
+
 @pytest.mark.parametrize(
     ("variables", "is_terminal", "expected"),
     [

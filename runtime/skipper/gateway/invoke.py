@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from skipper import problems, wire
 from skipper.directory import Link
 from skipper.errors import SkipperError, UnavailableError
+from skipper.failpoints import failpoint
 from skipper.gateway import prefer, request_ids
 from skipper.gateway.core import Core
 from skipper.gateway.live import life_of_task
@@ -271,6 +272,7 @@ def _told(response: Response, task: Task, request: Request, header: str) -> Resp
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     response.headers["X-Request-Id"] = request.request_id
     response.headers["Vary"] = header
+    failpoint("gateway.answering")
     return response
 
 

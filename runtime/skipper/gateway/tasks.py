@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from skipper import problems, wire
 from skipper.documents import timestamp
 from skipper.errors import SkipperError
+from skipper.failpoints import failpoint
 from skipper.gateway import live
 from skipper.gateway.core import Core, TaskId
 from skipper.gateway.problems import RETRY_AFTER_S, Problem, from_outcome
@@ -135,6 +136,7 @@ async def _cancel(core: Core, task_id: str) -> Response:
     await core.task(task_id)
     now = time.time()
     cancelling = await core.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
+    failpoint("gateway.cancelling")
     task = await core.task(task_id)
     if task.state is State.RUNNING:
         link = core.directory.links.get(task.pool)

@@ -14,6 +14,7 @@ from pydantic_core import to_json
 from skipper import wire
 from skipper.contract import Contract
 from skipper.errors import Cancelled, CancelledError, TooLargeError
+from skipper.failpoints import failpoint
 from skipper.function import Function
 from skipper.instance import caller
 from skipper.instance.jobs import ModelRef
@@ -93,12 +94,16 @@ class Calls:
             return self.refusal(error)
         return wire.reply(Outcome.OK, self.served, b"")
 
-    def enter(self, frame: Frame) -> None:
-        """Make the call known to the calls it will make."""
+    def enter(self, frame: Frame) -> bool:
+        """Make the call known to the calls it will make; whether it is a task."""
         head, _ = wire.parse_call(frame.payload)
         task_id, _, request_id = _context(head)
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
+        if task_id is None:
+            return False
+        failpoint("instance.entered")
+        return True
 
     def leave(self, frame: Frame) -> None:
         """Have the call's last words sent before its reply."""
@@ -127,6 +132,7 @@ class Calls:
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = self.checked_size(_json(value.metrics, self._plain))
             saved = to_json({"name": value.name} | self._shelf.save(value))
+            failpoint("instance.saved")
             self.link.send(
                 Kind.EVENT,
                 frame.id,

@@ -16,11 +16,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from skipper import failpoints
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError, out_of_reach
 from skipper.plugins import OnTurn, Plugins, describe
-from skipper.settings import adopt_environment, thread_limits
+from skipper.settings import adopt_environment, failpoints_folder, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -79,6 +80,7 @@ def _turns(link: Link) -> OnTurn:
 def _prepare(job: Job) -> None:
     """Set what must be set before anything of the user's is imported."""
     adopt_environment(thread_limits(job.threads) | job.environment)
+    failpoints.enable(failpoints_folder(), "instance")
     if job.nice:
         _give_way(job.nice)
     _go_first()

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from skipper import wire
 from skipper.errors import Cancelled
+from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
 from skipper.instance.calls import Calls, Items
 from skipper.instance.jobs import ModelRef
@@ -73,7 +74,7 @@ class _Runner:
 
     @contextlib.contextmanager
     def _in_call(self, frame: Frame) -> Iterator[None]:
-        self._calls.enter(frame)
+        is_task = self._calls.enter(frame)
         self._is_in_call = True
         try:
             yield
@@ -82,6 +83,8 @@ class _Runner:
             _flush()
             if os.getpid() != self._pid:  # the function forked, and its child came back here
                 os._exit(0)
+            if is_task:
+                failpoint("instance.ran")
             self._calls.leave(frame)
 
     def _checked(self, frame: Frame) -> bytes | None:

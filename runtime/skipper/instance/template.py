@@ -19,7 +19,9 @@ import sys
 import traceback
 from pathlib import Path
 
+from skipper.failpoints import enable, failpoint
 from skipper.instance.child import die_with_parent, live
+from skipper.settings import failpoints_folder
 
 _MAX_REQUEST = 64
 _INSTALLED_IN = ("site-packages", "dist-packages")
@@ -30,6 +32,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     host_pid, libraries = int(sys.argv[2]), sys.argv[3:]
     die_with_parent(host_pid)
+    enable(failpoints_folder(), "template")
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     missing = _import(["skipper.instance.runner", "skipper.instance.shelf", *libraries])
@@ -47,6 +50,7 @@ def main() -> None:
         if _threads() > 1:
             control.send(b'{"pid":0}')
         else:
+            failpoint("template.forking")
             control.send(b'{"pid":%d}' % _fork(control, descriptors, host_pid))
         for descriptor in descriptors:
             os.close(descriptor)

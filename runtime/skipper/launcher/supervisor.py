@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from skipper.errors import StartError
+from skipper.failpoints import failpoint
 from skipper.launcher.keeper import Keeper, State
 from skipper.launcher.plan import BROKER, GUARD, HOSTS, ChildPlan
 from skipper.launcher.process import Child
@@ -95,6 +96,7 @@ class Supervisor:
         """
         end = time.monotonic() + grace_s
         telling = asyncio.create_task(self._tell(end))
+        failpoint("launcher.draining")
         for keeper in self.keepers:
             keeper.retire()
         working = [keeper for keeper in self.keepers if keeper.plan.level >= HOSTS]
@@ -105,6 +107,7 @@ class Supervisor:
             await self._wait(same, min(STEP_S, end - time.monotonic()))
         await self._wait(working, end - time.monotonic())
         await self._kill(working)
+        failpoint("launcher.drained")
         for level in (BROKER, GUARD):
             await self._flush([keeper for keeper in self.keepers if keeper.plan.level == level])
         telling.cancel()

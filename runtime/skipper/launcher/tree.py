@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from skipper import failpoints
 from skipper.errors import StartError
 from skipper.launcher import ALREADY_RUNNING, client, control, folders, listen, process, reach
 from skipper.launcher.announce import Announcer
@@ -24,7 +25,7 @@ from skipper.launcher.output import Output
 from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
 from skipper.launcher.process import Child, Ground
 from skipper.launcher.supervisor import Stop, Supervisor
-from skipper.settings import Settings, child_environment, dump
+from skipper.settings import Settings, child_environment, dump, failpoints_folder
 
 Planner = Callable[[Settings, frozenset[str] | None], tuple[ChildPlan, ...]]
 
@@ -94,6 +95,9 @@ def _prepare(
         settings = _with(settings, "run", reload=report is None and os.isatty(2))
     names = tuple(each.name for each in plans)
     output = stack.enter_context(Output(settings, names, quiet=report is not None))
+    if folder := failpoints_folder():
+        failpoints.enable(folder, "launcher")
+        output.say("warning", f"failpoints are on: whoever writes into {folder} may kill any part")
     tree = os.urandom(8).hex()
     return Tree(
         id=tree,

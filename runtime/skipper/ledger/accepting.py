@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Double, Text, bindparam, insert, select
 
+from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
@@ -51,10 +52,12 @@ def accept(conn: Connection, new: NewTask) -> Accepted:
 def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
     """:func:`accept` for many."""
     conn.run_each(_ACCEPT, [_accepting(new) for new in news if new.idempotency_key is None])
-    return [
+    accepted = [
         Accepted(id=new.id) if new.idempotency_key is None else _accept_keyed(conn, new)
         for new in news
     ]
+    failpoint("ledger.accept.written")
+    return accepted
 
 
 def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from sqlalchemy import bindparam, delete, insert, select, update
 
+from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Beat, HostRecord
 from skipper.ledger.schema import hosts as h
@@ -37,6 +38,7 @@ def register(conn: Connection, host: HostRecord) -> list[str]:
     """
     conn.run(_DROP, {"id": host.id})
     conn.run(_REGISTER, {**asdict(host), "counter": 0})
+    failpoint("ledger.register.written")
     return [earlier for (earlier,) in conn.run(_SEAT, {"seat": host.seat, "id": host.id})]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import bindparam, select
 
+from skipper.failpoints import failpoint
 from skipper.ledger import hosts, tasks
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Released
@@ -23,6 +24,7 @@ def rescue(conn: Connection, host: str, now: float) -> list[Released]:
     """Take every task from a host that is dead, and forget the host."""
     released = tasks.release(conn, host, None, now, lost=True)
     hosts.drop(conn, host)
+    failpoint("ledger.rescue.written")
     return released
 
 

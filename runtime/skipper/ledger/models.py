@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 from sqlalchemy import Integer, bindparam, func, insert, select
 
+from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
 from skipper.ledger.records import ModelVersion, ModelVersionNew
 from skipper.ledger.schema import models as m
@@ -48,6 +49,7 @@ def publish(conn: Connection, new: ModelVersionNew) -> int | None:
     ((newest,),) = conn.run(_NEWEST, params)
     version = (newest or 0) + 1
     conn.run(_PUBLISH, {**params, "version": version, "metrics": json.dumps(new.metrics)})
+    failpoint("ledger.publish.written")
     return version
 
 

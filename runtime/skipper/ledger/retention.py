@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import BindParameter, Double, bindparam, delete, exists, insert, select, union
 
+from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Statement, among, limited
 from skipper.ledger.records import Pruned
 from skipper.ledger.schema import attempts, ledger_marks, tombstones
@@ -50,6 +51,7 @@ def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
     """Delete these tasks, as far as they are there still, each leaving a tombstone."""
     if not task_ids:
         return Pruned(ids=(), refs=())
+    failpoint("ledger.prune.looked")
     rows = conn.run(_DELETE, {"ids": conn.ids(task_ids)})
     conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(task_ids)})
     ids = sorted(row[0] for row in rows)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Double, Text, bindparam, null, select, update
 
+from skipper.failpoints import failpoint
 from skipper.ledger import totals
 from skipper.ledger.connection import Connection, Statement, limited, literal, locked
 from skipper.ledger.schema import tasks as t
@@ -83,6 +84,7 @@ def unpublished(
     params = {"now": now, "limit": limit}
     rows = conn.run(_UNPUBLISHED, {**params, "older_than": older_than})
     rows += conn.run(_PUBLISHED_AHEAD, {**params, "ahead": 2 * now - older_than})
+    failpoint("ledger.republish.written")
     return [(task_id, pool) for task_id, pool in sorted(rows)]
 
 
@@ -91,11 +93,13 @@ def due(conn: Connection, now: float, limit: int) -> list[tuple[str, str]]:
     params = {"now": now, "limit": limit}
     rows = conn.run(_DUE, params)
     rows += conn.run(_RETRIED_AHEAD, {**params, "ahead": now + LONGEST_PAUSE_S})
+    failpoint("ledger.due.written")
     return [(task_id, pool) for task_id, pool in sorted(rows)]
 
 
 def expire(conn: Connection, now: float, limit: int = 1000) -> list[str]:
     """End queued tasks that nobody started in time; their ids."""
     rows = conn.run(_EXPIRE, {"now": now, "limit": limit, "error": _WAITED_TOO_LONG})
+    failpoint("ledger.expire.written")
     totals.count(conn, rows, State.EXPIRED)
     return sorted(row[0] for row in rows)

@@ -32,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 
+from skipper.failpoints import failpoint
 from skipper.ledger import totals
 from skipper.ledger.accepting import accept, accept_all, requeue
 from skipper.ledger.connection import Connection, Row, Statement, among, literal, locked
@@ -126,6 +127,7 @@ _CLAIM = Statement(
 def claim(conn: Connection, ids: Sequence[str], host: str, now: float) -> list[Claim]:
     """Give ``host`` a new attempt of each of these tasks that waits; the others are left out."""
     rows = conn.run(_CLAIM, {"ids": conn.ids(ids), "host": host, "now": now})
+    failpoint("ledger.claim.written")
     found = {claim.task.id: claim for claim in map(_claim_of, rows)}
     return [found[task_id] for task_id in dict.fromkeys(ids) if task_id in found]
 
@@ -252,6 +254,7 @@ def _retry(conn: Connection, finishing: Finishing) -> State | None:
     kept = conn.run(_RETRY, params)
     if kept:
         _keep_attempts(conn, [(finishing.id, row) for row in kept], outcome, params)
+        failpoint("ledger.retry.written")
         return State.RETRYING
     return _reached(conn, conn.run(_END_CANCELLED, params), State.CANCELLED) or _reached(
         conn, conn.run(_END, params), outcome
@@ -278,6 +281,7 @@ def _ending(finishing: Finishing) -> dict[str, Any]:
 
 def _reached(conn: Connection, rows: list[Row], state: State) -> State | None:
     totals.count(conn, rows, state)
+    failpoint("ledger.finish.written")
     return state if rows else None
 
 
@@ -386,6 +390,7 @@ def cancel(conn: Connection, task_id: str, now: float) -> Cancelling | None:
         return Cancelling(state=state, already_ended=True)
     if state is State.RUNNING:
         conn.run(_CANCEL_RUNNING, {"id": task_id})
+        failpoint("ledger.cancel.written")
         return Cancelling(state=state, host=host)
     conn.run(_CANCEL_WAITING, {"id": task_id, "now": now})
     totals.count(conn, [(task_id, function, pool)], State.CANCELLED)

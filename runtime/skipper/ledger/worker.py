@@ -18,6 +18,7 @@ from concurrent import futures
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from skipper.errors import UnavailableError
+from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Database, Mark
 
 log = logging.getLogger(__name__)
@@ -276,6 +277,7 @@ class Writer(Worker):
         self._unsure = _Unsure(jobs, mark, values)
         connection.commit()
         self._unsure = None
+        failpoint("ledger.committed")
         return values
 
     def _let_in(self, is_durable: bool) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from skipper.failpoints import failpoint
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.metrics import PoolMetrics
 from skipper.pool import devices
@@ -196,6 +197,7 @@ class Catalogue:
     async def _read_and_move(self, source: SourceInfo) -> None:
         started = time.monotonic()
         report = await self._read(source)
+        failpoint("catalogue.read")
         for plugin in report.left_out:
             if plugin.file not in self._unreadable:
                 self._quarantine.note(plugin)
@@ -210,10 +212,12 @@ class Catalogue:
                 for warm in fresh:
                     self._retire(warm)
                 return
+        failpoint("catalogue.warmed")
         is_change = source.name in self._sources
         self._sources[source.name] = source
         self._failed.pop(source.name, None)
         self._replace(source, fresh)
+        failpoint("catalogue.switched")
         if fresh and is_change:
             self._metrics.reloads["swapped"] += 1
             log.info(

@@ -25,6 +25,7 @@ from celery.worker.consumer import Consumer
 from kombu import compression
 
 from skipper import broker
+from skipper.failpoints import failpoint
 from skipper.pool.relay import Relay
 from skipper.role import LAUNCHER_GONE, Role
 
@@ -47,7 +48,9 @@ class Job:
         """The host has the ids: acknowledge the message and be done with it."""
         now = time.monotonic()
         try:
+            failpoint("consumer.taken")
             self._accept(os.getpid(), now)
+            failpoint("consumer.acknowledged")
             self._done((0, None, now - self._since))
         except Exception:  # noqa: BLE001 - whatever it is, it must not break the worker's loop
             _log.exception("a message that the host has taken was not acknowledged")
@@ -88,6 +91,7 @@ class RelayPool(BasePool):
 
     def flush(self) -> None:
         """The connection is lost and with it every right to acknowledge; all is delivered again."""
+        failpoint("consumer.cut_off")
         self._relay.forget()
 
     def on_stop(self) -> None:
@@ -176,6 +180,7 @@ class IdsConsumer(Consumer):
             except ValueError as error:
                 self.on_decode_error(message, error)
                 return
+            failpoint("consumer.received")
             # Headers have powers (eta, expires, timelimit, stamps) that no message of ours uses.
             message.headers = broker.headers_of(ids)
             handle(message)

@@ -20,6 +20,7 @@ from skipper import role as roles
 from skipper.blobs import BlobStore
 from skipper.directory import Directory
 from skipper.errors import SkipperError, StartError
+from skipper.failpoints import failpoint
 from skipper.intake import Intake
 from skipper.ledger import Ledger, hosts, leases
 from skipper.ledger.connection import Connection
@@ -146,6 +147,7 @@ class Host:
             stack.callback(self._starter.close)
             stack.push_async_callback(self._instances.close)
             await self._register()
+            failpoint("host.registered")
             await self._board.refresh(())
             await self._links.open()
             stack.callback(self._links.close)
@@ -157,6 +159,7 @@ class Host:
             await asyncio.gather(self._direct.close(grace_s), self._tasks.close(grace_s))
             await self._journal.close()
             await self._ledger.write(lambda conn: hosts.drop(conn, self.id))
+            failpoint("host.dropped")
 
     def _jobs(self) -> Iterable[Coroutine[Any, Any, None]]:
         yield self._tasks.run()
@@ -190,6 +193,7 @@ class Host:
     async def _beat(self) -> None:
         while True:
             try:
+                failpoint("host.beating")
                 is_known = await self._ledger.write(
                     lambda conn: hosts.beat(conn, self.id), durable=False
                 )

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import psutil
 
+from skipper.failpoints import failpoint
 from skipper.instance.jobs import Job, JobKind, Report
 from skipper.instance.link import OWN
 from skipper.metrics import PoolMetrics
@@ -123,6 +124,7 @@ class Instances:
             job, lane, on_frame=self._on_frame, on_printed=self._on_printed, on_gone=self._on_gone
         )
         ends = await self._starter.start(instance, spawn=spawn)
+        failpoint("instances.forked")
         instance.pid = ends.pid
         self.all.add(instance)
         self._count_device(instance, 1)

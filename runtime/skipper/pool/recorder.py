@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from skipper import wire
 from skipper.errors import UnavailableError
+from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew
@@ -49,6 +50,7 @@ class Recorder:
         outcome, served, body = wire.parse_reply(reply)
         task, ledger = attempt.claim.task, self._services.ledger
         await self._services.journal.close_attempt(task.id, attempt.claim.attempt)
+        failpoint("recorder.journaled")
         if outcome == Outcome.OK and attempt.models:
             body = await self._publish(attempt, served)
         ending = await self._ending(attempt, Outcome(outcome), served, body)
@@ -59,7 +61,9 @@ class Recorder:
             ending=ending,
             now=time.time(),
         )
+        failpoint("recorder.ending")
         state = await self._written(lambda: ledger.merge(tasks.finish_all, finishing))
+        failpoint("recorder.ended")
         if state is None:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
@@ -102,8 +106,10 @@ class Recorder:
             if (made := await self._written(publish)) is not None:
                 metrics = made.metrics
                 results.append({"name": made.name, "version": made.version, "metrics": metrics})
+            failpoint("recorder.published")
         # Before the task is seen to have succeeded, whoever serves these models must know of them.
         await self._services.announce_models()
+        failpoint("recorder.announced")
         return json.dumps(results[-1] if results else None).encode()
 
     async def _ending(
@@ -123,6 +129,7 @@ class Recorder:
             except OSError as reason:  # running it again would store it no better
                 told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
                 return Ending(state=State.FAILED, error=told, **facts)
+            failpoint("recorder.stored")
             return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
         error = json.loads(body) | {"outcome": outcome.name.lower()}
         is_retried = outcome in _RETRIED and error.get("retryable", True)

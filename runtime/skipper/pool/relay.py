@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from skipper import wire
+from skipper.failpoints import failpoint
 from skipper.wire import Kind
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
@@ -75,6 +76,7 @@ class Relay:
         self._parcels[tag] = parcel = _Parcel(payload="\n".join(ids).encode(), on_taken=on_taken)
         if self._sock is not None:
             self._send(self._sock, wire.pack(Kind.TAKE, tag, parcel.payload))
+            failpoint("relay.offered")
 
     def forget(self) -> None:
         """Give up on what the host has not taken; an answer that still comes is ignored."""

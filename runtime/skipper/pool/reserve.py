@@ -7,6 +7,7 @@ from weakref import WeakSet
 
 from skipper import wire
 from skipper.errors import SkipperError
+from skipper.failpoints import failpoint
 from skipper.ledger.records import Claim
 from skipper.pool.attempt import Attempt, Services
 from skipper.pool.catalogue import Served
@@ -72,7 +73,9 @@ class Reserve:
             if self._versions[instance] is served and instance.is_alive and not instance.is_worn:
                 self._idle.remove(instance)
                 return instance
+        failpoint("tasks.starting")
         instance, report = await self._services.start(served)
+        failpoint("tasks.reported")
         if report.broken:
             instance.stop()
             broken = report.broken[0]

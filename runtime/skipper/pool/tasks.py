@@ -15,6 +15,7 @@ from typing import Any
 
 from skipper import wire
 from skipper.errors import SkipperError
+from skipper.failpoints import failpoint
 from skipper.ledger import tasks
 from skipper.ledger.records import Claim, Claiming, Started
 from skipper.pool.attempt import Attempt, Services
@@ -84,6 +85,7 @@ class TaskLane:
         while self._untaken and self._list.has_room and not self._is_draining:
             ids, taken = self._untaken.popleft()
             self._list.add(ids)
+            failpoint("tasks.listed")
             taken()
 
     @property
@@ -150,6 +152,7 @@ class TaskLane:
         self._admit()
         if not ids:
             return
+        failpoint("tasks.claiming")
         now = time.time()
         claiming = Claiming(ids=tuple(ids), host=self.host_id, now=now)
         self._claiming, self._unwanted = set(ids), set()
@@ -157,6 +160,7 @@ class TaskLane:
             claims = await self._services.ledger.merge(tasks.claim_all, claiming, durable=False)
         finally:
             self._claiming = set()
+        failpoint("tasks.claimed")
         for claim in claims:
             self._begin(claim, now)
         if claims:
@@ -250,9 +254,12 @@ class TaskLane:
         budget = int(task.timeout_s * 1000) if task.timeout_s else 0
         context = wire.task_context(task.id, attempt.claim.attempt, task.request_id)
         head = wire.CallHead(budget, wire.TASK, attempt.claim.depth, task.function, context)
+        failpoint("tasks.dispatching")
         attempt.call_id = instance.call(wire.call_head(head) + body, attempt)
+        failpoint("tasks.dispatched")
         with self._alarms(attempt):
             reply = await attempt.reply
+            failpoint("tasks.replied")
         is_fit = attempt.verdict is None and not instance.waiting and not instance.is_worn
         if instance.state is State.IDLE and is_fit:
             self._reserve.keep(instance)
@@ -316,6 +323,7 @@ class TaskLane:
             return task_id in self._unwanted
         if attempt.verdict is None:
             attempt.decide(Outcome.CANCELLED, _CANCELLED)
+            failpoint("tasks.cancelling")
             if self._slots.withdraw(attempt):  # nothing of it has begun
                 self._spawn(self._end(attempt, wire.problem(Outcome.CANCELLED, _CANCELLED)))
             elif attempt.instance is not None:
@@ -446,6 +454,7 @@ class TaskLane:
         if waiting := self._slots.overdue(math.inf):
             await self._give_back(waiting)
         ends = time.monotonic() + grace_s
+        failpoint("tasks.draining")
         while self.running and time.monotonic() < ends:  # noqa: ASYNC110 - once, at a host's end
             await asyncio.sleep(0.02)
         self._is_closed = True
@@ -454,10 +463,12 @@ class TaskLane:
         for instance in [attempt.instance for attempt in left if attempt.instance is not None]:
             instance.kill()
             await instance.gone
+        failpoint("tasks.killed")
         if ids := [attempt.claim.task.id for attempt in left]:
             release = partial(tasks.release, host=self.host_id, ids=ids, now=time.time())
             await self._services.ledger.write(partial(release, lost=False))
             log.info("%d running tasks went back to the queue", len(ids))
+        failpoint("tasks.released")
 
     def _spawn(self, work: Awaitable[None]) -> None:
         job = asyncio.ensure_future(work)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from skipper.blobs import SHARDS, BlobStore
 from skipper.errors import SkipperError
+from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, events, models, retention, schedules
 from skipper.ledger.records import Pruned
 from skipper.scheduler.clock import CautiousClock
@@ -86,6 +87,7 @@ class Pruner:
         pruned: Pruned = await self._ledger.write(
             lambda conn: retention.prune(conn, ids, self._clock.now())
         )
+        failpoint("scheduler.pruned")
         await self._delete(pruned.refs, YOUNG_S)
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))

@@ -14,6 +14,7 @@ from functools import partial
 from skipper import role as roles
 from skipper.blobs import BlobStore
 from skipper.errors import SkipperError
+from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
@@ -120,9 +121,12 @@ class Scheduler:
     async def _rescue(self) -> None:
         """Give the tasks of lost hosts back to the queue."""
         beats = await self._ledger.read(hosts.beats)
-        for host in [*self._pulse.lost(beats), *await self._ledger.read(hosts.unregistered)]:
+        lost = [*self._pulse.lost(beats), *await self._ledger.read(hosts.unregistered)]
+        failpoint("scheduler.looked")
+        for host in lost:
             now = time.time()
             released = await self._ledger.write(partial(rescue, host=host, now=now))
+            failpoint("scheduler.rescued")
             log.warning("host %s is lost; %d of its tasks are rescued", host, len(released))
             self._tell((item.id, item.pool) for item in released if not item.state.is_terminal)
 
@@ -131,6 +135,7 @@ class Scheduler:
         for id_, pool in moved:
             by_pool[pool].append(id_)
         for pool, ids in by_pool.items():
+            failpoint("scheduler.telling")
             self._publish(pool, ids)
 
 

@@ -67,6 +67,19 @@ def parent(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
     return {"nonce": nonce, "child": child}
 
 
+@skipper.data(mode="task", retries=PATIENT)
+def fickle(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Gives up in the middle of its work as soon as it is told to."""
+    note(run, nonce, "start")
+    end = time.monotonic() + ms / 1000
+    while time.monotonic() < end:
+        if run.cancelled:
+            raise skipper.Cancelled
+        time.sleep(0.01)
+    note(run, nonce, "end")
+    return {"nonce": nonce}
+
+
 @skipper.training(retries=PATIENT, pool="gpu")
 def train(nonce: str, ms: int = 5, *, run: skipper.Run) -> skipper.Model:
     """Makes a version of the model that ``serve`` serves."""

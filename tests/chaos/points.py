@@ -1,0 +1,97 @@
+"""What a campaign knows of each failpoint: what leads somebody there, what may happen there."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Literal
+
+from skipper.failpoints import POINTS
+
+Provocation = Literal[
+    "work",
+    "bulk",
+    "train",
+    "fickle",
+    "reload",
+    "instance",
+    "host",
+    "scheduler",
+    "broker",
+    "stop",
+    "restart",
+]
+"""A task of that kind; a saved file; a kill of that role; a host that sleeps;
+the end of the whole tree."""
+
+PROVOKED_BY: Mapping[str, Provocation] = {
+    "blobs.written": "bulk",
+    "intake.stored": "bulk",
+    "recorder.stored": "bulk",
+    "instance.saved": "train",
+    "ledger.publish.written": "train",
+    "recorder.published": "train",
+    "recorder.announced": "train",
+    "ledger.cancel.written": "fickle",
+    "gateway.cancelling": "fickle",
+    "tasks.cancelling": "fickle",
+    "catalogue.read": "reload",
+    "catalogue.warmed": "reload",
+    "catalogue.switched": "reload",
+    "tasks.starting": "instance",
+    "template.forking": "instance",
+    "instances.forked": "instance",
+    "tasks.reported": "instance",
+    "ledger.retry.written": "instance",
+    "scheduler.telling": "instance",
+    "ledger.register.written": "host",
+    "ledger.rescue.written": "host",
+    "host.registered": "host",
+    "ledger.prune.looked": "scheduler",
+    "scheduler.pruned": "scheduler",
+    "publisher.lost": "broker",
+    "consumer.cut_off": "broker",
+    "scheduler.rescued": "stop",
+    "tasks.draining": "restart",
+    "tasks.killed": "restart",
+    "tasks.released": "restart",
+    "host.dropped": "restart",
+    "launcher.draining": "restart",
+    "launcher.drained": "restart",
+}
+
+_NEVER_RAISE = (
+    "instance.",  # there it is the function's own failure
+    "template.",  # the same as a kill
+    "launcher.",  # the one process that nobody restarts
+    "instances.forked",  # descriptors would stay open
+    "tasks.dispatched",  # the attempt would run on beside the next one
+    "tasks.replied",
+    "tasks.cancelling",  # the asker would hear nothing
+    "ledger.committed",  # a database does not commit and then fail
+    "publisher.lost",  # on the way out of the very handler of errors
+)
+_STALL_S = (0.5, 2.0)
+
+
+def provocation(point: str) -> Provocation:
+    """What brings a process to ``point``."""
+    return PROVOKED_BY.get(point, "work")
+
+
+def may_raise(point: str) -> bool:
+    """Whether an unexpected error is something that may happen at ``point``."""
+    return not point.startswith(_NEVER_RAISE)
+
+
+def action(point: str, kill_share: float, rng: random.Random) -> str:
+    """What is to happen there, as skipper.failpoints reads it."""
+    stall = f"stall {rng.uniform(*_STALL_S):.1f}"
+    other = rng.choice((stall, "raise")) if may_raise(point) else stall
+    return "kill" if rng.random() < kill_share else other
+
+
+def every(times: int = 1, *, with_stops: bool = False) -> tuple[str, ...]:
+    """Every point so many times; those that take a host asleep only ``with_stops``."""
+    wanted = (point for point in POINTS if with_stops or provocation(point) != "stop")
+    return tuple(wanted) * times
