@@ -136,7 +136,10 @@ class Contract:
             raise TypeError(f"the returned value is not JSON: {error}") from None
 
     def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """The JSON body that stands for calling the function with these arguments."""
+        """The JSON body that stands for calling the function with these arguments.
+
+        JSON has no NaN and no infinities: they go as texts, which a float is read from.
+        """
         if len(args) > len(self.names):
             raise TypeError(
                 f"at most {len(self.names)} arguments ({', '.join(self.names)}), not {len(args)}"
@@ -148,8 +151,8 @@ class Contract:
         if not given and self.body_parameter in self.defaults:
             return b""
         if self.body_parameter is not None and set(given) == {self.body_parameter}:
-            return to_json(given[self.body_parameter], fallback=_plain)
-        return to_json(given, fallback=_plain)
+            given = given[self.body_parameter]
+        return to_json(given, fallback=_plain, inf_nan_mode="strings")
 
     def input_schema(self) -> dict[str, Any]:
         return self.input.json_schema()

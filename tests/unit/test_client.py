@@ -414,6 +414,7 @@ class Point:
         (House(rm=6.5), {}, b'{"rm":6.5}'),
         (Point(x=1), {}, b'{"x":1}'),
         ({"a": np.arange(3), "b": np.float32(0.5)}, {}, b'{"a":[0,1,2],"b":0.5}'),
+        ({"a": [float("nan"), np.inf]}, {}, b'{"a":["NaN","Infinity"]}'),
     ],
 )
 def test_bodies_become_json(body: Any, params: dict[str, Any], expected: bytes) -> None:

@@ -146,7 +146,9 @@ def encode(body: Any, params: Mapping[str, Any]) -> bytes:
     elif params:
         body = {**body, **params}
     try:
-        return to_json(body, fallback=_plain)
+        return to_json(
+            body, fallback=_plain, inf_nan_mode="strings"
+        )  # JSON has no numbers for them
     except PydanticSerializationError as error:
         raise TypeError(f"the body is not JSON: {error}") from None
 
