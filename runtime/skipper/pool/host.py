@@ -63,7 +63,7 @@ class Host:
             pool,
             self._instances.run,
             on_change=self._tell_catalogue,
-            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made below
+            warm=lambda served, n: self._direct.fleet.warm(served, n),  # noqa: PLW0108 - made below
             retire=self._retire,
             drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made below
             metrics=self._metrics,
