@@ -44,10 +44,9 @@ def main() -> None:
             return
         if not request:
             return
-        if _threads() > 1:
-            control.send(b'{"pid":0}')
-        else:
-            control.send(b'{"pid":%d}' % _fork(control, descriptors, host_pid))
+        threads = _threads()
+        pid = _fork(control, descriptors, host_pid) if threads == 1 else 0
+        control.send(b'{"pid":%d,"threads":%d}' % (pid, threads))
         for descriptor in descriptors:
             os.close(descriptor)
 
