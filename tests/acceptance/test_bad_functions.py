@@ -14,8 +14,8 @@ BAD = [
     ("bad.exits_at_once", 502, "code 4"),
     ("bad.segfaults", 502, "SIGSEGV"),
     ("bad.kills_itself", 502, "SIGKILL"),
-    ("bad.oversleeps", 504, "0.5 s"),
-    ("bad.oversleeps_awake", 504, "0.5 s"),
+    ("bad.oversleeps", 504, "deadline passed"),
+    ("bad.oversleeps_awake", 504, "deadline passed"),
     ("bad.opaque", 500, "object is not JSON"),
     ("bad.raises_unprintable", 500, "Unprintable"),
     ("bad.devours", 502, "200 MiB"),
@@ -56,6 +56,17 @@ def test_a_bad_task_ends_once_and_says_how(plain: Tree, name: str, state: str) -
     task = plain.ended(plain.submit(name))
     assert (task["state"], task["attempt"]) == (state, 1)
     assert task["error"]["detail"]
+
+
+def test_the_death_of_a_batch_is_told_to_all_of_it_and_the_next_is_served(plain: Tree) -> None:
+    with ThreadPoolExecutor(4) as callers:
+        bodies = [{"x": x} for x in (0, 1, -1, 2)]
+        answers = list(callers.map(lambda body: plain.invoke("batches.fragile", body), bodies))
+    assert [answer.status_code for answer in answers] == [502] * 4
+    assert all("code 5" in answer.json()["detail"] for answer in answers)
+    with ThreadPoolExecutor(4) as callers:
+        values = list(callers.map(lambda x: plain.value("batches.fragile", {"x": x}), range(4)))
+    assert values == [0, 2, 4, 6]
 
 
 def test_a_function_may_close_its_output(plain: Tree) -> None:

@@ -391,8 +391,8 @@ class Basket(BaseModel):
 
 
 class Aliased(BaseModel):
-    goods: list[int] = Field(
-        validation_alias=AliasChoices("goods", AliasPath("items", 0))  # type: ignore[pydantic-alias] # that is the point
+    goods: list[int] = Field(  # type: ignore[pydantic-alias] # that is the point
+        validation_alias=AliasChoices("goods", AliasPath("items", 0))
     )
 
 

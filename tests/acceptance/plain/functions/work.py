@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 import skipper
 
@@ -52,6 +53,20 @@ def chatters(lines: int, *, run: skipper.Run) -> int:
     for number in range(lines):
         run.log(f"line {number}")
     return lines
+
+
+@skipper.training
+def burns(gate: str, *, run: skipper.Run) -> int:
+    """Keeps a core busy until a file is there; the niceness it did so with."""
+    Path(f"{gate}.in-{os.getpid()}-{run.attempt}").touch()
+    while not Path(gate).exists():
+        sum(range(10_000))
+    return os.nice(0)
+
+
+@skipper.data
+def niceness() -> int:
+    return os.nice(0)
 
 
 @skipper.training
