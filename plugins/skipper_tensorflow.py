@@ -6,9 +6,10 @@ them need neither.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from skipper.settings import adopt_environment
 FORMAT = "keras"
 _LIBRARIES = frozenset({"keras", "tensorflow"})
 _FILE = "model.keras"
+_SIZES = (1, 32)
+"""What a model is tried with, one after the other, where it takes arrays of any size."""
 
 
 @skipper.hook
@@ -92,7 +95,8 @@ def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 -
     """Load a ``keras.Model`` and trace it: call it with an array, ``model(x)``.
 
     It is called through a graph with a free batch dimension, which is made and run once here, so
-    that no caller meets that. The model is not compiled; to train it further, ``compile`` it first.
+    that no caller meets that, whether it takes one array or several. The model is not compiled; to
+    train it further, ``compile`` it first.
     """
     if format != FORMAT:
         return None
@@ -104,30 +108,97 @@ def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 -
 
 
 def _trace(model: Any) -> None:
-    """Have ``model(x)`` of one array run as a graph. Left alone where the input is not one array.
+    """Have ``model(x)`` run as a graph, which is made and run once here.
 
     The model stays what it is, an instance of its class: it gets a subclass of its own, whose
-    calls in inference take the short way.
+    calls in inference take the short way. One that says not what it takes, or that cannot be
+    traced, is run once as it is.
     """
     import tensorflow as tf
 
-    shape, dtype = getattr(model, "input_shape", None), getattr(model, "input_dtype", None)
-    if not isinstance(shape, tuple) or None in shape[1:]:
+    eager, specs = type(model).__call__, _inputs_of(model)
+    if specs is None:
         return
-    eager = type(model).__call__
-    signature = tf.TensorSpec((None, *shape[1:]), dtype or "float32")
-    graph = tf.function(lambda x: eager(model, x, training=False), input_signature=[signature])
-    run = graph.get_concrete_function()
-    run(tf.zeros((1, *shape[1:]), signature.dtype))
+    try:
+        graph = tf.function(lambda x: eager(model, x, training=False), input_signature=[specs])
+        run = graph.get_concrete_function()
+    except Exception:  # noqa: BLE001 - layers of anybody's making may raise anything
+        _run_once(model, specs)
+        return
+    _run_once(run, specs)
+    taken = _one_taken(specs) if isinstance(specs, tf.TensorSpec) else _many_taken(specs)
 
     def call(self: Any, inputs: Any, *args: Any, training: bool = False, **more: Any) -> Any:
         if training or args or more or self is not model or not tf.executing_eagerly():
             return eager(self, inputs, *args, training=training, **more)
-        x = tf.convert_to_tensor(inputs, signature.dtype)
-        return run(x) if x.shape[1:] == signature.shape[1:] else eager(self, x, training=False)
+        try:
+            x = taken(inputs)
+        except (TypeError, ValueError):  # not what the graph takes: Keras may know what to do
+            return eager(self, inputs, training=False)
+        return run(x)
 
     members = {"__call__": call, "untraced": type(model)}
     model.__class__ = type(type(model).__name__, (type(model),), members)
+
+
+def _inputs_of(model: Any) -> Any:
+    """The arrays that a model takes, as it takes them: one, or a list or dictionary of several.
+
+    Sizes that may be any, the number of rows first of all, are None. None where it does not say.
+    """
+    import tensorflow as tf
+
+    if not getattr(model, "inputs", None):
+        shape = (model.get_build_config() or {}).get("input_shape") or ()
+        sizes = [size for size in shape if size is None or isinstance(size, int)]
+        return tf.TensorSpec((None, *sizes[1:])) if sizes and len(sizes) == len(shape) else None
+    structure = getattr(model, "input", None)
+    return tf.nest.map_structure(
+        lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype),
+        model.inputs[0] if structure is None else structure,
+    )
+
+
+def _one_taken(spec: Any) -> Callable[[Any], Any]:
+    """Makes the tensor that a graph takes. Raises ValueError for what does not fit."""
+    import tensorflow as tf
+
+    dtype, shape = spec.dtype, spec.shape
+
+    def taken(inputs: Any) -> Any:
+        x = tf.convert_to_tensor(inputs, dtype)
+        if not shape.is_compatible_with(x.shape):
+            raise ValueError
+        return x
+
+    return taken
+
+
+def _many_taken(specs: Any) -> Callable[[Any], Any]:
+    """The same for several arrays in one structure. Raises TypeError for another structure."""
+    import tensorflow as tf
+
+    each = tf.nest.map_structure(_one_taken, specs)
+    return lambda inputs: tf.nest.map_structure(lambda taken, x: taken(x), each, inputs)
+
+
+def _run_once(run: Any, specs: Any) -> None:
+    """Have what is made at the first call made now."""
+    for size in _SIZES:
+        # It may be too small for the model, or the model may be at fault: then its callers see why.
+        with contextlib.suppress(Exception):
+            run(_zeros(specs, size))
+            return
+
+
+def _zeros(specs: Any, size: int) -> Any:
+    """Arrays to try a model with."""
+    import tensorflow as tf
+
+    def one(spec: Any) -> Any:
+        return tf.zeros([size if known is None else known for known in spec.shape], spec.dtype)
+
+    return tf.nest.map_structure(one, specs)
 
 
 def EpochProgress(  # noqa: N802 - it stands where classes of Keras do

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.events import sse
 from tests.acceptance.test_statuses import problem
-from tests.acceptance.tree import Tree
+from tests.acceptance.tree import Tree, until
 
 POINT = {"x": 1.0, "y": 0.0}
 
@@ -141,6 +143,78 @@ def test_a_stream_names_the_code_that_serves_it(plain: Tree) -> None:
         assert response.headers["x-skipper-code"] == plain.function("streams.count")["code"]
 
 
+def test_a_stream_that_nobody_reads_stops_and_one_that_is_left_is_closed(
+    plain: Tree, tmp_path: Path
+) -> None:
+    note, items = tmp_path / "made", 2000
+    closed = note.with_name("made.closed")
+    body = {"items": items, "size": 1 << 17, "note": str(note)}
+
+    def stands_still() -> bool:
+        made = note.read_text()
+        time.sleep(0.2)  # a stream that goes on makes hundreds of items in this time
+        return made != "" and note.read_text() == made
+
+    with stream(plain, "streams.heavy", body, "application/jsonl") as response:
+        chunks = response.iter_bytes()
+        assert next(chunks)
+        until(stands_still, what="a stream that stands still")
+        assert int(note.read_text()) < items / 2
+        assert not closed.exists()
+    until(closed.exists, what="the end of a stream whose caller has left")
+    assert int(note.read_text()) < items / 2
+    until(lambda: plain.pool("cpu")["busy"] == 0, what="its slot")
+
+
+def test_a_stream_names_the_model_that_serves_it(plain: Tree) -> None:
+    plain.result(plain.submit("lines.train", {"slope": 2}))
+    with stream(plain, "lines.predict_all", {"xs": [1, 2]}, "application/jsonl") as response:
+        assert response.headers["x-skipper-model"].startswith("line@")
+        assert [json.loads(line) for line in response.iter_lines()] == [2, 4]
+
+
+# --- batches ---
+
+
+def test_of_many_items_each_is_answered_for_itself(plain: Tree) -> None:
+    items = {"items": [{"x": 2}, {"x": 3}, {"x": "?"}, {"x": 4}]}
+    first, odd, wrong, last = plain.value("batches.halves", items)["items"]
+    assert (first, last) == (1, 2)
+    assert "3 is odd" in odd["error"]["detail"]
+    assert wrong["error"]["errors"][0]["pointer"] == "/x"
+    assert plain.value("batches.halves", {"items": []}) == {"items": []}
+    assert plain.invoke("batches.halves", {"x": 3}).status_code == 500
+
+
+def test_a_batch_may_be_a_task(plain: Tree) -> None:
+    items = {"items": [{"x": 2}, {"x": 4}]}
+    assert plain.result(plain.submit("batches.halves", items)) == {"items": [1, 2]}
+    assert plain.result(plain.submit("batches.halves", {"x": 6})) == 3
+
+
+def test_a_twin_runs_in_the_place_of_a_function_of_single_items(plain: Tree) -> None:
+    assert plain.value("batches.double", {"x": 4}) == 8
+    assert plain.value("batches.double", {"items": [{"x": 1}, {"x": 2}]}) == {"items": [2, 4]}
+
+
+# --- how long instances live ---
+
+
+def test_an_instance_that_is_not_called_goes_and_the_next_call_has_another(plain: Tree) -> None:
+    first = plain.value("state.short_lived")
+    until(lambda: not plain.instances("state.short_lived"), what="the end of an idle instance")
+    second = plain.value("state.short_lived")
+    assert first != second
+    until(lambda: not plain.instances("state.short_lived"), what="the end of the next")
+
+
+def test_instances_are_recycled_under_load_without_a_failed_call(plain: Tree) -> None:
+    with ThreadPoolExecutor(3) as callers:
+        pids = list(callers.map(lambda _: plain.value("state.recycled"), range(150)))
+    assert len(set(pids)) > 3
+    until(lambda: len(plain.instances("state.recycled")) <= 2, what="the end of worn instances")
+
+
 # --- async def ---
 
 
@@ -192,8 +266,25 @@ def test_training_called_by_training_is_a_child_task(plain: Tree) -> None:
     assert child["request_id"] == "family"
 
 
+def test_a_call_within_a_call_ends_with_it_and_holds_no_slot(plain: Tree) -> None:
+    problem(plain.invoke("nest.impatient"), 504, "deadline-passed")
+    until(lambda: plain.pool("cpu")["busy"] == 0, what="the slots of both")
+    assert plain.value("nest.naps", {"seconds": 0}) > 0
+
+
 def test_calls_that_go_too_deep_are_refused(plain: Tree) -> None:
     response = plain.invoke("nest.deep", {"left": 20})
     assert response.status_code == 500, response.text
     assert "deep" in response.json()["detail"]
     assert plain.value("nest.deep", {"left": 1}) == 1
+
+
+def test_the_death_of_a_batch_is_told_to_all_of_it_and_the_next_is_served(plain: Tree) -> None:
+    with ThreadPoolExecutor(4) as callers:
+        bodies = [{"x": x} for x in (0, 1, -1, 2)]
+        answers = list(callers.map(lambda body: plain.invoke("batches.fragile", body), bodies))
+    assert [answer.status_code for answer in answers] == [502] * 4
+    assert all("code 5" in answer.json()["detail"] for answer in answers)
+    with ThreadPoolExecutor(4) as callers:
+        values = list(callers.map(lambda x: plain.value("batches.fragile", {"x": x}), range(4)))
+    assert values == [0, 2, 4, 6]

@@ -108,6 +108,21 @@ def test_a_saved_file_answers_with_its_new_code(tree: Tree, name: str) -> None:
     assert code_of(tree, f"{name}.answer") == response.headers["x-skipper-code"]
 
 
+def test_the_deadline_of_a_call_holds_when_its_code_has_been_replaced(
+    tree: Tree, gate: Gate
+) -> None:
+    hold = HOLD.replace("@skipper.data\ndef direct", "@skipper.data(timeout=3)\ndef direct")
+    tree.save("functions/late.py", hold.format(version=1))
+    wait_for(tree, "late.version", 1)
+    with ThreadPoolExecutor(1) as callers:
+        call = callers.submit(tree.invoke, "late.direct", gate.body)
+        gate.wait_for()
+        tree.save("functions/late.py", hold.format(version=2))
+        wait_for(tree, "late.version", 2)
+        problem(call.result(), 504, "deadline-passed")
+    until(lambda: tree.pool("cpu")["busy"] == 0, what="the slot of the call that was late")
+
+
 def test_calls_under_way_end_on_the_code_they_began_with(tree: Tree, gate: Gate) -> None:
     tree.save("functions/hold.py", HOLD.format(version=1))
     wait_for(tree, "hold.version", 1)

@@ -350,3 +350,14 @@ def test_the_cancelled_are_not_served_to_waiting_callers_as_success(
         (task,) = until(lambda: plain.json("/v1/tasks", params=query)["items"])
         plain.post(f"/v1/tasks/{task['id']}/cancel")
         assert answer.result().status_code == 409
+
+
+def test_training_on_every_core_does_not_keep_inference_from_answering(
+    plain: Tree, gate: Gate
+) -> None:
+    slots = plain.pool("cpu")["task_slots"]
+    tasks = [plain.submit("work.burns", gate.body) for _ in range(slots)]
+    gate.wait_for(slots)
+    assert [plain.value("work.niceness") for _ in range(50)] == [0] * 50
+    gate.open()
+    assert all(plain.result(task_id) > 0 for task_id in tasks), "tasks give way"

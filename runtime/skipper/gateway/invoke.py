@@ -171,14 +171,15 @@ class Invoke:
     def _call(
         self, spec: FunctionSpec, link: Link, body: bytes, request: Request, flags: int
     ) -> Sent:
-        left_ms = math.ceil(_left_s(request, spec) * 1000)
+        deadline = request.deadline(spec)
+        left_ms = math.ceil((deadline - asyncio.get_running_loop().time()) * 1000)
         if left_ms <= 0:
             told = "the deadline passed before the call could be given to its pool"
             raise Problem(problems.DEADLINE, told, {"function": spec.name})
         head = CallHead(left_ms, flags, 0, spec.name, request.request_id)
         items: asyncio.Queue[bytes | None] | None = asyncio.Queue() if flags else None
         waiting = link.call(
-            wire.call_head(head) + body, request.deadline(spec), items.put_nowait if items else None
+            wire.call_head(head) + body, deadline, items.put_nowait if items else None
         )
         return Sent(waiting, items)
 

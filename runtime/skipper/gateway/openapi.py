@@ -86,6 +86,12 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         _TEXT,
     ),
 }
+_FAILED = {
+    "title": "Failed item",
+    "type": "object",
+    "properties": {"error": {"type": "object"}},
+    "required": ["error"],
+}
 _REFUSALS = {
     "400": "The body is not JSON, or a header cannot be understood",
     "404": "There is no such function",
@@ -129,6 +135,8 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     value = _adopt(item["output_schema"], f"{name}.value.", schemas)
     if item["streams"]:
         value = {"type": "array", "items": value}
+    if item["batch"] > 1 and "items" not in given.get("properties", {}):
+        given, value = _or_many(given, given), _or_many(value, {"anyOf": [value, _FAILED]})
     is_task = item["mode"] == "task"
     responses = {
         "200": {"description": "The value", "content": {"application/json": {"schema": value}}},
@@ -159,6 +167,18 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
         },
         "responses": responses,
     }
+
+
+def _or_many(one: dict[str, Any], each: dict[str, Any]) -> dict[str, Any]:
+    """``one``, or ``{"items": […]}`` of ``each``."""
+    many = {
+        "title": "Many items",
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": each}},
+        "required": ["items"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [one, many]}
 
 
 def _refusal(text: str) -> dict[str, Any]:

@@ -181,7 +181,7 @@ class Link:
             if frame.kind == Kind.REPLY:
                 self._answers[frame.id] = frame
             elif frame.kind == Kind.CREDIT:
-                left = self._credit.get(frame.id, wire.WINDOW_ITEMS)
-                self._credit[frame.id] = left + wire.CREDIT_ITEMS
+                if frame.id in self._credit:  # else the stream has just ended
+                    self._credit[frame.id] += wire.CREDIT_ITEMS
             else:
                 self._inbox.append(frame)

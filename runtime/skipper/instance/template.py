@@ -47,11 +47,12 @@ def main() -> None:
             return
         if not request:
             return
-        if _threads() > 1:
-            control.send(b'{"pid":0}')
-        else:
+        if (threads := _threads()) == 1:
             failpoint("template.forking")
-            control.send(b'{"pid":%d}' % _fork(control, descriptors, host_pid))
+            pid = _fork(control, descriptors, host_pid)
+        else:
+            pid = 0
+        control.send(b'{"pid":%d,"threads":%d}' % (pid, threads))
         for descriptor in descriptors:
             os.close(descriptor)
 

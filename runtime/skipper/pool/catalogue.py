@@ -94,7 +94,7 @@ class Catalogue:
         *,
         quarantine: Quarantine,
         on_change: Callable[[], None],
-        warm: Callable[[Served], Awaitable[BrokenFile | None]],
+        warm: Callable[[Served, int], Awaitable[BrokenFile | None]],
         retire: Callable[[Served], None],
         drop: Callable[[Entry], None],
         metrics: PoolMetrics,
@@ -255,7 +255,7 @@ class Catalogue:
         old = self.entries.get(served.spec.name.encode())
         if old is None or not old.served.instances:
             return None
-        return await self._warm(served)
+        return await self._warm(served, len(old.served.instances))
 
     def _keep_old(self, source: SourceInfo, problem: BrokenFile) -> None:
         self._sources[source.name] = source

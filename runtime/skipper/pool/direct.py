@@ -362,7 +362,7 @@ class DirectLane:
     def _expire(self, call: Call) -> None:
         seconds = call.deadline - call.received
         where = "while it ran" if call.instance else "while it waited for a free instance"
-        told = f"the deadline passed {where}, {seconds:.3g} s after the call had come"
+        told = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
         self._answer(call, wire.problem(Outcome.TIMED_OUT, told))
 
     def _answer(self, call: Call, payload: bytes) -> None:

@@ -87,11 +87,12 @@ class Fleet:
     def _most_of(self, entry: Entry) -> int:
         return min(entry.spec.max_instances or self._most, self._most)
 
-    async def warm(self, served: Served) -> BrokenFile | None:
-        """Start the first instance of a version that will take over; what is wrong if it fails."""
+    async def warm(self, served: Served, instances: int = 1) -> BrokenFile | None:
+        """Start the instances of a version that will take over; what is wrong if one fails."""
         if self.missing(served):
             return None
-        return await self._add_instance(served)
+        found = await asyncio.gather(*(self._add_instance(served) for _ in range(instances)))
+        return next((problem for problem in found if problem is not None), None)
 
     def retire(self, served: Served) -> None:
         """Stop the instances of a version that nobody is sent to any more, busy ones when done."""

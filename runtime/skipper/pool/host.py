@@ -108,7 +108,7 @@ class Host:
             self._instances.run,
             quarantine=self._instances.quarantine,
             on_change=self._tell_catalogue,
-            warm=lambda served: self._direct.fleet.warm(served),  # noqa: PLW0108 - made later
+            warm=lambda served, n: self._direct.fleet.warm(served, n),  # noqa: PLW0108 - made later
             retire=self._retire,
             drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made later
             metrics=self._metrics,

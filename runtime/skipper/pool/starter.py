@@ -210,6 +210,7 @@ class Template:
             )
             self.stop()
             return 0
+        self._note_threads(answer["threads"])
         return int(answer["pid"])
 
     def stop(self) -> None:
@@ -233,15 +234,19 @@ class Template:
 
     async def _become_ready(self) -> None:
         hello = json.loads(await self._receive())
-        self._threads = hello["threads"]
         self._files = hello["files"]
         extra = self.extra
         for missing in hello["missing"]:
             log.warning("a template could not import %s", missing, extra=extra)
-        if self._threads > 1:
+        self._note_threads(hello["threads"])
+
+    def _note_threads(self, threads: int) -> None:
+        """A library may start one when it is imported, or later."""
+        if threads > 1 and self._threads <= 1:
             log.warning(
-                "its libraries start threads: instances are spawned, not forked", extra=extra
+                "its libraries start threads: instances are spawned, not forked", extra=self.extra
             )
+        self._threads = threads
 
     async def _receive(self) -> bytes:
         """The next message. Raises ConnectionError where the template is gone."""

@@ -218,6 +218,29 @@ def test_a_stream_is_told_as_the_array_that_a_plain_call_gets() -> None:
     assert ok == {"type": "array", "items": {"type": "integer"}}
 
 
+@skipper.inference(batch=8)
+def prices(houses: list[House]) -> list[float]: ...  # type: ignore[empty-body] # only declared
+
+
+@skipper.inference(batch=8)
+def baskets(items: list[int]) -> list[int]: ...  # type: ignore[empty-body] # only declared
+
+
+def test_a_batched_function_takes_one_item_or_many() -> None:
+    told = operation(prices)
+    given = told["requestBody"]["content"]["application/json"]["schema"]["anyOf"]
+    value = told["responses"]["200"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [schema["title"] for schema in given] == ["House", "Many items"]
+    assert given[1]["properties"]["items"]["items"] == given[0]
+    assert value[0] == {"type": "number"}
+    assert value[1]["properties"]["items"]["items"]["anyOf"][0] == {"type": "number"}
+
+
+def test_where_an_item_has_items_of_its_own_there_is_no_way_to_send_many() -> None:
+    given = operation(baskets)["requestBody"]["content"]["application/json"]["schema"]
+    assert "anyOf" not in given
+
+
 @pytest.mark.parametrize(("function", "is_task"), [(train, True), (price, False)])
 def test_a_task_is_told_as_one(function: Any, is_task: bool) -> None:
     assert ("answered with a task" in operation(function)["description"]) is is_task

@@ -174,6 +174,16 @@ def test_credit_is_of_one_call_alone(ends: tuple[Link, HostEnd]) -> None:
     assert link.take_credit(2)
 
 
+def test_credit_for_a_stream_that_has_ended_is_not_kept(ends: tuple[Link, HostEnd]) -> None:
+    link, host = ends
+    link.take_credit(1)
+    link.forget(1)
+    host.say((Kind.CREDIT, 1), (Kind.CANCEL, 2))
+    while not link.is_cancelled(2):  # frames come in order
+        pass
+    assert link._credit == {}
+
+
 def test_nobody_waits_for_a_host_that_is_gone(
     ends: tuple[Link, HostEnd], threads: Callable[..., Any]
 ) -> None:

@@ -25,6 +25,20 @@ def _net(keras: Any, *layers: Any) -> Any:
     return net
 
 
+@pytest.fixture(scope="session")
+def noted(keras: Any) -> tuple[Any, list[bool]]:
+    """A layer that notes when its Python runs: in a graph that is when the graph is made."""
+    ran: list[bool] = []
+
+    @keras.saving.register_keras_serializable(package="tests")
+    class Noted(keras.layers.Layer):  # type: ignore[misc] # Keras carries no types
+        def call(self, inputs: Any) -> Any:
+            ran.append(True)
+            return inputs
+
+    return Noted, ran
+
+
 def test_a_stored_model_answers_as_the_trained_one(
     keras: Any, stored: Callable[[Any], Any]
 ) -> None:
@@ -38,21 +52,14 @@ def test_a_stored_model_answers_as_the_trained_one(
 
 
 def test_a_loaded_model_runs_as_a_graph_for_any_number_of_rows(
-    keras: Any, stored: Callable[[Any], Any]
+    keras: Any, stored: Callable[[Any], Any], noted: tuple[Any, list[bool]]
 ) -> None:
-    calls: list[bool] = []
-
-    @keras.saving.register_keras_serializable(package="tests")
-    class Noted(keras.layers.Layer):  # type: ignore[misc] # Keras carries no types
-        def call(self, inputs: Any) -> Any:
-            calls.append(True)
-            return inputs
-
-    loaded = stored(_net(keras, Noted()))
-    calls.clear()
+    layer, ran = noted
+    loaded = stored(_net(keras, layer()))
+    ran.clear()
 
     assert [loaded(X[:rows]).shape[0] for rows in (1, 7, 32)] == [1, 7, 32]
-    assert calls == []  # the layer's Python ran when it was traced, not since
+    assert ran == []
 
 
 def test_a_loaded_model_can_be_trained_on_and_stored_again(
@@ -70,13 +77,49 @@ def test_a_loaded_model_can_be_trained_on_and_stored_again(
     assert type(loaded).__name__ == "Sequential"
 
 
-def test_a_model_of_several_inputs_answers_as_keras_does(
+@pytest.mark.parametrize("named", [False, True])
+def test_a_model_of_several_inputs_runs_as_a_graph(
+    keras: Any, stored: Callable[[Any], Any], noted: tuple[Any, list[bool]], named: bool
+) -> None:
+    layer, ran = noted
+    left, right = keras.Input((1,), name="left"), keras.Input((1,), name="right")
+    added = layer()(keras.layers.Add()([left, right]))
+    net = keras.Model({"left": left, "right": right} if named else [left, right], added)
+    loaded = stored(net)
+    ran.clear()
+
+    given = {"left": X[:, :1], "right": X[:, 1:]} if named else [X[:, :1], X[:, 1:]]
+    np.testing.assert_allclose(loaded(given), X.sum(axis=1, keepdims=True))
+    assert ran == []
+
+
+def test_a_model_of_rows_of_any_length_runs_as_a_graph(
+    keras: Any, stored: Callable[[Any], Any], noted: tuple[Any, list[bool]]
+) -> None:
+    layer, ran = noted
+    layers = [keras.layers.Conv1D(1, 3), layer(), keras.layers.GlobalAveragePooling1D()]
+    loaded = stored(keras.Sequential([keras.Input((None, 2)), *layers]))
+    ran.clear()
+
+    assert [loaded(np.ones((4, length, 2))).shape for length in (3, 50)] == [(4, 1), (4, 1)]
+    assert ran == []
+
+
+def test_what_a_graph_does_not_take_is_left_to_keras(
     keras: Any, stored: Callable[[Any], Any]
 ) -> None:
-    left, right = keras.Input((1,)), keras.Input((1,))
-    net = keras.Model([left, right], keras.layers.Add()([left, right]))
+    loaded = stored(_net(keras))
 
-    np.testing.assert_allclose(stored(net)([X[:, :1], X[:, 1:]]), X.sum(axis=1, keepdims=True))
+    with pytest.raises(ValueError, match=r"incompatible|expected axis"):
+        loaded(np.ones((4, 3)))
+    assert loaded(X).shape == (32, 1)
+
+
+def test_whole_numbers_stay_whole(keras: Any, stored: Callable[[Any], Any]) -> None:
+    net = keras.Sequential([keras.Input((3,), dtype="int32"), keras.layers.Embedding(5, 2)])
+
+    given = np.array([[0, 1, 4]])
+    np.testing.assert_allclose(stored(net)(given), net(given))
 
 
 def test_a_model_is_one_keras_file(keras: Any, tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ class Project:
         await asyncio.sleep(0)
         return instance, self.files[name]
 
-    async def _warm(self, served: Served) -> BrokenFile | None:
+    async def _warm(self, served: Served, instances: int) -> BrokenFile | None:
+        assert instances == 1, "as many as the old version has"
         self.warmed.append(served)
         return self.cold
 

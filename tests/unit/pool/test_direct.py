@@ -658,6 +658,14 @@ async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
     assert pool.started[-1].job.source.code == "beef"
 
 
+async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() -> None:
+    pool = Pool(slots=4)
+    assert await pool.lane.fleet.warm(pool.entry.served, 3) is None
+    assert len(pool.entry.served.instances) == 3
+    pool.report = BROKEN
+    assert await pool.lane.fleet.warm(entry_of(code="beef").served, 3) == BROKEN.broken[0]
+
+
 async def test_an_old_version_that_fails_to_start_does_not_fail_the_new_one() -> None:
     pool = Pool()
     pool.starts, pool.report = asyncio.Semaphore(0), BROKEN
@@ -888,6 +896,19 @@ async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered()
     instance.replies()
     assert pool.lane.busy == 1
     assert len(instance.batches) == 1
+
+
+async def test_the_death_of_a_batch_is_told_to_all_of_it() -> None:
+    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    first, *together, last = [pool.submit() for _ in range(5)]
+    pool.started[0].replies()
+    pool.started[0].dies()
+    assert pool.outcomes == {first: Outcome.OK} | dict.fromkeys(together, Outcome.DIED)
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    assert pool.outcomes[last] is Outcome.OK
+    assert pool.lane.busy == 0
 
 
 async def test_who_has_left_is_not_part_of_a_batch() -> None:

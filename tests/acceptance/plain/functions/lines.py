@@ -1,5 +1,6 @@
 """Models without a library: ``plugins/tinyjson.py`` saves and loads them."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import skipper
@@ -15,6 +16,14 @@ def train(slope: float) -> skipper.Model:
 @skipper.inference
 def predict(x: float, *, model: Annotated[Line, skipper.Loaded("line")]) -> float:
     return model["slope"] * x
+
+
+@skipper.inference
+def predict_all(
+    xs: list[float], *, model: Annotated[Line, skipper.Loaded("line")]
+) -> Iterator[float]:
+    for x in xs:
+        yield model["slope"] * x
 
 
 @skipper.inference

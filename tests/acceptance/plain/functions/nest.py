@@ -1,5 +1,7 @@
 """Functions that call functions: of this file, of this pool, of the other pool, as tasks."""
 
+import os
+import time
 from typing import Any
 
 import skipper
@@ -78,6 +80,17 @@ def catches() -> str:
 @skipper.data
 def fails() -> None:
     raise ValueError("inner failure")
+
+
+@skipper.data
+def naps(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@skipper.data(timeout=0.5)
+def impatient() -> int:
+    return naps.remote(600)
 
 
 @skipper.data

@@ -1,10 +1,20 @@
-"""A class is set up once, and its object answers the calls."""
+"""A class is set up once, and its object answers the calls. How long processes live."""
 
 import os
 
 import skipper
 
 set_up = 0
+
+
+@skipper.data(idle="200ms")
+def short_lived() -> int:
+    return os.getpid()
+
+
+@skipper.data(recycle=5, max=2)
+def recycled() -> int:
+    return os.getpid()
 
 
 @skipper.inference

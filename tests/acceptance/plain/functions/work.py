@@ -56,6 +56,20 @@ def chatters(lines: int, *, run: skipper.Run) -> int:
 
 
 @skipper.training
+def burns(gate: str, *, run: skipper.Run) -> int:
+    """Keeps a core busy until a file is there; the niceness it did so with."""
+    Path(f"{gate}.in-{os.getpid()}-{run.attempt}").touch()
+    while not Path(gate).exists():
+        sum(range(10_000))
+    return os.nice(0)
+
+
+@skipper.data
+def niceness() -> int:
+    return os.nice(0)
+
+
+@skipper.training
 def adds(x: int, y: int = 1) -> int:
     return x + y
 
