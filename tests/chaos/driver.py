@@ -64,7 +64,7 @@ class Driver:
     async def run(self) -> None:
         """Submit every order and call directly until :meth:`end`; done when all is answered."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-        timeout = httpx.Timeout(ANSWER_S, connect=5.0)
+        timeout = httpx.Timeout(ANSWER_S)
         async with (
             httpx.AsyncClient(base_url=self._url, limits=limits, timeout=timeout) as client,
             asyncio.TaskGroup() as group,

@@ -75,7 +75,7 @@ class Nemesis:
             if not fault.is_hasty:
                 await self._recovered(fault.role)
             if fault.role == "launcher":
-                await self._strike_launcher(fault.how)
+                await self._strike_tree(fault)
             elif fault.role == "broker" and self._tree.broker is not None:
                 await self._strike_server(self._tree.broker, fault.how)
             elif (target := await self._find(fault)) is None:
@@ -194,21 +194,17 @@ class Nemesis:
             self._broker_is_back.set()
         await asyncio.sleep(REST_S)
 
-    async def _strike_launcher(self, how: How) -> None:
-        """Kill, cut off or end the launcher, see the whole tree go, start another."""
-        self._history.add("fault", role="launcher", how=how, name="launcher", pid=0)
+    async def _strike_tree(self, fault: Fault) -> None:
+        """Kill, cut off or end the launcher, see the whole tree go, start another.
+
+        It then lives at least as long as that took, so that there is a tree half of the time.
+        """
+        if not fault.is_hasty:  # else it starts again when the broker is back
+            async with self._broker_turn:
+                pass
+        self._history.add("fault", role="launcher", how=fault.how, name="launcher", pid=0)
         begun, self.is_restarting = time.monotonic(), True
-        self._latest.clear()  # what was about to recover is not there any more
-        code = await asyncio.to_thread(self._tree.end_launcher, how)
-        if code not in (TERMINATED, -signal.SIGKILL):  # itself killed at a failpoint of its own
-            self._history.add("left", processes=[f"the launcher ended with {code}"])
-        while left := await asyncio.to_thread(self._tree.leftovers):
-            if time.monotonic() - begun > END_LIMIT_S:
-                told = [f"{process.pid} {process.name()}" for process in left]
-                self._history.add("left", processes=told)
-                break
-            await asyncio.sleep(_STEP_S)
-        self._history.add("gone", seconds=time.monotonic() - begun)
+        await self._end_tree(fault.how)
         waited = time.monotonic()
         async with self._broker_turn:
             begun += time.monotonic() - waited
@@ -216,4 +212,18 @@ class Nemesis:
         self.is_restarting = False
         seconds = time.monotonic() - begun
         self._history.add("recovery", role="launcher", name="launcher", seconds=seconds)
-        await asyncio.sleep(REST_S)
+        await asyncio.sleep(max(REST_S, seconds))
+
+    async def _end_tree(self, how: How) -> None:
+        self._latest.clear()  # what was about to recover is not there any more
+        code = await asyncio.to_thread(self._tree.end_launcher, how)
+        ended = time.monotonic()
+        if code not in (TERMINATED, -signal.SIGKILL):  # itself killed at a failpoint of its own
+            self._history.add("left", processes=[f"the launcher ended with {code}"])
+        while left := await asyncio.to_thread(self._tree.leftovers):
+            if time.monotonic() - ended > END_LIMIT_S:
+                told = [f"{process.pid} {process.name()}" for process in left]
+                self._history.add("left", processes=told)
+                break
+            await asyncio.sleep(_STEP_S)
+        self._history.add("gone", seconds=time.monotonic() - ended)

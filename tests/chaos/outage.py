@@ -165,7 +165,7 @@ def _lines(site: Site, seen: Seen) -> Iterator[str]:
     yield f"  direct calls meanwhile: {made}, failed: {failed}, slowest: {slowest:.2f} s"
     yield f"  tasks that ran as it began: {_ends(seen.running)}"
     yield (
-        f"  tasks that hung, deadline 0.5 s: {_ends(seen.hung)}, after "
+        f"  tasks that hung, deadline 3 s: {_ends(seen.hung)}, after "
         + ", ".join(f"{_seconds(task, 'started_at', 'finished_at'):.1f} s" for task in seen.hung)
     )
     yield (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ class Row:
     """One round that has ended."""
 
     day: str
+    version: str
+    """Of the code that was tried, as git calls it."""
     round: Round
     figures: Figures
 
@@ -39,10 +42,14 @@ class Record:
 
     def add(self, outcome: Outcome) -> None:
         """Write an outcome down."""
-        row: dict[str, Any] = {"day": time.strftime("%Y-%m-%d")}
-        row |= {"round": asdict(outcome.round), "figures": asdict(outcome.figures)}
+        row = Row(
+            day=time.strftime("%Y-%m-%d"),
+            version=_version(),
+            round=outcome.round,
+            figures=outcome.figures,
+        )
         with self._results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(asdict(row)) + "\n")
 
     def rows(self) -> list[Row]:
         """What has come of the rounds so far."""
@@ -60,8 +67,17 @@ class Record:
 
 
 def _row(values: Mapping[str, Any]) -> Row:
-    figures = Figures(**values["figures"])
-    return Row(day=values["day"], round=_round(values["round"]), figures=figures)
+    nested = {"round": _round(values["round"]), "figures": Figures(**values["figures"])}
+    return Row(**{**values, **nested})
+
+
+def _version() -> str:
+    """What is checked out here; ``unknown`` outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _round(values: Mapping[str, Any]) -> Round:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -47,7 +47,7 @@ def main() -> int:
     return 0 if summary.is_good(record.rows()) else 1
 
 
-def _run(record: Record, size: Size, backends: tuple[str, ...], minutes: float) -> None:
+def _run(record: Record, size: Size, backends: Sequence[str], minutes: float) -> None:
     """Run what is left of the campaign, but begin no round after so many minutes."""
     begun = time.monotonic()
     for round_ in _left(record, size, backends):
@@ -57,7 +57,7 @@ def _run(record: Record, size: Size, backends: tuple[str, ...], minutes: float) 
         record.add(_outcome(round_))
 
 
-def _left(record: Record, size: Size, backends: tuple[str, ...]) -> Iterator[Round]:
+def _left(record: Record, size: Size, backends: Sequence[str]) -> Iterator[Round]:
     """The planned rounds that have not ended, then those that make up for what was missed."""
     planned = record.plan()
     for round_ in planned:

@@ -48,6 +48,7 @@ def _column(rows: Sequence[Row], size: Size) -> dict[str, str]:
     calls = sum(whole.calls.values())
     return {
         "seeds": ", ".join(str(row.round.seed) for row in rows),
+        "version": ", ".join(sorted({row.version for row in rows})),
         "days": ", ".join(sorted({row.day for row in rows})),
         "time under load and faults": f"{whole.seconds / 60:.0f} min",
         "tasks accepted": f"{whole.tasks:,}, and {whole.children:,} that functions started",

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 
 from skipper import wire
 from skipper.contract import Contract
-from skipper.errors import Cancelled, CancelledError, TooLargeError
+from skipper.errors import Cancelled, TooLargeError
 from skipper.failpoints import failpoint
 from skipper.function import Function
 from skipper.instance import caller
@@ -164,7 +164,7 @@ class Calls:
 
     def failure(self, error: BaseException) -> bytes:
         """The reply for whatever a call raised, and whether ``retry_on`` leaves it out."""
-        if isinstance(error, Cancelled | CancelledError):
+        if isinstance(error, Cancelled):
             return wire.problem(Outcome.CANCELLED, "the run was cancelled", self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
         return wire.problem(

@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import sys
-from functools import partial
+import threading
 from pathlib import Path
 
 from skipper import failpoints
@@ -32,7 +32,7 @@ def live(sock: socket.socket) -> None:
     """Serve the host at the other end of ``sock`` until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = Link(out_of_reach(sock))
-    os.register_at_fork(after_in_child=partial(_part, link))
+    _Forks(link).watch()
     try:
         _work(link)
     except HostGoneError:
@@ -41,12 +41,34 @@ def live(sock: socket.socket) -> None:
         os._exit(CLOSED_CODE)
 
 
-def _part(link: Link) -> None:
-    """What an instance's function forks is no instance: it neither speaks nor ends as one."""
-    link.leave()
-    with contextlib.suppress(ValueError):  # forked by another thread than the first
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+class _Forks:
+    """What an instance's function forks is no instance: it neither speaks nor ends as one.
+
+    SIGTERM waits while a fork is made. One that came before its handler is gone would be lost, and
+    a ``multiprocessing.Pool`` waits for ever for a worker that has not heard it.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._of_thread = link, threading.local()
+
+    def watch(self) -> None:
+        """Look after the forks that this process makes from here on."""
+        os.register_at_fork(
+            before=self._hold, after_in_parent=self._release, after_in_child=self._part
+        )
+
+    def _hold(self) -> None:
+        self._of_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _release(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._of_thread.mask)
+
+    def _part(self) -> None:
+        self._link.leave()
+        with contextlib.suppress(ValueError):  # forked by another thread than the first
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._release()
 
 
 def _work(link: Link) -> None:

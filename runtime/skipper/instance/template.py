@@ -39,7 +39,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, shared pages in every fork
     hello = {"threads": _threads(), "missing": missing, "files": _files(libraries)}
-    control.send(json.dumps(hello).encode())
+    with contextlib.suppress(ConnectionError):  # the host has ended in the meantime
+        control.send(json.dumps(hello).encode())
     while True:
         try:
             request, descriptors, _, _ = socket.recv_fds(control, _MAX_REQUEST, 3)

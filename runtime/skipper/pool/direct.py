@@ -16,7 +16,7 @@ from skipper.instance.jobs import Report
 from skipper.metrics import PoolMetrics
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.fleet import Fleet
-from skipper.pool.instance import Instance, State
+from skipper.pool.instance import Instance, State, uncancelled
 from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
@@ -139,7 +139,7 @@ class DirectLane:
         if frame.kind == Kind.REPLY:
             call = instance.done(frame.id)
             if call is not None:
-                self._answer(call, frame.payload)
+                self._answer(call, uncancelled(frame.payload))
                 if not instance.calls:
                     if not instance.waiting:
                         self._free += 1

@@ -21,6 +21,7 @@ from skipper import wire
 from skipper.instance.jobs import Job, ModelRef, Report, Turn
 from skipper.instance.link import CLOSED_CODE
 from skipper.pool.output import Output, Printed
+from skipper.task import Outcome
 from skipper.wire import Frame, FrameProtocol, Kind
 
 STOP_GRACE_S = 2.0
@@ -335,6 +336,17 @@ class Instance:
             return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE / (1 << 20)
         except (OSError, IndexError):
             return 0.0
+
+
+def uncancelled(reply: bytes) -> bytes:
+    """What a function's reply means where nobody cancelled it: to end as cancelled is to fail."""
+    if reply[0] != Outcome.CANCELLED:
+        return reply
+    _, served, _ = wire.parse_reply(reply)
+    told = (
+        "it ended as cancelled (skipper.Cancelled, asyncio.CancelledError), and nobody cancelled it"
+    )
+    return wire.problem(Outcome.FAILED, told, served)
 
 
 def _how_it_ended(pid: int, status: int | None) -> str:

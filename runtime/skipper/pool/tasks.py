@@ -20,7 +20,7 @@ from skipper.ledger import tasks
 from skipper.ledger.records import Claim, Claiming, Started
 from skipper.pool.attempt import Attempt, Services
 from skipper.pool.catalogue import Served
-from skipper.pool.instance import Instance, State
+from skipper.pool.instance import Instance, State, uncancelled
 from skipper.pool.journal import TYPES
 from skipper.pool.output import Printed
 from skipper.pool.recorder import Recorder
@@ -353,7 +353,7 @@ class TaskLane:
                 told = (
                     attempt.verdict
                     if attempt.verdict is not None and outcome != Outcome.OK
-                    else frame.payload
+                    else uncancelled(frame.payload)
                 )
                 attempt.reply.set_result(told)
         elif frame.kind == Kind.EVENT and (attempt := instance.calls.get(frame.id)) is not None:

@@ -127,6 +127,16 @@ async def test_a_warm_instance_is_given_the_call_at_once() -> None:
     assert pool.started[0].given == [b"1"]
 
 
+async def test_a_function_that_ends_as_cancelled_by_itself_has_failed() -> None:
+    pool = await warmed(Pool())
+    id_ = pool.submit()
+    (instance,) = pool.started
+    instance.says(Kind.REPLY, 1, wire.problem(Outcome.CANCELLED, "the run was cancelled"))
+    (answer,) = pool.caller.answers
+    assert (answer.id, answer.outcome) == (id_, Outcome.FAILED)
+    assert "nobody cancelled it" in answer.value
+
+
 async def test_a_function_that_is_not_served_is_not_found() -> None:
     pool = Pool()
     id_ = pool.submit("no.such")

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from skipper.instance.jobs import Job, JobKind
@@ -34,6 +35,8 @@ body = b'{"plugin": "mine", "file": "/project/plugins/mine.py", "hook": "skipper
 sock = socket.socket(fileno=3)
 sock.sendall(struct.pack("!IBQ", len(body), 38, 0) + body)
 """
+HANGS_UP = REPORTS.replace("time.sleep", "sock.close(); time.sleep")
+CLOSED = REPORTS + "import os; os._exit(83)"
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 HANGS = "import time; time.sleep(60)"
 
@@ -179,6 +182,17 @@ async def test_an_instance_is_worn_by_what_it_has_taken_itself_and_not_when_it_i
     assert instance.state is State.IDLE
 
 
+async def test_an_instance_of_tasks_that_is_worn_is_marked_as_such(
+    tmp_path: Path, pools: list[Pool], grows: Grows
+) -> None:
+    pools.append(Pool(tmp_path, REPORTS, memory_mb=1000))
+    instance, _ = await pools[0].instances.run(SURVEY, Lane.TASKS)
+    grows.mb = 990.0
+    pools[0].instances.sweep(instance.ready_at + WORN_AFTER_S + 1)
+    assert instance.is_worn
+    assert instance.state is State.IDLE
+
+
 async def test_an_instance_above_its_limit_is_ended_and_says_why(
     tmp_path: Path, pools: list[Pool], grows: Grows
 ) -> None:
@@ -188,6 +202,39 @@ async def test_an_instance_above_its_limit_is_ended_and_says_why(
     pools[0].instances.sweep(0.0)
     await instance.gone
     assert "more than its limit of 1000 MiB" in instance.death_reason
+
+
+@pytest.mark.parametrize("program", [HANGS_UP, CLOSED.replace("sleep(60)", "sleep(0.1)")])
+async def test_an_instance_that_closes_its_connection_is_ended_and_says_so(
+    tmp_path: Path, pools: list[Pool], program: str
+) -> None:
+    """One that lives on, and one that finds out when it wants to answer."""
+    pools.append(Pool(tmp_path, program))
+    instance = await pools[0].run()
+    async with asyncio.timeout(10):
+        await instance.gone
+    assert instance.death_reason == "it closed its connection to its host"
+
+
+async def test_an_orphan_is_ended_with_all_it_has_started_unless_somebody_is_being_born(
+    tmp_path: Path, pools: list[Pool]
+) -> None:
+    pools.append(Pool(tmp_path, REPORTS))
+    instances = pools[0].instances
+    stray = await asyncio.create_subprocess_exec(
+        "sh", "-c", "setsid sleep 60 & echo $!; wait", stdout=asyncio.subprocess.PIPE
+    )
+    assert stray.stdout is not None
+    child = psutil.Process(int(await stray.stdout.readline()))
+    pools[0].script.is_forking = True
+    for now in (0.0, 10.0, 20.0):
+        instances.sweep(now)
+    assert stray.returncode is None
+    pools[0].script.is_forking = False
+    for now in (30.0, 40.0):
+        instances.sweep(now)
+    await stray.wait()
+    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -529,13 +530,16 @@ async def test_what_runs_for_a_while_is_noted_for_those_who_lose_it(
     assert (attempt.code, attempt.instance, attempt.outcome) == ("c0de", "f.f#0", "lost")
 
 
-@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.UNAVAILABLE, Outcome.CANCELLED])
+@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.UNAVAILABLE])
 async def test_what_would_end_the_same_is_not_tried_again(stage: Stage, outcome: Outcome) -> None:
     stage.act = lambda actor: actor.say(wire.Kind.REPLY, problem(outcome))
-    ended = await stage.until(stage.submit(retries=3), TaskState.FAILED, TaskState.CANCELLED)
-    assert ended.state is (
-        TaskState.CANCELLED if outcome is Outcome.CANCELLED else TaskState.FAILED
-    )
+    await stage.until(stage.submit(retries=3), TaskState.FAILED)
+
+
+async def test_a_function_that_ends_as_cancelled_by_itself_has_failed(stage: Stage) -> None:
+    stage.act = lambda actor: actor.say(wire.Kind.REPLY, problem(Outcome.CANCELLED))
+    task = await stage.until(stage.submit(), TaskState.FAILED)
+    assert "nobody cancelled it" in (task.error or {})["detail"]
 
 
 async def test_a_large_value_is_stored_beside_the_ledger(stage: Stage) -> None:
@@ -558,6 +562,33 @@ async def test_a_value_that_cannot_be_stored_fails_its_task_and_is_not_made_agai
     task = await stage.until(stage.submit(retries=3), TaskState.FAILED)
     assert task.attempt == 1
     assert "could not be stored" in (task.error or {})["detail"]
+
+
+async def test_a_value_waits_for_room_on_a_disk_that_is_full(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, put = [], BlobStore.put
+
+    def full_at_first(store: BlobStore, data: bytes) -> str:
+        tries.append(len(data))
+        if len(tries) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return put(store, data)
+
+    monkeypatch.setattr(BlobStore, "put", full_at_first)
+    stage.act = lambda actor: actor.answer(b'"' + b"x" * 2000 + b'"')
+    task = await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    assert (task.attempt, len(tries)) == (1, 3)
+
+
+async def test_a_process_that_has_used_most_of_its_memory_runs_no_other_task(stage: Stage) -> None:
+    actors: list[Actor] = []
+    stage.on_start = actors.append
+    for is_worn in (False, True, False):
+        await stage.until(stage.submit(), TaskState.SUCCEEDED)
+        await until(lambda: not stage.lane.running)
+        actors[-1].is_worn = is_worn
+    assert len(actors) == 2
 
 
 async def test_whoever_watches_is_told_of_the_claim_and_of_the_end(stage: Stage) -> None:

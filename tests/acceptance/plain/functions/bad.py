@@ -83,6 +83,16 @@ def recurses(depth: int = DEEP) -> int:
 
 
 @skipper.data
+def says_it_was_cancelled() -> None:
+    raise skipper.Cancelled
+
+
+@skipper.data
+async def says_it_was_cancelled_awake() -> None:
+    raise asyncio.CancelledError
+
+
+@skipper.data
 def exits() -> None:
     sys.exit(3)
 
