@@ -71,11 +71,6 @@ class Link:
     def is_up(self) -> bool:
         return self._protocol is not None
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether the host has not read what it was sent for so long that more is too much."""
-        return self._protocol is not None and self._protocol.is_full
-
     async def until_up(self, patience_s: float) -> None:
         """Wait for a host that is being started again. Raises UnavailableError."""
         try:
@@ -108,8 +103,10 @@ class Link:
         every item.
         """
         protocol = self._protocol
-        if protocol is None or protocol.is_full:
+        if protocol is None:
             raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
+        if protocol.is_full:
+            raise UnavailableError(f"pool {self.pool} does not take what it is sent; try again")
         id_ = next(self._ids)
         waiting = self._waiting[id_] = Waiting(self, id_, deadline, on_item)
         protocol.transport.write(wire.pack(Kind.CALL, id_, payload))
