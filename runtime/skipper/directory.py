@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.05
 ANSWER_S = 10.0
-MODELS_S = 1.0
-"""How long hosts may take to look for new models before a task's success is told all the same."""
+MODELS_S = 3.0
+"""How long hosts may take to serve new models before a task's success is told all the same."""
 UNSENT_BYTES = 64 << 20
 """A host that has let so much pile up does not read at the moment: nothing more is sent to it."""
 SWEEP_S = 0.25
