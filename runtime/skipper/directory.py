@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.05
 ANSWER_S = 10.0
-MODELS_S = 1.0
-"""How long hosts may take to look for new models before a task's success is told all the same."""
+MODELS_S = 3.0
+"""How long hosts may take to serve new models before a task's success is told all the same."""
 UNSENT_BYTES = 64 << 20
 """A host that has let so much pile up does not read at the moment: nothing more is sent to it."""
 SWEEP_S = 0.25
@@ -71,11 +71,6 @@ class Link:
     def is_up(self) -> bool:
         return self._protocol is not None
 
-    @property
-    def is_stuck(self) -> bool:
-        """Whether the host has not read what it was sent for so long that more is too much."""
-        return self._protocol is not None and self._protocol.is_full
-
     async def until_up(self, patience_s: float) -> None:
         """Wait for a host that is being started again. Raises UnavailableError."""
         try:
@@ -108,8 +103,10 @@ class Link:
         every item.
         """
         protocol = self._protocol
-        if protocol is None or protocol.is_full:
+        if protocol is None:
             raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
+        if protocol.is_full:
+            raise UnavailableError(f"pool {self.pool} does not take what it is sent; try again")
         id_ = next(self._ids)
         waiting = self._waiting[id_] = Waiting(self, id_, deadline, on_item)
         protocol.transport.write(wire.pack(Kind.CALL, id_, payload))

@@ -66,7 +66,9 @@ class Kind(IntEnum):
     JOB = 32
     """host → instance, JSON: what to load or to look at; the first frame."""
     REPORT = 33
-    """instance → host, JSON: the job's answer; a serving instance takes calls from here on."""
+    """instance → host, JSON: the job's answer; a serving instance takes calls from here on.
+
+    Once it serves, empty: it has loaded, or cannot load, what a MODEL frame told it to."""
     EVENT = 34
     """instance → host, JSON of this id's call: ``{"type": "progress" | "metric" | "log", …}``, a
     ``model`` to publish, or how much of the former was ``left_out``."""

@@ -69,6 +69,7 @@ class Calls:
             told = f"model {ref.name}@{ref.version} could not be loaded: {shown(error)}"
             sys.stderr.write(told + "\n")
         self._renew()
+        self.link.send(Kind.REPORT, 0, b"{}")
 
     def _renew(self) -> None:
         self.loaded = self._shelf.injected(self._taking.loaded_parameters)

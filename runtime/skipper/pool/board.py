@@ -7,19 +7,18 @@ from collections.abc import Iterable
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Ledger, models
 from skipper.pool.catalogue import Entry, Served
-from skipper.pool.instance import Instance
 
 
 class ModelBoard:
-    """Follows the ledger's models; instances are told of a new version before their next call."""
+    """Follows the ledger's models."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._refs: dict[str, ModelRef] = {}
         self._seen = 0
 
-    async def refresh(self, instances: Iterable[Instance]) -> None:
-        """Take in versions published since the last look, and pass them on to ``instances``."""
+    async def refresh(self) -> list[ModelRef]:
+        """Take in versions published since the last look; the newest of each model that has any."""
         seen = self._seen
         rows = await self._ledger.read(lambda conn: models.changed_since(conn, seen))
         fresh: dict[str, ModelRef] = {}
@@ -30,9 +29,7 @@ class ModelBoard:
                 fresh[row.name] = self._refs[row.name] = ModelRef(
                     name=row.name, version=row.version, digest=row.digest, format=row.format
                 )
-        for instance in instances if fresh else ():
-            for ref in fresh.values():
-                instance.take_model(ref)
+        return list(fresh.values())
 
     def refs(self, names: Iterable[str]) -> tuple[ModelRef, ...]:
         """The newest version of each model in ``names`` that has one."""

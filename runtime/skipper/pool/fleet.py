@@ -7,12 +7,12 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from skipper import wire
 from skipper.errors import SkipperError
-from skipper.instance.jobs import CALLS_AT_ONCE, Report
+from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.instance import Instance
 from skipper.spec import BrokenFile
@@ -24,6 +24,8 @@ PATIENCE_S = 0.025
 IDLE_S = 300.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses between starts of instances that do not become ready."""
+RENEW_S = 2.5
+"""How long the instances of a function may take to load a new model in turn."""
 DEATH_PAUSE_S = 1.0
 """The longest such pause where they become ready, but die before their first call."""
 
@@ -113,6 +115,27 @@ class Fleet:
         entry = self._entries.get(instance.job.function.encode())
         if entry is not None and not instance.is_worn and instance in entry.served.instances:
             instance.is_worn = self._add(entry, entry.served, worn=instance)
+
+    async def renew(self, refs: Collection[ModelRef]) -> None:
+        """Have instances load these versions of models, those of one function one after the other.
+
+        Calls go to the others meanwhile. What has not come to it within :data:`RENEW_S` loads it
+        before its next call: when this returns, no call is given to an older version any more.
+        """
+        names = {ref.name for ref in refs}
+        holders = {each for each in self.all.values() if not names.isdisjoint(each.spec.models)}
+        await asyncio.gather(*(self._renew(served, refs) for served in holders))
+
+    async def _renew(self, served: Served, refs: Collection[ModelRef]) -> None:
+        ends = time.monotonic() + RENEW_S
+        for instance in sorted(served.instances, key=lambda each: len(each.calls)):
+            if instance in served.instances:  # it is asked last of all while it loads
+                served.instances.remove(instance)
+                served.instances.insert(0, instance)
+            for ref in refs:
+                instance.take_model(ref)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(instance.loaded.wait(), ends - time.monotonic())
 
     def forget(self, instance: Instance) -> None:
         """Send no more calls to an instance, whose process is being ended."""

@@ -120,6 +120,7 @@ class Host:
         self._instances.on_worn = self._direct.fleet.replace
         self._instances.on_own = self._nested.on_frame
         self._instances.on_printed = self._printed
+        self._renewing = asyncio.Lock()
 
     def _services(self, inline_bytes: int) -> Services:
         return Services(
@@ -148,7 +149,7 @@ class Host:
             stack.push_async_callback(self._instances.close)
             await self._register()
             failpoint("host.registered")
-            await self._board.refresh(())
+            await self._board.refresh()
             await self._links.open()
             stack.callback(self._links.close)
             await stack.enter_async_context(self._directory)
@@ -220,8 +221,17 @@ class Host:
     async def _follow_models(self) -> None:
         while True:
             with contextlib.suppress(SkipperError):
-                await self._board.refresh(self._instances.all)
+                await self._renew_models()
             await asyncio.sleep(BOARD_S)
+
+    async def _renew_models(self) -> None:
+        """Take in new versions of models: afterwards no call is given to an older one."""
+        async with self._renewing:  # whoever comes second waits for what the first has found
+            fresh = await self._board.refresh()
+            for instance in self._instances.all if fresh else ():
+                for ref in fresh if instance.lane is not Lane.DIRECT else ():
+                    instance.take_model(ref)
+            await self._direct.fleet.renew(fresh)
 
     # --- what the parts ask of each other ---
 
@@ -245,7 +255,7 @@ class Host:
 
     async def _announce_models(self) -> None:
         """Have every host of this machine look for new versions before anything else happens."""
-        await self._board.refresh(self._instances.all)
+        await self._renew_models()
         others = [
             link
             for pool, link in self._directory.links.items()
@@ -286,7 +296,7 @@ class Host:
             case "metrics":
                 return self._metrics.describe() | self._gauges()
             case "models":
-                await self._board.refresh(self._instances.all)
+                await self._renew_models()
                 return {}
             case "cancel":
                 return {"known": self._tasks.cancel(str(question.get("id")))}

@@ -102,6 +102,10 @@ class Instance:
         self._turn = b""
         """Whose code runs before the report, as it was last told."""
         self._models = {ref.name: ref.version for ref in job.models}
+        self._unloaded = 0
+        self.loaded = asyncio.Event()
+        """Set while it holds, or has tried to load, every version that it was told to take."""
+        self.loaded.set()
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._protocol: FrameProtocol | None = None
@@ -205,12 +209,20 @@ class Instance:
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         for frame in frames:
             if frame.kind == Kind.REPORT:
-                if not self._report.done():
-                    self._report.set_result(Report.model_validate_json(frame.payload))
+                self._reported(frame)
             elif frame.kind == Kind.TURN:
                 self._turn = frame.payload
             else:
                 self._on_frame(self, frame)
+
+    def _reported(self, frame: Frame) -> None:
+        """The answer to its job, and then to each version of a model that it was told to take."""
+        if not self._report.done():
+            self._report.set_result(Report.model_validate_json(frame.payload))
+            return
+        self._unloaded -= 1
+        if not self._unloaded:
+            self.loaded.set()
 
     def _watch(self, pid: int) -> None:
         self.pid, loop = pid, asyncio.get_running_loop()
@@ -266,6 +278,7 @@ class Instance:
                 else ConnectionError(self.death_reason)
             )
             self._report.exception()  # nobody may be waiting any more
+        self.loaded.set()
         self._on_gone(self)
         self.gone.set_result(None)
 
@@ -323,6 +336,8 @@ class Instance:
         """Have calls from now on served by this version, if the instance holds an older one."""
         if self._models.get(ref.name, ref.version) < ref.version:
             self._models[ref.name] = ref.version
+            self._unloaded += 1
+            self.loaded.clear()
             self.send(Kind.MODEL, 0, ref.model_dump_json().encode())
 
     def drain(self) -> None:

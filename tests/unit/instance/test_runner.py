@@ -378,6 +378,13 @@ def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Servi
     assert new == (Outcome.OK, f"{CODE} scale@2", 3.0)
 
 
+def test_that_a_version_is_loaded_is_told_before_calls_that_it_serves(serving: Serving) -> None:
+    serving.shelf.put(version(serving, 1, {"by": 2.0}))
+    said = model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 1)
+    heard = serving.run(scaled, *said)
+    assert [frame.kind for frame in heard] == [Kind.REPORT, Kind.REPLY]
+
+
 def test_an_older_version_does_not_replace_a_newer_one(serving: Serving) -> None:
     serving.shelf.put(version(serving, 5, {"by": 5.0}))
     reply = serving.answer(scaled, model_frame(version(serving, 4, {"by": 4.0})), call({"x": 1}))

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from skipper.instance.jobs import ModelRef
+from skipper.instance.jobs import ModelRef, Report
 from skipper.ledger import Ledger, models, tasks
 from skipper.ledger.records import ModelVersionNew, NewTask
 from skipper.pool.board import ModelBoard
@@ -73,24 +73,45 @@ async def test_the_newest_version_of_each_model_is_what_instances_start_with(
     board = ModelBoard(own_ledger)
     for name in ("boston", "iris", "boston"):
         publish(own_ledger, name)
-    await board.refresh(())
+    await board.refresh()
     assert board.refs(["boston", "iris", "none"]) == (ref("boston", 2), ref("iris", 1))
 
 
-async def test_instances_are_told_once_of_newer_versions_of_what_they_hold(
-    own_ledger: Ledger,
-) -> None:
-    board, entry = ModelBoard(own_ledger), entry_of()
+async def test_newer_versions_are_told_of_once(own_ledger: Ledger) -> None:
+    board = ModelBoard(own_ledger)
+    for name in ("boston", "iris"):
+        publish(own_ledger, name)
+    assert await board.refresh() == [ref("boston", 1), ref("iris", 1)]
     publish(own_ledger, "boston")
-    await board.refresh(())
+    publish(own_ledger, "boston", "e" * 64)
+    assert await board.refresh() == [ref("boston", 3, "e" * 64)]
+    assert await board.refresh() == []
+
+
+async def test_an_instance_is_told_once_of_newer_versions_of_what_it_holds() -> None:
+    entry = entry_of()
     old, other, new = (
         serving(entry, *held) for held in ((ref("boston", 1),), (ref("iris", 1),), ())
     )
-    publish(own_ledger, "boston", "e" * 64)
-    for _ in range(2):
-        await board.refresh((old, other, new))
-    assert told(old) == [ref("boston", 2, "e" * 64)]
+    for instance in (old, old, other, new):
+        instance.take_model(ref("boston", 2))
+    assert told(old) == [ref("boston", 2)]
     assert told(other) == told(new) == []
+
+
+async def test_an_instance_has_loaded_what_it_was_told_to_when_it_has_answered_each() -> None:
+    instance = serving(entry_of(), ref("boston", 1), ref("iris", 1))
+    instance._report.set_result(Report())
+    assert instance.loaded.is_set()
+    for name in ("boston", "iris"):
+        instance.take_model(ref(name, 2))
+    for has_loaded in (False, True):
+        assert not instance.loaded.is_set()
+        instance.says(Kind.REPORT, 0, b"{}")
+        assert instance.loaded.is_set() is has_loaded
+    instance.take_model(ref("iris", 3))
+    instance.dies()
+    assert instance.loaded.is_set(), "nobody waits for one that is gone"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +130,9 @@ async def test_a_function_without_its_model_is_told_with_what_trains_it(
     entries = [predict, *(entry_of(name, kind="training") for name in trainers)]
     board = ModelBoard(own_ledger)
     publish(own_ledger, "scaler")
-    await board.refresh(())
+    await board.refresh()
     missing = board.missing(predict.served, entries)
     assert missing == f"model 'net' has no version yet; call {call} first"
     publish(own_ledger, "net")
-    await board.refresh(())
+    await board.refresh()
     assert board.missing(predict.served, entries) == ""

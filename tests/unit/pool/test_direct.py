@@ -9,7 +9,7 @@ import pytest
 
 from skipper import wire
 from skipper.errors import UnavailableError
-from skipper.instance.jobs import CALLS_AT_ONCE, Report
+from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.metrics import PoolMetrics
 from skipper.pool import direct, fleet
 from skipper.pool.catalogue import Entry, Served
@@ -674,6 +674,71 @@ async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() 
     assert len(pool.entry.served.instances) == 3
     pool.report = BROKEN
     assert await pool.lane.fleet.warm(entry_of(code="beef").served, 3) == BROKEN.broken[0]
+
+
+REF = ModelRef(name="net", version=2, digest="d" * 64, format="tiny")
+
+
+async def holding(pool: Pool, instances: int) -> list[Played]:
+    """The pool's function with so many instances, which hold version 1 of ``net``."""
+    await warmed(pool, instances)
+    for instance in pool.started:
+        instance._models["net"] = 1
+        instance._report.set_result(Report())
+    return list(pool.started)
+
+
+def told(*instances: Played) -> list[bool]:
+    """Which of them were told to load a version."""
+    return [any(f.kind == Kind.MODEL for f in each.transport.frames) for each in instances]
+
+
+async def test_instances_load_a_new_model_one_after_the_other_while_others_serve() -> None:
+    pool = Pool(entry_of(models=("net",)), slots=3)
+    first, second = await holding(pool, 2)
+    renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
+    await pool.settle()
+    assert told(first, second) == [True, False]
+    pool.submit()
+    assert second.given == [b"1"], "it does not load"
+    second.replies()
+    first.says(Kind.REPORT, 0, b"{}")
+    await pool.settle()
+    assert told(first, second) == [True, True]
+    assert not renewing.done()
+    pool.submit()
+    assert first.given == [b"2"]
+    second.says(Kind.REPORT, 0, b"{}")
+    await renewing
+
+
+async def test_the_one_instance_of_a_function_gets_calls_while_it_loads() -> None:
+    pool = Pool(entry_of(models=("net",)))
+    (only,) = await holding(pool, 1)
+    renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
+    await pool.settle()
+    pool.submit()
+    kinds = [frame.kind for frame in only.transport.frames]
+    assert kinds == [Kind.MODEL, Kind.CALL], "the call is served by what was loaded before it"
+    only.says(Kind.REPORT, 0, b"{}")
+    await renewing
+
+
+async def test_instances_that_take_long_to_load_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "RENEW_S", 0.01)
+    pool = Pool(entry_of(models=("net",)), slots=3)
+    both = await holding(pool, 2)
+    await pool.lane.fleet.renew([REF])
+    assert told(*both) == [True, True]
+
+
+async def test_a_model_is_no_matter_to_functions_without_it() -> None:
+    pool = Pool(entry_of(models=("other",)))
+    (only,) = await holding(pool, 1)
+    await pool.lane.fleet.renew([REF])
+    assert told(only) == [False]
 
 
 async def test_an_old_version_that_fails_to_start_does_not_fail_the_new_one() -> None:
