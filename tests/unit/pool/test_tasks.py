@@ -583,7 +583,12 @@ async def test_a_value_waits_for_room_on_a_disk_that_is_full(
 
 async def test_a_process_that_has_used_most_of_its_memory_runs_no_other_task(stage: Stage) -> None:
     actors: list[Actor] = []
-    stage.on_start = actors.append
+    served = Served(SPEC, SOURCE)
+
+    async def find(_: str) -> Entry:
+        return Entry(served)
+
+    stage.find, stage.on_start = find, actors.append
     for is_worn in (False, True, False):
         await stage.until(stage.submit(), TaskState.SUCCEEDED)
         await until(lambda: not stage.lane.running)
