@@ -10,6 +10,7 @@ import pytest
 from skipper.ledger import (
     Ledger,
     endings,
+    events,
     retention,
     sweeps,
     tasks,
@@ -68,6 +69,24 @@ def test_look_ups_use_their_index_and_do_not_sort(ledger: Ledger, name: str) -> 
         assert not re.search("TEMP B-TREE FOR ORDER|Sort Key: tasks.*id", plan), plan
 
 
+EVENT_LOOK_UPS: dict[str, tuple[Statement, str]] = {
+    "after": (events._AFTER, "events_by_task"),
+    "lines": (events._LINES, "events_by_task"),
+    "numbers": (events._NUMBERS, "events_by_task"),
+    "progress": (events._PROGRESS, "events_progress"),
+    "cut": (events._CUT_LINES, "events_by_task|events_pkey|PRIMARY KEY"),
+    "forget": (events._FORGET, "events_by_task"),
+}
+
+
+@pytest.mark.parametrize("name", EVENT_LOOK_UPS)
+def test_look_ups_of_events_use_their_index(ledger: Ledger, name: str) -> None:
+    statement, index = EVENT_LOOK_UPS[name]
+    plan = ledger.record_now(lambda conn: plan_of(conn, statement))
+    assert re.search(index, plan), plan
+    assert not re.search("SCAN events(?! USING)|Seq Scan on events", plan), plan
+
+
 def plan_of(conn: Connection, statement: Statement) -> str:
     """What the database says it would do for ``statement``, if tables were large."""
     text = statement.text(conn.dialect)
@@ -85,4 +104,7 @@ def plan_of(conn: Connection, statement: Statement) -> str:
 
 
 _TIMES = {"now", "older_than", "before", "retry_at"}
-_PARAMS = {"limit": 10, "attempt": 1, "loss": 1, "result": b""}
+_PARAMS = {
+    **dict.fromkeys(("limit", "attempt", "loss", "seq", "first_seq", "last_seq"), 1),
+    "result": b"",
+}

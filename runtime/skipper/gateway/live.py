@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.gateway.core import LOOK_S, Core, TaskId, sse
+from skipper.gateway.problems import Problem
 from skipper.gateway.story import BEGINNING, Cursor, Gaps, Story, Told, said
 from skipper.ledger import events, tasks
 from skipper.task import Task
@@ -106,21 +107,25 @@ class Stream:
 
     async def _look(self) -> None:
         found = await self._core.ledger.read(lambda conn: tasks.history(conn, self._id))
-        if found is not None:  # else it expires at this moment, long after it has ended
-            self._task, ended = found
-            await self._core.news.before_telling([self._task])
-            self._story.look(self._task, ended)
+        if found is None:
+            await self._core.task(self._id)  # says so
+            return
+        self._task, ended = found
+        await self._core.news.before_telling([self._task])
+        self._story.look(self._task, ended)
 
-    async def run(self) -> AsyncIterator[bytes]:
+    async def run(self) -> AsyncGenerator[bytes, None]:
         """Everything from the cursor on, then what happens, until the task has ended.
 
-        It breaks off while the ledger is away: the reader comes back by itself.
+        It breaks off while the ledger is away: the reader comes back by itself. So it does in the
+        moment in which the task expires.
         """
-        with contextlib.suppress(SkipperError):
-            async for text in self._run():
-                yield text
+        with contextlib.suppress(SkipperError, Problem):
+            async with contextlib.aclosing(self._run()) as texts:
+                async for text in texts:
+                    yield text
 
-    async def _run(self) -> AsyncIterator[bytes]:
+    async def _run(self) -> AsyncGenerator[bytes, None]:
         watchers, loop = self._core.watchers, asyncio.get_running_loop()
         with watchers.watching(self._id) as changed, watchers.following(self._id) as woken:
             yield b"retry: 2000\n\n"
@@ -143,7 +148,7 @@ class Stream:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), LOOK_S)
 
-    async def _news(self) -> AsyncIterator[Told]:
+    async def _news(self) -> AsyncGenerator[Told, None]:
         """What there is to tell, in order; with the end, if that has come."""
         is_fresh = False
         while True:

@@ -86,7 +86,9 @@ _REQUEUE = Statement(
             _ONE,
             *_FRESH.values(),
             *(_SOURCE.c[name] for name in _COPIED),
-        ).where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(_ENDED)),
+        )
+        .where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(_ENDED))
+        .with_for_update(read=True),  # it may not expire, with its input, before this is written
     )
     .returning(t.c.id)
 )

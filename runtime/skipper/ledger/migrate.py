@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, MetaData, Table, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
-from sqlalchemy.schema import CreateSchema
+from sqlalchemy.schema import CreateIndex, CreateSchema, CreateTable
 
 from skipper.errors import StartError
 from skipper.ledger import schema
@@ -97,7 +97,10 @@ def _bring_up_to_date(connection: Connection, branch: Branch) -> None:
 
 def make(connection: Connection, branch: Branch) -> None:
     """Make a new store's tables as its migrations would; a test holds both to the same."""
-    branch.tables.create_all(connection)
+    for table in branch.tables.sorted_tables:
+        connection.execute(CreateTable(table))
+        for index in schema.in_order(table):
+            connection.execute(CreateIndex(index))
     number = sa.Column("version_num", sa.String(32), primary_key=True)
     versions = Table(branch.version_table, MetaData(), number)
     versions.create(connection)

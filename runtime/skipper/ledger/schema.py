@@ -11,6 +11,9 @@ index begins with, for SQLite would rather use that one.
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -36,9 +39,22 @@ Sequence = BigInteger().with_variant(Integer(), "sqlite")
 """SQLite counts up only a column that is declared INTEGER."""
 
 
+_numbers = itertools.count()
+
+
+def _index(name: str, *columns: str | TextClause, **options: Any) -> Index:
+    """An index that knows its place: of two that would do, databases take the one made later."""
+    return Index(name, *columns, info={"number": next(_numbers)}, **options)
+
+
 def _partial(name: str, *columns: str | TextClause, where: str, unique: bool = False) -> Index:
     condition = text(where)
-    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+    return _index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+def in_order(table: Table) -> list[Index]:
+    """A table's indexes as they are declared here."""
+    return sorted(table.indexes, key=lambda index: int(index.info["number"]))
 
 
 tasks = Table(
@@ -79,11 +95,11 @@ tasks = Table(
     Column("body", LargeBinary),  # last: SQLite reads a row from its left
     Column("result", LargeBinary),
     Column("schedule", Text),  # came later; where it is null, SQLite need not read past the blobs
-    Index("tasks_by_function", "function", "state", "id"),
-    Index("tasks_by_state", "state", "id"),
-    _partial("tasks_ready", "pool", "function", text("priority DESC"), "id", where="ready = 1"),
+    _index("tasks_by_function", "function", "state", "id"),
+    _index("tasks_by_state", "state", "id"),
     _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),
     _partial("tasks_published", "published_at", where="ready = 1"),
+    _partial("tasks_ready", "pool", "function", text("priority DESC"), "id", where="ready = 1"),
     _partial("tasks_running", "host", "pool", where="state = 'running'"),
     _partial("tasks_expiring", "expires_at", where="expires_at IS NOT NULL"),
     _partial("tasks_by_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True),
@@ -129,7 +145,7 @@ tombstones = Table(  # ids of tasks that retention took
     LEDGER,
     Column("id", Key, primary_key=True),
     Column("at", Double, nullable=False),
-    Index("tombstones_by_time", "at"),
+    _index("tombstones_by_time", "at"),
 )
 
 hosts = Table(
@@ -181,8 +197,8 @@ models = Table(
     Column("attempt", Integer, nullable=False),
     Column("function", Text, nullable=False),
     Column("created_at", Double, nullable=False),
-    Index("models_by_name", "name", "version", unique=True),
-    Index("models_by_task", "task_id", "attempt", "name", unique=True),
+    _index("models_by_name", "name", "version", unique=True),
+    _index("models_by_task", "task_id", "attempt", "name", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -196,7 +212,7 @@ events = Table(
     Column("data", Text, nullable=False),
     Column("attempt", Integer, nullable=False, server_default="0"),  # 0: not noted
     Column("number", Integer, nullable=False, server_default="0"),  # among its kind and attempt
-    Index("events_by_task", "task_id", "seq"),
+    _index("events_by_task", "task_id", "seq"),
     _partial("events_progress", "task_id", "seq", where="type = 'progress'"),
     sqlite_autoincrement=True,
 )

@@ -24,7 +24,7 @@ SWEEP_S = 0.01
 """Between two looks at a stream that brings more than is passed on."""
 READS = 64
 """Of 64 KiB each, at most so many in one go."""
-ECHO_BURST, ECHO_RATE = 64 << 10, 16 << 10
+ECHO_BURST, ECHO_RATE = 256 << 10, 16 << 10
 """Bytes of one instance that the tree's log takes at once, and further ones a second."""
 _CHUNK = 64 << 10
 _PIPE = 1 << 20  # what Linux lets anybody ask for

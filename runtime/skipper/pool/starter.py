@@ -200,9 +200,7 @@ class Template:
             self._ready.result()
             if self._threads > 1:
                 return 0
-            async with asyncio.timeout(min(timeout_s, FORK_S)), self._turn:
-                socket.send_fds(self._control, [b"fork"], descriptors)
-                answer = json.loads(await _to_its_end(self._receive()))
+            answer = await _to_its_end(self._exchange(descriptors, min(timeout_s, FORK_S)))
         except (OSError, ValueError, TimeoutError) as error:
             log.warning(
                 "a template failed and is replaced",
@@ -211,7 +209,13 @@ class Template:
             self.stop()
             return 0
         self._note_threads(answer["threads"])
-        return int(answer["pid"])
+        return answer["pid"]
+
+    async def _exchange(self, descriptors: list[int], timeout_s: float) -> dict[str, int]:
+        async with asyncio.timeout(timeout_s), self._turn:
+            socket.send_fds(self._control, [b"fork"], descriptors)
+            answer: dict[str, int] = json.loads(await self._receive())
+            return answer
 
     def stop(self) -> None:
         self._ready.cancel()
