@@ -90,7 +90,7 @@ def test_a_task_that_outlasts_rabbitmqs_consumer_timeout_runs_once(
         toml = f'[project]\nname = "{project_name()}"\n[broker]\nurl = "{server.url}"\n{ONE_SLOT}'
         tree = grow(planted(tmp_path, toml)).ready()
         task_id, others = hold_the_slot(tree, gate)
-        until(lambda: timeouts(server) >= 3, what="timeouts of the broker's")
+        until(lambda: timeouts(server) >= 2, what="timeouts of the broker's")
         all_run_once(tree, gate, task_id, others)
         tree.end()
 

@@ -1,4 +1,4 @@
-"""Writes the ends of attempts: models are published first, large values stored, retries set."""
+"""Writes what becomes of attempts: at an end models first, large values aside, retries set."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from skipper import wire
-from skipper.errors import UnavailableError
+from skipper.errors import SkipperError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew
+from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
 from skipper.options import BACKOFF_S
 from skipper.pool.attempt import Attempt, Services
 from skipper.spec import Kind
@@ -40,10 +40,29 @@ _RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 
 
 class Recorder:
-    """Ends the attempts of one host."""
+    """Records the attempts of one host."""
 
     def __init__(self, host_id: str, services: Services) -> None:
         self._host_id, self._services = host_id, services
+
+    async def note_start(self, attempt: Attempt, started_at: float) -> None:
+        """Note what runs an attempt, and its deadline, in case that its host is lost."""
+        task = attempt.claim.task
+        started = Started(
+            id=task.id,
+            attempt=attempt.claim.attempt,
+            host=self._host_id,
+            instance=attempt.instance.name if attempt.instance else None,
+            code=attempt.code,
+            model=attempt.model,
+            deadline_at=None if task.timeout_s is None else started_at + task.timeout_s,
+        )
+        try:
+            await self._services.ledger.write(
+                partial(tasks.started, started=started), durable=False
+            )
+        except SkipperError as error:
+            log.debug("what runs an attempt was not noted: %s", error, extra={"task": task.id})
 
     async def finish(self, attempt: Attempt, reply: bytes) -> None:
         """Write the end that a reply stands for, if the task is still this attempt's."""

@@ -17,7 +17,7 @@ from skipper import wire
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.ledger import tasks
-from skipper.ledger.records import Claim, Claiming, Started
+from skipper.ledger.records import Claim, Claiming
 from skipper.pool.attempt import Attempt, Services
 from skipper.pool.catalogue import Served
 from skipper.pool.instance import Instance, State, uncancelled
@@ -282,25 +282,7 @@ class TaskLane:
                 alarm.cancel()
 
     def _note_start(self, attempt: Attempt, started_at: float) -> None:
-        timeout_s = attempt.claim.task.timeout_s
-        started = Started(
-            id=attempt.claim.task.id,
-            attempt=attempt.claim.attempt,
-            host=self.host_id,
-            instance=attempt.instance.name if attempt.instance else None,
-            code=attempt.code,
-            model=attempt.model,
-            deadline_at=None if timeout_s is None else started_at + timeout_s,
-        )
-        self._spawn(self._write_start(started))
-
-    async def _write_start(self, started: Started) -> None:
-        try:
-            await self._services.ledger.write(
-                partial(tasks.started, started=started), durable=False
-            )
-        except SkipperError as error:
-            log.debug("what runs an attempt was not noted: %s", error, extra={"task": started.id})
+        self._spawn(self._recorder.note_start(attempt, started_at))
 
     def _time_out(self, attempt: Attempt) -> None:
         attempt.decide(
