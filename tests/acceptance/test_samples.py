@@ -45,7 +45,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
         copy(REPOSITORY / part, folder / part)
     first = blocks(page("README.md"), "python")[0]
     (folder / first.partition("\n")[0].removeprefix("# ")).write_text(first)
-    with lent(Tree(folder)) as tree:
+    # A busy machine imports TensorFlow for longer than callers otherwise wait for an instance.
+    with lent(Tree(folder, SKIPPER_POOLS_CPU_QUEUE_WAIT_S="120")) as tree:
         tree.start().wait_for_functions()
         assert not tree.broken()
         yield tree
