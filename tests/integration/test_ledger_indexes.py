@@ -104,7 +104,7 @@ def plan_of(conn: Connection, statement: Statement) -> str:
 
 
 _TIMES = {"now", "older_than", "before", "retry_at"}
-_PARAMS = {
+_PARAMS: dict[str, Any] = {
     **dict.fromkeys(("limit", "attempt", "loss", "seq", "first_seq", "last_seq"), 1),
     "result": b"",
 }
