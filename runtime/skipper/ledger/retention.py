@@ -49,9 +49,9 @@ def old(conn: Connection, before: float, limit: int) -> list[str]:
 
 def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
     """Delete these tasks, as far as they are there still, each leaving a tombstone."""
+    failpoint("ledger.prune.looked")
     if not task_ids:
         return Pruned(ids=(), refs=())
-    failpoint("ledger.prune.looked")
     rows = conn.run(_DELETE, {"ids": conn.ids(task_ids)})
     conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(task_ids)})
     ids = sorted(row[0] for row in rows)
