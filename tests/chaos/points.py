@@ -65,8 +65,6 @@ _NEVER_RAISE = (
     "template.",  # the same as a kill
     "launcher.",  # the one process that nobody restarts
     "instances.forked",  # descriptors would stay open
-    "tasks.dispatched",  # the attempt would run on beside the next one
-    "tasks.replied",
     "tasks.cancelling",  # the asker would hear nothing
     "ledger.committed",  # a database does not commit and then fail
     "publisher.lost",  # on the way out of the very handler of errors

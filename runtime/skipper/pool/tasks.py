@@ -195,6 +195,8 @@ class TaskLane:
         except Exception:
             log.exception("an attempt failed in its host", extra={"task": attempt.claim.task.id})
             reply = wire.problem(Outcome.DIED, "its host failed; the log tells more")
+            if attempt.instance is not None:
+                await self._end_process(attempt.instance)
         self._leave_slot(attempt, began)
         await self._end(attempt, reply)
 
@@ -263,10 +265,14 @@ class TaskLane:
         is_fit = attempt.verdict is None and not instance.waiting and not instance.is_worn
         if instance.state is State.IDLE and is_fit:
             self._reserve.keep(instance)
-        else:  # nothing of it may happen after its end has been written
-            instance.stop()
-            await instance.until_gone(GONE_S)
+        else:
+            await self._end_process(instance)
         return reply
+
+    async def _end_process(self, instance: Instance) -> None:
+        """Nothing of an attempt may happen after its end has been written."""
+        instance.stop()
+        await instance.until_gone(GONE_S)
 
     @contextlib.contextmanager
     def _alarms(self, attempt: Attempt) -> Iterator[None]:

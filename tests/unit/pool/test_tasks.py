@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import bindparam, update
 
-from skipper import wire
+from skipper import failpoints, wire
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
@@ -235,6 +235,20 @@ async def test_an_instance_that_dies_right_after_its_start_costs_an_attempt(stag
 async def test_an_instance_that_dies_in_a_call_costs_an_attempt(stage: Stage) -> None:
     stage.act = Actor.end
     await stage.until(stage.submit(), TaskState.CRASHED)
+
+
+@pytest.mark.parametrize("point", ["tasks.dispatching", "tasks.dispatched", "tasks.replied"])
+async def test_where_the_host_fails_the_attempt_ends_with_its_process(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    monkeypatch.setattr(failpoints, "_folder", stage.folder)
+    (stage.folder / point).write_text("raise")
+    actors: list[Actor] = []
+    stage.on_start, stage.act = actors.append, Actor.answer
+    task = await stage.until(stage.submit(), TaskState.CRASHED)
+    assert "its host failed" in (task.error or {})["detail"]
+    assert [actor.state for actor in actors] == [State.GONE]
+    await stage.until(stage.submit(), TaskState.SUCCEEDED)
 
 
 async def test_what_has_run_is_not_run_again_while_the_ledger_is_away(stage: Stage) -> None:
