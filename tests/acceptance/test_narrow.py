@@ -114,6 +114,8 @@ def test_the_most_urgent_of_many_that_wait_starts_next(narrow: Tree, tmp_path: P
     others = [narrow.submit("bodies.size", {"text": "x"}) for _ in range(50)]
     urgent = narrow.submit("bodies.add", {"x": 1}, x_skipper_priority="5")
     least = narrow.submit("bodies.add", {"x": 2}, x_skipper_priority="-5")
+    queued = {"pool": "cpu", "state": "queued", "limit": 100}
+    until(lambda: len(narrow.json("/v1/tasks", params=queued)["items"]) == 52, what="a full line")
     gate.open()
     for task_id in (first, *others, urgent, least):
         narrow.ended(task_id)

@@ -13,12 +13,15 @@ class ShortList:
     """Ids of tasks that this host may claim, ``room`` of them, in the order in which it would.
 
     What comes from the broker are ids alone, so it stands at the end until the ledger's word on
-    what waits puts everything in order.
+    what waits puts everything in order. While more waits than is listed, only what is in order may
+    be taken: one of the others may be less urgent than what is not listed.
     """
 
     def __init__(self, room: int) -> None:
         self.room = room
         self._ids: dict[str, None] = {}
+        self._in_order = 0
+        self._is_all = True
         self._turns: dict[str, int] = {}
         self._turn = 0
 
@@ -33,6 +36,15 @@ class ShortList:
     def ids(self) -> frozenset[str]:
         return frozenset(self._ids)
 
+    def settles(self, number: int) -> bool:
+        """Whether all that is known to wait is listed and is no more than ``number`` tasks."""
+        return self._is_all and len(self._ids) <= number
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing more may be taken before the list is arranged again."""
+        return not self._ids or not (self._is_all or self._in_order)
+
     def add(self, ids: Iterable[str]) -> None:
         """Put ids at the end; those that are listed stay where they are."""
         for id_ in ids:
@@ -41,17 +53,19 @@ class ShortList:
     def arrange(self, waiting: Sequence[Waiting], known: Collection[str]) -> None:
         """Put what waits in order. An id that was ``known`` before and does not wait is dropped.
 
-        So is what there is no room for: it is found again once the list is empty.
+        So is what there is no room for: it is found again once the list is spent.
         """
-        best = islice(in_turn(waiting, self._turns), self.room)
+        best = in_turn(waiting, self._turns)[: self.room]
         later = (id_ for id_ in self._ids if id_ not in known)
         self._ids = dict.fromkeys((*best, *later))
+        self._in_order, self._is_all = len(best), len(waiting) < self.room
 
     def take(self, number: int) -> tuple[str, ...]:
-        """The first ``number`` ids, which are listed no more."""
-        ids = tuple(islice(self._ids, number))
+        """The first ``number`` ids that may be taken, which are listed no more."""
+        ids = tuple(islice(self._ids, number if self._is_all else min(number, self._in_order)))
         for id_ in ids:
             del self._ids[id_]
+        self._in_order = max(0, self._in_order - len(ids))
         return ids
 
     def started(self, function: str) -> None:

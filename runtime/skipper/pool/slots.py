@@ -15,10 +15,11 @@ AHEAD_S = 0.02
 """What is claimed ahead should have started within this time."""
 AHEAD = 16
 """Most that is claimed ahead, per pool."""
-STILL_S = 0.1
-"""If no slot has come free for this long, the pace of before says nothing any more."""
-PATIENCE_S = 0.5
-"""What has been claimed ahead and not started for this long is given back: others may have room."""
+PATIENCE_S = 0.1
+"""What has been claimed ahead and not started for this long is given back.
+
+Others may have room for it, and a more urgent task may have come since.
+"""
 _WEIGHT = 0.2
 
 
@@ -37,12 +38,18 @@ class Slots:
         """Slots for which no attempt waits. Negative where a lent slot is in use twice."""
         return self.number - self._busy + self._lent - len(self._waiting)
 
+    @property
+    def waiting(self) -> int:
+        """Attempts that wait for a slot."""
+        return len(self._waiting)
+
     def wanted(self, now: float) -> int:
         """How many more attempts may be claimed."""
         return self.free + self._ahead(now)
 
     def _ahead(self, now: float) -> int:
-        if self._pace_s is None or now - self._left_at > STILL_S:
+        is_still = now - self._left_at > AHEAD_S  # the pace of before says nothing any more
+        if self._pace_s is None or is_still:
             return 0
         return min(AHEAD, int(AHEAD_S / max(self._pace_s, 1e-6)) * self.number)
 
@@ -83,6 +90,6 @@ class Slots:
     def overdue(self, now: float) -> list[Attempt]:
         """Attempts that have waited for too long; they wait no more."""
         overdue = []
-        while self._waiting and now - self._waiting[0][1] > PATIENCE_S:
+        while self._waiting and now - self._waiting[0][1] >= PATIENCE_S:
             overdue.append(self._waiting.popleft()[0])
         return overdue

@@ -26,7 +26,7 @@ from skipper.pool.output import Printed
 from skipper.pool.recorder import Recorder
 from skipper.pool.reserve import NotRunError, Reserve
 from skipper.pool.shortlist import ShortList
-from skipper.pool.slots import Slots
+from skipper.pool.slots import PATIENCE_S, Slots
 from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 
@@ -128,12 +128,12 @@ class TaskLane:
     def _has_to_look(self, wanted: int) -> bool:
         """Whether to ask the ledger before the next claim.
 
-        Not while everything that is listed may start: then there is nothing to choose.
+        Not while everything that waits may start: then there is nothing to choose.
         """
         if not self._list:
             return self._found_work
         is_stale = time.monotonic() - self._looked_at > FRESH_S
-        return len(self._list) > wanted and is_stale
+        return self._list.is_spent or (is_stale and not self._list.settles(wanted))
 
     async def _look(self) -> None:
         """Ask the ledger what waits, and put the list in order."""
@@ -163,6 +163,9 @@ class TaskLane:
         failpoint("tasks.claimed")
         for claim in claims:
             self._begin(claim, now)
+        if self._slots.waiting:
+            loop = asyncio.get_running_loop()
+            loop.call_later(PATIENCE_S, self._give_back_overdue)
         if claims:
             self._found_work = True
             self._services.changed(claim.task.id for claim in claims)
@@ -395,9 +398,11 @@ class TaskLane:
             self._slots.take_back()
 
     def sweep(self, now: float) -> None:
-        """Stop instances that nobody has needed for a while; give back what waits in vain."""
+        """Stop instances that nobody has needed for a while."""
         self._reserve.sweep(now)
-        if overdue := self._slots.overdue(now):
+
+    def _give_back_overdue(self) -> None:
+        if overdue := self._slots.overdue(time.monotonic()):
             self._spawn(self._give_back(overdue))
 
     async def _give_back(self, attempts: Sequence[Attempt]) -> None:

@@ -87,3 +87,23 @@ def test_no_more_is_listed_than_there_is_room_for() -> None:
     assert listed.has_room
     listed.arrange(waiting("a1", "a2", "a3"), listed.ids)
     assert (len(listed), listed.has_room) == (2, False)
+
+
+def test_only_what_is_in_order_is_taken_while_more_waits_than_is_listed() -> None:
+    listed = ShortList(2)
+    tasks = [*waiting("a1", "a2", "a3"), *waiting("b1", priority=-5)]
+    listed.arrange(tasks, listed.ids)
+    listed.add(["000b1"])  # from the broker, though it is the least urgent
+    assert (names(listed.take(9)), listed.is_spent) == ("a1 a2", True)
+    listed.arrange([task for task in tasks if task.id not in ("000a1", "001a2")], listed.ids)
+    assert names(listed.take(9)) == "a3 b1"
+
+
+def test_a_list_of_all_that_waits_settles_what_starts() -> None:
+    listed = ShortList(3)
+    assert listed.is_spent
+    listed.add(["x", "y"])
+    assert (listed.settles(1), listed.settles(2), listed.is_spent) == (False, True, False)
+    listed.arrange(waiting("a1", "a2", "a3"), listed.ids)
+    assert not listed.settles(3), "there may be more"
+    assert names(listed.take(3)) == "a1 a2 a3"

@@ -9,7 +9,7 @@ import pytest
 
 from skipper.ledger.records import Claim
 from skipper.pool.attempt import Attempt
-from skipper.pool.slots import AHEAD, PATIENCE_S, STILL_S, Slots
+from skipper.pool.slots import AHEAD, AHEAD_S, PATIENCE_S, Slots
 
 
 def attempt() -> Attempt:
@@ -68,8 +68,8 @@ def test_nothing_is_claimed_ahead_of_slots_that_stand_still() -> None:
     slots = paced(1, 0.001, now=1.0)
     slots.wait(attempt(), 1.0)
     slots.next()
-    assert slots.wanted(1.0 + STILL_S / 2) == AHEAD
-    assert slots.wanted(1.0 + STILL_S * 2) == 0
+    assert slots.wanted(1.0 + AHEAD_S / 2) == AHEAD
+    assert slots.wanted(1.0 + AHEAD_S * 2) == 0
 
 
 def test_what_waits_too_long_for_a_slot_is_given_up() -> None:
@@ -78,8 +78,8 @@ def test_what_waits_too_long_for_a_slot_is_given_up() -> None:
     slots.next()
     slots.wait(old, 0.0)
     slots.wait(young, PATIENCE_S)
-    assert slots.overdue(PATIENCE_S) == []
-    assert slots.overdue(PATIENCE_S + 0.01) == [old]
+    assert slots.overdue(PATIENCE_S - 0.01) == []
+    assert slots.overdue(PATIENCE_S) == [old]
     slots.leave(1.0, 1.0)
     assert slots.next() is young
 

@@ -841,11 +841,11 @@ async def test_a_draining_lane_takes_and_claims_nothing_more(stage: Stage) -> No
 
 
 async def begun_ahead(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, patience_s: float = LIMIT_S
 ) -> tuple[str, Actor, list[str]]:
     """A task that runs in the one slot, and others that have been claimed ahead of it."""
     monkeypatch.setattr(slots, "AHEAD_S", LIMIT_S)  # however slow this machine is
-    monkeypatch.setattr(slots, "STILL_S", LIMIT_S)
+    monkeypatch.setattr(slots, "PATIENCE_S", patience_s)
     await stage.until(stage.submit(), TaskState.SUCCEEDED)
     actors: list[Actor] = []
     stage.act = actors.append
@@ -869,8 +869,7 @@ async def test_what_was_claimed_ahead_runs_when_the_slot_comes_free(
 async def test_what_was_claimed_ahead_in_vain_is_given_back(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running, _, claimed = await begun_ahead(stage, monkeypatch)
-    stage.lane.sweep(time.monotonic() + 60.0)
+    running, _, claimed = await begun_ahead(stage, monkeypatch, slots.PATIENCE_S)
     for id_ in claimed:
         await stage.until(id_, TaskState.QUEUED)
     assert [*stage.lane.running] == [running]
