@@ -175,7 +175,7 @@ async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
     assert (schedule.last_at, schedule.last_task_id) == (now, task_id)
     assert schedule.next_at == at("2026-11-27 03:00")
     assert ledger.write_now(lambda conn: tasks.expire(conn, now + HOUR_S - 1)) == []
-    claim = claimed(ledger, task_id)
+    claim = claimed(ledger, task_id, now=now)
     assert claim.body == b'{"x": 1}'
     assert finished(ledger, claim) is State.SUCCEEDED
 

@@ -80,6 +80,8 @@ class Instances:
         self._cores = os.cpu_count() or 1
         self._memory_mb = _memory_limit_mb(self.pool_settings)
         self._next_memory = self._next_strays = 0.0
+        self._before = children()
+        """Whoever was there before: no instance, and not what one has left behind."""
         self._suspects: set[int] = set()
         self._is_closing = False
 
@@ -188,7 +190,7 @@ class Instances:
         if self._starter.is_forking:
             return
         known = {instance.pid for instance in self.all} | self._starter.pids
-        strays = children() - known
+        strays = children() - known - self._before
         end_strays(strays & self._suspects)
         self._suspects = strays
 

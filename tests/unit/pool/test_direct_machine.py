@@ -169,6 +169,8 @@ class Life(RuleBasedStateMachine):
                 self.it_goes_on(0)
             while self.busy:
                 self.a_call_is_answered(0, 0)
+            for entry in self.entries.values():  # pauses between starts go by the real clock
+                entry.retry_at = 0.0
             self.time_passes(PATIENCE_S * 2)
         assert set(self.caller.outcomes) | self.left == set(range(1, self.ids + 1))
         assert self.lane.busy == self.lane.queued == 0

@@ -237,6 +237,20 @@ async def test_an_orphan_is_ended_with_all_it_has_started_unless_somebody_is_bei
     await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
+async def test_a_child_that_was_there_before_is_no_orphan(
+    tmp_path: Path, pools: list[Pool]
+) -> None:
+    before = await asyncio.create_subprocess_exec("sleep", "60")
+    pools.append(Pool(tmp_path, REPORTS))
+    after = await asyncio.create_subprocess_exec("sleep", "60")
+    for now in (0.0, 10.0):
+        pools[0].instances.sweep(now)
+    await after.wait()
+    assert psutil.Process(before.pid).status() != psutil.STATUS_ZOMBIE
+    before.kill()
+    await before.wait()
+
+
 @pytest.mark.parametrize(
     ("slots", "cores", "threads"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (0, 8, 1), (16, 8, 1)]
 )
