@@ -1,5 +1,5 @@
-"""The campaign of a release: every role killed hundreds of times, every failpoint hit, on both
-back-ends. ``python -m tests.chaos.release``, or ``make chaos``.
+"""The campaign of a release: every role killed hundreds of times, every failpoint hit ten times,
+on both back-ends. ``python -m tests.chaos.release``, or ``make chaos``.
 
 It is made of seeded rounds of a few minutes. What each has shown is written down when it has ended,
 so that a campaign which was interrupted goes on with the next round.
