@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from skipper import failpoints, logs
+from skipper.environment import failpoints_folder, tree_mark
 from skipper.errors import StartError
-from skipper.settings import Settings, failpoints_folder, restore, tree_mark
+from skipper.settings import Settings, restore
 
 LAUNCHER_GONE = 70
 """Exit code of a role whose launcher disappeared."""

@@ -1,46 +1,30 @@
-"""Settings: one frozen model, read from flags > ``SKIPPER_*`` > ``skipper.toml`` > defaults.
+"""Settings: one frozen model of all that can be set.
 
-The only reader of the process environment. A role process does not read them again: the launcher
-hands each child the resolved settings as a file (:func:`dump`, :func:`restore`).
+:mod:`skipper.configuration` reads them. A role process does not do so again: the launcher hands
+each child the resolved settings as a file (:func:`dump`, :func:`restore`).
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import re
 import stat
-import tempfile
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from skipper import environment
 from skipper.cron import Missed, check_cron, check_timezone
 from skipper.errors import SettingsError
 from skipper.webhooks import SigningSecret, Webhook, WebhookName
 
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
-FILE_NAME = "skipper.toml"
 SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
+PLAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
-_PLAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
-_SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
-_OTHER_VARIABLES = {
-    "SKIPPER_VALKEY_BIN",
-    "SKIPPER_URL",
-    "SKIPPER_API_KEY",
-    "SKIPPER_TREE",
-    "SKIPPER_FAILPOINTS",
-}
-_OTHER_PREFIXES = ("SKIPPER_TEST_",)
 
 
 class _Section(BaseModel):
@@ -57,7 +41,7 @@ class ProjectSettings(_Section):
     @field_validator("name")
     @classmethod
     def _is_plain(cls, value: str) -> str:
-        if value and not re.fullmatch(_PLAIN_NAME, value):
+        if value and not re.fullmatch(PLAIN_NAME, value):
             raise ValueError("use lower-case letters, digits, - and _, at most 40 of them")
         return value
 
@@ -208,7 +192,7 @@ class RunSettings(_Section):
     )
 
 
-_TABLES: dict[str, type[BaseModel]] = {"schedules": ScheduleSettings, "webhooks": Webhook}
+TABLES: dict[str, type[BaseModel]] = {"schedules": ScheduleSettings, "webhooks": Webhook}
 """Sections that hold a table per name that the user has chosen."""
 _OF_SOURCES = ("webhooks",)
 """Of those, what belongs to the source of functions of that name."""
@@ -268,7 +252,7 @@ class Settings(_Section):
     def run_dir(self) -> Path:
         """What dies with the tree: sockets and locks. Short, because socket paths are limited."""
         digest = hashlib.sha256(str(self.project_dir).encode()).hexdigest()[:10]
-        return _runtime_base() / f"skipper-{digest}"
+        return environment.runtime_base() / f"skipper-{digest}"
 
     @property
     def set_up_sources(self) -> frozenset[str]:
@@ -319,72 +303,9 @@ class Settings(_Section):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
 
 
-# --- reading ---------------------------------------------------------------------------------
-
-
-def load(
-    project_dir: Path | None = None, flags: Mapping[str, Any] | None = None
-) -> tuple[Settings, dict[str, str]]:
-    """Read the settings of the project in ``project_dir`` (default: the nearest one upwards).
-
-    ``flags`` maps dotted names (``"gateway.port"``) to values; ``None`` values are left out.
-    Returns the settings and, per dotted name, where its value came from. Raises
-    :class:`SettingsError` with one sentence per wrong key.
-    """
-    folder = (project_dir or find_project()).resolve()
-    if not folder.is_dir():
-        raise SettingsError(f"{folder} is not a folder; name the project's with --project DIR.")
-    written = [*_toml_layer(folder / FILE_NAME)]
-    tables = _tables_in(name for name, _, _ in written)
-    known = _known_names(tables)
-    layers = [
-        *written,
-        *_environment_layer(known),
-        *((name, value, "flag") for name, value in (flags or {}).items() if value is not None),
-    ]
-    values: dict[str, Any] = {"project_dir": folder}
-    origins: dict[str, str] = {}
-    for name, value, origin in layers:
-        _check_known(name, origin, known, tables)
-        _put(values, name.split("."), value)
-        origins[name] = origin
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, origins)) from None
-    _check_exposure(settings)
-    _check_webhooks(settings, origins)
-    return settings, {name: origins.get(name, "default") for name, _ in leaves(settings)}
-
-
-def find_project() -> Path:
-    """The nearest folder upwards from here that holds ``skipper.toml``, else here."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder
-    return here
-
-
-def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
-    """Each dotted name with its value, secrets masked."""
-
-    def walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
-        for key in type(section).model_fields:
-            if key == "project_dir":
-                continue
-            yield from expand(getattr(section, key), prefix + key)
-
-    def expand(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, BaseModel):
-            yield from walk(value, name + ".")
-        elif isinstance(value, dict) and name in ("pools", *_TABLES):
-            for key, item in sorted(value.items()):
-                yield from expand(item, f"{name}.{key}")
-        else:
-            yield name, masked(value)
-
-    yield from walk(settings, "")
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches ``host``."""
+    return host in ("localhost", "::1", "[::1]") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
 def masked(value: Any) -> Any:
@@ -402,171 +323,29 @@ def masked(value: Any) -> Any:
     return value
 
 
-def _toml_layer(file: Path) -> Iterator[tuple[str, Any, str]]:
-    try:
-        data = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        return
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not valid TOML: {error}.") from None
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}.") from None
-    for name, value in _flatten(data, ""):
-        yield name, value, f"{file.name}:{_line_of(file, name)}"
+# --- its run folder, and its way to child processes -----------------------------------------
 
 
-def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        is_table = isinstance(value, dict) and not _SCHEDULES_BODY.fullmatch(prefix + key)
-        if is_table and (value or _is_section(prefix + key)):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+def make_run_dir(settings: Settings) -> Path:
+    """Make the run folder, private to this user.
+
+    Raises :class:`SettingsError` where it is someone else's.
+    """
+    folder = settings.run_dir
+    for part in (folder.parent, folder):
+        if part == folder or part.name.startswith("skp-"):
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _check_private(part)
+    return folder
 
 
-_SCHEDULES_BODY = re.compile(r"schedules\.[^.]+\.body")
-
-
-def _is_section(name: str) -> bool:
-    return name in _TABLES or any(known.startswith(name + ".") for known in _known_names())
-
-
-def _tables_in(names: Iterable[str]) -> set[str]:
-    """The tables of the user's naming that these settings stand in: ``webhooks.ops``."""
-    paths = (name.split(".") for name in names)
-    return {".".join(path[:2]) for path in paths if path[0] in _TABLES and len(path) > 1}
-
-
-def _type_in_table(name: str) -> Any:
-    """The type of a setting in a table of the user's naming; None for any other."""
-    section, member = name.partition(".")[0], name.rpartition(".")[2]
-    fields = _TABLES[section].model_fields if section in _TABLES else {}
-    return fields[member].annotation if member in fields else None
-
-
-def _line_of(file: Path, name: str) -> int:
-    """The line on which ``name`` is set: the key's own, or that of the inline table around it."""
-    table = ""
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-        if header := re.match(r"\s*\[+([^\]]+)\]", line):
-            table = _plain_key(header[1]) + "."
-            set_here = table.rstrip(".")
-            if set_here == name:  # an empty table
-                return number
-        elif assignment := re.match(r"([^=#]+)=", line):
-            set_here = table + _plain_key(assignment[1])
-            if name == set_here or name.startswith(set_here + "."):
-                return number
-    return 1
-
-
-def _plain_key(key: str) -> str:
-    return ".".join(part.strip(" \t\"'") for part in key.split("."))
-
-
-def _environment_layer(known: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
-    names = {_variable(name): name for name in known}
-    for variable, text in sorted(os.environ.items()):
-        if not variable.startswith("SKIPPER_") or variable in _OTHER_VARIABLES:
-            continue
-        if variable.startswith(_OTHER_PREFIXES):
-            continue
-        if variable not in names:
-            raise SettingsError(f"Environment: no setting {variable}{_nearest(variable, names)}")
-        name = names[variable]
-        is_list = name in ("gateway.keys", "gateway.allowed_hosts", "run.only")
-        is_list |= get_origin(_type_in_table(name)) is tuple
-        yield name, [part for part in text.split(",") if part] if is_list else text, f"${variable}"
-
-
-def _variable(name: str) -> str:
-    return "SKIPPER_" + name.upper().replace(".", "_").replace("-", "_")
-
-
-def _known_names(tables: Iterable[str] = ()) -> list[str]:
-    """Every setting, those of the user's own ``tables`` included."""
-    fixed = [name for name, _ in leaves(Settings(project_dir=Path()))]
-    return fixed + [
-        f"{table}.{member}"
-        for table in sorted(tables)
-        for member in _TABLES[table.partition(".")[0]].model_fields
-    ]
-
-
-def _check_known(name: str, origin: str, known: list[str], tables: set[str]) -> None:
-    section, *rest = name.split(".")
-    if name in _TABLES:
-        raise SettingsError(f"{origin}: {name} holds tables: write [{name}.NAME].")
-    if section in _TABLES and rest and not re.fullmatch(_PLAIN_NAME, rest[0]):
+def _check_private(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise SettingsError(
-            f"{origin}: {section}.{rest[0]}: use lower-case letters, digits, - and _, at most 40."
+            f"{folder} must be a folder of your own that nobody else can open; remove it and "
+            "start again."
         )
-    if name not in known and name not in tables:
-        raise SettingsError(f"{origin}: no setting {name!r}{_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else "; `skipper config show` lists them all."
-
-
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for key in path[:-1]:
-        values = values.setdefault(key, {})
-    values[path[-1]] = value
-
-
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    return "\n".join(_sentence(item, origins) for item in error.errors())
-
-
-def _sentence(item: ErrorDetails, origins: Mapping[str, str]) -> str:
-    name = ".".join(map(str, item["loc"]))
-    if item["type"] == "missing":
-        table, _, member = name.rpartition(".")
-        return f"{_origin_of_table(name, origins)}: {table} needs {member} = …"
-    while name not in origins and "." in name:  # an item of a list: its setting
-        name = name.rpartition(".")[0]
-    is_secret = name in ("gateway.keys", "broker.url", "database.url")
-    is_secret |= _type_in_table(name) in (SecretStr, SigningSecret)
-    shown = "" if is_secret else f" = {item['input']!r}"
-    message = item["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{origins.get(name, 'settings')}: {name}{shown}: {message}."
-
-
-def _origin_of_table(name: str, origins: Mapping[str, str]) -> str:
-    """Where the table around ``name`` is first written."""
-    table = name.rpartition(".")[0]
-    inside = (origin for key, origin in origins.items() if f"{key}.".startswith(f"{table}."))
-    return next(inside, "settings")
-
-
-def _check_exposure(settings: Settings) -> None:
-    gateway = settings.gateway
-    if not is_loopback(gateway.host) and not gateway.keys:
-        raise SettingsError(
-            f"gateway.host = {gateway.host!r} is reachable from other machines, and gateway.keys "
-            "is empty. Set keys (for instance SKIPPER_GATEWAY_KEYS=$(openssl rand -hex 24)) or "
-            "listen on 127.0.0.1."
-        )
-
-
-def _check_webhooks(settings: Settings, origins: Mapping[str, str]) -> None:
-    for name, webhook in settings.webhooks.items():
-        if not webhook.is_encrypted and not webhook.allow_private:
-            setting = f"webhooks.{name}.url"
-            raise SettingsError(
-                f"{origins.get(setting, 'settings')}: {setting}: plain http is for private "
-                "addresses: write https://, or set allow_private = true."
-            )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches ``host``."""
-    return host in ("localhost", "::1", "[::1]") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
-
-
-# --- handing on to child processes -----------------------------------------------------------
 
 
 def dump(settings: Settings, file: Path) -> None:
@@ -593,98 +372,3 @@ def _as_json(value: Any) -> str:
 def restore(file: Path) -> Settings:
     """The settings that :func:`dump` wrote."""
     return Settings.model_validate_json(file.read_text("utf-8"))
-
-
-# --- the environment, for the few who need more of it than settings ---------------------------
-
-
-def _runtime_base() -> Path:
-    """A short folder of this user's own for sockets."""
-    base = os.environ.get("XDG_RUNTIME_DIR", "")
-    is_short = 0 < len(base) < _SOCKET_PATH_LIMIT - 40
-    if is_short and Path(base).is_dir() and os.access(base, os.W_OK):
-        return Path(base)
-    temporary = tempfile.gettempdir()
-    if len(temporary) > _SOCKET_PATH_LIMIT - 50:
-        temporary = "/tmp"  # noqa: S108 - the folder in it is made 0700 and checked below
-    return Path(temporary) / f"skp-{os.getuid()}"
-
-
-def make_run_dir(settings: Settings) -> Path:
-    """Make the run folder, private to this user.
-
-    Raises :class:`SettingsError` where it is someone else's.
-    """
-    folder = settings.run_dir
-    for part in (folder.parent, folder):
-        if part == folder or part.name.startswith("skp-"):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_private(part)
-    return folder
-
-
-def _check_private(folder: Path) -> None:
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise SettingsError(
-            f"{folder} must be a folder of your own that nobody else can open; remove it and "
-            "start again."
-        )
-
-
-def client_environment() -> tuple[str | None, str | None]:
-    """``$SKIPPER_URL`` and ``$SKIPPER_API_KEY``, for clients outside a project."""
-    return os.environ.get("SKIPPER_URL"), os.environ.get("SKIPPER_API_KEY")
-
-
-def valkey_binary() -> str | None:
-    """``$SKIPPER_VALKEY_BIN``."""
-    return os.environ.get("SKIPPER_VALKEY_BIN")
-
-
-def tree_mark() -> str:
-    """``$SKIPPER_TREE``: which process tree this process belongs to."""
-    return os.environ.get("SKIPPER_TREE", "")
-
-
-def failpoints_folder() -> str:
-    """``$SKIPPER_FAILPOINTS``: where fault campaigns arm failpoints; empty in ordinary life."""
-    return os.environ.get("SKIPPER_FAILPOINTS", "")
-
-
-def child_environment(tree: str, **extra: str) -> dict[str, str]:
-    """The environment of a child process: this one's without Skipper's settings, and a mark.
-
-    The mark names its tree: by it the guard finds every descendant after the tree is gone.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKIPPER_")}
-    if folder := failpoints_folder():
-        kept["SKIPPER_FAILPOINTS"] = folder
-    return kept | {"SKIPPER_TREE": tree} | extra
-
-
-def thread_limits(threads: int) -> dict[str, str]:
-    """Variables that hold native thread pools to ``threads``, for libraries yet to be loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
-    # OpenMP's idle threads spin by default, which on shared cores takes time from those that work.
-    return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
-
-
-def adopt_environment(variables: Mapping[str, str]) -> None:
-    """Set variables of this very process: an instance does so before it imports anything."""
-    os.environ.update(variables)
-
-
-def wants_colour(is_terminal: bool) -> bool:
-    """Whether to write in colour: on a terminal, unless NO_COLOR, FORCE_COLOR or TERM say else."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return os.environ["FORCE_COLOR"] != "0"
-    return is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
-
-
-def wants_animation(is_terminal: bool) -> bool:
-    """Whether to draw what moves: on a terminal that can, with a person before it."""
-    is_capable = os.environ.get("TERM") not in (None, "", "dumb")
-    return is_terminal and is_capable and not os.environ.get("CI")

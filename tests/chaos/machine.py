@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 
+from skipper.configuration import load
 from skipper.errors import SkipperError
 from skipper.launcher import client
-from skipper.settings import Settings, load
+from skipper.settings import Settings
 
 PROJECT = Path(__file__).with_name("project")
 START_LIMIT_S = 60.0

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from skipper.configuration import load
 from skipper.launcher import client, guard
 from skipper.launcher.plan import (
     BROKER,
@@ -30,7 +31,7 @@ from skipper.launcher.plan import (
     SERVING,
     SOURCES,
 )
-from skipper.settings import Settings, load
+from skipper.settings import Settings
 
 T = TypeVar("T")
 HERE = Path(__file__).parent

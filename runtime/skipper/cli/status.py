@@ -83,8 +83,8 @@ def down(
       skipper down
       skipper down --project ~/houses --kill
     """
+    from skipper.configuration import load
     from skipper.launcher import client
-    from skipper.settings import load
 
     settings, _ = load(project)
     try:
@@ -151,7 +151,8 @@ def show_status(found: Look) -> None:
 
 
 def _look(project: Path | None, url: str | None) -> Look:
-    from skipper.settings import client_environment, load
+    from skipper.configuration import load
+    from skipper.environment import client_environment
 
     environment_url, key = client_environment()
     if url or (environment_url and project is None):

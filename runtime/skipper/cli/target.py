@@ -48,7 +48,8 @@ class Target:
 
 def target(project: Path | None, url: str | None) -> Target:
     """``--url``, else ``--project``'s tree, else ``$SKIPPER_URL``, else the project's here."""
-    from skipper.settings import client_environment, load
+    from skipper.configuration import load
+    from skipper.environment import client_environment
 
     if url:
         return Target(url=url, flags=f" --url {shlex.quote(url)}")

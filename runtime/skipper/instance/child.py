@@ -17,11 +17,11 @@ import threading
 from pathlib import Path
 
 from skipper import failpoints
+from skipper.environment import adopt_environment, failpoints_folder, thread_limits
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError, out_of_reach
 from skipper.plugins import OnTurn, Plugins, describe
-from skipper.settings import adopt_environment, failpoints_folder, thread_limits
 from skipper.wire import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -19,9 +19,9 @@ import sys
 import traceback
 from pathlib import Path
 
+from skipper.environment import failpoints_folder
 from skipper.failpoints import enable, failpoint
 from skipper.instance.child import die_with_parent, live
-from skipper.settings import failpoints_folder
 
 _MAX_REQUEST = 64
 _INSTALLED_IN = ("site-packages", "dist-packages")

@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 
 import psutil
 
+from skipper.environment import child_environment, thread_limits
 from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.instance import Ends, Instance
-from skipper.settings import PoolSettings, child_environment, thread_limits
+from skipper.settings import PoolSettings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

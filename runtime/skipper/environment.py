@@ -1,0 +1,96 @@
+"""The process environment, for all of Skipper: nothing else reads it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+_SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
+_OTHER_VARIABLES = {
+    "SKIPPER_VALKEY_BIN",
+    "SKIPPER_URL",
+    "SKIPPER_API_KEY",
+    "SKIPPER_TREE",
+    "SKIPPER_FAILPOINTS",
+}
+_OTHER_PREFIXES = ("SKIPPER_TEST_",)
+
+
+def settings_variables() -> Iterator[tuple[str, str]]:
+    """Every ``SKIPPER_*`` variable that is to be a setting, by name, with its text."""
+    for variable, text in sorted(os.environ.items()):
+        is_other = variable in _OTHER_VARIABLES or variable.startswith(_OTHER_PREFIXES)
+        if variable.startswith("SKIPPER_") and not is_other:
+            yield variable, text
+
+
+def runtime_base() -> Path:
+    """A short folder of this user's own for sockets."""
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    is_short = 0 < len(base) < _SOCKET_PATH_LIMIT - 40
+    if is_short and Path(base).is_dir() and os.access(base, os.W_OK):
+        return Path(base)
+    temporary = tempfile.gettempdir()
+    if len(temporary) > _SOCKET_PATH_LIMIT - 50:
+        temporary = "/tmp"  # noqa: S108 - the folder in it is made 0700 and checked below
+    return Path(temporary) / f"skp-{os.getuid()}"
+
+
+def client_environment() -> tuple[str | None, str | None]:
+    """``$SKIPPER_URL`` and ``$SKIPPER_API_KEY``, for clients outside a project."""
+    return os.environ.get("SKIPPER_URL"), os.environ.get("SKIPPER_API_KEY")
+
+
+def valkey_binary() -> str | None:
+    """``$SKIPPER_VALKEY_BIN``."""
+    return os.environ.get("SKIPPER_VALKEY_BIN")
+
+
+def tree_mark() -> str:
+    """``$SKIPPER_TREE``: which process tree this process belongs to."""
+    return os.environ.get("SKIPPER_TREE", "")
+
+
+def failpoints_folder() -> str:
+    """``$SKIPPER_FAILPOINTS``: where fault campaigns arm failpoints; empty in ordinary life."""
+    return os.environ.get("SKIPPER_FAILPOINTS", "")
+
+
+def child_environment(tree: str, **extra: str) -> dict[str, str]:
+    """The environment of a child process: this one's without Skipper's settings, and a mark.
+
+    The mark names its tree: by it the guard finds every descendant after the tree is gone.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKIPPER_")}
+    if folder := failpoints_folder():
+        kept["SKIPPER_FAILPOINTS"] = folder
+    return kept | {"SKIPPER_TREE": tree} | extra
+
+
+def thread_limits(threads: int) -> dict[str, str]:
+    """Variables that hold native thread pools to ``threads``, for libraries yet to be loaded."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+    # OpenMP's idle threads spin by default, which on shared cores takes time from those that work.
+    return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def adopt_environment(variables: Mapping[str, str]) -> None:
+    """Set variables of this very process: an instance does so before it imports anything."""
+    os.environ.update(variables)
+
+
+def wants_colour(is_terminal: bool) -> bool:
+    """Whether to write in colour: on a terminal, unless NO_COLOR, FORCE_COLOR or TERM say else."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return os.environ["FORCE_COLOR"] != "0"
+    return is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
+
+
+def wants_animation(is_terminal: bool) -> bool:
+    """Whether to draw what moves: on a terminal that can, with a person before it."""
+    is_capable = os.environ.get("TERM") not in (None, "", "dumb")
+    return is_terminal and is_capable and not os.environ.get("CI")
