@@ -30,7 +30,8 @@ CONNECTIONS = 32
 HANG_UP_SHARE = 0.02
 SLOW_SHARE = 0.05
 SLOW_MS = 20.0
-KILL_EVERY_S = 0.5
+KILL_EVERY = 500
+"""Calls between two kills, about: by the clock a slow machine would do nothing else."""
 ANSWER_S = 90.0
 """Above every deadline of the runtime: who has no answer by then gets none."""
 _SHOWN = 5
@@ -74,18 +75,18 @@ def storm(
     *,
     seed: int = 0,
     connections: int = CONNECTIONS,
-    kill_every_s: float = KILL_EVERY_S,
+    kill_every: int = KILL_EVERY,
 ) -> Outcome:
     """Make so many calls to a tree of their own."""
     with tree.tree_of(["echo.py"]) as found:
-        return asyncio.run(_Storm(found, calls, seed, kill_every_s).run(connections))
+        return asyncio.run(_Storm(found, calls, seed, kill_every).run(connections))
 
 
 class _Storm:
     """The callers, and who kills what they call."""
 
-    def __init__(self, found: tree.Tree, calls: int, seed: int, kill_every_s: float) -> None:
-        self._tree, self._left, self._kill_every_s = found, calls, kill_every_s
+    def __init__(self, found: tree.Tree, calls: int, seed: int, kill_every: int) -> None:
+        self._tree, self._left, self._kill_every = found, calls, kill_every
         self._rng = random.Random(seed)
         self._outcome = Outcome()
 
@@ -149,7 +150,9 @@ class _Storm:
     async def _kill(self) -> None:
         """Kill an instance of a function, again and again."""
         while True:
-            await asyncio.sleep(self._kill_every_s * 2 * self._rng.random())
+            due = self._outcome.calls + self._rng.randrange(2 * self._kill_every)
+            while self._outcome.calls < due:  # noqa: ASYNC110 - once per kill, not per call
+                await asyncio.sleep(0.01)
             pids = await asyncio.to_thread(self._instances)
             if pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -25,7 +25,7 @@ def run(round_: Round, folder: Path) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_kills_of_every_role_and_faults_at_every_failpoint_lose_and_double_nothing(
     tmp_path: Path,
 ) -> None:
@@ -36,7 +36,7 @@ def test_kills_of_every_role_and_faults_at_every_failpoint_lose_and_double_nothi
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_host_that_slept_longer_than_its_lease_ends_no_task_of_others(tmp_path: Path) -> None:
     round_ = Round(seed=1, tasks=60, kills=0, stops=1, pause_s=2.0, points=("scheduler.rescued",))
     outcome = run(round_, tmp_path)

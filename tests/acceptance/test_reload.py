@@ -111,7 +111,7 @@ def test_a_saved_file_answers_with_its_new_code(tree: Tree, name: str) -> None:
 def test_the_deadline_of_a_call_holds_when_its_code_has_been_replaced(
     tree: Tree, gate: Gate
 ) -> None:
-    hold = HOLD.replace("@skipper.data\ndef direct", "@skipper.data(timeout=3)\ndef direct")
+    hold = HOLD.replace("@skipper.data\ndef direct", "@skipper.data(timeout=10)\ndef direct")
     tree.save("functions/late.py", hold.format(version=1))
     wait_for(tree, "late.version", 1)
     with ThreadPoolExecutor(1) as callers:

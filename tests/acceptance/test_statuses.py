@@ -143,7 +143,7 @@ def test_a_death_is_a_bad_gateway_and_says_how(plain: Tree) -> None:
 
 def test_a_deadline_is_a_timeout(plain: Tree) -> None:
     told = problem(plain.invoke("bad.oversleeps"), 504, "deadline-passed")
-    assert "3 s" in told["detail"]
+    assert "6 s" in told["detail"]
 
 
 @pytest.mark.parametrize(

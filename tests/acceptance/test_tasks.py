@@ -303,7 +303,7 @@ def test_a_queued_task_is_cancelled_at_once_and_never_runs(plain: Tree, gate: Ga
 
 
 def test_a_retrying_task_is_cancelled_before_its_next_attempt(plain: Tree) -> None:
-    task_id = plain.submit("work.flaky", {"succeed_at": 9})
+    task_id = plain.submit("work.fails_for_long")
     plain.wait_for_state(task_id, "retrying")
     response = plain.post(f"/v1/tasks/{task_id}/cancel")
     assert (response.status_code, response.json()["state"]) == (200, "cancelled")

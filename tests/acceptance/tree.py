@@ -281,7 +281,8 @@ class Tree:
 
     def wait_for_functions(self) -> None:
         """Wait until every file has been read, good or broken."""
-        until(lambda: not self.json("/v1/functions")["loading"], what="reading of all files")
+        limit_s = 4 * LIMIT_S  # some import TensorFlow
+        until(lambda: not self.json("/v1/functions")["loading"], limit_s, "reading of all files")
 
     # --- files ---
 

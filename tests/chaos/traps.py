@@ -15,7 +15,7 @@ from tests.chaos.plan import Fault, Hit, How, Moment
 from tests.chaos.points import provocation
 from tests.chaos.tree import Tree
 
-HIT_S, SLOW_HIT_S = 25.0, 60.0
+HIT_S, SLOW_HIT_S = 40.0, 80.0
 """How long a point may stay armed; longer where somebody has to come back first, or to sleep."""
 AGAIN_S = 1.0
 """After this time another one is led there, or, by provocation:"""

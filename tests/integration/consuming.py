@@ -56,7 +56,7 @@ class FakeHost:
         with self._changed:
             return [item for ids in self.takes for item in ids]
 
-    def wait_for(self, ids: Sequence[str], limit_s: float = 20.0) -> None:
+    def wait_for(self, ids: Sequence[str], limit_s: float = 60.0) -> None:
         """Until all of ``ids`` have been offered."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._has(ids), limit_s)
@@ -133,7 +133,7 @@ class ConsumerProcess:
         self.process.wait()
         self.launcher.close()
 
-    def wait_ready(self, limit_s: float = 20.0) -> Self:
+    def wait_ready(self, limit_s: float = 60.0) -> Self:
         self.launcher.settimeout(limit_s)
         try:
             answer = self.launcher.recv(4096)
@@ -149,4 +149,4 @@ class ConsumerProcess:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(60)

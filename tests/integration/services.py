@@ -35,7 +35,7 @@ REDIS = ("127.0.0.1", 6379)
 POSTGRES = ("127.0.0.1", 5432)
 
 START_LIMIT_S = 60.0
-STOP_LIMIT_S = 20.0
+STOP_LIMIT_S = 60.0
 
 
 def project_name() -> str:
@@ -43,7 +43,7 @@ def project_name() -> str:
     return f"t{secrets.token_hex(5)}"
 
 
-def wait_until(condition: Callable[[], object], limit_s: float = 10.0, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], limit_s: float = 60.0, what: str = "") -> None:
     """Return as soon as ``condition()`` is true; fail the test when it never is."""
     deadline = time.monotonic() + limit_s
     while not condition():

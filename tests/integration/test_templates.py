@@ -162,11 +162,11 @@ async def test_a_template_whose_library_starts_threads_does_not_fork(
 async def test_a_template_that_hangs_is_replaced_and_the_instance_spawned(
     pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(starters, "FORK_S", 0.2)
     pool.install("lib_plain")
     source = pool.source("lib_plain")
     await pool.serve(source)
     hung = pool.templates["lib_plain"]
+    monkeypatch.setattr(starters, "FORK_S", 0.2)
     os.kill(hung, signal.SIGSTOP)
     source.file.write_text(source.file.read_text().replace("import lib_plain", ""))
     first, second = await asyncio.gather(pool.serve(source), pool.serve(source))

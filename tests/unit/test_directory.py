@@ -20,7 +20,7 @@ from skipper.spec import FunctionSpec, Kind
 from skipper.task import Outcome
 from skipper.wire import Frame, FrameProtocol
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 SPEC = FunctionSpec(
     name="f.f",
     kind=Kind.DATA,

@@ -16,6 +16,7 @@ It imports nothing of Skipper. The launcher uses :func:`kill_tree` too, at the e
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -76,6 +77,7 @@ def kill_tree(
 ) -> set[int]:
     """End every process of ``tree`` but ``spare`` and this one; pids that could not be ended."""
     begun = time.monotonic()
+    asked_at = math.inf
     asked: set[int] = set()
     quiet = 0
     left: set[int] = set()
@@ -84,7 +86,10 @@ def kill_tree(
         quiet = 0 if left else quiet + 1
         if quiet == 2:  # a process between fork and exec may hide from one look
             return set()
-        is_urgent = time.monotonic() - begun >= patience_s
+        now = time.monotonic()
+        if left:
+            asked_at = min(asked_at, now)  # not before: looking at all processes may take long
+        is_urgent = now - asked_at >= patience_s
         for pid in left if is_urgent else left - asked:
             _send(pid, signal.SIGKILL if is_urgent else signal.SIGTERM)
         asked |= left

@@ -24,7 +24,7 @@ from skipper.task import Outcome
 from skipper.wire import Frame, Kind
 from tests.unit.pool.played import Played, call_of, entry_of, job_of
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 
 
 class Tasks:

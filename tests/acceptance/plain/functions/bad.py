@@ -155,28 +155,28 @@ def devours() -> int:
 # --- staying ---
 
 
-@skipper.data(timeout=3)
+@skipper.data(timeout=6)
 def stops_itself() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-@skipper.data(timeout=3)
+@skipper.data(timeout=6)
 def oversleeps() -> None:
     time.sleep(60)
 
 
-@skipper.data(timeout=3)
+@skipper.data(timeout=6)
 async def oversleeps_awake() -> None:
     await asyncio.sleep(60)
 
 
-@skipper.data(timeout=3)
+@skipper.data(timeout=6)
 def holds_the_lock() -> None:
     """As C code does that never gives the interpreter back: no signal handler of Python's runs."""
     sum(range(10**13))
 
 
-@skipper.data(timeout=3)
+@skipper.data(timeout=6)
 def ignores_signals() -> None:
     for number in signal.valid_signals():
         with contextlib.suppress(OSError):
@@ -242,7 +242,7 @@ def leaves_a_thread() -> str:
 @skipper.data(memory=150)
 def leaks() -> int:
     """Memory that is never given back; the process that has it. Young ones are not replaced."""
-    _kept.append(b"x" * (6 << 18))
+    _kept.append(b"x" * (8 << 18))
     time.sleep(0.7)
     return os.getpid()
 

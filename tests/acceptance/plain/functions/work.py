@@ -33,6 +33,11 @@ def flaky(succeed_at: int, *, run: skipper.Run) -> int:
     return run.attempt
 
 
+@skipper.training(retries=1, backoff="30s")
+def fails_for_long() -> None:
+    raise RuntimeError("not yet")
+
+
 @skipper.training(retries=1)
 def dies() -> None:
     os._exit(7)
