@@ -223,8 +223,10 @@ def main() -> int:
         signal.signal(ignored, signal.SIG_IGN)
     if role.control is not None:
         threading.Thread(target=_watch_launcher, args=(role.control,), daemon=True).start()
-    # An acknowledgement that a lost connection swallows: three tracebacks about nothing.
-    logging.getLogger("celery.worker.request").disabled = True
+    # Tracebacks about what a lost connection has swallowed, an acknowledgement or its own end: that
+    # it is lost, and found again, is told by others.
+    for noisy in ("celery.worker.request", "celery.worker.loops"):
+        logging.getLogger(noisy).disabled = True
     _refuse_compression()
     worker = make_worker(role, Relay(role.settings.run_dir / f"{role.pool}.sock"))
     signal.signal(signal.SIGTERM, partial(_on_stop, worker.hub))
