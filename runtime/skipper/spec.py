@@ -71,6 +71,11 @@ class FunctionSpec(BaseModel):
     output_schema: dict[str, Any]
 
     @property
+    def is_in_turn(self) -> bool:
+        """Whether an instance runs its calls one after the other, as they came."""
+        return not self.is_async and self.batch == 1
+
+    @property
     def max_attempts(self) -> int:
         """How many runs the function's own failures may use up."""
         return self.retries + 1

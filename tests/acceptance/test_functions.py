@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -218,6 +221,31 @@ def test_instances_are_recycled_under_load_without_a_failed_call(plain: Tree) ->
 
         until(call_on, what="a third change of instances")
     until(lambda: len(plain.instances("state.recycled")) <= 2, what="the end of worn instances")
+
+
+# --- quick calls ---
+
+
+def test_calls_that_lie_ready_where_an_instance_dies_run_once(plain: Tree, tmp_path: Path) -> None:
+    file, kills = tmp_path / "runs", 10
+
+    def call(number: int) -> int:
+        body = {"file": str(file), "nonce": f"call {number}"}
+        return plain.invoke("once.notes", body).status_code
+
+    answers: list[int] = []
+    with ThreadPoolExecutor(8) as callers:
+        answers += callers.map(call, range(300))  # quick, as its host has learned by now
+        for n in range(1, kills + 1):
+            calls = [callers.submit(call, number) for number in range(300 * n, 300 * n + 300)]
+            until(lambda calls=calls: calls[150].done())  # type: ignore[misc]  # binds the loop's value
+            os.kill(plain.instances("once.notes").pop(), signal.SIGKILL)
+            answers += [each.result() for each in calls]
+    runs = Counter(file.read_text().splitlines())
+    assert set(runs.values()) == {1}
+    assert set(answers) <= {200, 502}
+    assert all(runs[f"call {number}"] for number, status in enumerate(answers) if status == 200)
+    assert 0 < answers.count(502) <= kills, "of each instance that died, the call that it ran"
 
 
 # --- async def ---

@@ -28,7 +28,7 @@ def serve(link: Link, calls: Calls) -> None:
     runner = _Runner(link, calls)
     signal.signal(signal.SIGTERM, runner.terminated)
     with contextlib.suppress(HostGoneError):
-        while True:
+        while not runner.is_ended:
             frame = link.next()
             if frame.kind == Kind.CALL:
                 runner.answer(frame)
@@ -42,6 +42,8 @@ class _Runner:
     def __init__(self, link: Link, calls: Calls) -> None:
         self._link, self._calls = link, calls
         self._is_in_call = False
+        self.is_ended = False
+        """Told to end while it ran a call: it takes no other, which had no part in it."""
         self._pid = os.getpid()
 
     def terminated(self, signum: int, frame: types.FrameType | None) -> None:
@@ -49,6 +51,7 @@ class _Runner:
         del signum, frame
         if not self._is_in_call:
             raise SystemExit(0)
+        self.is_ended = True
         raise Cancelled
 
     def answer(self, frame: Frame) -> None:

@@ -31,6 +31,12 @@ READS_PER_CORE = 2
 """Files that are read at once: more of them would only take the memory and be no faster."""
 RUNS = 16
 """How many runs the mean of their times looks back on, more or less."""
+AHEAD_S = 0.01
+"""A call that lies ready in a busy instance should have its turn within this time."""
+AHEAD = 8
+"""Most calls that lie ready in one instance."""
+_FADES = 0.95
+"""How much of the longest run is still believed after another one."""
 
 
 class Served:
@@ -59,6 +65,8 @@ class Entry:
         """Whether a timer will wake its batch."""
         self.run_s = 0.0
         """How long an instance is busy with one call, or one batch of them: a running mean."""
+        self.longest_s = 1.0
+        """The longest such time of late: long until a hundred runs or so say otherwise."""
         self.load_error: BrokenFile | None = None
         """Why no instance of this version can serve; tried again from time to time."""
         self.retry_at = 0.0
@@ -72,6 +80,18 @@ class Entry:
         """An instance was busy for so long."""
         if seconds > 0:  # it says nothing where the instance is being ended
             self.run_s += (seconds - self.run_s) / RUNS
+            self.longest_s = max(seconds, self.longest_s * _FADES)
+
+    @property
+    def ahead(self) -> int:
+        """How many further calls may lie ready in an instance that runs one.
+
+        So that a quick function need not wait for its host between two calls. None where calls have
+        taken long lately: one that lies there cannot be given to another instance.
+        """
+        if not self.spec.is_in_turn or self.spec.streams:
+            return 0
+        return min(AHEAD, int(AHEAD_S / self.longest_s))
 
     @property
     def is_active(self) -> bool:

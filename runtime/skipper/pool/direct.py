@@ -137,13 +137,14 @@ class DirectLane:
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         """A frame of a call that one of this lane's instances runs."""
         if frame.kind == Kind.REPLY:
+            before = instance.idle_since
             call = instance.done(frame.id)
             if call is not None:
                 self._answer(call, uncancelled(frame.payload))
-                if not instance.calls:
-                    if not instance.waiting:
-                        self._free += 1
-                    call.entry.ran(instance.idle_since - call.started)
+                if not instance.calls and not instance.waiting:
+                    self._free += 1
+                if not instance.calls or call.entry.spec.is_in_turn:
+                    call.entry.ran(instance.idle_since - max(call.started, before))
                 self.fleet.freed(instance)
                 if self._ring:
                     self._pump()
@@ -155,15 +156,22 @@ class DirectLane:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
     def on_gone(self, instance: Instance) -> None:
-        """An instance's process has ended; so have the calls it ran."""
+        """An instance's process has ended; so have the calls it ran.
+
+        Those that lay ready there have not begun: an instance sends a reply before it takes the
+        next call. They wait again.
+        """
         if instance.calls and not instance.waiting:
             self._free += 1
         instance.waiting = 0
-        for id_ in list(instance.calls):
-            call = instance.done(id_)
+        begun = self.fleet.begun(instance)
+        calls = [instance.done(id_) for id_ in list(instance.calls)]
+        for call in begun:
             told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
             self._answer(call, wire.problem(Outcome.DIED, told))
         self.fleet.gone(instance)
+        for call in reversed(calls[len(begun) :]):
+            self._wait_again(call)
         self._pump()
 
     # An instance takes up one slot while it runs calls, however many, and waits for none itself.
@@ -189,8 +197,7 @@ class DirectLane:
 
     def drop(self, entry: Entry) -> None:
         """Answer what waits for a function that is gone."""
-        told = f"{entry.spec.name} was removed"
-        self._empty(entry, wire.problem(Outcome.NOT_FOUND, told))
+        self._empty(entry, wire.problem(Outcome.NOT_FOUND, _removed(entry)))
 
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
@@ -230,8 +237,14 @@ class DirectLane:
             instance.call_batch([(call.payload_at(now), call) for call in calls])
 
     def _free_instance(self, call: Call) -> Instance | None:
+        """Where the call may go. In the turn of its entry, which is not in the ring then."""
+        has_slot = self._free > 0
         return self.fleet.free_instance(
-            call.entry, has_slot=self._free > 0, is_nested=wire.call_depth(call.payload) > 0
+            call.entry,
+            has_slot=has_slot,
+            is_nested=wire.call_depth(call.payload) > 0,
+            # An instance that is never idle keeps its slot for ever.
+            may_lie_ready=has_slot or not self._ring,
         )
 
     def _wait(self, call: Call) -> None:
@@ -240,14 +253,28 @@ class DirectLane:
             entry.queue.appendleft(call)
         else:
             entry.queue.append(call)
-        self.queued += 1
-        if not entry.is_queued:
-            entry.is_queued = True
-            self._ring.append(entry)
+        self._note_queued(entry)
         if not entry.served.instances:
             self.fleet.grow(entry)
         elif entry.spec.batch_wait_s:
             self._pump()
+
+    def _note_queued(self, entry: Entry) -> None:
+        self.queued += 1
+        if not entry.is_queued:
+            entry.is_queued = True
+            self._ring.append(entry)
+
+    def _wait_again(self, call: Call) -> None:
+        """Put a call that had not begun before those that wait."""
+        if call.is_answered:
+            return
+        call.instance, entry = None, call.entry
+        if self._entries.get(entry.spec.name.encode()) is entry:
+            entry.queue.appendleft(call)
+            self._note_queued(entry)
+        else:
+            self._answer(call, wire.problem(Outcome.NOT_FOUND, _removed(entry)))
 
     def _pump(self) -> None:
         """Give free slots to waiting calls, function by function in turn, until none can go on."""
@@ -328,7 +355,7 @@ class DirectLane:
         for call in list(entry.queue):
             if call.deadline <= now:
                 self._leave_queue(call)
-                self._expire(call)
+                self._expire(call, has_begun=False)
             elif now - call.received > longest:
                 self._leave_queue(call)
                 told = f"no instance of {entry.spec.name} came free within {longest:g} s"
@@ -340,16 +367,14 @@ class DirectLane:
 
     def _check_calls(self, instance: Instance, served: Served, now: float) -> None:
         """Answer calls whose time is over, and end a process that has no other."""
-        late = [call for call in instance.calls.values() if call.deadline <= now]
-        for call in late:
-            if not call.is_answered:
-                self._expire(call)
+        begun = self.fleet.begun(instance)
+        for call in instance.calls.values():
+            if call.deadline <= now and not call.is_answered:
+                self._expire(call, has_begun=call in begun)
                 self._tell_instance(Kind.CANCEL, call)
-        if len(late) < len(instance.calls):
-            return
         # A call cannot be taken back from a function that does not look; its process can be.
         grace_s = CANCEL_GRACE_S if served.spec.is_async else 0.0
-        if all(call.deadline + grace_s <= now for call in late):
+        if all(call.deadline + grace_s <= now for call in begun):
             self.fleet.forget(instance)
             instance.terminate()
 
@@ -359,9 +384,9 @@ class DirectLane:
             if running is call:
                 call.instance.send(kind, id_)
 
-    def _expire(self, call: Call) -> None:
+    def _expire(self, call: Call, *, has_begun: bool) -> None:
         seconds = call.deadline - call.received
-        where = "while it ran" if call.instance else "while it waited for a free instance"
+        where = "while it ran" if has_begun else "while it waited for a free instance"
         told = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
         self._answer(call, wire.problem(Outcome.TIMED_OUT, told))
 
@@ -379,6 +404,10 @@ class DirectLane:
     def _count(self, call: Call, outcome: int) -> None:
         if not wire.call_flags(call.payload) & wire.CHECK:
             self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
+
+
+def _removed(entry: Entry) -> str:
+    return f"{entry.spec.name} was removed"
 
 
 def _broken(entry: Entry, problem: BrokenFile) -> bytes:

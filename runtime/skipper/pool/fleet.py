@@ -56,11 +56,15 @@ class Fleet:
         """Every instance whose process lives, those too that are sent no more calls."""
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def free_instance(self, entry: Entry, *, has_slot: bool, is_nested: bool) -> Instance | None:
+    def free_instance(
+        self, entry: Entry, *, has_slot: bool, is_nested: bool, may_lie_ready: bool
+    ) -> Instance | None:
         """An instance with room for a call, the last one used first: its caches are warm.
 
         Without a slot, one that runs calls already. Instances above the most that a function may
-        have are there for nested calls alone: see :meth:`grow`.
+        have are there for nested calls alone: see :meth:`grow`. Where none is free, a call of a
+        quick function ``may_lie_ready`` in one that is busy: not a nested one, whose caller may be
+        the very call that is in its way.
         """
         instances = entry.served.instances
         if len(instances) > (most := self._most_of(entry)) and not is_nested:
@@ -73,7 +77,24 @@ class Fleet:
                 and (has_slot or instance.calls)
             ):
                 return instance
+        if may_lie_ready and not is_nested and entry.ahead:
+            return self._shortest(instances, entry.ahead)
         return None
+
+    def _shortest(self, instances: Collection[Instance], ahead: int) -> Instance | None:
+        """The instance with the fewest calls, of those with up to ``ahead`` of them."""
+        able = [
+            each
+            for each in instances
+            if 0 < len(each.calls) <= ahead and each.takes_calls and not each.waiting
+        ]
+        return min(able, key=lambda each: len(each.calls), default=None)
+
+    def begun(self, instance: Instance) -> list[Any]:
+        """Of an instance's calls those that may have begun; the others lie ready there."""
+        calls = list(instance.calls.values())
+        served = self.all.get(instance)
+        return calls[:1] if served is not None and served.spec.is_in_turn else calls
 
     def grow(self, entry: Entry) -> None:
         """Start one more instance, if the function may have one and none is starting.

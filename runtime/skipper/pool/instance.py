@@ -94,6 +94,7 @@ class Instance:
         self.is_worn = False
         """It has used most of its memory, or run often enough: a fresh one is to take its place."""
         self.idle_since = time.monotonic()
+        """When it was ready, or its last call ended."""
         self.ready_at = math.inf
         self.ready_mb = 0.0
         """Its memory when it was ready: much of that may be shared with its template."""
@@ -314,9 +315,10 @@ class Instance:
     def done(self, id_: int) -> Any:
         """The call with this id has ended; what it was, or None where it is not known."""
         call = self.calls.pop(id_, None)
-        if not self.calls and self.state is State.BUSY:
-            self.state = State.IDLE
+        if self.state is State.BUSY:
             self.idle_since = time.monotonic()
+            if not self.calls:
+                self.state = State.IDLE
         return call
 
     @property

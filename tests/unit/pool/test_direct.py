@@ -12,7 +12,7 @@ from skipper.errors import UnavailableError
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.metrics import PoolMetrics
 from skipper.pool import direct, fleet
-from skipper.pool.catalogue import Entry, Served
+from skipper.pool.catalogue import AHEAD, Entry, Served
 from skipper.pool.direct import Call, DirectLane
 from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
@@ -546,6 +546,7 @@ async def test_how_long_calls_run_is_learned_from_those_that_end() -> None:
         pool.submit()
         (running,) = pool.started[0].calls.values()
         running.started -= 0.5
+        pool.started[0].idle_since -= 0.5
         pool.started[0].replies()
     assert 0.45 < pool.entry.run_s < 0.55
 
@@ -1081,3 +1082,144 @@ async def test_closing_waits_no_longer_than_it_may() -> None:
     pool.submit()
     await asyncio.wait_for(pool.lane.close(0.0), 5)
     assert pool.lane.busy == 1
+
+
+# --- calls that lie ready --------------------------------------------------------------------
+
+
+def quick(pool: Pool, longest_s: float = 0.002) -> Pool:
+    """The pool, whose functions have not taken longer than this lately."""
+    for entry in pool.entries.values():
+        entry.longest_s = longest_s
+    return pool
+
+
+async def test_a_busy_instance_of_a_quick_function_has_its_next_calls_at_hand() -> None:
+    pool = quick(await warmed(Pool(slots=1)), longest_s=0.004)
+    ids = [pool.submit() for _ in range(5)]
+    assert pool.started[0].given == [b"1", b"2", b"3"]
+    assert (pool.lane.busy, pool.lane.queued) == (1, 2)
+    for _ in ids:
+        pool.started[0].replies()
+    assert pool.started[0].given == [b"1", b"2", b"3", b"4", b"5"]
+    assert list(pool.outcomes) == ids
+    assert pool.lane.busy == pool.lane.queued == 0
+
+
+async def test_a_free_instance_comes_first_and_then_the_one_with_the_fewest_calls() -> None:
+    pool = quick(await warmed(Pool(slots=2), 2))
+    for _ in range(4):
+        pool.submit()
+    assert sorted(len(instance.given) for instance in pool.started) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"is_async": True}, {"batch": 4}, {"streams": True}],
+    ids=["async", "batch", "stream"],
+)
+def test_only_calls_that_run_in_turn_and_end_at_once_lie_ready(options: dict[str, Any]) -> None:
+    entry = entry_of(**options)
+    entry.longest_s = 0.0001
+    assert entry.ahead == 0
+
+
+def test_whether_a_function_is_quick_is_learned_and_forgotten_again() -> None:
+    entry = entry_of()
+    assert entry.ahead == 0, "until it is known"
+    for _ in range(200):
+        entry.ran(0.0005)
+    assert entry.ahead == AHEAD
+    entry.ran(0.004)
+    assert entry.ahead == 2
+    entry.ran(1.0)
+    assert entry.ahead == 0
+    for _ in range(50):
+        entry.ran(0.0005)
+    assert entry.ahead == 0, "a long one may come again"
+
+
+async def test_a_call_within_a_call_never_lies_ready() -> None:
+    """Its caller may be the one that runs there."""
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool.submit(depth=1)
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_nothing_lies_ready_behind_a_call_that_waits_for_another() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool.lane.lend_slot(pool.started[0])
+    pool.submit()
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_an_instance_that_always_has_calls_leaves_its_slot_to_others() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    quick(await warmed(await warmed(pool, 1, "a.f"), 1, "b.f"))
+    for name in ("a.f", "a.f", "b.f", "a.f", "a.f"):
+        pool.submit(name)
+    first, second = pool.started
+    assert (first.given, second.given) == ([b"1", b"2"], [])
+    first.replies()
+    first.replies()
+    assert (first.given, second.given) == ([b"1", b"2"], [b"3"])
+
+
+async def test_what_lay_ready_where_an_instance_died_is_run_by_another() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    ids = [pool.submit() for _ in range(3)]
+    pool.started[0].dies()
+    assert pool.outcomes == {ids[0]: Outcome.DIED}
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert pool.started[1].given == [b"2", b"3"]
+    for _ in range(2):
+        pool.started[1].replies()
+    assert pool.outcomes == dict(zip(ids, (Outcome.DIED, Outcome.OK, Outcome.OK), strict=True))
+    assert pool.lane.busy == pool.lane.queued == 0
+
+
+async def test_a_caller_who_left_does_not_wait_again() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool._ids += 1
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.started[0].dies()
+    assert pool.lane.queued == 0
+
+
+async def test_what_lay_ready_of_a_function_that_was_removed_is_not_found() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    ids = [pool.submit() for _ in range(2)]
+    pool.entries.clear()
+    pool.started[0].dies()
+    assert pool.outcomes == {ids[0]: Outcome.DIED, ids[1]: Outcome.NOT_FOUND}
+
+
+async def test_a_call_whose_time_is_over_takes_only_itself_with_its_process() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    late, other = pool.submit(budget_ms=1000), pool.submit(budget_ms=60_000)
+    pool.later(1.5)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert pool.caller.answers[0].value.startswith("the deadline passed while it ran")
+    assert pool.started[0].signals == [signal.SIGTERM]
+    pool.started[0].dies()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    assert pool.outcomes[other] is Outcome.OK
+
+
+async def test_the_end_of_a_call_that_lies_ready_ends_no_process() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit(budget_ms=60_000)
+    late = pool.submit(budget_ms=1000)
+    pool.later(1.5)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert "while it waited" in pool.caller.answers[0].value
+    assert pool.started[0].signals == []
+    assert pool.started[0].cancelled == [2]
