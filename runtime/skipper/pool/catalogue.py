@@ -118,8 +118,10 @@ class Catalogue:
         retire: Callable[[Served], None],
         drop: Callable[[Entry], None],
         metrics: PoolMetrics,
+        exists: Callable[[Path], bool] = Path.exists,
     ) -> None:
         self._settings, self._pool, self._run = settings, pool, run
+        self._exists = exists
         self._quarantine = quarantine
         self._on_change, self._warm, self._retire, self._drop = on_change, warm, retire, drop
         self._metrics = metrics
@@ -222,7 +224,8 @@ class Catalogue:
             if plugin.file not in self._unreadable:
                 self._quarantine.note(plugin)
         if report.broken:
-            self._keep_old(source, report.broken[0])
+            if self._exists(source.file):  # else it went meanwhile: the next look will tell
+                self._keep_old(source, report.broken[0])
             return
         mine = [spec for spec in report.specs if spec.pool == self._pool]
         fresh = [Served(spec, source, report.texts) for spec in mine]

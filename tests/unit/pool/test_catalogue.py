@@ -35,6 +35,8 @@ class Project:
         self.broken: list[BrokenFile] = []
         self.errors: dict[str, Exception] = {}
         """By file, or ``*`` for the survey: what befalls its reading."""
+        self.deleted: set[str] = set()
+        """Files that went while they were read."""
         self.read: list[str] = []
         self.instances: list[Played] = []
         self.changes = 0
@@ -55,6 +57,7 @@ class Project:
             retire=self.retired.append,
             drop=lambda entry: self.dropped.append(entry.spec.name),
             metrics=self.metrics,
+            exists=lambda file: file.stem not in self.deleted,
         )
 
     def write(self, name: str, code: str, *functions: str, pool: str = "cpu", **told: Any) -> None:
@@ -275,6 +278,16 @@ async def test_a_file_that_is_gone_is_served_no_more() -> None:
     await project.refresh()
     assert project.served == {"iris.fit": "1"}
     assert sorted(project.dropped) == ["boston.predict", "boston.train"]
+
+
+async def test_a_file_that_goes_while_it_is_read_is_not_broken() -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    project.deleted.add("boston")
+    await project.refresh()
+    assert project.catalogue.broken == []
+    del project.surveyed["boston"]
+    assert (await project.refresh()).served == {}
 
 
 async def test_a_function_that_moves_to_another_pool_is_served_here_no_more() -> None:
