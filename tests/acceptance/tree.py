@@ -104,6 +104,8 @@ class Tree:
     def connect(self, url: str) -> None:
         """Ask the gateway at ``url`` from now on."""
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        if self._client is not None:
+            self._client.close()
         self._client = httpx.Client(base_url=url, timeout=LIMIT_S, headers=headers)
 
     def stop(self, number: int = signal.SIGINT) -> int:
