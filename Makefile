@@ -36,7 +36,7 @@ up: setup
 	@.venv/bin/skipper up $(ARGS)
 
 # Three at once on two cores: most of what tests do is wait. A file's tests stay together, since they
-# share trees and servers; the longest files come first.
+# share trees and servers; the files go in their order, acceptance first, which takes longest.
 test: setup
 	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -35,6 +35,8 @@ AHEAD_S = 0.01
 """A call that lies ready in a busy instance should have its turn within this time."""
 AHEAD = 8
 """Most calls that lie ready in one instance."""
+UNKNOWN_S = 1.0
+"""What is believed of code that has not run yet: that it takes long."""
 _FADES = 0.95
 """How much of the longest run is still believed after another one."""
 
@@ -65,7 +67,7 @@ class Entry:
         """Whether a timer will wake its batch."""
         self.run_s = 0.0
         """How long an instance is busy with one call, or one batch of them: a running mean."""
-        self.longest_s = 1.0
+        self.longest_s = UNKNOWN_S
         """The longest such time of late: long until a hundred runs or so say otherwise."""
         self.load_error: BrokenFile | None = None
         """Why no instance of this version can serve; tried again from time to time."""
@@ -344,6 +346,7 @@ class Catalogue:
                 continue
             old, entry.served = entry.served, served
             entry.load_error, entry.retry_at, entry.failures = None, 0.0, 0
+            entry.longest_s = UNKNOWN_S
             self._retire(old)
 
     def describe(self) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class ShortList:
 
     @property
     def is_spent(self) -> bool:
-        """Whether nothing more may be taken before the list is arranged again."""
-        return not self._ids or not (self._is_all or self._in_order)
+        """Whether what is listed must be arranged before anything more may be taken."""
+        return not (self._is_all or self._in_order)
 
     def add(self, ids: Iterable[str]) -> None:
         """Put ids at the end; those that are listed stay where they are."""

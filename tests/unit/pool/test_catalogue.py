@@ -231,6 +231,17 @@ async def test_new_code_takes_the_place_of_the_old() -> None:
     assert project.metrics.reloads == {"swapped": 1}
 
 
+async def test_new_code_has_to_show_anew_that_it_is_quick() -> None:
+    project = await with_(ONE)
+    (entry,) = [e for e in project.catalogue.entries.values() if e.spec.name == "boston.train"]
+    entry.longest_s = 0.001
+    assert entry.ahead > 0
+    project.write("boston", "2", "predict", "train")
+    await project.refresh()
+    assert entry.spec.code == "2"
+    assert entry.ahead == 0
+
+
 async def test_a_warm_function_is_warm_in_its_new_version_before_calls_move() -> None:
     project = await with_(ONE)
     project.warm_up("boston.predict")
