@@ -27,6 +27,7 @@ from skipper.wire import Frame, FrameProtocol, Kind
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
 _CLOSED = "it closed its connection to its host"
+_CHUNK = 1 << 16
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -110,6 +111,7 @@ class Instance:
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._protocol: FrameProtocol | None = None
+        self._sock: socket.socket | None = None
         self._outputs: list[Output] = []
         self._pidfd = -1
 
@@ -140,6 +142,7 @@ class Instance:
             Output("stdout", ends.stdout, printed),
             Output("stderr", ends.stderr, printed),
         ]
+        self._sock = ends.sock
         self._watch(ends.pid)
         try:
             await loop.create_unix_connection(
@@ -261,6 +264,8 @@ class Instance:
         if self.state is State.GONE:
             return
         self.signal(signal.SIGKILL, group=True)  # whatever it left in its process group
+        self.state = State.STOPPING
+        self._read_the_rest()
         self.state = State.GONE
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
@@ -282,6 +287,17 @@ class Instance:
         self.loaded.set()
         self._on_gone(self)
         self.gone.set_result(None)
+
+    def _read_the_rest(self) -> None:
+        """Take the frames that it has sent and nobody has read yet.
+
+        Its end may be heard of before them, and a call that it has answered has not died with it.
+        """
+        if self._protocol is None or self._sock is None or self._protocol.transport.is_closing():
+            return
+        with contextlib.suppress(OSError):  # all has been read; a child of its may hold the socket
+            while data := self._sock.recv(_CHUNK, socket.MSG_DONTWAIT):
+                self._protocol.data_received(data)
 
     def _turn_of_plugin(self) -> Turn | None:
         turn = Turn.model_validate_json(self._turn or b"{}")

@@ -37,6 +37,12 @@ sock.sendall(struct.pack("!IBQ", len(body), 38, 0) + body)
 """
 HANGS_UP = REPORTS.replace("time.sleep", "sock.close(); time.sleep")
 CLOSED = REPORTS + "import os; os._exit(83)"
+ANSWERS = f"""
+import signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+{REPORTS.replace("time.sleep(60)", "signal.sigwait([signal.SIGUSR1])")}
+sock.sendall(struct.pack("!IBQ", 0, 18, 1))
+"""
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 HANGS = "import time; time.sleep(60)"
 
@@ -214,6 +220,24 @@ async def test_an_instance_that_closes_its_connection_is_ended_and_says_so(
     async with asyncio.timeout(10):
         await instance.gone
     assert instance.death_reason == "it closed its connection to its host"
+
+
+async def test_what_an_instance_sent_before_it_died_is_heard_before_its_end(
+    tmp_path: Path,
+) -> None:
+    heard: list[str] = []
+    instance = Instance(
+        SURVEY,
+        Lane.READING,
+        on_frame=lambda _, frame: heard.append(f"frame {frame.kind} of call {frame.id}"),
+        on_printed=lambda *_: None,
+        on_gone=lambda _: heard.append("gone"),
+    )
+    await instance.start(await Script(ANSWERS).start(instance), 10.0)
+    os.kill(instance.pid, signal.SIGUSR1)
+    os.waitid(os.P_PID, instance.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop stands still, so that nothing is read
+    instance._ended()
+    assert heard == ["frame 18 of call 1", "gone"]
 
 
 async def test_an_orphan_is_ended_with_all_it_has_started_unless_somebody_is_being_born(
