@@ -247,10 +247,11 @@ class Instance:
             loop.call_soon_threadsafe(self._ended, status)
 
     def _hung_up(self) -> None:
-        """The socket closed. The process may live on for a moment, or for ever: end it."""
+        """The socket closes. The process may live on for a moment, or for ever: end it."""
         if self.state is not State.GONE:
             is_first = self.state is not State.STOPPING
             self.state = State.STOPPING
+            self._read_the_rest()
             asyncio.get_running_loop().call_later(STOP_GRACE_S, self._end_deaf, is_first)
 
     def _end_deaf(self, is_first: bool) -> None:
@@ -291,12 +292,14 @@ class Instance:
     def _read_the_rest(self) -> None:
         """Take the frames that it has sent and nobody has read yet.
 
-        Its end may be heard of before them, and a call that it has answered has not died with it.
+        Its end, or that it can be sent nothing more, may be heard of before them; and a call that
+        it has answered has not died with it.
         """
-        if self._protocol is None or self._sock is None or self._protocol.transport.is_closing():
+        sock, self._sock = self._sock, None
+        if self._protocol is None or sock is None:
             return
         with contextlib.suppress(OSError):  # all has been read; a child of its may hold the socket
-            while data := self._sock.recv(_CHUNK, socket.MSG_DONTWAIT):
+            while data := sock.recv(_CHUNK, socket.MSG_DONTWAIT):
                 self._protocol.data_received(data)
 
     def _turn_of_plugin(self) -> Turn | None:

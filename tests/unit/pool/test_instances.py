@@ -20,6 +20,7 @@ from skipper.pool.instance import Ends, Instance, Lane, State
 from skipper.pool.instances import STARTS, WORN_AFTER_S, Instances
 from skipper.pool.starter import children
 from skipper.settings import Settings
+from skipper.wire import Kind
 
 SURVEY = Job(kind=JobKind.SURVEY, project_dir=Path())
 REPORTS = """
@@ -222,8 +223,9 @@ async def test_an_instance_that_closes_its_connection_is_ended_and_says_so(
     assert instance.death_reason == "it closed its connection to its host"
 
 
+@pytest.mark.parametrize("is_sent_more", [False, True])
 async def test_what_an_instance_sent_before_it_died_is_heard_before_its_end(
-    tmp_path: Path,
+    is_sent_more: bool,
 ) -> None:
     heard: list[str] = []
     instance = Instance(
@@ -236,7 +238,11 @@ async def test_what_an_instance_sent_before_it_died_is_heard_before_its_end(
     await instance.start(await Script(ANSWERS).start(instance), 10.0)
     os.kill(instance.pid, signal.SIGUSR1)
     os.waitid(os.P_PID, instance.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop stands still, so that nothing is read
-    instance._ended()
+    if is_sent_more:  # the transport gives the socket up at once: it cannot be written to
+        instance.send(Kind.CALL, 2)
+        await instance.gone
+    else:
+        instance._ended()
     assert heard == ["frame 18 of call 1", "gone"]
 
 
