@@ -30,21 +30,29 @@ MODELS_S = 3.0
 """How long hosts may take to serve new models before a task's success is told all the same."""
 UNSENT_BYTES = 64 << 20
 """A host that has let so much pile up does not read at the moment: nothing more is sent to it."""
-SWEEP_S = 0.25
+SWEEP_S = 0.1
+SLOW_S = 0.1
+"""A call that lasts longer than this is worth the trouble of noticing that its caller leaves."""
 LATE_S = 3.0
 """A host that has not answered this long after a call's deadline is not going to."""
 
 
 class Waiting:
-    """A call on its way: the future of its reply, and whoever wants its items."""
+    """A call on its way: the future of its reply, and whoever wants its items.
 
-    __slots__ = ("deadline", "id", "link", "on_item", "reply")
+    ``on_slow`` runs once, when the call has lasted longer than :data:`SLOW_S`.
+    """
+
+    __slots__ = ("deadline", "id", "link", "on_item", "on_slow", "reply", "sent_at")
 
     def __init__(
         self, link: Link, id_: int, deadline: float, on_item: Callable[[bytes], None] | None
     ) -> None:
+        loop = asyncio.get_running_loop()
         self.link, self.id, self.deadline, self.on_item = link, id_, deadline, on_item
-        self.reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.on_slow: Callable[[], None] | None = None
+        self.sent_at = loop.time()
+        self.reply: asyncio.Future[bytes] = loop.create_future()
 
     def answer(self, payload: bytes) -> None:
         if not self.reply.done():
@@ -145,7 +153,14 @@ class Link:
             self._protocol.send(Kind.NUDGE, 0)
 
     def sweep(self, now: float) -> None:
-        """Answer in the place of a host that hangs, and have it stop those calls once it can."""
+        """Look after calls that last: they are slow, or their host hangs.
+
+        Answers in the place of such a host, and has it stop those calls once it can.
+        """
+        for waiting in list(self._waiting.values()):
+            if waiting.on_slow is not None and waiting.sent_at + SLOW_S < now:
+                on_slow, waiting.on_slow = waiting.on_slow, None
+                on_slow()
         told = f"the deadline passed and pool {self.pool} does not answer"
         late = [each for each in self._waiting.values() if each.deadline + LATE_S < now]
         for waiting in late:

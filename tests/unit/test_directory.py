@@ -14,7 +14,7 @@ import pytest
 
 from skipper import directory as directories
 from skipper import wire
-from skipper.directory import LATE_S, Directory, Waiting
+from skipper.directory import LATE_S, SLOW_S, Directory, Waiting
 from skipper.errors import UnavailableError
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Outcome
@@ -54,11 +54,11 @@ class StandIn:
         for link in self._links:
             link.send_json(wire.Kind.CATALOGUE, 0, self.catalogue)
 
-    def send(self, kind: wire.Kind, id_: int, payload: bytes = b"") -> None:
+    def send(self, kind: int, id_: int, payload: bytes = b"") -> None:
         for link in self._links:
             link.send(kind, id_, payload)
 
-    def of(self, kind: wire.Kind) -> list[Frame]:
+    def of(self, kind: int) -> list[Frame]:
         """What it has heard of this kind."""
         return [frame for frame in self.heard if frame.kind == kind]
 
@@ -234,6 +234,15 @@ async def test_nothing_is_asked_of_a_host_that_is_away(host: StandIn, directory:
     with pytest.raises(UnavailableError, match="pool cpu is not reachable"):
         await link.ask("pool")
     link.nudge()
+
+
+async def test_of_a_call_that_lasts_is_told_once(directory: Directory) -> None:
+    waiting, link = call(directory), directory.links["cpu"]
+    told: list[str] = []
+    waiting.on_slow = lambda: told.append("slow")
+    for seconds in (SLOW_S - 0.01, SLOW_S + 0.01, SLOW_S + 1):
+        link.sweep(waiting.sent_at + seconds)
+        assert told == ["slow"] * (seconds > SLOW_S)
 
 
 async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(

@@ -78,7 +78,8 @@ class Gateway:
             path: str = scope["path"]
             name = path[len(_CALLS) : -len(_INVOKE)]
             if path == f"{_CALLS}{name}{_INVOKE}" and "/" not in name:
-                await self._invoke({**scope, "path_params": {"name": name}}, receive, send)
+                scope["path_params"] = {"name": name}
+                await self._invoke(scope, receive, send)
                 return
         if scope["type"] == "http":
             send = telling(send, scope["headers"])

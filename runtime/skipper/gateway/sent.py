@@ -8,9 +8,6 @@ from starlette.types import Receive
 
 from skipper.directory import Waiting
 
-WATCH_AFTER_S = 0.1
-"""A call that lasts longer than this is given up when its caller leaves."""
-
 
 class Sent:
     """A call that is on its way.
@@ -38,7 +35,7 @@ async def reply_to(sent: Sent, receive: Receive) -> bytes | None:
         nonlocal watch
         watch = asyncio.ensure_future(until_gone(receive, sent))
 
-    alarm = asyncio.get_running_loop().call_later(WATCH_AFTER_S, start_watching)
+    sent.waiting.on_slow = start_watching
     try:
         return await reply
     except asyncio.CancelledError:
@@ -47,7 +44,7 @@ async def reply_to(sent: Sent, receive: Receive) -> bytes | None:
             return None
         raise
     finally:
-        alarm.cancel()
+        sent.waiting.on_slow = None
         if watch is not None:
             watch.cancel()
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from skipper import wire
-from skipper.instance.calls import Calls, Items
+from skipper.instance.calls import Asked, Calls, Items
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError
 from skipper.task import Outcome
@@ -88,20 +88,20 @@ class _Server:
         self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
-        calls = self._calls
+        calls, asked = self._calls, Asked(frame)
         try:
-            if wire.call_flags(frame.payload) & wire.CHECK:
-                return calls.checked(frame)
-            kwargs = calls.arguments(frame)
+            if asked.wants(wire.CHECK):
+                return calls.checked(asked.body)
+            kwargs = calls.arguments(asked)
         except ValidationError as error:
             return calls.invalid(error)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's own may raise anything
             return calls.failure(error)
         try:
-            calls.enter(frame)
+            calls.enter(asked)
             if calls.contract.streams:
-                return await self._stream(frame, calls.target(**kwargs))
-            return calls.result(frame, await calls.target(**kwargs))
+                return await self._stream(asked, calls.target(**kwargs))
+            return calls.result(asked, await calls.target(**kwargs))
         except asyncio.CancelledError:
             return self._cancelled()
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
@@ -110,21 +110,21 @@ class _Server:
             if os.getpid() != self._pid:  # the function forked, and its child came back here
                 os._exit(0)
             with contextlib.suppress(HostGoneError, LinkClosedError):  # the reply finds the same
-                calls.leave(frame)
+                calls.leave(asked.id)
 
     def _cancelled(self) -> bytes:
         return wire.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
 
-    async def _stream(self, frame: Frame, items: Any) -> bytes:
+    async def _stream(self, asked: Asked, items: Any) -> bytes:
         calls = self._calls
-        if wire.call_flags(frame.payload) & wire.STREAM:
-            self._link.send(Kind.SERVED, frame.id, calls.served)
+        if asked.wants(wire.STREAM):
+            self._link.send(Kind.SERVED, asked.id, calls.served)
             async for item in items:
-                if not await asyncio.to_thread(self._link.take_credit, frame.id):
+                if not await asyncio.to_thread(self._link.take_credit, asked.id):
                     raise asyncio.CancelledError
-                self._link.send(Kind.ITEM, frame.id, calls.dump(item))
-            return wire.reply(Outcome.OK, calls.served, b"")
+                self._link.send(Kind.ITEM, asked.id, calls.dump(item))
+            return calls.good(b"")
         whole = Items(calls)
         async for item in items:
             whole.add(item)
-        return wire.reply(Outcome.OK, calls.served, whole.json())
+        return calls.good(whole.json())

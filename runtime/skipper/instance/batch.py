@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from skipper import wire
 from skipper.errors import TooLargeError
-from skipper.instance.calls import Calls
+from skipper.instance.calls import Asked, Calls
 from skipper.task import Outcome
-from skipper.wire import Frame
 
 Item = dict[str, Any]
 
@@ -26,10 +25,10 @@ class _Part(NamedTuple):
     is_many: bool
 
 
-def run_batch(calls: Calls, frames: Sequence[Frame]) -> tuple[list[int], dict[int, bytes]]:
+def run_batch(calls: Calls, batch: Sequence[Asked]) -> tuple[list[int], dict[int, bytes]]:
     """The sizes of the batches that ran, and the reply to each call by its id."""
     replies: dict[int, bytes] = {}
-    parts = [part for frame in frames if (part := _part_of(calls, frame, replies)) is not None]
+    parts = [part for asked in batch if (part := _part_of(calls, asked, replies)) is not None]
     items = [item for part in parts for item in part.items if not isinstance(item, bytes)]
     sizes, answers = [], []
     for at in range(0, len(items), calls.batch):
@@ -43,19 +42,19 @@ def run_batch(calls: Calls, frames: Sequence[Frame]) -> tuple[list[int], dict[in
     return sizes, replies
 
 
-def _part_of(calls: Calls, frame: Frame, replies: dict[int, bytes]) -> _Part | None:
+def _part_of(calls: Calls, asked: Asked, replies: dict[int, bytes]) -> _Part | None:
     """The items of a call; None where it has been answered already."""
-    if wire.call_flags(frame.payload) & wire.CHECK:
-        replies[frame.id] = calls.checked(frame)
+    body = asked.body
+    if asked.wants(wire.CHECK):
+        replies[asked.id] = calls.checked(body)
         return None
-    body = wire.call_body(frame.payload)
     if (items := calls.contract.parse_items(body)) is not None:
         judged = [calls.refusal(i) if isinstance(i, Exception) else i for i in items]
-        return _Part(frame.id, judged, is_many=True)
+        return _Part(asked.id, judged, is_many=True)
     try:
-        return _Part(frame.id, [calls.contract.parse(body)], is_many=False)
+        return _Part(asked.id, [calls.contract.parse(body)], is_many=False)
     except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
-        replies[frame.id] = calls.refusal(error)
+        replies[asked.id] = calls.refusal(error)
         return None
 
 
@@ -89,7 +88,7 @@ def _answer(calls: Calls, value: Any) -> bytes:
     if isinstance(value, BaseException):
         return calls.failure(value)
     try:
-        return wire.reply(Outcome.OK, calls.served, calls.dump(value))
+        return calls.good(calls.dump(value))
     except BaseException as error:  # noqa: BLE001 - one value that is not JSON fails alone
         return calls.failure(error)
 
@@ -102,7 +101,7 @@ def _gathered(calls: Calls, replies: list[bytes]) -> bytes:
         bodies.append(body if outcome == Outcome.OK else _failed_item(body))
     whole = b'{"items":[' + b",".join(bodies) + b"]}"
     try:
-        return wire.reply(Outcome.OK, calls.served, calls.checked_size(whole))
+        return calls.good(calls.checked_size(whole))
     except TooLargeError as error:
         return calls.failure(error)
 

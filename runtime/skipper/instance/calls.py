@@ -33,6 +33,25 @@ _MAX_TOLD = 1000
 """Characters of what is told of one place in a body: the names of members are the caller's."""
 
 
+class Asked:
+    """A call as it was asked for."""
+
+    __slots__ = ("_at", "_payload", "head", "id")
+
+    def __init__(self, frame: Frame) -> None:
+        _, self.id, self._payload = frame
+        self.head, self._at = wire.parse_call(self._payload)
+
+    @property
+    def body(self) -> bytes:
+        """A copy, which need not be kept while the function runs."""
+        return self._payload[self._at :]
+
+    def wants(self, flag: int) -> bool:
+        """Whether it was sent with this flag, one of :mod:`skipper.wire`'s."""
+        return bool(self.head.flags & flag)
+
+
 class Calls:
     """What a call needs beside its body, whichever way the function runs."""
 
@@ -56,7 +75,7 @@ class Calls:
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
         self._sinks: dict[int, Sink] = {}
-        self.served = b""
+        self.served = self._good = b""
         self.loaded: dict[str, Any] = {}
         """The models to inject."""
         self._renew()
@@ -74,30 +93,30 @@ class Calls:
     def _renew(self) -> None:
         self.loaded = self._shelf.injected(self._taking.loaded_parameters)
         self.served = wire.served_by(self._code, self._shelf.versions)
+        self._good = wire.reply(Outcome.OK, self.served, b"")
 
-    def arguments(self, frame: Frame) -> dict[str, Any]:
+    def arguments(self, asked: Asked) -> dict[str, Any]:
         """Keyword arguments of a call. Raises ValidationError."""
-        kwargs = self.contract.parse(wire.call_body(frame.payload))
+        kwargs = self.contract.parse(asked.body)
         if self.loaded:
             kwargs |= self.loaded
         if self.contract.run_parameters:
-            run = self._run(frame)
+            run = self._run(asked)
             kwargs |= dict.fromkeys(self.contract.run_parameters, run)
         return kwargs
 
-    def checked(self, frame: Frame) -> bytes:
+    def checked(self, body: bytes) -> bytes:
         """The reply to a call that only asks whether its body matches."""
-        body = wire.call_body(frame.payload)
         try:
             if not self.batch or self.contract.parse_items(body) is None:
                 self.contract.parse(body)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
             return self.refusal(error)
-        return wire.reply(Outcome.OK, self.served, b"")
+        return self._good
 
-    def enter(self, frame: Frame) -> bool:
+    def enter(self, asked: Asked) -> bool:
         """Make the call known to the calls it will make; whether it is a task."""
-        head, _ = wire.parse_call(frame.payload)
+        head = asked.head
         task_id, _, request_id = _context(head)
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
@@ -106,15 +125,15 @@ class Calls:
         failpoint("instance.entered")
         return True
 
-    def leave(self, frame: Frame) -> None:
-        """Have the call's last words sent before its reply."""
-        if (sink := self._sinks.pop(frame.id, None)) is not None:
+    def leave(self, id_: int) -> None:
+        """Have the last words of the call with this id sent before its reply."""
+        if (sink := self._sinks.pop(id_, None)) is not None:
             sink.close()
 
-    def _run(self, frame: Frame) -> Run:
-        head, _ = wire.parse_call(frame.payload)
+    def _run(self, asked: Asked) -> Run:
+        head = asked.head
         task_id, attempt, request_id = _context(head)
-        sink = self._sinks[frame.id] = Sink(self.link, frame.id)
+        sink = self._sinks[asked.id] = Sink(self.link, asked.id)
         return Run(
             sink,
             task_id=task_id,
@@ -123,24 +142,28 @@ class Calls:
             seconds=head.budget_ms / 1000 if head.budget_ms else None,
         )
 
-    def result(self, frame: Frame, value: Any) -> bytes:
+    def result(self, asked: Asked, value: Any) -> bytes:
         """The reply for a returned value; a model goes to the store on the way.
 
         Raises TypeError for a model out of a direct call: only a task's end can publish it.
         """
         if isinstance(value, Model):
-            if not wire.call_flags(frame.payload) & wire.TASK:
+            if not asked.wants(wire.TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = self.checked_size(_json(value.metrics, self._plain))
             saved = to_json({"name": value.name} | self._shelf.save(value))
             failpoint("instance.saved")
             self.link.send(
                 Kind.EVENT,
-                frame.id,
+                asked.id,
                 b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
             )
-            return wire.reply(Outcome.OK, self.served, metrics)
-        return wire.reply(Outcome.OK, self.served, self.dump(value))
+            return self.good(metrics)
+        return self.good(self.dump(value))
+
+    def good(self, body: bytes) -> bytes:
+        """The reply of a call that ended well; ``body`` is its value's JSON."""
+        return self._good + body
 
     def dump(self, value: Any) -> bytes:
         """The JSON of a returned value. Raises TypeError or ValueError where it cannot be sent."""

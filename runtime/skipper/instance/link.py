@@ -67,8 +67,11 @@ class Link:
         self._cancelled: set[int] = set()
         self._credit: dict[int, int] = {}
         self._sending = threading.Lock()
-        self._arrived = threading.Condition()
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
         self._is_reading = False
+        self._waiting = 0
+        """Threads that another one reads for."""
         self._asked = 0
 
     def leave(self) -> None:
@@ -101,7 +104,7 @@ class Link:
             self._credit[id_] = left - 1
             return True
 
-        with self._arrived:
+        with self._lock:
             if not self._is_reading:
                 self._read_what_is_there()
         return self._wait(take)
@@ -111,11 +114,14 @@ class Link:
 
         Raises HostGoneError or LinkClosedError.
         """
-        return self._wait(lambda: self._inbox.popleft() if self._inbox else None)
+        return self._wait(self._first)
+
+    def _first(self) -> Frame | None:
+        return self._inbox.popleft() if self._inbox else None
 
     def ask(self, payload: bytes) -> int:
         """Send a call of this instance's own; its id."""
-        with self._arrived:
+        with self._lock:
             self._asked += 1
             id_ = OWN | self._asked
         self.send(Kind.CALL, id_, payload)
@@ -127,13 +133,15 @@ class Link:
 
     def _wait(self, take: Callable[[], T | None]) -> T:
         """Wait until ``take`` finds something. Of several waiting threads one reads for all."""
-        with self._arrived:
+        with self._lock:
             while (found := take()) is None:
                 if self._is_reading:
+                    self._waiting += 1
                     self._arrived.wait()
+                    self._waiting -= 1
                     continue
                 self._is_reading = True
-                self._arrived.release()
+                self._lock.release()
                 try:
                     data = self._sock.recv(_CHUNK)
                 except ConnectionError:  # it left without having read everything
@@ -141,15 +149,16 @@ class Link:
                 except OSError as error:
                     raise _why(error) from None
                 finally:
-                    self._arrived.acquire()
+                    self._lock.acquire()
                     self._is_reading = False
-                    self._arrived.notify_all()
+                    if self._waiting:
+                        self._arrived.notify_all()
                 self._take(data)
             return found
 
     def is_cancelled(self, id_: int) -> bool:
         """Whether the host has said so by now; never waits."""
-        with self._arrived:
+        with self._lock:
             if not self._is_reading:
                 self._read_what_is_there()
             return id_ in self._cancelled

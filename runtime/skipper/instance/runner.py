@@ -16,11 +16,13 @@ from skipper import wire
 from skipper.errors import Cancelled
 from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
-from skipper.instance.calls import Calls, Items
+from skipper.instance.calls import Asked, Calls, Items
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostGoneError, Link
-from skipper.task import Outcome
 from skipper.wire import Frame, Kind
+
+_WHATEVER = contextlib.suppress(Exception)
+"""Around what the function may have closed or replaced: its standard streams."""
 
 
 def serve(link: Link, calls: Calls) -> None:
@@ -41,7 +43,7 @@ def serve(link: Link, calls: Calls) -> None:
 class _Runner:
     def __init__(self, link: Link, calls: Calls) -> None:
         self._link, self._calls = link, calls
-        self._is_in_call = False
+        self._is_in_call = self._is_task = False
         self.is_ended = False
         """Told to end while it ran a call: it takes no other, which had no part in it."""
         self._pid = os.getpid()
@@ -59,79 +61,74 @@ class _Runner:
         if self._calls.batch:
             self.answer_batch([frame])
             return
-        reply = self._checked(frame)
-        if reply is None:
-            reply = self._run(frame)
-        self._link.send(Kind.REPLY, frame.id, reply)
-        self._link.forget(frame.id)
+        asked = Asked(frame)
+        checks = asked.head.flags & wire.CHECK
+        reply = self._calls.checked(asked.body) if checks else self._run(asked)
+        self._link.send(Kind.REPLY, asked.id, reply)
+        self._link.forget(asked.id)
 
     def answer_batch(self, frames: list[Frame]) -> None:
         """Run calls as one and send their replies together."""
-        with self._in_call(frames[-1]):  # the last to come has the most time left
-            sizes, replies = run_batch(self._calls, frames)
+        batch = [Asked(frame) for frame in frames]
+        self._begin(batch[-1])  # the last to come has the most time left
+        try:
+            sizes, replies = run_batch(self._calls, batch)
+        finally:
+            self._end(batch[-1].id)
         told = [wire.pack(Kind.SIZE, size) for size in sizes]
         told += [wire.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]
         self._link.send_packed(b"".join(told))
-        for frame in frames:
-            self._link.forget(frame.id)
+        for asked in batch:
+            self._link.forget(asked.id)
 
-    @contextlib.contextmanager
-    def _in_call(self, frame: Frame) -> Iterator[None]:
-        is_task = self._calls.enter(frame)
+    def _begin(self, asked: Asked) -> None:
+        self._is_task = self._calls.enter(asked)
         self._is_in_call = True
-        try:
-            yield
-        finally:
-            self._is_in_call = False
-            _flush()
-            if os.getpid() != self._pid:  # the function forked, and its child came back here
-                os._exit(0)
-            if is_task:
-                failpoint("instance.ran")
-            self._calls.leave(frame)
 
-    def _checked(self, frame: Frame) -> bytes | None:
-        """The reply to a call that only asks whether its body matches; None for any other."""
-        if not wire.call_flags(frame.payload) & wire.CHECK:
-            return None
-        return self._calls.checked(frame)
+    def _end(self, id_: int) -> None:
+        self._is_in_call = False
+        for stream in (sys.stdout, sys.stderr):
+            with _WHATEVER:
+                stream.flush()
+        if os.getpid() != self._pid:  # the function forked, and its child came back here
+            os._exit(0)
+        if self._is_task:
+            failpoint("instance.ran")
+        self._calls.leave(id_)
 
-    def _run(self, frame: Frame) -> bytes:
+    def _run(self, asked: Asked) -> bytes:
         """The reply to one call, whatever the function does."""
         calls = self._calls
         try:
-            kwargs = calls.arguments(frame)
+            kwargs = calls.arguments(asked)
         except ValidationError as error:
             return calls.invalid(error)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's own may raise anything
             return calls.failure(error)
         try:
-            with self._in_call(frame):
+            self._begin(asked)
+            try:
                 value = calls.target(**kwargs)
                 if calls.contract.streams:
-                    return self._stream(frame, value)
-                return calls.result(frame, value)
+                    return self._stream(asked, value)
+                return calls.result(asked, value)
+            finally:
+                self._end(asked.id)
         except HostGoneError:
             raise
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
             return calls.failure(error)
 
-    def _stream(self, frame: Frame, items: Iterator[Any]) -> bytes:
+    def _stream(self, asked: Asked, items: Iterator[Any]) -> bytes:
         calls = self._calls
-        if not wire.call_flags(frame.payload) & wire.STREAM:
+        if not asked.wants(wire.STREAM):
             whole = Items(calls)
             for item in items:
                 whole.add(item)
-            return wire.reply(Outcome.OK, calls.served, whole.json())
-        self._link.send(Kind.SERVED, frame.id, calls.served)
+            return calls.good(whole.json())
+        self._link.send(Kind.SERVED, asked.id, calls.served)
         for item in items:
-            if not self._link.take_credit(frame.id):
+            if not self._link.take_credit(asked.id):
                 raise Cancelled
-            self._link.send(Kind.ITEM, frame.id, calls.dump(item))
-        return wire.reply(Outcome.OK, calls.served, b"")
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # the function may have closed or replaced it
-            stream.flush()
+            self._link.send(Kind.ITEM, asked.id, calls.dump(item))
+        return calls.good(b"")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import CALLS_AT_ONCE, Job, JobKind, Report, SourceInfo
 from skipper.metrics import PoolMetrics
 from skipper.pool import devices
 from skipper.pool.instance import Instance, Lane
@@ -51,6 +51,10 @@ class Served:
         self, spec: FunctionSpec, source: SourceInfo, texts: dict[Path, bytes] | None = None
     ) -> None:
         self.spec, self.source, self.texts = spec, source, texts or {}
+        self.at_once = CALLS_AT_ONCE if spec.is_async else 1
+        """How many calls, or batches of them, an instance runs at the same time."""
+        self.is_in_turn = spec.is_in_turn
+        self.may_lie_ready = spec.is_in_turn and not spec.streams
         self.instances: list[Instance] = []
         self.starting = 0
 
@@ -91,7 +95,7 @@ class Entry:
         So that a quick function need not wait for its host between two calls. None where calls have
         taken long lately: one that lies there cannot be given to another instance.
         """
-        if not self.spec.is_in_turn or self.spec.streams:
+        if not self.served.may_lie_ready:
             return 0
         return min(AHEAD, int(AHEAD_S / self.longest_s))
 

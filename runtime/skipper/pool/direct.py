@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from skipper import wire
 from skipper.instance.jobs import Report
@@ -20,7 +21,7 @@ from skipper.pool.instance import Instance, State, uncancelled
 from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
-from skipper.wire import Frame, FrameProtocol, Kind
+from skipper.wire import CallKey, Frame, Kind
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,20 @@ BATCH_BYTES = 64 << 20
 """A batch that has come to this many bytes takes no more calls."""
 CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
+_ALL_OF_IT_S = 0.001
+"""A call that comes to its instance within this time has as much left as it came with, in ms."""
 _TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 """What the log tells of."""
+
+
+class Origin(Protocol):
+    """Whoever sent a call and is told how it goes."""
+
+    def send(self, kind: int, id_: int, payload: bytes) -> None:
+        """A frame of the call with this id, before its reply."""
+
+    def answer(self, id_: int, payload: bytes) -> None:
+        """The reply to the call with this id."""
 
 
 class Call:
@@ -39,10 +52,12 @@ class Call:
 
     __slots__ = (
         "deadline",
+        "depth",
         "entry",
         "id",
         "instance",
         "is_answered",
+        "is_counted",
         "origin",
         "payload",
         "received",
@@ -50,19 +65,19 @@ class Call:
     )
 
     def __init__(
-        self, origin: FrameProtocol, id_: int, payload: bytes, entry: Entry, now: float
+        self, origin: Origin, id_: int, payload: bytes, entry: Entry, key: CallKey
     ) -> None:
         self.origin, self.id, self.payload, self.entry = origin, id_, payload, entry
-        budget = wire.call_budget_ms(payload)
-        self.received = now
-        self.deadline = now + budget / 1000 if budget else float("inf")
+        self.received = self.started = now = time.monotonic()
+        self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
+        self.depth = key.depth
         self.instance: Instance | None = None
-        self.started = now
+        self.is_counted = not key.flags & wire.CHECK
         self.is_answered = False
 
     def payload_at(self, now: float) -> bytes:
         """The payload with what is left of its time."""
-        if self.deadline == float("inf"):
+        if now - self.received < _ALL_OF_IT_S or self.deadline == math.inf:
             return self.payload
         return wire.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
 
@@ -96,15 +111,15 @@ class DirectLane:
 
     # --- calls ---
 
-    def submit(self, origin: FrameProtocol, id_: int, payload: bytes) -> Call | None:
+    def submit(self, origin: Origin, id_: int, payload: bytes) -> Call | None:
         """Run a call as soon as an instance is free; None where it was answered at once."""
-        entry = self._entries.get(wire.call_name(payload))
-        if entry is None:
-            told = f"{wire.call_name(payload).decode()} is no longer served"
+        key = wire.call_key(payload)
+        if (entry := self._entries.get(key.name)) is None:
+            told = f"{key.name.decode()} is no longer served"
             self._metrics.ended("", Outcome.NOT_FOUND, 0.0)
-            origin.send(Kind.REPLY, id_, wire.problem(Outcome.NOT_FOUND, told))
+            origin.answer(id_, wire.problem(Outcome.NOT_FOUND, told))
             return None
-        call = Call(origin, id_, payload, entry, time.monotonic())
+        call = Call(origin, id_, payload, entry, key)
         if not entry.queue and not entry.spec.batch_wait_s:
             instance = self._free_instance(call)
             if instance is not None:
@@ -143,9 +158,9 @@ class DirectLane:
                 self._answer(call, uncancelled(frame.payload))
                 if not instance.calls and not instance.waiting:
                     self._free += 1
-                if not instance.calls or call.entry.spec.is_in_turn:
+                if not instance.calls or call.entry.served.is_in_turn:
                     call.entry.ran(instance.idle_since - max(call.started, before))
-                self.fleet.freed(instance)
+                self.fleet.freed(call.entry, instance)
                 if self._ring:
                     self._pump()
         elif frame.kind in (Kind.ITEM, Kind.SERVED):
@@ -242,14 +257,14 @@ class DirectLane:
         return self.fleet.free_instance(
             call.entry,
             has_slot=has_slot,
-            is_nested=wire.call_depth(call.payload) > 0,
+            is_nested=call.depth > 0,
             # An instance that is never idle keeps its slot for ever.
             may_lie_ready=has_slot or not self._ring,
         )
 
     def _wait(self, call: Call) -> None:
         entry = call.entry
-        if wire.call_depth(call.payload):  # until it ends, its caller holds up others
+        if call.depth:  # until it ends, its caller holds up others
             entry.queue.appendleft(call)
         else:
             entry.queue.append(call)
@@ -378,7 +393,7 @@ class DirectLane:
             self.fleet.forget(instance)
             instance.terminate()
 
-    def _tell_instance(self, kind: Kind, call: Call) -> None:
+    def _tell_instance(self, kind: int, call: Call) -> None:
         assert call.instance is not None
         for id_, running in call.instance.calls.items():
             if running is call:
@@ -398,11 +413,11 @@ class DirectLane:
         self._count(call, outcome)
         if outcome in _TOLD:
             _tell(call, payload)
-        call.origin.send(Kind.REPLY, call.id, payload)
-        call.payload = b""  # its link may remember the call for longer
+        call.origin.answer(call.id, payload)
+        call.payload = b""  # its instance may run the call for longer
 
     def _count(self, call: Call, outcome: int) -> None:
-        if not wire.call_flags(call.payload) & wire.CHECK:
+        if call.is_counted:
             self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
 
 

@@ -10,9 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from skipper import wire
 from skipper.errors import SkipperError
-from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
+from skipper.instance.jobs import ModelRef, Report
 from skipper.pool.catalogue import Entry, Served
 from skipper.pool.instance import Instance
 from skipper.spec import BrokenFile
@@ -69,32 +68,31 @@ class Fleet:
         instances = entry.served.instances
         if len(instances) > (most := self._most_of(entry)) and not is_nested:
             has_slot = has_slot and sum(bool(each.calls) for each in instances) < most
-        at_once = CALLS_AT_ONCE if entry.spec.is_async else 1
+        at_once = entry.served.at_once
         for instance in reversed(instances):
             if (
                 len(instance.calls) < at_once
-                and instance.takes_calls
                 and (has_slot or instance.calls)
+                and instance.takes_calls
             ):
                 return instance
-        if may_lie_ready and not is_nested and entry.ahead:
+        if may_lie_ready and not is_nested:
             return self._shortest(instances, entry.ahead)
         return None
 
     def _shortest(self, instances: Collection[Instance], ahead: int) -> Instance | None:
         """The instance with the fewest calls, of those with up to ``ahead`` of them."""
-        able = [
-            each
-            for each in instances
-            if 0 < len(each.calls) <= ahead and each.takes_calls and not each.waiting
-        ]
-        return min(able, key=lambda each: len(each.calls), default=None)
+        shortest, fewest = None, ahead + 1
+        for each in instances:
+            if 0 < len(each.calls) < fewest and not each.waiting and each.takes_calls:
+                shortest, fewest = each, len(each.calls)
+        return shortest
 
     def begun(self, instance: Instance) -> list[Any]:
         """Of an instance's calls those that may have begun; the others lie ready there."""
         calls = list(instance.calls.values())
         served = self.all.get(instance)
-        return calls[:1] if served is not None and served.spec.is_in_turn else calls
+        return calls[:1] if served is not None and served.is_in_turn else calls
 
     def grow(self, entry: Entry) -> None:
         """Start one more instance, if the function may have one and none is starting.
@@ -103,7 +101,7 @@ class Fleet:
         """
         instances, queue = entry.served.instances, entry.queue
         is_stuck = all(each.waiting for each in instances)
-        is_nested = bool(queue) and wire.call_depth(queue[0].payload) > 0
+        is_nested = bool(queue) and queue[0].depth > 0
         if len(instances) < self._most_of(entry) or (is_nested and is_stuck):
             self._add(entry, entry.served)
 
@@ -122,10 +120,9 @@ class Fleet:
         for instance in list(served.instances):
             self._leave(served, instance)
 
-    def freed(self, instance: Instance) -> None:
-        """A call of this instance has ended: is it still wanted?"""
-        entry = self._entries.get(instance.job.function.encode())
-        if entry is None or instance not in entry.served.instances:
+    def freed(self, entry: Entry, instance: Instance) -> None:
+        """A call of this instance has ended, which came for ``entry``: is it still wanted?"""
+        if instance not in entry.served.instances:
             if not instance.calls:
                 instance.stop()
         elif entry.spec.recycle is not None and instance.served >= entry.spec.recycle:
@@ -219,7 +216,7 @@ class Fleet:
             return True
         if any(each.takes_calls and not each.calls for each in instances):
             return False  # it is a slot that is wanting, or the batch is not due
-        at_once = CALLS_AT_ONCE if spec.is_async else spec.batch
+        at_once = entry.served.at_once * spec.batch
         turns = math.ceil(len(entry.queue) / at_once) / len(instances)
         running_s: list[float] = [now - _oldest(each).started for each in instances if each.calls]
         return turns * max([entry.run_s, *running_s]) > PATIENCE_S

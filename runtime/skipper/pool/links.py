@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 MODELS_S = 1.0
 """How long a new link may wait for the host to look for new models."""
-_FORGET = 1024
 
 
 class Peer:
@@ -31,16 +30,14 @@ class Peer:
 
     def __init__(self, protocol: FrameProtocol) -> None:
         self.protocol = protocol
+        self.send = protocol.send
         self.role = ""
         self.calls: dict[int, Call] = {}
-        self._forget_at = _FORGET
 
-    def add(self, id_: int, call: Call) -> None:
-        """Note a call under way. Those that have ended are forgotten together, now and then."""
-        self.calls[id_] = call
-        if len(self.calls) >= self._forget_at:
-            self.calls = {i: c for i, c in self.calls.items() if not c.is_answered}
-            self._forget_at = 2 * len(self.calls) + _FORGET
+    def answer(self, id_: int, payload: bytes) -> None:
+        """Send the reply to one of its calls."""
+        self.calls.pop(id_, None)
+        self.send(Kind.REPLY, id_, payload)
 
 
 class Links:
@@ -58,7 +55,7 @@ class Links:
         self._path, self._direct, self._tasks = path, direct, tasks
         self._answer, self._describe = answer, describe
         self._peers: dict[FrameProtocol, Peer] = {}
-        self._changed: defaultdict[Kind, dict[str, None]] = defaultdict(dict)
+        self._changed: defaultdict[int, dict[str, None]] = defaultdict(dict)
         """Tasks of which the links are about to be told."""
         self._jobs: set[asyncio.Task[None]] = set()
         self._server: asyncio.AbstractServer | None = None
@@ -92,7 +89,7 @@ class Links:
             if peer.role in ("gateway", "host"):
                 peer.protocol.send_json(Kind.CATALOGUE, 0, told)
 
-    def tell_tasks(self, ids: Iterable[str], kind: Kind = Kind.TASKS) -> None:
+    def tell_tasks(self, ids: Iterable[str], kind: int = Kind.TASKS) -> None:
         """Hint that these tasks' records have changed or, with ``Kind.SAID``, their events.
 
         One frame goes for all that do at the same moment.
@@ -106,7 +103,7 @@ class Links:
         for kind, ids in changed.items():
             self._send_hint(kind, "\n".join(ids).encode())
 
-    def _send_hint(self, kind: Kind, payload: bytes) -> None:
+    def _send_hint(self, kind: int, payload: bytes) -> None:
         listeners = ("gateway",) if kind is Kind.SAID else ("gateway", "host")
         for peer in self._peers.values():
             if payload and peer.role in listeners:
@@ -129,9 +126,9 @@ class Links:
         peer = self._peers[protocol]
         for kind, id_, payload in frames:
             if kind == Kind.CALL:
-                call = self._direct.submit(protocol, id_, payload)
+                call = self._direct.submit(peer, id_, payload)
                 if call is not None:
-                    peer.add(id_, call)
+                    peer.calls[id_] = call
             elif kind == Kind.CANCEL:
                 if (call := peer.calls.pop(id_, None)) is not None:
                     self._direct.cancel(call)

@@ -475,7 +475,7 @@ def test_a_call_passes_on_what_is_left_of_its_time(serving: Serving) -> None:
         double.spawn(1).result(timeout=100.0)
 
     heard = serving.run(outer, call({}, budget_ms=5000), react=answered)
-    budgets = [wire.call_budget_ms(frame.payload) for frame in heard if frame.kind == Kind.CALL]
+    budgets = [wire.call_key(frame.payload).budget_ms for frame in heard if frame.kind == Kind.CALL]
     direct, _, waits, _, waits_longer = budgets
     assert 4000 < direct <= 5000
     assert waits == 1000
@@ -506,7 +506,7 @@ def test_a_batch_passes_on_the_time_of_who_came_last(serving: Serving) -> None:
 
     said = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
     heard = serving.run(outer, said, react=answered)
-    budgets = [wire.call_budget_ms(frame.payload) for frame in heard if frame.kind == Kind.CALL]
+    budgets = [wire.call_key(frame.payload).budget_ms for frame in heard if frame.kind == Kind.CALL]
     assert all(4000 < budget <= 5000 for budget in budgets)
 
 

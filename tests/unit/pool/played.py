@@ -56,6 +56,10 @@ class Caller:
         self.protocol = FrameProtocol(lambda *_: None, lambda _: None)
         self.transport = Kept()
         self.protocol.connection_made(self.transport)
+        self.send = self.protocol.send
+
+    def answer(self, id_: int, payload: bytes) -> None:
+        self.send(Kind.REPLY, id_, payload)
 
     @property
     def answers(self) -> list[Answer]:
@@ -112,7 +116,7 @@ class Played(Instance):
             self._is_ending = True
             asyncio.get_running_loop().call_soon(self.dies, "it was killed")
 
-    def says(self, kind: Kind, id_: int, payload: bytes = b"") -> None:
+    def says(self, kind: int, id_: int, payload: bytes = b"") -> None:
         """Its process sends a frame."""
         self.protocol.data_received(wire.pack(kind, id_, payload))
 
@@ -131,16 +135,14 @@ class Played(Instance):
     def given(self) -> list[bytes]:
         """The bodies of the calls that were sent to it."""
         return [
-            wire.call_body(frame.payload)
-            for frame in self.transport.frames
-            if frame.kind == Kind.CALL
+            body_of(frame.payload) for frame in self.transport.frames if frame.kind == Kind.CALL
         ]
 
     @property
     def batches(self) -> list[list[bytes]]:
         """The bodies of the batches that were sent to it."""
         return [
-            [wire.call_body(call.payload) for call in wire.Splitter().feed(frame.payload)]
+            [body_of(call.payload) for call in wire.Splitter().feed(frame.payload)]
             for frame in self.transport.frames
             if frame.kind == Kind.BATCH
         ]
@@ -198,6 +200,11 @@ def call_of(
     name: str = "f.f", body: bytes = b"", *, budget_ms: int = 60_000, depth: int = 0, flags: int = 0
 ) -> bytes:
     return wire.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
+
+
+def body_of(payload: bytes) -> bytes:
+    _, at = wire.parse_call(payload)
+    return payload[at:]
 
 
 def counted(metrics: PoolMetrics) -> dict[str, int]:

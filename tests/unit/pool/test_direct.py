@@ -18,7 +18,7 @@ from skipper.settings import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
 from skipper.wire import Kind
-from tests.unit.pool.played import Caller, Played, call_of, counted, entry_of, job_of
+from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, entry_of, job_of
 
 BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),))
 
@@ -73,7 +73,7 @@ class Pool:
 
     def call(self, name: str = "f.f", **call: Any) -> Call | None:
         body = str(self._ids).encode()
-        return self.lane.submit(self.caller.protocol, self._ids, call_of(name, body, **call))
+        return self.lane.submit(self.caller, self._ids, call_of(name, body, **call))
 
     async def settle(self) -> None:
         """Let everything happen that is about to."""
@@ -92,7 +92,7 @@ class Pool:
     def running(self) -> dict[int, bytes]:
         """What each instance runs now, by its place in the order of starts."""
         return {
-            n: wire.call_body(call.payload)
+            n: body_of(call.payload)
             for n, instance in enumerate(self.started)
             for call in instance.calls.values()
         }
@@ -147,7 +147,7 @@ async def test_each_caller_gets_its_own_answer_and_items() -> None:
     pool = await warmed(Pool(), 2)
     other = Caller()
     pool.submit()
-    pool.lane.submit(other.protocol, 1, call_of(body=b"other"))
+    pool.lane.submit(other, 1, call_of(body=b"other"))
     mine, theirs = sorted(pool.started, key=lambda instance: instance.given)
     theirs.says(Kind.ITEM, 1, b"theirs")
     mine.says(Kind.ITEM, 1, b"mine")
@@ -163,11 +163,11 @@ async def test_an_instance_is_told_what_is_left_of_the_time() -> None:
     pool.starts = asyncio.Semaphore(0)
     pool.submit(budget_ms=60_000)
     call = pool.entry.queue[0]
-    call.deadline -= 20
+    call.received, call.deadline = call.received - 20, call.deadline - 20
     pool.starts.release()
     await pool.settle()
     (frame,) = pool.started[0].transport.frames
-    assert 39_000 < wire.call_budget_ms(frame.payload) <= 40_000
+    assert 39_000 < wire.call_key(frame.payload).budget_ms <= 40_000
 
 
 async def test_a_call_without_a_deadline_stays_without() -> None:
@@ -175,7 +175,7 @@ async def test_a_call_without_a_deadline_stays_without() -> None:
     pool.submit(budget_ms=0)
     pool.later(1e6)
     (frame,) = pool.started[0].transport.frames
-    assert wire.call_budget_ms(frame.payload) == 0
+    assert wire.call_key(frame.payload).budget_ms == 0
     assert pool.outcomes == {}
 
 

@@ -72,7 +72,7 @@ class Life(RuleBasedStateMachine):
         async def come() -> None:
             self.ids += 1
             payload = call_of(name, depth=depth, budget_ms=1000 if late else 60_000)
-            call = self.lane.submit(self.caller.protocol, self.ids, payload)
+            call = self.lane.submit(self.caller, self.ids, payload)
             if call is not None:
                 self.calls[self.ids] = call
 

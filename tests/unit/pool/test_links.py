@@ -87,7 +87,7 @@ class Asker:
         self._splitter = wire.Splitter()
         self._heard: list[Frame] = []
 
-    def say(self, kind: Kind, id_: int = 0, payload: bytes = b"") -> None:
+    def say(self, kind: int, id_: int = 0, payload: bytes = b"") -> None:
         self._writer.write(wire.pack(kind, id_, payload))
 
     async def hear(self) -> Frame:

@@ -106,7 +106,7 @@ async def test_a_call_has_its_own_time_or_what_is_left_of_its_callers(
     stage = Stage(timeout_s=own_s)
     stage.asks(budget_ms)
     await stage.settle()
-    assert least_ms <= wire.call_budget_ms(stage.link.calls[0]) <= most_ms
+    assert least_ms <= wire.call_key(stage.link.calls[0]).budget_ms <= most_ms
 
 
 async def test_a_call_is_answered_and_its_slot_comes_back() -> None:

@@ -87,7 +87,7 @@ class Actor(Instance):
         asyncio.get_running_loop().call_soon(self._stage.act, self)
         return 1
 
-    def say(self, kind: wire.Kind, payload: bytes) -> None:
+    def say(self, kind: int, payload: bytes) -> None:
         self._on_frame(self, Frame(kind, 1, payload))
 
     def answer(self, value: bytes = b"7") -> None:
