@@ -176,12 +176,21 @@ def die_with_parent(parent: int) -> None:
     if not sys.platform.startswith("linux"):
         return
     while os.getppid() != parent:
-        if not Path(f"/proc/{parent}").exists():
+        if _has_ended(parent):
             os._exit(0)
         os.sched_yield()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is gone, or would be if its parent had taken notice."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return True
+    return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")  # proc(5); a name may hold a )
 
 
 def main() -> None:
