@@ -147,10 +147,10 @@ class Link:
         finally:
             self._answers.pop(id_, None)
 
-    def nudge(self) -> None:
-        """Tell the host that the ledger has new work."""
+    def nudge(self, task_id: str) -> None:
+        """Tell the host of a task that has just been accepted."""
         if self._protocol is not None:
-            self._protocol.send(Kind.NUDGE, 0)
+            self._protocol.send(Kind.NUDGE, 0, task_id.encode())
 
     def sweep(self, now: float) -> None:
         """Look after calls that last: they are slow, or their host hangs.
@@ -304,6 +304,11 @@ class Directory:
         asked = [link.ask("models") for link in self.links.values() if link.is_up]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), limit_s)
+
+    def nudge(self, pool: str, task_id: str) -> None:
+        """Tell the pool's host on this machine, if there is one, of a task: it may be free now."""
+        if (link := self.links.get(pool)) is not None:
+            link.nudge(task_id)
 
     def broken_for(self, name: str) -> BrokenFile | None:
         """The broken file that would define ``name``, if there is one."""

@@ -40,7 +40,7 @@ class Kind:
     TASKS = 5
     """host → asker: ids of tasks whose record has changed, one a line. A hint only."""
     NUDGE = 6
-    """asker → host: the ledger has new work."""
+    """asker → host: id of a task that has just been accepted. A hint only."""
     TAKE = 7
     """consumer → host: task ids, one a line; answered by TAKEN when the host has taken them."""
     TAKEN = 8

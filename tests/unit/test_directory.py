@@ -233,7 +233,16 @@ async def test_nothing_is_asked_of_a_host_that_is_away(host: StandIn, directory:
         call(directory)
     with pytest.raises(UnavailableError, match="pool cpu is not reachable"):
         await link.ask("pool")
-    link.nudge()
+    directory.nudge("cpu", "a-task")
+
+
+async def test_a_host_is_nudged_with_the_task_and_nobody_for_a_pool_that_is_elsewhere(
+    host: StandIn, directory: Directory
+) -> None:
+    directory.nudge("elsewhere", "another")
+    directory.nudge("cpu", "a-task")
+    await until(lambda: host.of(wire.Kind.NUDGE))
+    assert [frame.payload for frame in host.of(wire.Kind.NUDGE)] == [b"a-task"]
 
 
 async def test_of_a_call_that_lasts_is_told_once(directory: Directory) -> None:

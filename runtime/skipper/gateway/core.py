@@ -148,12 +148,12 @@ async def open_core(settings: Settings, on_functions: Callable[[], None]) -> Asy
         on_functions=on_functions,
     )
     with ledger, Publisher(settings) as publisher:
-        intake = Intake(
-            ledger,
-            blobs,
-            settings.storage.inline_kb * 1024,
-            lambda pool, id_: publisher.publish(pool, [id_]),
-        )
+
+        def publish(pool: str, id_: str) -> None:
+            directory.nudge(pool, id_)
+            publisher.publish(pool, [id_])
+
+        intake = Intake(ledger, blobs, settings.storage.inline_kb * 1024, publish)
         async with directory:
             yield Core(
                 settings=settings,

@@ -264,11 +264,10 @@ class Host:
         await asyncio.gather(*(link.ask("models") for link in others), return_exceptions=True)
 
     def _nudge(self, pool: str, task_id: str) -> None:
-        del task_id
         if pool == self._pool:
-            self._tasks.nudge()
-        elif pool in self._directory.links:
-            self._directory.links[pool].nudge()
+            self._tasks.nudge(task_id)
+        else:
+            self._directory.nudge(pool, task_id)
 
     def _tell_tasks(self, ids: Iterable[str]) -> None:
         told = list(ids)

@@ -144,7 +144,7 @@ class Links:
             ids = payload.decode("ascii", "replace").split("\n")
             self._tasks.take(ids, partial(peer.protocol.send, Kind.TAKEN, id_))
         elif kind == Kind.NUDGE:
-            self._tasks.nudge()
+            self._tasks.nudge(payload.decode("ascii", "replace"))
         elif kind == Kind.ASK:
             self._spawn(self._reply(peer.protocol, id_, json.loads(payload)))
         elif kind == Kind.HELLO:

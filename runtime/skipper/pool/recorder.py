@@ -64,8 +64,11 @@ class Recorder:
         except SkipperError as error:
             log.debug("what runs an attempt was not noted: %s", error, extra={"task": task.id})
 
-    async def finish(self, attempt: Attempt, reply: bytes) -> None:
-        """Write the end that a reply stands for, if the task is still this attempt's."""
+    async def finish(self, attempt: Attempt, reply: bytes) -> bool:
+        """Write the end that a reply stands for, if the task is still this attempt's.
+
+        Whether it is the task's end, too.
+        """
         outcome, served, body = wire.parse_reply(reply)
         task, ledger = attempt.claim.task, self._services.ledger
         await self._services.journal.close_attempt(task.id, attempt.claim.attempt)
@@ -88,6 +91,7 @@ class Recorder:
         else:
             self._tell(attempt, state, ending)
         self._services.changed([task.id])
+        return state is not None and state.is_terminal
 
     def _tell(self, attempt: Attempt, state: State, ending: Ending) -> None:
         task = attempt.claim.task

@@ -8,6 +8,9 @@ from itertools import islice
 
 from skipper.ledger.records import Waiting
 
+ENDED = 1024
+"""How many tasks that have ended here are remembered."""
+
 
 class ShortList:
     """Ids of tasks that this host may claim, ``room`` of them, in the order in which it would.
@@ -20,6 +23,7 @@ class ShortList:
     def __init__(self, room: int) -> None:
         self.room = room
         self._ids: dict[str, None] = {}
+        self._ended: dict[str, None] = {}
         self._in_order = 0
         self._is_all = True
         self._turns: dict[str, int] = {}
@@ -48,7 +52,14 @@ class ShortList:
     def add(self, ids: Iterable[str]) -> None:
         """Put ids at the end; those that are listed stay where they are."""
         for id_ in ids:
-            self._ids.setdefault(id_)
+            if id_ not in self._ended:
+                self._ids.setdefault(id_)
+
+    def ended(self, id_: str) -> None:
+        """This task is over: it is not listed when the broker names it, again or too late."""
+        self._ended[id_] = None
+        if len(self._ended) > ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def arrange(self, waiting: Sequence[Waiting], known: Collection[str]) -> None:
         """Put what waits in order. An id that was ``known`` before and does not wait is dropped.

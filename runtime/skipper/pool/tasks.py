@@ -76,9 +76,15 @@ class TaskLane:
         self._admit()
         self._work.set()
 
-    def nudge(self) -> None:
-        """The ledger has new work: look at once."""
-        self._found_work = True
+    def nudge(self, task_id: str) -> None:
+        """A task has been accepted on this machine: a host that is at rest need not wait for more.
+
+        The broker names it too, and whoever asks the ledger finds it.
+        """
+        if self.free and not self._list:
+            self._list.add([task_id])
+        else:
+            self._found_work = True
         self._work.set()
 
     def _admit(self) -> None:
@@ -219,8 +225,8 @@ class TaskLane:
         """Record how an attempt ended."""
         task = attempt.claim.task
         try:
-            if not self._is_closed:
-                await self._recorder.finish(attempt, reply)
+            if not self._is_closed and await self._recorder.finish(attempt, reply):
+                self._list.ended(task.id)
         except Exception:
             # The ledger has it as running here until `give_back_strays` finds that it is not.
             log.exception("the end of a task could not be recorded", extra={"task": task.id})

@@ -32,13 +32,13 @@ class Tasks:
 
     def __init__(self) -> None:
         self.untaken: list[tuple[list[str], Callable[[], None]]] = []
-        self.nudges = 0
+        self.nudges: list[str] = []
 
     def take(self, ids: list[str], taken: Callable[[], None]) -> None:
         self.untaken.append((ids, taken))
 
-    def nudge(self) -> None:
-        self.nudges += 1
+    def nudge(self, task_id: str) -> None:
+        self.nudges.append(task_id)
 
 
 class Host:
@@ -263,9 +263,9 @@ async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
 
 async def test_a_nudge_reaches_the_durable_lane(host: Host) -> None:
     asker = await linked(host, "gateway")
-    asker.say(Kind.NUDGE)
+    asker.say(Kind.NUDGE, 0, b"a-task")
     await settled(asker)
-    assert host.tasks.nudges == 1
+    assert host.tasks.nudges == ["a-task"]
 
 
 async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipper.ledger.records import Waiting
-from skipper.pool.shortlist import ShortList, in_turn
+from skipper.pool.shortlist import ENDED, ShortList, in_turn
 
 
 def waiting(*named: str, priority: int = 0) -> list[Waiting]:
@@ -71,6 +71,17 @@ def test_what_the_broker_sends_stands_at_the_end_and_once() -> None:
     listed.add(["x", "y"])
     listed.add(["y", "z"])
     assert (listed.take(2), len(listed), listed.take(5), len(listed)) == (("x", "y"), 1, ("z",), 0)
+
+
+def test_what_has_ended_is_not_listed_again_as_long_as_it_is_remembered() -> None:
+    found = ShortList(9)
+    found.ended("a")
+    found.add(["a", "b"])
+    assert found.take(9) == ("b",)
+    for number in range(ENDED):
+        found.ended(f"later-{number}")
+    found.add(["a", "later-0"])
+    assert found.take(9) == ("a",)
 
 
 def test_the_ledgers_word_drops_what_does_not_wait_and_keeps_what_came_since() -> None:

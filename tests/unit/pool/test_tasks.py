@@ -726,10 +726,34 @@ async def test_where_everything_may_start_the_ledger_is_not_asked_what_waits(sta
     assert at_claim == [before]
 
 
+async def test_a_host_at_rest_starts_what_it_is_nudged_with_and_looks_at_nothing(
+    stage: Stage,
+) -> None:
+    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await until(lambda: not stage.lane._found_work)
+    looks, nudged = stage.ledger.looks, stage.accept()
+    at_claim = list[int]()
+    stage.ledger.on_claimed = lambda: at_claim.append(stage.ledger.looks)
+    stage.lane.nudge(nudged)
+    await stage.until(nudged, TaskState.SUCCEEDED)
+    assert at_claim == [looks]
+
+
+async def test_what_has_ended_here_is_not_claimed_when_the_broker_names_it(stage: Stage) -> None:
+    task_id = stage.submit()
+    await stage.until(task_id, TaskState.SUCCEEDED)
+    await until(lambda: not stage.lane.running and not stage.lane._found_work)
+    taken, claims = list[int](), list[int]()
+    stage.ledger.on_claimed = lambda: claims.append(1)
+    stage.lane.take([task_id], partial(taken.append, 1))
+    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    assert (taken, claims) == ([1], [1])
+
+
 async def test_what_has_expired_is_not_started(stage: Stage) -> None:
     task_id = stage.submit(expires_at=time.time() - 1.0)
     await stage.until(stage.submit(), TaskState.SUCCEEDED)
-    stage.lane.nudge()
+    stage.lane.nudge(task_id)
     await until(lambda: not stage.lane.waiting and not stage.lane.running)
     assert (stage.task(task_id).state, stage.task(task_id).attempt) == (TaskState.QUEUED, 0)
 
@@ -834,7 +858,7 @@ async def test_a_draining_lane_takes_and_claims_nothing_more(stage: Stage) -> No
     taken: list[int] = []
     task_id = stage.submit()
     stage.lane.take([task_id], partial(taken.append, 1))
-    stage.lane.nudge()
+    stage.lane.nudge(task_id)
     await asyncio.sleep(0)
     assert (taken, stage.lane.running) == ([], {})
     assert stage.task(task_id).state is TaskState.QUEUED
