@@ -85,7 +85,7 @@ class FakeHost:
 
     def _serve(self, link: socket.socket) -> None:
         splitter = wire.Splitter()
-        with contextlib.suppress(OSError):
+        with link, contextlib.suppress(OSError):  # one that came as this host died is nobody else's
             link.sendall(wire.pack_json(Kind.CATALOGUE, 0, {}))
             while data := link.recv(65536):
                 for frame in splitter.feed(data):

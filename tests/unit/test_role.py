@@ -77,6 +77,8 @@ def test_a_role_that_cannot_start_says_why_and_exits_with_its_code(settings: Pat
             role.fail(StartError("no such database", code=9))
         assert ended.value.code == 9
         assert json.loads(ours.recv(4096)) == {"event": "failed", "reason": "no such database"}
+        assert role.control is not None
+        role.control.close()
 
 
 def test_one_that_runs_alone_says_it_aloud(
