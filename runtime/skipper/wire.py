@@ -27,7 +27,7 @@ MAX_FRAME = 1 << 30
 
 
 class Kind:
-    """What a frame is: plain numbers, since an enum's member takes ten times as long to look up."""
+    """What a frame is: plain numbers, since an enum's member takes far longer to look up."""
 
     # on links
     HELLO = 1

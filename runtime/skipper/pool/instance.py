@@ -51,7 +51,7 @@ class State(StrEnum):
 
 
 _IDLE, _BUSY, _TAKE_CALLS = State.IDLE, State.BUSY, (State.IDLE, State.BUSY)
-"""Looked up at every call, where a member of an enum takes ten times as long."""
+"""Looked up at every call, where a member of an enum takes far longer."""
 
 
 @dataclass(frozen=True, kw_only=True)

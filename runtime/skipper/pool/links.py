@@ -104,7 +104,7 @@ class Links:
             self._send_hint(kind, "\n".join(ids).encode())
 
     def _send_hint(self, kind: int, payload: bytes) -> None:
-        listeners = ("gateway",) if kind is Kind.SAID else ("gateway", "host")
+        listeners = ("gateway",) if kind == Kind.SAID else ("gateway", "host")
         for peer in self._peers.values():
             if payload and peer.role in listeners:
                 peer.protocol.send(kind, 0, payload)
