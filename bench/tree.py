@@ -14,9 +14,9 @@ from typing import Any
 from bench import peers
 from bench.calls import Caller, calling, until
 from bench.processes import Server, free_port, running, start
-from skipper.configuration import load
 from skipper.launcher import client
-from skipper.settings import Settings
+from skipper.settings.loading import load
+from skipper.settings.model import Settings
 
 FUNCTIONS = peers.ROOT / "bench" / "functions"
 READY_S = 180.0

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import skipper
-from skipper.environment import adopt_environment
 from skipper.errors import FormatError
+from skipper.settings.environment import adopt_environment
 
 FORMAT = "keras"
 _LIBRARIES = frozenset({"keras", "tensorflow"})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import skipper
-from skipper.webhooks import SOURCE, Webhook
+from skipper.settings.webhooks import SOURCE, Webhook
 from skipper_webhooks.signing import SignatureError, verify
 
 __all__ = ["SignatureError", "verify"]

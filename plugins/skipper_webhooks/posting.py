@@ -12,7 +12,7 @@ from http import HTTPStatus
 import httpx
 
 import skipper
-from skipper.webhooks import Webhook
+from skipper.settings.webhooks import Webhook
 from skipper_webhooks import addresses
 from skipper_webhooks.addresses import Address
 from skipper_webhooks.errors import DeliveryError, RefusedError

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 import skipper
 import skipper_webhooks
-from skipper.webhooks import ATTEMPTS
+from skipper.settings.webhooks import ATTEMPTS
 from skipper_webhooks.errors import DeliveryError, RefusedError
 
 

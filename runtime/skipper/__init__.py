@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skipper.client import AsyncClient, Client, connect
     from skipper.errors import CallError, Cancelled, ItemError, SkipperError
-    from skipper.function import Function, data, inference, training
+    from skipper.function.decorators import Function, data, inference, training
+    from skipper.function.model import Loaded, Model
+    from skipper.function.run import Run
     from skipper.hookspecs import Project, Source, hook
-    from skipper.model import Loaded, Model
-    from skipper.run import Run
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "skipper.client": ("AsyncClient", "Client", "connect"),
     "skipper.errors": ("CallError", "Cancelled", "ItemError", "SkipperError"),
-    "skipper.function": ("Function", "data", "inference", "training"),
+    "skipper.function.decorators": ("Function", "data", "inference", "training"),
     "skipper.hookspecs": ("Project", "Source", "hook"),
-    "skipper.model": ("Loaded", "Model"),
-    "skipper.run": ("Run",),
+    "skipper.function.model": ("Loaded", "Model"),
+    "skipper.function.run": ("Run",),
 }
 
 __all__ = [

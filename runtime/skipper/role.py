@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import resource
 import signal
@@ -21,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from skipper import failpoints, logs
-from skipper.environment import failpoints_folder, tree_mark
+from skipper import failpoints
 from skipper.errors import StartError
-from skipper.settings import Settings, restore
+from skipper.settings.environment import failpoints_folder, tree_mark
+from skipper.settings.model import Settings, restore
 
 LAUNCHER_GONE = 70
 """Exit code of a role whose launcher disappeared."""
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,7 @@ class Role:
         parser.add_argument("--listen", type=int)
         arguments = parser.parse_args(argv)
         settings = restore(arguments.settings)
-        logs.set_up(arguments.name, settings.log.level)
+        set_up_logging(arguments.name, settings.log.level)
         failpoints.enable(failpoints_folder(), arguments.name)
         control = None
         if arguments.control is not None:
@@ -108,6 +110,37 @@ class Role:
                 os._exit(LAUNCHER_GONE)
 
         loop.add_reader(control, readable)
+
+
+def set_up_logging(role: str, level: str) -> None:
+    """Send all logging of this process to standard error as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("skipper").setLevel(level.upper())
+
+
+class JsonFormatter(logging.Formatter):
+    """``ts`` (epoch seconds), ``level``, the role's ``name``, ``message``, the record's extras."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "ts": round(record.created, 3),
+            "level": record.levelname.lower(),
+            "name": self._role,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        line |= {key: value for key, value in vars(record).items() if key not in _STANDARD}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
 
 
 def _end_descendants() -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from skipper.cron import Timetable
+from skipper.errors import DefinitionError
 
+POOLS = ("cpu", "gpu")
 DEFAULT_POOL = "cpu"
+PRIORITIES = range(-10, 11)
+"""Few enough that each step means something, and that nobody needs to go beyond the last."""
+BACKOFF_S = (1.0, 300.0)
+"""The first pause between two attempts where nothing else is said, and the longest of any."""
+LONGEST_S = 366 * 86400.0
+"""No time that anybody declares or asks for is longer."""
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DIRECT_TIMEOUT_S = 60.0
 """How long a direct call may take from the gateway's receipt, where nothing else is said."""
 
@@ -93,3 +103,13 @@ class BrokenFile(BaseModel):
     traceback: str = ""
     functions: tuple[str, ...] = ()
     """Names that this file served before it broke, or that it is known to define."""
+
+
+def seconds(text: float | str) -> float:
+    """``90``, ``"90s"``, ``"30m"`` or ``"1h30m"`` in seconds. Raises :class:`DefinitionError`."""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", str(text))
+    if not parts or "".join(number + unit for number, unit in parts) != str(text).replace(" ", ""):
+        raise DefinitionError(f"{text!r} is not a time; write seconds, or '90s', '30m', '1h30m'.")
+    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from skipper import broker
+from skipper.tasks import broker
 from tests.acceptance.conftest import PLAIN, Grow
 from tests.acceptance.tree import Gate, Tree, lent, project, until
 from tests.integration.services import Server, private_rabbitmq, project_name

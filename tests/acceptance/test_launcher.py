@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from skipper.pool import devices
+from skipper.pool.processes import devices
 from tests.acceptance.conftest import PLAIN, Grow
 from tests.acceptance.tree import GONE_S, LIMIT_S, UP, Gate, Tree, project, started_at, until
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from skipper.client import Client, TaskEvent
-from skipper.pool.tape import LINES, OVERHEAD
+from skipper.pool.processes.output import LINES, OVERHEAD
 from tests.acceptance.conftest import PLAIN
 from tests.acceptance.events import events_of
 from tests.acceptance.tree import Tree, project, until

@@ -17,16 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from skipper import broker
+from skipper.tasks import broker
 from tests.acceptance.conftest import PLAIN
 from tests.acceptance.load import Busy, calls
 from tests.acceptance.tree import Gate, Tree, lent, project, until
-from tests.integration.services import (
-    Server,
-    private_postgres,
-    private_rabbitmq,
-    project_name,
-)
+from tests.integration.services import Server, private_postgres, private_rabbitmq, project_name
 
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(300)]
 

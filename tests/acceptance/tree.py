@@ -19,9 +19,9 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from skipper.configuration import load
 from skipper.launcher import client as launcher_client
-from skipper.settings import Settings
+from skipper.settings.loading import load
+from skipper.settings.model import Settings
 
 T = TypeVar("T")
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import psutil
 
-from skipper.configuration import load
 from skipper.errors import SkipperError
 from skipper.launcher import client
-from skipper.settings import Settings
+from skipper.settings.loading import load
+from skipper.settings.model import Settings
 
 PROJECT = Path(__file__).with_name("project")
 START_LIMIT_S = 60.0

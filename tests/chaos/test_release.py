@@ -122,7 +122,7 @@ def test_errors_that_a_failpoint_raised_are_no_finding() -> None:
         {"name": "scheduler", "message": "ValueError: 2"},
         {"name": "scheduler", "message": f"{begin}:"},
         {"name": "scheduler", "message": "  killed here"},
-        {"name": "scheduler", "message": "its successor", "logger": "skipper.broker"},
+        {"name": "scheduler", "message": "its successor", "logger": "skipper.tasks.broker"},
         {"name": "scheduler", "message": f"{begin}:"},
         {"name": "scheduler", "message": "skipper.failpoints.FailpointError: z"},
     ]

@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import pytest
 
-from skipper import wire
-from skipper.settings import Settings, dump
-from skipper.wire import Kind
+from skipper.settings.model import Settings, dump
+from skipper.wire import frames
+from skipper.wire.frames import Kind
 
 POOL = "cpu"
 
@@ -74,7 +74,7 @@ class FakeHost:
             held, self._held = self._held, []
         for link, tag in held:
             with contextlib.suppress(OSError):
-                link.sendall(wire.pack(Kind.TAKEN, tag))
+                link.sendall(frames.pack(Kind.TAKEN, tag))
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -84,14 +84,14 @@ class FakeHost:
                 threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 
     def _serve(self, link: socket.socket) -> None:
-        splitter = wire.Splitter()
+        splitter = frames.Splitter()
         with link, contextlib.suppress(OSError):  # one that came as this host died is nobody else's
-            link.sendall(wire.pack_json(Kind.CATALOGUE, 0, {}))
+            link.sendall(frames.pack_json(Kind.CATALOGUE, 0, {}))
             while data := link.recv(65536):
                 for frame in splitter.feed(data):
                     self._on_frame(link, frame)
 
-    def _on_frame(self, link: socket.socket, frame: wire.Frame) -> None:
+    def _on_frame(self, link: socket.socket, frame: frames.Frame) -> None:
         with self._changed:
             if frame.kind == Kind.HELLO:
                 self.hellos.append(json.loads(frame.payload))
@@ -100,12 +100,12 @@ class FakeHost:
                 if self.holds:
                     self._held.append((link, frame.id))
                 else:
-                    link.sendall(wire.pack(Kind.TAKEN, frame.id))
+                    link.sendall(frames.pack(Kind.TAKEN, frame.id))
             self._changed.notify_all()
 
 
 class ConsumerProcess:
-    """``python -m skipper.pool.consumer``, as the launcher starts it."""
+    """``python -m skipper.consumer``, as the launcher starts it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -115,7 +115,7 @@ class ConsumerProcess:
         self.launcher, control = socket.socketpair()
         file = self._settings.run_dir / "settings.json"
         dump(self._settings, file)
-        command = [sys.executable, "-P", "-m", "skipper.pool.consumer", "--pool", POOL]
+        command = [sys.executable, "-P", "-m", "skipper.consumer", "--pool", POOL]
         command += ["--settings", str(file), "--name", f"{POOL}-consumer"]
         with self._log.open("ab") as log, control:
             self.process = subprocess.Popen(

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from skipper import launcher
-from skipper.configuration import load
 from skipper.errors import StartError
 from skipper.launcher.plan import ChildPlan
-from skipper.settings import Settings
+from skipper.settings.loading import load
+from skipper.settings.model import Settings
 
 
 def main() -> int:

@@ -21,11 +21,11 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from skipper import broker
-from skipper.publisher import Publisher
 from skipper.role import LAUNCHER_GONE
-from skipper.settings import BrokerSettings, ProjectSettings, Settings, make_run_dir
+from skipper.settings.model import BrokerSettings, ProjectSettings, Settings, make_run_dir
 from skipper.task import new_id
+from skipper.tasks import broker
+from skipper.tasks.publisher import Publisher
 from tests.integration.consuming import POOL, ConsumerProcess, FakeHost
 from tests.integration.services import (
     Server,

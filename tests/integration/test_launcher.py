@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from skipper.configuration import load
 from skipper.launcher import client, guard
 from skipper.launcher.plan import (
     BROKER,
@@ -31,7 +30,8 @@ from skipper.launcher.plan import (
     SERVING,
     SOURCES,
 )
-from skipper.settings import Settings
+from skipper.settings.loading import load
+from skipper.settings.model import Settings
 
 T = TypeVar("T")
 HERE = Path(__file__).parent

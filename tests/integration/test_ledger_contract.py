@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import (
-    Ledger,
-    leases,
-    tasks,
-    totals,
-)
+from skipper.ledger import Ledger, leases, tasks, totals
 from skipper.ledger.connection import Connection, Total
 from skipper.ledger.records import (
     Accepted,

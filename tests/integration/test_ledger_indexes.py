@@ -7,23 +7,11 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import (
-    Ledger,
-    endings,
-    events,
-    retention,
-    sweeps,
-    tasks,
-    views,
-)
+from skipper.ledger import Ledger, endings, events, retention, sweeps, tasks, views
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.postgres import PostgresConnection
 from skipper.ledger.sqlite import SqliteConnection
-from tests.integration.ledgers import (
-    ledger,
-    module_ledger,
-    place,
-)
+from tests.integration.ledgers import ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
 

@@ -12,15 +12,7 @@ from skipper.ledger import Ledger, retention, schedules, tasks
 from skipper.ledger.records import Declaration, Firing, Schedule
 from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
-from tests.integration.ledgers import (
-    POOL,
-    Place,
-    claimed,
-    finished,
-    ledger,
-    module_ledger,
-    place,
-)
+from tests.integration.ledgers import POOL, Place, claimed, finished, ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
 

@@ -11,26 +11,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from skipper.ledger import (
-    Ledger,
-    events,
-    hosts,
-    leases,
-    models,
-    retention,
-    tasks,
-    totals,
-)
+from skipper.ledger import Ledger, events, hosts, leases, models, retention, tasks, totals
 from skipper.ledger.connection import Connection, Statement
-from skipper.ledger.records import (
-    Beat,
-    Cut,
-    Ending,
-    HostRecord,
-    ModelVersionNew,
-    NewEvent,
-    Pruned,
-)
+from skipper.ledger.records import Beat, Cut, Ending, HostRecord, ModelVersionNew, NewEvent, Pruned
 from skipper.ledger.schema import event_marks, ledger_marks
 from skipper.task import State, new_id
 from tests.integration.ledgers import (

@@ -13,7 +13,7 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher.reach import check
-from skipper.settings import Settings, dump, make_run_dir
+from skipper.settings.model import Settings, dump, make_run_dir
 from tests.integration.services import project_name
 
 

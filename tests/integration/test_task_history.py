@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from skipper.gateway.story import Change, changes
+from skipper.gateway.timeline import Change, changes
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Ending
 from skipper.task import State

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
-from skipper.metrics import PoolMetrics
-from skipper.pool import starter as starters
-from skipper.pool.instance import Instance, Lane
-from skipper.pool.instances import Instances
-from skipper.pool.starter import Starter
-from skipper.settings import Settings
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes import starter as starters
+from skipper.pool.processes.instance import Instance, Lane
+from skipper.pool.processes.instances import Instances
+from skipper.pool.processes.starter import Starter
+from skipper.settings.model import Settings
 
 LIMIT_S = 30.0
 FUNCTIONS = """

@@ -32,7 +32,7 @@ from skipper.errors import (
     SkipperError,
     UnavailableError,
 )
-from skipper.function import connect_to
+from skipper.function.decorators import connect_to
 from skipper.task import State
 from tests.unit.cli.stand_in import StandIn, free_port, serving
 

@@ -8,7 +8,7 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.role import Role
-from skipper.settings import Settings, dump
+from skipper.settings.model import Settings, dump
 
 
 @pytest.fixture

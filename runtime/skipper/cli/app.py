@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli import catalogue, config, schedules, tasks, up, webhooks
+from skipper.cli import config, functions, models, schedules, tasks, up, webhooks
 from skipper.cli.call import call
 from skipper.cli.logs import logs
 from skipper.cli.status import down, status
@@ -60,11 +60,11 @@ def up_(context: typer.Context) -> None:
 app.command()(down)
 app.command()(status)
 app.command()(call)
-app.add_typer(catalogue.functions, name="functions")
+app.add_typer(functions.functions, name="functions")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(schedules.app, name="schedules")
 app.command()(logs)
-app.add_typer(catalogue.models, name="models")
+app.add_typer(models.models, name="models")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(config.app, name="config")
 app.command()(config.version)

@@ -33,7 +33,7 @@ def show_settings(
       skipper config show --origin
       SKIPPER_GATEWAY_PORT=9000 skipper config show --json
     """
-    from skipper.configuration import leaves, load
+    from skipper.settings.loading import leaves, load
 
     settings, origins = load(project)
     values = dict(leaves(settings))

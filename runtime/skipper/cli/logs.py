@@ -90,10 +90,10 @@ class Wanted:
 
 
 def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -> None:
-    from skipper.configuration import load
-    from skipper.environment import wants_colour
     from skipper.launcher.lines import LEVELS, Pretty
     from skipper.launcher.plan import plan
+    from skipper.settings.environment import wants_colour
+    from skipper.settings.loading import load
 
     settings, _ = load(project)
     folder = settings.state_dir / "logs"

@@ -78,7 +78,7 @@ def span(seconds: float) -> str:
 
 def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     """``text`` in a colour, where ``stream`` (standard output) is shown in colour."""
-    from skipper.environment import wants_colour
+    from skipper.settings.environment import wants_colour
 
     is_wanted = colour and wants_colour((stream or sys.stdout).isatty())
     return f"\x1b[{colour}m{text}\x1b[0m" if is_wanted else text

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from skipper.cli.output import neutral, say, show_json
 from skipper.client import TaskEvent
-from skipper.environment import wants_animation
+from skipper.settings.environment import wants_animation
 
 _EVERY_S = 5.0
 """How often a plain line tells the progress."""

@@ -16,7 +16,7 @@ from skipper.cli.target import Json, Project, Target, Url
 from skipper.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from skipper.settings import Settings
+    from skipper.settings.model import Settings
 
 _POLL_S = 0.2
 
@@ -83,8 +83,8 @@ def down(
       skipper down
       skipper down --project ~/houses --kill
     """
-    from skipper.configuration import load
     from skipper.launcher import client
+    from skipper.settings.loading import load
 
     settings, _ = load(project)
     try:
@@ -151,8 +151,8 @@ def show_status(found: Look) -> None:
 
 
 def _look(project: Path | None, url: str | None) -> Look:
-    from skipper.configuration import load
-    from skipper.environment import client_environment
+    from skipper.settings.environment import client_environment
+    from skipper.settings.loading import load
 
     environment_url, key = client_environment()
     if url or (environment_url and project is None):

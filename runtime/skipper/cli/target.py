@@ -14,7 +14,7 @@ from skipper.errors import UnavailableError
 
 if TYPE_CHECKING:
     from skipper.client import AsyncClient, Client
-    from skipper.settings import Settings
+    from skipper.settings.model import Settings
 
 Project = Annotated[
     Path | None,
@@ -48,8 +48,8 @@ class Target:
 
 def target(project: Path | None, url: str | None) -> Target:
     """``--url``, else ``--project``'s tree, else ``$SKIPPER_URL``, else the project's here."""
-    from skipper.configuration import load
-    from skipper.environment import client_environment
+    from skipper.settings.environment import client_environment
+    from skipper.settings.loading import load
 
     if url:
         return Target(url=url, flags=f" --url {shlex.quote(url)}")

@@ -70,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _up(arguments: argparse.Namespace) -> int:
     from skipper import launcher
-    from skipper.configuration import load
+    from skipper.settings.loading import load
 
     settings, _ = load(
         arguments.project,

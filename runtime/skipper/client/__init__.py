@@ -28,7 +28,7 @@ __all__ = [
 
 def connect(url: str | None = None, *, api_key: str | None = None) -> Client:
     """Have ``f.remote``, ``f.spawn`` and ``f.map`` of this process ask the gateway at ``url``."""
-    from skipper.function import connect_to
+    from skipper.function.decorators import connect_to
 
     client = Client(url, api_key=api_key)
     connect_to(_Caller(client))

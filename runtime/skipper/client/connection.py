@@ -6,8 +6,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from skipper.client.messages import LostError, Reply, Request
-from skipper.environment import client_environment
 from skipper.errors import DeadlineError, SettingsError, UnavailableError
+from skipper.settings.environment import client_environment
 from skipper.task import State
 
 if TYPE_CHECKING:

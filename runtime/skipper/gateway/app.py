@@ -19,14 +19,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import skipper
 from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway import catalogue, health, openapi, schedules, tasks, webhooks
-from skipper.gateway.core import Core, open_core
-from skipper.gateway.door import Door
-from skipper.gateway.health import Readiness
+from skipper.gateway.access import Door
+from skipper.gateway.context import Core, open_core
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.gateway.request_ids import telling
-from skipper.settings import Settings
+from skipper.gateway.routes import (
+    functions,
+    health,
+    models,
+    openapi,
+    pools,
+    schedules,
+    tasks,
+    webhooks,
+)
+from skipper.gateway.routes.health import Readiness
+from skipper.settings.model import Settings
 
 _CALLS, _INVOKE = "/v1/functions/", "/invoke"
 _OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_LARGE}
@@ -90,10 +99,8 @@ class Gateway:
         # A plain route before FastAPI's own: its dependency machinery would halve the rate.
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", self._invoke, methods=["POST"])
         api.router.routes.insert(0, route)
-        api.include_router(catalogue.routes(self.core))
-        api.include_router(tasks.routes(self.core))
-        api.include_router(schedules.routes(self.core))
-        api.include_router(webhooks.routes(self.core))
+        for part in (functions, models, pools, tasks, schedules, webhooks):
+            api.include_router(part.routes(self.core))
         api.include_router(health.routes(self.core, self.readiness))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")

@@ -10,22 +10,23 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from skipper import problems, wire
-from skipper.directory import Link
+from skipper import problems
 from skipper.errors import SkipperError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.gateway import prefer, request_ids
-from skipper.gateway.core import Core
-from skipper.gateway.live import life_of_task
+from skipper.gateway.answers import answer_of_task, task_response
+from skipper.gateway.context import Core
 from skipper.gateway.prefer import Preferences
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, reply_to
 from skipper.gateway.stream import EVENTS, Stream, stream_type
-from skipper.gateway.tasks import answer_of_task, task_response
-from skipper.intake import Submission
+from skipper.gateway.task_stream import life_of_task
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
 from skipper.task import Outcome, Task
-from skipper.wire import CallHead
+from skipper.tasks.intake import Submission
+from skipper.wire import frames
+from skipper.wire.frames import CallHead
+from skipper.wire.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class Invoke:
             found = await self._find(core, name, min(PATIENCE_S, _left_s(request, spec)))
         spec, link = found
         if spec.streams and (kind := stream_type(request.accept)):
-            sent = self._call(spec, link, body, request, wire.STREAM)
+            sent = self._call(spec, link, body, request, frames.STREAM)
             own = (b"x-request-id", request.request_id.encode())
             request.is_answered = True
             await Stream(kind).run(sent, lambda served: [own, *self.served(served)], receive, send)
@@ -179,7 +180,7 @@ class Invoke:
         head = CallHead(left_ms, flags, 0, spec.name, request.request_id)
         items: asyncio.Queue[bytes | None] | None = asyncio.Queue() if flags else None
         waiting = link.call(
-            wire.call_head(head) + body, deadline, items.put_nowait if items else None
+            frames.call_head(head) + body, deadline, items.put_nowait if items else None
         )
         return Sent(waiting, items)
 
@@ -188,20 +189,20 @@ class Invoke:
 
         Where no instance can look at it in time the task is accepted: then its run will tell.
         """
-        head = CallHead(int(CHECK_S * 1000), wire.CHECK, 0, spec.name, request.request_id)
+        head = CallHead(int(CHECK_S * 1000), frames.CHECK, 0, spec.name, request.request_id)
         try:
             deadline = asyncio.get_running_loop().time() + CHECK_S
-            payload = await link.call(wire.call_head(head) + body, deadline).reply
+            payload = await link.call(frames.call_head(head) + body, deadline).reply
         except UnavailableError:
             return
-        outcome, _, told = wire.parse_reply(payload)
+        outcome, _, told = frames.parse_reply(payload)
         if outcome in (Outcome.INVALID, Outcome.MALFORMED):
             raise from_outcome(outcome, told, with_traceback=False, function=spec.name)
 
     async def _send(
         self, core: Core, payload: bytes, request: Request, spec: FunctionSpec, send: Send
     ) -> None:
-        outcome, served, body = wire.parse_reply(payload)
+        outcome, served, body = frames.parse_reply(payload)
         headers = [
             (b"content-type", _JSON),
             (b"content-length", b"%d" % len(body)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skipper.errors import DefinitionError
-from skipper.options import LONGEST_S, PRIORITIES, seconds
+from skipper.spec import LONGEST_S, PRIORITIES, seconds
 
 MAX_WAIT_S = 60.0
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import Receive
 
-from skipper.directory import Waiting
+from skipper.wire.link import Waiting
 
 
 class Sent:

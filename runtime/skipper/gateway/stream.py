@@ -11,11 +11,11 @@ from collections.abc import Callable
 
 from starlette.types import Receive, Send
 
-from skipper import wire
-from skipper.gateway.core import sse
+from skipper.gateway.context import sse
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, until_gone
 from skipper.task import Outcome
+from skipper.wire import frames
 
 EVENTS = b"text/event-stream"
 Headers = list[tuple[bytes, bytes]]
@@ -73,7 +73,7 @@ class Stream:
             body = sse("item", item) if self._is_sse else item + b"\n"
             await send({"type": "http.response.body", "body": body, "more_body": True})
             taken += 1
-            if taken % wire.CREDIT_ITEMS == 0:
+            if taken % frames.CREDIT_ITEMS == 0:
                 sent.waiting.link.credit(sent.waiting)
             item = await items.get()
 
@@ -91,7 +91,7 @@ class Stream:
 def _problem(sent: Sent) -> Problem | None:
     if sent.waiting.reply.cancelled():
         return None
-    outcome, _, body = wire.parse_reply(sent.waiting.reply.result())
+    outcome, _, body = frames.parse_reply(sent.waiting.reply.result())
     if outcome == Outcome.OK:
         return None
     return from_outcome(outcome, body, with_traceback=False)

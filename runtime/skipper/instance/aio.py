@@ -14,12 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skipper import wire
 from skipper.instance.calls import Asked, Calls, Items
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError
 from skipper.task import Outcome
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 
 
 def serve(link: Link, calls: Calls) -> None:
@@ -90,7 +90,7 @@ class _Server:
     async def _reply(self, frame: Frame) -> bytes:
         calls, asked = self._calls, Asked(frame)
         try:
-            if asked.wants(wire.CHECK):
+            if asked.wants(frames.CHECK):
                 return calls.checked(asked.body)
             kwargs = calls.arguments(asked)
         except ValidationError as error:
@@ -113,11 +113,11 @@ class _Server:
                 calls.leave(asked.id)
 
     def _cancelled(self) -> bytes:
-        return wire.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
+        return frames.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
 
     async def _stream(self, asked: Asked, items: Any) -> bytes:
         calls = self._calls
-        if asked.wants(wire.STREAM):
+        if asked.wants(frames.STREAM):
             self._link.send(Kind.SERVED, asked.id, calls.served)
             async for item in items:
                 if not await asyncio.to_thread(self._link.take_credit, asked.id):

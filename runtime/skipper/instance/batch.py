@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
-from skipper import wire
 from skipper.errors import TooLargeError
 from skipper.instance.calls import Asked, Calls
 from skipper.task import Outcome
+from skipper.wire import frames
 
 Item = dict[str, Any]
 
@@ -45,7 +45,7 @@ def run_batch(calls: Calls, batch: Sequence[Asked]) -> tuple[list[int], dict[int
 def _part_of(calls: Calls, asked: Asked, replies: dict[int, bytes]) -> _Part | None:
     """The items of a call; None where it has been answered already."""
     body = asked.body
-    if asked.wants(wire.CHECK):
+    if asked.wants(frames.CHECK):
         replies[asked.id] = calls.checked(body)
         return None
     if (items := calls.contract.parse_items(body)) is not None:
@@ -97,7 +97,7 @@ def _gathered(calls: Calls, replies: list[bytes]) -> bytes:
     """One reply for the items of one call: the values, ``{"error": …}`` for each that failed."""
     bodies = []
     for reply in replies:
-        outcome, _, body = wire.parse_reply(reply)
+        outcome, _, body = frames.parse_reply(reply)
         bodies.append(body if outcome == Outcome.OK else _failed_item(body))
     whole = b'{"items":[' + b",".join(bodies) + b"]}"
     try:

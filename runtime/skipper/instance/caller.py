@@ -9,7 +9,6 @@ import time
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from skipper import wire
 from skipper.errors import (
     CallError,
     CancelledError,
@@ -24,7 +23,8 @@ from skipper.errors import (
 )
 from skipper.instance.link import Link
 from skipper.task import Outcome
-from skipper.wire import Kind
+from skipper.wire import frames
+from skipper.wire.frames import Kind
 
 _ERRORS: dict[int, type[SkipperError]] = {
     Outcome.INVALID: InvalidInputError,
@@ -61,7 +61,7 @@ current: ContextVar[CallContext] = ContextVar("current", default=_NO_CALL)
 
 def value_of(payload: bytes) -> Any:
     """The value in a REPLY's payload, as plain data. Raises the error it stands for."""
-    outcome, _, body = wire.parse_reply(payload)
+    outcome, _, body = frames.parse_reply(payload)
     if outcome == Outcome.OK:
         return json.loads(body) if body else None
     problem = json.loads(body)
@@ -88,7 +88,7 @@ class TaskHandle:
             given = max(1, int(timeout * 1000))
             budget = min(budget or given, given)
         started = time.monotonic()
-        payload = _payload(self.id, b"", wire.WAIT, budget)
+        payload = _payload(self.id, b"", frames.WAIT, budget)
         try:
             return value_of(self._link.wait_for(self._link.ask(payload)).payload)
         except DeadlineError:
@@ -98,7 +98,7 @@ class TaskHandle:
 
 
 class HostCaller:
-    """Implements :class:`skipper.function.Caller` on the instance's socket."""
+    """Implements :class:`skipper.function.decorators.Caller` on the instance's socket."""
 
     def __init__(self, link: Link, max_body: int = 0) -> None:
         self._link, self._max_body = link, max_body
@@ -108,7 +108,7 @@ class HostCaller:
         return value_of(self._link.wait_for(id_).payload)
 
     def spawn(self, name: str, body: bytes) -> TaskHandle:
-        id_ = self._ask(name, body, wire.SPAWN)
+        id_ = self._ask(name, body, frames.SPAWN)
         return TaskHandle(self._link, value_of(self._link.wait_for(id_).payload)["id"])
 
     async def call_async(self, name: str, body: bytes) -> Any:
@@ -132,7 +132,7 @@ class HostCaller:
 
 def _payload(name: str, body: bytes, flags: int, budget_ms: int = 0) -> bytes:
     context = current.get()
-    head = wire.CallHead(
+    head = frames.CallHead(
         budget_ms, flags, context.depth + 1, name, f"{context.request_id}/{context.parent}"
     )
-    return wire.call_head(head) + body
+    return frames.call_head(head) + body

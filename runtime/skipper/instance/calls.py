@@ -11,22 +11,22 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from skipper import wire
-from skipper.contract import Contract
 from skipper.errors import Cancelled, TooLargeError
 from skipper.failpoints import failpoint
-from skipper.function import Function
+from skipper.function.decorators import Function
+from skipper.function.model import Model
+from skipper.function.options import exceptions
+from skipper.function.run import Run
+from skipper.function.signature import Contract
 from skipper.instance import caller
+from skipper.instance.faults import class_of, shown, user_traceback
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import Link
-from skipper.instance.shelf import Shelf
+from skipper.instance.models import Shelf
 from skipper.instance.sink import Sink
-from skipper.model import Model
-from skipper.options import exceptions
-from skipper.plugins import class_of, shown, user_traceback
-from skipper.run import Run
 from skipper.task import Outcome
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 
 _MAX_ERRORS = 100
 _MAX_TOLD = 1000
@@ -40,7 +40,7 @@ class Asked:
 
     def __init__(self, frame: Frame) -> None:
         _, self.id, self._payload = frame
-        self.head, self._at = wire.parse_call(self._payload)
+        self.head, self._at = frames.parse_call(self._payload)
 
     @property
     def body(self) -> bytes:
@@ -48,7 +48,7 @@ class Asked:
         return self._payload[self._at :]
 
     def wants(self, flag: int) -> bool:
-        """Whether it was sent with this flag, one of :mod:`skipper.wire`'s."""
+        """Whether it was sent with this flag, one of :mod:`skipper.wire.frames`'s."""
         return bool(self.head.flags & flag)
 
 
@@ -92,8 +92,8 @@ class Calls:
 
     def _renew(self) -> None:
         self.loaded = self._shelf.injected(self._taking.loaded_parameters)
-        self.served = wire.served_by(self._code, self._shelf.versions)
-        self._good = wire.reply(Outcome.OK, self.served, b"")
+        self.served = frames.served_by(self._code, self._shelf.versions)
+        self._good = frames.reply(Outcome.OK, self.served, b"")
 
     def arguments(self, asked: Asked) -> dict[str, Any]:
         """Keyword arguments of a call. Raises ValidationError."""
@@ -148,7 +148,7 @@ class Calls:
         Raises TypeError for a model out of a direct call: only a task's end can publish it.
         """
         if isinstance(value, Model):
-            if not asked.wants(wire.TASK):
+            if not asked.wants(frames.TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = self.checked_size(_json(value.metrics, self._plain))
             saved = to_json({"name": value.name} | self._shelf.save(value))
@@ -189,9 +189,9 @@ class Calls:
     def failure(self, error: BaseException) -> bytes:
         """The reply for whatever a call raised, and whether ``retry_on`` leaves it out."""
         if isinstance(error, Cancelled):
-            return wire.problem(Outcome.CANCELLED, "the run was cancelled", self.served)
+            return frames.problem(Outcome.CANCELLED, "the run was cancelled", self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
-        return wire.problem(
+        return frames.problem(
             Outcome.FAILED,
             shown(error),
             self.served,
@@ -208,7 +208,7 @@ class Calls:
         """The reply for a body that does not match."""
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         if errors and errors[0]["type"] == "json_invalid":
-            return wire.problem(
+            return frames.problem(
                 Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", self.served
             )
         told = [
@@ -217,7 +217,7 @@ class Calls:
         ]
         first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return wire.problem(Outcome.INVALID, first + more, self.served, errors=told)
+        return frames.problem(Outcome.INVALID, first + more, self.served, errors=told)
 
 
 class Items:
@@ -254,8 +254,8 @@ def _json(value: Any, fallback: Callable[[Any], Any]) -> bytes:
     return to_json(value, fallback=fallback, inf_nan_mode="null")
 
 
-def _context(head: wire.CallHead) -> tuple[str | None, int, str]:
-    if not head.flags & wire.TASK:
+def _context(head: frames.CallHead) -> tuple[str | None, int, str]:
+    if not head.flags & frames.TASK:
         return None, 1, head.context
     task_id, attempt, request_id = head.context.split("/", 2)
     return task_id, int(attempt), request_id

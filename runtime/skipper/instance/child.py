@@ -17,12 +17,13 @@ import threading
 from pathlib import Path
 
 from skipper import failpoints
-from skipper.environment import adopt_environment, failpoints_folder, thread_limits
 from skipper.instance import loader
+from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError, out_of_reach
-from skipper.plugins import OnTurn, Plugins, describe
-from skipper.wire import Kind
+from skipper.instance.plugins import OnTurn, Plugins
+from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
+from skipper.wire.frames import Kind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _FIRST_TO_GO = 500  # of 1000: proc(5), oom_score_adj
@@ -143,15 +144,15 @@ def _start_libraries(plugins: Plugins, job: Job) -> None:
 
 
 def _serve(link: Link, job: Job, plugins: Plugins) -> None:
-    from skipper import function
     from skipper.blobs import BlobStore
+    from skipper.function import decorators
     from skipper.instance import aio, runner
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import Calls
-    from skipper.instance.shelf import Shelf
+    from skipper.instance.models import Shelf
 
     assert job.source is not None
-    function.connect_to(HostCaller(link, job.max_result))
+    decorators.connect_to(HostCaller(link, job.max_result))
     try:
         if job.settings:
             plugins.hook.skipper_settings(source=job.source.name, settings=job.settings)

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
-from skipper import wire
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._splitter = wire.Splitter()
+        self._splitter = frames.Splitter()
         self._inbox: deque[Frame] = deque()
         self._answers: dict[int, Frame] = {}
         self._cancelled: set[int] = set()
@@ -79,7 +79,7 @@ class Link:
         self._sock.close()
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
-        self.send_packed(wire.pack(kind, id_, *parts))
+        self.send_packed(frames.pack(kind, id_, *parts))
 
     def send_packed(self, data: bytes) -> None:
         """Send whole frames. Raises HostGoneError or LinkClosedError."""
@@ -98,7 +98,7 @@ class Link:
         def take() -> bool | None:
             if id_ in self._cancelled:
                 return False
-            left = self._credit.setdefault(id_, wire.WINDOW_ITEMS)
+            left = self._credit.setdefault(id_, frames.WINDOW_ITEMS)
             if left <= 0:
                 return None
             self._credit[id_] = left - 1
@@ -191,6 +191,6 @@ class Link:
                 self._answers[frame.id] = frame
             elif frame.kind == Kind.CREDIT:
                 if frame.id in self._credit:  # else the stream has just ended
-                    self._credit[frame.id] += wire.CREDIT_ITEMS
+                    self._credit[frame.id] += frames.CREDIT_ITEMS
             else:
                 self._inbox.append(frame)

@@ -15,11 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from skipper.errors import DefinitionError
-from skipper.function import Function, defined_in
+from skipper.function.decorators import Function, defined_in
 from skipper.hookspecs import Project, Source
 from skipper.instance import source as text
+from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, Report, SourceInfo
-from skipper.plugins import OnTurn, Plugins, describe, unheard
+from skipper.instance.plugins import OnTurn, Plugins, unheard
 from skipper.spec import BrokenFile
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skipper import wire
 from skipper.errors import Cancelled
 from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
 from skipper.instance.calls import Asked, Calls, Items
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostGoneError, Link
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 
 _WHATEVER = contextlib.suppress(Exception)
 """Around what the function may have closed or replaced: its standard streams."""
@@ -35,7 +35,7 @@ def serve(link: Link, calls: Calls) -> None:
             if frame.kind == Kind.CALL:
                 runner.answer(frame)
             elif frame.kind == Kind.BATCH:
-                runner.answer_batch(wire.Splitter().feed(frame.payload))
+                runner.answer_batch(frames.Splitter().feed(frame.payload))
             elif frame.kind == Kind.MODEL:
                 calls.take_model(ModelRef.model_validate_json(frame.payload))
 
@@ -62,21 +62,21 @@ class _Runner:
             self.answer_batch([frame])
             return
         asked = Asked(frame)
-        checks = asked.head.flags & wire.CHECK
+        checks = asked.head.flags & frames.CHECK
         reply = self._calls.checked(asked.body) if checks else self._run(asked)
         self._link.send(Kind.REPLY, asked.id, reply)
         self._link.forget(asked.id)
 
-    def answer_batch(self, frames: list[Frame]) -> None:
+    def answer_batch(self, calls: list[Frame]) -> None:
         """Run calls as one and send their replies together."""
-        batch = [Asked(frame) for frame in frames]
+        batch = [Asked(frame) for frame in calls]
         self._begin(batch[-1])  # the last to come has the most time left
         try:
             sizes, replies = run_batch(self._calls, batch)
         finally:
             self._end(batch[-1].id)
-        told = [wire.pack(Kind.SIZE, size) for size in sizes]
-        told += [wire.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]
+        told = [frames.pack(Kind.SIZE, size) for size in sizes]
+        told += [frames.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]
         self._link.send_packed(b"".join(told))
         for asked in batch:
             self._link.forget(asked.id)
@@ -121,7 +121,7 @@ class _Runner:
 
     def _stream(self, asked: Asked, items: Iterator[Any]) -> bytes:
         calls = self._calls
-        if not asked.wants(wire.STREAM):
+        if not asked.wants(frames.STREAM):
             whole = Items(calls)
             for item in items:
                 whole.add(item)

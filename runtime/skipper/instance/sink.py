@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-from skipper import wire
 from skipper.errors import TooLargeError
 from skipper.instance.link import Link
 from skipper.pace import Pace
+from skipper.wire import frames
 
 BURST, RATE = 10_000, 500
 """Events of one call that are sent at once, and further ones a second."""
@@ -71,7 +71,7 @@ class Sink:
             self._left_out = Counter()
         self._pace.spend(number)
         self._link.send_packed(
-            b"".join(wire.pack(wire.Kind.EVENT, self._id, payload) for payload in said)
+            b"".join(frames.pack(frames.Kind.EVENT, self._id, payload) for payload in said)
         )
 
     def is_cancelled(self) -> bool:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from skipper.options import POOLS
+from skipper.spec import POOLS
 
 _KINDS = ("data", "training", "inference")
 

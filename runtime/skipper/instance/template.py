@@ -19,9 +19,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from skipper.environment import failpoints_folder
 from skipper.failpoints import enable, failpoint
 from skipper.instance.child import die_with_parent, live
+from skipper.settings.environment import failpoints_folder
 
 _MAX_REQUEST = 64
 _INSTALLED_IN = ("site-packages", "dist-packages")
@@ -35,7 +35,7 @@ def main() -> None:
     enable(failpoints_folder(), "template")
     for signum in (signal.SIGINT, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    missing = _import(["skipper.instance.runner", "skipper.instance.shelf", *libraries])
+    missing = _import(["skipper.instance.runner", "skipper.instance.models", *libraries])
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, shared pages in every fork
     hello = {"threads": _threads(), "missing": missing, "files": _files(libraries)}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skipper.launcher.tree import Planner
-    from skipper.settings import Settings
+    from skipper.settings.model import Settings
 
 ALREADY_RUNNING = -1
 """What :func:`run` returns where the project's tree runs already."""

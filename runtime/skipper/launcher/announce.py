@@ -15,7 +15,7 @@ from skipper.launcher import rest
 from skipper.launcher.banner import View, banner, gpu_note
 from skipper.launcher.output import Output
 from skipper.launcher.supervisor import Supervisor
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 _POLL_S = 0.05
 _SETTLE_S = 3.0

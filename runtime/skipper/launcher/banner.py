@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skipper.launcher.lines import neutral
-from skipper.settings import Settings, masked
+from skipper.settings.model import Settings, masked
 
 _MOST = 20
 """More functions than that are counted, not listed."""

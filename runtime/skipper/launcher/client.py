@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from skipper.errors import UnavailableError
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 SOCKET = "launcher.sock"
 _ANSWER_S = 5.0

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from skipper.wire import peer_is_us
+from skipper.wire.frames import peer_is_us
 
 _QUESTION_S = 5.0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from skipper.errors import SettingsError, StartError, UnavailableError
 from skipper.launcher import client, guard
-from skipper.settings import Settings, make_run_dir
+from skipper.settings.model import Settings, make_run_dir
 
 _WAIT_S = 12.0
 """How long a start waits for the lock of a tree that ends, or whose guard is at work."""

@@ -1,6 +1,6 @@
 """Lines of log: cut from a child's output, read into records, written for people or as JSON. Pure.
 
-A *record* is a dict as :mod:`skipper.logs` writes it: ``ts``, ``level``, ``name``, ``message`` and
+A *record* is a dict as :mod:`skipper.role` writes it: ``ts``, ``level``, ``name``, ``message`` and
 any more. Whatever is no such JSON object becomes the message of a record of its own.
 """
 

@@ -14,10 +14,10 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from skipper.environment import wants_colour
 from skipper.launcher.lines import LEVELS, Cutter, Pretty, Record, as_json, parse, rank
 from skipper.launcher.sink import RotatingFile, Sink, to_descriptor
-from skipper.settings import Settings
+from skipper.settings.environment import wants_colour
+from skipper.settings.model import Settings
 
 NAME = "launcher"
 _TERMINAL_LIMIT = 1 << 20

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skipper.errors import StartError
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 SETTINGS = "{settings}"
 CONTROL = "{control}"
@@ -120,7 +120,7 @@ def _host(pool: str) -> ChildPlan:
 
 def _consumer(pool: str) -> ChildPlan:
     name = f"{pool}-consumer"
-    return _role(name, "skipper.pool.consumer", "--pool", pool, stage=REST, level=SOURCES)
+    return _role(name, "skipper.consumer", "--pool", pool, stage=REST, level=SOURCES)
 
 
 def _role(name: str, module: str, *more: str, stage: int, level: int) -> ChildPlan:

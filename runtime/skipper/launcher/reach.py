@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from skipper.errors import StartError
-from skipper.settings import Settings, masked
+from skipper.settings.model import Settings, masked
 
 LIMIT_S = 10.0
 CODE = 9
@@ -26,7 +26,7 @@ async def check(settings: Settings, limit_s: float = LIMIT_S) -> None:
 def _elsewhere(settings: Settings) -> Iterator[tuple[str, Probe]]:
     # Imported where there is something elsewhere: it would add 0.3 s to the start of every tree.
     if not settings.broker_is_embedded:
-        from skipper import broker
+        from skipper.tasks import broker
 
         shown = masked(settings.broker.url)
         yield f"The broker {shown} cannot be used", lambda: broker.probe(settings)

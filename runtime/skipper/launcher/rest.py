@@ -7,7 +7,7 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 
 async def get(settings: Settings, path: str, timeout_s: float = 2.0) -> tuple[int, Any] | None:

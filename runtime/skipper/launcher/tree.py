@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from skipper import failpoints
-from skipper.environment import child_environment, failpoints_folder
 from skipper.errors import StartError
 from skipper.launcher import ALREADY_RUNNING, client, control, folders, listen, process, reach
 from skipper.launcher.announce import Announcer
@@ -26,7 +25,8 @@ from skipper.launcher.output import Output
 from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
 from skipper.launcher.process import Child, Ground
 from skipper.launcher.supervisor import Stop, Supervisor
-from skipper.settings import Settings, dump
+from skipper.settings.environment import child_environment, failpoints_folder
+from skipper.settings.model import Settings, dump
 
 Planner = Callable[[Settings, frozenset[str] | None], tuple[ChildPlan, ...]]
 

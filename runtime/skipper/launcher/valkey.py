@@ -12,9 +12,9 @@ import platform
 import shutil
 from pathlib import Path
 
-from skipper.environment import valkey_binary
 from skipper.errors import StartError
-from skipper.settings import Settings
+from skipper.settings.environment import valkey_binary
+from skipper.settings.model import Settings
 
 CANNOT_START = 9
 """Exit code: the broker cannot be started."""

@@ -36,15 +36,7 @@ from skipper.failpoints import failpoint
 from skipper.ledger import totals
 from skipper.ledger.accepting import accept, accept_all, requeue
 from skipper.ledger.connection import Connection, Row, Statement, among, literal, locked
-from skipper.ledger.records import (
-    Cancelling,
-    Claim,
-    Claiming,
-    Ending,
-    Finishing,
-    Released,
-    Started,
-)
+from skipper.ledger.records import Cancelling, Claim, Claiming, Ending, Finishing, Released, Started
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.sweeps import due, expire, unpublished

@@ -7,16 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import (
-    BindParameter,
-    ColumnElement,
-    Double,
-    bindparam,
-    func,
-    or_,
-    select,
-    union_all,
-)
+from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, or_, select, union_all
 
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
 from skipper.ledger.records import Result, Waiting

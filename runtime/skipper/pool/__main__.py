@@ -1,7 +1,7 @@
 """``python -m skipper.pool``: the host of one pool."""
 
-from skipper.environment import tree_mark
-from skipper.pool.starter import first_template
+from skipper.pool.processes.starter import first_template
+from skipper.settings.environment import tree_mark
 
 
 def main() -> None:

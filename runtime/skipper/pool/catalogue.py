@@ -11,98 +11,25 @@ import asyncio
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import CALLS_AT_ONCE, Job, JobKind, Report, SourceInfo
-from skipper.metrics import PoolMetrics
-from skipper.pool import devices
-from skipper.pool.instance import Instance, Lane
-from skipper.pool.quarantine import Quarantine
-from skipper.settings import Settings
-from skipper.spec import BrokenFile, FunctionSpec
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.pool.direct.entry import UNKNOWN_S, Entry
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes import devices
+from skipper.pool.processes.instance import Instance, Lane
+from skipper.pool.processes.quarantine import Quarantine
+from skipper.pool.processes.version import Served
+from skipper.settings.model import Settings
+from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
 
 READS_PER_CORE = 2
 """Files that are read at once: more of them would only take the memory and be no faster."""
-RUNS = 16
-"""How many runs the mean of their times looks back on, more or less."""
-AHEAD_S = 0.01
-"""A call that lies ready in a busy instance should have its turn within this time."""
-AHEAD = 8
-"""Most calls that lie ready in one instance."""
-UNKNOWN_S = 1.0
-"""What is believed of code that has not run yet: that it takes long."""
-_FADES = 0.95
-"""How much of the longest run is still believed after another one."""
-
-
-class Served:
-    """One function in one version of its code, and the instances that have loaded it.
-
-    Its instances run ``texts``, as they were read; the files may say something else by now.
-    """
-
-    def __init__(
-        self, spec: FunctionSpec, source: SourceInfo, texts: dict[Path, bytes] | None = None
-    ) -> None:
-        self.spec, self.source, self.texts = spec, source, texts or {}
-        self.at_once = CALLS_AT_ONCE if spec.is_async else 1
-        """How many calls, or batches of them, an instance runs at the same time."""
-        self.is_in_turn = spec.is_in_turn
-        self.may_lie_ready = spec.is_in_turn and not spec.streams
-        self.instances: list[Instance] = []
-        self.starting = 0
-
-
-class Entry:
-    """One name of the catalogue: the version that is served now, and the calls that wait for it."""
-
-    def __init__(self, served: Served) -> None:
-        self.served = served
-        self.queue: deque[Any] = deque()
-        self.is_queued = False
-        """Whether the direct lane has it in its ring of entries with waiting calls."""
-        self.is_alarmed = False
-        """Whether a timer will wake its batch."""
-        self.run_s = 0.0
-        """How long an instance is busy with one call, or one batch of them: a running mean."""
-        self.longest_s = UNKNOWN_S
-        """The longest such time of late: long until a hundred runs or so say otherwise."""
-        self.load_error: BrokenFile | None = None
-        """Why no instance of this version can serve; tried again from time to time."""
-        self.retry_at = 0.0
-        self.failures = 0
-
-    @property
-    def spec(self) -> FunctionSpec:
-        return self.served.spec
-
-    def ran(self, seconds: float) -> None:
-        """An instance was busy for so long."""
-        if seconds > 0:  # it says nothing where the instance is being ended
-            self.run_s += (seconds - self.run_s) / RUNS
-            self.longest_s = max(seconds, self.longest_s * _FADES)
-
-    @property
-    def ahead(self) -> int:
-        """How many further calls may lie ready in an instance that runs one.
-
-        So that a quick function need not wait for its host between two calls. None where calls have
-        taken long lately: one that lies there cannot be given to another instance.
-        """
-        if not self.served.may_lie_ready:
-            return 0
-        return min(AHEAD, int(AHEAD_S / self.longest_s))
-
-    @property
-    def is_active(self) -> bool:
-        """Whether there is anything to look after: most of many functions are not called."""
-        return bool(self.queue or self.served.instances or self.served.spec.min_instances)
 
 
 Runner = Callable[[Job, Lane], Awaitable[tuple[Instance, Report]]]

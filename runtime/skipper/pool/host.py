@@ -18,32 +18,34 @@ from typing import Any
 
 from skipper import role as roles
 from skipper.blobs import BlobStore
-from skipper.directory import Directory
 from skipper.errors import SkipperError, StartError
 from skipper.failpoints import failpoint
-from skipper.intake import Intake
 from skipper.ledger import Ledger, hosts, leases
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import HostRecord
-from skipper.metrics import PoolMetrics
-from skipper.pool import direct as direct_lane
-from skipper.pool.attempt import Services
-from skipper.pool.board import ModelBoard
-from skipper.pool.catalogue import Catalogue, Entry, Served
-from skipper.pool.direct import DirectLane
-from skipper.pool.instance import Instance, Lane
-from skipper.pool.instances import Instances
-from skipper.pool.journal import Journal
+from skipper.pool.catalogue import Catalogue
+from skipper.pool.direct import lane as direct_lane
+from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.lane import DirectLane
+from skipper.pool.durable.attempt import Services
+from skipper.pool.durable.journal import Journal
+from skipper.pool.durable.lane import TaskLane
 from skipper.pool.links import Links
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.models import ModelBoard
 from skipper.pool.nested import Nested
-from skipper.pool.output import Printed
+from skipper.pool.processes.instance import Instance, Lane
+from skipper.pool.processes.instances import Instances
+from skipper.pool.processes.output import Printed
+from skipper.pool.processes.starter import Starter, Template
+from skipper.pool.processes.version import Served
 from skipper.pool.schedules import Schedules
-from skipper.pool.starter import Starter, Template
-from skipper.pool.tasks import TaskLane
 from skipper.pool.watch import follow
 from skipper.role import Role
-from skipper.webhooks import interest_in
-from skipper.wire import Kind
+from skipper.settings.webhooks import interest_in
+from skipper.tasks.intake import Intake
+from skipper.wire.directory import Directory
+from skipper.wire.frames import Kind
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skipper import wire
 from skipper.errors import SkipperError
-from skipper.pool.direct import Call, DirectLane
-from skipper.pool.tasks import TaskLane
-from skipper.wire import Frame, FrameProtocol, Kind
+from skipper.pool.direct.lane import Call, DirectLane
+from skipper.pool.durable.lane import TaskLane
+from skipper.wire import frames
+from skipper.wire.frames import Frame, FrameProtocol, Kind
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class Links:
 
     def _made(self, protocol: FrameProtocol) -> None:
         sock = protocol.transport.get_extra_info("socket")
-        if not wire.peer_is_us(sock, os.getuid()):
+        if not frames.peer_is_us(sock, os.getuid()):
             log.warning("a link from another user was refused")
             protocol.transport.abort()
             return

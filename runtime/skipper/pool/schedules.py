@@ -18,7 +18,7 @@ from skipper.errors import SkipperError
 from skipper.ledger import Ledger, schedules
 from skipper.ledger.records import Declaration, Schedule
 from skipper.pool.catalogue import Catalogue
-from skipper.settings import ScheduleSettings, Settings
+from skipper.settings.model import ScheduleSettings, Settings
 from skipper.spec import FunctionSpec
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from watchfiles import PythonFilter, awatch
 
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 QUIET_MS = 50
 """A burst of changes ends with this much quiet."""

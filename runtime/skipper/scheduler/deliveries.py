@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from skipper.deliveries import deliveries
 from skipper.errors import SkipperError
 from skipper.ledger import Connection, Ledger, endings, events, tasks
 from skipper.ledger.records import NewTask, Result
-from skipper.webhooks import Webhook
+from skipper.settings.webhooks import Webhook
+from skipper.tasks.deliveries import deliveries
 
 log = logging.getLogger(__name__)
 

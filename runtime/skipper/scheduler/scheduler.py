@@ -18,14 +18,14 @@ from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.leases import rescue
 from skipper.ledger.records import Beat
-from skipper.publisher import Publisher
 from skipper.role import Role
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.deliveries import Deliveries
 from skipper.scheduler.presence import Presence
 from skipper.scheduler.pruning import Pruner
 from skipper.scheduler.ticker import Ticker
-from skipper.webhooks import interest_in
+from skipper.settings.webhooks import interest_in
+from skipper.tasks.publisher import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import pytest
 
 from skipper.cli.exits import Exit
 from skipper.cli.status import _age
-from skipper.configuration import load
 from skipper.launcher.client import SOCKET
-from skipper.settings import make_run_dir
+from skipper.settings.loading import load
+from skipper.settings.model import make_run_dir
 from tests.unit.cli.stand_in import StandIn, free_port
 
 Run = Callable[..., Any]

@@ -12,7 +12,7 @@ from skipper import launcher
 from skipper.cli import up
 from skipper.cli.exits import Exit
 from skipper.errors import StartError
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 Started = list[tuple[Settings, dict[str, Any]]]
 

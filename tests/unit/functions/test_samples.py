@@ -13,8 +13,8 @@ import skipper
 from skipper.blobs import BlobStore
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, ModelRef, SourceInfo
-from skipper.instance.shelf import Shelf
-from skipper.plugins import Plugins
+from skipper.instance.models import Shelf
+from skipper.instance.plugins import Plugins
 from tests.unit.plugins.stand_in import Words, survey
 
 REPOSITORY = Path(__file__).parents[3]

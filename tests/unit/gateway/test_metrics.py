@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 
 from skipper.errors import UnavailableError
-from skipper.gateway import health
-from skipper.gateway.core import Core
+from skipper.gateway.context import Core
+from skipper.gateway.routes import health
 from skipper.ledger.connection import Total
-from skipper.metrics import BUCKETS_S, PoolMetrics
+from skipper.pool.metrics import BUCKETS_S, PoolMetrics
 from skipper.task import Outcome, State
 
 _LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')

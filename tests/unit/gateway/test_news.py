@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from skipper.directory import Directory
-from skipper.gateway.core import REMEMBERED, News
+from skipper.gateway.context import REMEMBERED, News
 from skipper.spec import Kind
 from skipper.task import State, Task
+from skipper.wire.directory import Directory
 
 
 class Hosts:

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from skipper import wire
-from skipper.directory import Waiting
 from skipper.gateway.problems import Problem
 from skipper.gateway.sent import Sent
 from skipper.gateway.stream import Stream, stream_type
 from skipper.task import Outcome
+from skipper.wire import frames
+from skipper.wire.link import Waiting
 
 SSE, LINES = b"text/event-stream", b"application/jsonl"
 
@@ -81,7 +81,7 @@ def told(served: bytes) -> list[tuple[bytes, bytes]]:
     return [(b"x-served", served)]
 
 
-OK = wire.reply(Outcome.OK, b"c0de net@3", b"")
+OK = frames.reply(Outcome.OK, b"c0de net@3", b"")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_what_fails_before_its_first_item_is_a_problem_with_its_own_status
     caller = Watched()
     if has_begun:
         caller.begins()
-    caller.ends(wire.problem(Outcome.FAILED, "ValueError: no"))
+    caller.ends(frames.problem(Outcome.FAILED, "ValueError: no"))
     with pytest.raises(Problem, match="ValueError: no") as caught:
         await caller.run()
     assert caught.value.kind.status == 500
@@ -155,7 +155,7 @@ async def test_what_fails_before_its_first_item_is_a_problem_with_its_own_status
 async def test_what_fails_later_ends_the_stream_with_its_problem(kind: bytes) -> None:
     caller = Watched()
     caller.begins(b"1")
-    caller.ends(wire.problem(Outcome.DIED, "killed", traceback="…"))
+    caller.ends(frames.problem(Outcome.DIED, "killed", traceback="…"))
     await caller.run(kind)
     *_, last = caller.text.strip().split(b"\n")
     problem = json.loads(last.removeprefix(b"data: "))
@@ -167,7 +167,7 @@ async def test_what_fails_later_ends_the_stream_with_its_problem(kind: bytes) ->
 async def test_room_for_more_is_told_only_as_items_are_taken() -> None:
     caller = Watched(takes=False)
     running = asyncio.create_task(caller.run(LINES))
-    caller.begins(*[b"1"] * (2 * wire.CREDIT_ITEMS))
+    caller.begins(*[b"1"] * (2 * frames.CREDIT_ITEMS))
     for _ in range(10):
         await asyncio.sleep(0)
     assert caller.link.credits == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from skipper.plugins import Plugins
+from skipper.instance.plugins import Plugins
 from tests.unit.instance.serving import PLUGIN, Serving
 
 

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipper import wire
 from skipper.blobs import BlobStore
-from skipper.function import Function
+from skipper.function.decorators import Function
 from skipper.instance import aio, runner
 from skipper.instance.calls import Calls
 from skipper.instance.link import Link
-from skipper.instance.shelf import Shelf
-from skipper.plugins import Plugins
+from skipper.instance.models import Shelf
+from skipper.instance.plugins import Plugins
 from skipper.task import Outcome
-from skipper.wire import CallHead, Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import CallHead, Frame, Kind
 
 CODE = "c0dec0dec0de"
 PLUGIN = """
@@ -56,12 +56,12 @@ def call(body: Any = None, id_: int = 1, **head: Any) -> tuple[int, int, bytes]:
         "name": "f.f",
         "context": "req-1",
     } | head
-    return Kind.CALL, id_, wire.call_head(CallHead(**given)) + text
+    return Kind.CALL, id_, frames.call_head(CallHead(**given)) + text
 
 
 def parse(frame: Frame) -> Reply:
     assert frame.kind == Kind.REPLY
-    outcome, served, body = wire.parse_reply(frame.payload)
+    outcome, served, body = frames.parse_reply(frame.payload)
     return Reply(Outcome(outcome), served.decode(), json.loads(body) if body else None)
 
 
@@ -69,7 +69,7 @@ def calls_in(said: tuple[int, int, bytes]) -> int:
     """How many replies a frame of the host asks for."""
     kind, _, payload = said
     if kind == Kind.BATCH:
-        return len(wire.Splitter().feed(payload))
+        return len(frames.Splitter().feed(payload))
     return kind == Kind.CALL
 
 
@@ -90,21 +90,21 @@ class Serving:
         self,
         function: Function[..., Any],
         *said: tuple[int, int, bytes],
-        frames: int | None = None,
+        until: int | None = None,
         react: Callable[[Frame], bytes] = lambda _: b"",
     ) -> list[Frame]:
         """Say these frames and serve until all calls are answered; every frame of the instance.
 
-        With ``frames`` the host hangs up after so many frames instead. ``react`` is what it says
+        With ``until`` the host hangs up after so many frames instead. ``react`` is what it says
         to each frame that it hears.
         """
-        self.theirs.sendall(b"".join(wire.pack(*frame) for frame in said))
+        self.theirs.sendall(b"".join(frames.pack(*frame) for frame in said))
         replies = sum(map(calls_in, said))
         heard: list[Frame] = []
 
         def is_over() -> bool:
             answered = sum(frame.kind == Kind.REPLY for frame in heard)
-            return answered >= replies if frames is None else len(heard) >= frames
+            return answered >= replies if until is None else len(heard) >= until
 
         host = threading.Thread(target=self.hear, args=(heard, is_over, react))
         host.start()
@@ -119,15 +119,15 @@ class Serving:
         self, heard: list[Frame], is_over: Callable[[], bool], react: Callable[[Frame], bytes]
     ) -> None:
         """Be the host: note frames in ``heard``, hang up when it is over, read the rest."""
-        splitter, hung_up = wire.Splitter(), False
+        splitter, hung_up = frames.Splitter(), False
         while True:
             if not hung_up and (hung_up := is_over()):
                 self.theirs.shutdown(socket.SHUT_WR)
             if not (data := self.theirs.recv(1 << 16)):
                 return
-            frames = splitter.feed(data)
-            heard += frames
-            if answer := b"".join(map(react, frames)):
+            received = splitter.feed(data)
+            heard += received
+            if answer := b"".join(map(react, received)):
                 self.theirs.sendall(answer)
 
     def answers(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> list[Reply]:

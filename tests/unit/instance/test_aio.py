@@ -7,13 +7,13 @@ import pytest
 from pydantic import BaseModel, field_validator
 
 import skipper
-from skipper import wire
-from skipper.function import connect_to
+from skipper.function.decorators import connect_to
 from skipper.instance import aio
 from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import CALLS_AT_ONCE
 from skipper.task import Outcome
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 from tests.unit.instance.serving import CODE, Serving, call, parse
 
 
@@ -66,10 +66,10 @@ def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
             cleaned.append(run.request_id)
 
     def react(frame: Frame) -> bytes:
-        return wire.pack(Kind.CANCEL, 1) if (frame.kind, frame.id) == (Kind.EVENT, 1) else b""
+        return frames.pack(Kind.CANCEL, 1) if (frame.kind, frame.id) == (Kind.EVENT, 1) else b""
 
     said = call({}, 1, context="first"), call({}, 2, context="second")
-    heard = serving.run(wait, *said, frames=3, react=react)
+    heard = serving.run(wait, *said, until=3, react=react)
     assert [frame.kind for frame in heard[:3]] == [Kind.EVENT, Kind.EVENT, Kind.REPLY]
     assert (heard[2].id, parse(heard[2]).outcome) == (1, Outcome.CANCELLED)
     assert cleaned[0] == "first"
@@ -86,9 +86,9 @@ def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
 
     def react(frame: Frame) -> bytes:
         if frame.kind == Kind.CALL:
-            return wire.pack(Kind.CANCEL, 1)
+            return frames.pack(Kind.CANCEL, 1)
         if frame.kind == Kind.CANCEL:
-            return wire.pack(Kind.REPLY, frame.id, wire.problem(Outcome.CANCELLED, "given up"))
+            return frames.pack(Kind.REPLY, frame.id, frames.problem(Outcome.CANCELLED, "given up"))
         return b""
 
     connect_to(HostCaller(serving.link))
@@ -110,15 +110,15 @@ async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(
     server._take(Frame(*call({"x": 1}, 7)))
     server._take(Frame(Kind.CANCEL, 7, b""))
     heard = await asyncio.get_running_loop().run_in_executor(None, serving.theirs.recv, 1 << 16)
-    (reply,) = wire.Splitter().feed(heard)
+    (reply,) = frames.Splitter().feed(heard)
     assert (reply.id, parse(reply).outcome) == (7, Outcome.CANCELLED)
 
 
 @pytest.mark.parametrize(
     ("body", "flags", "outcome"),
     [
-        ({"x": 1}, wire.CHECK, Outcome.OK),
-        ({"x": "?"}, wire.CHECK, Outcome.INVALID),
+        ({"x": 1}, frames.CHECK, Outcome.OK),
+        ({"x": "?"}, frames.CHECK, Outcome.INVALID),
         ({"x": "?"}, 0, Outcome.INVALID),
         (b"{", 0, Outcome.MALFORMED),
     ],
@@ -153,7 +153,7 @@ async def count(n: int) -> AsyncIterator[int]:
 
 
 def test_a_stream_sends_its_items_and_a_plain_call_gets_the_array(serving: Serving) -> None:
-    heard = serving.run(count, call({"n": 2}, 1, flags=wire.STREAM), call({"n": 3}, 2))
+    heard = serving.run(count, call({"n": 2}, 1, flags=frames.STREAM), call({"n": 3}, 2))
     items = [frame for frame in heard if frame.id == 1]
     assert items[0] == (Kind.SERVED, 1, CODE.encode())
     assert items[1:3] == [(Kind.ITEM, 1, b"0"), (Kind.ITEM, 1, b"1")]
@@ -170,11 +170,11 @@ def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving
             made.append(i)
             yield i
 
-    said = call({"n": 10_000}, 1, flags=wire.STREAM), call({"n": 1}, 2)
-    heard = serving.run(many, *said, frames=wire.WINDOW_ITEMS + 2)
-    assert sum(frame.kind == Kind.ITEM for frame in heard) == wire.WINDOW_ITEMS
+    said = call({"n": 10_000}, 1, flags=frames.STREAM), call({"n": 1}, 2)
+    heard = serving.run(many, *said, until=frames.WINDOW_ITEMS + 2)
+    assert sum(frame.kind == Kind.ITEM for frame in heard) == frames.WINDOW_ITEMS
     assert [parse(frame).value for frame in heard if frame.id == 2] == [[0]]
-    assert len(made) == wire.WINDOW_ITEMS + 2
+    assert len(made) == frames.WINDOW_ITEMS + 2
 
 
 def test_a_cancelled_stream_ends(serving: Serving) -> None:
@@ -183,7 +183,7 @@ def test_a_cancelled_stream_ends(serving: Serving) -> None:
         while True:
             yield 1
 
-    said = call({}, 1, flags=wire.STREAM), (Kind.CANCEL, 1, b"")
+    said = call({}, 1, flags=frames.STREAM), (Kind.CANCEL, 1, b"")
     assert serving.answer(endless, *said).outcome is Outcome.CANCELLED
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from skipper import wire
 from skipper.instance.link import OWN, HostGoneError, Link, LinkClosedError, out_of_reach
 from skipper.task import Outcome
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 
 LIMIT_S = 10.0
 
@@ -19,11 +19,11 @@ class HostEnd:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._splitter = wire.Splitter()
+        self._splitter = frames.Splitter()
         self._heard: list[Frame] = []
 
-    def say(self, *frames: tuple[Any, ...]) -> None:
-        self._sock.sendall(b"".join(wire.pack(*frame) for frame in frames))
+    def say(self, *parts: tuple[Any, ...]) -> None:
+        self._sock.sendall(b"".join(frames.pack(*part) for part in parts))
 
     def hear(self) -> Frame:
         while not self._heard:
@@ -65,7 +65,7 @@ def test_frames_come_in_order_and_one_at_a_time(ends: tuple[Link, HostEnd]) -> N
 def test_what_is_sent_arrives_as_whole_frames(ends: tuple[Link, HostEnd]) -> None:
     link, host = ends
     link.send(Kind.ITEM, 3, b"[1,", b"2]")
-    link.send_packed(wire.pack(Kind.SIZE, 2) + wire.pack(Kind.REPLY, 4, b"x"))
+    link.send_packed(frames.pack(Kind.SIZE, 2) + frames.pack(Kind.REPLY, 4, b"x"))
     heard = [host.hear() for _ in range(3)]
     assert heard == [(Kind.ITEM, 3, b"[1,2]"), (Kind.SIZE, 2, b""), (Kind.REPLY, 4, b"x")]
 
@@ -156,11 +156,11 @@ def test_a_stream_sends_a_window_and_then_what_there_is_credit_for(
     ends: tuple[Link, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
-    assert all(link.take_credit(1) for _ in range(wire.WINDOW_ITEMS))
+    assert all(link.take_credit(1) for _ in range(frames.WINDOW_ITEMS))
     stopped = threads(link.take_credit, 1)
     host.say((Kind.CREDIT, 1))
     assert stopped.result(LIMIT_S) is True
-    assert all(link.take_credit(1) for _ in range(wire.CREDIT_ITEMS - 1))
+    assert all(link.take_credit(1) for _ in range(frames.CREDIT_ITEMS - 1))
     stopped = threads(link.take_credit, 1)
     assert not stopped.done()
     host.say((Kind.CANCEL, 1))
@@ -169,7 +169,7 @@ def test_a_stream_sends_a_window_and_then_what_there_is_credit_for(
 
 def test_credit_is_of_one_call_alone(ends: tuple[Link, HostEnd]) -> None:
     link, _ = ends
-    for _ in range(wire.WINDOW_ITEMS):
+    for _ in range(frames.WINDOW_ITEMS):
         link.take_credit(1)
     assert link.take_credit(2)
 
@@ -203,7 +203,7 @@ def test_nobody_waits_for_a_host_that_is_gone(
 def test_an_idle_instance_is_one_thread(ends: tuple[Link, HostEnd]) -> None:
     link, host = ends
     before = threading.active_count()
-    host.say((Kind.REPLY, link.ask(b""), wire.reply(Outcome.OK, b"", b"1")))
+    host.say((Kind.REPLY, link.ask(b""), frames.reply(Outcome.OK, b"", b"1")))
     link.is_cancelled(1)
     assert threading.active_count() <= before  # fewer where another test's thread ends just now
 

@@ -5,26 +5,26 @@ from textwrap import dedent
 
 import pytest
 
-from skipper import function
+from skipper.function import decorators
 from skipper.hookspecs import Project
 from skipper.instance import loader, source
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
-from skipper.plugins import Plugins
+from skipper.instance.plugins import Plugins
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
     """An empty project; what a test imports from it is forgotten afterwards."""
     modules, path, finders = dict(sys.modules), [*sys.path], [*sys.meta_path]
-    defined = {*function._defined}
+    defined = {*decorators._defined}
     (tmp_path / "functions").mkdir()
     yield loader.project_of(tmp_path)
     sys.path[:], sys.meta_path[:] = path, finders
     for name in set(sys.modules) - set(modules):
         del sys.modules[name]
     sys.modules.update(modules)
-    for name in set(function._defined) - defined:
-        del function._defined[name]
+    for name in set(decorators._defined) - defined:
+        del decorators._defined[name]
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from skipper import wire
 from skipper.instance.link import Link
 from skipper.instance.sink import HELD, MAX_EVENT, Sink
 from skipper.pace import Pace
+from skipper.wire import frames
 
 
 class Ear:
@@ -17,7 +17,7 @@ class Ear:
     def __init__(self) -> None:
         ours, self._theirs = socket.socketpair()
         self.now = 0.0
-        self._splitter = wire.Splitter()
+        self._splitter = frames.Splitter()
         pace = Pace(5, 1, clock=lambda: self.now)
         self.sink = Sink(Link(ours), 7, pace)
         self._ours = ours
@@ -31,11 +31,11 @@ class Ear:
         """The numbers that have come by now, and what was left out."""
         self._theirs.setblocking(False)
         try:
-            frames = self._splitter.feed(self._theirs.recv(1 << 20))
+            received = self._splitter.feed(self._theirs.recv(1 << 20))
         except BlockingIOError:
             return []
-        assert {(frame.kind, frame.id) for frame in frames} == {(wire.Kind.EVENT, 7)}
-        said = [json.loads(frame.payload) for frame in frames]
+        assert {(frame.kind, frame.id) for frame in received} == {(frames.Kind.EVENT, 7)}
+        said = [json.loads(frame.payload) for frame in received]
         return [
             event["data"]
             if event["type"] == "left_out"

@@ -18,7 +18,7 @@ from skipper.launcher.announce import Announcer, process_age_s
 from skipper.launcher.output import Output
 from skipper.launcher.plan import ChildPlan
 from skipper.launcher.supervisor import Stop, Supervisor
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 LIVE = {"name": "a.quick", "kind": "data", "pool": "cpu", "file": "functions/a.py", "state": "live"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skipper.launcher.banner import View, banner, gpu_note
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 SETTINGS = Settings.model_validate({"project_dir": "/srv/proj", "run": {"reload": True}})
 FUNCTION = {"name": "a.b", "kind": "data", "pool": "cpu", "file": "functions/a.py"}

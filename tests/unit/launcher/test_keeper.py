@@ -14,7 +14,7 @@ from skipper.launcher.output import Output
 from skipper.launcher.plan import CONTROL, ChildPlan
 from skipper.launcher.process import Child, Ground, exit_words
 from skipper.launcher.restarts import BUDGET, History
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 
 def keeper(tmp_path: Path, *command: str) -> Keeper:

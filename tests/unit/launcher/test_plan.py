@@ -8,7 +8,7 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher.plan import BROKER, GATEWAY, GUARD, HOSTS, LISTEN, SOURCES, guard, plan
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 VALKEY = Path("/opt/valkey-server")
 EMBEDDED = Settings(project_dir=Path("/p"))

@@ -9,7 +9,7 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher.reach import check
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 
 def settings(**sections: Any) -> Settings:

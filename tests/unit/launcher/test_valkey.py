@@ -9,7 +9,7 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher import valkey
-from skipper.settings import Settings
+from skipper.settings.model import Settings
 
 ABSENT = "skipper_no_such_package"
 

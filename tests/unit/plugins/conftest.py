@@ -8,10 +8,10 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from skipper.blobs import BlobStore
+from skipper.function.model import Model
 from skipper.instance.jobs import ModelRef
-from skipper.instance.shelf import Shelf
-from skipper.model import Model
-from skipper.plugins import Plugins
+from skipper.instance.models import Shelf
+from skipper.instance.plugins import Plugins
 from tests.unit.plugins.stand_in import Words
 
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from skipper.function.run import Run
 from skipper.instance.jobs import Report
-from skipper.run import Run
 
 _SURVEY = """
 import pathlib, sys

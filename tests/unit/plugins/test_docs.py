@@ -65,7 +65,7 @@ def test_the_array_format_keeps_arrays(project: Path) -> None:
     script = """
 import pathlib, sys, tempfile
 import numpy as np
-from skipper.plugins import Plugins
+from skipper.instance.plugins import Plugins
 
 hook = Plugins(pathlib.Path(sys.argv[1]) / "plugins").hook
 folder = pathlib.Path(tempfile.mkdtemp(dir=sys.argv[1]))

@@ -11,8 +11,8 @@ import pytest
 
 import skipper_tensorflow
 from skipper.errors import FormatError
-from skipper.instance.shelf import Shelf
-from skipper.model import Model
+from skipper.function.model import Model
+from skipper.instance.models import Shelf
 from tests.unit.plugins.stand_in import Words
 
 X = np.linspace(-1, 1, 64, dtype="float32").reshape(32, 2)

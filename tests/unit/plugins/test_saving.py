@@ -13,8 +13,8 @@ from sklearn.linear_model import LinearRegression
 
 import skipper_tabular
 from skipper.errors import FormatError
-from skipper.instance.shelf import Shelf
-from skipper.model import Model
+from skipper.function.model import Model
+from skipper.instance.models import Shelf
 from skipper_tabular import saving
 
 X = np.random.default_rng(0).normal(size=(60, 3))

@@ -10,7 +10,7 @@ import pytest
 import skipper_tabular
 import skipper_webhooks
 from skipper.hookspecs import Project
-from skipper.plugins import Plugins
+from skipper.instance.plugins import Plugins
 from tests.unit.plugins.stand_in import survey
 
 _HEAVY = """

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import skipper_webhooks
-from skipper.webhooks import Webhook
+from skipper.settings.webhooks import Webhook
 from skipper_webhooks import SignatureError, addresses, posting, verify
 from skipper_webhooks.addresses import Address, Reach, check, reach_of, resolve
 from skipper_webhooks.errors import DeliveryError, RefusedError

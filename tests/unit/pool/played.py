@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipper import wire
 from skipper.instance.jobs import Job, JobKind, SourceInfo
-from skipper.metrics import PoolMetrics
-from skipper.pool.catalogue import Entry, Served
-from skipper.pool.instance import Instance, Lane, State
+from skipper.pool.direct.entry import Entry
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes.instance import Instance, Lane, State
+from skipper.pool.processes.version import Served
 from skipper.spec import FunctionSpec
 from skipper.task import Outcome
-from skipper.wire import CallHead, Frame, FrameProtocol, Kind
+from skipper.wire import frames
+from skipper.wire.frames import CallHead, Frame, FrameProtocol, Kind
 
 
 class Kept(asyncio.Transport):
@@ -22,7 +23,7 @@ class Kept(asyncio.Transport):
 
     def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self._splitter, self._on_write = wire.Splitter(), on_write
+        self._splitter, self._on_write = frames.Splitter(), on_write
         self.frames: list[Frame] = []
         self.closed = False
 
@@ -66,7 +67,7 @@ class Caller:
         found = []
         for frame in self.transport.frames:
             if frame.kind == Kind.REPLY:
-                outcome, _, body = wire.parse_reply(frame.payload)
+                outcome, _, body = frames.parse_reply(frame.payload)
                 value = json.loads(body)
                 told = value if outcome == Outcome.OK else value["detail"]
                 found.append(Answer(frame.id, Outcome(outcome), told))
@@ -118,12 +119,12 @@ class Played(Instance):
 
     def says(self, kind: int, id_: int, payload: bytes = b"") -> None:
         """Its process sends a frame."""
-        self.protocol.data_received(wire.pack(kind, id_, payload))
+        self.protocol.data_received(frames.pack(kind, id_, payload))
 
     def replies(self, value: Any = None, id_: int | None = None) -> None:
         """Its process ends a call: the given one, else the oldest."""
         id_ = next(iter(self.calls)) if id_ is None else id_
-        self.says(Kind.REPLY, id_, wire.reply(Outcome.OK, b"c0de", json.dumps(value).encode()))
+        self.says(Kind.REPLY, id_, frames.reply(Outcome.OK, b"c0de", json.dumps(value).encode()))
 
     def dies(self, reason: str = "it was killed") -> None:
         """Its process ends."""
@@ -142,7 +143,7 @@ class Played(Instance):
     def batches(self) -> list[list[bytes]]:
         """The bodies of the batches that were sent to it."""
         return [
-            [body_of(call.payload) for call in wire.Splitter().feed(frame.payload)]
+            [body_of(call.payload) for call in frames.Splitter().feed(frame.payload)]
             for frame in self.transport.frames
             if frame.kind == Kind.BATCH
         ]
@@ -199,11 +200,11 @@ def job_of(served: Served) -> Job:
 def call_of(
     name: str = "f.f", body: bytes = b"", *, budget_ms: int = 60_000, depth: int = 0, flags: int = 0
 ) -> bytes:
-    return wire.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
+    return frames.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
 
 
 def body_of(payload: bytes) -> bytes:
-    _, at = wire.parse_call(payload)
+    _, at = frames.parse_call(payload)
     return payload[at:]
 
 

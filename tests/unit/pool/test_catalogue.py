@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from skipper.instance.jobs import Job, JobKind, Report
-from skipper.metrics import PoolMetrics
-from skipper.pool.catalogue import Catalogue, Entry, Served
-from skipper.pool.instance import Lane
-from skipper.pool.quarantine import Quarantine
-from skipper.settings import Settings
+from skipper.pool.catalogue import Catalogue
+from skipper.pool.direct.entry import Entry
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes.instance import Lane
+from skipper.pool.processes.quarantine import Quarantine
+from skipper.pool.processes.version import Served
+from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 from tests.unit.pool.played import Played, source_of, spec_of
 

@@ -12,16 +12,16 @@ from typing import Any, cast
 
 import pytest
 
-from skipper import wire
 from skipper.instance.jobs import Report
-from skipper.metrics import PoolMetrics
-from skipper.pool.catalogue import Served
-from skipper.pool.direct import DirectLane
+from skipper.pool.direct.lane import DirectLane
+from skipper.pool.durable.lane import TaskLane
 from skipper.pool.links import Links
-from skipper.pool.tasks import TaskLane
-from skipper.settings import PoolSettings
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes.version import Served
+from skipper.settings.model import PoolSettings
 from skipper.task import Outcome
-from skipper.wire import Frame, Kind
+from skipper.wire import frames
+from skipper.wire.frames import Frame, Kind
 from tests.unit.pool.played import Played, call_of, entry_of, job_of
 
 LIMIT_S = 30.0
@@ -84,11 +84,11 @@ class Asker:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._splitter = wire.Splitter()
+        self._splitter = frames.Splitter()
         self._heard: list[Frame] = []
 
     def say(self, kind: int, id_: int = 0, payload: bytes = b"") -> None:
-        self._writer.write(wire.pack(kind, id_, payload))
+        self._writer.write(frames.pack(kind, id_, payload))
 
     async def hear(self) -> Frame:
         async with asyncio.timeout(LIMIT_S):
@@ -203,9 +203,9 @@ async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
     host.started[0].replies("first")
     answer = await first.hear()
     assert (answer.kind, answer.id) == (Kind.REPLY, 7)
-    assert wire.parse_reply(answer.payload)[2] == b'"first"'
+    assert frames.parse_reply(answer.payload)[2] == b'"first"'
     host.started[0].replies("second")
-    assert wire.parse_reply((await second.hear()).payload)[2] == b'"second"'
+    assert frames.parse_reply((await second.hear()).payload)[2] == b'"second"'
 
 
 async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
@@ -220,7 +220,7 @@ async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
     host.started[0].replies()
     assert host.started[0].cancelled == [1]
     host.started[0].replies("kept")
-    assert wire.parse_reply((await staying.hear()).payload)[0] == Outcome.OK
+    assert frames.parse_reply((await staying.hear()).payload)[0] == Outcome.OK
 
 
 async def test_a_cancel_and_room_for_items_reach_the_call_they_name(host: Host) -> None:

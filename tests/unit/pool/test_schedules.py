@@ -10,9 +10,10 @@ import pytest
 from skipper.cron import Timetable
 from skipper.ledger import Ledger, schedules
 from skipper.ledger.records import Declaration, Schedule
-from skipper.pool.catalogue import Catalogue, Entry
+from skipper.pool.catalogue import Catalogue
+from skipper.pool.direct.entry import Entry
 from skipper.pool.schedules import Schedules, changed, gone, wanted
-from skipper.settings import ScheduleSettings, Settings
+from skipper.settings.model import ScheduleSettings, Settings
 from tests.unit.pool.played import entry_of, spec_of
 
 NIGHTLY = Timetable(cron="0 3 * * *", timezone="Europe/Vilnius")

@@ -15,8 +15,8 @@ from skipper.ledger import Ledger, endings, events, retention, tasks
 from skipper.ledger.records import Ending, NewEvent, NewTask
 from skipper.scheduler import deliveries as module
 from skipper.scheduler.deliveries import Deliveries
+from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.task import State, Task, new_id
-from skipper.webhooks import DELIVER, Webhook, interest_in
 
 SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
 

@@ -1,0 +1,55 @@
+"""``skipper models``: what is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from skipper.cli.functions import Name
+from skipper.cli.output import show_json, show_table
+from skipper.cli.target import Json, Project, Url, target
+from skipper.cli.verbs import ListByDefault
+
+models = typer.Typer(cls=ListByDefault, help="List and show stored models.")
+
+
+@models.command("list")
+def list_models(json_: Json = False, project: Project = None, url: Url = None) -> None:
+    """List the stored models, each with its newest version.
+
+    \b
+    Examples:
+      skipper models
+      skipper models list --json
+    """
+    with target(project, url).client() as client:
+        items = client.models()
+    if json_:
+        show_json({"items": items})
+    else:
+        _show_versions(items)
+
+
+@models.command("show")
+def show_model(name: Name, json_: Json = False, project: Project = None, url: Url = None) -> None:
+    """Show one model's versions, the newest first.
+
+    \b
+    Example:
+      skipper models show boston
+    """
+    from skipper.client.flows import model_path
+
+    with target(project, url).client() as client:
+        document = client.get(model_path(name))
+    if json_:
+        show_json(document)
+    else:
+        _show_versions(document["items"])
+
+
+def _show_versions(items: list[dict[str, Any]]) -> None:
+    names = ("name", "version", "format", "metrics", "created_at", "task_id")
+    header = ("NAME", "VERSION", "FORMAT", "METRICS", "CREATED", "TASK")
+    show_table(header, [[item.get(name) for name in names] for item in items])

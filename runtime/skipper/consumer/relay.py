@@ -1,0 +1,163 @@
+"""The consumer's end of its link to the pool's host: ids go out in TAKE frames, TAKEN comes back.
+
+Owns one unix socket and what the host has not taken yet. Never blocks and never raises: a host that
+is gone, or does not read, is connected again after a moment and offered all of it once more. Knows
+nothing of Celery.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+from skipper.failpoints import failpoint
+from skipper.wire import frames
+from skipper.wire.frames import Kind
+
+FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Loop(Protocol):
+    """What the relay needs of an event loop; kombu's hub and asyncio's loops have it."""
+
+    def add_reader(self, fd: int, callback: Callable[[], object], /) -> object: ...
+
+    def remove_reader(self, fd: int, /) -> object: ...
+
+    def call_later(self, delay: float, callback: Callable[[], object], /) -> object: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Parcel:
+    payload: bytes
+    on_taken: Callable[[], None]
+
+
+class Relay:
+    """Hands ids over to the host that listens at ``address`` and says when it has taken them."""
+
+    def __init__(self, address: Path) -> None:
+        self._address = address
+        self._loop: Loop | None = None
+        self._sock: socket.socket | None = None
+        self._splitter = frames.Splitter()
+        self._tags = count(1)
+        self._parcels: dict[int, _Parcel] = {}
+        self._retry_s = FIRST_RETRY_S
+        self._turn = 0  # only the latest retry that was scheduled counts
+        self._was_lost = False
+
+    @property
+    def waiting(self) -> int:
+        """Parcels that the host has not taken."""
+        return len(self._parcels)
+
+    def attach(self, loop: Loop) -> None:
+        """Join ``loop``; again where it has forgotten its readers and timers."""
+        self._loop = loop
+        if self._sock is None:
+            self._connect()
+        else:
+            loop.add_reader(self._sock.fileno(), self._on_readable)
+
+    def hand_over(self, ids: Sequence[str], on_taken: Callable[[], None]) -> None:
+        """Offer ``ids`` to the host until it takes them; then call ``on_taken``, once."""
+        tag = next(self._tags)
+        self._parcels[tag] = parcel = _Parcel(payload="\n".join(ids).encode(), on_taken=on_taken)
+        if self._sock is not None:
+            self._send(self._sock, frames.pack(Kind.TAKE, tag, parcel.payload))
+            failpoint("relay.offered")
+
+    def forget(self) -> None:
+        """Give up on what the host has not taken; an answer that still comes is ignored."""
+        self._parcels.clear()
+
+    def close(self) -> None:
+        """Leave the loop and the host."""
+        self._turn += 1
+        self.forget()
+        self._disconnect()
+
+    # --- the socket
+
+    def _connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)  # connecting to a unix socket succeeds or fails at once
+        try:
+            sock.connect(str(self._address))
+        except OSError:
+            sock.close()
+            self._retry_later()
+            return
+        self._sock, self._splitter = sock, frames.Splitter()
+        assert self._loop is not None
+        self._loop.add_reader(sock.fileno(), self._on_readable)
+        hello = json.dumps({"role": "consumer", "pid": os.getpid()}).encode()
+        greeting = [frames.pack(Kind.HELLO, 0, hello)]
+        greeting += [frames.pack(Kind.TAKE, tag, p.payload) for tag, p in self._parcels.items()]
+        self._send(sock, b"".join(greeting))
+
+    def _send(self, sock: socket.socket, data: bytes) -> None:
+        # Far less is under way than a socket holds (the broker's prefetch bounds it), so a send
+        # that would block means that the host has not been reading.
+        try:
+            sock.sendall(data)
+        except OSError:
+            self._lost()
+
+    def _on_readable(self) -> None:
+        assert self._sock is not None
+        try:
+            data = self._sock.recv(65536)
+            frames = self._splitter.feed(data)
+        except BlockingIOError:
+            return
+        except (OSError, ValueError):
+            data = b""
+        if not data:
+            self._lost()
+            return
+        for frame in frames:
+            self._alive()
+            if frame.kind == Kind.TAKEN and (parcel := self._parcels.pop(frame.id, None)):
+                parcel.on_taken()
+
+    def _alive(self) -> None:
+        self._retry_s = FIRST_RETRY_S
+        if self._was_lost:
+            self._was_lost = False
+            _log.info("host is back")
+
+    def _lost(self) -> None:
+        self._disconnect()
+        self._retry_later()
+
+    def _disconnect(self) -> None:
+        if self._sock is not None:
+            assert self._loop is not None
+            self._loop.remove_reader(self._sock.fileno())
+            self._sock.close()
+            self._sock = None
+
+    def _retry_later(self) -> None:
+        if not self._was_lost:
+            self._was_lost = True
+            _log.info("host is away; %d messages wait for it", len(self._parcels))
+        self._turn += 1
+        assert self._loop is not None
+        self._loop.call_later(self._retry_s, partial(self._retry, self._turn))
+        self._retry_s = min(self._retry_s * 2, LAST_RETRY_S)
+
+    def _retry(self, turn: int) -> None:
+        if turn == self._turn and self._sock is None:
+            self._connect()

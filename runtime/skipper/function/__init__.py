@@ -1,0 +1,1 @@
+"""What an author writes: the decorators and their options, signatures, models, the run."""

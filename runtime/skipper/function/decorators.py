@@ -1,0 +1,303 @@
+"""The three decorators, and the function object they make, which is also its client.
+
+``f(…)`` runs here. ``f.remote(…)`` runs in the runtime and waits, ``f.spawn(…)`` returns a task,
+``f.map([…])`` fans out. Whom to ask is handed in (:func:`connect_to`): an instance hands in its own
+host, ``skipper.connect(url)`` a client over HTTP.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+
+from skipper.cron import Missed, Timetable
+from skipper.errors import DefinitionError, NotConnectedError
+from skipper.function.options import Options, check, exceptions, mebibytes
+from skipper.function.run import Run
+from skipper.function.signature import Contract, contract_of
+from skipper.spec import BACKOFF_S, DEFAULT_POOL, FunctionSpec, Kind, Mode, seconds
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Handle(Protocol):
+    """A task somewhere else."""
+
+    @property
+    def id(self) -> str: ...
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the value.
+
+        Raises CallError for a task that failed, TimeoutError after ``timeout`` seconds.
+        """
+        ...
+
+
+class Caller(Protocol):
+    """Whoever can have functions run: a client, or an instance's host. Bodies are JSON."""
+
+    def call(self, name: str, body: bytes) -> Any: ...
+
+    def spawn(self, name: str, body: bytes) -> Handle: ...
+
+    async def call_async(self, name: str, body: bytes) -> Any: ...
+
+
+_caller: Caller | None = None
+
+
+def connect_to(caller: Caller | None) -> None:
+    """Hand in whom this process's functions ask."""
+    global _caller  # noqa: PLW0603 - one runtime per process, set once at its start
+    _caller = caller
+
+
+def _connected() -> Caller:
+    if _caller is None:
+        raise NotConnectedError
+    return _caller
+
+
+class Function(Generic[P, R]):
+    """A function of the project: callable here, and a client of itself elsewhere."""
+
+    def __init__(self, target: Callable[P, R], kind: Kind, options: Options) -> None:
+        functools.update_wrapper(self, target, updated=())
+        self.target = target
+        self.kind = kind
+        self.options = options
+        self.file = inspect.getsourcefile(cast(Any, target)) or "<unknown>"
+        self.line = _line_of(target)
+        check(options, self.file, self.line)
+        self.name = f"{_stem(target.__module__, self.file)}.{target.__name__}"
+
+    @functools.cached_property
+    def contract(self) -> Contract:
+        """The signature as JSON. Raises :class:`DefinitionError`, with file and line."""
+        return self._contract_of(self.target, batched="batch" in self.options and self.twin is None)
+
+    @functools.cached_property
+    def twin(self) -> Callable[..., Any] | None:
+        """The function that takes the lists of a batch, where it is another one."""
+        named = self.options.get("batch_with")
+        if not isinstance(named, str):
+            return named
+        twin = getattr(sys.modules[self.target.__module__], named, None)
+        if not callable(twin):
+            detail = f"{self.name}: batch_with={named!r}: the file defines no such function."
+            raise DefinitionError(detail, file=self.file, line=self.line)
+        return cast(Callable[..., Any], twin)
+
+    @functools.cached_property
+    def batch_contract(self) -> Contract:
+        """The signature of what takes the lists of a batch. Raises :class:`DefinitionError`."""
+        if self.twin is None:
+            return self.contract
+        twin, mine = self._contract_of(self.twin, batched=True), self.contract
+        problem = ""
+        if mine.is_async or mine.streams or mine.run_parameters:
+            problem = "batch_with=… needs a plain function: no async def, no generator, no Run."
+        elif set(twin.names) != set(mine.names):
+            problem = (
+                f"{self.twin.__name__} takes {_listed(twin.names)} where it must take lists "
+                f"of {_listed(mine.names)}: use the same names."
+            )
+        if problem:
+            raise DefinitionError(f"{self.name}: {problem}", file=self.file, line=self.line)
+        return twin
+
+    def _contract_of(self, target: Callable[..., Any], *, batched: bool) -> Contract:
+        try:
+            return contract_of(target, batched=batched)
+        except DefinitionError as error:
+            raise DefinitionError(f"{self.name}: {error}", file=self.file, line=self.line) from None
+
+    @functools.cached_property
+    def callable(self) -> Callable[..., Any]:
+        """What to call: the function, or the one object of a class, set up by its ``__init__``."""
+        return cast(Any, self.target)() if inspect.isclass(self.target) else self.target
+
+    def spec(self, code: str) -> FunctionSpec:
+        """What this function declares, as data; ``code`` is the hash of its file."""
+        contract, options = self.contract, self.options
+        models = [*contract.loaded_parameters.values()]
+        if "batch" in options:
+            models += self.batch_contract.loaded_parameters.values()
+        default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
+        mode = Mode(options.get("mode", default))
+        if contract.returns_model and mode is Mode.DIRECT:
+            detail = f"{self.name} returns a model, which only a task publishes: write mode='task'."
+            raise DefinitionError(detail, file=self.file, line=self.line)
+        if "schedule" in options and contract.needs_input:
+            detail = (
+                f"{self.name} needs input, and its schedule has none: give every parameter a "
+                "default, or write a [schedules] table with a body in skipper.toml."
+            )
+            raise DefinitionError(detail, file=self.file, line=self.line)
+        doc = inspect.getdoc(self.target) or ""
+        return FunctionSpec(
+            name=self.name,
+            kind=self.kind,
+            pool=options.get("pool", DEFAULT_POOL),
+            mode=mode,
+            timeout_s=_seconds(options.get("timeout")),
+            start_timeout_s=_seconds(options.get("start_timeout")),
+            retries=options.get("retries", 0),
+            retry_on=tuple(map(_name_of, exceptions(options.get("retry_on", ())))),
+            backoff_s=_seconds(options.get("backoff")) or BACKOFF_S[0],
+            expires_s=_seconds(options.get("expires")),
+            priority=options.get("priority", 0),
+            memory_mb=mebibytes(options.get("memory", 0)),
+            min_instances=options.get("min", 0),
+            max_instances=options.get("max"),
+            idle_s=_seconds(options.get("idle")),
+            recycle=options.get("recycle"),
+            batch=options.get("batch", 1),
+            batch_wait_s=_seconds(options.get("batch_wait")) or 0.0,
+            schedule=_timetable(options),
+            summary=doc.partition("\n")[0],
+            description=doc,
+            streams=contract.streams,
+            is_async=contract.is_async,
+            models=tuple(dict.fromkeys(models)),
+            file=self.file,
+            line=self.line,
+            code=code,
+            input_schema=contract.input_schema(),
+            output_schema=contract.output_schema(),
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, in this process."""
+        for name in self.contract.run_parameters:
+            kwargs.setdefault(name, Run())
+        return cast(R, self.callable(*args, **kwargs))
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run in the runtime, wherever it runs, and wait for the value (as plain JSON data).
+
+        Raises :class:`~skipper.errors.CallError` where the call ends without one.
+        """
+        return cast(R, _connected().call(self.name, self.contract.body(args, kwargs)))
+
+    async def aremote(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """:meth:`remote` for ``async def`` functions."""
+        return cast(R, await _connected().call_async(self.name, self.contract.body(args, kwargs)))
+
+    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+        """Start it as a task and return at once."""
+        return _connected().spawn(self.name, self.contract.body(args, kwargs))
+
+    def map(self, items: Iterable[Any]) -> list[R]:
+        """Run once per item, as tasks side by side; the values in the items' order."""
+        contract = self.contract
+        handles = [_connected().spawn(self.name, contract.body((item,), {})) for item in items]
+        return [cast(R, handle.result()) for handle in handles]
+
+    def __repr__(self) -> str:
+        return f"<skipper {self.kind} function {self.name}>"
+
+
+@overload
+def data(target: Callable[P, R], /) -> Function[P, R]: ...
+@overload
+def data(**options: Unpack[Options]) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+def data(target: Any = None, /, **options: Unpack[Options]) -> Any:
+    """Make a data preparation function: a plain call is answered directly."""
+    return _decorate(Kind.DATA, target, options)
+
+
+@overload
+def training(target: Callable[P, R], /) -> Function[P, R]: ...
+@overload
+def training(**options: Unpack[Options]) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+def training(target: Any = None, /, **options: Unpack[Options]) -> Any:
+    """Make a training function: a plain call is answered with a task."""
+    return _decorate(Kind.TRAINING, target, options)
+
+
+@overload
+def inference(target: Callable[P, R], /) -> Function[P, R]: ...
+@overload
+def inference(**options: Unpack[Options]) -> Callable[[Callable[P, R]], Function[P, R]]: ...
+def inference(target: Any = None, /, **options: Unpack[Options]) -> Any:
+    """Make an inference function: a plain call is answered directly."""
+    return _decorate(Kind.INFERENCE, target, options)
+
+
+_defined: dict[str, list[Function[..., Any]]] = {}
+
+
+def defined_in(module: str) -> list[Function[..., Any]]:
+    """The functions that a module has defined so far, in order.
+
+    Raises DefinitionError for a name defined twice.
+    """
+    first: dict[str, Function[..., Any]] = {}
+    for function in _defined.get(module, []):
+        if (earlier := first.setdefault(function.name, function)) is not function:
+            raise DefinitionError(
+                f"{function.name} is defined twice, on lines {earlier.line} and {function.line}; "
+                "rename one.",
+                file=function.file,
+                line=function.line,
+            )
+    return list(first.values())
+
+
+def _decorate(kind: Kind, target: Any, options: Options) -> Any:
+    if target is None:
+        return lambda target: _decorate(kind, target, options)
+    if not callable(target):
+        raise DefinitionError(
+            f"@skipper.{kind} stands before a function or a class, not before {target!r}."
+        )
+    function = Function(target, kind, options)
+    _defined.setdefault(target.__module__, []).append(function)
+    return function
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _seconds(value: float | str | None) -> float | None:
+    return None if value is None else seconds(value)
+
+
+def _name_of(kind: type[BaseException] | str) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _timetable(options: Options) -> Timetable | None:
+    if "schedule" not in options:
+        return None
+    return Timetable(
+        cron=options["schedule"],
+        timezone=options.get("timezone", "UTC"),
+        missed=Missed(options.get("missed", Missed.ONCE)),
+    )
+
+
+def _stem(module: str, file: str) -> str:
+    """``functions.boston`` → ``boston``, and so for the modules of a package ``boston``."""
+    if module == "__main__":
+        return Path(file).stem
+    parts = module.split(".")
+    return parts[1] if parts[0] == "functions" and len(parts) > 1 else parts[-1]
+
+
+def _line_of(target: Any) -> int:
+    code = getattr(inspect.unwrap(target), "__code__", None)
+    if code is not None:
+        return int(code.co_firstlineno)
+    try:
+        return inspect.getsourcelines(target)[1]
+    except (OSError, TypeError):
+        return 1

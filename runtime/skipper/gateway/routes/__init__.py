@@ -1,0 +1,1 @@
+"""FastAPI's routes: everything but the invocation of functions."""

@@ -1,0 +1,47 @@
+"""``/v1/functions``: what is served, and which files could not be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from skipper import problems
+from skipper.gateway.context import Core, Name
+from skipper.gateway.problems import Problem
+
+
+def routes(core: Callable[[], Core]) -> APIRouter:
+    """The routes; ``core`` gives what the running gateway has."""
+    router = APIRouter(prefix="/v1", tags=["functions"])
+
+    @router.get(
+        "/functions",
+        summary="List functions, and files that could not be loaded",
+    )
+    async def functions() -> Any:
+        directory = core().directory
+        return JSONResponse(
+            {
+                "items": directory.described(),
+                "broken": [item.model_dump(mode="json") for item in directory.broken()],
+                "loading": directory.loading(),
+            }
+        )
+
+    @router.get("/functions/{name}", summary="Look at one function")
+    async def function(name: Name) -> Any:
+        for item in core().directory.described():
+            if item["name"] == name:
+                return JSONResponse(item)
+        if (broken := core().directory.broken_for(name)) is not None:
+            raise Problem(
+                problems.BROKEN,
+                f"{broken.file}:{broken.line or 1}: {broken.error}",
+                {"function": name},
+            )
+        raise Problem(problems.UNKNOWN_FUNCTION, f"there is no function {name!r}")
+
+    return router

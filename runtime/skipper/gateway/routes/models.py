@@ -1,0 +1,57 @@
+"""``/v1/models``: what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import JSONResponse
+
+from skipper import problems
+from skipper.gateway.context import MAX_PAGE, Core, Name
+from skipper.gateway.problems import Problem
+from skipper.ledger import models
+from skipper.ledger.records import ModelVersion
+from skipper.tasks.documents import timestamp
+
+
+def routes(core: Callable[[], Core]) -> APIRouter:
+    """The routes; ``core`` gives what the running gateway has."""
+    router = APIRouter(prefix="/v1", tags=["models"])
+
+    @router.get("/models", summary="List models, each with its newest version")
+    async def model_list() -> Any:
+        newest = await core().ledger.read(
+            lambda conn: [models.latest(conn, name) for name in models.list_names(conn)]
+        )
+        return JSONResponse({"items": [_shown(item) for item in newest if item], "next": None})
+
+    @router.get(
+        "/models/{name}",
+        summary="Look at one model and its versions, newest first",
+    )
+    async def model(
+        name: Name, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
+    ) -> Any:
+        try:
+            versions, following = await core().ledger.read(
+                lambda conn: models.versions(conn, name, limit, cursor)
+            )
+        except ValueError:
+            raise Problem(
+                problems.BAD_REQUEST, f"cursor {cursor!r} is not one that a page gave"
+            ) from None
+        if not versions and cursor is None:
+            raise Problem(problems.NOT_FOUND, f"there is no model {name!r}")
+        shown = [_shown(item) for item in versions]
+        return JSONResponse({"name": name, "items": shown, "next": following})
+
+    return router
+
+
+def _shown(version: ModelVersion) -> dict[str, Any]:
+    told = asdict(version)
+    del told["seq"]
+    return told | {"created_at": timestamp(version.created_at)}

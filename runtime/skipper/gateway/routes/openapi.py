@@ -1,0 +1,204 @@
+"""The OpenAPI document: the gateway's own routes, and an operation per function."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from skipper.gateway.access import OPEN
+from skipper.gateway.problems import MEDIA_TYPE
+from skipper.spec import PRIORITIES, Kind
+from skipper.task import State
+
+PROBLEM_SCHEMA = {
+    "title": "Problem",
+    "description": "What went wrong (RFC 9457).",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer"}
+_TIME = {"type": "string", "format": "date-time"}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_TASK_MEMBERS = {
+    "id": _TEXT,
+    "function": _TEXT,
+    "kind": {"type": "string", "enum": list(Kind)},
+    "pool": _TEXT,
+    "state": {"type": "string", "enum": list(State)},
+    "attempt": _COUNT,
+    "max_attempts": _COUNT,
+    "priority": _COUNT,
+    "created_at": _TIME,
+    "available_at": _TIME,
+    "expires_at": _or_null(_TIME),
+    "started_at": _or_null(_TIME),
+    "finished_at": _or_null(_TIME),
+    "deadline_at": _or_null(_TIME),
+    "progress": _or_null({"type": "object"}),
+    "error": _or_null({"$ref": "#/components/schemas/Problem"}),
+    "result": _or_null(_TEXT | {"description": "Where its value is, once it has succeeded"}),
+    "model": _or_null(_TEXT),
+    "code": _or_null(_TEXT),
+    "parent_id": _or_null(_TEXT),
+    "request_id": _or_null(_TEXT),
+    "schedule": _or_null(_TEXT),
+}
+TASK_SCHEMA = {
+    "title": "Task",
+    "type": "object",
+    "properties": _TASK_MEMBERS,
+    "required": list(_TASK_MEMBERS),
+}
+_SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
+_PRIORITY = {"type": "integer", "minimum": PRIORITIES[0], "maximum": PRIORITIES[-1]}
+_HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Prefer": (
+        "`respond-async` for a task, `wait=20` for a task whose result is answered within 20 s",
+        _TEXT,
+    ),
+    "Idempotency-Key": ("Of a task: the same key and body give the same task", _TEXT),
+    "X-Skipper-Priority": ("Of a task: the higher, the sooner it starts", _PRIORITY),
+    "X-Skipper-Delay": ("A task that starts no sooner than after `90`, `90s` or `5m`", _TEXT),
+    "X-Skipper-Expires": (
+        "A task that ends `expired` where nobody has started it this long after it might start",
+        _TEXT,
+    ),
+}
+_FAILED = {
+    "title": "Failed item",
+    "type": "object",
+    "properties": {"error": {"type": "object"}},
+    "required": ["error"],
+}
+_REFUSALS = {
+    "400": "The body is not JSON, or a header cannot be understood",
+    "404": "There is no such function",
+    "413": "The body is too large",
+    "415": "The body is not application/json",
+    "422": "The body does not match the schema",
+    "500": "The function raised",
+    "502": "The process that ran it died",
+    "503": "It cannot be served at the moment",
+    "504": "Its deadline passed",
+}
+
+
+def document(
+    base: dict[str, Any], functions: list[dict[str, Any]], *, needs_key: bool = False
+) -> dict[str, Any]:
+    """``base`` with the functions' operations added, and how to show a key where one is needed."""
+    told = json.loads(json.dumps(base))
+    schemas = told.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
+    for path in told["paths"].values():
+        for operation in path.values():
+            if "422" in operation.get("responses", {}):
+                operation["responses"]["422"] = _refusal("A parameter is wrong")
+    for item in functions:
+        operation = _operation(item, schemas)
+        told["paths"][f"/v1/functions/{item['name']}/invoke"] = {"post": operation}
+    if needs_key:
+        told["components"]["securitySchemes"] = _SECURITY
+        told["security"] = [{name: []} for name in _SECURITY]
+        for path in OPEN & told["paths"].keys():
+            told["paths"][path]["get"]["security"] = []
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    return dict(told)
+
+
+def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    name = item["name"]
+    given = _adopt(item["input_schema"], f"{name}.", schemas)
+    value = _adopt(item["output_schema"], f"{name}.value.", schemas)
+    if item["streams"]:
+        value = {"type": "array", "items": value}
+    if item["batch"] > 1 and "items" not in given.get("properties", {}):
+        given, value = _or_many(given, given), _or_many(value, {"anyOf": [value, _FAILED]})
+    is_task = item["mode"] == "task"
+    responses = {
+        "200": {"description": "The value", "content": {"application/json": {"schema": value}}},
+        "202": {
+            "description": "Accepted as a task",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Task"}}},
+        },
+    } | {status: _refusal(text) for status, text in _REFUSALS.items()}
+    return {
+        "tags": [f"functions: {item['kind']}"],
+        "summary": item["summary"] or name,
+        "description": item["description"]
+        + ("\n\nA plain call is answered with a task." if is_task else ""),
+        "operationId": name,
+        "parameters": [
+            {
+                "name": name,
+                "in": "header",
+                "required": False,
+                "description": text,
+                "schema": schema,
+            }
+            for name, (text, schema) in _HEADERS.items()
+        ],
+        "requestBody": {
+            "required": bool(item["input_schema"].get("required")),
+            "content": {"application/json": {"schema": given}},
+        },
+        "responses": responses,
+    }
+
+
+def _or_many(one: dict[str, Any], each: dict[str, Any]) -> dict[str, Any]:
+    """``one``, or ``{"items": […]}`` of ``each``."""
+    many = {
+        "title": "Many items",
+        "type": "object",
+        "properties": {"items": {"type": "array", "items": each}},
+        "required": ["items"],
+        "additionalProperties": False,
+    }
+    return {"anyOf": [one, many]}
+
+
+def _refusal(text: str) -> dict[str, Any]:
+    return {
+        "description": text,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+
+
+def _adopt(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A schema whose definitions have moved to the document's components, renamed apart."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, str) and value.startswith("#/$defs/"):  # a $ref, or a mapping's
+            return "#/components/schemas/" + prefix + value.removeprefix("#/$defs/")
+        if isinstance(value, dict):
+            return {key: moved(item) for key, item in value.items() if key != "$defs"}
+        return [moved(item) for item in value] if isinstance(value, list) else value
+
+    for name, definition in schema.get("$defs", {}).items():
+        schemas[prefix + name] = moved(definition)
+    adopted = moved(schema)
+    assert isinstance(adopted, dict)
+    return adopted

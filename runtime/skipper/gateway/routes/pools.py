@@ -1,0 +1,34 @@
+"""``/v1/pools``: what each pool has and does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from skipper.errors import SkipperError
+from skipper.gateway.context import Core
+from skipper.wire.link import Link
+
+
+def routes(core: Callable[[], Core]) -> APIRouter:
+    """The routes; ``core`` gives what the running gateway has."""
+    router = APIRouter(prefix="/v1", tags=["pools"])
+
+    @router.get("/pools", summary="What each pool has and does")
+    async def pools() -> Any:
+        links = core().directory.links.values()
+        return JSONResponse({"items": await asyncio.gather(*map(_pool, links))})
+
+    return router
+
+
+async def _pool(link: Link) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = await link.ask("pool")
+    except SkipperError as error:
+        return {"pool": link.pool, "reachable": False, "error": str(error)}
+    return {"reachable": True} | told

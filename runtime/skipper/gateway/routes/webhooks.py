@@ -1,0 +1,53 @@
+"""``/v1/webhooks``: who is told of ended tasks, and whether that works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path
+from fastapi.responses import JSONResponse, Response
+
+from skipper import problems
+from skipper.gateway.answers import task_response
+from skipper.gateway.context import Core
+from skipper.gateway.problems import Problem
+from skipper.ledger import tasks
+from skipper.settings.webhooks import Webhook
+from skipper.tasks.deliveries import trial
+
+Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+
+
+def routes(core: Callable[[], Core]) -> APIRouter:
+    """The routes; ``core`` gives what the running gateway has."""
+    router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
+
+    @router.get("", summary="List webhooks, without their secrets")
+    async def webhooks() -> Any:
+        known = core().settings.webhooks
+        return JSONResponse({"items": [_shown(name, known[name]) for name in sorted(known)]})
+
+    @router.post("/{name}/test", summary="Send a webhook a ping, as a task")
+    async def test(name: Name) -> Any:
+        return await _test(core(), name)
+
+    return router
+
+
+def _shown(name: str, webhook: Webhook) -> dict[str, Any]:
+    shown = webhook.model_dump(exclude={"url", "secret"}, mode="json")
+    return {"name": name, "origin": webhook.origin} | shown
+
+
+async def _test(core: Core, name: str) -> Response:
+    webhook = core.settings.webhooks.get(name)
+    if webhook is None:
+        raise Problem(problems.NOT_FOUND, f"there is no webhook {name!r} in skipper.toml")
+    new = trial(name, webhook, time.time())
+    await core.ledger.merge(tasks.accept_all, new)
+    core.publisher.publish(new.pool, [new.id])
+    response = await task_response(core, await core.task(new.id), status=202)
+    response.headers["Location"] = f"/v1/tasks/{new.id}"
+    return response

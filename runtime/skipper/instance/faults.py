@@ -1,0 +1,99 @@
+"""What is wrong with a file or a call, said once for functions and plugins."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+from skipper.spec import BrokenFile
+
+
+def describe(error: BaseException, file: Path) -> BrokenFile:
+    """Where and why a file could not be loaded, told by the user's own frames alone."""
+    line = getattr(error, "line", None)
+    if isinstance(error, SyntaxError) and _same_file(error.filename or str(file), file):
+        line = error.lineno
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _same_file(frame.filename, file)]
+    if line is None and own:
+        line = own[-1].lineno
+    return BrokenFile(
+        file=str(getattr(error, "file", None) or file),
+        line=line,
+        error=shown(error),
+        hint=_hint(error),
+        traceback=user_traceback(error),
+    )
+
+
+MAX_CAUSES = 20
+"""Of an exception's causes so many are told: a chain of a hundred thousand would take seconds."""
+
+
+def class_of(error: BaseException) -> str:
+    """The name of an exception's class, bounded: it may have been made up at run time."""
+    return type(error).__name__[:200]
+
+
+def shown(error: BaseException) -> str:
+    """``NameError: name 'np' is not defined``, bounded, whatever its own ``str`` does."""
+    kind = class_of(error)
+    try:
+        if isinstance(error, SystemExit):
+            return f"SystemExit: it called sys.exit({error.code!r:.200})"
+        text = str(error)
+    except BaseException as inner:  # noqa: BLE001 - the exception's class is the user's own code
+        text = f"<its text cannot be shown: {type(inner).__name__}>"
+    return f"{kind}: {text}"[:2000] if text else kind
+
+
+def user_traceback(error: BaseException, limit: int = 8000) -> str:
+    """The traceback without Skipper's own frames, bounded."""
+    own = str(Path(__file__).parents[1])
+    try:
+        _cut_causes(error)
+        told = traceback.TracebackException.from_exception(error, limit=-40, compact=True)
+        outer: traceback.TracebackException | None = told
+        while outer is not None:
+            outer.stack = traceback.StackSummary.from_list(
+                [frame for frame in outer.stack if not frame.filename.startswith((own, "<frozen"))]
+            )
+            outer = outer.__cause__ or outer.__context__
+        text = "".join(told.format())
+    except BaseException as inner:  # noqa: BLE001 - as in `shown`
+        text = f"<its traceback cannot be shown: {type(inner).__name__}>"
+    return text if len(text) <= limit else text[: limit // 2] + "\n…\n" + text[-limit // 2 :]
+
+
+def _cut_causes(error: BaseException) -> None:
+    """Take from an exception, which nobody else will look at, the causes beyond the bound."""
+    seen: set[int] = set()
+    while len(seen) < MAX_CAUSES:
+        seen.add(id(error))
+        cause = error.__cause__
+        if cause is None and not error.__suppress_context__:
+            cause = error.__context__
+        if cause is None or id(cause) in seen:
+            return
+        error = cause
+    error.__cause__ = error.__context__ = None
+
+
+def _same_file(name: str, file: Path) -> bool:
+    return name == str(file) or name.endswith(f"/{file.parent.name}/{file.name}")
+
+
+_ALIASES = {
+    "np": "import numpy as np",
+    "pd": "import pandas as pd",
+    "tf": "import tensorflow as tf",
+}
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, NameError) and error.name in _ALIASES:
+        return f"add `{_ALIASES[error.name]}`"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        return f"install the package that provides `{top}` into the environment Skipper runs in"
+    return ""

@@ -1,0 +1,164 @@
+"""Loads plugins: a project's ``plugins/*.py``, installed entry points, the built-in one.
+
+Used in instances only. A plugin that cannot be loaded is reported and left out; the others work.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+
+import pluggy
+
+from skipper import hookspecs
+from skipper.instance import discovery
+from skipper.instance.faults import describe
+from skipper.spec import BrokenFile
+
+T = TypeVar("T")
+
+OnTurn = Callable[[str, Path | None, str], None]
+"""Hears a plugin's name, its file and the hook whose turn it is; no hook while it is loaded."""
+
+
+def unheard(name: str, file: Path | None, hook: str) -> None:
+    """Hears of turns where nobody wants to know."""
+
+
+class Plugins:
+    """The plugins of one project, loaded in this process.
+
+    Those named in ``without`` are not loaded. ``on_turn`` runs before each plugin's code does, and
+    once with an empty name when all are loaded, and after every :meth:`ask`.
+    """
+
+    def __init__(
+        self, plugins_dir: Path, *, without: Collection[str] = (), on_turn: OnTurn = unheard
+    ) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.GROUP)
+        self._manager.add_hookspecs(hookspecs)
+        self._files: set[Path] = set()
+        self._on_turn = on_turn
+        self.broken: list[BrokenFile] = []
+        self._manager.register(discovery, "functions")
+        for name, file, load in (*_installed(), *_in_project(plugins_dir)):
+            if name not in without:
+                on_turn(name, file, "")
+                self._add(name, file, load)
+        on_turn("", None, "")
+
+    @property
+    def hook(self) -> Any:
+        """The hooks of :mod:`skipper.hookspecs`, to be called with keyword arguments."""
+        return self._manager.hook
+
+    def ask(self, hook: str, check: Callable[[Any], T], **arguments: Any) -> list[T]:
+        """What every plugin answers to a hook, as ``check`` makes it; the last loaded comes first.
+
+        A plugin that raises, or whose answer ``check`` refuses with a TypeError, is told as broken
+        and takes part in nothing from then on.
+        """
+        answers = []
+        for impl in reversed(getattr(self.hook, hook).get_hookimpls()):
+            file = _file_of(impl.plugin)
+            self._on_turn(impl.plugin_name, file, hook)
+            try:
+                answer = impl.function(*(arguments[name] for name in impl.argnames))
+                answers.append(check(answer))
+            except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+                self._manager.unregister(impl.plugin)
+                self.broken.append(_failed(error, hook, file or Path(impl.plugin_name), impl))
+        self._on_turn("", None, "")
+        return answers
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(
+            name for name, plugin in self._manager.list_name_plugin() if plugin is not None
+        )
+
+    def _add(self, name: str, file: Path | None, load: Callable[[], Any]) -> None:
+        if file is not None and file in self._files:
+            return
+        try:
+            plugin = load()
+            found = _file_of(plugin)
+            if found is not None and found in self._files:
+                return
+            self._check_hooks(plugin)
+            self._manager.register(plugin, name)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            self.broken.append(describe(error, file or Path(name)))
+            return
+        self._files.update(path for path in (found, file) if path is not None)
+
+    def _check_hooks(self, plugin: Any) -> None:
+        known = {name for name in vars(hookspecs) if name.startswith("skipper_")}
+        for name in dir(plugin):
+            if not name.startswith("skipper_"):
+                continue
+            options = getattr(getattr(plugin, name), hookspecs.GROUP + "_impl", None)
+            if options is None:
+                continue
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1, 0.3)
+                raise TypeError(
+                    f"there is no hook {name!r}; did you mean {(close or sorted(known))[0]!r}?"
+                )
+            if options["wrapper"] or options["hookwrapper"]:
+                raise TypeError(f"{name} wraps other plugins' hooks, which nobody's may")
+
+
+def _file_of(plugin: object) -> Path | None:
+    if isinstance(plugin, ModuleType) and plugin.__file__:
+        return Path(plugin.__file__).resolve()
+    return None
+
+
+def _failed(error: BaseException, hook: str, file: Path, impl: Any) -> BrokenFile:
+    """What is told of a hook that raised; where it was the answer that is wrong, of its first line.
+
+    ``impl`` is pluggy's record of it.
+    """
+    told = describe(error, file)
+    code = getattr(impl.function, "__code__", None)
+    line = told.line or (code.co_firstlineno if code else None)
+    return told.model_copy(update={"line": line, "error": f"{hook}: {told.error}"})
+
+
+def _installed() -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
+    for point in importlib.metadata.entry_points(group=hookspecs.GROUP):
+        yield point.name, None, point.load
+
+
+def _in_project(folder: Path) -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
+    if not folder.is_dir():
+        return
+    for file in sorted(folder.glob("*.py")):
+        if not file.name.startswith(("_", ".")):
+            yield file.stem, file.resolve(), lambda file=file: _import_file(file.stem, file)  # type: ignore[misc] # binds the loop's value
+
+
+def _import_file(name: str, file: Path) -> ModuleType:
+    if name in sys.modules:
+        raise ImportError(f"a module named {name!r} is loaded already; rename this plugin's file")
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+# --- what is wrong with a file, said once for functions and plugins --------------------------

@@ -1,0 +1,1 @@
+"""The direct lane: calls whose callers wait on the line."""

@@ -1,0 +1,1 @@
+"""The durable lane: tasks, claimed from the ledger, run, recorded."""

@@ -1,0 +1,137 @@
+"""What running tasks say, on its way to the event store in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import attrgetter
+from typing import Any
+
+from skipper.errors import SkipperError
+from skipper.ledger import Ledger, events
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import Cut
+from skipper.pool.durable.transcript import SLACK, Entry, Tape
+from skipper.pool.processes.output import LINES, POINTS, Printed
+
+log = logging.getLogger(__name__)
+
+FLUSH_S = 0.1
+QUOTA = 8 << 10
+"""Bytes of an attempt that one flush may write once its head is full: 80 KiB a second."""
+MAX_WAITING = 32 << 20
+"""Bytes, of all tasks, that are kept while they cannot be written."""
+TYPES = ("progress", "metric", "log")
+
+
+class Journal:
+    """Collects events and writes them together; ``on_written`` hears which tasks have new ones."""
+
+    def __init__(self, ledger: Ledger, on_written: Callable[[set[str]], None]) -> None:
+        self._ledger, self._on_written = ledger, on_written
+        self._tapes: dict[tuple[str, int, bool], Tape] = {}
+        self._unwritten: list[Entry] = []
+        self._cuts: list[Cut] = []
+        self._turn = asyncio.Lock()
+        self._is_well = True
+
+    def tape(self, task_id: str, attempt: int, *, is_log: bool) -> Tape:
+        """Where the lines of an attempt go, or its points."""
+        key = (task_id, attempt, is_log)
+        if (tape := self._tapes.get(key)) is None:
+            bounds = LINES if is_log else POINTS
+            tape = self._tapes[key] = Tape(task_id, attempt, is_log=is_log, bounds=bounds)
+        return tape
+
+    def add(self, task_id: str, attempt: int, event: dict[str, Any]) -> None:
+        """Note an event as a function says it: ``type``, ``data`` and perhaps ``at``."""
+        tape = self.tape(task_id, attempt, is_log=event["type"] == "log")
+        tape.add(event["type"], event["data"], event.get("at") or time.time())
+
+    def print(self, task_id: str, attempt: int, printed: Printed) -> None:
+        """Note what a function has printed just now."""
+        tape, now = self.tape(task_id, attempt, is_log=True), time.time()
+        tape.skip(printed.left_out)
+        for text in printed.lines:
+            tape.add("log", {"stream": printed.stream, "text": text}, now)
+
+    def skip(self, task_id: str, attempt: int, counts: dict[str, int]) -> None:
+        """Note how many ``lines`` and ``points`` an instance has left out on its side."""
+        for is_log, name in ((True, "lines"), (False, "points")):
+            if count := counts.get(name):
+                self.tape(task_id, attempt, is_log=is_log).skip(count)
+
+    async def flush(self) -> None:
+        """Write what is waiting."""
+        async with self._turn:
+            if self._is_well or not self._unwritten:
+                taken = [entry for tape in self._tapes.values() for entry in tape.take(QUOTA)]
+                self._unwritten += sorted(taken, key=attrgetter("order"))
+            entries, self._unwritten = self._unwritten, []
+            cuts, self._cuts = self._cuts, []
+            if not entries and not cuts:
+                return
+            try:
+                seqs = await self._ledger.record(partial(_write, entries=entries, cuts=cuts))
+            except SkipperError as error:
+                self._keep(entries, cuts, error)
+                return
+            self._is_well = True
+            self._note_stored(entries, seqs)
+            self._on_written({entry.row.task_id for entry in entries})
+
+    def _keep(self, entries: list[Entry], cuts: list[Cut], error: SkipperError) -> None:
+        """Have the next flush try again, with the newest where they are too many."""
+        self._cuts = cuts + self._cuts
+        both = entries + self._unwritten
+        size, first = 0, len(both)
+        while first and size + both[first - 1].size <= MAX_WAITING:
+            first -= 1
+            size += both[first].size
+        self._unwritten = both[first:]
+        if self._is_well or first:
+            log.warning("events cannot be stored, %d are dropped: %s", first, error)
+        self._is_well = False
+
+    def _note_stored(self, entries: Sequence[Entry], seqs: Sequence[int]) -> None:
+        written: dict[Tape, list[tuple[Entry, int]]] = {}
+        for entry, seq in zip(entries, seqs, strict=True):
+            written.setdefault(entry.tape, []).append((entry, seq))
+        for tape, own in written.items():
+            tape.stored(own)
+            is_open = (tape.task_id, tape.attempt, tape.is_log) in self._tapes
+            if (cut := tape.cut(SLACK if is_open else 0)) is not None:
+                self._cuts.append(cut)
+
+    async def close_attempt(self, task_id: str, attempt: int) -> None:
+        """Write everything that an attempt has said, before its end is recorded."""
+        await self._close([(task_id, attempt, is_log) for is_log in (True, False)])
+
+    async def close(self) -> None:
+        """Write everything that any attempt has said: the host ends."""
+        await self._close(list(self._tapes))
+
+    async def _close(self, keys: Sequence[tuple[str, int, bool]]) -> None:
+        tapes = [tape for key in keys if (tape := self._tapes.pop(key, None)) is not None]
+        if not tapes:
+            return
+        rest = [entry for tape in tapes for entry in tape.rest()]
+        self._unwritten += sorted(rest, key=attrgetter("order"))
+        await self.flush()
+        if self._is_well and self._cuts:  # of what the first has written
+            await self.flush()
+
+    async def run(self) -> None:
+        """Flush from time to time, for ever."""
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            await self.flush()
+
+
+def _write(conn: Connection, entries: Sequence[Entry], cuts: Sequence[Cut]) -> list[int]:
+    seqs = events.append(conn, [entry.row for entry in entries])
+    events.cut(conn, cuts)
+    return seqs

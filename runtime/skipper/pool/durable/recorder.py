@@ -1,0 +1,195 @@
+"""Writes what becomes of attempts: at an end models first, large values aside, retries set."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from skipper.errors import SkipperError, UnavailableError
+from skipper.failpoints import failpoint
+from skipper.ledger import models, tasks
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
+from skipper.pool.durable.attempt import Attempt, Services
+from skipper.spec import BACKOFF_S, Kind
+from skipper.task import Outcome, State
+from skipper.wire import frames
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+AGAIN_S = 1.0
+"""Pause between tries to write while the ledger is away, or the disk is full."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+_STATES = {
+    Outcome.OK: State.SUCCEEDED,
+    Outcome.DIED: State.CRASHED,
+    Outcome.TIMED_OUT: State.TIMED_OUT,
+    Outcome.CANCELLED: State.CANCELLED,
+}
+_RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
+
+
+class Recorder:
+    """Records the attempts of one host."""
+
+    def __init__(self, host_id: str, services: Services) -> None:
+        self._host_id, self._services = host_id, services
+
+    async def note_start(self, attempt: Attempt, started_at: float) -> None:
+        """Note what runs an attempt, and its deadline, in case that its host is lost."""
+        task = attempt.claim.task
+        started = Started(
+            id=task.id,
+            attempt=attempt.claim.attempt,
+            host=self._host_id,
+            instance=attempt.instance.name if attempt.instance else None,
+            code=attempt.code,
+            model=attempt.model,
+            deadline_at=None if task.timeout_s is None else started_at + task.timeout_s,
+        )
+        try:
+            await self._services.ledger.write(
+                partial(tasks.started, started=started), durable=False
+            )
+        except SkipperError as error:
+            log.debug("what runs an attempt was not noted: %s", error, extra={"task": task.id})
+
+    async def finish(self, attempt: Attempt, reply: bytes) -> bool:
+        """Write the end that a reply stands for, if the task is still this attempt's.
+
+        Whether it is the task's end, too.
+        """
+        outcome, served, body = frames.parse_reply(reply)
+        task, ledger = attempt.claim.task, self._services.ledger
+        await self._services.journal.close_attempt(task.id, attempt.claim.attempt)
+        failpoint("recorder.journaled")
+        if outcome == Outcome.OK and attempt.models:
+            body = await self._publish(attempt, served)
+        ending = await self._ending(attempt, Outcome(outcome), served, body)
+        finishing = Finishing(
+            id=task.id,
+            attempt=attempt.claim.attempt,
+            host=self._host_id,
+            ending=ending,
+            now=time.time(),
+        )
+        failpoint("recorder.ending")
+        state = await self._written(lambda: ledger.merge(tasks.finish_all, finishing))
+        failpoint("recorder.ended")
+        if state is None:
+            log.warning("a task was taken from this host before it ended", extra={"task": task.id})
+        else:
+            self._tell(attempt, state, ending)
+        self._services.changed([task.id])
+        return state is not None and state.is_terminal
+
+    def _tell(self, attempt: Attempt, state: State, ending: Ending) -> None:
+        task = attempt.claim.task
+        extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
+        if state is State.SUCCEEDED:
+            level = logging.INFO if task.kind == Kind.TRAINING else logging.DEBUG
+            log.log(level, "%s succeeded", task.function, extra=extra)
+        else:
+            log.warning(
+                "%s %s: %s",
+                task.function,
+                state,
+                (ending.error or {}).get("detail", ""),
+                extra=extra,
+            )
+
+    async def _publish(self, attempt: Attempt, served: bytes) -> bytes:
+        """Number and announce the models of a training task; the task's result."""
+        task, code = attempt.claim.task, served.decode().partition(" ")[0]
+        ledger, results = self._services.ledger, []
+        for model in attempt.models:
+            new = ModelVersionNew(
+                name=model["name"],
+                digest=model["digest"],
+                format=model["format"],
+                metrics=model["metrics"],
+                code=code,
+                task_id=task.id,
+                attempt=attempt.claim.attempt,
+                host=self._host_id,
+                function=task.function,
+                created_at=time.time(),
+            )
+            publish = partial(ledger.write, partial(_publish, new=new))
+            if (made := await self._written(publish)) is not None:
+                metrics = made.metrics
+                results.append({"name": made.name, "version": made.version, "metrics": metrics})
+            failpoint("recorder.published")
+        # Before the task is seen to have succeeded, whoever serves these models must know of them.
+        await self._services.announce_models()
+        failpoint("recorder.announced")
+        return json.dumps(results[-1] if results else None).encode()
+
+    async def _ending(
+        self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
+    ) -> Ending:
+        code, _, used = served.decode().partition(" ")
+        facts: dict[str, Any] = {
+            "code": code or attempt.code,
+            "model": used or (None if code else attempt.model),
+            "instance": attempt.instance.name if attempt.instance else None,
+        }
+        if outcome is Outcome.OK:
+            if len(body) <= self._services.inline_bytes:
+                return Ending(state=State.SUCCEEDED, result=body, **facts)
+            try:
+                ref = await self._stored(body)
+            except OSError as reason:  # running it again would store it no better
+                told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
+                return Ending(state=State.FAILED, error=told, **facts)
+            failpoint("recorder.stored")
+            return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
+        error = json.loads(body) | {"outcome": outcome.name.lower()}
+        is_retried = outcome in _RETRIED and error.get("retryable", True)
+        retry_at = self._retry_at(attempt) if is_retried else None
+        return Ending(
+            state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
+        )
+
+    async def _stored(self, body: bytes) -> str:
+        """The digest of a large value, once there is room for it. Raises OSError for all else."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._services.blobs.put, body)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                log.warning("a result waits until there is room for it: %s", error)
+                await asyncio.sleep(AGAIN_S)
+
+    def _retry_at(self, attempt: Attempt) -> float | None:
+        claim, (first_s, most_s) = attempt.claim, BACKOFF_S
+        if claim.spent + 1 >= claim.task.max_attempts:
+            return None
+        if attempt.served is not None:
+            first_s = attempt.served.spec.backoff_s
+        pause_s = min(most_s, first_s * 2.0 ** min(claim.spent, 64))
+        return time.time() + pause_s * random.uniform(0.5, 1.0)
+
+    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
+        """What ``write`` returns once the ledger is there: what has run is not run again for it."""
+        while True:
+            try:
+                return await write()
+            except UnavailableError as error:
+                log.warning("the end of a task waits for the ledger: %s", error)
+                await asyncio.sleep(AGAIN_S)
+
+
+def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:
+    version = models.publish(conn, new)
+    return None if version is None else models.get(conn, new.name, version)

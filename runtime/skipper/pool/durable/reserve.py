@@ -1,0 +1,115 @@
+"""What an attempt of a task needs before its function can be called: code, input, a process."""
+
+from __future__ import annotations
+
+import asyncio
+from weakref import WeakSet
+
+from skipper.errors import SkipperError
+from skipper.failpoints import failpoint
+from skipper.ledger.records import Claim
+from skipper.pool.durable.attempt import Attempt, Services
+from skipper.pool.processes.instance import Instance
+from skipper.pool.processes.version import Served
+from skipper.task import Outcome
+from skipper.wire import frames
+
+IDLE_S = 60.0
+
+
+class NotRunError(Exception):
+    """An attempt that ends before its function is called; ``reply`` says how."""
+
+    def __init__(self, outcome: Outcome, detail: str) -> None:
+        super().__init__(detail)
+        self.reply = frames.problem(outcome, detail)
+
+
+class Reserve:
+    """The instances of a pool's task lane that run nothing now; more are started when needed."""
+
+    def __init__(self, pool: str, services: Services) -> None:
+        self._pool, self._services = pool, services
+        self._idle: list[Instance] = []
+        self._versions: dict[Instance, Served] = {}
+        self._retired: WeakSet[Served] = WeakSet()
+
+    async def prepare(self, attempt: Attempt) -> tuple[Instance, bytes]:
+        """An instance that can run the attempt, and its input. Raises NotRunError.
+
+        Cancelled, it leaves no process behind that was only starting.
+        """
+        name = attempt.claim.task.function
+        entry = await self._services.find(name)
+        if entry is None:
+            told = f"{name} is no longer served by pool {self._pool}"
+            raise NotRunError(Outcome.NOT_FOUND, told)
+        served = attempt.served = entry.served
+        if reason := self._services.missing(served):
+            raise NotRunError(Outcome.UNAVAILABLE, reason)
+        body = await self._body(attempt.claim)
+        try:
+            return await self._instance(served), body
+        except ConnectionError as error:
+            raise NotRunError(Outcome.DIED, f"{name} cannot be loaded: {error}") from None
+        except TimeoutError as error:
+            raise NotRunError(Outcome.TIMED_OUT, f"{name} did not start: {error}") from None
+        except (OSError, SkipperError) as error:
+            raise NotRunError(Outcome.FAILED, f"{name} cannot be loaded: {error}") from None
+
+    async def _body(self, claim: Claim) -> bytes:
+        if claim.body_ref is None:
+            return claim.body or b""
+        try:
+            return await asyncio.to_thread(self._services.blobs.get, claim.body_ref)
+        except FileNotFoundError:
+            told = "its input is no longer stored"
+            raise NotRunError(Outcome.UNAVAILABLE, told) from None
+        except OSError as error:
+            raise NotRunError(Outcome.FAILED, f"its input cannot be read: {error}") from None
+
+    async def _instance(self, served: Served) -> Instance:
+        for instance in self._idle:
+            if self._versions[instance] is served and instance.is_alive and not instance.is_worn:
+                self._idle.remove(instance)
+                return instance
+        failpoint("tasks.starting")
+        instance, report = await self._services.start(served)
+        failpoint("tasks.reported")
+        if report.broken:
+            instance.stop()
+            broken = report.broken[0]
+            raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.error}")
+        if not instance.is_alive:  # it died right after its report
+            raise ConnectionError(instance.death_reason or "its process ended")
+        self._versions[instance] = served
+        return instance
+
+    def keep(self, instance: Instance) -> None:
+        """Have it run another task of its function, unless its version has been retired."""
+        if not instance.is_alive:
+            return
+        if self._versions[instance] in self._retired:
+            instance.stop()
+        else:
+            self._idle.append(instance)
+
+    def forget(self, instance: Instance) -> None:
+        """Its process has ended."""
+        if instance in self._idle:
+            self._idle.remove(instance)
+        self._versions.pop(instance, None)
+
+    def sweep(self, now: float) -> None:
+        """Stop instances that nobody has needed for a while."""
+        for instance in list(self._idle):
+            if now - instance.idle_since > (self._versions[instance].spec.idle_s or IDLE_S):
+                self._idle.remove(instance)
+                instance.stop()
+
+    def retire(self, served: Served) -> None:
+        """Stop the instances of a version that is no longer current, busy ones when done."""
+        self._retired.add(served)
+        for instance in [idle for idle in self._idle if self._versions[idle] is served]:
+            self._idle.remove(instance)
+            instance.stop()

@@ -1,0 +1,79 @@
+"""Counts of one pool since its host started. Rendered by the gateway, which asks every host."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from typing import Any
+
+from skipper.task import Outcome
+
+BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+BUCKETS_ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+_NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
+
+
+class Histogram:
+    """Observations counted in fixed buckets."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS_S) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one observation, in the unit of the bounds."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def describe(self) -> dict[str, Any]:
+        return {"bounds": self._bounds, "counts": self.counts, "sum": self.total}
+
+
+class PoolMetrics:
+    """What happened in a pool, by function."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[tuple[str, int]] = Counter()
+        self._durations: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.task_waits: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.cold_starts: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.batch_sizes: defaultdict[str, Histogram] = defaultdict(
+            lambda: Histogram(BUCKETS_ITEMS)
+        )
+        self.reloads: Counter[str] = Counter()
+
+    def ended(self, function: str, outcome: int, seconds: float) -> None:
+        """A direct call has been answered."""
+        self._calls[function, outcome] += 1
+        self._durations[function].observe(seconds)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "calls": [
+                [function, _NAMES[outcome], n] for (function, outcome), n in self._calls.items()
+            ],
+            "call_duration": {name: h.describe() for name, h in self._durations.items()},
+            "task_wait": {name: h.describe() for name, h in self.task_waits.items()},
+            "cold_start": {name: h.describe() for name, h in self.cold_starts.items()},
+            "batch_size": {name: h.describe() for name, h in self.batch_sizes.items()},
+            "reloads": dict(self.reloads),
+        }

@@ -1,0 +1,47 @@
+"""The newest version of each model, as this host's instances should serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from skipper.instance.jobs import ModelRef
+from skipper.ledger import Ledger, models
+from skipper.pool.direct.entry import Entry
+from skipper.pool.processes.version import Served
+
+
+class ModelBoard:
+    """Follows the ledger's models."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._refs: dict[str, ModelRef] = {}
+        self._seen = 0
+
+    async def refresh(self) -> list[ModelRef]:
+        """Take in versions published since the last look; the newest of each model that has any."""
+        seen = self._seen
+        rows = await self._ledger.read(lambda conn: models.changed_since(conn, seen))
+        fresh: dict[str, ModelRef] = {}
+        for row in rows:
+            self._seen = max(self._seen, row.seq)
+            known = self._refs.get(row.name)
+            if known is None or known.version < row.version:
+                fresh[row.name] = self._refs[row.name] = ModelRef(
+                    name=row.name, version=row.version, digest=row.digest, format=row.format
+                )
+        return list(fresh.values())
+
+    def refs(self, names: Iterable[str]) -> tuple[ModelRef, ...]:
+        """The newest version of each model in ``names`` that has one."""
+        return tuple(self._refs[name] for name in names if name in self._refs)
+
+    def missing(self, served: Served, entries: Iterable[Entry]) -> str:
+        """Why a function cannot be served for want of a model; empty where it can."""
+        absent = [name for name in served.spec.models if name not in self._refs]
+        if not absent:
+            return ""
+        trainers = [e.spec.name for e in entries if e.spec.kind == "training"]
+        beside = [name for name in trainers if name.partition(".")[0] == served.source.name]
+        call = " or ".join(beside or trainers) or "a training function"
+        return f"model {', '.join(map(repr, absent))} has no version yet; call {call} first"

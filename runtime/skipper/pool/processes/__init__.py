@@ -1,0 +1,1 @@
+"""The processes of a pool: instances, what starts them, what they print."""

@@ -1,0 +1,234 @@
+"""What instances print: read so that they do not wait, cut into lines, and of a flood the last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from skipper.pace import Pace
+
+output = logging.getLogger("skipper.function")
+
+OVERHEAD = 100
+"""Bytes that a line or a point counts beside those of its own: what it costs to keep."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """Bytes that are kept of the beginning and of the end, ``OVERHEAD`` for each event included."""
+
+    head: int
+    tail: int
+
+
+LINES = Bounds(head=512 << 10, tail=512 << 10)
+POINTS = Bounds(head=1 << 20, tail=1 << 20)
+LINE_LIMIT = 16 << 10
+"""Bytes; a longer line is cut into several."""
+RATE = 64 << 10
+"""Bytes a second that are passed on once the first ``LINES.head`` bytes of a stream have been."""
+SWEEP_S = 0.01
+"""Between two looks at a stream that brings more than is passed on."""
+READS = 64
+"""Of 64 KiB each, at most so many in one go."""
+ECHO_BURST, ECHO_RATE = 256 << 10, 16 << 10
+"""Bytes of one instance that the tree's log takes at once, and further ones a second."""
+_CHUNK = 64 << 10
+_PIPE = 1 << 20  # what Linux lets anybody ask for
+_MAX_LINES = LINES.tail // OVERHEAD
+
+
+class Printed(NamedTuple):
+    """Lines of one stream as they came, and how many were left out before them."""
+
+    stream: str
+    lines: Sequence[str]
+    left_out: int = 0
+
+
+class Backlog:
+    """Bytes that are to become lines; of more than 1 MiB or 10,000 lines the last half only."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends = 0
+        self.left_out = 0
+        """Lines that were dropped before those that are left."""
+
+    @property
+    def has_line(self) -> bool:
+        """Whether there is a whole line."""
+        return bool(self._ends) or len(self._data) > LINE_LIMIT
+
+    def feed(self, data: bytes) -> None:
+        self._data += data
+        self._ends += data.count(b"\n")
+        if self._ends > 2 * _MAX_LINES or len(self._data) > 2 * LINES.tail:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        kept = self._data[-LINES.tail :]
+        if kept.count(b"\n") > _MAX_LINES:
+            kept = kept[len(kept.rsplit(b"\n", _MAX_LINES + 1)[0]) + 1 :]
+        elif (end := kept.find(b"\n", 0, LINE_LIMIT)) >= 0:
+            del kept[: end + 1]  # of a line whose beginning is gone
+        ends = kept.count(b"\n")
+        # Pieces count as lines where a line was too long to be one.
+        pieces = (len(self._data) - len(kept)) // LINE_LIMIT
+        self.left_out += max(self._ends - ends, pieces)
+        self._data, self._ends = kept, ends
+
+    def take(self, budget: int) -> list[bytes]:
+        """The next lines, as long as the budget in bytes lasts, with ``OVERHEAD`` for each."""
+        lines, at, data = [], 0, self._data
+        while budget > 0:
+            end = data.find(b"\n", at, at + LINE_LIMIT + 1)
+            if end >= 0:
+                self._ends -= 1
+                following = end + 1
+            elif len(data) - at > LINE_LIMIT:
+                end = following = at + _whole(data[at : at + LINE_LIMIT])
+            else:
+                break
+            lines.append(bytes(data[at:end]))
+            budget -= end - at + OVERHEAD
+            at = following
+        del data[:at]
+        return lines
+
+    def rest(self) -> list[bytes]:
+        """All that is left, the line that has no end yet included."""
+        if self._ends > _MAX_LINES or len(self._data) > LINES.tail:
+            self._shorten()
+        lines = self.take(sys.maxsize)
+        if self._data:
+            lines.append(bytes(self._data))
+            self._data.clear()
+        return lines
+
+
+def _whole(piece: bytearray) -> int:
+    """The length of ``piece`` without a character of UTF-8 that it cuts in two."""
+    for back in range(1, 4):
+        byte = piece[-back]
+        if byte >= 0xC0:
+            return len(piece) - back
+        if byte < 0x80:
+            break
+    return len(piece)
+
+
+class Output:
+    """One stream of an instance. The process does not wait: what it writes is read at once.
+
+    ``on_printed`` hears of it line by line at no more than a bounded pace; what is too much for
+    that stays in a backlog, of which the oldest lines are dropped.
+    """
+
+    def __init__(self, stream: str, descriptor: int, on_printed: Callable[[Printed], None]) -> None:
+        self._stream, self._descriptor, self._on_printed = stream, descriptor, on_printed
+        self._backlog, self._pace = Backlog(), Pace(LINES.head, RATE)
+        self._next_look: asyncio.TimerHandle | None = None
+        os.set_blocking(descriptor, False)
+        asyncio.get_running_loop().add_reader(descriptor, self._readable)
+
+    def _readable(self) -> None:
+        self._read(1)
+        self._pass_on(self._pace.left())
+        if self._backlog.has_line and self._descriptor >= 0:
+            self._begin_sweeping()
+
+    def _begin_sweeping(self) -> None:
+        """Look now and then from here on: hearing of every write would cost more than the data."""
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with contextlib.suppress(OSError):  # this user's pipes are too large in sum already
+                fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, _PIPE)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        self._read(READS)
+        self._pass_on(self._pace.left())
+        if self._descriptor < 0:
+            return
+        loop = asyncio.get_running_loop()
+        if self._backlog.has_line:
+            self._next_look = loop.call_later(SWEEP_S, self._sweep)
+        else:
+            self._next_look = None
+            loop.add_reader(self._descriptor, self._readable)
+
+    def _read(self, times: int) -> None:
+        """Take in what has been written by now; closes the stream at its end."""
+        for _ in range(times):
+            if self._descriptor < 0:
+                return
+            try:
+                data = os.read(self._descriptor, _CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                self.close()
+                return
+            self._backlog.feed(data)
+
+    def _pass_on(self, budget: int) -> None:
+        self._tell(self._backlog.take(budget))
+
+    def _tell(self, lines: list[bytes]) -> None:
+        left_out = self._backlog.left_out
+        if not lines and not left_out:
+            return
+        self._backlog.left_out = 0
+        self._pace.spend(sum(map(len, lines)) + OVERHEAD * len(lines))
+        texts = [line.decode(errors="replace").rstrip("\r") for line in lines]
+        self._on_printed(Printed(self._stream, texts, left_out))
+
+    def drain(self) -> None:
+        """Pass on all that was written by now: what comes next is another call's."""
+        self._read(READS)
+        self._tell(self._backlog.rest())
+        self._pace.renew()
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        if self._next_look is not None:
+            self._next_look.cancel()
+        asyncio.get_running_loop().remove_reader(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._tell(self._backlog.rest())
+
+
+class Echo:
+    """What one instance prints, in the tree's log: all of it, unless it is too much for that."""
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace(ECHO_BURST, ECHO_RATE)
+        self._left_out = 0
+        self._extra: Mapping[str, object] = {}
+
+    def write(self, printed: Printed, extra: Mapping[str, object]) -> None:
+        self._left_out += printed.left_out
+        self._extra = extra
+        for text in printed.lines:
+            if self._pace.left() <= 0:
+                self._left_out += 1
+                continue
+            self.end()
+            self._pace.spend(len(text) + OVERHEAD)
+            output.info(text, extra=extra)
+
+    def end(self) -> None:
+        """Tell of what has been left out by now."""
+        if self._left_out:
+            output.info("… %d lines of output are left out here", self._left_out, extra=self._extra)
+            self._left_out = 0

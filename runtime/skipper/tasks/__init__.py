@@ -1,0 +1,1 @@
+"""How a task comes to be and becomes known: accepted, published, watched, shown to others."""

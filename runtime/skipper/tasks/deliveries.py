@@ -1,0 +1,91 @@
+"""The events of webhooks, and the tasks that deliver them: one per event and webhook.
+
+An event is a text from here on: what is signed and sent is what was made here, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from skipper.ledger.records import NewTask, Result
+from skipper.settings.webhooks import ATTEMPTS, DELIVER, Webhook, audience
+from skipper.spec import DEFAULT_POOL, Kind
+from skipper.task import new_id
+from skipper.tasks.documents import task_document, timestamp
+
+GRACE_S = 5.0
+"""An attempt that has not ended this long after the receiver's time was up is stopped."""
+PRIORITY = 10
+"""A delivery computes nothing and somebody waits for it: it has the next slot that comes free."""
+VALUE_BYTES = 8192
+"""A larger value is not told, but fetched by who wants it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something to tell. ``id`` is the same for every attempt to tell it."""
+
+    id: str
+    text: str
+
+
+def ping(now: float) -> Event:
+    """Nothing, to see whether it arrives."""
+    return Event(id=new_id(), text=_text("ping", now, b"{}"))
+
+
+def ending(result: Result, progress: dict[str, Any] | None) -> Event:
+    """How a task has ended: its document and, if that is small, its value."""
+    task = result.task
+    data = b'{"task":' + _json(task_document(task, progress, with_traceback=False))
+    if result.value is not None and len(result.value) <= VALUE_BYTES:
+        data += b',"value":' + result.value  # it is JSON already
+    return Event(id=task.id, text=_text(f"task.{task.state}", task.finished_at, data + b"}"))
+
+
+def _text(type_: str, at: float | None, data: bytes) -> str:
+    head = _json({"type": type_, "timestamp": timestamp(at)})
+    return (head[:-1] + b',"data":' + data + b"}").decode()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def delivery(name: str, webhook: Webhook, event: Event, now: float) -> NewTask:
+    """The task that tells the webhook ``name`` of an event."""
+    # Two webhooks may lead to one receiver, which knows by its id what it has seen before.
+    body = {"webhook": name, "id": f"{event.id}-{name}", "event": event.text}
+    return NewTask(
+        id=new_id(),
+        function=DELIVER,
+        kind=Kind.DATA,
+        pool=DEFAULT_POOL,
+        body=_json(body),
+        max_attempts=ATTEMPTS,
+        priority=PRIORITY,
+        timeout_s=webhook.timeout_s + GRACE_S,
+        created_at=now,
+        available_at=now,
+    )
+
+
+def trial(name: str, webhook: Webhook, now: float) -> NewTask:
+    """The task that sends the webhook ``name`` a ping, once."""
+    return replace(delivery(name, webhook, ping(now), now), max_attempts=1)
+
+
+def deliveries(
+    webhooks: Mapping[str, Webhook], result: Result, progress: dict[str, Any] | None, now: float
+) -> list[NewTask]:
+    """The tasks that tell of a task's end whoever wants to hear of it; they are its children."""
+    task = result.task
+    event = ending(result, progress)
+    made = (
+        delivery(name, webhooks[name], event, now)
+        for name in audience(webhooks, task.function, task.state)
+    )
+    return [replace(new, parent_id=task.id, request_id=task.request_id) for new in made]

@@ -1,0 +1,160 @@
+"""Which functions there are, and the way to the host of this machine that serves each: its link.
+
+Used by whoever calls functions: the gateway for its clients, a host for its instances.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from skipper.errors import UnavailableError
+from skipper.spec import BrokenFile, FunctionSpec
+from skipper.wire.link import Link
+
+log = logging.getLogger(__name__)
+
+MODELS_S = 3.0
+"""How long hosts may take to serve new models before a task's success is told all the same."""
+SWEEP_S = 0.1
+
+
+class Directory:
+    """All links of one process.
+
+    ``on_tasks`` hears ids of tasks whose record has changed, ``on_said`` of those that have new
+    events, ``on_functions`` that the functions have changed.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        pools: Iterable[str],
+        role: str,
+        *,
+        on_tasks: Callable[[list[str]], None] = lambda _: None,
+        on_said: Callable[[list[str]], None] = lambda _: None,
+        on_functions: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.links = {pool: Link(pool, run_dir / f"{pool}.sock", role, self) for pool in pools}
+        self.tasks_changed, self.tasks_said = on_tasks, on_said
+        self._on_functions = on_functions
+        self._learned = asyncio.Event()
+        self._by_name: dict[str, tuple[FunctionSpec, Link]] = {}
+        self._jobs: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Directory:
+        self._jobs = [asyncio.create_task(link.run()) for link in self.links.values()]
+        self._jobs.append(asyncio.create_task(self._sweep()))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for job in self._jobs:
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
+
+    def learned(self) -> None:
+        """A host has told what it serves."""
+        self._by_name = {
+            name: (spec, link)
+            for link in self.links.values()
+            for name, spec in link.functions.items()
+        }
+        self._learned.set()
+        self._learned = asyncio.Event()
+        self._on_functions()
+
+    def get(self, name: str) -> tuple[FunctionSpec, Link] | None:
+        """The function and its host's link, if it is known now."""
+        return self._by_name.get(name)
+
+    def remembered(self, name: str) -> tuple[FunctionSpec, Link] | None:
+        """:meth:`get`, also while a host that has served the function is started again."""
+        if (found := self._by_name.get(name)) is not None:
+            return found
+        links = (link for link in self.links.values() if name in link.remembered)
+        return next(((link.remembered[name], link) for link in links), None)
+
+    async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link] | None:
+        """:meth:`get`, waiting for hosts that are still reading files, at most ``patience_s``.
+
+        Raises UnavailableError where they are at it still.
+        """
+        ends = time.monotonic() + patience_s
+        while (found := self._by_name.get(name)) is None and self._may_come(name):
+            learned, left = self._learned, ends - time.monotonic()
+            if left <= 0:
+                raise UnavailableError(f"{name} is not known yet: its file is still being read")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(learned.wait(), left)
+        return found
+
+    async def renew_models(self, limit_s: float = MODELS_S) -> None:
+        """Have every host that can be reached look for new models, and wait at most ``limit_s``."""
+        asked = [link.ask("models") for link in self.links.values() if link.is_up]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), limit_s)
+
+    def nudge(self, pool: str, task_id: str) -> None:
+        """Tell the pool's host on this machine, if there is one, of a task: it may be free now."""
+        if (link := self.links.get(pool)) is not None:
+            link.nudge(task_id)
+
+    def broken_for(self, name: str) -> BrokenFile | None:
+        """The broken file that would define ``name``, if there is one."""
+        stem = name.partition(".")[0]
+        found = None
+        for item in self.broken():
+            path = Path(item.file)
+            if stem in (path.stem, path.parent.name if path.stem == "__init__" else None):
+                if path.parts[0] == "functions":
+                    return item
+                found = found or item  # a plugin of that name: it may have brought functions
+        return found
+
+    def broken(self) -> list[BrokenFile]:
+        """What could not be read, each file once."""
+        items = (
+            item
+            for link in self.links.values()
+            for item in (link.catalogue or {}).get("broken", ())
+        )
+        found: dict[str, BrokenFile] = {}
+        for item in map(BrokenFile.model_validate, items):
+            # A pool that serves nothing of a file does not know which functions stay as they were.
+            if item.file not in found or item.functions:
+                found[item.file] = item
+        return list(found.values())
+
+    def described(self) -> list[dict[str, Any]]:
+        """The functions as their hosts describe them, by name."""
+        items = (
+            item
+            for link in self.links.values()
+            for item in (link.catalogue or {}).get("functions", ())
+        )
+        return sorted(items, key=lambda item: str(item["name"]))
+
+    def loading(self) -> list[str]:
+        """Sources that some host still reads; ``*`` stands for a host that has not spoken yet."""
+        names = (
+            name
+            for link in self.links.values()
+            for name in (link.catalogue or {"loading": ["*"]})["loading"]
+        )
+        return sorted(set(names))
+
+    def _may_come(self, name: str) -> bool:
+        return any(link.may_come(name) for link in self.links.values())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = asyncio.get_running_loop().time()
+            for link in self.links.values():
+                link.sweep(now)

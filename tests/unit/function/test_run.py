@@ -1,0 +1,79 @@
+from typing import Any
+
+import pytest
+
+from skipper.function.run import Run
+
+
+class Heard:
+    """A sink that keeps what it is told."""
+
+    def __init__(self, *, cancelled: bool = False) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.cancelled = cancelled
+
+    def emit(self, event: dict[str, Any]) -> None:
+        self.events.append(event)
+
+    def is_cancelled(self) -> bool:
+        return self.cancelled
+
+
+def test_each_word_of_a_run_is_one_event() -> None:
+    sink = Heard()
+    run = Run(sink)
+    run.progress(3, 50, loss=0.1)
+    run.progress(0.5)
+    run.metric("rmse", 2, step=7)
+    run.log("half way")
+    run.log("odd", "warning")
+    assert sink.events == [
+        {"type": "progress", "data": {"done": 3, "total": 50, "loss": 0.1}},
+        {"type": "progress", "data": {"done": 0.5, "total": None}},
+        {"type": "metric", "data": {"name": "rmse", "value": 2.0, "step": 7}},
+        {"type": "log", "data": {"stream": "info", "text": "half way"}},
+        {"type": "log", "data": {"stream": "warning", "text": "odd"}},
+    ]
+
+
+def test_of_a_very_long_line_the_beginning_is_told() -> None:
+    sink = Heard()
+    Run(sink).log("x" * 100_000)
+    text = sink.events[0]["data"]["text"]
+    assert text == "x" * 16_384 + " [and 83616 characters more]"
+
+
+def test_a_metric_is_a_number_whatever_can_be_one() -> None:
+    sink = Heard()
+    Run(sink).metric("auc", "0.5")  # type: ignore[arg-type] # NumPy's scalars are no floats either
+    assert sink.events[0]["data"]["value"] == 0.5
+    with pytest.raises(ValueError, match="could not convert"):
+        Run(sink).metric("auc", "high")  # type: ignore[arg-type] # on purpose
+
+
+def test_the_deadline_is_what_is_left_of_the_time_given() -> None:
+    now = 100.0
+    run = Run(seconds=30, clock=lambda: now)
+    assert run.deadline == 30
+    now = 125.0
+    assert run.deadline == 5
+    now = 131.0
+    assert run.deadline == -1
+
+
+def test_without_a_time_there_is_no_deadline() -> None:
+    assert Run().deadline is None
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_run_is_cancelled_when_its_sink_says_so(cancelled: bool) -> None:
+    assert Run(Heard(cancelled=cancelled)).cancelled is cancelled
+
+
+def test_in_place_words_go_nowhere_and_nothing_cancels() -> None:
+    run = Run()
+    run.progress(1, 2)
+    run.metric("m", 1)
+    run.log("text")
+    assert not run.cancelled
+    assert (run.task_id, run.attempt, run.request_id) == (None, 1, None)

@@ -1,0 +1,473 @@
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError, field_validator
+
+import skipper
+from skipper.errors import DefinitionError
+from skipper.function.signature import contract_of
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=8,
+)
+
+
+class House(BaseModel):
+    rooms: int
+    crim: float = 0.5
+
+
+@dataclass
+class Point:
+    x: float
+    y: float
+
+
+def plain(a: int, b: str = "x", c: list[float] | None = None) -> dict[str, Any]:
+    return {"a": a, "b": b, "c": c}
+
+
+# --- input ---------------------------------------------------------------------------------
+
+
+def of_a_model(house: House) -> float: ...  # type: ignore[empty-body] # only the signature counts
+def of_a_described_model(house: Annotated[House, Field(description="d")]) -> float: ...  # type: ignore[empty-body] # as above
+def of_two(house: House, scale: float = 1.0) -> float: ...  # type: ignore[empty-body] # as above
+def of_a_list(values: list[float]) -> float: ...  # type: ignore[empty-body] # as above
+def of_anything(value) -> Any: ...  # type: ignore[no-untyped-def] # on purpose
+def of_nothing() -> None: ...
+
+
+def injected(
+    n: int,
+    *,
+    run: skipper.Run,
+    net: Annotated[object, skipper.Loaded("boston")],
+    scale: float = 1.0,
+) -> None: ...
+
+
+PLAIN, ANYTHING = contract_of(plain), contract_of(of_anything)
+
+
+class Counter:
+    def __init__(self) -> None: ...
+
+    def __call__(self, by: int = 1) -> int:
+        return by
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "kwargs"),
+    [
+        (plain, b'{"a": 1}', {"a": 1}),
+        (plain, b'{"a": "1", "b": "y", "c": [1]}', {"a": 1, "b": "y", "c": [1.0]}),
+        (of_a_model, b'{"rooms": 6}', {"house": House(rooms=6)}),
+        (of_a_described_model, b'{"rooms": 6}', {"house": House(rooms=6)}),
+        (of_two, b'{"house": {"rooms": 6}}', {"house": House(rooms=6)}),
+        (of_a_list, b'{"values": [1, 2]}', {"values": [1.0, 2.0]}),
+        (of_anything, b'{"value": {"deep": [null]}}', {"value": {"deep": [None]}}),
+        (of_nothing, b"{}", {}),
+        (of_nothing, b"", {}),
+        (injected, b'{"n": 3}', {"n": 3}),
+        (Counter, b'{"by": 2}', {"by": 2}),
+        (Counter, b"", {}),
+    ],
+)
+def test_a_body_becomes_the_arguments(
+    function: Callable[..., Any], body: bytes, kwargs: dict[str, Any]
+) -> None:
+    assert contract_of(function).parse(body) == kwargs
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "where"),
+    [
+        (plain, b"{}", ("a",)),
+        (plain, b'{"a": "one"}', ("a",)),
+        (plain, b'{"a": 1, "c": [1, "x"]}', ("c", 1)),
+        (plain, b'{"a": 1, "d": 2}', ("d",)),
+        (plain, b"[1]", ()),
+        (of_a_model, b'{"rooms": null}', ("rooms",)),
+        (of_two, b'{"house": {}}', ("house", "rooms")),
+        (of_nothing, b'{"run": 1}', ("run",)),
+        (injected, b'{"n": 1, "run": {}}', ("run",)),
+        (injected, b'{"n": 1, "net": {}}', ("net",)),
+    ],
+)
+def test_a_body_that_does_not_match_is_refused_with_the_place(
+    function: Callable[..., Any], body: bytes, where: tuple[Any, ...]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        contract_of(function).parse(body)
+    assert where in [error["loc"] for error in caught.value.errors() if not error["loc"][2:]]
+
+
+@pytest.mark.parametrize("body", [b"{", b"nonsense", b"\xff", b'{"a": 1} extra', b'{"a": 1'])
+def test_what_is_not_json_is_told_from_what_does_not_match(body: bytes) -> None:
+    with pytest.raises(ValidationError) as caught:
+        contract_of(plain).parse(body)
+    assert caught.value.errors()[0]["type"] == "json_invalid"
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_has_not_are_no_json(number: str) -> None:
+    def take(x: Any, note: str = "") -> None: ...
+
+    for body in (f'{{"x": {number}}}', f'{{"x": {{"deep": [1, {number}]}}, "note": "NaN"}}'):
+        with pytest.raises(ValidationError) as caught:
+            contract_of(take).parse(body.encode())
+        assert caught.value.errors()[0]["type"] == "json_invalid"
+    with pytest.raises(ValidationError):
+        contract_of(take).parse_items(f'{{"items": [{{"x": {number}}}]}}'.encode())
+
+
+def test_their_names_in_a_text_are_a_text() -> None:
+    def take(x: str) -> None: ...
+
+    assert contract_of(take).parse(b'{"x": "NaN or Infinity"}') == {"x": "NaN or Infinity"}
+
+
+def test_a_number_too_large_for_a_float_is_json() -> None:
+    def take(x: float) -> None: ...
+
+    assert contract_of(take).parse(b'{"x": 1e999}') == {"x": math.inf}
+
+
+@given(
+    st.integers(-(2**53), 2**53),
+    st.text(max_size=9),
+    st.lists(st.floats(allow_nan=False)),
+)
+def test_what_a_caller_writes_is_what_the_function_gets(a: int, b: str, c: list[float]) -> None:
+    contract = PLAIN
+    want = {"a": a, "b": b, "c": c}
+    assert contract.parse(contract.body((a, b, c), {})) == want
+    assert contract.parse(contract.body((a,), {"c": c, "b": b})) == want
+    assert contract.parse(contract.body((), want)) == want
+    assert contract.parse(contract.body((a,), {})) == {"a": a}
+
+
+def test_what_is_no_number_arrives_as_it_was_sent() -> None:
+    body = PLAIN.body((1, "b", [math.nan, -math.inf]), {})
+    assert b'["NaN","-Infinity"]' in body
+    assert str(PLAIN.parse(body)["c"]) == "[nan, -inf]"
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"), [((House(rooms=3),), {}), ((), {"house": {"rooms": 3}})]
+)
+def test_a_model_that_is_the_body_is_sent_bare(args: Any, kwargs: Any) -> None:
+    contract = contract_of(of_a_model)
+    body = contract.body(args, kwargs)
+    assert json.loads(body)["rooms"] == 3
+    assert contract.parse(body) == {"house": House(rooms=3)}
+
+
+def of_a_model_with_a_default(house: House = House(rooms=1)) -> int:  # noqa: B008 - what is tested
+    return house.rooms
+
+
+def test_a_body_with_a_default_may_be_left_out() -> None:
+    contract = contract_of(of_a_model_with_a_default)
+    assert contract.parse(contract.body((), {})) == {}
+    assert contract.parse(b"") == {}
+    assert contract.parse(b'{"rooms": 2}') == {"house": House(rooms=2)}
+
+
+def test_arrays_may_be_sent_as_they_are() -> None:
+    contract = contract_of(of_a_list)
+    assert contract.parse(contract.body((np.array([1.5, 2.5]),), {})) == {"values": [1.5, 2.5]}
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "told"),
+    [
+        ((1, "b", [], 4), {}, "at most 3 arguments (a, b, c), not 4"),
+        ((1,), {"a": 2}, "given twice"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_refused_before_they_are_sent(
+    args: Any, kwargs: Any, told: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        contract_of(plain).body(args, kwargs)
+    assert told in str(caught.value)
+
+
+def test_the_schema_of_a_body_tells_names_types_and_defaults() -> None:
+    schema = contract_of(plain).input_schema()
+    assert schema["required"] == ["a"]
+    assert schema["additionalProperties"] is False
+    assert schema["properties"]["a"]["type"] == "integer"
+    assert schema["properties"]["b"]["default"] == "x"
+    assert contract_of(of_a_model).input_schema()["title"] == "House"
+
+
+def test_parameters_that_are_injected_are_no_part_of_the_body() -> None:
+    contract = contract_of(injected)
+    assert set(contract.input_schema()["properties"]) == {"n", "scale"}
+    assert contract.run_parameters == ("run",)
+    assert contract.loaded_parameters == {"net": "boston"}
+
+
+def class_is_not_json(array: np.ndarray) -> None: ...
+def function_is_not_json(f: Callable[[int], int]) -> None: ...
+def many(*values: int) -> None: ...
+def named(**values: int) -> None: ...
+def positional(a: int, /) -> None: ...
+def loose_run(run: skipper.Run) -> None: ...
+def loose_model(net: Annotated[object, skipper.Loaded("boston")]) -> None: ...
+def unknown(a: "Missing") -> None: ...  # type: ignore[name-defined] # noqa: F821 - on purpose
+
+
+class Uncallable: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (class_is_not_json, "parameter 'array': numpy.ndarray cannot come from JSON"),
+        (function_is_not_json, "parameter 'f'"),
+        (many, "*values has no schema"),
+        (named, "**values has no schema"),
+        (positional, "remove the `/`"),
+        (loose_run, "write `*, run` after the others"),
+        (loose_model, "write `*, net` after the others"),
+        (unknown, "name 'Missing' is not defined"),
+        (Uncallable, "class Uncallable needs a __call__ method"),
+    ],
+)
+def test_a_signature_that_json_cannot_call_is_refused_with_what_to_write(
+    function: Callable[..., Any], told: str
+) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        contract_of(function)
+    assert told in str(caught.value)
+
+
+# --- output --------------------------------------------------------------------------------
+
+
+@given(json_values)
+def test_json_comes_out_as_the_same_json(value: Any) -> None:
+    assert json.loads(ANYTHING.dump(value)) == value
+
+
+def gives_a_model() -> House: ...  # type: ignore[empty-body] # only the signature counts
+def gives_points() -> list[Point]: ...  # type: ignore[empty-body] # as above
+def gives_what_pydantic_does_not_know() -> np.ndarray: ...  # type: ignore[empty-body] # as above
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "told"),
+    [
+        (of_anything, np.arange(3), [0, 1, 2]),
+        (of_anything, {"a": np.float32(1.5), "b": [np.int64(7)]}, {"a": 1.5, "b": [7]}),
+        (of_anything, np.array([[True]]), [[True]]),
+        (of_anything, [math.nan, math.inf], [None, None]),
+        (of_anything, House(rooms=2), {"rooms": 2, "crim": 0.5}),
+        (of_anything, Point(1, 2), {"x": 1.0, "y": 2.0}),
+        (of_anything, datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00Z"),
+        (of_anything, {1: "a"}, {"1": "a"}),
+        (of_anything, (1, 2), [1, 2]),
+        (gives_a_model, House(rooms=2), {"rooms": 2, "crim": 0.5}),
+        (gives_a_model, {"rooms": 2}, {"rooms": 2}),
+        (gives_points, [Point(1, 2)], [{"x": 1.0, "y": 2.0}]),
+        (gives_what_pydantic_does_not_know, np.array([1]), [1]),
+    ],
+)
+def test_what_functions_return_is_told_as_plain_json(
+    function: Callable[..., Any], value: Any, told: Any
+) -> None:
+    assert json.loads(contract_of(function).dump(value)) == told
+
+
+class Endless:
+    def tolist(self) -> "Endless":
+        return Endless()
+
+
+@pytest.mark.parametrize("value", [object(), b"\xff", Endless(), lambda: 1, [object()], "\ud800"])
+def test_what_json_cannot_say_is_an_error_in_words(value: Any) -> None:
+    with pytest.raises(TypeError, match="the returned value is not JSON"):
+        contract_of(of_anything).dump(value)
+
+
+def counts() -> Iterator[int]:
+    yield 1
+
+
+async def counts_slowly() -> AsyncIterator[House]:
+    yield House(rooms=1)
+
+
+async def waits() -> int:
+    return 1
+
+
+def trains() -> skipper.Model: ...  # type: ignore[empty-body] # only the signature counts
+
+
+def test_a_generator_streams_items_of_its_type() -> None:
+    assert contract_of(counts).streams
+    assert contract_of(counts).output_schema() == {"type": "integer"}
+    assert contract_of(counts_slowly).output_schema()["title"] == "House"
+    assert not contract_of(waits).streams
+
+
+@pytest.mark.parametrize(
+    ("function", "is_async"), [(counts, False), (counts_slowly, True), (waits, True)]
+)
+def test_async_is_told_from_plain(function: Callable[..., Any], is_async: bool) -> None:
+    assert contract_of(function).is_async is is_async
+
+
+def test_a_returned_model_is_told_as_name_version_and_metrics() -> None:
+    contract = contract_of(trains)
+    assert contract.returns_model
+    assert contract.output_schema()["required"] == ["name", "version", "metrics"]
+
+
+def test_a_type_without_a_schema_is_told_as_anything() -> None:
+    assert contract_of(gives_what_pydantic_does_not_know).output_schema() == {}
+
+
+# --- batches -------------------------------------------------------------------------------
+
+
+def batch_of_models(houses: list[House]) -> list[float]: ...  # type: ignore[empty-body] # as above
+def batch_of_pairs(a: list[int], b: list[str]) -> list[dict[str, int]]: ...  # type: ignore[empty-body] # as above
+def batch_of_lists(rows: list[list[float]]) -> list[float]: ...  # type: ignore[empty-body] # as above
+
+
+@pytest.mark.parametrize(
+    ("function", "body", "kwargs"),
+    [
+        (batch_of_models, b'{"rooms": 6}', {"houses": House(rooms=6)}),
+        (batch_of_pairs, b'{"a": 1, "b": "x"}', {"a": 1, "b": "x"}),
+        (batch_of_lists, b'{"rows": [1, 2]}', {"rows": [1.0, 2.0]}),
+    ],
+)
+def test_in_a_batch_each_caller_sends_one_item(
+    function: Callable[..., Any], body: bytes, kwargs: dict[str, Any]
+) -> None:
+    contract = contract_of(function, batched=True)
+    assert contract.parse(body) == kwargs
+    assert contract.parse_items(b'{"items": [' + body + b"," + body + b"]}") == [kwargs, kwargs]
+    assert contract.parse_items(b'{"items": []}') == []
+
+
+def test_in_a_batch_each_caller_gets_one_item() -> None:
+    assert contract_of(batch_of_models, batched=True).output_schema() == {"type": "number"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b'{"rooms": 6}', b'{"items": 3}', b'{"items": []', b'{"items": [], "x": 1}'],
+)
+def test_only_an_object_of_items_is_many_calls_in_one(body: bytes) -> None:
+    assert contract_of(batch_of_models, batched=True).parse_items(body) is None
+
+
+def test_an_item_that_does_not_match_is_told_in_its_place() -> None:
+    contract = contract_of(batch_of_models, batched=True)
+    good, bad, last = contract.parse_items(b'{"items": [{"rooms": 1}, {}, {"rooms": 3}]}') or []
+    assert (good, last) == ({"houses": House(rooms=1)}, {"houses": House(rooms=3)})
+    assert isinstance(bad, ValidationError)
+    assert bad.errors()[0]["loc"] == ("rooms",)
+
+
+class Fussy(BaseModel):
+    rooms: int
+
+    @field_validator("rooms")
+    @classmethod
+    def breaks(cls, rooms: int) -> int:
+        if rooms < 0:
+            raise RuntimeError("the validator itself is broken")
+        return rooms
+
+
+def batch_of_fussy(houses: list[Fussy]) -> list[float]: ...  # type: ignore[empty-body] # as above
+
+
+def test_a_validator_that_breaks_spoils_its_own_item_alone() -> None:
+    contract = contract_of(batch_of_fussy, batched=True)
+    good, bad = contract.parse_items(b'{"items": [{"rooms": 1}, {"rooms": -1}]}') or []
+    assert good == {"houses": Fussy(rooms=1)}
+    assert isinstance(bad, RuntimeError)
+
+
+class Open(BaseModel, extra="allow"):
+    name: str = ""
+
+
+class Basket(BaseModel):
+    items: list[int]
+
+
+class Aliased(BaseModel):
+    goods: list[int] = Field(  # type: ignore[pydantic-alias] # that is the point
+        validation_alias=AliasChoices("goods", AliasPath("items", 0))
+    )
+
+
+def batch_of_open(things: list[Open]) -> list[int]: ...  # type: ignore[empty-body] # as above
+def batch_of_baskets(baskets: list[Basket]) -> list[int]: ...  # type: ignore[empty-body] # as above
+def batch_of_aliased(baskets: list[Aliased]) -> list[int]: ...  # type: ignore[empty-body] # as above
+def batch_of_items(items: list[int]) -> list[int]: ...  # type: ignore[empty-body] # as above
+
+
+def test_items_are_many_even_where_a_single_item_may_be_anything() -> None:
+    contract = contract_of(batch_of_open, batched=True)
+    assert contract.parse_items(b' { "items" : [{"name": "a"}, {"x": 1}]}') == [
+        {"things": Open(name="a")},
+        {"things": Open.model_validate({"x": 1})},
+    ]
+    assert contract.parse_items(b'{"items": [], "name": "b"}') is None
+
+
+@pytest.mark.parametrize("function", [batch_of_baskets, batch_of_aliased, batch_of_items])
+def test_items_are_a_single_items_own_where_it_has_such_a_member(
+    function: Callable[..., Any],
+) -> None:
+    assert contract_of(function, batched=True).parse_items(b'{"items": [1]}') is None
+
+
+def no_list(house: House) -> list[float]: ...  # type: ignore[empty-body] # as above
+def with_default(n: list[int] = []) -> list[int]: ...  # type: ignore[empty-body] # noqa: B006 - on purpose
+def with_run(n: list[int], *, run: skipper.Run) -> list[int]: ...  # type: ignore[empty-body] # as above
+async def waiting(n: list[int]) -> list[int]: ...  # type: ignore[empty-body] # as above
+async def counting(n: list[int]) -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (no_list, "write list[test_contract.House]"),
+        (with_default, "'n' of a batch cannot have a default"),
+        (with_run, "remove the parameter"),
+        (waiting, "no async def"),
+        (counting, "no generator"),
+        (counts, "no generator"),
+        (of_nothing, "needs a parameter"),
+    ],
+)
+def test_a_function_that_cannot_take_batches_is_refused(
+    function: Callable[..., Any], told: str
+) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        contract_of(function, batched=True)
+    assert told.replace("test_contract", House.__module__) in str(caught.value)

@@ -1,0 +1,192 @@
+"""One reader's stream, on a real ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+
+from skipper.blobs import BlobStore
+from skipper.errors import UnavailableError
+from skipper.gateway import task_stream
+from skipper.gateway.context import LOOK_S, Core, News
+from skipper.gateway.task_stream import EVENTS_AT_ONCE, Stream
+from skipper.gateway.timeline import Cursor
+from skipper.ledger import Ledger, tasks
+from skipper.ledger import events as stored_events
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import Ending, NewEvent, NewTask
+from skipper.settings.model import Settings
+from skipper.task import State, new_id
+from skipper.tasks.watchers import Watchers
+
+T = TypeVar("T")
+LIMIT_S = 20.0
+
+
+class Counting(Ledger):
+    """A ledger that counts who looks at it, and may be away."""
+
+    looks = 0
+    events_read = 0
+    is_away = False
+
+    async def read(self, op: Callable[[Connection], T]) -> T:
+        if self.is_away:
+            raise UnavailableError("The database cannot be reached.")
+        self.looks += 1
+        return await super().read(op)
+
+    async def read_events(self, op: Callable[[Connection], T]) -> T:
+        self.events_read += 1
+        return await super().read_events(op)
+
+
+class Office:
+    """A gateway's core, a task, and a reader of its stream."""
+
+    def __init__(self, ledger: Counting, folder: Path) -> None:
+        self.ledger, self.watchers = ledger, Watchers()
+        self.core = Core(
+            settings=Settings(project_dir=folder),
+            ledger=ledger,
+            blobs=BlobStore(str(folder / "blobs")),
+            directory=cast(Any, None),
+            intake=cast(Any, None),
+            publisher=cast(Any, None),
+            news=News(cast(Any, None)),
+            watchers=self.watchers,
+        )
+        new = NewTask(
+            id=new_id(), function="f.f", kind="data", pool="cpu", created_at=1.0, available_at=1.0
+        )
+        self.id = new.id
+        self._said = 0
+        ledger.write_now(lambda conn: tasks.accept(conn, new))
+
+    def claim(self) -> None:
+        self.ledger.write_now(lambda conn: tasks.claim(conn, [self.id], "host", 2.0))
+        self.watchers.changed([self.id])
+
+    def say(self, lines: int = 1) -> None:
+        rows = [
+            NewEvent(
+                task_id=self.id,
+                attempt=1,
+                number=self._said + number,
+                at=3.0,
+                type="log",
+                data={"text": "x"},
+            )
+            for number in range(1, lines + 1)
+        ]
+        self._said += lines
+        self.ledger.record_now(lambda conn: stored_events.append(conn, rows))
+        self.watchers.said([self.id])
+
+    def end(self) -> None:
+        ending = Ending(state=State.SUCCEEDED, result=b"1")
+        self.ledger.write_now(lambda conn: tasks.finish(conn, self.id, 1, "host", ending, 4.0))
+        self.watchers.changed([self.id])
+
+    async def stream(self) -> AsyncGenerator[bytes, None]:
+        stream = Stream(self.core, self.id)
+        await stream.open(Cursor())
+        return stream.run()
+
+
+@pytest.fixture
+def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
+    with Counting.open(ledger_url) as ledger:
+        yield Office(ledger, tmp_path)
+
+
+async def following(stream: AsyncGenerator[bytes, None]) -> str:
+    """The next block of the stream."""
+    return (await asyncio.wait_for(anext(stream), LIMIT_S)).decode()
+
+
+def kind_of(block: str) -> str:
+    fields = dict(line.split(": ", 1) for line in block.strip().split("\n"))
+    data = json.loads(fields["data"])
+    return str(data["state"] if fields["event"] == "state" else fields["event"])
+
+
+async def test_what_happens_is_told_as_it_happens(office: Office) -> None:
+    stream = await office.stream()
+    assert await following(stream) == "retry: 2000\n\n"
+    assert kind_of(await following(stream)) == "queued"
+    office.claim()
+    assert kind_of(await following(stream)) == "running"
+    office.say()
+    assert kind_of(await following(stream)) == "log"
+    office.end()
+    assert [kind_of(block.decode()) async for block in stream] == ["succeeded", "done"]
+
+
+async def test_a_talkative_task_does_not_have_the_record_looked_at(office: Office) -> None:
+    office.claim()
+    stream = await office.stream()
+    for _ in range(3):
+        await following(stream)
+    office.ledger.looks = office.ledger.events_read = 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(50):
+        office.say()
+        assert kind_of(await following(stream)) == "log"
+    assert office.ledger.events_read >= 50
+    assert office.ledger.looks <= 1 + (loop.time() - began) / LOOK_S
+
+
+async def test_a_reader_that_does_not_read_holds_one_batch(office: Office) -> None:
+    office.claim()
+    office.say(20 * EVENTS_AT_ONCE)
+    stream = await office.stream()
+    office.ledger.events_read = 0
+    for _ in range(4):
+        await following(stream)
+    assert office.ledger.events_read == 1
+    for _ in range(EVENTS_AT_ONCE):
+        await following(stream)
+    assert office.ledger.events_read == 2
+
+
+async def test_silence_is_broken_by_a_ping(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_stream, "PING_S", 0.05)
+    monkeypatch.setattr(task_stream, "LOOK_S", 0.05)
+    stream = await office.stream()
+    blocks = [await following(stream) for _ in range(4)]
+    assert blocks[2:] == [": ping\n\n"] * 2
+
+
+async def test_a_gateway_that_ends_lets_its_readers_go(office: Office) -> None:
+    stream = await office.stream()
+    await following(stream)
+    await following(stream)
+    office.watchers.close()
+    with pytest.raises(StopAsyncIteration):
+        await following(stream)
+
+
+async def test_while_the_ledger_is_away_the_stream_breaks_off(office: Office) -> None:
+    stream = await office.stream()
+    await following(stream)
+    await following(stream)
+    office.ledger.is_away = True
+    office.claim()
+    with pytest.raises(StopAsyncIteration):
+        await following(stream)
+
+
+async def test_who_leaves_is_forgotten(office: Office) -> None:
+    stream = await office.stream()
+    await following(stream)
+    assert office.watchers._following
+    await stream.aclose()
+    assert not office.watchers._following
+    assert not office.watchers._watching

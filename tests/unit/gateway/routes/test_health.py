@@ -1,0 +1,53 @@
+"""Whether the scheduler is at work, as two looks at the heartbeats tell."""
+
+from skipper.gateway.routes.health import STILL_S, Rounds
+from skipper.ledger.records import Beat
+
+
+def beat(counter: int, id_: str = "scheduler-1") -> list[Beat]:
+    return [Beat("cpu-1", "cpu", counter), Beat(id_, "scheduler", counter)]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nobody_is_heard_of_before_the_first_look() -> None:
+    assert Rounds().problem == "not heard of yet"
+
+
+def test_a_heartbeat_that_stands_still_may_be_that_of_a_dead_scheduler() -> None:
+    rounds = Rounds()
+    rounds.look(beat(7))
+    rounds.look(beat(7))
+    assert rounds.problem == "not heard of yet"
+    rounds.look(beat(8))
+    assert rounds.problem == ""
+
+
+def test_a_new_scheduler_is_known_at_its_first_heartbeat() -> None:
+    rounds = Rounds()
+    rounds.look(beat(7, "scheduler-dead"))
+    rounds.look(beat(0))
+    assert rounds.problem == ""
+
+
+def test_heartbeats_of_hosts_are_not_a_schedulers() -> None:
+    rounds = Rounds()
+    for counter in range(3):
+        rounds.look([Beat("cpu-1", "cpu", counter)])
+    assert rounds.problem == "not heard of yet"
+
+
+def test_a_scheduler_that_stops_at_work_is_told() -> None:
+    clock = Clock()
+    rounds = Rounds(clock)
+    rounds.look(beat(1))
+    rounds.look(beat(2))
+    clock.now += STILL_S + 5
+    rounds.look(beat(2))
+    assert rounds.problem == "has done no round for 15 s"

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from skipper.hookspecs import Project
+from skipper.instance.discovery import skipper_sources
+
+
+def project(folder: Path, *files: str) -> Project:
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("raise RuntimeError('imported')")
+    return Project(
+        folder=folder, functions_dir=folder / "functions", plugins_dir=folder / "plugins"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("functions/boston.py", "boston"),
+        ("functions/boston/__init__.py", "boston"),
+        ("functions/_shared.py", None),
+        ("functions/_shared/__init__.py", None),
+        ("functions/.hidden.py", None),
+        ("functions/__init__.py", None),
+        ("functions/__pycache__/boston.py", None),
+        ("functions/notes.txt", None),
+        ("functions/boston.pyc", None),
+        ("functions/with-dash.py", None),
+        ("functions/1st.py", None),
+        ("functions/two.parts.py", None),
+        ("functions/data/no_init.py", None),
+        ("functions/deep/er/__init__.py", None),
+        ("boston.py", None),
+    ],
+)
+def test_a_file_or_package_is_a_source_if_its_name_can_be_one(
+    tmp_path: Path, file: str, found: str | None
+) -> None:
+    sources = list(skipper_sources(project(tmp_path, file)))
+    assert [source.name for source in sources] == ([found] if found else [])
+    for source in sources:
+        assert source.file == tmp_path / file
+        assert source.module == f"functions.{found}"
+
+
+def test_sources_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    made = project(tmp_path, "functions/b.py", "functions/c.py", "functions/a/__init__.py")
+    assert [source.name for source in skipper_sources(made)] == ["a", "b", "c"]
+
+
+def test_a_project_without_functions_has_none(tmp_path: Path) -> None:
+    assert list(skipper_sources(project(tmp_path))) == []

@@ -1,0 +1,1226 @@
+import asyncio
+import json
+import logging
+import signal
+import time
+from typing import Any
+
+import pytest
+
+from skipper.errors import UnavailableError
+from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
+from skipper.pool.direct import fleet, lane
+from skipper.pool.direct.entry import AHEAD, Entry
+from skipper.pool.direct.lane import Call, DirectLane
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes.version import Served
+from skipper.settings.model import PoolSettings
+from skipper.spec import BrokenFile
+from skipper.task import Outcome
+from skipper.wire import frames
+from skipper.wire.frames import Kind
+from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, entry_of, job_of
+
+BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),))
+
+
+class Pool:
+    """A direct lane, its callers and the instances that it has started, all in hand."""
+
+    def __init__(self, *entries: Entry, slots: int = 2, **settings: Any) -> None:
+        self.entries = {entry.spec.name.encode(): entry for entry in entries or (entry_of(),)}
+        self.caller = Caller()
+        self.started: list[Played] = []
+        self.missing = ""
+        self.starts: asyncio.Semaphore | None = None
+        """How many instances may become ready; None for any number."""
+        self.report = Report()
+        self.error: Exception | None = None
+        self.dies_at_once = False
+        self.news = asyncio.Event()
+        """Something has been sent to an instance."""
+        self.metrics = PoolMetrics()
+        self.lane = DirectLane(
+            PoolSettings(**settings),
+            slots,
+            self.entries,
+            start=self._start,
+            missing=lambda _: self.missing,
+            metrics=self.metrics,
+        )
+        self._ids = 0
+
+    async def _start(self, served: Served) -> tuple[Played, Report]:
+        report, error = self.report, self.error
+        if self.starts is not None:
+            await self.starts.acquire()
+        if error is not None:
+            raise error
+        instance = Played(job_of(served), self.lane, on_write=self.news.set)
+        self.started.append(instance)
+        if self.dies_at_once:
+            instance.dies()
+        return instance, report
+
+    @property
+    def entry(self) -> Entry:
+        return next(iter(self.entries.values()))
+
+    def submit(self, name: str = "f.f", **call: Any) -> int:
+        """Send a call; its id. Its body is its id."""
+        self._ids += 1
+        self.call(name, **call)
+        return self._ids
+
+    def call(self, name: str = "f.f", **call: Any) -> Call | None:
+        body = str(self._ids).encode()
+        return self.lane.submit(self.caller, self._ids, call_of(name, body, **call))
+
+    async def settle(self) -> None:
+        """Let everything happen that is about to."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def later(self, seconds: float) -> None:
+        """Look at the lane as if so much time had passed."""
+        self.lane.sweep(time.monotonic() + seconds)
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        return self.caller.outcomes
+
+    @property
+    def running(self) -> dict[int, bytes]:
+        """What each instance runs now, by its place in the order of starts."""
+        return {
+            n: body_of(call.payload)
+            for n, instance in enumerate(self.started)
+            for call in instance.calls.values()
+        }
+
+
+async def warmed(pool: Pool, instances: int = 1, name: str = "f.f") -> Pool:
+    """The pool with this many idle instances of a function."""
+    entry = pool.entries[name.encode()]
+    for _ in range(instances):
+        assert await pool.lane.fleet.warm(entry.served) is None
+    return pool
+
+
+# --- one call --------------------------------------------------------------------------------
+
+
+async def test_a_first_call_starts_an_instance_and_is_answered_by_it() -> None:
+    pool = Pool()
+    id_ = pool.submit()
+    assert pool.caller.answers == []
+    await pool.settle()
+    (instance,) = pool.started
+    assert instance.given == [b"1"]
+    instance.replies("done")
+    assert pool.caller.answers == [(id_, Outcome.OK, "done")]
+    assert pool.lane.busy == 0
+
+
+async def test_a_warm_instance_is_given_the_call_at_once() -> None:
+    pool = await warmed(Pool())
+    pool.submit()
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_a_function_that_ends_as_cancelled_by_itself_has_failed() -> None:
+    pool = await warmed(Pool())
+    id_ = pool.submit()
+    (instance,) = pool.started
+    instance.says(Kind.REPLY, 1, frames.problem(Outcome.CANCELLED, "the run was cancelled"))
+    (answer,) = pool.caller.answers
+    assert (answer.id, answer.outcome) == (id_, Outcome.FAILED)
+    assert "nobody cancelled it" in answer.value
+
+
+async def test_a_function_that_is_not_served_is_not_found() -> None:
+    pool = Pool()
+    id_ = pool.submit("no.such")
+    assert pool.caller.answers == [(id_, Outcome.NOT_FOUND, "no.such is no longer served")]
+
+
+async def test_each_caller_gets_its_own_answer_and_items() -> None:
+    pool = await warmed(Pool(), 2)
+    other = Caller()
+    pool.submit()
+    pool.lane.submit(other, 1, call_of(body=b"other"))
+    mine, theirs = sorted(pool.started, key=lambda instance: instance.given)
+    theirs.says(Kind.ITEM, 1, b"theirs")
+    mine.says(Kind.ITEM, 1, b"mine")
+    theirs.replies("theirs")
+    mine.replies("mine")
+    assert (pool.caller.items, other.items) == ([b"mine"], [b"theirs"])
+    assert pool.caller.answers == [(1, Outcome.OK, "mine")]
+    assert other.answers == [(1, Outcome.OK, "theirs")]
+
+
+async def test_an_instance_is_told_what_is_left_of_the_time() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    pool.submit(budget_ms=60_000)
+    call = pool.entry.queue[0]
+    call.received, call.deadline = call.received - 20, call.deadline - 20
+    pool.starts.release()
+    await pool.settle()
+    (frame,) = pool.started[0].transport.frames
+    assert 39_000 < frames.call_key(frame.payload).budget_ms <= 40_000
+
+
+async def test_a_call_without_a_deadline_stays_without() -> None:
+    pool = await warmed(Pool())
+    pool.submit(budget_ms=0)
+    pool.later(1e6)
+    (frame,) = pool.started[0].transport.frames
+    assert frames.call_key(frame.payload).budget_ms == 0
+    assert pool.outcomes == {}
+
+
+async def test_room_for_more_items_is_told_to_the_call_it_is_for() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool._ids = 1
+    pool.call()
+    pool._ids = 2
+    second = pool.call()
+    assert second is not None
+    pool.lane.credit(second)
+    told = [frame.id for frame in pool.started[0].transport.frames if frame.kind == Kind.CREDIT]
+    assert told == [2]
+
+
+# --- capacity --------------------------------------------------------------------------------
+
+
+async def test_an_instance_runs_one_call_at_a_time_in_the_order_they_came() -> None:
+    pool = await warmed(Pool(slots=1))
+    ids = [pool.submit() for _ in range(3)]
+    assert pool.started[0].given == [b"1"]
+    for _ in ids:
+        pool.started[0].replies()
+    assert pool.started[0].given == [b"1", b"2", b"3"]
+    assert list(pool.outcomes) == ids
+
+
+async def test_an_async_instance_runs_many_in_one_slot() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    for _ in range(CALLS_AT_ONCE + 1):
+        pool.submit()
+    assert len(pool.started[0].given) == CALLS_AT_ONCE
+    assert pool.lane.busy == 1
+    for _ in range(CALLS_AT_ONCE + 1):
+        pool.started[0].replies()
+    assert pool.lane.busy == 0
+
+
+async def test_no_more_calls_run_than_there_are_slots() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=2)
+    await warmed(await warmed(pool, 2, "a.f"), 2, "b.f")
+    for name in ("a.f", "b.f", "a.f", "b.f"):
+        pool.submit(name)
+    assert len(pool.running) == pool.lane.busy == 2
+    assert pool.lane.queued == 2
+
+
+async def test_slots_go_round_the_functions_that_wait() -> None:
+    """One function's long queue holds up another's call for one call at most."""
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    for _ in range(5):
+        pool.submit("a.f")
+    last = pool.submit("b.f")
+    for _ in range(2):
+        next(instance for instance in pool.started if instance.calls).replies()
+    assert pool.running == {1: str(last).encode()}
+
+
+async def test_calls_within_calls_go_before_others() -> None:
+    pool = await warmed(Pool(slots=1))
+    for depth in (0, 0, 1):
+        pool.submit(depth=depth)
+    pool.started[0].replies()
+    assert pool.started[0].given == [b"1", b"3"]
+
+
+async def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    pool = await warmed(Pool(slots=1, queue=2))
+    ids = [pool.submit() for _ in range(5)]
+    assert pool.outcomes == dict.fromkeys(ids[3:], Outcome.BUSY)
+    for _ in range(3):
+        pool.started[0].replies()
+    assert [id_ for id_, outcome in pool.outcomes.items() if outcome is Outcome.OK] == ids[:3]
+
+
+async def test_the_queues_of_a_pool_are_bounded_together() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1, queue=5, queue_total=3)
+    pool.starts = asyncio.Semaphore(0)
+    ids = [pool.submit(name) for name in ("a.f", "a.f", "b.f", "b.f")]
+    assert pool.outcomes == {ids[3]: Outcome.BUSY}
+    assert pool.lane.queued == 3
+
+
+async def test_places_in_the_queue_are_given_back() -> None:
+    pool = await warmed(Pool(slots=1, queue=1))
+    for _ in range(4):
+        pool.submit()
+        waiting = pool.call()
+        assert waiting is not None
+        pool.lane.cancel(waiting)
+        pool.started[0].replies()
+    assert pool.lane.queued == 0
+    assert set(pool.outcomes.values()) == {Outcome.OK}
+
+
+# --- time ------------------------------------------------------------------------------------
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_told_and_the_call_never_runs() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    late = pool.submit(budget_ms=1000)
+    pool.later(2)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert "waited for a free instance" in pool.caller.answers[0].value
+    pool.started[0].replies()
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_a_deadline_that_passes_while_it_runs_ends_the_process() -> None:
+    pool = await warmed(Pool())
+    late = pool.submit(budget_ms=1000)
+    pool.later(0.5)
+    assert pool.outcomes == {}
+    pool.later(1.1)
+    (instance,) = pool.started
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert instance.is_stopped
+    instance.dies()
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert pool.lane.busy == 0
+
+
+async def test_an_answer_that_comes_late_is_not_told_and_frees_the_slot() -> None:
+    pool = await warmed(Pool(slots=1))
+    late = pool.submit(budget_ms=1000)
+    pool.later(2)
+    pool.started[0].replies("too late")
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert pool.lane.busy == 0
+    pool.submit()
+    await pool.settle()
+    assert pool.started[0].given == [b"1"]
+    assert pool.started[1].given == [b"2"]
+
+
+async def test_a_late_async_call_is_asked_to_stop_before_its_process_is_made_to() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True)))
+    late = pool.submit(budget_ms=1000)
+    pool.later(2)
+    (instance,) = pool.started
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert instance.cancelled == [1]
+    assert not instance.is_stopped
+    pool.later(1 + lane.CANCEL_GRACE_S + 1)
+    assert instance.is_stopped
+
+
+async def test_a_late_async_call_does_not_end_those_beside_it() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool.submit(budget_ms=1000)
+    good = pool.submit(budget_ms=600_000)
+    pool.later(100)
+    (instance,) = pool.started
+    assert not instance.is_stopped
+    instance.replies("fine", 2)
+    assert pool.outcomes[good] is Outcome.OK
+
+
+@pytest.mark.parametrize("leaves", ["reload", "removal", "recycling"])
+async def test_a_deadline_holds_for_what_runs_where_no_more_calls_are_sent(leaves: str) -> None:
+    pool = await warmed(Pool(entry_of(recycle=1) if leaves == "recycling" else entry_of()))
+    pool.submit(budget_ms=1000)
+    (instance,) = pool.started
+    if leaves == "reload":
+        exchange(pool)
+    elif leaves == "removal":
+        pool.lane.fleet.retire(pool.entries.pop(b"f.f").served)
+    else:
+        pool.lane.fleet.replace(instance)
+        await pool.settle()
+    pool.later(0.5)
+    assert not instance.is_stopped
+    pool.later(1.1)
+    assert pool.outcomes == {1: Outcome.TIMED_OUT}
+    assert instance.is_stopped
+    instance.dies()
+    assert pool.lane.busy == 0
+
+
+async def test_a_late_call_has_its_process_told_to_stop_once() -> None:
+    pool = await warmed(Pool())
+    pool.submit(budget_ms=1000)
+    for _ in range(3):
+        pool.later(2)
+    assert pool.started[0].signals == [signal.SIGTERM]
+
+
+async def test_nobody_waits_longer_than_the_pool_lets_them() -> None:
+    pool = await warmed(Pool(slots=1, queue_wait_s=5))
+    pool.submit(budget_ms=600_000)
+    waiting = pool.submit(budget_ms=600_000)
+    pool.later(4)
+    assert pool.outcomes == {}
+    pool.later(6)
+    assert pool.outcomes == {waiting: Outcome.BUSY}
+
+
+async def test_the_body_of_a_call_is_held_no_longer_than_the_call() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool._ids = 1
+    answered, left = pool.call(), pool.call()
+    assert answered is not None
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.started[0].replies()
+    assert (answered.payload, left.payload) == (b"", b"")
+
+
+# --- callers that leave, instances that die --------------------------------------------------
+
+
+async def test_a_caller_that_leaves_frees_its_place_and_its_call_never_runs() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    last = pool.submit()
+    pool.started[0].replies()
+    assert pool.started[0].given == [b"1", str(last).encode()]
+
+
+async def test_a_caller_that_leaves_has_its_function_told_and_gets_no_answer() -> None:
+    pool = await warmed(Pool(slots=1))
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.lane.cancel(left)
+    assert pool.started[0].cancelled == [1]
+    pool.started[0].replies()
+    assert pool.caller.answers == []
+    assert pool.lane.busy == 0
+    assert counted(pool.metrics) == {"cancelled": 1}
+
+
+async def test_a_death_is_told_to_what_was_running_alone() -> None:
+    pool = await warmed(Pool(slots=2), 2)
+    first, second = pool.submit(), pool.submit()
+    dying = next(instance for instance in pool.started if instance.given == [b"1"])
+    dying.dies("it was killed by SIGSEGV")
+    assert pool.outcomes == {first: Outcome.DIED}
+    assert "it was killed by SIGSEGV" in pool.caller.answers[0].value
+    next(instance for instance in pool.started if instance.calls).replies()
+    assert pool.outcomes[second] is Outcome.OK
+    assert pool.lane.busy == 0
+
+
+async def test_after_a_death_waiting_calls_are_served_by_another_instance() -> None:
+    pool = await warmed(Pool(slots=1))
+    died, waiting = pool.submit(), pool.submit()
+    pool.started[0].dies()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    assert pool.outcomes == {died: Outcome.DIED, waiting: Outcome.OK}
+
+
+async def test_a_death_gives_its_slot_to_whoever_waits() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    pool.submit("a.f")
+    pool.submit("b.f")
+    pool.started[0].dies()
+    assert pool.running == {1: b"2"}
+
+
+async def test_every_call_of_an_async_instance_that_dies_is_answered_and_one_slot_freed() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    ids = [pool.submit() for _ in range(3)]
+    pool.started[0].dies()
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.DIED)
+    assert pool.lane.busy == 0
+
+
+# --- starting --------------------------------------------------------------------------------
+
+
+async def test_one_instance_is_started_for_calls_that_come_together() -> None:
+    pool = Pool(slots=4)
+    pool.starts = asyncio.Semaphore(0)
+    for _ in range(4):
+        pool.submit()
+    await pool.settle()
+    pool.starts.release()
+    await pool.settle()
+    assert len(pool.started) == 1
+
+
+@pytest.mark.parametrize(("max_instances", "slots", "most"), [(None, 3, 3), (2, 3, 2), (9, 3, 3)])
+async def test_calls_that_wait_are_given_instances_up_to_the_most(
+    max_instances: int | None, slots: int, most: int
+) -> None:
+    pool = Pool(entry_of(max_instances=max_instances), slots=slots)
+    for _ in range(9):
+        pool.submit()
+    for _ in range(9):
+        pool.later(fleet.PATIENCE_S * 2)
+        await pool.settle()
+    assert len(pool.started) == most
+
+
+async def test_a_call_that_has_just_come_starts_no_further_instance() -> None:
+    pool = await warmed(Pool(slots=3))
+    pool.submit()
+    pool.submit()
+    pool.lane.sweep(pool.entry.queue[0].received)
+    await pool.settle()
+    assert len(pool.started) == 1
+
+
+def held_up(pool: Pool, calls: int, *, run_s: float, running_s: float = 0.0) -> float:
+    """Have ``calls`` wait beside one that runs, longer than patience lasts; the time then.
+
+    Calls of the function took ``run_s`` so far; the one that runs has taken ``running_s``.
+    """
+    pool.entry.run_s = run_s
+    for _ in range(calls + 1):
+        pool.submit()
+    now = time.monotonic() + 10
+    (running,) = pool.started[0].calls.values()
+    running.started = now - running_s
+    return now
+
+
+@pytest.mark.parametrize(
+    ("calls", "batch", "run_s", "running_s", "grows"),
+    [
+        (9, 1, 0.0002, 0.0, False),  # a busy machine held them up; they are through in no time
+        (9, 1, 0.01, 0.0, True),
+        (9, 10, 0.01, 0.0, False),  # all of them go at once
+        (11, 10, 0.02, 0.0, True),
+        (1, 1, 0.0002, fleet.PATIENCE_S * 2, True),  # this one takes longer than they did so far
+    ],
+)
+async def test_an_instance_is_added_where_calls_would_wait_for_long_without(
+    calls: int, batch: int, run_s: float, running_s: float, grows: bool
+) -> None:
+    pool = await warmed(Pool(entry_of(batch=batch), slots=3))
+    pool.lane.sweep(held_up(pool, calls, run_s=run_s, running_s=running_s))
+    await pool.settle()
+    assert len(pool.started) == 1 + grows
+
+
+async def test_no_instance_is_added_where_it_is_slots_that_are_wanting() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    pool.submit("a.f")
+    pool.submit("b.f")
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert len(pool.started) == 2
+
+
+async def test_a_batch_that_is_not_due_adds_no_instance() -> None:
+    pool = await warmed(Pool(entry_of(batch=2, batch_wait_s=1000.0)))
+    pool.submit()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert len(pool.started) == 1
+
+
+async def test_how_long_calls_run_is_learned_from_those_that_end() -> None:
+    pool = await warmed(Pool())
+    for _ in range(100):
+        pool.submit()
+        (running,) = pool.started[0].calls.values()
+        running.started -= 0.5
+        pool.started[0].idle_since -= 0.5
+        pool.started[0].replies()
+    assert 0.45 < pool.entry.run_s < 0.55
+
+
+async def test_what_dies_as_soon_as_it_has_loaded_is_a_start_that_failed() -> None:
+    pool = Pool(entry_of(min_instances=1))
+    pool.dies_at_once = True
+    for _ in range(50):
+        pool.later(0)
+        await pool.settle()
+    assert len(pool.started) == 1
+    refused = pool.submit()
+    assert pool.outcomes == {refused: Outcome.BROKEN}
+    assert "it was killed" in pool.caller.answers[0].value
+
+
+async def test_what_keeps_dying_before_its_first_call_is_started_again_after_a_pause() -> None:
+    pool = Pool(entry_of(min_instances=1))
+    for _ in range(50):
+        pool.later(0)
+        await pool.settle()
+        for instance in pool.started:
+            if not instance.is_stopped:
+                instance.dies()
+    assert len(pool.started) == 2
+    served = pool.submit()
+    assert pool.outcomes == {}, "calls wait for the next one"
+    pool.entry.retry_at = 0.0
+    pool.later(0)
+    await pool.settle()
+    pool.started[-1].replies()
+    assert pool.outcomes == {served: Outcome.OK}
+
+
+async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = Pool()
+    pool.report = BROKEN
+    ids = [pool.submit() for _ in range(3)]
+    with caplog.at_level(logging.ERROR):
+        await pool.settle()
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.BROKEN)
+    assert "NameError: np" in pool.caller.answers[0].value
+    assert pool.started[0].is_stopped
+    pool.entry.retry_at = time.monotonic() + 29.5
+    refused = pool.submit()
+    await pool.settle()
+    assert pool.outcomes[refused] is Outcome.BROKEN
+    assert len(pool.started) == 1
+    assert json.loads(pool.caller.transport.frames[-1].payload[2:])["retry_after_s"] == 30
+
+
+async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble() -> None:
+    pool = Pool()
+    pool.error = UnavailableError("no room")
+    pool.submit()
+    await pool.settle()
+    first_pause = pool.entry.retry_at - time.monotonic()
+    pool.entry.retry_at = 0.0
+    pool.submit()
+    await pool.settle()
+    assert pool.entry.retry_at - time.monotonic() > first_pause
+    pool.error, pool.entry.retry_at = None, 0.0
+    served = pool.submit()
+    await pool.settle()
+    pool.started[0].replies()
+    assert pool.outcomes[served] is Outcome.OK
+    pool.later(0)
+    assert (pool.entry.load_error, pool.entry.failures) == (None, 0)
+
+
+async def test_a_failed_growth_does_not_fail_calls_that_an_instance_serves() -> None:
+    pool = await warmed(Pool())
+    pool.submit()
+    waiting = pool.submit()
+    pool.report = BROKEN
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert pool.outcomes == {}
+    pool.started[0].replies()
+    pool.started[0].replies()
+    assert pool.outcomes[waiting] is Outcome.OK
+
+
+async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started() -> None:
+    pool = Pool()
+    pool.missing = "model 'boston' has no version yet; call boston.train first"
+    id_ = pool.submit()
+    await pool.settle()
+    assert pool.caller.answers == [(id_, Outcome.UNAVAILABLE, pool.missing)]
+    assert pool.started == []
+
+
+# --- versions --------------------------------------------------------------------------------
+
+
+def exchange(pool: Pool) -> Served:
+    """Have new code served in place of what was; the old version."""
+    old, new = pool.entry.served, entry_of(code="beef").served
+    pool.entry.served = new
+    pool.entry.load_error, pool.entry.retry_at, pool.entry.failures = None, 0.0, 0
+    pool.lane.fleet.retire(old)
+    return old
+
+
+async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
+    pool = await warmed(Pool(slots=4), 2)
+    running = pool.submit()
+    busy, idle = sorted(pool.started, key=lambda instance: not instance.calls)
+    exchange(pool)
+    assert idle.is_stopped
+    assert not busy.is_stopped
+    fresh = pool.submit()
+    await pool.settle()
+    busy.replies()
+    assert busy.is_stopped
+    pool.started[-1].replies()
+    assert pool.outcomes == {running: Outcome.OK, fresh: Outcome.OK}
+    assert pool.started[-1].job.source.code == "beef"
+
+
+async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() -> None:
+    pool = Pool(slots=4)
+    assert await pool.lane.fleet.warm(pool.entry.served, 3) is None
+    assert len(pool.entry.served.instances) == 3
+    pool.report = BROKEN
+    assert await pool.lane.fleet.warm(entry_of(code="beef").served, 3) == BROKEN.broken[0]
+
+
+REF = ModelRef(name="net", version=2, digest="d" * 64, format="tiny")
+
+
+async def holding(pool: Pool, instances: int) -> list[Played]:
+    """The pool's function with so many instances, which hold version 1 of ``net``."""
+    await warmed(pool, instances)
+    for instance in pool.started:
+        instance._models["net"] = 1
+        instance._report.set_result(Report())
+    return list(pool.started)
+
+
+def told(*instances: Played) -> list[bool]:
+    """Which of them were told to load a version."""
+    return [any(f.kind == Kind.MODEL for f in each.transport.frames) for each in instances]
+
+
+async def test_instances_load_a_new_model_one_after_the_other_while_others_serve() -> None:
+    pool = Pool(entry_of(models=("net",)), slots=3)
+    first, second = await holding(pool, 2)
+    renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
+    await pool.settle()
+    assert told(first, second) == [True, False]
+    pool.submit()
+    assert second.given == [b"1"], "it does not load"
+    second.replies()
+    first.says(Kind.REPORT, 0, b"{}")
+    await pool.settle()
+    assert told(first, second) == [True, True]
+    assert not renewing.done()
+    pool.submit()
+    assert first.given == [b"2"]
+    second.says(Kind.REPORT, 0, b"{}")
+    await renewing
+
+
+async def test_the_one_instance_of_a_function_gets_calls_while_it_loads() -> None:
+    pool = Pool(entry_of(models=("net",)))
+    (only,) = await holding(pool, 1)
+    renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
+    await pool.settle()
+    pool.submit()
+    kinds = [frame.kind for frame in only.transport.frames]
+    assert kinds == [Kind.MODEL, Kind.CALL], "the call is served by what was loaded before it"
+    only.says(Kind.REPORT, 0, b"{}")
+    await renewing
+
+
+async def test_instances_that_take_long_to_load_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fleet, "RENEW_S", 0.01)
+    pool = Pool(entry_of(models=("net",)), slots=3)
+    both = await holding(pool, 2)
+    await pool.lane.fleet.renew([REF])
+    assert told(*both) == [True, True]
+
+
+async def test_a_model_is_no_matter_to_functions_without_it() -> None:
+    pool = Pool(entry_of(models=("other",)))
+    (only,) = await holding(pool, 1)
+    await pool.lane.fleet.renew([REF])
+    assert told(only) == [False]
+
+
+async def test_an_old_version_that_fails_to_start_does_not_fail_the_new_one() -> None:
+    pool = Pool()
+    pool.starts, pool.report = asyncio.Semaphore(0), BROKEN
+    waiting = pool.submit()
+    await pool.settle()
+    exchange(pool)
+    pool.report = Report()
+    pool.starts.release()
+    await pool.settle()
+    assert pool.outcomes == {}
+    pool.starts.release()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[-1].replies()
+    assert pool.outcomes == {waiting: Outcome.OK}
+
+
+async def test_an_instance_that_becomes_ready_for_an_old_version_is_stopped() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    pool.submit()
+    await pool.settle()
+    exchange(pool)
+    pool.starts.release()
+    await pool.settle()
+    assert pool.started[0].is_stopped
+    assert pool.started[0].given == []
+
+
+async def test_a_function_that_is_removed_answers_what_waits_and_leaves_no_instance() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    waiting = pool.submit()
+    await pool.settle()
+    gone = pool.entries.pop(b"f.f")
+    pool.lane.fleet.retire(gone.served)
+    pool.lane.drop(gone)
+    assert pool.outcomes == {waiting: Outcome.NOT_FOUND}
+    pool.starts.release()
+    await pool.settle()
+    assert pool.started[0].is_stopped
+    assert pool.lane.queued == 0
+
+
+async def test_a_removed_function_finishes_what_it_runs() -> None:
+    pool = await warmed(Pool())
+    running = pool.submit()
+    gone = pool.entries.pop(b"f.f")
+    pool.lane.fleet.retire(gone.served)
+    pool.lane.drop(gone)
+    assert not pool.started[0].is_stopped
+    pool.started[0].replies()
+    assert pool.outcomes == {running: Outcome.OK}
+    assert pool.started[0].is_stopped
+
+
+# --- a long life -----------------------------------------------------------------------------
+
+
+async def test_what_is_idle_for_long_is_stopped_down_to_the_least() -> None:
+    pool = await warmed(Pool(entry_of(idle_s=30, min_instances=1), slots=3), 3)
+    pool.later(29)
+    assert not any(instance.is_stopped for instance in pool.started)
+    pool.later(31)
+    assert sum(instance.is_stopped for instance in pool.started) == 2
+
+
+async def test_of_many_idle_functions_the_longest_idle_give_way() -> None:
+    pool = Pool(*(entry_of(f"f{n}.f") for n in range(5)), slots=4, idle_instances=2)
+    for n in range(5):
+        await warmed(pool, 1, f"f{n}.f")
+        pool.started[-1].idle_since -= n
+    pool.submit("f4.f")
+    pool.later(0)
+    assert [instance.is_stopped for instance in pool.started] == [False, False, True, True, False]
+
+
+async def test_what_is_kept_ready_gives_way_to_nobody() -> None:
+    pool = Pool(entry_of(min_instances=1), slots=4, idle_instances=0)
+    await warmed(pool)
+    pool.later(0)
+    assert not pool.started[0].is_stopped
+
+
+async def test_a_busy_instance_is_not_idle() -> None:
+    pool = await warmed(Pool(entry_of(idle_s=30)))
+    pool.submit(budget_ms=0)
+    pool.later(1000)
+    assert not pool.started[0].is_stopped
+
+
+async def test_the_least_are_kept_ready_without_a_call() -> None:
+    pool = Pool(entry_of(min_instances=2), slots=4)
+    for _ in range(4):
+        pool.later(0)
+        await pool.settle()
+    assert len(pool.started) == 2
+    pool.started[0].dies()
+    pool.later(0)
+    await pool.settle()
+    assert len(pool.started) == 3
+
+
+async def test_an_instance_is_replaced_after_its_calls_and_serves_until_then() -> None:
+    pool = await warmed(Pool(entry_of(recycle=2), slots=1))
+    pool.starts = asyncio.Semaphore(0)
+    worn = pool.started[0]
+    for _ in range(3):
+        pool.submit()
+        worn.replies()
+    await pool.settle()
+    assert not worn.is_stopped
+    pool.starts.release()
+    await pool.settle()
+    assert worn.is_stopped
+    pool.submit()
+    assert pool.started[1].given == [b"4"]
+
+
+async def test_instances_that_wear_out_together_are_all_replaced() -> None:
+    pool = await warmed(Pool(entry_of(recycle=1), slots=2), 2)
+    worn = list(pool.started)
+    for _ in range(2):
+        pool.submit()
+    for instance in worn:
+        instance.replies()
+    await pool.settle()
+    for _ in range(2):  # the one that could not be replaced at once is, after its next call
+        pool.submit()
+    for instance in pool.started:
+        if instance.calls:
+            instance.replies()
+    await pool.settle()
+    assert all(instance.is_stopped for instance in worn)
+
+
+# --- calls within calls ----------------------------------------------------------------------
+
+
+async def test_a_call_that_waits_for_another_lends_its_slot() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
+    outer = pool.submit("a.f")
+    inner = pool.submit("b.f", depth=1)
+    assert pool.running == {0: b"1"}
+    pool.lane.lend_slot(pool.started[0])
+    assert pool.running == {0: b"1", 1: b"2"}
+    pool.started[1].replies()
+    pool.lane.return_slot(pool.started[0])
+    pool.started[0].replies()
+    assert pool.outcomes == {inner: Outcome.OK, outer: Outcome.OK}
+    assert pool.lane.busy == 0
+
+
+async def test_an_instance_has_one_slot_to_lend_however_many_of_its_calls_wait() -> None:
+    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    for _ in range(3):
+        pool.submit()
+        pool.lane.lend_slot(pool.started[0])
+    assert pool.lane.busy == 0
+    for _ in range(3):
+        pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 1
+
+
+async def test_an_instance_that_dies_while_its_slot_is_lent_leaves_the_count_right() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    pool.lane.lend_slot(pool.started[0])
+    pool.started[0].dies()
+    assert pool.lane.busy == 0, "a slot that was free already is not freed again"
+    pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 0
+
+
+async def test_what_waits_after_its_call_has_ended_has_no_slot_to_lend() -> None:
+    pool = await warmed(Pool(slots=1))
+    pool.submit()
+    pool.lane.lend_slot(pool.started[0])  # by a thread that the function leaves behind
+    pool.started[0].replies()
+    assert pool.lane.busy == 0
+    pool.lane.return_slot(pool.started[0])
+    assert pool.lane.busy == 0
+    pool.lane.lend_slot(pool.started[0])
+    assert pool.lane.busy == 0
+
+
+async def test_a_function_that_calls_itself_gets_an_instance_above_its_most() -> None:
+    pool = await warmed(Pool(entry_of(max_instances=1), slots=2))
+    outer = pool.submit()
+    pool.lane.lend_slot(pool.started[0])
+    inner = pool.submit(depth=1)
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    pool.lane.return_slot(pool.started[0])
+    pool.started[0].replies()
+    assert pool.outcomes == {inner: Outcome.OK, outer: Outcome.OK}
+    both = [pool.submit() for _ in range(2)]
+    assert len(pool.running) == 1, "beyond nested calls the most holds"
+    assert both[1] not in pool.outcomes
+
+
+# --- batches ---------------------------------------------------------------------------------
+
+
+async def test_calls_that_wait_go_together_up_to_the_size_of_a_batch() -> None:
+    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    ids = [pool.submit() for _ in range(6)]
+    (instance,) = pool.started
+    instance.replies()
+    assert (instance.given, instance.batches) == ([b"1"], [[b"2", b"3", b"4"]])
+    for _ in range(3):
+        instance.replies()
+    assert instance.batches[1:] == [[b"5", b"6"]]
+    for _ in range(2):
+        instance.replies()
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.OK)
+    assert pool.lane.busy == 0
+
+
+async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered() -> None:
+    pool = await warmed(Pool(entry_of(batch=2), slots=1))
+    for _ in range(4):
+        pool.submit()
+    (instance,) = pool.started
+    instance.replies()
+    instance.replies()
+    assert pool.lane.busy == 1
+    assert len(instance.batches) == 1
+
+
+async def test_the_death_of_a_batch_is_told_to_all_of_it() -> None:
+    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    first, *together, last = [pool.submit() for _ in range(5)]
+    pool.started[0].replies()
+    pool.started[0].dies()
+    assert pool.outcomes == {first: Outcome.OK} | dict.fromkeys(together, Outcome.DIED)
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    assert pool.outcomes[last] is Outcome.OK
+    assert pool.lane.busy == 0
+
+
+async def test_who_has_left_is_not_part_of_a_batch() -> None:
+    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    pool.submit()
+    pool._ids = 2
+    left = pool.call()
+    assert left is not None
+    for _ in range(2):
+        pool.submit()
+    pool.lane.cancel(left)
+    pool.started[0].replies()
+    assert pool.started[0].batches == [[b"3", b"4"]]
+
+
+async def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "BATCH_BYTES", 2 * len(call_of(body=b"2")))
+    pool = await warmed(Pool(entry_of(batch=9), slots=1))
+    for _ in range(4):
+        pool.submit()
+    pool.started[0].replies()
+    assert pool.started[0].batches == [[b"2", b"3"]]
+
+
+async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
+    pool = await warmed(Pool(entry_of(batch=2, batch_wait_s=1000.0)))
+    pool.submit()
+    assert pool.running == {}
+    pool.submit()
+    assert pool.started[0].batches == [[b"1", b"2"]]
+
+
+async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
+    pool = await warmed(Pool(entry_of(batch=8, batch_wait_s=0.001)))
+    pool.submit()
+    pool.news.clear()
+    await asyncio.wait_for(pool.news.wait(), 5)
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_the_sizes_of_batches_are_counted() -> None:
+    pool = await warmed(Pool(entry_of(batch=8)))
+    pool.submit()
+    pool.started[0].says(Kind.SIZE, 5)
+    assert pool.metrics.describe()["batch_size"]["f.f"]["sum"] == 5.0
+
+
+# --- what is told ----------------------------------------------------------------------------
+
+
+async def test_every_call_is_counted_once_by_how_it_ended() -> None:
+    pool = await warmed(Pool(slots=1, queue=1))
+    for _ in range(3):
+        pool.submit()
+    pool.started[0].replies()
+    pool.started[0].dies()
+    assert counted(pool.metrics) == {"ok": 1, "busy": 1, "died": 1}
+
+
+async def test_looking_at_a_body_is_no_call() -> None:
+    pool = await warmed(Pool())
+    id_ = pool.submit(flags=frames.CHECK)
+    pool.started[0].replies()
+    assert pool.outcomes == {id_: Outcome.OK}
+    assert counted(pool.metrics) == {}
+
+
+async def test_what_a_function_did_wrong_is_logged_and_what_a_caller_did_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = await warmed(Pool())
+    with caplog.at_level(logging.INFO, "skipper"):
+        for outcome in (Outcome.FAILED, Outcome.INVALID):
+            pool.submit()
+            pool.started[0].says(
+                Kind.REPLY, next(iter(pool.started[0].calls)), frames.problem(outcome, outcome.name)
+            )
+    assert [record.message for record in caplog.records] == ["f.f: FAILED"]
+
+
+async def test_closing_waits_for_what_runs() -> None:
+    pool = await warmed(Pool(slots=1))
+    ids = [pool.submit() for _ in range(2)]
+    closing = asyncio.create_task(pool.lane.close(60))
+    await pool.settle()
+    assert not closing.done()
+    for _ in ids:
+        pool.started[0].replies()
+    await asyncio.wait_for(closing, 5)
+    assert pool.outcomes == dict.fromkeys(ids, Outcome.OK)
+
+
+async def test_closing_waits_no_longer_than_it_may() -> None:
+    pool = await warmed(Pool())
+    pool.submit()
+    await asyncio.wait_for(pool.lane.close(0.0), 5)
+    assert pool.lane.busy == 1
+
+
+# --- calls that lie ready --------------------------------------------------------------------
+
+
+def quick(pool: Pool, longest_s: float = 0.002) -> Pool:
+    """The pool, whose functions have not taken longer than this lately."""
+    for entry in pool.entries.values():
+        entry.longest_s = longest_s
+    return pool
+
+
+async def test_a_busy_instance_of_a_quick_function_has_its_next_calls_at_hand() -> None:
+    pool = quick(await warmed(Pool(slots=1)), longest_s=0.004)
+    ids = [pool.submit() for _ in range(5)]
+    assert pool.started[0].given == [b"1", b"2", b"3"]
+    assert (pool.lane.busy, pool.lane.queued) == (1, 2)
+    for _ in ids:
+        pool.started[0].replies()
+    assert pool.started[0].given == [b"1", b"2", b"3", b"4", b"5"]
+    assert list(pool.outcomes) == ids
+    assert pool.lane.busy == pool.lane.queued == 0
+
+
+async def test_a_free_instance_comes_first_and_then_the_one_with_the_fewest_calls() -> None:
+    pool = quick(await warmed(Pool(slots=2), 2))
+    for _ in range(4):
+        pool.submit()
+    assert sorted(len(instance.given) for instance in pool.started) == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"is_async": True}, {"batch": 4}, {"streams": True}],
+    ids=["async", "batch", "stream"],
+)
+def test_only_calls_that_run_in_turn_and_end_at_once_lie_ready(options: dict[str, Any]) -> None:
+    entry = entry_of(**options)
+    entry.longest_s = 0.0001
+    assert entry.ahead == 0
+
+
+def test_whether_a_function_is_quick_is_learned_and_forgotten_again() -> None:
+    entry = entry_of()
+    assert entry.ahead == 0, "until it is known"
+    for _ in range(200):
+        entry.ran(0.0005)
+    assert entry.ahead == AHEAD
+    entry.ran(0.004)
+    assert entry.ahead == 2
+    entry.ran(1.0)
+    assert entry.ahead == 0
+    for _ in range(50):
+        entry.ran(0.0005)
+    assert entry.ahead == 0, "a long one may come again"
+
+
+async def test_a_call_within_a_call_never_lies_ready() -> None:
+    """Its caller may be the one that runs there."""
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool.submit(depth=1)
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_nothing_lies_ready_behind_a_call_that_waits_for_another() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool.lane.lend_slot(pool.started[0])
+    pool.submit()
+    assert pool.started[0].given == [b"1"]
+
+
+async def test_an_instance_that_always_has_calls_leaves_its_slot_to_others() -> None:
+    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    quick(await warmed(await warmed(pool, 1, "a.f"), 1, "b.f"))
+    for name in ("a.f", "a.f", "b.f", "a.f", "a.f"):
+        pool.submit(name)
+    first, second = pool.started
+    assert (first.given, second.given) == ([b"1", b"2"], [])
+    first.replies()
+    first.replies()
+    assert (first.given, second.given) == ([b"1", b"2"], [b"3"])
+
+
+async def test_what_lay_ready_where_an_instance_died_is_run_by_another() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    ids = [pool.submit() for _ in range(3)]
+    pool.started[0].dies()
+    assert pool.outcomes == {ids[0]: Outcome.DIED}
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    assert pool.started[1].given == [b"2", b"3"]
+    for _ in range(2):
+        pool.started[1].replies()
+    assert pool.outcomes == dict(zip(ids, (Outcome.DIED, Outcome.OK, Outcome.OK), strict=True))
+    assert pool.lane.busy == pool.lane.queued == 0
+
+
+async def test_a_caller_who_left_does_not_wait_again() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool._ids += 1
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.started[0].dies()
+    assert pool.lane.queued == 0
+
+
+async def test_what_lay_ready_of_a_function_that_was_removed_is_not_found() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    ids = [pool.submit() for _ in range(2)]
+    pool.entries.clear()
+    pool.started[0].dies()
+    assert pool.outcomes == {ids[0]: Outcome.DIED, ids[1]: Outcome.NOT_FOUND}
+
+
+async def test_a_call_whose_time_is_over_takes_only_itself_with_its_process() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    late, other = pool.submit(budget_ms=1000), pool.submit(budget_ms=60_000)
+    pool.later(1.5)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert pool.caller.answers[0].value.startswith("the deadline passed while it ran")
+    assert pool.started[0].signals == [signal.SIGTERM]
+    pool.started[0].dies()
+    pool.later(fleet.PATIENCE_S * 2)
+    await pool.settle()
+    pool.started[1].replies()
+    assert pool.outcomes[other] is Outcome.OK
+
+
+async def test_the_end_of_a_call_that_lies_ready_ends_no_process() -> None:
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit(budget_ms=60_000)
+    late = pool.submit(budget_ms=1000)
+    pool.later(1.5)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    assert "while it waited" in pool.caller.answers[0].value
+    assert pool.started[0].signals == []
+    assert pool.started[0].cancelled == [2]

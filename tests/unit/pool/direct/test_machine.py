@@ -1,0 +1,188 @@
+"""Whatever happens in whatever order: one answer per call, and no slot is lost or idle."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from skipper.instance.jobs import Report
+from skipper.pool.direct.entry import AHEAD
+from skipper.pool.direct.fleet import PATIENCE_S
+from skipper.pool.direct.lane import Call, DirectLane
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes.version import Served
+from skipper.settings.model import PoolSettings
+from tests.unit.pool.played import Caller, Played, call_of, entry_of, job_of
+
+SLOTS = 2
+KINDS: dict[str, dict[str, Any]] = {
+    "a.plain": {"recycle": 3},
+    "b.asynchronous": {"is_async": True},
+    "c.batched": {"batch": 3, "max_instances": 1},
+    "d.quick": {},
+}
+pick = st.integers(0, 99)
+
+
+class Life(RuleBasedStateMachine):
+    """A direct lane among callers and instances that do what they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.entries = {name.encode(): entry_of(name, **given) for name, given in KINDS.items()}
+        self.entries[b"d.quick"].longest_s = 0.002
+        self.caller = Caller()
+        self.instances: list[Played] = []
+        self.lent: list[Played] = []
+        self.calls: dict[int, Call] = {}
+        self.left: set[int] = set()
+        self.ids = 0
+        self.lane = DirectLane(
+            PoolSettings(queue=3),
+            SLOTS,
+            self.entries,
+            start=self._start,
+            missing=lambda _: "",
+            metrics=PoolMetrics(),
+        )
+
+    async def _start(self, served: Served) -> tuple[Played, Report]:
+        self.instances.append(Played(job_of(served), self.lane))
+        return self.instances[-1], Report()
+
+    def happens(self, what: Coroutine[Any, Any, None]) -> None:
+        async def with_all_that_follows() -> None:
+            await what
+            for _ in range(6):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(with_all_that_follows())
+
+    @property
+    def busy(self) -> list[Played]:
+        return [instance for instance in self.instances if instance.calls]
+
+    @rule(name=st.sampled_from([*KINDS]), depth=st.sampled_from([0, 0, 1]), late=st.booleans())
+    def a_call_comes(self, name: str, depth: int, late: bool) -> None:
+        async def come() -> None:
+            self.ids += 1
+            payload = call_of(name, depth=depth, budget_ms=1000 if late else 60_000)
+            call = self.lane.submit(self.caller, self.ids, payload)
+            if call is not None:
+                self.calls[self.ids] = call
+
+        self.happens(come())
+
+    @precondition(lambda self: self.busy)
+    @rule(which=pick, call=pick)
+    def a_call_is_answered(self, which: int, call: int) -> None:
+        async def answer() -> None:
+            instance = self.busy[which % len(self.busy)]
+            ids = [*instance.calls]
+            in_turn = self.entries[instance.job.function.encode()].spec.is_in_turn
+            instance.replies(id_=ids[0 if in_turn else call % len(ids)])
+
+        self.happens(answer())
+
+    @precondition(lambda self: self.instances)
+    @rule(which=pick)
+    def an_instance_dies(self, which: int) -> None:
+        async def die() -> None:
+            self.instances[which % len(self.instances)].dies()
+
+        self.happens(die())
+
+    @precondition(lambda self: self.calls)
+    @rule(which=pick)
+    def a_caller_leaves(self, which: int) -> None:
+        async def leave() -> None:
+            id_ = [*self.calls][which % len(self.calls)]
+            if not self.calls[id_].is_answered:
+                self.left.add(id_)
+            self.lane.cancel(self.calls[id_])
+
+        self.happens(leave())
+
+    @rule(seconds=st.sampled_from([0.0, PATIENCE_S * 2, 2.0, 31.0, 400.0]))
+    def time_passes(self, seconds: float) -> None:
+        async def sweep() -> None:
+            self.lane.sweep(time.monotonic() + seconds)
+
+        self.happens(sweep())
+
+    @precondition(lambda self: self.busy)
+    @rule(which=pick)
+    def a_call_waits_for_another(self, which: int) -> None:
+        async def lend() -> None:
+            instance = self.busy[which % len(self.busy)]
+            self.lent.append(instance)
+            self.lane.lend_slot(instance)
+
+        self.happens(lend())
+
+    @precondition(lambda self: self.lent)
+    @rule(which=pick)
+    def it_goes_on(self, which: int) -> None:
+        async def go_on() -> None:
+            self.lane.return_slot(self.lent.pop(which % len(self.lent)))
+
+        self.happens(go_on())
+
+    @rule(name=st.sampled_from([*KINDS]))
+    def new_code_takes_over(self, name: str) -> None:
+        async def exchange() -> None:
+            entry = self.entries[name.encode()]
+            old, entry.served = entry.served, entry_of(name, **KINDS[name]).served
+            self.lane.fleet.retire(old)
+
+        self.happens(exchange())
+
+    @invariant()
+    def nobody_is_answered_twice(self) -> None:
+        assert not set(self.caller.outcomes) & self.left
+
+    @invariant()
+    def every_slot_is_accounted_for(self) -> None:
+        holding = [instance for instance in self.busy if not instance.waiting]
+        assert self.lane.busy == len(holding)
+        assert self.lane.queued == sum(len(entry.queue) for entry in self.entries.values())
+
+    @invariant()
+    def nobody_waits_beside_a_free_instance_and_a_free_slot(self) -> None:
+        for entry in self.entries.values():
+            if entry.queue:
+                assert self.lane._free_instance(entry.queue[0]) is None
+
+    @invariant()
+    def no_instance_runs_more_than_it_can(self) -> None:
+        for instance in self.instances:
+            most = {"a.plain": 1, "c.batched": 3, "d.quick": 1 + AHEAD}.get(
+                instance.job.function, 16
+            )
+            assert len(instance.calls) <= most
+
+    def teardown(self) -> None:
+        """Once everything has come to its end, everybody has an answer and nothing is taken."""
+        for _ in range(200):
+            if not (self.busy or self.lent or self.lane.queued):
+                break
+            while self.lent:
+                self.it_goes_on(0)
+            while self.busy:
+                self.a_call_is_answered(0, 0)
+            for entry in self.entries.values():  # pauses between starts go by the real clock
+                entry.retry_at = 0.0
+            self.time_passes(PATIENCE_S * 2)
+        assert set(self.caller.outcomes) | self.left == set(range(1, self.ids + 1))
+        assert self.lane.busy == self.lane.queued == 0
+        self.loop.close()
+
+
+TestLife = pytest.mark.filterwarnings("ignore::ResourceWarning")(Life.TestCase)
+TestLife.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)

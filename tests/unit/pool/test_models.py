@@ -1,0 +1,138 @@
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from skipper.instance.jobs import ModelRef, Report
+from skipper.ledger import Ledger, models, tasks
+from skipper.ledger.records import ModelVersionNew, NewTask
+from skipper.pool.direct.entry import Entry
+from skipper.pool.models import ModelBoard
+from skipper.task import new_id
+from skipper.wire.frames import Kind
+from tests.unit.pool.played import Played, entry_of, job_of
+
+
+@pytest.fixture
+def own_ledger(ledger_url: str) -> Iterator[Ledger]:
+    with Ledger.open(ledger_url) as opened:
+        yield opened
+
+
+def publish(ledger: Ledger, name: str, digest: str = "d" * 64) -> None:
+    """Train a version of a model, as far as the ledger sees it."""
+    task_id, now = new_id(), time.time()
+    new = NewTask(
+        id=task_id,
+        function="boston.train",
+        kind="training",
+        pool="cpu",
+        created_at=now,
+        available_at=now,
+        body=b"{}",
+        max_attempts=1,
+    )
+    made = ModelVersionNew(
+        name=name,
+        digest=digest,
+        format="tiny",
+        task_id=task_id,
+        attempt=1,
+        host="host",
+        function="boston.train",
+        created_at=now,
+    )
+    ledger.write_now(lambda conn: tasks.accept(conn, new))
+    ledger.write_now(lambda conn: tasks.claim(conn, [task_id], "host", now))
+    assert ledger.write_now(lambda conn: models.publish(conn, made)) is not None
+
+
+def ref(name: str, version: int, digest: str = "d" * 64) -> ModelRef:
+    return ModelRef(name=name, version=version, digest=digest, format="tiny")
+
+
+class Nobody:
+    def on_frame(self, *_: object) -> None: ...
+
+    def on_gone(self, *_: object) -> None: ...
+
+
+def serving(entry: Entry, *held: ModelRef) -> Played:
+    """An instance that holds these versions."""
+    return Played(job_of(entry.served).model_copy(update={"models": held}), Nobody())
+
+
+def told(instance: Played) -> list[ModelRef]:
+    frames = [frame for frame in instance.transport.frames if frame.kind == Kind.MODEL]
+    return [ModelRef.model_validate_json(frame.payload) for frame in frames]
+
+
+async def test_the_newest_version_of_each_model_is_what_instances_start_with(
+    own_ledger: Ledger,
+) -> None:
+    board = ModelBoard(own_ledger)
+    for name in ("boston", "iris", "boston"):
+        publish(own_ledger, name)
+    await board.refresh()
+    assert board.refs(["boston", "iris", "none"]) == (ref("boston", 2), ref("iris", 1))
+
+
+async def test_newer_versions_are_told_of_once(own_ledger: Ledger) -> None:
+    board = ModelBoard(own_ledger)
+    for name in ("boston", "iris"):
+        publish(own_ledger, name)
+    assert await board.refresh() == [ref("boston", 1), ref("iris", 1)]
+    publish(own_ledger, "boston")
+    publish(own_ledger, "boston", "e" * 64)
+    assert await board.refresh() == [ref("boston", 3, "e" * 64)]
+    assert await board.refresh() == []
+
+
+async def test_an_instance_is_told_once_of_newer_versions_of_what_it_holds() -> None:
+    entry = entry_of()
+    old, other, new = (
+        serving(entry, *held) for held in ((ref("boston", 1),), (ref("iris", 1),), ())
+    )
+    for instance in (old, old, other, new):
+        instance.take_model(ref("boston", 2))
+    assert told(old) == [ref("boston", 2)]
+    assert told(other) == told(new) == []
+
+
+async def test_an_instance_has_loaded_what_it_was_told_to_when_it_has_answered_each() -> None:
+    instance = serving(entry_of(), ref("boston", 1), ref("iris", 1))
+    instance._report.set_result(Report())
+    assert instance.loaded.is_set()
+    for name in ("boston", "iris"):
+        instance.take_model(ref(name, 2))
+    for has_loaded in (False, True):
+        assert not instance.loaded.is_set()
+        instance.says(Kind.REPORT, 0, b"{}")
+        assert instance.loaded.is_set() is has_loaded
+    instance.take_model(ref("iris", 3))
+    instance.dies()
+    assert instance.loaded.is_set(), "nobody waits for one that is gone"
+
+
+@pytest.mark.parametrize(
+    ("trainers", "call"),
+    [
+        (["boston.train", "iris.train"], "boston.train"),
+        (["boston.train", "boston.tune"], "boston.train or boston.tune"),
+        (["iris.train"], "iris.train"),
+        ([], "a training function"),
+    ],
+)
+async def test_a_function_without_its_model_is_told_with_what_trains_it(
+    own_ledger: Ledger, trainers: list[str], call: str
+) -> None:
+    predict = entry_of("boston.predict", models=("net", "scaler"))
+    entries = [predict, *(entry_of(name, kind="training") for name in trainers)]
+    board = ModelBoard(own_ledger)
+    publish(own_ledger, "scaler")
+    await board.refresh()
+    missing = board.missing(predict.served, entries)
+    assert missing == f"model 'net' has no version yet; call {call} first"
+    publish(own_ledger, "net")
+    await board.refresh()
+    assert board.missing(predict.served, entries) == ""

@@ -1,0 +1,195 @@
+import asyncio
+import json
+import os
+import socket
+import struct
+
+import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skipper.task import Outcome
+from skipper.wire import frames
+from skipper.wire.frames import CallHead, Frame, FrameProtocol, Kind, Splitter
+
+names = st.text(max_size=80)
+any_frame = st.builds(
+    Frame, st.integers(0, 255), st.integers(0, 2**64 - 1), st.binary(max_size=300)
+)
+heads = st.builds(
+    CallHead,
+    budget_ms=st.integers(0, 2**32 - 1),
+    flags=st.integers(0, 255),
+    depth=st.integers(0, 255),
+    name=names,
+    context=names,
+)
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    """``data`` in pieces of these sizes, over and over."""
+    pieces, at, turn = [], 0, 0
+    while at < len(data):
+        pieces.append(data[at : at + sizes[turn % len(sizes)]])
+        at, turn = at + len(pieces[-1]), turn + 1
+    return pieces
+
+
+@given(st.lists(any_frame, max_size=8), st.lists(st.integers(1, 400), min_size=1))
+def test_frames_come_out_as_they_went_in_however_the_stream_is_cut(
+    sent: list[Frame], sizes: list[int]
+) -> None:
+    splitter = Splitter()
+    stream = b"".join(frames.pack(*frame) for frame in sent)
+    got = [frame for piece in cut(stream, sizes) for frame in splitter.feed(piece)]
+    assert got == sent
+
+
+@given(any_frame)
+def test_a_frame_is_held_back_until_its_last_byte(frame: Frame) -> None:
+    splitter = Splitter()
+    data = frames.pack(*frame)
+    assert splitter.feed(data[:-1]) == []
+    assert splitter.feed(data[-1:]) == [frame]
+
+
+def test_frames_before_an_incomplete_one_are_not_held_back() -> None:
+    splitter, one = Splitter(), frames.pack(Kind.ITEM, 1, b"one")
+    two = frames.pack(Kind.ITEM, 2, b"two")
+    assert splitter.feed(one + two[:5]) == [(Kind.ITEM, 1, b"one")]
+    assert splitter.feed(two[5:]) == [(Kind.ITEM, 2, b"two")]
+
+
+def test_a_length_beyond_the_limit_is_refused_before_its_bytes_arrive() -> None:
+    head = frames.HEAD.pack(frames.MAX_FRAME + 1, Kind.CALL, 1)
+    with pytest.raises(ValueError, match=r"a frame of 1073741825 bytes"):
+        Splitter().feed(head)
+
+
+def test_the_longest_allowed_frame_is_waited_for() -> None:
+    assert Splitter().feed(frames.HEAD.pack(frames.MAX_FRAME, Kind.CALL, 1)) == []
+
+
+@given(st.lists(st.binary(max_size=20), max_size=4))
+def test_the_parts_of_a_payload_are_joined(parts: list[bytes]) -> None:
+    assert Splitter().feed(frames.pack(Kind.CALL, 7, *parts)) == [(Kind.CALL, 7, b"".join(parts))]
+
+
+@given(st.dictionaries(st.text(max_size=9), st.none() | st.integers() | st.text(max_size=9)))
+def test_packed_json_is_that_value(value: object) -> None:
+    (frame,) = Splitter().feed(frames.pack_json(Kind.ANSWER, 3, value))
+    assert (frame.kind, frame.id, json.loads(frame.payload)) == (Kind.ANSWER, 3, value)
+
+
+@given(heads, st.binary(max_size=100))
+def test_a_call_is_read_as_it_was_written(head: CallHead, body: bytes) -> None:
+    payload = frames.call_head(head) + body
+    parsed, at = frames.parse_call(payload)
+    assert (parsed, payload[at:]) == (head, body)
+
+
+@given(heads, st.binary(max_size=100))
+def test_what_a_host_looks_at_is_the_same(head: CallHead, body: bytes) -> None:
+    *numbers, name = frames.call_key(frames.call_head(head) + body)
+    assert (*numbers, name.decode()) == (head.budget_ms, head.flags, head.depth, head.name)
+
+
+@given(heads, st.integers(0, 2**32 - 1), st.binary(max_size=100))
+def test_a_new_budget_changes_nothing_else(head: CallHead, budget: int, body: bytes) -> None:
+    payload = frames.with_budget(frames.call_head(head) + body, budget)
+    assert payload == frames.call_head(head._replace(budget_ms=budget)) + body
+
+
+def test_a_budget_beyond_the_field_is_the_longest_that_fits() -> None:
+    """A deadline some months away must not be an error."""
+    payload = frames.call_head(CallHead(365 * 86_400_000, 0, 0, "a.b", ""))
+    assert frames.call_key(payload).budget_ms == 2**32 - 1
+
+
+@given(st.sampled_from([*Outcome]), st.binary(max_size=255), st.binary(max_size=100))
+def test_a_reply_is_read_as_it_was_written(outcome: Outcome, served: bytes, body: bytes) -> None:
+    assert frames.parse_reply(frames.reply(outcome, served, body)) == (outcome, served, body)
+
+
+def test_what_served_a_call_names_code_then_models_and_fits_its_length_byte() -> None:
+    assert frames.served_by("c0de", ["a@1", "b@12"]) == b"c0de a@1 b@12"
+    many = frames.served_by("c0de", [f"model-{n}@1" for n in range(100)])
+    assert frames.parse_reply(frames.reply(Outcome.OK, many, b"{}")) == (Outcome.OK, many, b"{}")
+
+
+def test_a_problem_carries_its_detail_and_members() -> None:
+    outcome, served, body = frames.parse_reply(
+        frames.problem(Outcome.FAILED, "it raised", b"c0de", exception="KeyError")
+    )
+    assert (outcome, served) == (Outcome.FAILED, b"c0de")
+    assert json.loads(body) == {"detail": "it raised", "exception": "KeyError"}
+
+
+def test_a_peer_of_this_user_is_us_and_any_other_is_not() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert frames.peer_is_us(ours, os.getuid())
+        if hasattr(socket, "SO_PEERCRED"):
+            assert not frames.peer_is_us(ours, os.getuid() + 1)
+
+
+class End:
+    """One end of a connection that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Frame] = []
+        self.made = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.protocol = FrameProtocol(
+            lambda _, received: self.heard.extend(received),
+            lambda _: self.lost.set(),
+            lambda _: self.made.set(),
+        )
+
+
+async def connected() -> tuple[End, socket.socket]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    end = End()
+    await asyncio.get_running_loop().create_unix_connection(lambda: end.protocol, sock=ours)
+    await end.made.wait()
+    return end, theirs
+
+
+async def test_a_connection_speaks_frames_both_ways_and_hears_the_end() -> None:
+    end, peer = await connected()
+    loop = asyncio.get_running_loop()
+    end.protocol.send(Kind.NUDGE, 5)
+    end.protocol.send_json(Kind.ASK, 6, {"what": "pool"})
+    said = Splitter().feed(await loop.sock_recv(peer, 4096))
+    assert said == [(Kind.NUDGE, 5, b""), (Kind.ASK, 6, b'{"what":"pool"}')]
+    await loop.sock_sendall(peer, frames.pack(Kind.ITEM, 1, b"1") + frames.pack(Kind.ITEM, 2, b"2"))
+    peer.close()
+    await asyncio.wait_for(end.lost.wait(), 5)
+    assert end.heard == [(Kind.ITEM, 1, b"1"), (Kind.ITEM, 2, b"2")]
+
+
+async def test_a_peer_that_does_not_speak_frames_is_hung_up_on() -> None:
+    end, peer = await connected()
+    await asyncio.get_running_loop().sock_sendall(peer, b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+    await asyncio.wait_for(end.lost.wait(), 5)
+    assert end.heard == []
+    peer.close()
+
+
+def test_a_frame_to_a_peer_that_is_gone_goes_nowhere() -> None:
+    async def body() -> None:
+        end, peer = await connected()
+        peer.close()
+        await asyncio.wait_for(end.lost.wait(), 5)
+        end.protocol.send(Kind.TAKEN, 1)
+        end.protocol.send_json(Kind.ANSWER, 2, {})
+
+    uvloop.run(body())  # the loop of every role; its closed transports raise where asyncio's do not
+
+
+def test_a_call_cut_off_in_its_head_is_an_error() -> None:
+    with pytest.raises(struct.error):
+        frames.parse_call(b"\0\0\0")
