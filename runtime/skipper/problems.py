@@ -10,7 +10,7 @@ from skipper.task import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class ProblemKind:
     """One kind of problem."""
 
     status: int
@@ -18,37 +18,45 @@ class Kind:
     title: str
 
 
-INVALID_INPUT = Kind(
+INVALID_INPUT = ProblemKind(
     status=422, slug="invalid-input", title="The input does not match the function's schema"
 )
-MALFORMED = Kind(status=400, slug="malformed-body", title="The body is not JSON")
-BAD_REQUEST = Kind(status=400, slug="bad-request", title="The request cannot be understood")
-UNAUTHORISED = Kind(status=401, slug="unauthorised", title="An API key is needed")
-FORBIDDEN = Kind(status=403, slug="forbidden", title="Requests from other sites are refused")
-NOT_FOUND = Kind(status=404, slug="not-found", title="There is no such thing")
-UNKNOWN_FUNCTION = Kind(status=404, slug="unknown-function", title="There is no such function")
-METHOD = Kind(status=405, slug="method-not-allowed", title="The method is not allowed here")
-CONFLICT = Kind(status=409, slug="conflict", title="The task has already ended")
-GONE = Kind(status=410, slug="gone", title="It has expired")
-TOO_LARGE = Kind(status=413, slug="body-too-large", title="The body is too large")
-MEDIA = Kind(status=415, slug="unsupported-media-type", title="Bodies are application/json")
-MISDIRECTED = Kind(status=421, slug="unknown-host", title="This host name is not served")
-KEY_REUSED = Kind(
+MALFORMED = ProblemKind(status=400, slug="malformed-body", title="The body is not JSON")
+BAD_REQUEST = ProblemKind(status=400, slug="bad-request", title="The request cannot be understood")
+UNAUTHORISED = ProblemKind(status=401, slug="unauthorised", title="An API key is needed")
+FORBIDDEN = ProblemKind(status=403, slug="forbidden", title="Requests from other sites are refused")
+NOT_FOUND = ProblemKind(status=404, slug="not-found", title="There is no such thing")
+UNKNOWN_FUNCTION = ProblemKind(
+    status=404, slug="unknown-function", title="There is no such function"
+)
+METHOD = ProblemKind(status=405, slug="method-not-allowed", title="The method is not allowed here")
+CONFLICT = ProblemKind(status=409, slug="conflict", title="The task has already ended")
+GONE = ProblemKind(status=410, slug="gone", title="It has expired")
+TOO_LARGE = ProblemKind(status=413, slug="body-too-large", title="The body is too large")
+MEDIA = ProblemKind(status=415, slug="unsupported-media-type", title="Bodies are application/json")
+MISDIRECTED = ProblemKind(status=421, slug="unknown-host", title="This host name is not served")
+KEY_REUSED = ProblemKind(
     status=422, slug="idempotency-key-reused", title="The key was used for another request"
 )
-FUNCTION_ERROR = Kind(status=500, slug="function-error", title="The function raised an exception")
-INTERNAL = Kind(status=500, slug="internal-error", title="Skipper itself failed")
-INSTANCE_DIED = Kind(status=502, slug="instance-died", title="The process that ran the call died")
-BROKEN = Kind(status=503, slug="function-broken", title="The function's file does not load")
-QUEUE_FULL = Kind(status=503, slug="queue-full", title="Too many calls are waiting")
-UNAVAILABLE = Kind(
+FUNCTION_ERROR = ProblemKind(
+    status=500, slug="function-error", title="The function raised an exception"
+)
+INTERNAL = ProblemKind(status=500, slug="internal-error", title="Skipper itself failed")
+INSTANCE_DIED = ProblemKind(
+    status=502, slug="instance-died", title="The process that ran the call died"
+)
+BROKEN = ProblemKind(status=503, slug="function-broken", title="The function's file does not load")
+QUEUE_FULL = ProblemKind(status=503, slug="queue-full", title="Too many calls are waiting")
+UNAVAILABLE = ProblemKind(
     status=503, slug="unavailable", title="The function cannot be served at the moment"
 )
-DEADLINE = Kind(status=504, slug="deadline-passed", title="The deadline passed")
-TOO_DEEP = Kind(status=508, slug="calls-too-deep", title="Functions call each other too deep")
-CANCELLED = Kind(status=409, slug="cancelled", title="The run was cancelled")
+DEADLINE = ProblemKind(status=504, slug="deadline-passed", title="The deadline passed")
+TOO_DEEP = ProblemKind(
+    status=508, slug="calls-too-deep", title="Functions call each other too deep"
+)
+CANCELLED = ProblemKind(status=409, slug="cancelled", title="The run was cancelled")
 
-OF_OUTCOME: dict[int, Kind] = {
+OF_OUTCOME: dict[int, ProblemKind] = {
     Outcome.INVALID: INVALID_INPUT,
     Outcome.MALFORMED: MALFORMED,
     Outcome.FAILED: FUNCTION_ERROR,
@@ -63,13 +71,13 @@ OF_OUTCOME: dict[int, Kind] = {
 }
 
 
-def plain(status: int) -> Kind:
+def plain(status: int) -> ProblemKind:
     """A status that says all there is to say, in its own words."""
     phrase = HTTPStatus(status).phrase
-    return Kind(status=status, slug=phrase.lower().replace(" ", "-"), title=phrase)
+    return ProblemKind(status=status, slug=phrase.lower().replace(" ", "-"), title=phrase)
 
 
-def document(kind: Kind, detail: str, members: dict[str, Any]) -> dict[str, Any]:
+def document(kind: ProblemKind, detail: str, members: dict[str, Any]) -> dict[str, Any]:
     """The problem document."""
     return {
         "type": f"/problems/{kind.slug}",
@@ -81,7 +89,7 @@ def document(kind: Kind, detail: str, members: dict[str, Any]) -> dict[str, Any]
 
 def of_outcome(
     outcome: int, told: dict[str, Any], *, with_traceback: bool
-) -> tuple[Kind, str, dict[str, Any]]:
+) -> tuple[ProblemKind, str, dict[str, Any]]:
     """Kind, detail and further members of the problem that an outcome stands for."""
     members = dict(told)
     detail = str(members.pop("detail", ""))

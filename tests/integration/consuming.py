@@ -17,7 +17,7 @@ import pytest
 
 from skipper.settings.model import Settings, dump
 from skipper.wire import frames
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 
 POOL = "cpu"
 
@@ -74,7 +74,7 @@ class FakeHost:
             held, self._held = self._held, []
         for link, tag in held:
             with contextlib.suppress(OSError):
-                link.sendall(frames.pack(Kind.TAKEN, tag))
+                link.sendall(frames.pack(FrameKind.TAKEN, tag))
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -86,21 +86,21 @@ class FakeHost:
     def _serve(self, link: socket.socket) -> None:
         splitter = frames.Splitter()
         with link, contextlib.suppress(OSError):  # one that came as this host died is nobody else's
-            link.sendall(frames.pack_json(Kind.CATALOGUE, 0, {}))
+            link.sendall(frames.pack_json(FrameKind.CATALOGUE, 0, {}))
             while data := link.recv(65536):
                 for frame in splitter.feed(data):
                     self._on_frame(link, frame)
 
     def _on_frame(self, link: socket.socket, frame: frames.Frame) -> None:
         with self._changed:
-            if frame.kind == Kind.HELLO:
+            if frame.kind == FrameKind.HELLO:
                 self.hellos.append(json.loads(frame.payload))
-            elif frame.kind == Kind.TAKE:
+            elif frame.kind == FrameKind.TAKE:
                 self.takes.append(frame.payload.decode().split("\n"))
                 if self.holds:
                     self._held.append((link, frame.id))
                 else:
-                    link.sendall(frames.pack(Kind.TAKEN, frame.id))
+                    link.sendall(frames.pack(FrameKind.TAKEN, frame.id))
             self._changed.notify_all()
 
 

@@ -25,7 +25,7 @@ from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
 from skipper.ledger.records import Claim, Claiming, NewEvent
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
-from skipper.ledger.worker import Job, Writer
+from skipper.ledger.worker import PendingOperation, Writer
 from skipper.task import State, new_id
 from tests.integration.ledger_process import claim_all
 from tests.integration.ledgers import (
@@ -386,7 +386,7 @@ def test_a_commit_without_an_answer_is_done_once(postgres_url: str, is_done: boo
         database: Database = DroppingDatabase(url, place.schema, ledger_marks)
         writer = Writer(database, "dropped", patience_s=LIMIT_S, finisher=totals.flush)
         DroppedConnection.is_answered, DroppedConnection.is_done = False, is_done
-        job = Job(lambda conn: tasks.claim(conn, [task_id], "h", time.time()))
+        job = PendingOperation(lambda conn: tasks.claim(conn, [task_id], "h", time.time()))
         (claim,) = _run(writer, job)
         assert claim.attempt == 1
         writer.close()
@@ -394,7 +394,7 @@ def test_a_commit_without_an_answer_is_done_once(postgres_url: str, is_done: boo
         assert finished(ledger, claim) is State.SUCCEEDED
 
 
-def _run(writer: Writer, job: Job[list[Claim]]) -> list[Claim]:
+def _run(writer: Writer, job: PendingOperation[list[Claim]]) -> list[Claim]:
     job.future = future = futures.Future[list[Claim]]()
     writer.submit(job)
     return future.result(LIMIT_S)

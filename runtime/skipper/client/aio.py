@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Self, TypeVar
 
 from skipper.client import flows
-from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
+from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of
 from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
     NO_TERMS,
@@ -26,7 +26,7 @@ from skipper.errors import UnavailableError
 T = TypeVar("T")
 
 
-class AsyncClient(Connection):
+class AsyncClient(HttpConnection):
     """:class:`Client` on asyncio: the same verbs, awaited; used in an ``async with`` block."""
 
     def __init__(
@@ -166,7 +166,7 @@ class AsyncClient(Connection):
                 await asyncio.sleep(reader.pause_s(loss))
 
 
-class AsyncTaskHandle(Handle):
+class AsyncTaskHandle(TaskView):
     """:class:`TaskHandle` on asyncio."""
 
     def __init__(self, client: AsyncClient, task: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self, TypeVar
 
 from skipper.client import flows
-from skipper.client.connection import MAP_WIDTH, Connection, Handle, reply_of
+from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of
 from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
     NO_TERMS,
@@ -27,7 +27,7 @@ from skipper.errors import UnavailableError
 T = TypeVar("T")
 
 
-class Client(Connection):
+class Client(HttpConnection):
     """A blocking client of one gateway; may be shared by threads, and used in a ``with`` block."""
 
     def __init__(
@@ -167,7 +167,7 @@ class Client(Connection):
                 time.sleep(reader.pause_s(loss))
 
 
-class TaskHandle(Handle):
+class TaskHandle(TaskView):
     """A task of a gateway."""
 
     def __init__(self, client: Client, task: dict[str, Any]) -> None:

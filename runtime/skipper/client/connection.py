@@ -22,7 +22,7 @@ _KEEPALIVE_S = 30.0
 proxies allow: none is used as it closes."""
 
 
-class Connection:
+class HttpConnection:
     """Where the gateway is, with which key to ask it, and how long a call may take."""
 
     def __init__(
@@ -114,7 +114,7 @@ def reply_of(response: httpx.Response) -> Reply:
     return Reply(status=response.status_code, headers=response.headers, content=response.content)
 
 
-class Handle:
+class TaskView:
     """What both handles share: the task as it was seen last."""
 
     def __init__(self, task: dict[str, Any]) -> None:

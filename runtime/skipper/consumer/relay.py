@@ -20,7 +20,7 @@ from typing import Protocol
 
 from skipper.failpoints import failpoint
 from skipper.wire import frames
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 1.0
 
@@ -75,7 +75,7 @@ class Relay:
         tag = next(self._tags)
         self._parcels[tag] = parcel = _Parcel(payload="\n".join(ids).encode(), on_taken=on_taken)
         if self._sock is not None:
-            self._send(self._sock, frames.pack(Kind.TAKE, tag, parcel.payload))
+            self._send(self._sock, frames.pack(FrameKind.TAKE, tag, parcel.payload))
             failpoint("relay.offered")
 
     def forget(self) -> None:
@@ -103,8 +103,10 @@ class Relay:
         assert self._loop is not None
         self._loop.add_reader(sock.fileno(), self._on_readable)
         hello = json.dumps({"role": "consumer", "pid": os.getpid()}).encode()
-        greeting = [frames.pack(Kind.HELLO, 0, hello)]
-        greeting += [frames.pack(Kind.TAKE, tag, p.payload) for tag, p in self._parcels.items()]
+        greeting = [frames.pack(FrameKind.HELLO, 0, hello)]
+        greeting += [
+            frames.pack(FrameKind.TAKE, tag, p.payload) for tag, p in self._parcels.items()
+        ]
         self._send(sock, b"".join(greeting))
 
     def _send(self, sock: socket.socket, data: bytes) -> None:
@@ -129,7 +131,7 @@ class Relay:
             return
         for frame in frames:
             self._alive()
-            if frame.kind == Kind.TAKEN and (parcel := self._parcels.pop(frame.id, None)):
+            if frame.kind == FrameKind.TAKEN and (parcel := self._parcels.pop(frame.id, None)):
                 parcel.on_taken()
 
     def _alive(self) -> None:

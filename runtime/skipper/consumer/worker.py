@@ -36,7 +36,7 @@ RETRY_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-class Job:
+class UnackedMessage:
     """One message on its way to the host. Celery holds it by a weak reference only."""
 
     def __init__(self, accept: Callable[..., object], done: Callable[..., object]) -> None:
@@ -67,7 +67,7 @@ class RelayPool(BasePool):
     def __init__(self, relay: Relay, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._relay = relay
-        self._jobs: set[Job] = set()
+        self._jobs: set[UnackedMessage] = set()
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Called for every new connection to the broker: the hub has forgotten our socket then."""
@@ -82,9 +82,9 @@ class RelayPool(BasePool):
         accept_callback: Callable[..., object],
         callback: Callable[..., object],
         **_: object,
-    ) -> Job:
+    ) -> UnackedMessage:
         request = args[2]
-        job = Job(accept_callback, callback)
+        job = UnackedMessage(accept_callback, callback)
         self._relay.hand_over(request["args"][0], job.taken)
         return job
 

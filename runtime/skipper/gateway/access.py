@@ -18,7 +18,7 @@ OPEN = frozenset({"/livez", "/readyz"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Door:
+class Access:
     """Refuses what must not come in; everything else goes to ``app`` unchanged."""
 
     def __init__(self, app: ASGIApp, settings: GatewaySettings) -> None:

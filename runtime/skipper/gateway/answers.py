@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi.responses import JSONResponse, Response
 
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.gateway.problems import RETRY_AFTER_S, from_outcome
 from skipper.ledger.records import Result
 from skipper.task import Outcome, Task
@@ -12,15 +12,15 @@ from skipper.tasks.intake import reply_of
 from skipper.wire import frames
 
 
-async def task_response(core: Core, task: Task, status: int = 200) -> Response:
+async def task_response(context: Context, task: Task, status: int = 200) -> Response:
     """A task's document; Retry-After while it has not ended."""
     headers = {} if task.state.is_terminal else {"Retry-After": RETRY_AFTER_S}
-    return JSONResponse(await core.shown(task), status, headers)
+    return JSONResponse(await context.shown(task), status, headers)
 
 
-async def answer_of_task(core: Core, result: Result) -> Response:
+async def answer_of_task(context: Context, result: Result) -> Response:
     """What a direct call would have answered."""
-    outcome, served, body = frames.parse_reply(await reply_of(result, core.blobs))
+    outcome, served, body = frames.parse_reply(await reply_of(result, context.blobs))
     code, _, model = served.decode().partition(" ")
     headers = {"X-Skipper-Code": code} if code else {}
     if model:
@@ -30,7 +30,7 @@ async def answer_of_task(core: Core, result: Result) -> Response:
     problem = from_outcome(
         outcome,
         body,
-        with_traceback=core.shows_tracebacks,
+        with_traceback=context.shows_tracebacks,
         function=result.task.function,
         task_id=result.task.id,
     )

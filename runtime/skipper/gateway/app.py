@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 import skipper
 from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway.access import Door
-from skipper.gateway.context import Core, open_core
+from skipper.gateway.access import Access
+from skipper.gateway.context import Context, open_context
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.gateway.request_ids import telling
@@ -46,9 +46,9 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._core: Core | None = None
+        self._context: Context | None = None
         self._openapi: dict[str, Any] | None = None
-        self.readiness = Readiness(self.core)
+        self.readiness = Readiness(self.context)
         self._api = FastAPI(
             title=settings.name,
             summary="Functions served by Skipper",
@@ -57,25 +57,25 @@ class Gateway:
             redoc_url=None,
             openapi_url=None,
         )
-        self._invoke = Invoke(self.core)
+        self._invoke = Invoke(self.context)
         self._add_routes()
-        self.app: ASGIApp = Door(self._route, settings.gateway)
+        self.app: ASGIApp = Access(self._route, settings.gateway)
 
-    def core(self) -> Core:
-        assert self._core is not None, "the gateway has not started"
-        return self._core
+    def context(self) -> Context:
+        assert self._context is not None, "the gateway has not started"
+        return self._context
 
     def drain(self) -> None:
         """Refuse to be ready, and let long listeners go."""
         self.readiness.is_draining = True
-        if self._core is not None:
-            self._core.watchers.close()
+        if self._context is not None:
+            self._context.watchers.close()
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
         """Hold open what the routes need. Raises StartError where that cannot be."""
-        async with open_core(self._settings, self._functions_changed) as core:
-            self._core = core
+        async with open_context(self._settings, self._functions_changed) as context:
+            self._context = context
             yield
 
     def _functions_changed(self) -> None:
@@ -100,8 +100,8 @@ class Gateway:
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", self._invoke, methods=["POST"])
         api.router.routes.insert(0, route)
         for part in (functions, models, pools, tasks, schedules, webhooks):
-            api.include_router(part.routes(self.core))
-        api.include_router(health.routes(self.core, self.readiness))
+            api.include_router(part.routes(self.context))
+        api.include_router(health.routes(self.context, self.readiness))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
         api.add_route("/openapi.json", self._document, include_in_schema=False)
@@ -113,7 +113,7 @@ class Gateway:
         if self._openapi is None:
             self._openapi = openapi.document(
                 self._api.openapi(),
-                self.core().directory.described(),
+                self.context().directory.described(),
                 needs_key=bool(self._settings.gateway.keys),
             )
         return JSONResponse(self._openapi)

@@ -34,7 +34,7 @@ LOOK_S = 1.0
 """A waiting caller's task is looked at this often even if nobody says that it has changed."""
 
 
-class News:
+class ModelAnnouncements:
     """Training tasks whose success is about to be told for the first time.
 
     Whoever hears of it is served by the new model from then on. The host that ran the task has told
@@ -47,22 +47,22 @@ class News:
 
     async def before_telling(self, seen: Iterable[Task]) -> None:
         """Have this machine's hosts look for new models, if some of these tasks made them."""
-        news = [
+        announcements = [
             task.id
             for task in seen
             if task.kind == Kind.TRAINING
             and task.state is State.SUCCEEDED
             and task.id not in self._told
         ]
-        if news:
+        if announcements:
             await self._directory.renew_models()
-            self._told |= dict.fromkeys(news)
+            self._told |= dict.fromkeys(announcements)
             for old in list(self._told)[:-REMEMBERED]:
                 del self._told[old]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Core:
+class Context:
     """Handed to every route."""
 
     settings: Settings
@@ -71,7 +71,7 @@ class Core:
     directory: Directory
     intake: Intake
     publisher: Publisher
-    news: News
+    announcements: ModelAnnouncements
     watchers: Watchers
 
     @property
@@ -96,7 +96,7 @@ class Core:
                     problems.GONE, f"task {task_id} ended long ago and has been forgotten"
                 )
             raise Problem(problems.NOT_FOUND, f"there is no task {task_id!r}")
-        await self.news.before_telling([found.task])
+        await self.announcements.before_telling([found.task])
         return found
 
     async def wait_for_end(self, task_id: str, seconds: float) -> Result:
@@ -129,7 +129,9 @@ def sse(event: str, data: Any, id_: object = None) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def open_core(settings: Settings, on_functions: Callable[[], None]) -> AsyncIterator[Core]:
+async def open_context(
+    settings: Settings, on_functions: Callable[[], None]
+) -> AsyncIterator[Context]:
     """Everything the routes need, for the life of the gateway."""
     watchers = Watchers()
     ledger = await asyncio.to_thread(
@@ -155,14 +157,14 @@ async def open_core(settings: Settings, on_functions: Callable[[], None]) -> Asy
 
         intake = Intake(ledger, blobs, settings.storage.inline_kb * 1024, publish)
         async with directory:
-            yield Core(
+            yield Context(
                 settings=settings,
                 ledger=ledger,
                 blobs=blobs,
                 directory=directory,
                 intake=intake,
                 publisher=publisher,
-                news=News(directory),
+                announcements=ModelAnnouncements(directory),
                 watchers=watchers,
             )
 

@@ -15,11 +15,11 @@ from skipper.errors import SkipperError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.gateway import prefer, request_ids
 from skipper.gateway.answers import answer_of_task, task_response
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.gateway.prefer import Preferences
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, reply_to
-from skipper.gateway.stream import EVENTS, Stream, stream_type
+from skipper.gateway.stream import EVENTS, ItemStream, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
 from skipper.task import Outcome, Task
@@ -42,7 +42,7 @@ _TERMS = {name.lower().encode(): name for name in prefer.TERMS}
 Headers = list[tuple[bytes, bytes]]
 
 
-class Request:
+class CallRequest:
     """The headers that matter to a call, read in one pass, and when they had come."""
 
     __slots__ = (
@@ -84,13 +84,13 @@ class Request:
                 self.terms = (self.terms or {}) | {_TERMS[name]: value.decode("latin-1")}
         self.request_id = self.request_id or request_ids.new_id()
 
-    def wishes(self) -> Preferences:
+    def preferences(self) -> Preferences:
         """How the caller wants its answer. Raises a problem for what cannot be understood."""
-        wishes = prefer.parse(self.prefer.decode("latin-1")) if self.prefer else prefer.NONE
+        preferences = prefer.parse(self.prefer.decode("latin-1")) if self.prefer else prefer.NONE
         if self.terms is None:
-            return wishes
+            return preferences
         try:
-            return prefer.with_terms(wishes, self.terms)
+            return prefer.with_terms(preferences, self.terms)
         except ValueError as error:
             raise Problem(problems.BAD_REQUEST, str(error)) from None
 
@@ -102,15 +102,15 @@ class Request:
 class Invoke:
     """The endpoint."""
 
-    def __init__(self, core: Callable[[], Core]) -> None:
-        self._core = core
+    def __init__(self, context: Callable[[], Context]) -> None:
+        self._context = context
         self._served: dict[bytes, Headers] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        core = self._core()
-        request = Request(scope["headers"], asyncio.get_running_loop().time())
+        context = self._context()
+        request = CallRequest(scope["headers"], asyncio.get_running_loop().time())
         try:
-            await self._answer(core, request, scope, receive, send)
+            await self._answer(context, request, scope, receive, send)
             return
         except _GoneError:
             return
@@ -129,48 +129,54 @@ class Invoke:
         await response(scope, receive, send)
 
     async def _answer(
-        self, core: Core, request: Request, scope: Scope, receive: Receive, send: Send
+        self, context: Context, request: CallRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
         name: str = scope["path_params"]["name"]
-        body = await _read_body(request, receive, core.max_body)
-        spec, link = core.directory.remembered(name) or await self._find(core, name, PATIENCE_S)
-        wishes = request.wishes()
-        if spec.mode is Mode.TASK or wishes.wants_task:
+        body = await _read_body(request, receive, context.max_body)
+        spec, link = context.directory.remembered(name) or await self._find(
+            context, name, PATIENCE_S
+        )
+        preferences = request.preferences()
+        if spec.mode is Mode.TASK or preferences.wants_task:
             await self._check(spec, link, body, request)
-            response = await _as_task(core, spec, body, request, wishes)
+            response = await _as_task(context, spec, body, request, preferences)
             request.is_answered = True
             await response(scope, receive, send)
             return
         if not link.is_up:
             await link.until_up(min(REACH_S, _left_s(request, spec)))
-        if (found := core.directory.get(name)) is None:
-            found = await self._find(core, name, min(PATIENCE_S, _left_s(request, spec)))
+        if (found := context.directory.get(name)) is None:
+            found = await self._find(context, name, min(PATIENCE_S, _left_s(request, spec)))
         spec, link = found
         if spec.streams and (kind := stream_type(request.accept)):
             sent = self._call(spec, link, body, request, frames.STREAM)
             own = (b"x-request-id", request.request_id.encode())
             request.is_answered = True
-            await Stream(kind).run(sent, lambda served: [own, *self.served(served)], receive, send)
+            await ItemStream(kind).run(
+                sent, lambda served: [own, *self.served(served)], receive, send
+            )
         else:
             payload = await reply_to(self._call(spec, link, body, request, 0), receive)
             request.is_answered = True
             if payload is not None:
-                await self._send(core, payload, request, spec, send)
+                await self._send(context, payload, request, spec, send)
 
-    async def _find(self, core: Core, name: str, patience_s: float) -> tuple[FunctionSpec, Link]:
-        found = await core.directory.find(name, patience_s)
+    async def _find(
+        self, context: Context, name: str, patience_s: float
+    ) -> tuple[FunctionSpec, Link]:
+        found = await context.directory.find(name, patience_s)
         if found is not None:
             return found
-        if (broken := core.directory.broken_for(name)) is not None:
+        if (broken := context.directory.broken_for(name)) is not None:
             where = f"{broken.file}:{broken.line}" if broken.line else broken.file
             raise Problem(problems.BROKEN, f"{where}: {broken.error}", {"function": name})
-        known = [item["name"] for item in core.directory.described()]
+        known = [item["name"] for item in context.directory.described()]
         raise Problem(
             problems.UNKNOWN_FUNCTION, f"there is no function {name!r}", {"functions": known[:100]}
         )
 
     def _call(
-        self, spec: FunctionSpec, link: Link, body: bytes, request: Request, flags: int
+        self, spec: FunctionSpec, link: Link, body: bytes, request: CallRequest, flags: int
     ) -> Sent:
         deadline = request.deadline(spec)
         left_ms = math.ceil((deadline - asyncio.get_running_loop().time()) * 1000)
@@ -184,7 +190,9 @@ class Invoke:
         )
         return Sent(waiting, items)
 
-    async def _check(self, spec: FunctionSpec, link: Link, body: bytes, request: Request) -> None:
+    async def _check(
+        self, spec: FunctionSpec, link: Link, body: bytes, request: CallRequest
+    ) -> None:
         """Have the function's own instance look at a task's input. Raises a problem if it is wrong.
 
         Where no instance can look at it in time the task is accepted: then its run will tell.
@@ -200,7 +208,7 @@ class Invoke:
             raise from_outcome(outcome, told, with_traceback=False, function=spec.name)
 
     async def _send(
-        self, core: Core, payload: bytes, request: Request, spec: FunctionSpec, send: Send
+        self, context: Context, payload: bytes, request: CallRequest, spec: FunctionSpec, send: Send
     ) -> None:
         outcome, served, body = frames.parse_reply(payload)
         headers = [
@@ -213,7 +221,7 @@ class Invoke:
             problem = from_outcome(
                 outcome,
                 body,
-                with_traceback=core.shows_tracebacks,
+                with_traceback=context.shows_tracebacks,
                 function=spec.name,
                 request_id=request.request_id,
             )
@@ -241,35 +249,39 @@ class Invoke:
         return headers
 
 
-def _left_s(request: Request, spec: FunctionSpec) -> float:
+def _left_s(request: CallRequest, spec: FunctionSpec) -> float:
     """What is left of a direct call's time, which began when it was received."""
     return request.deadline(spec) - asyncio.get_running_loop().time()
 
 
 async def _as_task(
-    core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
+    context: Context,
+    spec: FunctionSpec,
+    body: bytes,
+    request: CallRequest,
+    preferences: Preferences,
 ) -> Response:
     """Accept a task: 202, or with its result if the caller waits and it ends in time.
 
     Who accepts events instead gets the task's life as it goes on.
     """
-    task = await _accept(core, spec, body, request, wishes)
+    task = await _accept(context, spec, body, request, preferences)
     result = None
-    if not wishes.wants_task and stream_type(request.accept) == EVENTS:
-        return _told(await life_of_task(core, task.id), task, request, "Accept")
-    if wishes.wait_s is not None:
-        result = await core.wait_for_end(task.id, wishes.wait_s)
+    if not preferences.wants_task and stream_type(request.accept) == EVENTS:
+        return _told(await life_of_task(context, task.id), task, request, "Accept")
+    if preferences.wait_s is not None:
+        result = await context.wait_for_end(task.id, preferences.wait_s)
         task = result.task
     if result is not None and task.state.is_terminal:
-        response = await answer_of_task(core, result)
+        response = await answer_of_task(context, result)
     else:
-        response = await task_response(core, task, status=202)
-    if wishes.applied:
-        response.headers["Preference-Applied"] = wishes.applied
+        response = await task_response(context, task, status=202)
+    if preferences.applied:
+        response.headers["Preference-Applied"] = preferences.applied
     return _told(response, task, request, "Prefer")
 
 
-def _told(response: Response, task: Task, request: Request, header: str) -> Response:
+def _told(response: Response, task: Task, request: CallRequest, header: str) -> Response:
     """``response`` with where the task is, and by which header the caller chose this answer."""
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     response.headers["X-Request-Id"] = request.request_id
@@ -279,7 +291,11 @@ def _told(response: Response, task: Task, request: Request, header: str) -> Resp
 
 
 async def _accept(
-    core: Core, spec: FunctionSpec, body: bytes, request: Request, wishes: Preferences
+    context: Context,
+    spec: FunctionSpec,
+    body: bytes,
+    request: CallRequest,
+    preferences: Preferences,
 ) -> Task:
     """The task that the call has become, or was already under the same key."""
     submission = Submission(
@@ -287,21 +303,21 @@ async def _accept(
         body=body,
         request_id=request.request_id,
         idempotency_key=_key(request),
-        priority=wishes.priority,
-        delay_s=wishes.delay_s or 0.0,
-        expires_s=wishes.expires_s,
+        priority=preferences.priority,
+        delay_s=preferences.delay_s or 0.0,
+        expires_s=preferences.expires_s,
     )
     try:
-        accepted, task = await core.intake.accept(submission)
+        accepted, task = await context.intake.accept(submission)
     except SkipperError as error:
         raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
     if not accepted.matches:
         detail = "this Idempotency-Key came with another function or body before"
         raise Problem(problems.KEY_REUSED, detail)
-    return task if accepted.is_new else await core.task(accepted.id)
+    return task if accepted.is_new else await context.task(accepted.id)
 
 
-def _key(request: Request) -> str | None:
+def _key(request: CallRequest) -> str | None:
     if not request.idempotency_key:
         return None
     key = prefer.idempotency_key(request.idempotency_key.decode("latin-1"))
@@ -314,7 +330,7 @@ class _GoneError(Exception):
     """The caller left before its request was complete."""
 
 
-async def _read_body(request: Request, receive: Receive, limit: int) -> bytes:
+async def _read_body(request: CallRequest, receive: Receive, limit: int) -> bytes:
     """The body. Raises a problem for a wrong type and for too many bytes."""
     if request.length > limit:
         raise _too_large(limit)

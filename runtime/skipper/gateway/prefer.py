@@ -63,9 +63,11 @@ def parse(header: str) -> Preferences:
     return Preferences(respond_async=respond_async, wait_s=wait_s)
 
 
-def with_terms(wishes: Preferences, terms: Mapping[str, str]) -> Preferences:
-    """``wishes`` with what the headers of :data:`TERMS` say. Raises ValueError, which says why."""
-    return replace(wishes, **{TERMS[name][0]: TERMS[name][1](name, terms[name]) for name in terms})
+def with_terms(preferences: Preferences, terms: Mapping[str, str]) -> Preferences:
+    """``preferences`` with what the headers of :data:`TERMS` say. Raises ValueError."""
+    return replace(
+        preferences, **{TERMS[name][0]: TERMS[name][1](name, terms[name]) for name in terms}
+    )
 
 
 def _priority(header: str, text: str) -> int:

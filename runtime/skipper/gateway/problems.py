@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from skipper.problems import Kind, document, of_outcome
+from skipper.problems import ProblemKind, document, of_outcome
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -18,7 +18,7 @@ RETRY_AFTER_S = "1"
 class Problem(Exception):  # noqa: N818 - the RFC's word
     """A request that ends in a problem document."""
 
-    kind: Kind
+    kind: ProblemKind
     detail: str
     members: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import Receive
 
-from skipper.wire.link import Waiting
+from skipper.wire.link import PendingCall
 
 
 class Sent:
@@ -15,7 +15,7 @@ class Sent:
     Of a stream, ``items`` begins with what serves it, unless it is refused, and ends with None.
     """
 
-    def __init__(self, waiting: Waiting, items: asyncio.Queue[bytes | None] | None) -> None:
+    def __init__(self, waiting: PendingCall, items: asyncio.Queue[bytes | None] | None) -> None:
         self.waiting, self.items = waiting, items
         if items is not None:
             waiting.reply.add_done_callback(lambda _: items.put_nowait(None))

@@ -29,7 +29,7 @@ def stream_type(accept: bytes) -> bytes:
     return b""
 
 
-class Stream:
+class ItemStream:
     """One stream, of the kind that the caller accepts."""
 
     def __init__(self, kind: bytes) -> None:

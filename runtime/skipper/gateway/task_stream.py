@@ -11,9 +11,9 @@ from fastapi.responses import Response, StreamingResponse
 
 from skipper import problems
 from skipper.errors import SkipperError
-from skipper.gateway.context import LOOK_S, Core, sse
+from skipper.gateway.context import LOOK_S, Context, sse
 from skipper.gateway.problems import Problem
-from skipper.gateway.timeline import BEGINNING, Cursor, Gaps, Story, Told
+from skipper.gateway.timeline import BEGINNING, Cursor, Gaps, Timeline, Told
 from skipper.ledger import events, tasks
 from skipper.task import Task
 
@@ -24,9 +24,9 @@ EVENTS_AT_ONCE = 100
 """Events that one reader's stream holds in memory; a line of log has up to 16 KiB."""
 
 
-async def life_of_task(core: Core, task_id: str, since: Cursor = BEGINNING) -> Response:
+async def life_of_task(context: Context, task_id: str, since: Cursor = BEGINNING) -> Response:
     """A task's life after ``since`` as it comes, until it has ended."""
-    stream = Stream(core, task_id)
+    stream = TaskStream(context, task_id)
     await stream.open(since)
     if stream.is_over:
         return Response(status_code=204)  # tells a browser not to connect again
@@ -34,30 +34,30 @@ async def life_of_task(core: Core, task_id: str, since: Cursor = BEGINNING) -> R
     return StreamingResponse(stream.run(), 200, headers, "text/event-stream")
 
 
-async def _gaps(core: Core, task_id: str, seq: int) -> Gaps:
+async def _gaps(context: Context, task_id: str, seq: int) -> Gaps:
     if not seq:
         return Gaps()
-    return Gaps(await core.ledger.read_events(lambda conn: events.numbers(conn, task_id, seq)))
+    return Gaps(await context.ledger.read_events(lambda conn: events.numbers(conn, task_id, seq)))
 
 
-class Stream:
+class TaskStream:
     """One reader's stream of a task's life. It holds no more than one batch of events.
 
     The record is looked at when somebody says that it has changed, and once a second, since
     whatever changes it may run on another machine.
     """
 
-    def __init__(self, core: Core, task_id: str) -> None:
-        self._core, self._id = core, task_id
-        self._story: Story
+    def __init__(self, context: Context, task_id: str) -> None:
+        self._context, self._id = context, task_id
+        self._timeline: Timeline
         self._task: Task
 
     async def open(self, cursor: Cursor) -> None:
         """Take the task up at ``cursor``. Raises a 404 or 410 problem."""
-        await self._core.task(self._id)
-        gaps = await _gaps(self._core, self._id, cursor.seq)
-        with_traceback = self._core.shows_tracebacks
-        self._story = Story(
+        await self._context.task(self._id)
+        gaps = await _gaps(self._context, self._id, cursor.seq)
+        with_traceback = self._context.shows_tracebacks
+        self._timeline = Timeline(
             cursor, gaps, partial(problems.task_error, with_traceback=with_traceback)
         )
         await self._look()
@@ -65,16 +65,16 @@ class Stream:
     @property
     def is_over(self) -> bool:
         """Whether the reader has seen the end already."""
-        return self._story.is_over
+        return self._timeline.is_over
 
     async def _look(self) -> None:
-        found = await self._core.ledger.read(lambda conn: tasks.history(conn, self._id))
+        found = await self._context.ledger.read(lambda conn: tasks.history(conn, self._id))
         if found is None:
-            await self._core.task(self._id)  # says so
+            await self._context.task(self._id)  # says so
             return
         self._task, ended = found
-        await self._core.news.before_telling([self._task])
-        self._story.look(self._task, ended)
+        await self._context.announcements.before_telling([self._task])
+        self._timeline.look(self._task, ended)
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Everything from the cursor on, then what happens, until the task has ended.
@@ -88,7 +88,7 @@ class Stream:
                     yield text
 
     async def _run(self) -> AsyncGenerator[bytes, None]:
-        watchers, loop = self._core.watchers, asyncio.get_running_loop()
+        watchers, loop = self._context.watchers, asyncio.get_running_loop()
         with watchers.watching(self._id) as changed, watchers.following(self._id) as woken:
             yield b"retry: 2000\n\n"
             looked_at = sent_at = loop.time()
@@ -99,7 +99,7 @@ class Stream:
                     changed.clear()
                     looked_at = loop.time()
                     await self._look()
-                async for told in self._news():
+                async for told in self._announcements():
                     sent_at = loop.time()
                     yield sse(told.type, told.data, told.id)
                 if self.is_over:
@@ -110,23 +110,23 @@ class Stream:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), LOOK_S)
 
-    async def _news(self) -> AsyncGenerator[Told, None]:
+    async def _announcements(self) -> AsyncGenerator[Told, None]:
         """What there is to tell, in order; with the end, if that has come."""
         is_fresh = False
         while True:
-            seq = self._story.cursor.seq
-            batch = await self._core.ledger.read_events(
+            seq = self._timeline.cursor.seq
+            batch = await self._context.ledger.read_events(
                 lambda conn, seq=seq: events.after(conn, self._id, seq, EVENTS_AT_ONCE)  # type: ignore[misc] # binds the loop's value
             )
-            if not is_fresh and self._story.is_ahead(batch):
+            if not is_fresh and self._timeline.is_ahead(batch):
                 is_fresh = True
                 await self._look()
                 continue
-            for told in self._story.tell(batch):
+            for told in self._timeline.tell(batch):
                 yield told
             if len(batch) < EVENTS_AT_ONCE:
                 break
-        for told in self._story.rest():
+        for told in self._timeline.rest():
             yield told
         if self._task.state.is_terminal:
-            yield self._story.done(await self._core.shown(self._task))
+            yield self._timeline.done(await self._context.shown(self._task))

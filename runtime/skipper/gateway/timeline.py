@@ -105,7 +105,7 @@ class Told(NamedTuple):
     id: Cursor
 
 
-class Story:
+class Timeline:
     """Tells a task's life from a cursor on: fed with the record, then with the events after it.
 
     ``explain`` makes the problem document of an attempt's error.

@@ -14,29 +14,29 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skipper.instance.calls import Asked, Calls, Items
+from skipper.instance.calls import Calls, IncomingCall, Items
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
-from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError
+from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 
-def serve(link: Link, calls: Calls) -> None:
+def serve(link: HostLink, calls: Calls) -> None:
     """Run calls until the host hangs up. A thread reads, the event loop runs the function.
 
     Raises LinkClosedError where the function has closed the descriptors of either.
     """
     try:
-        asyncio.run(_Server(link, calls).run())
+        asyncio.run(_AsyncServer(link, calls).run())
     except OSError as error:
         if error.errno == errno.EBADF:
             raise LinkClosedError from None
         raise
 
 
-class _Server:
-    def __init__(self, link: Link, calls: Calls) -> None:
+class _AsyncServer:
+    def __init__(self, link: HostLink, calls: Calls) -> None:
         self._link, self._calls = link, calls
         self._running: dict[int, asyncio.Task[bytes]] = {}
         self._pid = os.getpid()
@@ -60,13 +60,15 @@ class _Server:
             os._exit(CLOSED_CODE)
 
     def _take(self, frame: Frame) -> None:
-        if frame.kind == Kind.CALL:
+        if frame.kind == FrameKind.CALL:
             task = asyncio.get_running_loop().create_task(self._reply(frame))
             self._running[frame.id] = task
             task.add_done_callback(partial(self._answer, frame.id))
-        elif frame.kind == Kind.CANCEL and (running := self._running.get(frame.id)) is not None:
+        elif (
+            frame.kind == FrameKind.CANCEL and (running := self._running.get(frame.id)) is not None
+        ):
             running.cancel()
-        elif frame.kind == Kind.MODEL:
+        elif frame.kind == FrameKind.MODEL:
             self._calls.take_model(ModelRef.model_validate_json(frame.payload))
 
     def _terminated(self) -> None:
@@ -80,7 +82,7 @@ class _Server:
         # One that is cancelled before its first step runs no line of `_reply`.
         reply = self._cancelled() if task.cancelled() else task.result()
         try:
-            self._link.send(Kind.REPLY, id_, reply)
+            self._link.send(FrameKind.REPLY, id_, reply)
         except HostGoneError:
             self._over.set()
         except LinkClosedError:
@@ -88,7 +90,7 @@ class _Server:
         self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
-        calls, asked = self._calls, Asked(frame)
+        calls, asked = self._calls, IncomingCall(frame)
         try:
             if asked.wants(frames.CHECK):
                 return calls.checked(asked.body)
@@ -115,14 +117,14 @@ class _Server:
     def _cancelled(self) -> bytes:
         return frames.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
 
-    async def _stream(self, asked: Asked, items: Any) -> bytes:
+    async def _stream(self, asked: IncomingCall, items: Any) -> bytes:
         calls = self._calls
         if asked.wants(frames.STREAM):
-            self._link.send(Kind.SERVED, asked.id, calls.served)
+            self._link.send(FrameKind.SERVED, asked.id, calls.served)
             async for item in items:
                 if not await asyncio.to_thread(self._link.take_credit, asked.id):
                     raise asyncio.CancelledError
-                self._link.send(Kind.ITEM, asked.id, calls.dump(item))
+                self._link.send(FrameKind.ITEM, asked.id, calls.dump(item))
             return calls.good(b"")
         whole = Items(calls)
         async for item in items:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from skipper.errors import TooLargeError
-from skipper.instance.calls import Asked, Calls
+from skipper.instance.calls import Calls, IncomingCall
 from skipper.task import Outcome
 from skipper.wire import frames
 
@@ -25,7 +25,7 @@ class _Part(NamedTuple):
     is_many: bool
 
 
-def run_batch(calls: Calls, batch: Sequence[Asked]) -> tuple[list[int], dict[int, bytes]]:
+def run_batch(calls: Calls, batch: Sequence[IncomingCall]) -> tuple[list[int], dict[int, bytes]]:
     """The sizes of the batches that ran, and the reply to each call by its id."""
     replies: dict[int, bytes] = {}
     parts = [part for asked in batch if (part := _part_of(calls, asked, replies)) is not None]
@@ -42,7 +42,7 @@ def run_batch(calls: Calls, batch: Sequence[Asked]) -> tuple[list[int], dict[int
     return sizes, replies
 
 
-def _part_of(calls: Calls, asked: Asked, replies: dict[int, bytes]) -> _Part | None:
+def _part_of(calls: Calls, asked: IncomingCall, replies: dict[int, bytes]) -> _Part | None:
     """The items of a call; None where it has been answered already."""
     body = asked.body
     if asked.wants(frames.CHECK):

@@ -21,10 +21,10 @@ from skipper.errors import (
     TooLargeError,
     UnavailableError,
 )
-from skipper.instance.link import Link
+from skipper.instance.link import HostLink
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 
 _ERRORS: dict[int, type[SkipperError]] = {
     Outcome.INVALID: InvalidInputError,
@@ -71,10 +71,10 @@ def value_of(payload: bytes) -> Any:
     raise kind(problem["detail"])
 
 
-class TaskHandle:
+class SpawnedTask:
     """A task that this function started."""
 
-    def __init__(self, link: Link, task_id: str) -> None:
+    def __init__(self, link: HostLink, task_id: str) -> None:
         self._link = link
         self.id = task_id
 
@@ -100,16 +100,16 @@ class TaskHandle:
 class HostCaller:
     """Implements :class:`skipper.function.decorators.Caller` on the instance's socket."""
 
-    def __init__(self, link: Link, max_body: int = 0) -> None:
+    def __init__(self, link: HostLink, max_body: int = 0) -> None:
         self._link, self._max_body = link, max_body
 
     def call(self, name: str, body: bytes) -> Any:
         id_ = self._ask(name, body, 0, current.get().budget_ms())
         return value_of(self._link.wait_for(id_).payload)
 
-    def spawn(self, name: str, body: bytes) -> TaskHandle:
+    def spawn(self, name: str, body: bytes) -> SpawnedTask:
         id_ = self._ask(name, body, frames.SPAWN)
-        return TaskHandle(self._link, value_of(self._link.wait_for(id_).payload)["id"])
+        return SpawnedTask(self._link, value_of(self._link.wait_for(id_).payload)["id"])
 
     async def call_async(self, name: str, body: bytes) -> Any:
         id_ = self._ask(name, body, 0, current.get().budget_ms())
@@ -117,7 +117,9 @@ class HostCaller:
             # A thread waits, so that the loop goes on.
             return value_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
         except asyncio.CancelledError:
-            self._link.send(Kind.CANCEL, id_)  # its answer, which comes at once, frees the thread
+            self._link.send(
+                FrameKind.CANCEL, id_
+            )  # its answer, which comes at once, frees the thread
             raise
 
     def _ask(self, name: str, body: bytes, flags: int, budget_ms: int = 0) -> int:

@@ -21,19 +21,19 @@ from skipper.function.signature import Contract
 from skipper.instance import caller
 from skipper.instance.faults import class_of, shown, user_traceback
 from skipper.instance.jobs import ModelRef
-from skipper.instance.link import Link
-from skipper.instance.models import Shelf
-from skipper.instance.sink import Sink
+from skipper.instance.link import HostLink
+from skipper.instance.models import LoadedModels
+from skipper.instance.sink import EventSink
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 _MAX_ERRORS = 100
 _MAX_TOLD = 1000
 """Characters of what is told of one place in a body: the names of members are the caller's."""
 
 
-class Asked:
+class IncomingCall:
     """A call as it was asked for."""
 
     __slots__ = ("_at", "_payload", "head", "id")
@@ -57,9 +57,9 @@ class Calls:
 
     def __init__(
         self,
-        link: Link,
+        link: HostLink,
         function: Function[..., Any],
-        shelf: Shelf,
+        shelf: LoadedModels,
         code: str,
         max_result: int = 0,
     ) -> None:
@@ -74,7 +74,7 @@ class Calls:
         self._shelf = shelf
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
-        self._sinks: dict[int, Sink] = {}
+        self._sinks: dict[int, EventSink] = {}
         self.served = self._good = b""
         self.loaded: dict[str, Any] = {}
         """The models to inject."""
@@ -88,14 +88,14 @@ class Calls:
             told = f"model {ref.name}@{ref.version} could not be loaded: {shown(error)}"
             sys.stderr.write(told + "\n")
         self._renew()
-        self.link.send(Kind.REPORT, 0, b"{}")
+        self.link.send(FrameKind.REPORT, 0, b"{}")
 
     def _renew(self) -> None:
         self.loaded = self._shelf.injected(self._taking.loaded_parameters)
         self.served = frames.served_by(self._code, self._shelf.versions)
         self._good = frames.reply(Outcome.OK, self.served, b"")
 
-    def arguments(self, asked: Asked) -> dict[str, Any]:
+    def arguments(self, asked: IncomingCall) -> dict[str, Any]:
         """Keyword arguments of a call. Raises ValidationError."""
         kwargs = self.contract.parse(asked.body)
         if self.loaded:
@@ -114,7 +114,7 @@ class Calls:
             return self.refusal(error)
         return self._good
 
-    def enter(self, asked: Asked) -> bool:
+    def enter(self, asked: IncomingCall) -> bool:
         """Make the call known to the calls it will make; whether it is a task."""
         head = asked.head
         task_id, _, request_id = _context(head)
@@ -130,10 +130,10 @@ class Calls:
         if (sink := self._sinks.pop(id_, None)) is not None:
             sink.close()
 
-    def _run(self, asked: Asked) -> Run:
+    def _run(self, asked: IncomingCall) -> Run:
         head = asked.head
         task_id, attempt, request_id = _context(head)
-        sink = self._sinks[asked.id] = Sink(self.link, asked.id)
+        sink = self._sinks[asked.id] = EventSink(self.link, asked.id)
         return Run(
             sink,
             task_id=task_id,
@@ -142,7 +142,7 @@ class Calls:
             seconds=head.budget_ms / 1000 if head.budget_ms else None,
         )
 
-    def result(self, asked: Asked, value: Any) -> bytes:
+    def result(self, asked: IncomingCall, value: Any) -> bytes:
         """The reply for a returned value; a model goes to the store on the way.
 
         Raises TypeError for a model out of a direct call: only a task's end can publish it.
@@ -154,7 +154,7 @@ class Calls:
             saved = to_json({"name": value.name} | self._shelf.save(value))
             failpoint("instance.saved")
             self.link.send(
-                Kind.EVENT,
+                FrameKind.EVENT,
                 asked.id,
                 b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
             )

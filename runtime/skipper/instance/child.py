@@ -20,10 +20,16 @@ from skipper import failpoints
 from skipper.instance import loader
 from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, JobKind, Report, Turn
-from skipper.instance.link import CLOSED_CODE, HostGoneError, Link, LinkClosedError, out_of_reach
+from skipper.instance.link import (
+    CLOSED_CODE,
+    HostGoneError,
+    HostLink,
+    LinkClosedError,
+    out_of_reach,
+)
 from skipper.instance.plugins import OnTurn, Plugins
 from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _FIRST_TO_GO = 500  # of 1000: proc(5), oom_score_adj
@@ -32,7 +38,7 @@ _FIRST_TO_GO = 500  # of 1000: proc(5), oom_score_adj
 def live(sock: socket.socket) -> None:
     """Serve the host at the other end of ``sock`` until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = Link(out_of_reach(sock))
+    link = HostLink(out_of_reach(sock))
     _Forks(link).watch()
     try:
         _work(link)
@@ -49,7 +55,7 @@ class _Forks:
     a ``multiprocessing.Pool`` waits for ever for a worker that has not heard it.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: HostLink) -> None:
         self._link, self._of_thread = link, threading.local()
 
     def watch(self) -> None:
@@ -72,7 +78,7 @@ class _Forks:
         self._release()
 
 
-def _work(link: Link) -> None:
+def _work(link: HostLink) -> None:
     job = Job.model_validate_json(link.next().payload)
     _prepare(job)
     project = loader.project_of(job.project_dir, job.set_up)
@@ -86,18 +92,18 @@ def _work(link: Link) -> None:
     _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
 
 
-def _report(link: Link, report: Report) -> None:
-    link.send(Kind.REPORT, 0, report.model_dump_json().encode())
+def _report(link: HostLink, report: Report) -> None:
+    link.send(FrameKind.REPORT, 0, report.model_dump_json().encode())
 
 
-def _turns(link: Link) -> OnTurn:
+def _turns(link: HostLink) -> OnTurn:
     """Tells the host whose code comes next, so that it knows whom to blame for what follows."""
 
     @functools.cache  # a survey asks the same plugins the same for every file
     def told(name: str, file: Path | None, hook: str) -> bytes:
         return Turn(plugin=name, file=file, hook=hook).model_dump_json().encode()
 
-    return lambda name, file, hook: link.send(Kind.TURN, 0, told(name, file, hook))
+    return lambda name, file, hook: link.send(FrameKind.TURN, 0, told(name, file, hook))
 
 
 def _prepare(job: Job) -> None:
@@ -143,13 +149,13 @@ def _start_libraries(plugins: Plugins, job: Job) -> None:
             sys.stderr.write(f"{item.file}:{item.line or 1} is left out: {item.error}\n")
 
 
-def _serve(link: Link, job: Job, plugins: Plugins) -> None:
+def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.blobs import BlobStore
     from skipper.function import decorators
     from skipper.instance import aio, runner
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import Calls
-    from skipper.instance.models import Shelf
+    from skipper.instance.models import LoadedModels
 
     assert job.source is not None
     decorators.connect_to(HostCaller(link, job.max_result))
@@ -158,7 +164,7 @@ def _serve(link: Link, job: Job, plugins: Plugins) -> None:
             plugins.hook.skipper_settings(source=job.source.name, settings=job.settings)
         functions, code = loader.load(job.source, job.texts)
         mine = next(f for f in functions if f.name == job.function)
-        shelf = Shelf(BlobStore(job.storage_url), plugins, job.tmp_dir)
+        shelf = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             shelf.put(ref)
         calls = Calls(link, mine, shelf, code, job.max_result)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ def _why(error: OSError) -> ConnectionError:
     return LinkClosedError() if is_closed else HostGoneError()
 
 
-class Link:
+class HostLink:
     """Frames to and from the host.
 
     The serving thread takes calls with :meth:`next`; any thread may :meth:`send`, and
@@ -124,7 +124,7 @@ class Link:
         with self._lock:
             self._asked += 1
             id_ = OWN | self._asked
-        self.send(Kind.CALL, id_, payload)
+        self.send(FrameKind.CALL, id_, payload)
         return id_
 
     def wait_for(self, id_: int) -> Frame:
@@ -183,13 +183,13 @@ class Link:
         if not data:
             raise HostGoneError
         for frame in self._splitter.feed(data):
-            if frame.kind == Kind.CANCEL:
+            if frame.kind == FrameKind.CANCEL:
                 self._cancelled.add(frame.id)
                 if len(self._cancelled) > _CANCELLED:  # cancels of calls that had just ended
                     self._cancelled = set(sorted(self._cancelled)[_CANCELLED // 2 :])
-            if frame.kind == Kind.REPLY:
+            if frame.kind == FrameKind.REPLY:
                 self._answers[frame.id] = frame
-            elif frame.kind == Kind.CREDIT:
+            elif frame.kind == FrameKind.CREDIT:
                 if frame.id in self._credit:  # else the stream has just ended
                     self._credit[frame.id] += frames.CREDIT_ITEMS
             else:

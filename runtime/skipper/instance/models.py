@@ -13,7 +13,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.instance.plugins import Plugins
 
 
-class Shelf:
+class LoadedModels:
     """Models by name, each in one version. Not shared between threads."""
 
     def __init__(self, store: BlobStore, plugins: Plugins, tmp_dir: Path) -> None:

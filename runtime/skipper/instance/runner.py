@@ -15,33 +15,33 @@ from pydantic import ValidationError
 from skipper.errors import Cancelled
 from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
-from skipper.instance.calls import Asked, Calls, Items
+from skipper.instance.calls import Calls, IncomingCall, Items
 from skipper.instance.jobs import ModelRef
-from skipper.instance.link import HostGoneError, Link
+from skipper.instance.link import HostGoneError, HostLink
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 _WHATEVER = contextlib.suppress(Exception)
 """Around what the function may have closed or replaced: its standard streams."""
 
 
-def serve(link: Link, calls: Calls) -> None:
+def serve(link: HostLink, calls: Calls) -> None:
     """Run calls until the host hangs up."""
     runner = _Runner(link, calls)
     signal.signal(signal.SIGTERM, runner.terminated)
     with contextlib.suppress(HostGoneError):
         while not runner.is_ended:
             frame = link.next()
-            if frame.kind == Kind.CALL:
+            if frame.kind == FrameKind.CALL:
                 runner.answer(frame)
-            elif frame.kind == Kind.BATCH:
+            elif frame.kind == FrameKind.BATCH:
                 runner.answer_batch(frames.Splitter().feed(frame.payload))
-            elif frame.kind == Kind.MODEL:
+            elif frame.kind == FrameKind.MODEL:
                 calls.take_model(ModelRef.model_validate_json(frame.payload))
 
 
 class _Runner:
-    def __init__(self, link: Link, calls: Calls) -> None:
+    def __init__(self, link: HostLink, calls: Calls) -> None:
         self._link, self._calls = link, calls
         self._is_in_call = self._is_task = False
         self.is_ended = False
@@ -61,27 +61,27 @@ class _Runner:
         if self._calls.batch:
             self.answer_batch([frame])
             return
-        asked = Asked(frame)
+        asked = IncomingCall(frame)
         checks = asked.head.flags & frames.CHECK
         reply = self._calls.checked(asked.body) if checks else self._run(asked)
-        self._link.send(Kind.REPLY, asked.id, reply)
+        self._link.send(FrameKind.REPLY, asked.id, reply)
         self._link.forget(asked.id)
 
     def answer_batch(self, calls: list[Frame]) -> None:
         """Run calls as one and send their replies together."""
-        batch = [Asked(frame) for frame in calls]
+        batch = [IncomingCall(frame) for frame in calls]
         self._begin(batch[-1])  # the last to come has the most time left
         try:
             sizes, replies = run_batch(self._calls, batch)
         finally:
             self._end(batch[-1].id)
-        told = [frames.pack(Kind.SIZE, size) for size in sizes]
-        told += [frames.pack(Kind.REPLY, id_, reply) for id_, reply in replies.items()]
+        told = [frames.pack(FrameKind.SIZE, size) for size in sizes]
+        told += [frames.pack(FrameKind.REPLY, id_, reply) for id_, reply in replies.items()]
         self._link.send_packed(b"".join(told))
         for asked in batch:
             self._link.forget(asked.id)
 
-    def _begin(self, asked: Asked) -> None:
+    def _begin(self, asked: IncomingCall) -> None:
         self._is_task = self._calls.enter(asked)
         self._is_in_call = True
 
@@ -96,7 +96,7 @@ class _Runner:
             failpoint("instance.ran")
         self._calls.leave(id_)
 
-    def _run(self, asked: Asked) -> bytes:
+    def _run(self, asked: IncomingCall) -> bytes:
         """The reply to one call, whatever the function does."""
         calls = self._calls
         try:
@@ -119,16 +119,16 @@ class _Runner:
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
             return calls.failure(error)
 
-    def _stream(self, asked: Asked, items: Iterator[Any]) -> bytes:
+    def _stream(self, asked: IncomingCall, items: Iterator[Any]) -> bytes:
         calls = self._calls
         if not asked.wants(frames.STREAM):
             whole = Items(calls)
             for item in items:
                 whole.add(item)
             return calls.good(whole.json())
-        self._link.send(Kind.SERVED, asked.id, calls.served)
+        self._link.send(FrameKind.SERVED, asked.id, calls.served)
         for item in items:
             if not self._link.take_credit(asked.id):
                 raise Cancelled
-            self._link.send(Kind.ITEM, asked.id, calls.dump(item))
+            self._link.send(FrameKind.ITEM, asked.id, calls.dump(item))
         return calls.good(b"")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from skipper.errors import TooLargeError
-from skipper.instance.link import Link
+from skipper.instance.link import HostLink
 from skipper.pace import Pace
 from skipper.wire import frames
 
@@ -28,14 +28,14 @@ class _Event(NamedTuple):
     payload: bytes
 
 
-class Sink:
+class EventSink:
     """Where the words of one call go: frames with its id. Any thread may use it.
 
     A function that says more than anybody could read does not keep the host from its other work:
     what is too much stays here. The last words are sent at the call's end.
     """
 
-    def __init__(self, link: Link, call_id: int, pace: Pace | None = None) -> None:
+    def __init__(self, link: HostLink, call_id: int, pace: Pace | None = None) -> None:
         self._link, self._id = link, call_id
         self._pace = pace or Pace(BURST, RATE)
         self._held: deque[_Event] = deque()
@@ -71,7 +71,7 @@ class Sink:
             self._left_out = Counter()
         self._pace.spend(number)
         self._link.send_packed(
-            b"".join(frames.pack(frames.Kind.EVENT, self._id, payload) for payload in said)
+            b"".join(frames.pack(frames.FrameKind.EVENT, self._id, payload) for payload in said)
         )
 
     def is_cancelled(self) -> bool:

@@ -13,7 +13,7 @@ import skipper
 from skipper.errors import StartError
 from skipper.launcher import rest
 from skipper.launcher.banner import View, banner, gpu_note
-from skipper.launcher.output import Output
+from skipper.launcher.output import LogOutput
 from skipper.launcher.supervisor import Supervisor
 from skipper.settings.model import Settings
 
@@ -33,7 +33,7 @@ _IMPORTED_AT = time.monotonic()
 class Announcer:
     """Watches a starting tree through its REST interface."""
 
-    def __init__(self, settings: Settings, output: Output, supervisor: Supervisor) -> None:
+    def __init__(self, settings: Settings, output: LogOutput, supervisor: Supervisor) -> None:
         self._settings, self._output, self._supervisor = settings, output, supervisor
         names = [keeper.plan.name for keeper in supervisor.keepers]
         self._has_gateway = any(name.startswith("gateway") for name in names)

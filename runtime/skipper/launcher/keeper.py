@@ -18,7 +18,7 @@ _LAST_WORDS_S = 0.2
 """How long a dead child's last output is waited for."""
 
 
-class State(StrEnum):
+class ChildState(StrEnum):
     """Where a child stands."""
 
     STARTING = "starting"
@@ -43,7 +43,7 @@ class Keeper:
         history: History | None = None,
     ) -> None:
         self.plan = plan
-        self.state = State.STOPPED
+        self.state = ChildState.STOPPED
         self.restarts = 0
         self.since = time.time()
         self.child: Child | None = None
@@ -61,15 +61,15 @@ class Keeper:
         self.gone.clear()
         try:
             while not self._stopping.is_set():
-                self._move(State.RESTARTING if self.restarts else State.STARTING)
+                self._move(ChildState.RESTARTING if self.restarts else ChildState.STARTING)
                 pause = await self._one_life()
                 if self._stopping.is_set():
                     break
                 self.restarts += 1
-                self._move(State.RESTARTING)
+                self._move(ChildState.RESTARTING)
                 await self._rest(pause)
         finally:
-            self._move(State.STOPPED)
+            self._move(ChildState.STOPPED)
             self.gone.set()
 
     def stop(self) -> None:
@@ -133,7 +133,7 @@ class Keeper:
     def _became_ready(self) -> None:
         self._history.became_ready()
         self.was_ready.set()
-        self._move(State.READY)
+        self._move(ChildState.READY)
         if self.restarts:
             self._say("info", f"{self.plan.name} is back", restarts=self.restarts)
 
@@ -172,6 +172,6 @@ class Keeper:
             async with asyncio.timeout(pause):
                 await self._stopping.wait()
 
-    def _move(self, state: State) -> None:
+    def _move(self, state: ChildState) -> None:
         self.state = state
         self.since = time.time()

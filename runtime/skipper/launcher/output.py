@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from skipper.launcher.lines import LEVELS, Cutter, Pretty, Record, as_json, parse, rank
-from skipper.launcher.sink import RotatingFile, Sink, to_descriptor
+from skipper.launcher.sink import LogSink, RotatingFile, to_descriptor
 from skipper.settings.environment import wants_colour
 from skipper.settings.model import Settings
 
@@ -26,7 +26,7 @@ _CLOSE_S = 1.0
 _LAST_READS = 32
 
 
-class Output:
+class LogOutput:
     """The terminal and the log files of one tree, as a context. With ``quiet``, the files alone."""
 
     def __init__(
@@ -41,11 +41,11 @@ class Output:
         self._files = RotatingFile(self.log_folder, settings.retention.logs_mb << 20)
         limit = min(_FILE_LIMIT, self._files.share)
         self._pumps: list[Pump] = []
-        self._file = Sink(self._files.write, limit=limit, dropped=self._missing_in_file)
+        self._file = LogSink(self._files.write, limit=limit, dropped=self._missing_in_file)
         self._terminal = (
             None
             if quiet
-            else Sink(to_descriptor(terminal), limit=_TERMINAL_LIMIT, dropped=self._missing)
+            else LogSink(to_descriptor(terminal), limit=_TERMINAL_LIMIT, dropped=self._missing)
         )
 
     def __enter__(self) -> Self:
@@ -104,9 +104,9 @@ class Output:
 
 
 class Pump:
-    """Carries one child's output to an :class:`Output`, line by line."""
+    """Carries one child's output to an :class:`LogOutput`, line by line."""
 
-    def __init__(self, output: Output, name: str, fd: int) -> None:
+    def __init__(self, output: LogOutput, name: str, fd: int) -> None:
         self._output, self._name, self._fd = output, name, fd
         self._cutter = Cutter()
         self._loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ FILES = 4
 """The current file and its predecessors, ``skipper.jsonl.1`` being the youngest of those."""
 
 
-class Sink:
+class LogSink:
     """Writes on a thread of its own. ``put`` never waits: beyond ``limit`` bytes it drops the line.
 
     ``dropped`` makes the line that says how many are missing.

@@ -9,7 +9,7 @@ from typing import Any
 
 from skipper.errors import StartError
 from skipper.failpoints import failpoint
-from skipper.launcher.keeper import Keeper, State
+from skipper.launcher.keeper import ChildState, Keeper
 from skipper.launcher.plan import BROKER, GUARD, HOSTS, ChildPlan
 from skipper.launcher.process import Child
 
@@ -65,7 +65,7 @@ class Supervisor:
     @property
     def is_ready(self) -> bool:
         """Whether every child is ready now."""
-        return all(keeper.state is State.READY for keeper in self.keepers)
+        return all(keeper.state is ChildState.READY for keeper in self.keepers)
 
     def status(self) -> list[dict[str, Any]]:
         return [keeper.status() for keeper in self.keepers]

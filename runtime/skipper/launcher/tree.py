@@ -21,7 +21,7 @@ from skipper.errors import StartError
 from skipper.launcher import ALREADY_RUNNING, client, control, folders, listen, process, reach
 from skipper.launcher.announce import Announcer
 from skipper.launcher.orphans import Roster, adopting
-from skipper.launcher.output import Output
+from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
 from skipper.launcher.process import Child, Ground
 from skipper.launcher.supervisor import Stop, Supervisor
@@ -46,7 +46,7 @@ class Tree:
     settings: Settings
     plans: tuple[ChildPlan, ...]
     ground: Ground
-    output: Output
+    output: LogOutput
     started_at: float
     report: Callable[[], None]
 
@@ -95,7 +95,7 @@ def _prepare(
     if settings.run.reload is None:
         settings = _with(settings, "run", reload=report is None and os.isatty(2))
     names = tuple(each.name for each in plans)
-    output = stack.enter_context(Output(settings, names, quiet=report is not None))
+    output = stack.enter_context(LogOutput(settings, names, quiet=report is not None))
     if folder := failpoints_folder():
         failpoints.enable(folder, "launcher")
         output.say("warning", f"failpoints are on: whoever writes into {folder} may kill any part")
@@ -229,7 +229,7 @@ def _listening_to_signals(stop: Stop) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _say_why(output: Output, stop: Stop) -> None:
+def _say_why(output: LogOutput, stop: Stop) -> None:
     if stop.error:
         output.note("error", str(stop.error), code=stop.error.code)
     hint = "; Ctrl-C again kills at once" if stop.code == 130 else ""

@@ -17,7 +17,7 @@ from skipper.ledger import endings, totals
 from skipper.ledger.connection import Connection, Database
 from skipper.ledger.endings import Interest
 from skipper.ledger.opening import prepare
-from skipper.ledger.worker import Finisher, Job, Reader, Worker, Writer
+from skipper.ledger.worker import Finisher, PendingOperation, Reader, Worker, Writer
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -78,7 +78,7 @@ class Ledger:
         only its caller hears of it. The commit waits for the disk unless all of them are written
         with ``durable=False``.
         """
-        return await _answer(self._tasks.writer, Job(op, is_durable=durable))
+        return await _answer(self._tasks.writer, PendingOperation(op, is_durable=durable))
 
     async def merge(
         self,
@@ -88,35 +88,37 @@ class Ledger:
         durable: bool = True,
     ) -> T:
         """:meth:`write` for an ``op`` on many items: those that wait together go in one call."""
-        return await _answer(self._tasks.writer, Job(merged=op, item=item, is_durable=durable))
+        return await _answer(
+            self._tasks.writer, PendingOperation(merged=op, item=item, is_durable=durable)
+        )
 
     async def read(self, op: Callable[[Connection], T]) -> T:
         """Run ``op``, which only reads, without waiting for writers."""
-        return await _answer(self._tasks.reader, Job(op))
+        return await _answer(self._tasks.reader, PendingOperation(op))
 
     async def record(self, op: Callable[[Connection], T]) -> T:
         """:meth:`write` to the event store, whose commits never wait for the disk."""
-        return await _answer(self._events.writer, Job(op, is_durable=False))
+        return await _answer(self._events.writer, PendingOperation(op, is_durable=False))
 
     async def read_events(self, op: Callable[[Connection], T]) -> T:
         """:meth:`read` from the event store."""
-        return await _answer(self._events.reader, Job(op))
+        return await _answer(self._events.reader, PendingOperation(op))
 
     def write_now(self, op: Callable[[Connection], T], *, durable: bool = True) -> T:
         """:meth:`write` for threads without an event loop."""
-        return _wait(self._tasks.writer, Job(op, is_durable=durable))
+        return _wait(self._tasks.writer, PendingOperation(op, is_durable=durable))
 
     def read_now(self, op: Callable[[Connection], T]) -> T:
         """:meth:`read` for threads without an event loop."""
-        return _wait(self._tasks.reader, Job(op))
+        return _wait(self._tasks.reader, PendingOperation(op))
 
     def record_now(self, op: Callable[[Connection], T]) -> T:
         """:meth:`record` for threads without an event loop."""
-        return _wait(self._events.writer, Job(op, is_durable=False))
+        return _wait(self._events.writer, PendingOperation(op, is_durable=False))
 
     def read_events_now(self, op: Callable[[Connection], T]) -> T:
         """:meth:`read_events` for threads without an event loop."""
-        return _wait(self._events.reader, Job(op))
+        return _wait(self._events.reader, PendingOperation(op))
 
     def close(self) -> None:
         """Do what is queued, then close the connections. Blocks while that takes."""
@@ -147,7 +149,7 @@ def _finisher(interest: Interest | None) -> Finisher:
     return finish
 
 
-async def _answer(worker: Worker, job: Job[T]) -> T:
+async def _answer(worker: Worker, job: PendingOperation[T]) -> T:
     job.loop = asyncio.get_running_loop()
     job.future = answer = job.loop.create_future()
     worker.submit(job)
@@ -155,7 +157,7 @@ async def _answer(worker: Worker, job: Job[T]) -> T:
     return value
 
 
-def _wait(worker: Worker, job: Job[T]) -> T:
+def _wait(worker: Worker, job: PendingOperation[T]) -> T:
     job.future = answer = futures.Future[T]()
     worker.submit(job)
     return answer.result()

@@ -79,7 +79,7 @@ class Started:
     deadline_at: float | None = None
 
 
-class Waiting(NamedTuple):
+class WaitingTask(NamedTuple):
     """A task that may be claimed now."""
 
     id: str

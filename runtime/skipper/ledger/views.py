@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, or_, select, union_all
 
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
-from skipper.ledger.records import Result, Waiting
+from skipper.ledger.records import Result, WaitingTask
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
 from skipper.task import Attempt, State, Task
@@ -207,7 +207,7 @@ _READY = _waiting(_IS_READY, t.c.function == bindparam("function"))
 _DUE = _waiting(t.c.ready == literal(0), t.c.available_at <= _NOW)
 
 
-def waiting(conn: Connection, pool: str, now: float, each: int) -> list[Waiting]:
+def waiting(conn: Connection, pool: str, now: float, each: int) -> list[WaitingTask]:
     """What may be claimed in ``pool``: of every function its first ``each``.
 
     The first are those of the highest priority, then the oldest, and so is the list ordered. Of
@@ -218,7 +218,7 @@ def waiting(conn: Connection, pool: str, now: float, each: int) -> list[Waiting]
     rows = [row for found in conn.run_each(_READY, functions) for row in found]
     rows += conn.run(_DUE, params)
     rows.sort(key=lambda row: (-row[2], row[0]))
-    return [Waiting(*row) for row in rows]
+    return [WaitingTask(*row) for row in rows]
 
 
 _RUNNING_ON = Statement(

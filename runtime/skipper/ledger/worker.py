@@ -31,7 +31,7 @@ Merged: TypeAlias = Callable[[Connection, Sequence[Any]], Sequence[T]]
 Finisher: TypeAlias = Callable[[Connection], None]
 
 
-class Job(Generic[T]):
+class PendingOperation(Generic[T]):
     """One operation that waits, and where its outcome goes.
 
     Either an ``operation``, or an ``item`` for a ``merged`` one, which takes all such at once.
@@ -66,14 +66,14 @@ class Job(Generic[T]):
             self.future.set_exception(self.error)
 
 
-def _settle(jobs: Iterable[Job[Any]]) -> None:
+def _settle(jobs: Iterable[PendingOperation[Any]]) -> None:
     for job in jobs:
         job.settle()
 
 
-def _deliver(jobs: Iterable[Job[Any]]) -> None:
+def _deliver(jobs: Iterable[PendingOperation[Any]]) -> None:
     """Settle ``jobs``, waking each event loop once."""
-    by_loop: dict[asyncio.AbstractEventLoop | None, list[Job[Any]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[PendingOperation[Any]]] = {}
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, some in by_loop.items():
@@ -97,13 +97,13 @@ class Worker:
         self._name = name
         self._connection: Connection | None = None
         self._thread: threading.Thread | None = None
-        self._queue: deque[Job[Any]] = deque()
+        self._queue: deque[PendingOperation[Any]] = deque()
         self._changed = threading.Condition()  # guards the queue and the next
         self._is_closed = False
-        self._group: list[Job[Any]] = []
+        self._group: list[PendingOperation[Any]] = []
         self._out_since: float | None = None
 
-    def submit(self, job: Job[Any]) -> None:
+    def submit(self, job: PendingOperation[Any]) -> None:
         """Queue ``job``. Once this has returned it runs, even if its caller goes away."""
         with self._changed:
             if self._is_closed:
@@ -141,10 +141,10 @@ class Worker:
             self._group = self._taken(self.group_size)
             return bool(self._group)
 
-    def _taken(self, number: int) -> list[Job[Any]]:
+    def _taken(self, number: int) -> list[PendingOperation[Any]]:
         return [self._queue.popleft() for _ in range(min(number, len(self._queue)))]
 
-    def _process(self, jobs: list[Job[Any]]) -> None:
+    def _process(self, jobs: list[PendingOperation[Any]]) -> None:
         """Run ``jobs`` to their outcomes, through errors and outages."""
         waiting = deque([jobs])
         tries = 0
@@ -171,7 +171,7 @@ class Worker:
                 waiting.popleft()
                 self._out_since = None
 
-    def _run_group(self, jobs: list[Job[Any]]) -> None:
+    def _run_group(self, jobs: list[PendingOperation[Any]]) -> None:
         raise NotImplementedError
 
     def _connected(self) -> Connection:
@@ -208,7 +208,9 @@ class Worker:
                 log.debug("a connection did not close", exc_info=True)
 
 
-def _refuse(groups: Iterable[list[Job[Any]]], sentence: str, error: BaseException) -> None:
+def _refuse(
+    groups: Iterable[list[PendingOperation[Any]]], sentence: str, error: BaseException
+) -> None:
     reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     for group in groups:
         for job in group:
@@ -220,7 +222,7 @@ class Reader(Worker):
 
     group_size = 16  # they are all told at once, so none should wait for many
 
-    def _run_group(self, jobs: list[Job[Any]]) -> None:
+    def _run_group(self, jobs: list[PendingOperation[Any]]) -> None:
         connection = self._connected()
         for job in jobs:
             assert job.operation is not None
@@ -230,7 +232,7 @@ class Reader(Worker):
 class _Unsure(NamedTuple):
     """A group whose commit has been sent and not yet answered."""
 
-    jobs: list[Job[Any]]
+    jobs: list[PendingOperation[Any]]
     mark: Mark
     values: list[Any]
 
@@ -249,7 +251,7 @@ class Writer(Worker):
         self._number = 0
         self._unsure: _Unsure | None = None
 
-    def _run_group(self, jobs: list[Job[Any]]) -> None:
+    def _run_group(self, jobs: list[PendingOperation[Any]]) -> None:
         connection = self._connected()
         values = self._earlier_values(connection, jobs)
         if values is None:
@@ -257,14 +259,16 @@ class Writer(Worker):
         for job, value in zip(jobs, values, strict=True):
             job.value = value
 
-    def _earlier_values(self, connection: Connection, jobs: list[Job[Any]]) -> list[Any] | None:
+    def _earlier_values(
+        self, connection: Connection, jobs: list[PendingOperation[Any]]
+    ) -> list[Any] | None:
         """What ``jobs`` came to, if their commit went through though the server did not say so."""
         unsure = self._unsure
         is_in = unsure is not None and unsure.jobs is jobs and connection.has_committed(unsure.mark)
         self._unsure = None
         return unsure.values if unsure and is_in else None
 
-    def _transact(self, connection: Connection, jobs: list[Job[Any]]) -> list[Any]:
+    def _transact(self, connection: Connection, jobs: list[PendingOperation[Any]]) -> list[Any]:
         self._number += 1
         mark = Mark(self._id, self._number, any(job.is_durable for job in jobs))
         connection.begin(mark)
@@ -289,7 +293,7 @@ class Writer(Worker):
                 self._group.append(self._queue.popleft())
 
 
-def _run_all(connection: Connection, jobs: list[Job[Any]]) -> list[Any]:
+def _run_all(connection: Connection, jobs: list[PendingOperation[Any]]) -> list[Any]:
     """The value of each job; those that can be merged run as one call per kind."""
     values: list[Any] = [None] * len(jobs)
     kinds: dict[Merged[Any], list[int]] = {}

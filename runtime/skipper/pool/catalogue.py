@@ -17,12 +17,12 @@ from typing import Any
 
 from skipper.failpoints import failpoint
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
-from skipper.pool.direct.entry import UNKNOWN_S, Entry
+from skipper.pool.direct.queue import UNKNOWN_S, FunctionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import Instance, Lane
 from skipper.pool.processes.quarantine import Quarantine
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 
@@ -47,9 +47,9 @@ class Catalogue:
         *,
         quarantine: Quarantine,
         on_change: Callable[[], None],
-        warm: Callable[[Served, int], Awaitable[BrokenFile | None]],
-        retire: Callable[[Served], None],
-        drop: Callable[[Entry], None],
+        warm: Callable[[FunctionVersion, int], Awaitable[BrokenFile | None]],
+        retire: Callable[[FunctionVersion], None],
+        drop: Callable[[FunctionQueue], None],
         metrics: PoolMetrics,
         exists: Callable[[Path], bool] = Path.exists,
     ) -> None:
@@ -58,7 +58,7 @@ class Catalogue:
         self._quarantine = quarantine
         self._on_change, self._warm, self._retire, self._drop = on_change, warm, retire, drop
         self._metrics = metrics
-        self.entries: dict[bytes, Entry] = {}
+        self.entries: dict[bytes, FunctionQueue] = {}
         self.loading: set[str] = {"*"}
         """Files that are being read, ``*`` while it is not known which there are."""
         self._sources: dict[str, SourceInfo] = {}
@@ -161,7 +161,7 @@ class Catalogue:
                 self._keep_old(source, report.broken[0])
             return
         mine = [spec for spec in report.specs if spec.pool == self._pool]
-        fresh = [Served(spec, source, report.texts) for spec in mine]
+        fresh = [FunctionVersion(spec, source, report.texts) for spec in mine]
         for served in fresh:
             if (problem := await self._warm_up(served)) is not None:
                 self._keep_old(source, problem)
@@ -207,7 +207,7 @@ class Catalogue:
         instance.stop()
         return report
 
-    async def _warm_up(self, served: Served) -> BrokenFile | None:
+    async def _warm_up(self, served: FunctionVersion) -> BrokenFile | None:
         old = self.entries.get(served.spec.name.encode())
         if old is None or not old.served.instances:
             return None
@@ -257,7 +257,7 @@ class Catalogue:
         )
         return [self._told(item) for item in {item.file: item for item in all_}.values()]
 
-    def _replace(self, source: SourceInfo, fresh: list[Served]) -> None:
+    def _replace(self, source: SourceInfo, fresh: list[FunctionVersion]) -> None:
         """Serve ``fresh`` in place of whatever the source served before."""
         names = {served.spec.name.encode() for served in fresh}
         gone = [
@@ -273,7 +273,7 @@ class Catalogue:
         for served in fresh:
             name = served.spec.name.encode()
             if (entry := self.entries.get(name)) is None:
-                self.entries[name] = Entry(served)
+                self.entries[name] = FunctionQueue(served)
                 continue
             old, entry.served = entry.served, served
             entry.load_error, entry.retry_at, entry.failures = None, 0.0, 0

@@ -25,27 +25,27 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import HostRecord
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.direct import lane as direct_lane
-from skipper.pool.direct.entry import Entry
 from skipper.pool.direct.lane import DirectLane
-from skipper.pool.durable.attempt import Services
+from skipper.pool.direct.queue import FunctionQueue
+from skipper.pool.durable.attempt import LaneContext
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.links import Links
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.models import ModelBoard
+from skipper.pool.models import ServedModels
 from skipper.pool.nested import Nested
 from skipper.pool.processes.instance import Instance, Lane
 from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.starter import Starter, Template
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.schedules import Schedules
 from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.intake import Intake
 from skipper.wire.directory import Directory
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,10 @@ class Host:
         self._blobs = BlobStore(settings.storage_url)
         inline_bytes = settings.storage.inline_kb * 1024
         self._starter = Starter(settings.pools[pool], role.tree, first)  # type: ignore[index] # a str of one of the keys
-        self._board = ModelBoard(ledger)
-        self._instances = Instances(settings, pool, self._starter, self._board, self._metrics)
+        self._served_models = ServedModels(ledger)
+        self._instances = Instances(
+            settings, pool, self._starter, self._served_models, self._metrics
+        )
         self._catalogue = self._make_catalogue()
         self._schedules = Schedules(ledger, settings, pool, self._catalogue)
         self._direct = DirectLane(
@@ -87,7 +89,7 @@ class Host:
             pool,
             self.id,
             self._instances.task_slots,
-            self._services(inline_bytes),
+            self._lane_context(inline_bytes),
         )
         intake = Intake(ledger, self._blobs, inline_bytes, self._nudge)
         self._nested = Nested(
@@ -124,8 +126,8 @@ class Host:
         self._instances.on_printed = self._printed
         self._renewing = asyncio.Lock()
 
-    def _services(self, inline_bytes: int) -> Services:
-        return Services(
+    def _lane_context(self, inline_bytes: int) -> LaneContext:
+        return LaneContext(
             ledger=self._ledger,
             journal=self._journal,
             blobs=self._blobs,
@@ -151,7 +153,7 @@ class Host:
             stack.push_async_callback(self._instances.close)
             await self._register()
             failpoint("host.registered")
-            await self._board.refresh()
+            await self._served_models.refresh()
             await self._links.open()
             stack.callback(self._links.close)
             await stack.enter_async_context(self._directory)
@@ -229,7 +231,7 @@ class Host:
     async def _renew_models(self) -> None:
         """Take in new versions of models: afterwards no call is given to an older one."""
         async with self._renewing:  # whoever comes second waits for what the first has found
-            fresh = await self._board.refresh()
+            fresh = await self._served_models.refresh()
             for instance in self._instances.all if fresh else ():
                 for ref in fresh if instance.lane is not Lane.DIRECT else ():
                     instance.take_model(ref)
@@ -237,14 +239,14 @@ class Host:
 
     # --- what the parts ask of each other ---
 
-    def _retire(self, served: Served) -> None:
+    def _retire(self, served: FunctionVersion) -> None:
         self._direct.fleet.retire(served)
         self._tasks.retire(served)
 
-    def _missing(self, served: Served) -> str:
-        return self._board.missing(served, self._catalogue.entries.values())
+    def _missing(self, served: FunctionVersion) -> str:
+        return self._served_models.missing(served, self._catalogue.entries.values())
 
-    async def _find(self, name: str) -> Entry | None:
+    async def _find(self, name: str) -> FunctionQueue | None:
         """A function of this pool, waiting for files that are still being read."""
         stem = name.partition(".")[0]
         while (entry := self._catalogue.entries.get(name.encode())) is None:
@@ -277,7 +279,7 @@ class Host:
         self._nested.tasks_changed(told)
 
     def _tell_said(self, ids: Iterable[str]) -> None:
-        self._links.tell_tasks(ids, Kind.SAID)
+        self._links.tell_tasks(ids, FrameKind.SAID)
 
     def _tell_catalogue(self) -> None:
         self._changed.set()

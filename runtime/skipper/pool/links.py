@@ -17,7 +17,7 @@ from skipper.errors import SkipperError
 from skipper.pool.direct.lane import Call, DirectLane
 from skipper.pool.durable.lane import TaskLane
 from skipper.wire import frames
-from skipper.wire.frames import Frame, FrameProtocol, Kind
+from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Peer:
     def answer(self, id_: int, payload: bytes) -> None:
         """Send the reply to one of its calls."""
         self.calls.pop(id_, None)
-        self.send(Kind.REPLY, id_, payload)
+        self.send(FrameKind.REPLY, id_, payload)
 
 
 class Links:
@@ -87,10 +87,10 @@ class Links:
         told = self._describe()
         for peer in self._peers.values():
             if peer.role in ("gateway", "host"):
-                peer.protocol.send_json(Kind.CATALOGUE, 0, told)
+                peer.protocol.send_json(FrameKind.CATALOGUE, 0, told)
 
-    def tell_tasks(self, ids: Iterable[str], kind: int = Kind.TASKS) -> None:
-        """Hint that these tasks' records have changed or, with ``Kind.SAID``, their events.
+    def tell_tasks(self, ids: Iterable[str], kind: int = FrameKind.TASKS) -> None:
+        """Hint that these tasks' records have changed or, with ``FrameKind.SAID``, their events.
 
         One frame goes for all that do at the same moment.
         """
@@ -104,7 +104,7 @@ class Links:
             self._send_hint(kind, "\n".join(ids).encode())
 
     def _send_hint(self, kind: int, payload: bytes) -> None:
-        listeners = ("gateway",) if kind == Kind.SAID else ("gateway", "host")
+        listeners = ("gateway",) if kind == FrameKind.SAID else ("gateway", "host")
         for peer in self._peers.values():
             if payload and peer.role in listeners:
                 peer.protocol.send(kind, 0, payload)
@@ -125,14 +125,14 @@ class Links:
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         peer = self._peers[protocol]
         for kind, id_, payload in frames:
-            if kind == Kind.CALL:
+            if kind == FrameKind.CALL:
                 call = self._direct.submit(peer, id_, payload)
                 if call is not None:
                     peer.calls[id_] = call
-            elif kind == Kind.CANCEL:
+            elif kind == FrameKind.CANCEL:
                 if (call := peer.calls.pop(id_, None)) is not None:
                     self._direct.cancel(call)
-            elif kind == Kind.CREDIT:
+            elif kind == FrameKind.CREDIT:
                 if (call := peer.calls.get(id_)) is not None:
                     self._direct.credit(call)
             else:
@@ -140,14 +140,14 @@ class Links:
 
     def _hear(self, peer: Peer, kind: int, id_: int, payload: bytes) -> None:
         """A frame that is not about a call."""
-        if kind == Kind.TAKE:
+        if kind == FrameKind.TAKE:
             ids = payload.decode("ascii", "replace").split("\n")
-            self._tasks.take(ids, partial(peer.protocol.send, Kind.TAKEN, id_))
-        elif kind == Kind.NUDGE:
+            self._tasks.take(ids, partial(peer.protocol.send, FrameKind.TAKEN, id_))
+        elif kind == FrameKind.NUDGE:
             self._tasks.nudge(payload.decode("ascii", "replace"))
-        elif kind == Kind.ASK:
+        elif kind == FrameKind.ASK:
             self._spawn(self._reply(peer.protocol, id_, json.loads(payload)))
-        elif kind == Kind.HELLO:
+        elif kind == FrameKind.HELLO:
             self._greet(peer, json.loads(payload))
 
     def _greet(self, peer: Peer, hello: dict[str, Any]) -> None:
@@ -165,12 +165,12 @@ class Links:
         with contextlib.suppress(TimeoutError, SkipperError):
             await asyncio.wait_for(self._answer({"what": "models"}), MODELS_S)
         peer.role = role
-        peer.protocol.send_json(Kind.CATALOGUE, 0, self._describe())
+        peer.protocol.send_json(FrameKind.CATALOGUE, 0, self._describe())
 
     async def _reply(self, protocol: FrameProtocol, id_: int, question: dict[str, Any]) -> None:
         answer = await self._answer(question)
         if not protocol.transport.is_closing():
-            protocol.send_json(Kind.ANSWER, id_, answer)
+            protocol.send_json(FrameKind.ANSWER, id_, answer)
 
     def _spawn(self, work: Any) -> None:
         job = asyncio.ensure_future(work)

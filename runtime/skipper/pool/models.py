@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Ledger, models
-from skipper.pool.direct.entry import Entry
-from skipper.pool.processes.version import Served
+from skipper.pool.direct.queue import FunctionQueue
+from skipper.pool.processes.version import FunctionVersion
 
 
-class ModelBoard:
+class ServedModels:
     """Follows the ledger's models."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -36,7 +36,7 @@ class ModelBoard:
         """The newest version of each model in ``names`` that has one."""
         return tuple(self._refs[name] for name in names if name in self._refs)
 
-    def missing(self, served: Served, entries: Iterable[Entry]) -> str:
+    def missing(self, served: FunctionVersion, entries: Iterable[FunctionQueue]) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
         absent = [name for name in served.spec.models if name not in self._refs]
         if not absent:

@@ -20,14 +20,13 @@ from skipper.ledger import Ledger, tasks
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.processes.instance import Instance, Lane
-from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
-from skipper.spec import Kind as FunctionKind
+from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.task import Outcome
 from skipper.tasks.intake import Intake, Submission, reply_of
 from skipper.tasks.watchers import Watchers
 from skipper.wire import frames
 from skipper.wire.directory import Directory
-from skipper.wire.frames import CallHead, Frame, Kind
+from skipper.wire.frames import CallHead, Frame, FrameKind
 from skipper.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Nested:
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         """A call that ``instance`` makes, or wants no more. It ends with the instance."""
-        if frame.kind == Kind.CANCEL:
+        if frame.kind == FrameKind.CANCEL:
             if (job := self._jobs.get((instance, frame.id))) is not None:
                 job.cancel()
             return
@@ -99,7 +98,7 @@ class Nested:
         finally:
             if lane is not None:
                 lane.return_slot(instance)
-        instance.send(Kind.REPLY, frame.id, payload)
+        instance.send(FrameKind.REPLY, frame.id, payload)
 
     async def _reply(self, payload: bytes) -> bytes:
         head, at = frames.parse_call(payload)
@@ -166,7 +165,7 @@ class Nested:
                 if row is None:
                     return frames.problem(Outcome.NOT_FOUND, f"there is no task {task_id!r}")
                 if row.task.state.is_terminal:
-                    if row.task.kind == FunctionKind.TRAINING:  # it may have run elsewhere
+                    if row.task.kind == Kind.TRAINING:  # it may have run elsewhere
                         await self._directory.renew_models()
                     return await reply_of(row, self._blobs)
                 left = ends - time.monotonic()

@@ -25,25 +25,25 @@ VALUE_BYTES = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
-class Event:
+class WebhookEvent:
     """Something to tell. ``id`` is the same for every attempt to tell it."""
 
     id: str
     text: str
 
 
-def ping(now: float) -> Event:
+def ping(now: float) -> WebhookEvent:
     """Nothing, to see whether it arrives."""
-    return Event(id=new_id(), text=_text("ping", now, b"{}"))
+    return WebhookEvent(id=new_id(), text=_text("ping", now, b"{}"))
 
 
-def ending(result: Result, progress: dict[str, Any] | None) -> Event:
+def ending(result: Result, progress: dict[str, Any] | None) -> WebhookEvent:
     """How a task has ended: its document and, if that is small, its value."""
     task = result.task
     data = b'{"task":' + _json(task_document(task, progress, with_traceback=False))
     if result.value is not None and len(result.value) <= VALUE_BYTES:
         data += b',"value":' + result.value  # it is JSON already
-    return Event(id=task.id, text=_text(f"task.{task.state}", task.finished_at, data + b"}"))
+    return WebhookEvent(id=task.id, text=_text(f"task.{task.state}", task.finished_at, data + b"}"))
 
 
 def _text(type_: str, at: float | None, data: bytes) -> str:
@@ -55,7 +55,7 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def delivery(name: str, webhook: Webhook, event: Event, now: float) -> NewTask:
+def delivery(name: str, webhook: Webhook, event: WebhookEvent, now: float) -> NewTask:
     """The task that tells the webhook ``name`` of an event."""
     # Two webhooks may lead to one receiver, which knows by its id what it has seen before.
     body = {"webhook": name, "id": f"{event.id}-{name}", "event": event.text}

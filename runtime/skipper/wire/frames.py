@@ -26,7 +26,7 @@ MAX_FRAME = 1 << 30
 """A longer frame is a broken or hostile peer, not data."""
 
 
-class Kind:
+class FrameKind:
     """What a frame is: plain numbers, since an enum's member takes far longer to look up."""
 
     # on links

@@ -14,7 +14,7 @@ from skipper.errors import UnavailableError
 from skipper.spec import FunctionSpec, is_private
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, FrameProtocol, Kind
+from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 
 RECONNECT_S = 0.05
 
@@ -34,7 +34,7 @@ LATE_S = 3.0
 """A host that has not answered this long after a call's deadline is not going to."""
 
 
-class Waiting:
+class PendingCall:
     """A call on its way: the future of its reply, and whoever wants its items.
 
     ``on_slow`` runs once, when the call has lasted longer than :data:`SLOW_S`.
@@ -82,7 +82,7 @@ class Link:
         self.remembered: dict[str, FunctionSpec] = {}
         """``functions``, and those of the last host whose files this one has yet to read."""
         self._protocol: FrameProtocol | None = None
-        self._waiting: dict[int, Waiting] = {}
+        self._waiting: dict[int, PendingCall] = {}
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._ids = itertools.count(1)
         self._lost = asyncio.Event()
@@ -117,7 +117,7 @@ class Link:
 
     def call(
         self, payload: bytes, deadline: float, on_item: Callable[[bytes], None] | None = None
-    ) -> Waiting:
+    ) -> PendingCall:
         """Send a call; ``deadline`` on this loop's monotonic clock. Raises UnavailableError.
 
         Of a stream, ``on_item`` is given what serves it
@@ -129,19 +129,19 @@ class Link:
         if protocol.is_full:
             raise UnavailableError(f"pool {self.pool} does not take what it is sent; try again")
         id_ = next(self._ids)
-        waiting = self._waiting[id_] = Waiting(self, id_, deadline, on_item)
-        protocol.transport.write(frames.pack(Kind.CALL, id_, payload))
+        waiting = self._waiting[id_] = PendingCall(self, id_, deadline, on_item)
+        protocol.transport.write(frames.pack(FrameKind.CALL, id_, payload))
         return waiting
 
-    def credit(self, waiting: Waiting) -> None:
+    def credit(self, waiting: PendingCall) -> None:
         """The caller has taken :data:`~skipper.wire.frames.CREDIT_ITEMS` more items."""
         if waiting.id in self._waiting and self._protocol is not None:
-            self._protocol.send(Kind.CREDIT, waiting.id)
+            self._protocol.send(FrameKind.CREDIT, waiting.id)
 
-    def cancel(self, waiting: Waiting) -> None:
+    def cancel(self, waiting: PendingCall) -> None:
         """Nobody wants the answer any more."""
         if self._waiting.pop(waiting.id, None) is not None and self._protocol is not None:
-            self._protocol.send(Kind.CANCEL, waiting.id)
+            self._protocol.send(FrameKind.CANCEL, waiting.id)
 
     async def ask(self, what: str, limit_s: float | None = None, **question: Any) -> Any:
         """The host's answer to a question. Raises UnavailableError where none comes in time."""
@@ -150,7 +150,7 @@ class Link:
             raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
         id_ = next(self._ids)
         answer = self._answers[id_] = asyncio.get_running_loop().create_future()
-        self._protocol.send_json(Kind.ASK, id_, {"what": what} | question)
+        self._protocol.send_json(FrameKind.ASK, id_, {"what": what} | question)
         try:
             return await asyncio.wait_for(answer, limit_s)
         except TimeoutError:
@@ -163,7 +163,7 @@ class Link:
     def nudge(self, task_id: str) -> None:
         """Tell the host of a task that has just been accepted."""
         if self._protocol is not None:
-            self._protocol.send(Kind.NUDGE, 0, task_id.encode())
+            self._protocol.send(FrameKind.NUDGE, 0, task_id.encode())
 
     def sweep(self, now: float) -> None:
         """Look after calls that last: they are slow, or their host hangs.
@@ -187,7 +187,7 @@ class Link:
         self.catalogue, self.functions = None, {}
         self._listener.learned()
         self._made.set()
-        protocol.send_json(Kind.HELLO, 0, {"role": self._role, "pid": os.getpid()})
+        protocol.send_json(FrameKind.HELLO, 0, {"role": self._role, "pid": os.getpid()})
 
     def _on_lost(self, protocol: FrameProtocol) -> None:
         del protocol
@@ -207,21 +207,21 @@ class Link:
 
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         for kind, id_, payload in frames:
-            if kind == Kind.REPLY:
+            if kind == FrameKind.REPLY:
                 waiting = self._waiting.pop(id_, None)
                 if waiting is not None:
                     waiting.answer(payload)
-            elif kind in (Kind.ITEM, Kind.SERVED):
+            elif kind in (FrameKind.ITEM, FrameKind.SERVED):
                 if (waiting := self._waiting.get(id_)) is not None and waiting.on_item is not None:
                     waiting.on_item(payload)
-            elif kind == Kind.ANSWER:
+            elif kind == FrameKind.ANSWER:
                 if (answer := self._answers.get(id_)) is not None and not answer.done():
                     answer.set_result(json.loads(payload))
-            elif kind == Kind.CATALOGUE:
+            elif kind == FrameKind.CATALOGUE:
                 self._learn(json.loads(payload))
-            elif kind in (Kind.TASKS, Kind.SAID):
+            elif kind in (FrameKind.TASKS, FrameKind.SAID):
                 told = self._listener
-                hear = told.tasks_changed if kind == Kind.TASKS else told.tasks_said
+                hear = told.tasks_changed if kind == FrameKind.TASKS else told.tasks_said
                 hear(payload.decode().split("\n"))
 
     def _learn(self, catalogue: dict[str, Any]) -> None:

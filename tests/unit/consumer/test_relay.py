@@ -13,7 +13,7 @@ import pytest
 
 from skipper.consumer.relay import FIRST_RETRY_S, LAST_RETRY_S, Relay
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 
 class HandLoop:
@@ -68,7 +68,7 @@ class HandHost:
         self.link.settimeout(5)
         self._splitter, self._frames = frames.Splitter(), []
         hello = self.next()
-        assert hello.kind == Kind.HELLO
+        assert hello.kind == FrameKind.HELLO
         assert json.loads(hello.payload) == {"role": "consumer", "pid": os.getpid()}
 
     def next(self) -> Frame:
@@ -121,10 +121,13 @@ def test_ids_go_out_in_one_frame_and_are_taken_once(
     relay.hand_over(["a", "b"], lambda: taken.append("first"))
     relay.hand_over(["c"], lambda: taken.append("second"))
     first, second = host.next(), host.next()
-    assert (first.kind, first.payload, second.payload) == (Kind.TAKE, b"a\nb", b"c")
-    answer = frames.pack(Kind.TAKEN, second.id)
+    assert (first.kind, first.payload, second.payload) == (FrameKind.TAKE, b"a\nb", b"c")
+    answer = frames.pack(FrameKind.TAKEN, second.id)
     host.send(
-        answer + answer + frames.pack(Kind.TAKEN, 999) + frames.pack_json(Kind.CATALOGUE, 0, {})
+        answer
+        + answer
+        + frames.pack(FrameKind.TAKEN, 999)
+        + frames.pack_json(FrameKind.CATALOGUE, 0, {})
     )
     loop.read()
     assert taken == ["second"]
@@ -139,7 +142,7 @@ def test_what_was_not_taken_is_offered_to_the_next_host(
     host.accept()
     relay.hand_over(["a"], lambda: taken.append("a"))
     relay.hand_over(["b"], lambda: taken.append("b"))
-    host.send(frames.pack(Kind.TAKEN, host.next().id))
+    host.send(frames.pack(FrameKind.TAKEN, host.next().id))
     loop.read()
     assert host.link is not None
     host.link.close()
@@ -149,7 +152,7 @@ def test_what_was_not_taken_is_offered_to_the_next_host(
     host.accept()
     offered = [host.next(), host.next()]
     assert [frame.payload for frame in offered] == [b"b", b"c"]
-    host.send(b"".join(frames.pack(Kind.TAKEN, frame.id) for frame in offered))
+    host.send(b"".join(frames.pack(FrameKind.TAKEN, frame.id) for frame in offered))
     loop.read()
     assert taken == ["a", "b", "c"]
 
@@ -177,7 +180,7 @@ def test_a_loop_that_forgot_the_link_is_joined_again_without_a_second_link(
     loop.forget()
     relay.attach(loop)
     relay.hand_over(["a"], lambda: taken.append("a"))
-    host.send(frames.pack(Kind.TAKEN, host.next().id))
+    host.send(frames.pack(FrameKind.TAKEN, host.next().id))
     loop.read()
     assert taken == ["a"]
 
@@ -207,7 +210,7 @@ def test_what_is_forgotten_is_neither_offered_again_nor_reported(
     host.accept()
     relay.hand_over(["a"], lambda: taken.append("a"))
     relay.forget()
-    host.send(frames.pack(Kind.TAKEN, host.next().id))
+    host.send(frames.pack(FrameKind.TAKEN, host.next().id))
     loop.read()
     assert (taken, relay.waiting) == ([], 0)
 

@@ -13,7 +13,7 @@ import skipper
 from skipper.blobs import BlobStore
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, ModelRef, SourceInfo
-from skipper.instance.models import Shelf
+from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
 from tests.unit.plugins.stand_in import Words, survey
 
@@ -29,7 +29,7 @@ def sources() -> dict[str, SourceInfo]:
 
 def _served(model: skipper.Model, folder: Path) -> Any:
     """The model as an instance gets it: through the store."""
-    shelf = Shelf(BlobStore(str(folder / "blobs")), Plugins(folder / "none"), folder / "tmp")
+    shelf = LoadedModels(BlobStore(str(folder / "blobs")), Plugins(folder / "none"), folder / "tmp")
     shelf.put(ModelRef(name=model.name, version=1, **shelf.save(model)))
     return shelf.injected({"model": model.name})["model"]
 

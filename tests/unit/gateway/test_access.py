@@ -2,7 +2,7 @@ import pytest
 from pydantic import SecretStr
 from starlette.types import Receive, Scope, Send
 
-from skipper.gateway.access import Door
+from skipper.gateway.access import Access
 from skipper.settings.model import GatewaySettings
 from tests.unit.gateway.asgi import Answer, request
 
@@ -32,7 +32,7 @@ async def knock(
 ) -> Answer:
     """Ask for entry; nobody who is refused has been inside."""
     inside = Inside()
-    answer = await request(Door(inside, settings), method, path, headers)
+    answer = await request(Access(inside, settings), method, path, headers)
     assert bool(inside.seen) is (answer.status == 200)
     return answer
 
@@ -147,13 +147,15 @@ async def test_a_refusal_is_a_problem_document() -> None:
 async def test_what_is_no_request_passes_unseen() -> None:
     inside = Inside()
     scope = {"type": "lifespan"}
-    await Door(inside, settings(keys=True))(scope, None, None)  # type: ignore[arg-type] # unused
+    await Access(inside, settings(keys=True))(scope, None, None)  # type: ignore[arg-type] # unused
     assert inside.seen == [scope]
 
 
 async def test_who_may_come_in_comes_in_unchanged() -> None:
     inside = Inside()
-    await request(Door(inside, settings()), "POST", "/x", {"Host": "localhost", "Prefer": "wait=1"})
+    await request(
+        Access(inside, settings()), "POST", "/x", {"Host": "localhost", "Prefer": "wait=1"}
+    )
     (scope,) = inside.seen
     assert (scope["method"], scope["path"]) == ("POST", "/x")
     assert (b"prefer", b"wait=1") in scope["headers"]

@@ -64,7 +64,7 @@ async def slowly_received(
     link, told, loop = Link(), [], asyncio.get_running_loop()
     spec, clock = SPEC.model_copy(update={"timeout_s": timeout_s}), loop.time
     directory = SimpleNamespace(get=lambda _: (spec, link), remembered=lambda _: (spec, link))
-    core: Any = SimpleNamespace(directory=directory, max_body=1000, shows_tracebacks=False)
+    context: Any = SimpleNamespace(directory=directory, max_body=1000, shows_tracebacks=False)
 
     async def receive() -> Any:
         monkeypatch.setattr(loop, "time", lambda: clock() + seconds)
@@ -74,7 +74,7 @@ async def slowly_received(
         told.append(message)
 
     scope = {"type": "http", "headers": [], "path_params": {"name": "f.f"}}
-    calling = asyncio.create_task(Invoke(lambda: core)(scope, receive, send))
+    calling = asyncio.create_task(Invoke(lambda: context)(scope, receive, send))
     for _ in range(5):
         await asyncio.sleep(0)
     calling.cancel()
@@ -106,8 +106,8 @@ async def test_a_call_whose_time_is_over_is_not_sent_on(monkeypatch: pytest.Monk
 
 async def cut_short(directory: Directory) -> Answer:
     """The answer to a call that the server cancels at the end of its patience."""
-    core: Any = SimpleNamespace(directory=directory, max_body=1000, shows_tracebacks=False)
-    asking = request(Invoke(lambda: core), "POST", path_params={"name": "f.f"})
+    context: Any = SimpleNamespace(directory=directory, max_body=1000, shows_tracebacks=False)
+    asking = request(Invoke(lambda: context), "POST", path_params={"name": "f.f"})
     calling = asyncio.create_task(asking)
     for _ in range(5):
         await asyncio.sleep(0)

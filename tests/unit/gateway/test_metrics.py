@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from skipper.errors import UnavailableError
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.gateway.routes import health
 from skipper.ledger.connection import Total
 from skipper.pool.metrics import BUCKETS_S, PoolMetrics
@@ -44,13 +44,13 @@ class AwayLedger:
 
 async def samples(ledger: Any = None, **links: Link) -> dict[str, float]:
     """Every sample by its name and labels; each line is well formed and given once."""
-    core = SimpleNamespace(
+    context = SimpleNamespace(
         directory=SimpleNamespace(links=links),
         ledger=ledger or AwayLedger(),
         settings=SimpleNamespace(pools=["cpu", "gpu"]),
     )
     found: dict[str, float] = {}
-    for line in "".join(await health._metrics(cast(Core, core))).splitlines():
+    for line in "".join(await health._metrics(cast(Context, context))).splitlines():
         if line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)

@@ -107,8 +107,8 @@ def test_an_idempotency_key_is_visible_ascii_quoted_or_bare(header: str, key: st
 def test_a_caller_says_when_and_how_urgently_a_task_runs(
     header: str, text: str, member: str, value: float
 ) -> None:
-    wishes = with_terms(parse("wait=3"), {header: text})
-    assert (getattr(wishes, member), wishes.wait_s) == (value, 3.0)
+    preferences = with_terms(parse("wait=3"), {header: text})
+    assert (getattr(preferences, member), preferences.wait_s) == (value, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -135,11 +135,11 @@ def test_terms_that_cannot_be_understood_are_refused_with_what_to_send(
 @given(st.sampled_from(sorted(TERMS)), st.text(max_size=20))
 def test_any_text_is_read_or_refused(header: str, text: str) -> None:
     try:
-        wishes = with_terms(NONE, {header: text})
+        preferences = with_terms(NONE, {header: text})
     except ValueError:
         return
-    assert -10 <= (wishes.priority or 0) <= 10
-    assert 0 <= (wishes.delay_s or wishes.expires_s or 0.0) <= 366 * 86400
+    assert -10 <= (preferences.priority or 0) <= 10
+    assert 0 <= (preferences.delay_s or preferences.expires_s or 0.0) <= 366 * 86400
 
 
 @pytest.mark.parametrize(
@@ -151,5 +151,5 @@ def test_any_text_is_read_or_refused(header: str, text: str) -> None:
     ],
 )
 def test_a_delay_or_an_expiry_makes_a_call_a_task(header: str, text: str, is_task: bool) -> None:
-    wishes = with_terms(NONE, {header: text})
-    assert (wishes.wants_task, wishes.applied) == (is_task, "")
+    preferences = with_terms(NONE, {header: text})
+    assert (preferences.wants_task, preferences.applied) == (is_task, "")

@@ -5,7 +5,7 @@ import pytest
 
 from skipper import problems
 from skipper.gateway.problems import Problem, from_outcome
-from skipper.problems import OF_OUTCOME, Kind
+from skipper.problems import OF_OUTCOME, ProblemKind
 from skipper.task import Outcome
 
 STATUS = {
@@ -21,7 +21,7 @@ STATUS = {
     Outcome.TIMED_OUT: 504,
     Outcome.TOO_DEEP: 508,
 }
-KINDS = [value for value in vars(problems).values() if isinstance(value, Kind)]
+KINDS = [value for value in vars(problems).values() if isinstance(value, ProblemKind)]
 
 
 def test_every_outcome_but_a_value_has_its_status() -> None:
@@ -35,7 +35,7 @@ def test_no_two_kinds_of_problem_are_called_the_same() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
-def test_a_problem_is_a_document_that_says_what_its_status_line_does(kind: Kind) -> None:
+def test_a_problem_is_a_document_that_says_what_its_status_line_does(kind: ProblemKind) -> None:
     response = Problem(kind, "more of it", {"function": "a.b"}).response()
     document = json.loads(bytes(response.body))
     assert response.headers["content-type"] == "application/problem+json"
@@ -46,7 +46,7 @@ def test_a_problem_is_a_document_that_says_what_its_status_line_does(kind: Kind)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
-def test_only_what_passes_says_when_to_come_back(kind: Kind) -> None:
+def test_only_what_passes_says_when_to_come_back(kind: ProblemKind) -> None:
     assert ("retry-after" in Problem(kind, "").response().headers) is (kind.status == 503)
 
 

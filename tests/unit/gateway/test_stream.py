@@ -11,10 +11,10 @@ from starlette.types import Message
 
 from skipper.gateway.problems import Problem
 from skipper.gateway.sent import Sent
-from skipper.gateway.stream import Stream, stream_type
+from skipper.gateway.stream import ItemStream, stream_type
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.link import Waiting
+from skipper.wire.link import PendingCall
 
 SSE, LINES = b"text/event-stream", b"application/jsonl"
 
@@ -24,12 +24,12 @@ class Link:
 
     def __init__(self) -> None:
         self.credits = 0
-        self.cancelled: list[Waiting] = []
+        self.cancelled: list[PendingCall] = []
 
-    def credit(self, waiting: Waiting) -> None:
+    def credit(self, waiting: PendingCall) -> None:
         self.credits += 1
 
-    def cancel(self, waiting: Waiting) -> None:
+    def cancel(self, waiting: PendingCall) -> None:
         self.cancelled.append(waiting)
 
 
@@ -40,7 +40,7 @@ class Watched:
         self.link = Link()
         link: Any = self.link
         items: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.sent = Sent(Waiting(link, 1, 1e9, items.put_nowait), items)
+        self.sent = Sent(PendingCall(link, 1, 1e9, items.put_nowait), items)
         self.messages: list[Message] = []
         self.takes, self.leaves = asyncio.Event(), asyncio.Event()
         if takes:
@@ -66,7 +66,7 @@ class Watched:
 
     async def run(self, kind: bytes = SSE) -> None:
         async with asyncio.timeout(5):
-            await Stream(kind).run(self.sent, told, self.receive, self.send)
+            await ItemStream(kind).run(self.sent, told, self.receive, self.send)
 
     @property
     def headers(self) -> dict[bytes, bytes]:

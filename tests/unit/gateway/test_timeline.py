@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.timeline import Cursor, Gaps, Story, Told, changes
+from skipper.gateway.timeline import Cursor, Gaps, Timeline, Told, changes
 from skipper.ledger.records import Event
 from skipper.task import Attempt, State, Task
 
@@ -45,19 +45,19 @@ class Teller:
     """A story whose telling is kept as ``type attempt``, with the ids."""
 
     def __init__(self, cursor: str = "", gaps: Gaps | None = None) -> None:
-        self.story = Story(Cursor.parse(cursor), gaps or Gaps(), lambda error: error)
+        self.timeline = Timeline(Cursor.parse(cursor), gaps or Gaps(), lambda error: error)
         self.told: list[Told] = []
 
     def look(self, task: Task, *attempts: Attempt) -> Teller:
-        self.story.look(task, attempts)
+        self.timeline.look(task, attempts)
         return self
 
     def hear(self, *heard: Event) -> Teller:
-        self.told += self.story.tell(heard)
+        self.told += self.timeline.tell(heard)
         return self
 
     def rest(self) -> Teller:
-        self.told += self.story.rest()
+        self.told += self.timeline.rest()
         return self
 
     @property
@@ -117,9 +117,9 @@ def test_it_is_told_the_same_however_often_one_looks() -> None:
 
 
 def test_an_event_of_an_attempt_that_the_record_does_not_have_yet_wants_another_look() -> None:
-    story = Teller().look(task(State.RUNNING, 1)).story
-    assert not story.is_ahead([event(1)])
-    assert story.is_ahead([event(1), event(2, attempt=2)])
+    timeline = Teller().look(task(State.RUNNING, 1)).timeline
+    assert not timeline.is_ahead([event(1)])
+    assert timeline.is_ahead([event(1), event(2, attempt=2)])
 
 
 def test_what_a_lost_attempt_says_late_is_told_under_its_own_number() -> None:
@@ -180,15 +180,15 @@ def test_an_id_is_a_place_and_anything_else_the_beginning(text: str, cursor: Cur
 
 def test_once_the_end_was_told_there_is_nothing_more() -> None:
     teller = whole()
-    assert not teller.story.is_over
-    done = teller.story.done({"state": "succeeded"})
-    assert teller.story.is_over
-    assert Teller(str(done.id)).look(SUCCEEDED, ended(1)).story.is_over
+    assert not teller.timeline.is_over
+    done = teller.timeline.done({"state": "succeeded"})
+    assert teller.timeline.is_over
+    assert Teller(str(done.id)).look(SUCCEEDED, ended(1)).timeline.is_over
 
 
 def test_an_id_from_elsewhere_does_not_hide_what_is_to_come() -> None:
     teller = Teller("0-99").look(task(State.RUNNING, 1)).rest()
-    assert not teller.story.is_over
+    assert not teller.timeline.is_over
     teller.look(task(State.SUCCEEDED, 1)).rest()
     assert teller.words == ["succeeded 1"]
 

@@ -13,12 +13,12 @@ from skipper.blobs import BlobStore
 from skipper.function.decorators import Function
 from skipper.instance import aio, runner
 from skipper.instance.calls import Calls
-from skipper.instance.link import Link
-from skipper.instance.models import Shelf
+from skipper.instance.link import HostLink
+from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, Kind
+from skipper.wire.frames import CallHead, Frame, FrameKind
 
 CODE = "c0dec0dec0de"
 PLUGIN = """
@@ -56,11 +56,11 @@ def call(body: Any = None, id_: int = 1, **head: Any) -> tuple[int, int, bytes]:
         "name": "f.f",
         "context": "req-1",
     } | head
-    return Kind.CALL, id_, frames.call_head(CallHead(**given)) + text
+    return FrameKind.CALL, id_, frames.call_head(CallHead(**given)) + text
 
 
 def parse(frame: Frame) -> Reply:
-    assert frame.kind == Kind.REPLY
+    assert frame.kind == FrameKind.REPLY
     outcome, served, body = frames.parse_reply(frame.payload)
     return Reply(Outcome(outcome), served.decode(), json.loads(body) if body else None)
 
@@ -68,19 +68,19 @@ def parse(frame: Frame) -> Reply:
 def calls_in(said: tuple[int, int, bytes]) -> int:
     """How many replies a frame of the host asks for."""
     kind, _, payload = said
-    if kind == Kind.BATCH:
+    if kind == FrameKind.BATCH:
         return len(frames.Splitter().feed(payload))
-    return kind == Kind.CALL
+    return kind == FrameKind.CALL
 
 
 class Serving:
     """One instance's end and its host's. The host hangs up once every call has been answered."""
 
     def __init__(self, folder: Path, plugins: Plugins) -> None:
-        self.shelf = Shelf(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
+        self.shelf = LoadedModels(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
         self.ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(10.0)  # an instance that says nothing fails a test, not the run
-        self.link = Link(self.ours)
+        self.link = HostLink(self.ours)
         self.max_result = 0
 
     def calls(self, function: Function[..., Any]) -> Calls:
@@ -103,7 +103,7 @@ class Serving:
         heard: list[Frame] = []
 
         def is_over() -> bool:
-            answered = sum(frame.kind == Kind.REPLY for frame in heard)
+            answered = sum(frame.kind == FrameKind.REPLY for frame in heard)
             return answered >= replies if until is None else len(heard) >= until
 
         host = threading.Thread(target=self.hear, args=(heard, is_over, react))
@@ -132,7 +132,7 @@ class Serving:
 
     def answers(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> list[Reply]:
         """The replies alone, in the order of their calls."""
-        heard = [frame for frame in self.run(function, *said) if frame.kind == Kind.REPLY]
+        heard = [frame for frame in self.run(function, *said) if frame.kind == FrameKind.REPLY]
         return [parse(frame) for frame in sorted(heard, key=lambda frame: frame.id)]
 
     def answer(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> Reply:

@@ -13,7 +13,7 @@ from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import CALLS_AT_ONCE
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import CODE, Serving, call, parse
 
 
@@ -66,11 +66,19 @@ def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
             cleaned.append(run.request_id)
 
     def react(frame: Frame) -> bytes:
-        return frames.pack(Kind.CANCEL, 1) if (frame.kind, frame.id) == (Kind.EVENT, 1) else b""
+        return (
+            frames.pack(FrameKind.CANCEL, 1)
+            if (frame.kind, frame.id) == (FrameKind.EVENT, 1)
+            else b""
+        )
 
     said = call({}, 1, context="first"), call({}, 2, context="second")
     heard = serving.run(wait, *said, until=3, react=react)
-    assert [frame.kind for frame in heard[:3]] == [Kind.EVENT, Kind.EVENT, Kind.REPLY]
+    assert [frame.kind for frame in heard[:3]] == [
+        FrameKind.EVENT,
+        FrameKind.EVENT,
+        FrameKind.REPLY,
+    ]
     assert (heard[2].id, parse(heard[2]).outcome) == (1, Outcome.CANCELLED)
     assert cleaned[0] == "first"
 
@@ -85,10 +93,12 @@ def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
         return await inner.aremote(x)
 
     def react(frame: Frame) -> bytes:
-        if frame.kind == Kind.CALL:
-            return frames.pack(Kind.CANCEL, 1)
-        if frame.kind == Kind.CANCEL:
-            return frames.pack(Kind.REPLY, frame.id, frames.problem(Outcome.CANCELLED, "given up"))
+        if frame.kind == FrameKind.CALL:
+            return frames.pack(FrameKind.CANCEL, 1)
+        if frame.kind == FrameKind.CANCEL:
+            return frames.pack(
+                FrameKind.REPLY, frame.id, frames.problem(Outcome.CANCELLED, "given up")
+            )
         return b""
 
     connect_to(HostCaller(serving.link))
@@ -96,9 +106,9 @@ def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
         heard = serving.run(outer, call({"x": 1}, 1), react=react)
     finally:
         connect_to(None)
-    asked = next(frame for frame in heard if frame.kind == Kind.CALL)
-    assert (Kind.CANCEL, asked.id, b"") in heard
-    reply = next(frame for frame in heard if frame.kind == Kind.REPLY)
+    asked = next(frame for frame in heard if frame.kind == FrameKind.CALL)
+    assert (FrameKind.CANCEL, asked.id, b"") in heard
+    reply = next(frame for frame in heard if frame.kind == FrameKind.REPLY)
     assert parse(reply).outcome is Outcome.CANCELLED
 
 
@@ -106,9 +116,9 @@ async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(
     serving: Serving,
 ) -> None:
     """Call and cancel come together where the function has kept the loop busy for a while."""
-    server = aio._Server(serving.link, serving.calls(double))
+    server = aio._AsyncServer(serving.link, serving.calls(double))
     server._take(Frame(*call({"x": 1}, 7)))
-    server._take(Frame(Kind.CANCEL, 7, b""))
+    server._take(Frame(FrameKind.CANCEL, 7, b""))
     heard = await asyncio.get_running_loop().run_in_executor(None, serving.theirs.recv, 1 << 16)
     (reply,) = frames.Splitter().feed(heard)
     assert (reply.id, parse(reply).outcome) == (7, Outcome.CANCELLED)
@@ -155,8 +165,8 @@ async def count(n: int) -> AsyncIterator[int]:
 def test_a_stream_sends_its_items_and_a_plain_call_gets_the_array(serving: Serving) -> None:
     heard = serving.run(count, call({"n": 2}, 1, flags=frames.STREAM), call({"n": 3}, 2))
     items = [frame for frame in heard if frame.id == 1]
-    assert items[0] == (Kind.SERVED, 1, CODE.encode())
-    assert items[1:3] == [(Kind.ITEM, 1, b"0"), (Kind.ITEM, 1, b"1")]
+    assert items[0] == (FrameKind.SERVED, 1, CODE.encode())
+    assert items[1:3] == [(FrameKind.ITEM, 1, b"0"), (FrameKind.ITEM, 1, b"1")]
     assert parse(items[3]).value is None
     assert [parse(frame).value for frame in heard if frame.id == 2] == [[0, 1, 2]]
 
@@ -172,7 +182,7 @@ def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving
 
     said = call({"n": 10_000}, 1, flags=frames.STREAM), call({"n": 1}, 2)
     heard = serving.run(many, *said, until=frames.WINDOW_ITEMS + 2)
-    assert sum(frame.kind == Kind.ITEM for frame in heard) == frames.WINDOW_ITEMS
+    assert sum(frame.kind == FrameKind.ITEM for frame in heard) == frames.WINDOW_ITEMS
     assert [parse(frame).value for frame in heard if frame.id == 2] == [[0]]
     assert len(made) == frames.WINDOW_ITEMS + 2
 
@@ -183,7 +193,7 @@ def test_a_cancelled_stream_ends(serving: Serving) -> None:
         while True:
             yield 1
 
-    said = call({}, 1, flags=frames.STREAM), (Kind.CANCEL, 1, b"")
+    said = call({}, 1, flags=frames.STREAM), (FrameKind.CANCEL, 1, b"")
     assert serving.answer(endless, *said).outcome is Outcome.CANCELLED
 
 

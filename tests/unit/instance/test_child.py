@@ -7,7 +7,7 @@ import pytest
 FORKS = """
 import os, signal, socket
 from skipper.instance.child import _Forks
-from skipper.instance.link import Link
+from skipper.instance.link import HostLink
 
 def ignores(signum, frame):
     raise KeyboardInterrupt
@@ -15,7 +15,7 @@ def ignores(signum, frame):
 ours, theirs = socket.socketpair()
 signal.signal(signal.SIGTERM, ignores)
 os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))  # runs first
-_Forks(Link(ours)).watch()
+_Forks(HostLink(ours)).watch()
 child = os.fork()
 if not child:
     os._exit(0)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from skipper.instance.link import OWN, HostGoneError, Link, LinkClosedError, out_of_reach
+from skipper.instance.link import OWN, HostGoneError, HostLink, LinkClosedError, out_of_reach
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 LIMIT_S = 10.0
 
@@ -37,11 +37,11 @@ class HostEnd:
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Link, HostEnd]]:
+def ends() -> Iterator[tuple[HostLink, HostEnd]]:
     ours, theirs = socket.socketpair()
     theirs.settimeout(LIMIT_S)
     with ours, theirs:
-        yield Link(ours), HostEnd(theirs)
+        yield HostLink(ours), HostEnd(theirs)
         ours.shutdown(socket.SHUT_RDWR)  # wakes a thread that a failed test has left waiting
 
 
@@ -52,44 +52,50 @@ def threads() -> Iterator[Callable[..., Any]]:
     pool.shutdown(wait=False)
 
 
-def test_frames_come_in_order_and_one_at_a_time(ends: tuple[Link, HostEnd]) -> None:
+def test_frames_come_in_order_and_one_at_a_time(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
-    host.say((Kind.JOB, 0, b"{}"), (Kind.CALL, 1, b"a"), (Kind.CALL, 2, b"b"))
+    host.say((FrameKind.JOB, 0, b"{}"), (FrameKind.CALL, 1, b"a"), (FrameKind.CALL, 2, b"b"))
     assert [link.next() for _ in range(3)] == [
-        (Kind.JOB, 0, b"{}"),
-        (Kind.CALL, 1, b"a"),
-        (Kind.CALL, 2, b"b"),
+        (FrameKind.JOB, 0, b"{}"),
+        (FrameKind.CALL, 1, b"a"),
+        (FrameKind.CALL, 2, b"b"),
     ]
 
 
-def test_what_is_sent_arrives_as_whole_frames(ends: tuple[Link, HostEnd]) -> None:
+def test_what_is_sent_arrives_as_whole_frames(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
-    link.send(Kind.ITEM, 3, b"[1,", b"2]")
-    link.send_packed(frames.pack(Kind.SIZE, 2) + frames.pack(Kind.REPLY, 4, b"x"))
+    link.send(FrameKind.ITEM, 3, b"[1,", b"2]")
+    link.send_packed(frames.pack(FrameKind.SIZE, 2) + frames.pack(FrameKind.REPLY, 4, b"x"))
     heard = [host.hear() for _ in range(3)]
-    assert heard == [(Kind.ITEM, 3, b"[1,2]"), (Kind.SIZE, 2, b""), (Kind.REPLY, 4, b"x")]
+    assert heard == [
+        (FrameKind.ITEM, 3, b"[1,2]"),
+        (FrameKind.SIZE, 2, b""),
+        (FrameKind.REPLY, 4, b"x"),
+    ]
 
 
 def test_frames_of_several_threads_do_not_mix(
-    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+    ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
     body = b"x" * 100_000  # more than the socket takes at once
-    sent = [threads(link.send, Kind.EVENT, n, body) for n in range(8)]
-    assert sorted(host.hear() for _ in sent) == [(Kind.EVENT, n, body) for n in range(8)]
+    sent = [threads(link.send, FrameKind.EVENT, n, body) for n in range(8)]
+    assert sorted(host.hear() for _ in sent) == [(FrameKind.EVENT, n, body) for n in range(8)]
 
 
-def test_an_answer_goes_to_who_asked_and_calls_to_who_serves(ends: tuple[Link, HostEnd]) -> None:
+def test_an_answer_goes_to_who_asked_and_calls_to_who_serves(
+    ends: tuple[HostLink, HostEnd],
+) -> None:
     link, host = ends
     asked = link.ask(b"call")
-    assert host.hear() == (Kind.CALL, asked, b"call")
-    host.say((Kind.CALL, 1, b"work"), (Kind.REPLY, asked, b"answer"))
+    assert host.hear() == (FrameKind.CALL, asked, b"call")
+    host.say((FrameKind.CALL, 1, b"work"), (FrameKind.REPLY, asked, b"answer"))
     assert link.wait_for(asked).payload == b"answer"
-    assert link.next() == (Kind.CALL, 1, b"work")
+    assert link.next() == (FrameKind.CALL, 1, b"work")
 
 
 def test_calls_of_its_own_cannot_be_taken_for_those_it_is_asked(
-    ends: tuple[Link, HostEnd],
+    ends: tuple[HostLink, HostEnd],
 ) -> None:
     link, _ = ends
     ids = [link.ask(b"") for _ in range(3)]
@@ -98,94 +104,94 @@ def test_calls_of_its_own_cannot_be_taken_for_those_it_is_asked(
 
 
 def test_each_of_several_waiting_threads_gets_its_own_answer(
-    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+    ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
     ids = [link.ask(b"") for _ in range(6)]
     waiting = {id_: threads(link.wait_for, id_) for id_ in ids}
     serving = threads(link.next)
-    host.say(*((Kind.REPLY, id_, str(id_).encode()) for id_ in reversed(ids)))
-    host.say((Kind.CALL, 1, b"work"))
+    host.say(*((FrameKind.REPLY, id_, str(id_).encode()) for id_ in reversed(ids)))
+    host.say((FrameKind.CALL, 1, b"work"))
     for id_, answer in waiting.items():
         assert answer.result(LIMIT_S).payload == str(id_).encode()
-    assert serving.result(LIMIT_S) == (Kind.CALL, 1, b"work")
+    assert serving.result(LIMIT_S) == (FrameKind.CALL, 1, b"work")
 
 
 def test_an_answer_is_taken_while_another_thread_waits_for_calls(
-    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+    ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
     serving = threads(link.next)
     asked = link.ask(b"")
-    host.say((Kind.REPLY, asked, b"answer"))
+    host.say((FrameKind.REPLY, asked, b"answer"))
     assert link.wait_for(asked).payload == b"answer"
-    host.say((Kind.CALL, 1, b""))
-    assert serving.result(LIMIT_S).kind == Kind.CALL
+    host.say((FrameKind.CALL, 1, b""))
+    assert serving.result(LIMIT_S).kind == FrameKind.CALL
 
 
 def test_a_cancel_is_known_without_waiting_until_the_call_is_over(
-    ends: tuple[Link, HostEnd],
+    ends: tuple[HostLink, HostEnd],
 ) -> None:
     link, host = ends
     assert not link.is_cancelled(7)
-    host.say((Kind.CANCEL, 7))
+    host.say((FrameKind.CANCEL, 7))
     assert link.is_cancelled(7)
     assert not link.is_cancelled(8)
     link.forget(7)
     assert not link.is_cancelled(7)
 
 
-def test_looking_for_a_cancel_keeps_the_frames_beside_it(ends: tuple[Link, HostEnd]) -> None:
+def test_looking_for_a_cancel_keeps_the_frames_beside_it(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
-    host.say((Kind.CALL, 2, b"next"), (Kind.CANCEL, 1))
+    host.say((FrameKind.CALL, 2, b"next"), (FrameKind.CANCEL, 1))
     assert link.is_cancelled(1)
-    assert link.next() == (Kind.CALL, 2, b"next")
+    assert link.next() == (FrameKind.CALL, 2, b"next")
 
 
 def test_a_cancel_is_seen_by_a_thread_beside_the_one_that_reads(
-    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+    ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
     serving = threads(link.next)
-    host.say((Kind.CANCEL, 1))
-    assert serving.result(LIMIT_S) == (Kind.CANCEL, 1, b"")
+    host.say((FrameKind.CANCEL, 1))
+    assert serving.result(LIMIT_S) == (FrameKind.CANCEL, 1, b"")
     assert link.is_cancelled(1)
 
 
 def test_a_stream_sends_a_window_and_then_what_there_is_credit_for(
-    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+    ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
     assert all(link.take_credit(1) for _ in range(frames.WINDOW_ITEMS))
     stopped = threads(link.take_credit, 1)
-    host.say((Kind.CREDIT, 1))
+    host.say((FrameKind.CREDIT, 1))
     assert stopped.result(LIMIT_S) is True
     assert all(link.take_credit(1) for _ in range(frames.CREDIT_ITEMS - 1))
     stopped = threads(link.take_credit, 1)
     assert not stopped.done()
-    host.say((Kind.CANCEL, 1))
+    host.say((FrameKind.CANCEL, 1))
     assert stopped.result(LIMIT_S) is False
 
 
-def test_credit_is_of_one_call_alone(ends: tuple[Link, HostEnd]) -> None:
+def test_credit_is_of_one_call_alone(ends: tuple[HostLink, HostEnd]) -> None:
     link, _ = ends
     for _ in range(frames.WINDOW_ITEMS):
         link.take_credit(1)
     assert link.take_credit(2)
 
 
-def test_credit_for_a_stream_that_has_ended_is_not_kept(ends: tuple[Link, HostEnd]) -> None:
+def test_credit_for_a_stream_that_has_ended_is_not_kept(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
     link.take_credit(1)
     link.forget(1)
-    host.say((Kind.CREDIT, 1), (Kind.CANCEL, 2))
+    host.say((FrameKind.CREDIT, 1), (FrameKind.CANCEL, 2))
     while not link.is_cancelled(2):  # frames come in order
         pass
     assert link._credit == {}
 
 
 def test_nobody_waits_for_a_host_that_is_gone(
-    ends: tuple[Link, HostEnd], threads: Callable[..., Any]
+    ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
     asked = link.ask(b"")
@@ -195,24 +201,24 @@ def test_nobody_waits_for_a_host_that_is_gone(
         with pytest.raises(HostGoneError):
             one.result(LIMIT_S)
     acts = (link.next, lambda: link.wait_for(asked), lambda: link.is_cancelled(1))
-    for act in (*acts, lambda: link.send(Kind.ITEM, 1)):
+    for act in (*acts, lambda: link.send(FrameKind.ITEM, 1)):
         with pytest.raises(HostGoneError):
             act()
 
 
-def test_an_idle_instance_is_one_thread(ends: tuple[Link, HostEnd]) -> None:
+def test_an_idle_instance_is_one_thread(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
     before = threading.active_count()
-    host.say((Kind.REPLY, link.ask(b""), frames.reply(Outcome.OK, b"", b"1")))
+    host.say((FrameKind.REPLY, link.ask(b""), frames.reply(Outcome.OK, b"", b"1")))
     link.is_cancelled(1)
     assert threading.active_count() <= before  # fewer where another test's thread ends just now
 
 
 def test_a_socket_that_its_own_process_has_closed_is_told_from_a_host_that_is_gone() -> None:
     ours, theirs = socket.socketpair()
-    link = Link(ours)
+    link = HostLink(ours)
     link.leave()
-    for act in (link.next, lambda: link.is_cancelled(1), lambda: link.send(Kind.ITEM, 1)):
+    for act in (link.next, lambda: link.is_cancelled(1), lambda: link.send(FrameKind.ITEM, 1)):
         with pytest.raises(LinkClosedError):
             act()
     theirs.close()
@@ -223,5 +229,5 @@ def test_what_closes_low_descriptors_leaves_the_link_alone() -> None:
     with out_of_reach(ours) as moved, theirs:
         assert ours.fileno() == -1
         assert moved.fileno() >= 900
-        Link(moved).send(Kind.ITEM, 3, b"[]")
-        assert HostEnd(theirs).hear() == (Kind.ITEM, 3, b"[]")
+        HostLink(moved).send(FrameKind.ITEM, 3, b"[]")
+        assert HostEnd(theirs).hear() == (FrameKind.ITEM, 3, b"[]")

@@ -23,7 +23,7 @@ from skipper.instance.link import OWN
 from skipper.instance.sink import MAX_EVENT
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import CODE, Serving, call, own_signals, parse
 
 
@@ -250,7 +250,7 @@ def test_a_request_id_may_hold_whatever_ids_hold(serving: Serving) -> None:
 
 def test_words_are_sent_with_the_calls_id_before_its_answer(serving: Serving) -> None:
     *events, reply = serving.run(tells, call({}, 5))
-    assert {(frame.kind, frame.id) for frame in events} == {(Kind.EVENT, 5)}
+    assert {(frame.kind, frame.id) for frame in events} == {(FrameKind.EVENT, 5)}
     told = [json.loads(frame.payload) for frame in events]
     assert [event["type"] for event in told] == ["progress", "metric", "log"]
     assert told[0]["data"] == {"done": 1, "total": 2, "loss": 0.5}
@@ -286,7 +286,7 @@ def strictly(text: bytes) -> Any:
 
 
 def test_a_cancel_is_seen_while_the_function_runs_and_forgotten_after(serving: Serving) -> None:
-    first, second = serving.answers(tells, call({}, 1), (Kind.CANCEL, 1, b""), call({}, 2))
+    first, second = serving.answers(tells, call({}, 1), (FrameKind.CANCEL, 1, b""), call({}, 2))
     assert first.value[-1] is True
     assert second.value[-1] is False
 
@@ -306,8 +306,12 @@ def test_a_stream_says_what_serves_it_then_each_item_then_an_empty_answer(
     serving: Serving,
 ) -> None:
     served, *items, reply = serving.run(count, call({"n": 3}, 4, flags=frames.STREAM))
-    assert served == (Kind.SERVED, 4, CODE.encode())
-    assert items == [(Kind.ITEM, 4, b"0"), (Kind.ITEM, 4, b"1"), (Kind.ITEM, 4, b"2")]
+    assert served == (FrameKind.SERVED, 4, CODE.encode())
+    assert items == [
+        (FrameKind.ITEM, 4, b"0"),
+        (FrameKind.ITEM, 4, b"1"),
+        (FrameKind.ITEM, 4, b"2"),
+    ]
     assert parse(reply) == (Outcome.OK, CODE, None)
 
 
@@ -332,7 +336,11 @@ def test_a_cancelled_stream_stops_and_is_cleaned_up(serving: Serving) -> None:
         finally:
             closed.append(True)
 
-    said = call({}, 1, flags=frames.STREAM), (Kind.CANCEL, 1, b""), call({}, 2, flags=frames.CHECK)
+    said = (
+        call({}, 1, flags=frames.STREAM),
+        (FrameKind.CANCEL, 1, b""),
+        call({}, 2, flags=frames.CHECK),
+    )
     first, second = serving.answers(endless, *said)
     assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.OK)
     assert closed == [True]
@@ -348,7 +356,9 @@ def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> 
             yield i
 
     heard = serving.run(many, call({}, 1, flags=frames.STREAM), until=frames.WINDOW_ITEMS + 1)
-    assert [frame.kind for frame in heard] == [Kind.SERVED] + [Kind.ITEM] * frames.WINDOW_ITEMS
+    assert [frame.kind for frame in heard] == [FrameKind.SERVED] + [
+        FrameKind.ITEM
+    ] * frames.WINDOW_ITEMS
     assert len(made) == frames.WINDOW_ITEMS + 1
 
 
@@ -366,7 +376,7 @@ def version(serving: Serving, number: int, value: Any) -> ModelRef:
 
 
 def model_frame(ref: ModelRef) -> tuple[int, int, bytes]:
-    return Kind.MODEL, 0, ref.model_dump_json().encode()
+    return FrameKind.MODEL, 0, ref.model_dump_json().encode()
 
 
 def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Serving) -> None:
@@ -382,7 +392,7 @@ def test_that_a_version_is_loaded_is_told_before_calls_that_it_serves(serving: S
     serving.shelf.put(version(serving, 1, {"by": 2.0}))
     said = model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 1)
     heard = serving.run(scaled, *said)
-    assert [frame.kind for frame in heard] == [Kind.REPORT, Kind.REPLY]
+    assert [frame.kind for frame in heard] == [FrameKind.REPORT, FrameKind.REPLY]
 
 
 def test_an_older_version_does_not_replace_a_newer_one(serving: Serving) -> None:
@@ -416,7 +426,7 @@ def test_a_direct_call_cannot_publish_a_model(serving: Serving) -> None:
 def test_a_returned_model_is_stored_and_told_before_the_answer(serving: Serving) -> None:
     event, reply = serving.run(train, task({}, 3))
     told = json.loads(event.payload)
-    assert (event.kind, event.id, told["type"]) == (Kind.EVENT, 3, "model")
+    assert (event.kind, event.id, told["type"]) == (FrameKind.EVENT, 3, "model")
     assert told["metrics"] == {"rmse": 0.5}
     serving.shelf.put(ModelRef(version=1, **told["data"]))
     assert serving.shelf.injected({"net": "scale"}) == {"net": {"by": 4.0}}
@@ -438,14 +448,14 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
         return double.remote(x) + 1
 
     connect_to(HostCaller(serving.link))
-    answer = frames.pack(Kind.REPLY, OWN | 1, frames.reply(Outcome.OK, b"", b"8"))
+    answer = frames.pack(FrameKind.REPLY, OWN | 1, frames.reply(Outcome.OK, b"", b"8"))
     serving.theirs.sendall(frames.pack(*call({"x": 4}, 1, depth=2, context="req-7")) + answer)
     try:
         asked, reply = serving.run(outer, until=2)
     finally:
         connect_to(None)
     head, at = frames.parse_call(asked.payload)
-    assert (asked.kind, asked.id) == (Kind.CALL, OWN | 1)
+    assert (asked.kind, asked.id) == (FrameKind.CALL, OWN | 1)
     assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
     assert head.budget_ms == 0
     assert json.loads(asked.payload[at:]) == {"x": 4}
@@ -461,9 +471,9 @@ def connected(serving: Serving) -> Iterator[None]:
 
 def answered(frame: Frame) -> bytes:
     """The host's answer to a call of the instance's own."""
-    if frame.kind != Kind.CALL:
+    if frame.kind != FrameKind.CALL:
         return b""
-    return frames.pack(Kind.REPLY, frame.id, frames.reply(Outcome.OK, b"", b'{"id": "t1"}'))
+    return frames.pack(FrameKind.REPLY, frame.id, frames.reply(Outcome.OK, b"", b'{"id": "t1"}'))
 
 
 @pytest.mark.usefixtures("connected")
@@ -476,7 +486,7 @@ def test_a_call_passes_on_what_is_left_of_its_time(serving: Serving) -> None:
 
     heard = serving.run(outer, call({}, budget_ms=5000), react=answered)
     budgets = [
-        frames.call_key(frame.payload).budget_ms for frame in heard if frame.kind == Kind.CALL
+        frames.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
     ]
     direct, _, waits, _, waits_longer = budgets
     assert 4000 < direct <= 5000
@@ -509,7 +519,7 @@ def test_a_batch_passes_on_the_time_of_who_came_last(serving: Serving) -> None:
     said = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
     heard = serving.run(outer, said, react=answered)
     budgets = [
-        frames.call_key(frame.payload).budget_ms for frame in heard if frame.kind == Kind.CALL
+        frames.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
     ]
     assert all(4000 < budget <= 5000 for budget in budgets)
 
@@ -563,12 +573,12 @@ def halves(x: list[int]) -> list[Any]:
 
 
 def batch(*calls: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
-    return Kind.BATCH, 0, b"".join(frames.pack(*one) for one in calls)
+    return FrameKind.BATCH, 0, b"".join(frames.pack(*one) for one in calls)
 
 
 def test_a_batch_runs_as_one_and_each_caller_gets_its_own(serving: Serving) -> None:
     heard = serving.run(halves, batch(*(call({"x": n}, n) for n in (2, 4, 6))))
-    assert heard[0] == (Kind.SIZE, 3, b"")
+    assert heard[0] == (FrameKind.SIZE, 3, b"")
     assert {f.id: parse(f).value for f in heard[1:]} == {2: 1.0, 4: 2.0, 6: 3.0}
 
 
@@ -596,7 +606,7 @@ def test_a_batch_that_raises_fails_every_call_of_it_and_none_of_the_next(serving
 def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving: Serving) -> None:
     items = {"items": [{"x": n} for n in (2, 4, 0, 6, 8)]}
     heard = serving.run(halves, call(items, 1))
-    assert [f.id for f in heard if f.kind == Kind.SIZE] == [3, 2]
+    assert [f.id for f in heard if f.kind == FrameKind.SIZE] == [3, 2]
     told = parse(heard[-1]).value["items"]
     assert [told[0], told[1], told[3], told[4]] == [1.0, 2.0, 3.0, 4.0]
     assert told[2]["error"]["exception"] == "ZeroDivisionError"
@@ -606,7 +616,7 @@ def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving
 def test_of_many_items_one_that_does_not_match_fails_alone(serving: Serving) -> None:
     items = {"items": [{"x": 2}, {"x": "?"}, {"y": 1}, {"x": 4}]}
     heard = serving.run(halves, call(items, 1))
-    assert [f.id for f in heard if f.kind == Kind.SIZE] == [2], "only what matches is run"
+    assert [f.id for f in heard if f.kind == FrameKind.SIZE] == [2], "only what matches is run"
     first, wrong, odd, last = parse(heard[-1]).value["items"]
     assert (first, last) == (1.0, 2.0)
     assert wrong["error"]["errors"][0]["pointer"] == "/x"
@@ -760,7 +770,7 @@ def test_an_endless_array_is_refused_as_soon_as_it_is_too_large(serving: Serving
 def test_an_item_of_a_stream_is_measured_alone(serving: Serving) -> None:
     serving.max_result = 50
     served, end = serving.run(endless, call({}, flags=frames.STREAM), until=2)
-    assert served.kind == Kind.SERVED
+    assert served.kind == FrameKind.SERVED
     assert parse(end).value["exception"] == "TooLargeError"
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from skipper.instance.link import Link
-from skipper.instance.sink import HELD, MAX_EVENT, Sink
+from skipper.instance.link import HostLink
+from skipper.instance.sink import HELD, MAX_EVENT, EventSink
 from skipper.pace import Pace
 from skipper.wire import frames
 
@@ -19,7 +19,7 @@ class Ear:
         self.now = 0.0
         self._splitter = frames.Splitter()
         pace = Pace(5, 1, clock=lambda: self.now)
-        self.sink = Sink(Link(ours), 7, pace)
+        self.sink = EventSink(HostLink(ours), 7, pace)
         self._ours = ours
 
     def says(self, *numbers: int, type_: str = "progress") -> None:
@@ -34,7 +34,7 @@ class Ear:
             received = self._splitter.feed(self._theirs.recv(1 << 20))
         except BlockingIOError:
             return []
-        assert {(frame.kind, frame.id) for frame in received} == {(frames.Kind.EVENT, 7)}
+        assert {(frame.kind, frame.id) for frame in received} == {(frames.FrameKind.EVENT, 7)}
         said = [json.loads(frame.payload) for frame in received]
         return [
             event["data"]

@@ -15,7 +15,7 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher.announce import Announcer, process_age_s
-from skipper.launcher.output import Output
+from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import ChildPlan
 from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings.model import Settings
@@ -68,7 +68,7 @@ async def announced(screen: Path, gateway: Gateway, *, strict: bool = False) -> 
         settings = Settings.model_validate({"project_dir": screen.parent, **sections})
         plan = ChildPlan(name="gateway", command=(), stage=0, level=0)
         fd = os.open(screen, os.O_WRONLY | os.O_CREAT)
-        with Output(settings, ("gateway",), terminal=fd) as output:
+        with LogOutput(settings, ("gateway",), terminal=fd) as output:
             supervisor = Supervisor(
                 [plan], start=NotImplemented, ended=NotImplemented, say=output.say, stop=Stop()
             )

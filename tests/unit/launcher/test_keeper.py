@@ -9,8 +9,8 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher import process
-from skipper.launcher.keeper import Keeper, State
-from skipper.launcher.output import Output
+from skipper.launcher.keeper import ChildState, Keeper
+from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import CONTROL, ChildPlan
 from skipper.launcher.process import Child, Ground, exit_words
 from skipper.launcher.restarts import BUDGET, History
@@ -20,7 +20,7 @@ from skipper.settings.model import Settings
 def keeper(tmp_path: Path, *command: str) -> Keeper:
     """A place whose next failed start is its last."""
     (tmp_path / ".skipper" / "logs").mkdir(parents=True)
-    output = Output(Settings(project_dir=tmp_path), ("cpu",), quiet=True)
+    output = LogOutput(Settings(project_dir=tmp_path), ("cpu",), quiet=True)
     ground = Ground(
         settings_file=tmp_path / "settings.json",
         directory=tmp_path,
@@ -54,7 +54,7 @@ async def test_the_verdict_tells_how_the_last_start_ended(
         await kept.keep()
     assert str(seen.value) == f"cpu did not get ready in 5 starts; the last: {expected}"
     assert seen.value.code == 9
-    assert kept.state is State.STOPPED
+    assert kept.state is ChildState.STOPPED
     assert kept.gone.is_set()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skipper.launcher.sink import FILES, RotatingFile, Sink, log_files, to_descriptor
+from skipper.launcher.sink import FILES, LogSink, RotatingFile, log_files, to_descriptor
 
 
 def missing(count: int) -> bytes:
@@ -17,7 +17,7 @@ def missing(count: int) -> bytes:
 
 def test_a_sink_writes_in_order_and_all_of_it_before_it_closes() -> None:
     written: list[bytes] = []
-    sink = Sink(written.append, limit=1 << 20, dropped=missing)
+    sink = LogSink(written.append, limit=1 << 20, dropped=missing)
     lines = [b"%d\n" % number for number in range(1000)]
     for line in lines:
         sink.put(line)
@@ -34,7 +34,7 @@ def test_a_stuck_writer_delays_nobody_and_the_lost_lines_are_counted() -> None:
         go.wait(5)
         written.append(data)
 
-    sink = Sink(write, limit=10, dropped=missing)
+    sink = LogSink(write, limit=10, dropped=missing)
     sink.put(b"first\n")
     stuck.wait(5)
     for _ in range(100):
@@ -48,7 +48,7 @@ def test_a_stuck_writer_delays_nobody_and_the_lost_lines_are_counted() -> None:
 def test_a_reader_that_left_is_no_error() -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
-    sink = Sink(to_descriptor(write_end), limit=100, dropped=missing)
+    sink = LogSink(to_descriptor(write_end), limit=100, dropped=missing)
     sink.put(b"line\n")
     sink.close(5)
     os.close(write_end)

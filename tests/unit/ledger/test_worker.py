@@ -9,7 +9,7 @@ import pytest
 
 from skipper.errors import UnavailableError
 from skipper.ledger.connection import Connection
-from skipper.ledger.worker import Job, Reader, Writer
+from skipper.ledger.worker import PendingOperation, Reader, Writer
 from tests.unit.ledger.fakes import FakeConnection, FakeDatabase, OutageError, RefusalError
 
 LIMIT_S = 10.0
@@ -45,14 +45,14 @@ def writer(database: FakeDatabase) -> Iterator[Writer]:
     writer.close()
 
 
-def ask(writer: Writer | Reader, job: Job[object]) -> futures.Future[object]:
+def ask(writer: Writer | Reader, job: PendingOperation[object]) -> futures.Future[object]:
     job.future = future = futures.Future[object]()
     writer.submit(job)
     return future
 
 
 def ask_together(
-    database: FakeDatabase, writer: Writer, jobs: Sequence[Job[object]]
+    database: FakeDatabase, writer: Writer, jobs: Sequence[PendingOperation[object]]
 ) -> list[futures.Future[object]]:
     """Submit ``jobs``, all but the first while the writer waits to begin for that one."""
     database.gate.clear()
@@ -66,7 +66,7 @@ def ask_together(
 
 
 def test_what_waits_together_is_committed_together(database: FakeDatabase, writer: Writer) -> None:
-    asked = ask_together(database, writer, [Job(writes(row)) for row in "abc"])
+    asked = ask_together(database, writer, [PendingOperation(writes(row)) for row in "abc"])
     assert [each.result() for each in asked] == ["a", "b", "c"]
     assert database.transactions == [["a", "b", "c"]]
 
@@ -74,14 +74,20 @@ def test_what_waits_together_is_committed_together(database: FakeDatabase, write
 def test_items_that_wait_together_are_merged_into_one_call(
     database: FakeDatabase, writer: Writer
 ) -> None:
-    jobs: list[Job[object]] = [Job(merged=writes_all, item=item) for item in (1, 2, 3)]
+    jobs: list[PendingOperation[object]] = [
+        PendingOperation(merged=writes_all, item=item) for item in (1, 2, 3)
+    ]
     asked = ask_together(database, writer, jobs)
     assert [each.result() for each in asked] == [(1, 2, 3), 2, 3]
     assert database.rows == [(1, 2, 3)]
 
 
 def test_only_the_guilty_operation_fails(database: FakeDatabase, writer: Writer) -> None:
-    jobs = [Job(writes("a")), Job[object](fails), Job(writes("c"))]
+    jobs = [
+        PendingOperation(writes("a")),
+        PendingOperation[object](fails),
+        PendingOperation(writes("c")),
+    ]
     first, guilty, last = ask_together(database, writer, jobs)
     assert (first.result(), last.result()) == ("a", "c")
     with pytest.raises(KeyError, match="guilty"):
@@ -92,10 +98,10 @@ def test_only_the_guilty_operation_fails(database: FakeDatabase, writer: Writer)
 def test_a_group_that_need_not_be_durable_lets_no_durable_operation_in(
     database: FakeDatabase, writer: Writer
 ) -> None:
-    jobs = [Job(writes("claim"), is_durable=False), Job(writes("finish"))]
+    jobs = [PendingOperation(writes("claim"), is_durable=False), PendingOperation(writes("finish"))]
     ask_together(database, writer, jobs)
     assert [mark.is_durable for mark in database.marks] == [False, True]
-    jobs = [Job(writes("finish")), Job(writes("claim"), is_durable=False)]
+    jobs = [PendingOperation(writes("finish")), PendingOperation(writes("claim"), is_durable=False)]
     ask_together(database, writer, jobs)
     assert [mark.is_durable for mark in database.marks] == [False, True, True]
 
@@ -105,7 +111,7 @@ def test_the_finisher_runs_last_in_the_transaction(database: FakeDatabase) -> No
         writes("total")(conn)
 
     writer = Writer(database, "test", patience_s=LIMIT_S, finisher=finish)
-    ask_together(database, writer, [Job(writes(row)) for row in "ab"])
+    ask_together(database, writer, [PendingOperation(writes(row)) for row in "ab"])
     assert database.transactions == [["a", "b", "total"]]
     writer.close()
 
@@ -125,7 +131,7 @@ async def test_an_event_loop_is_woken_once_per_group(
     database.gate.clear()
     answers = []
     for row in range(8):
-        job = Job(writes(row))
+        job = PendingOperation(writes(row))
         job.loop, job.future = loop, loop.create_future()
         writer.submit(job)
         answers.append(job.future)
@@ -139,7 +145,7 @@ async def test_a_caller_that_goes_away_harms_nobody_and_its_operation_still_runs
     database: FakeDatabase, writer: Writer
 ) -> None:
     loop = asyncio.get_running_loop()
-    jobs = [Job(writes("left")), Job(writes("stayed"))]
+    jobs = [PendingOperation(writes("left")), PendingOperation(writes("stayed"))]
     database.gate.clear()
     for job in jobs:
         job.loop, job.future = loop, loop.create_future()
@@ -154,11 +160,11 @@ async def test_a_caller_that_goes_away_harms_nobody_and_its_operation_still_runs
 
 def test_a_loop_that_was_closed_harms_nobody(database: FakeDatabase, writer: Writer) -> None:
     loop = asyncio.new_event_loop()
-    job = Job(writes("a"))
+    job = PendingOperation(writes("a"))
     job.loop, job.future = loop, loop.create_future()
     loop.close()
     writer.submit(job)
-    assert ask(writer, Job(writes("b"))).result(LIMIT_S) == "b"
+    assert ask(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
     assert database.rows == ["a", "b"]
 
 
@@ -168,7 +174,7 @@ def test_an_outage_is_waited_out(database: FakeDatabase, writer: Writer) -> None
         "begin": [OutageError()],
         "commit": [OutageError()],
     }
-    assert ask(writer, Job(writes("a"))).result(LIMIT_S) == "a"
+    assert ask(writer, PendingOperation(writes("a"))).result(LIMIT_S) == "a"
     assert database.rows == ["a"]
     assert database.connections == 3
 
@@ -177,10 +183,10 @@ def test_a_commit_that_went_through_unseen_is_not_run_again(
     database: FakeDatabase, writer: Writer
 ) -> None:
     database.trouble = {"committed": [OutageError()]}
-    asked = ask_together(database, writer, [Job(writes(row)) for row in "ab"])
+    asked = ask_together(database, writer, [PendingOperation(writes(row)) for row in "ab"])
     assert [each.result() for each in asked] == ["a", "b"]
     assert database.rows == ["a", "b"]
-    assert ask(writer, Job(writes("c"))).result(LIMIT_S) == "c"
+    assert ask(writer, PendingOperation(writes("c"))).result(LIMIT_S) == "c"
 
 
 def test_a_group_given_up_while_unsure_does_not_answer_for_the_next(
@@ -189,8 +195,8 @@ def test_a_group_given_up_while_unsure_does_not_answer_for_the_next(
     writer = Writer(database, "test", patience_s=0.0)
     database.trouble = {"committed": [OutageError()]}
     with pytest.raises(UnavailableError):
-        ask(writer, Job(writes("a"))).result(LIMIT_S)
-    assert ask(writer, Job(writes("b"))).result(LIMIT_S) == "b"
+        ask(writer, PendingOperation(writes("a"))).result(LIMIT_S)
+    assert ask(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
     assert database.rows == ["a", "b"]
     writer.close()
 
@@ -202,35 +208,35 @@ def test_a_long_outage_is_told_and_the_next_caller_does_not_wait_for_it_again(
     database.trouble = {"connect": [OutageError("gone")] * 1000}
     for _ in range(2):
         with pytest.raises(UnavailableError, match="gone"):
-            ask(writer, Job(writes("a"))).result(LIMIT_S)
+            ask(writer, PendingOperation(writes("a"))).result(LIMIT_S)
     used = 1000 - len(database.trouble["connect"])
     with pytest.raises(UnavailableError, match="gone"):
-        ask(writer, Job(writes("a"))).result(LIMIT_S)
+        ask(writer, PendingOperation(writes("a"))).result(LIMIT_S)
     assert len(database.trouble["connect"]) == 1000 - used - 1
     database.trouble.clear()
-    assert ask(writer, Job(writes("b"))).result(LIMIT_S) == "b"
+    assert ask(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
     writer.close()
 
 
 def test_a_full_disk_fails_the_whole_group_at_once(database: FakeDatabase, writer: Writer) -> None:
     database.trouble = {"commit": [RefusalError("disk is full")]}
-    for each in ask_together(database, writer, [Job(writes(row)) for row in "ab"]):
+    for each in ask_together(database, writer, [PendingOperation(writes(row)) for row in "ab"]):
         with pytest.raises(UnavailableError, match="disk is full"):
             each.result()
     assert database.rows == []
-    assert ask(writer, Job(writes("c"))).result(LIMIT_S) == "c"
+    assert ask(writer, PendingOperation(writes("c"))).result(LIMIT_S) == "c"
 
 
 def test_close_does_what_is_queued_and_then_refuses(database: FakeDatabase, writer: Writer) -> None:
     database.gate.clear()
-    asked = [ask(writer, Job(writes(row))) for row in range(600)]
+    asked = [ask(writer, PendingOperation(writes(row))) for row in range(600)]
     closing = threading.Thread(target=writer.close)
     closing.start()
     database.gate.set()
     closing.join(LIMIT_S)
     assert [each.result(0) for each in asked] == list(range(600))
     with pytest.raises(UnavailableError):
-        ask(writer, Job(writes("late")))
+        ask(writer, PendingOperation(writes("late")))
 
 
 def test_no_thread_runs_before_the_first_job(database: FakeDatabase) -> None:
@@ -241,7 +247,14 @@ def test_no_thread_runs_before_the_first_job(database: FakeDatabase) -> None:
 
 def test_one_failing_read_leaves_the_others_alone(database: FakeDatabase) -> None:
     reader = Reader(database, "test-reader", patience_s=1.0)
-    asked = [ask(reader, job) for job in (Job(writes("a")), Job[object](fails), Job(writes("c")))]
+    asked = [
+        ask(reader, job)
+        for job in (
+            PendingOperation(writes("a")),
+            PendingOperation[object](fails),
+            PendingOperation(writes("c")),
+        )
+    ]
     futures.wait(asked, LIMIT_S)
     assert [asked[0].result(), asked[2].result()] == ["a", "c"]
     assert isinstance(asked[1].exception(), KeyError)

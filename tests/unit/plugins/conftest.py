@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from skipper.blobs import BlobStore
 from skipper.function.model import Model
 from skipper.instance.jobs import ModelRef
-from skipper.instance.models import Shelf
+from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
 from tests.unit.plugins.stand_in import Words
 
@@ -23,14 +23,14 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Shelf:
-    return Shelf(
+def shelf(tmp_path: Path) -> LoadedModels:
+    return LoadedModels(
         BlobStore(str(tmp_path / "blobs")), Plugins(tmp_path / "plugins"), tmp_path / "tmp"
     )
 
 
 @pytest.fixture
-def stored(shelf: Shelf) -> Callable[[Any], Any]:
+def stored(shelf: LoadedModels) -> Callable[[Any], Any]:
     """Put a value into the store and take it out again, as training and serving do."""
 
     def through(value: Any) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import skipper_tensorflow
 from skipper.errors import FormatError
 from skipper.function.model import Model
-from skipper.instance.models import Shelf
+from skipper.instance.models import LoadedModels
 from tests.unit.plugins.stand_in import Words
 
 X = np.linspace(-1, 1, 64, dtype="float32").reshape(32, 2)
@@ -127,7 +127,7 @@ def test_a_model_is_one_keras_file(keras: Any, tmp_path: Path) -> None:
     assert [file.suffix for file in tmp_path.iterdir()] == [".keras"]
 
 
-def test_a_lambda_layer_is_refused_when_it_is_saved(keras: Any, shelf: Shelf) -> None:
+def test_a_lambda_layer_is_refused_when_it_is_saved(keras: Any, shelf: LoadedModels) -> None:
     inner = _net(keras, keras.layers.Lambda(lambda x: x * 2, name="twice"))
 
     with pytest.raises(FormatError, match="'twice' is a Lambda"):

@@ -14,7 +14,7 @@ from sklearn.linear_model import LinearRegression
 import skipper_tabular
 from skipper.errors import FormatError
 from skipper.function.model import Model
-from skipper.instance.models import Shelf
+from skipper.instance.models import LoadedModels
 from skipper_tabular import saving
 
 X = np.random.default_rng(0).normal(size=(60, 3))
@@ -47,7 +47,7 @@ def test_a_stored_estimator_answers_as_the_trained_one(
     np.testing.assert_array_equal(stored(model).predict(X), model.predict(X))
 
 
-def test_an_estimator_of_a_foreign_type_is_refused_when_it_is_saved(shelf: Shelf) -> None:
+def test_an_estimator_of_a_foreign_type_is_refused_when_it_is_saved(shelf: LoadedModels) -> None:
     with pytest.raises(FormatError, match="Foreign is not saved"):
         shelf.save(Model("sample", Foreign()))
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skipper.instance.jobs import Job, JobKind, SourceInfo
-from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Instance, Lane, State
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.instance import Instance, InstanceState, Lane
+from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, FrameProtocol, Kind
+from skipper.wire.frames import CallHead, Frame, FrameKind, FrameProtocol
 
 
 class Kept(asyncio.Transport):
@@ -60,13 +60,13 @@ class Caller:
         self.send = self.protocol.send
 
     def answer(self, id_: int, payload: bytes) -> None:
-        self.send(Kind.REPLY, id_, payload)
+        self.send(FrameKind.REPLY, id_, payload)
 
     @property
     def answers(self) -> list[Answer]:
         found = []
         for frame in self.transport.frames:
-            if frame.kind == Kind.REPLY:
+            if frame.kind == FrameKind.REPLY:
                 outcome, _, body = frames.parse_reply(frame.payload)
                 value = json.loads(body)
                 told = value if outcome == Outcome.OK else value["detail"]
@@ -82,7 +82,7 @@ class Caller:
 
     @property
     def items(self) -> list[bytes]:
-        return [frame.payload for frame in self.transport.frames if frame.kind == Kind.ITEM]
+        return [frame.payload for frame in self.transport.frames if frame.kind == FrameKind.ITEM]
 
 
 class Played(Instance):
@@ -105,7 +105,7 @@ class Played(Instance):
         self.transport = Kept(on_write)
         self.protocol = FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected)
         self.protocol.connection_made(self.transport)
-        self.state = State.IDLE
+        self.state = InstanceState.IDLE
         self.transport.frames.clear()  # its job
         self.signals: list[int] = []
         self._is_ending = False
@@ -113,7 +113,11 @@ class Played(Instance):
     def signal(self, signum: int, *, group: bool = False) -> None:
         del group
         self.signals.append(signum)
-        if signum == signal.SIGKILL and self.state is State.STOPPING and not self._is_ending:
+        if (
+            signum == signal.SIGKILL
+            and self.state is InstanceState.STOPPING
+            and not self._is_ending
+        ):
             self._is_ending = True
             asyncio.get_running_loop().call_soon(self.dies, "it was killed")
 
@@ -124,7 +128,9 @@ class Played(Instance):
     def replies(self, value: Any = None, id_: int | None = None) -> None:
         """Its process ends a call: the given one, else the oldest."""
         id_ = next(iter(self.calls)) if id_ is None else id_
-        self.says(Kind.REPLY, id_, frames.reply(Outcome.OK, b"c0de", json.dumps(value).encode()))
+        self.says(
+            FrameKind.REPLY, id_, frames.reply(Outcome.OK, b"c0de", json.dumps(value).encode())
+        )
 
     def dies(self, reason: str = "it was killed") -> None:
         """Its process ends."""
@@ -136,7 +142,9 @@ class Played(Instance):
     def given(self) -> list[bytes]:
         """The bodies of the calls that were sent to it."""
         return [
-            body_of(frame.payload) for frame in self.transport.frames if frame.kind == Kind.CALL
+            body_of(frame.payload)
+            for frame in self.transport.frames
+            if frame.kind == FrameKind.CALL
         ]
 
     @property
@@ -145,16 +153,16 @@ class Played(Instance):
         return [
             [body_of(call.payload) for call in frames.Splitter().feed(frame.payload)]
             for frame in self.transport.frames
-            if frame.kind == Kind.BATCH
+            if frame.kind == FrameKind.BATCH
         ]
 
     @property
     def cancelled(self) -> list[int]:
-        return [frame.id for frame in self.transport.frames if frame.kind == Kind.CANCEL]
+        return [frame.id for frame in self.transport.frames if frame.kind == FrameKind.CANCEL]
 
     @property
     def is_stopped(self) -> bool:
-        return self.state in (State.STOPPING, State.GONE)
+        return self.state in (InstanceState.STOPPING, InstanceState.GONE)
 
 
 def source_of(name: str = "f", code: str = "c0de", **given: Any) -> SourceInfo:
@@ -183,12 +191,12 @@ def spec_of(name: str = "f.f", **given: Any) -> FunctionSpec:
     return FunctionSpec(name=name, **(values | given))
 
 
-def entry_of(name: str = "f.f", **given: Any) -> Entry:
+def entry_of(name: str = "f.f", **given: Any) -> FunctionQueue:
     spec = spec_of(name, **given)
-    return Entry(Served(spec, source_of(name.partition(".")[0], spec.code)))
+    return FunctionQueue(FunctionVersion(spec, source_of(name.partition(".")[0], spec.code)))
 
 
-def job_of(served: Served) -> Job:
+def job_of(served: FunctionVersion) -> Job:
     return Job(
         kind=JobKind.SERVE,
         project_dir=Path("/project"),

@@ -8,11 +8,11 @@ import pytest
 
 from skipper.instance.jobs import Job, JobKind, Report
 from skipper.pool.catalogue import Catalogue
-from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Lane
 from skipper.pool.processes.quarantine import Quarantine
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 from tests.unit.pool.played import Played, source_of, spec_of
@@ -42,10 +42,10 @@ class Project:
         self.read: list[str] = []
         self.instances: list[Played] = []
         self.changes = 0
-        self.warmed: list[Served] = []
+        self.warmed: list[FunctionVersion] = []
         self.cold: BrokenFile | None = None
         """What is wrong with every version that is warmed."""
-        self.retired: list[Served] = []
+        self.retired: list[FunctionVersion] = []
         self.dropped: list[str] = []
         self.metrics = PoolMetrics()
         self.quarantine = Quarantine()
@@ -95,7 +95,7 @@ class Project:
         await asyncio.sleep(0)
         return instance, self.files[name]
 
-    async def _warm(self, served: Served, instances: int) -> BrokenFile | None:
+    async def _warm(self, served: FunctionVersion, instances: int) -> BrokenFile | None:
         assert instances == 1, "as many as the old version has"
         self.warmed.append(served)
         return self.cold
@@ -118,7 +118,7 @@ class Project:
     def states(self) -> dict[str, str]:
         return {item["name"]: item["state"] for item in self.catalogue.describe()["functions"]}
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> FunctionQueue:
         return self.catalogue.entries[name.encode()]
 
     def warm_up(self, name: str) -> None:

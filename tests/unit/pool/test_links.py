@@ -17,11 +17,11 @@ from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.links import Links
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 from tests.unit.pool.played import Played, call_of, entry_of, job_of
 
 LIMIT_S = 30.0
@@ -69,7 +69,7 @@ class Host:
             describe=lambda: self.served,
         )
 
-    async def _start(self, served: Served) -> tuple[Played, Report]:
+    async def _start(self, served: FunctionVersion) -> tuple[Played, Report]:
         self.started.append(Played(job_of(served), self.lane))
         return self.started[-1], Report()
 
@@ -128,15 +128,15 @@ async def host(path: Path) -> AsyncIterator[Host]:
 async def linked(host: Host, role: str) -> Asker:
     """A link that has said who it is and, if it is told, has heard what is served."""
     asker = Asker(*await asyncio.open_unix_connection(host.path))
-    asker.say(Kind.HELLO, 0, json.dumps({"role": role, "pid": 1}).encode())
+    asker.say(FrameKind.HELLO, 0, json.dumps({"role": role, "pid": 1}).encode())
     if role in ("gateway", "host"):
-        assert (await asker.hear()).kind == Kind.CATALOGUE
+        assert (await asker.hear()).kind == FrameKind.CATALOGUE
     return asker
 
 
 async def settled(asker: Asker) -> None:
     """Everything that was said before has been heard by the host."""
-    asker.say(Kind.ASK, 99, b"{}")
+    asker.say(FrameKind.ASK, 99, b"{}")
     while (await asker.hear()).id != 99:
         pass
 
@@ -165,9 +165,9 @@ async def test_who_calls_functions_is_told_what_is_served_at_once_and_at_every_c
     host.served = {"functions": [], "loading": [], "broken": []}
     await settled(asker)
     host.links.tell_catalogue()
-    asker.say(Kind.ASK, 1, b"{}")
+    asker.say(FrameKind.ASK, 1, b"{}")
     frame = await asker.hear()
-    assert frame.kind == (Kind.CATALOGUE if is_told else Kind.ANSWER)
+    assert frame.kind == (FrameKind.CATALOGUE if is_told else FrameKind.ANSWER)
     if is_told:
         assert json.loads(frame.payload) == host.served
 
@@ -177,7 +177,7 @@ async def test_a_new_link_is_told_nothing_before_the_host_has_looked_for_models(
 ) -> None:
     host.may_answer.clear()
     asker = Asker(*await asyncio.open_unix_connection(host.path))
-    asker.say(Kind.HELLO, 0, json.dumps({"role": "gateway", "pid": 1}).encode())
+    asker.say(FrameKind.HELLO, 0, json.dumps({"role": "gateway", "pid": 1}).encode())
     async with asyncio.timeout(LIMIT_S):
         while not host.asked:  # noqa: ASYNC110 - it comes over a socket
             await asyncio.sleep(0.005)
@@ -186,7 +186,7 @@ async def test_a_new_link_is_told_nothing_before_the_host_has_looked_for_models(
     host.served = host.served | {"loading": []}
     host.may_answer.set()
     frame = await asker.hear()
-    assert (frame.kind, json.loads(frame.payload)["loading"]) == (Kind.CATALOGUE, [])
+    assert (frame.kind, json.loads(frame.payload)["loading"]) == (FrameKind.CATALOGUE, [])
 
 
 async def test_a_new_link_does_not_wait_for_ever_for_models(host: Host) -> None:
@@ -196,13 +196,13 @@ async def test_a_new_link_does_not_wait_for_ever_for_models(host: Host) -> None:
 
 async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
     first, second = await linked(host, "gateway"), await linked(host, "host")
-    first.say(Kind.CALL, 7, call_of(body=b"first"))
+    first.say(FrameKind.CALL, 7, call_of(body=b"first"))
     await settled(first)
-    second.say(Kind.CALL, 7, call_of(body=b"second"))
+    second.say(FrameKind.CALL, 7, call_of(body=b"second"))
     await settled(second)
     host.started[0].replies("first")
     answer = await first.hear()
-    assert (answer.kind, answer.id) == (Kind.REPLY, 7)
+    assert (answer.kind, answer.id) == (FrameKind.REPLY, 7)
     assert frames.parse_reply(answer.payload)[2] == b'"first"'
     host.started[0].replies("second")
     assert frames.parse_reply((await second.hear()).payload)[2] == b'"second"'
@@ -211,7 +211,7 @@ async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
 async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
     leaving, staying = await linked(host, "gateway"), await linked(host, "gateway")
     for asker in (leaving, staying):
-        asker.say(Kind.CALL, 1, call_of())
+        asker.say(FrameKind.CALL, 1, call_of())
         await settled(asker)
     leaving.hang_up()
     async with asyncio.timeout(LIMIT_S):
@@ -225,27 +225,29 @@ async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
 
 async def test_a_cancel_and_room_for_items_reach_the_call_they_name(host: Host) -> None:
     asker = await linked(host, "gateway")
-    asker.say(Kind.CALL, 7, call_of())
+    asker.say(FrameKind.CALL, 7, call_of())
     await settled(asker)
-    for kind in (Kind.CREDIT, Kind.CANCEL, Kind.CANCEL, Kind.CREDIT):
+    for kind in (FrameKind.CREDIT, FrameKind.CANCEL, FrameKind.CANCEL, FrameKind.CREDIT):
         asker.say(kind, 7)
         asker.say(kind, 8)
     await settled(asker)
-    told = [frame.kind for frame in host.started[0].transport.frames if frame.kind != Kind.CALL]
-    assert told == [Kind.CREDIT, Kind.CANCEL]
+    told = [
+        frame.kind for frame in host.started[0].transport.frames if frame.kind != FrameKind.CALL
+    ]
+    assert told == [FrameKind.CREDIT, FrameKind.CANCEL]
 
 
 async def test_a_message_is_acknowledged_when_its_ids_are_taken_and_not_before(host: Host) -> None:
     consumer = await linked(host, "consumer")
-    consumer.say(Kind.TAKE, 1, b"a\nb")
-    consumer.say(Kind.TAKE, 2, b"c")
+    consumer.say(FrameKind.TAKE, 1, b"a\nb")
+    consumer.say(FrameKind.TAKE, 2, b"c")
     await settled(consumer)
     (first, one), (second, two) = host.tasks.untaken
     assert (first, second) == (["a", "b"], ["c"])
     two()
-    assert await consumer.hear() == (Kind.TAKEN, 2, b"")
+    assert await consumer.hear() == (FrameKind.TAKEN, 2, b"")
     one()
-    assert await consumer.hear() == (Kind.TAKEN, 1, b"")
+    assert await consumer.hear() == (FrameKind.TAKEN, 1, b"")
 
 
 async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
@@ -263,7 +265,7 @@ async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
 
 async def test_a_nudge_reaches_the_durable_lane(host: Host) -> None:
     asker = await linked(host, "gateway")
-    asker.say(Kind.NUDGE, 0, b"a-task")
+    asker.say(FrameKind.NUDGE, 0, b"a-task")
     await settled(asker)
     assert host.tasks.nudges == ["a-task"]
 
@@ -273,8 +275,8 @@ async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host) -> None:
     await settled(consumer)
     host.links.tell_tasks(["a", "b"])
     host.links.tell_tasks([])
-    assert await gateway.hear() == (Kind.TASKS, 0, b"a\nb")
-    consumer.say(Kind.ASK, 5, b"{}")
+    assert await gateway.hear() == (FrameKind.TASKS, 0, b"a\nb")
+    consumer.say(FrameKind.ASK, 5, b"{}")
     assert (await consumer.hear()).id == 5
 
 
@@ -289,9 +291,9 @@ async def test_what_does_not_speak_frames_is_hung_up_on_and_others_go_on(host: H
 @pytest.mark.parametrize("payload", [b"", b"\0\0\0", b"\xff" * 10])
 async def test_a_call_that_makes_no_sense_harms_nobody_else(host: Host, payload: bytes) -> None:
     odd, good = await linked(host, "gateway"), await linked(host, "gateway")
-    odd.say(Kind.CALL, 1, payload)
+    odd.say(FrameKind.CALL, 1, payload)
     await settled(good)
-    good.say(Kind.CALL, 1, call_of())
+    good.say(FrameKind.CALL, 1, call_of())
     await settled(good)
     host.started[0].replies()
-    assert (await good.hear()).kind == Kind.REPLY
+    assert (await good.hear()).kind == FrameKind.REPLY

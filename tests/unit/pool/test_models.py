@@ -6,10 +6,10 @@ import pytest
 from skipper.instance.jobs import ModelRef, Report
 from skipper.ledger import Ledger, models, tasks
 from skipper.ledger.records import ModelVersionNew, NewTask
-from skipper.pool.direct.entry import Entry
-from skipper.pool.models import ModelBoard
+from skipper.pool.direct.queue import FunctionQueue
+from skipper.pool.models import ServedModels
 from skipper.task import new_id
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 from tests.unit.pool.played import Played, entry_of, job_of
 
 
@@ -57,35 +57,35 @@ class Nobody:
     def on_gone(self, *_: object) -> None: ...
 
 
-def serving(entry: Entry, *held: ModelRef) -> Played:
+def serving(entry: FunctionQueue, *held: ModelRef) -> Played:
     """An instance that holds these versions."""
     return Played(job_of(entry.served).model_copy(update={"models": held}), Nobody())
 
 
 def told(instance: Played) -> list[ModelRef]:
-    frames = [frame for frame in instance.transport.frames if frame.kind == Kind.MODEL]
+    frames = [frame for frame in instance.transport.frames if frame.kind == FrameKind.MODEL]
     return [ModelRef.model_validate_json(frame.payload) for frame in frames]
 
 
 async def test_the_newest_version_of_each_model_is_what_instances_start_with(
     own_ledger: Ledger,
 ) -> None:
-    board = ModelBoard(own_ledger)
+    served_models = ServedModels(own_ledger)
     for name in ("boston", "iris", "boston"):
         publish(own_ledger, name)
-    await board.refresh()
-    assert board.refs(["boston", "iris", "none"]) == (ref("boston", 2), ref("iris", 1))
+    await served_models.refresh()
+    assert served_models.refs(["boston", "iris", "none"]) == (ref("boston", 2), ref("iris", 1))
 
 
 async def test_newer_versions_are_told_of_once(own_ledger: Ledger) -> None:
-    board = ModelBoard(own_ledger)
+    served_models = ServedModels(own_ledger)
     for name in ("boston", "iris"):
         publish(own_ledger, name)
-    assert await board.refresh() == [ref("boston", 1), ref("iris", 1)]
+    assert await served_models.refresh() == [ref("boston", 1), ref("iris", 1)]
     publish(own_ledger, "boston")
     publish(own_ledger, "boston", "e" * 64)
-    assert await board.refresh() == [ref("boston", 3, "e" * 64)]
-    assert await board.refresh() == []
+    assert await served_models.refresh() == [ref("boston", 3, "e" * 64)]
+    assert await served_models.refresh() == []
 
 
 async def test_an_instance_is_told_once_of_newer_versions_of_what_it_holds() -> None:
@@ -107,7 +107,7 @@ async def test_an_instance_has_loaded_what_it_was_told_to_when_it_has_answered_e
         instance.take_model(ref(name, 2))
     for has_loaded in (False, True):
         assert not instance.loaded.is_set()
-        instance.says(Kind.REPORT, 0, b"{}")
+        instance.says(FrameKind.REPORT, 0, b"{}")
         assert instance.loaded.is_set() is has_loaded
     instance.take_model(ref("iris", 3))
     instance.dies()
@@ -128,11 +128,11 @@ async def test_a_function_without_its_model_is_told_with_what_trains_it(
 ) -> None:
     predict = entry_of("boston.predict", models=("net", "scaler"))
     entries = [predict, *(entry_of(name, kind="training") for name in trainers)]
-    board = ModelBoard(own_ledger)
+    served_models = ServedModels(own_ledger)
     publish(own_ledger, "scaler")
-    await board.refresh()
-    missing = board.missing(predict.served, entries)
+    await served_models.refresh()
+    missing = served_models.missing(predict.served, entries)
     assert missing == f"model 'net' has no version yet; call {call} first"
     publish(own_ledger, "net")
-    await board.refresh()
-    assert board.missing(predict.served, entries) == ""
+    await served_models.refresh()
+    assert served_models.missing(predict.served, entries) == ""

@@ -13,8 +13,8 @@ from skipper.pool.nested import Nested
 from skipper.spec import FunctionSpec
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, Kind
-from skipper.wire.link import Waiting
+from skipper.wire.frames import CallHead, Frame, FrameKind
+from skipper.wire.link import PendingCall
 from tests.unit.pool.played import Played, entry_of, job_of, spec_of
 
 
@@ -23,16 +23,16 @@ class Link:
 
     def __init__(self) -> None:
         self.calls: list[bytes] = []
-        self.waiting: list[Waiting] = []
-        self.cancelled: list[Waiting] = []
+        self.waiting: list[PendingCall] = []
+        self.cancelled: list[PendingCall] = []
 
-    def call(self, payload: bytes, deadline: float) -> Waiting:
+    def call(self, payload: bytes, deadline: float) -> PendingCall:
         link: Any = self
         self.calls.append(payload)
-        self.waiting.append(Waiting(link, len(self.calls), deadline, None))
+        self.waiting.append(PendingCall(link, len(self.calls), deadline, None))
         return self.waiting[-1]
 
-    def cancel(self, waiting: Waiting) -> None:
+    def cancel(self, waiting: PendingCall) -> None:
         if not waiting.reply.done() or waiting.reply.cancelled():
             self.cancelled.append(waiting)
 
@@ -51,7 +51,9 @@ class Stage:
         """The instance makes a call."""
         head = CallHead(budget_ms, flags, 1, "g.g", "req-1/")
         self.instance.calls[1] = object()
-        self.nested.on_frame(self.instance, Frame(Kind.CALL, id_, frames.call_head(head) + b"{}"))
+        self.nested.on_frame(
+            self.instance, Frame(FrameKind.CALL, id_, frames.call_head(head) + b"{}")
+        )
 
     async def answer(self) -> tuple[Outcome, Any]:
         """What the instance is told, once it is."""
@@ -133,11 +135,11 @@ async def test_a_call_that_nobody_wants_any_more_is_given_up_and_answered() -> N
     stage = Stage()
     stage.asks()
     await stage.settle()
-    stage.nested.on_frame(stage.instance, Frame(Kind.CANCEL, OWN | 1, b""))
+    stage.nested.on_frame(stage.instance, Frame(FrameKind.CANCEL, OWN | 1, b""))
     outcome, _ = await stage.answer()
     assert outcome is Outcome.CANCELLED
     assert stage.link.cancelled == stage.link.waiting
-    stage.nested.on_frame(stage.instance, Frame(Kind.CANCEL, OWN | 1, b""))
+    stage.nested.on_frame(stage.instance, Frame(FrameKind.CANCEL, OWN | 1, b""))
 
 
 async def test_whatever_goes_wrong_in_the_host_is_answered(

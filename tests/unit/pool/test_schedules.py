@@ -11,7 +11,7 @@ from skipper.cron import Timetable
 from skipper.ledger import Ledger, schedules
 from skipper.ledger.records import Declaration, Schedule
 from skipper.pool.catalogue import Catalogue
-from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.schedules import Schedules, changed, gone, wanted
 from skipper.settings.model import ScheduleSettings, Settings
 from tests.unit.pool.played import entry_of, spec_of
@@ -112,7 +112,7 @@ def test_what_is_gone_already_does_not_go_again() -> None:
 class Files:
     """A catalogue whose content the test sets."""
 
-    def __init__(self, *entries: Entry, unsettled: set[str] | None = None) -> None:
+    def __init__(self, *entries: FunctionQueue, unsettled: set[str] | None = None) -> None:
         self.entries = {entry.spec.name: entry for entry in entries}
         self.unsettled = unsettled or set()
 

@@ -11,7 +11,7 @@ import pytest
 from skipper.ledger.records import NewTask, Result
 from skipper.settings.webhooks import ATTEMPTS, DELIVER, Webhook
 from skipper.task import State, Task
-from skipper.tasks.deliveries import GRACE_S, VALUE_BYTES, Event, deliveries, ending, trial
+from skipper.tasks.deliveries import GRACE_S, VALUE_BYTES, WebhookEvent, deliveries, ending, trial
 from skipper.tasks.documents import task_document
 
 NOW = 1767261600.0
@@ -29,7 +29,7 @@ def task(**values: Any) -> Task:
     return Task.model_validate({**usual, **times, "finished_at": NOW, **values})
 
 
-def told(event: Event) -> Any:
+def told(event: WebhookEvent) -> Any:
     return json.loads(event.text)
 
 

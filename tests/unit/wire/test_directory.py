@@ -19,7 +19,7 @@ from skipper.wire import frames
 from skipper.wire import link as links
 from skipper.wire.directory import Directory
 from skipper.wire.frames import Frame, FrameProtocol
-from skipper.wire.link import LATE_S, SLOW_S, Waiting
+from skipper.wire.link import LATE_S, SLOW_S, PendingCall
 
 LIMIT_S = 30.0
 SPEC = FunctionSpec(
@@ -53,7 +53,7 @@ class StandIn:
     def say(self, **catalogue: Any) -> None:
         self.catalogue |= catalogue
         for link in self._links:
-            link.send_json(frames.Kind.CATALOGUE, 0, self.catalogue)
+            link.send_json(frames.FrameKind.CATALOGUE, 0, self.catalogue)
 
     def send(self, kind: int, id_: int, payload: bytes = b"") -> None:
         for link in self._links:
@@ -81,8 +81,8 @@ class StandIn:
     def _frames(self, protocol: FrameProtocol, received: list[Frame]) -> None:
         self.heard += received
         for frame in received:
-            if frame.kind == frames.Kind.HELLO:
-                protocol.send_json(frames.Kind.CATALOGUE, 0, self.catalogue)
+            if frame.kind == frames.FrameKind.HELLO:
+                protocol.send_json(frames.FrameKind.CATALOGUE, 0, self.catalogue)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def directory(folder: Path, host: StandIn) -> AsyncIterator[Directory]:
         yield directory
 
 
-def call(directory: Directory, body: bytes = b"", **given: Any) -> Waiting:
+def call(directory: Directory, body: bytes = b"", **given: Any) -> PendingCall:
     """Send a call to the host of ``cpu``."""
     deadline = asyncio.get_running_loop().time() + given.pop("seconds", 60.0)
     return directory.links["cpu"].call(body, deadline, **given)
@@ -187,12 +187,12 @@ async def test_every_call_gets_the_answer_and_the_items_that_are_its_own(
 ) -> None:
     items: list[bytes] = []
     first, second = call(directory, b"a"), call(directory, b"b", on_item=items.append)
-    await until(lambda: len(host.of(frames.Kind.CALL)) == 2)
-    assert [frame.payload for frame in host.of(frames.Kind.CALL)] == [b"a", b"b"]
-    host.send(frames.Kind.ITEM, first.id, b"nobody wants it")
-    host.send(frames.Kind.ITEM, second.id, b"1")
-    host.send(frames.Kind.REPLY, second.id, b"of b")
-    host.send(frames.Kind.REPLY, first.id, b"of a")
+    await until(lambda: len(host.of(frames.FrameKind.CALL)) == 2)
+    assert [frame.payload for frame in host.of(frames.FrameKind.CALL)] == [b"a", b"b"]
+    host.send(frames.FrameKind.ITEM, first.id, b"nobody wants it")
+    host.send(frames.FrameKind.ITEM, second.id, b"1")
+    host.send(frames.FrameKind.REPLY, second.id, b"of b")
+    host.send(frames.FrameKind.REPLY, first.id, b"of a")
     assert (await first.reply, await second.reply, items) == (b"of a", b"of b", [b"1"])
 
 
@@ -205,15 +205,15 @@ async def test_room_for_items_and_a_change_of_mind_are_told_to_the_host(
     link.cancel(waiting)
     link.credit(waiting)
     last = call(directory)
-    await until(lambda: len(host.of(frames.Kind.CALL)) == 2)
+    await until(lambda: len(host.of(frames.FrameKind.CALL)) == 2)
     told = [frame for frame in host.heard if frame.id == waiting.id]
     assert [frame.kind for frame in told] == [
-        frames.Kind.CALL,
-        frames.Kind.CREDIT,
-        frames.Kind.CANCEL,
+        frames.FrameKind.CALL,
+        frames.FrameKind.CREDIT,
+        frames.FrameKind.CANCEL,
     ]
-    host.send(frames.Kind.REPLY, waiting.id, b"too late")
-    host.send(frames.Kind.REPLY, last.id, b"in time")
+    host.send(frames.FrameKind.REPLY, waiting.id, b"too late")
+    host.send(frames.FrameKind.REPLY, last.id, b"in time")
     assert await last.reply == b"in time"
     assert not waiting.reply.done()
 
@@ -221,7 +221,7 @@ async def test_room_for_items_and_a_change_of_mind_are_told_to_the_host(
 async def test_a_host_that_dies_leaves_nobody_waiting(host: StandIn, directory: Directory) -> None:
     waiting = call(directory)
     asking = asyncio.create_task(directory.links["cpu"].ask("pool"))
-    await until(lambda: host.of(frames.Kind.ASK))
+    await until(lambda: host.of(frames.FrameKind.ASK))
     host.leave()
     outcome, _, problem = frames.parse_reply(await asyncio.wait_for(waiting.reply, LIMIT_S))
     assert outcome == Outcome.DIED
@@ -246,8 +246,8 @@ async def test_a_host_is_nudged_with_the_task_and_nobody_for_a_pool_that_is_else
 ) -> None:
     directory.nudge("elsewhere", "another")
     directory.nudge("cpu", "a-task")
-    await until(lambda: host.of(frames.Kind.NUDGE))
-    assert [frame.payload for frame in host.of(frames.Kind.NUDGE)] == [b"a-task"]
+    await until(lambda: host.of(frames.FrameKind.NUDGE))
+    assert [frame.payload for frame in host.of(frames.FrameKind.NUDGE)] == [b"a-task"]
 
 
 async def test_of_a_call_that_lasts_is_told_once(directory: Directory) -> None:
@@ -267,8 +267,8 @@ async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(
     assert not waiting.reply.done()
     link.sweep(waiting.deadline + LATE_S + 1)
     assert frames.parse_reply(await waiting.reply)[0] == Outcome.TIMED_OUT
-    await until(lambda: host.of(frames.Kind.CANCEL))
-    assert host.of(frames.Kind.CANCEL)[0].id == waiting.id
+    await until(lambda: host.of(frames.FrameKind.CANCEL))
+    assert host.of(frames.FrameKind.CANCEL)[0].id == waiting.id
 
 
 def is_refused(directory: Directory, body: bytes) -> bool:
@@ -297,11 +297,11 @@ async def test_a_host_that_does_not_read_is_sent_no_more_than_so_much(
 
 async def test_a_question_gets_its_own_answer(host: StandIn, directory: Directory) -> None:
     asking = [asyncio.create_task(directory.links["cpu"].ask("pool", n=n)) for n in range(2)]
-    await until(lambda: len(host.of(frames.Kind.ASK)) == 2)
-    for frame in reversed(host.of(frames.Kind.ASK)):
+    await until(lambda: len(host.of(frames.FrameKind.ASK)) == 2)
+    for frame in reversed(host.of(frames.FrameKind.ASK)):
         asked = json.loads(frame.payload)
         assert asked["what"] == "pool"
-        host.send(frames.Kind.ANSWER, frame.id, json.dumps({"n": asked["n"]}).encode())
+        host.send(frames.FrameKind.ANSWER, frame.id, json.dumps({"n": asked["n"]}).encode())
     assert await asyncio.gather(*asking) == [{"n": 0}, {"n": 1}]
 
 
@@ -316,7 +316,7 @@ async def test_a_question_is_not_waited_for_for_ever(
 async def test_hints_of_changed_tasks_are_passed_on(host: StandIn, directory: Directory) -> None:
     heard: list[str] = []
     directory.tasks_changed = heard.extend
-    host.send(frames.Kind.TASKS, 0, b"one\ntwo")
+    host.send(frames.FrameKind.TASKS, 0, b"one\ntwo")
     await until(lambda: heard)
     assert heard == ["one", "two"]
 
@@ -355,8 +355,8 @@ async def test_all_hosts_are_asked_and_one_that_hangs_is_not_waited_for(
 ) -> None:
     await directory.renew_models(0.05)
     asking = asyncio.create_task(directory.renew_models(LIMIT_S))
-    await until(lambda: len(host.of(frames.Kind.ASK)) == 2)
-    host.send(frames.Kind.ANSWER, host.of(frames.Kind.ASK)[1].id, b"{}")
+    await until(lambda: len(host.of(frames.FrameKind.ASK)) == 2)
+    host.send(frames.FrameKind.ANSWER, host.of(frames.FrameKind.ASK)[1].id, b"{}")
     await asyncio.wait_for(asking, LIMIT_S)
     host.leave()
     await directory.renew_models(LIMIT_S)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, FrameProtocol, Kind, Splitter
+from skipper.wire.frames import CallHead, Frame, FrameKind, FrameProtocol, Splitter
 
 names = st.text(max_size=80)
 any_frame = st.builds(
@@ -55,31 +55,33 @@ def test_a_frame_is_held_back_until_its_last_byte(frame: Frame) -> None:
 
 
 def test_frames_before_an_incomplete_one_are_not_held_back() -> None:
-    splitter, one = Splitter(), frames.pack(Kind.ITEM, 1, b"one")
-    two = frames.pack(Kind.ITEM, 2, b"two")
-    assert splitter.feed(one + two[:5]) == [(Kind.ITEM, 1, b"one")]
-    assert splitter.feed(two[5:]) == [(Kind.ITEM, 2, b"two")]
+    splitter, one = Splitter(), frames.pack(FrameKind.ITEM, 1, b"one")
+    two = frames.pack(FrameKind.ITEM, 2, b"two")
+    assert splitter.feed(one + two[:5]) == [(FrameKind.ITEM, 1, b"one")]
+    assert splitter.feed(two[5:]) == [(FrameKind.ITEM, 2, b"two")]
 
 
 def test_a_length_beyond_the_limit_is_refused_before_its_bytes_arrive() -> None:
-    head = frames.HEAD.pack(frames.MAX_FRAME + 1, Kind.CALL, 1)
+    head = frames.HEAD.pack(frames.MAX_FRAME + 1, FrameKind.CALL, 1)
     with pytest.raises(ValueError, match=r"a frame of 1073741825 bytes"):
         Splitter().feed(head)
 
 
 def test_the_longest_allowed_frame_is_waited_for() -> None:
-    assert Splitter().feed(frames.HEAD.pack(frames.MAX_FRAME, Kind.CALL, 1)) == []
+    assert Splitter().feed(frames.HEAD.pack(frames.MAX_FRAME, FrameKind.CALL, 1)) == []
 
 
 @given(st.lists(st.binary(max_size=20), max_size=4))
 def test_the_parts_of_a_payload_are_joined(parts: list[bytes]) -> None:
-    assert Splitter().feed(frames.pack(Kind.CALL, 7, *parts)) == [(Kind.CALL, 7, b"".join(parts))]
+    assert Splitter().feed(frames.pack(FrameKind.CALL, 7, *parts)) == [
+        (FrameKind.CALL, 7, b"".join(parts))
+    ]
 
 
 @given(st.dictionaries(st.text(max_size=9), st.none() | st.integers() | st.text(max_size=9)))
 def test_packed_json_is_that_value(value: object) -> None:
-    (frame,) = Splitter().feed(frames.pack_json(Kind.ANSWER, 3, value))
-    assert (frame.kind, frame.id, json.loads(frame.payload)) == (Kind.ANSWER, 3, value)
+    (frame,) = Splitter().feed(frames.pack_json(FrameKind.ANSWER, 3, value))
+    assert (frame.kind, frame.id, json.loads(frame.payload)) == (FrameKind.ANSWER, 3, value)
 
 
 @given(heads, st.binary(max_size=100))
@@ -161,14 +163,16 @@ async def connected() -> tuple[End, socket.socket]:
 async def test_a_connection_speaks_frames_both_ways_and_hears_the_end() -> None:
     end, peer = await connected()
     loop = asyncio.get_running_loop()
-    end.protocol.send(Kind.NUDGE, 5)
-    end.protocol.send_json(Kind.ASK, 6, {"what": "pool"})
+    end.protocol.send(FrameKind.NUDGE, 5)
+    end.protocol.send_json(FrameKind.ASK, 6, {"what": "pool"})
     said = Splitter().feed(await loop.sock_recv(peer, 4096))
-    assert said == [(Kind.NUDGE, 5, b""), (Kind.ASK, 6, b'{"what":"pool"}')]
-    await loop.sock_sendall(peer, frames.pack(Kind.ITEM, 1, b"1") + frames.pack(Kind.ITEM, 2, b"2"))
+    assert said == [(FrameKind.NUDGE, 5, b""), (FrameKind.ASK, 6, b'{"what":"pool"}')]
+    await loop.sock_sendall(
+        peer, frames.pack(FrameKind.ITEM, 1, b"1") + frames.pack(FrameKind.ITEM, 2, b"2")
+    )
     peer.close()
     await asyncio.wait_for(end.lost.wait(), 5)
-    assert end.heard == [(Kind.ITEM, 1, b"1"), (Kind.ITEM, 2, b"2")]
+    assert end.heard == [(FrameKind.ITEM, 1, b"1"), (FrameKind.ITEM, 2, b"2")]
 
 
 async def test_a_peer_that_does_not_speak_frames_is_hung_up_on() -> None:
@@ -184,8 +188,8 @@ def test_a_frame_to_a_peer_that_is_gone_goes_nowhere() -> None:
         end, peer = await connected()
         peer.close()
         await asyncio.wait_for(end.lost.wait(), 5)
-        end.protocol.send(Kind.TAKEN, 1)
-        end.protocol.send_json(Kind.ANSWER, 2, {})
+        end.protocol.send(FrameKind.TAKEN, 1)
+        end.protocol.send_json(FrameKind.ANSWER, 2, {})
 
     uvloop.run(body())  # the loop of every role; its closed transports raise where asyncio's do not
 

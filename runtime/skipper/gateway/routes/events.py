@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse
 
-from skipper.gateway.context import Core, TaskId
+from skipper.gateway.context import Context, TaskId
 from skipper.gateway.task_stream import _gaps, life_of_task
 from skipper.gateway.timeline import Cursor, said
 from skipper.ledger import events
@@ -17,7 +17,7 @@ MAX_LINES = 5000
 """Lines on a page of ``/logs``."""
 
 
-def add_routes(router: APIRouter, core: Callable[[], Core]) -> None:
+def add_routes(router: APIRouter, context: Callable[[], Context]) -> None:
     """Add the routes to those of ``/v1/tasks``."""
 
     @router.get("/{id}/logs", summary="What a task has printed and logged")
@@ -27,22 +27,22 @@ def add_routes(router: APIRouter, core: Callable[[], Core]) -> None:
         limit: Annotated[int, Query(ge=1, le=MAX_LINES)] = MAX_LINES,
         cursor: Annotated[int, Query(ge=0)] = 0,
     ) -> Any:
-        await core().task(id)
-        return JSONResponse(await _lines(core(), id, attempt, cursor, limit))
+        await context().task(id)
+        return JSONResponse(await _lines(context(), id, attempt, cursor, limit))
 
     @router.get(
         "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"
     )
     async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "") -> Any:
-        return await life_of_task(core(), id, Cursor.parse(last_event_id))
+        return await life_of_task(context(), id, Cursor.parse(last_event_id))
 
 
 async def _lines(
-    core: Core, task_id: str, attempt: int | None, since: int, limit: int
+    context: Context, task_id: str, attempt: int | None, since: int, limit: int
 ) -> dict[str, Any]:
     """A page of a task's log. ``dropped`` counts the lines that are missing on it."""
-    gaps = await _gaps(core, task_id, since)
-    found = await core.ledger.read_events(
+    gaps = await _gaps(context, task_id, since)
+    found = await context.ledger.read_events(
         lambda conn: events.lines(conn, task_id, since, limit + 1, attempt)
     )
     items = [said(event, gaps.before(event)) for event in found[:limit]]

@@ -9,12 +9,12 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from skipper import problems
-from skipper.gateway.context import Core, Name
+from skipper.gateway.context import Context, Name
 from skipper.gateway.problems import Problem
 
 
-def routes(core: Callable[[], Core]) -> APIRouter:
-    """The routes; ``core`` gives what the running gateway has."""
+def routes(context: Callable[[], Context]) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1", tags=["functions"])
 
     @router.get(
@@ -22,7 +22,7 @@ def routes(core: Callable[[], Core]) -> APIRouter:
         summary="List functions, and files that could not be loaded",
     )
     async def functions() -> Any:
-        directory = core().directory
+        directory = context().directory
         return JSONResponse(
             {
                 "items": directory.described(),
@@ -33,10 +33,10 @@ def routes(core: Callable[[], Core]) -> APIRouter:
 
     @router.get("/functions/{name}", summary="Look at one function")
     async def function(name: Name) -> Any:
-        for item in core().directory.described():
+        for item in context().directory.described():
             if item["name"] == name:
                 return JSONResponse(item)
-        if (broken := core().directory.broken_for(name)) is not None:
+        if (broken := context().directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,
                 f"{broken.file}:{broken.line or 1}: {broken.error}",

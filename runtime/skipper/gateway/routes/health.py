@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 import skipper
 from skipper.errors import SkipperError
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.ledger import hosts, tasks, totals
 from skipper.ledger.records import Beat
 from skipper.task import State
@@ -28,50 +28,50 @@ _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 class Readiness:
     """Ready once everything has been up; after that, unless it drains or reaches no pool."""
 
-    def __init__(self, core: Callable[[], Core]) -> None:
-        self._core = core
+    def __init__(self, context: Callable[[], Context]) -> None:
+        self._context = context
         self._rounds = Rounds()
         self._was_ready = False
         self.is_draining = False
 
     async def checks(self) -> dict[str, str]:
         """What is looked at, and what is wrong with it (empty: nothing)."""
-        core = self._core()
+        context = self._context()
         checks = await self._ledger()
         checks["broker"] = (
             ""
-            if core.publisher.is_up
+            if context.publisher.is_up
             else "not reachable; tasks are accepted and start a little later"
         )
         asked = await asyncio.gather(
-            *(link.ask("pool", ANSWER_S) for link in core.directory.links.values()),
+            *(link.ask("pool", ANSWER_S) for link in context.directory.links.values()),
             return_exceptions=True,
         )
-        for pool, answer in zip(core.directory.links, asked, strict=True):
+        for pool, answer in zip(context.directory.links, asked, strict=True):
             checks[f"pool {pool}"] = str(answer) if isinstance(answer, BaseException) else ""
             if isinstance(answer, dict):
                 checks[f"consumer {pool}"] = "" if answer["consumer"] else "not connected yet"
-        loading = core.directory.loading()
+        loading = context.directory.loading()
         checks["functions"] = f"still reading {', '.join(loading)}" if loading else ""
-        broken = core.directory.broken()
-        if core.settings.run.strict and broken:
+        broken = context.directory.broken()
+        if context.settings.run.strict and broken:
             checks["functions"] = f"broken: {', '.join(item.file for item in broken)}"
         return checks
 
     def judge(self, checks: dict[str, str]) -> bool:
         """Whether calls should be sent here."""
-        core = self._core()
+        context = self._context()
         if not any(checks.values()):
             self._was_ready = True
-        reaches_some = any(link.is_up for link in core.directory.links.values())
-        strict = core.settings.run.strict and bool(core.directory.broken())
+        reaches_some = any(link.is_up for link in context.directory.links.values())
+        strict = context.settings.run.strict and bool(context.directory.broken())
         return self._was_ready and reaches_some and not self.is_draining and not strict
 
     async def _ledger(self) -> dict[str, str]:
         """The ledger, and by its heartbeats the scheduler."""
         told = ""
         try:
-            beats = await asyncio.wait_for(self._core().ledger.read(hosts.beats), ANSWER_S)
+            beats = await asyncio.wait_for(self._context().ledger.read(hosts.beats), ANSWER_S)
         except (SkipperError, TimeoutError) as error:
             told = str(error) or "does not answer"
         else:
@@ -105,8 +105,8 @@ class Rounds:
         return f"has done no round for {stands_s:.0f} s" if stands_s > STILL_S else ""
 
 
-def routes(core: Callable[[], Core], readiness: Readiness) -> APIRouter:
-    """The routes; ``core`` gives what the running gateway has."""
+def routes(context: Callable[[], Context], readiness: Readiness) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="Whether this gateway lives", response_class=PlainTextResponse)
@@ -130,13 +130,13 @@ def routes(core: Callable[[], Core], readiness: Readiness) -> APIRouter:
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Any:
-        return Response("".join(await _metrics(core())), 200, media_type=_TEXT)
+        return Response("".join(await _metrics(context())), 200, media_type=_TEXT)
 
     return router
 
 
-async def _metrics(core: Core) -> list[str]:
-    links = core.directory.links
+async def _metrics(context: Context) -> list[str]:
+    links = context.directory.links
     asked = await asyncio.gather(
         *(link.ask("metrics", ANSWER_S) for link in links.values()), return_exceptions=True
     )
@@ -162,7 +162,7 @@ async def _metrics(core: Core) -> list[str]:
             text,
             ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items()),
         )
-    depths, ended = await _of_tasks(core)
+    depths, ended = await _of_tasks(context)
     depths += [({"pool": pool, "lane": "direct"}, told["queued"]) for pool, told in pools.items()]
     lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
     lines += _sample(
@@ -186,17 +186,17 @@ Sample = tuple[dict[str, str], float]
 Samples = Iterable[Sample]
 
 
-async def _of_tasks(core: Core) -> tuple[list[Sample], list[Sample]]:
+async def _of_tasks(context: Context) -> tuple[list[Sample], list[Sample]]:
     """What the ledger counts: tasks that wait, by pool, and those that have ended."""
     try:
-        waiting, ended = await core.ledger.read(
+        waiting, ended = await context.ledger.read(
             lambda conn: (tasks.counts(conn), totals.read(conn))
         )
     except SkipperError:
         return [], []
     queued: list[Sample] = [
         ({"pool": pool, "lane": "tasks"}, waiting.get((pool, State.QUEUED), 0))
-        for pool in core.settings.pools
+        for pool in context.settings.pools
     ]
     return queued, [(total._asdict(), count) for total, count in ended.items()]
 

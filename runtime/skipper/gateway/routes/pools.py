@@ -10,17 +10,17 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from skipper.errors import SkipperError
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.wire.link import Link
 
 
-def routes(core: Callable[[], Core]) -> APIRouter:
-    """The routes; ``core`` gives what the running gateway has."""
+def routes(context: Callable[[], Context]) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1", tags=["pools"])
 
     @router.get("/pools", summary="What each pool has and does")
     async def pools() -> Any:
-        links = core().directory.links.values()
+        links = context().directory.links.values()
         return JSONResponse({"items": await asyncio.gather(*map(_pool, links))})
 
     return router

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 
 from skipper import problems
 from skipper.gateway.answers import task_response
-from skipper.gateway.context import Core, Name
+from skipper.gateway.context import Context, Name
 from skipper.gateway.problems import Problem
 from skipper.ledger import schedules
 from skipper.ledger.records import Schedule
@@ -21,66 +21,66 @@ from skipper.settings.model import ScheduleSettings
 from skipper.tasks.documents import timestamp
 
 
-def routes(core: Callable[[], Core]) -> APIRouter:
-    """The routes; ``core`` gives what the running gateway has."""
+def routes(context: Callable[[], Context]) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
-    _add_reads(router, core)
-    _add_verbs(router, core)
+    _add_reads(router, context)
+    _add_verbs(router, context)
     return router
 
 
-def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
+def _add_reads(router: APIRouter, context: Callable[[], Context]) -> None:
     @router.get("", summary="List schedules")
     async def page() -> Any:
-        found = await core().ledger.read(schedules.present)
+        found = await context().ledger.read(schedules.present)
         items = {each.declared.name: _shown(each) for each in found}
-        tables = core().settings.schedules
+        tables = context().settings.schedules
         items = {name: _unserved(name, table) for name, table in tables.items()} | items
         return JSONResponse({"items": [items[name] for name in sorted(items)], "next": None})
 
     @router.get("/{name}", summary="Look at one schedule")
     async def schedule(name: Name) -> Any:
-        found = await core().ledger.read(partial(schedules.get, name=name))
-        table = core().settings.schedules.get(name)
+        found = await context().ledger.read(partial(schedules.get, name=name))
+        table = context().settings.schedules.get(name)
         if found is None and table is not None:
             return JSONResponse(_unserved(name, table))
-        return JSONResponse(_shown(_there(core(), name, found)))
+        return JSONResponse(_shown(_there(context(), name, found)))
 
 
-def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
+def _add_verbs(router: APIRouter, context: Callable[[], Context]) -> None:
     @router.post("/{name}/run", status_code=202, summary="Run it now, whatever its times")
     async def run(name: Name) -> Any:
-        return await _run(core(), name)
+        return await _run(context(), name)
 
     @router.post("/{name}/pause", summary="Let it rest until it is resumed")
     async def pause(name: Name) -> Any:
-        found = await core().ledger.write(partial(schedules.pause, name=name))
-        return JSONResponse(_shown(_there(core(), name, found)))
+        found = await context().ledger.write(partial(schedules.pause, name=name))
+        return JSONResponse(_shown(_there(context(), name, found)))
 
     @router.post("/{name}/resume", summary="Have it go on with its next time")
     async def resume(name: Name) -> Any:
-        found = await core().ledger.write(partial(schedules.resume, name=name))
-        return JSONResponse(_shown(_there(core(), name, found)))
+        found = await context().ledger.write(partial(schedules.resume, name=name))
+        return JSONResponse(_shown(_there(context(), name, found)))
 
 
-async def _run(core: Core, name: str) -> Response:
-    new = await core.ledger.write(partial(schedules.run_now, name=name, now=time.time()))
+async def _run(context: Context, name: str) -> Response:
+    new = await context.ledger.write(partial(schedules.run_now, name=name, now=time.time()))
     if new is None:
-        raise _missing(core, name)
-    core.publisher.publish(new.pool, [new.id])
-    response = await task_response(core, await core.task(new.id), status=202)
+        raise _missing(context, name)
+    context.publisher.publish(new.pool, [new.id])
+    response = await task_response(context, await context.task(new.id), status=202)
     response.headers["Location"] = f"/v1/tasks/{new.id}"
     return response
 
 
-def _there(core: Core, name: str, found: Schedule | None) -> Schedule:
+def _there(context: Context, name: str, found: Schedule | None) -> Schedule:
     if found is None:
-        raise _missing(core, name)
+        raise _missing(context, name)
     return found
 
 
-def _missing(core: Core, name: str) -> Problem:
-    if (table := core.settings.schedules.get(name)) is not None:
+def _missing(context: Context, name: str) -> Problem:
+    if (table := context.settings.schedules.get(name)) is not None:
         detail = f"schedule {name!r} is to run {table.function!r}, which no pool serves"
         return Problem(problems.UNKNOWN_FUNCTION, detail)
     return Problem(problems.NOT_FOUND, f"there is no schedule {name!r}")

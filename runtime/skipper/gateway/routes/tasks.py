@@ -14,7 +14,7 @@ from skipper import problems
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.gateway.answers import answer_of_task, task_response
-from skipper.gateway.context import Core, TaskId
+from skipper.gateway.context import Context, TaskId
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
 from skipper.ledger import tasks
@@ -25,16 +25,16 @@ MAX_PAGE = 200
 MAX_WAIT_S = 60.0
 
 
-def routes(core: Callable[[], Core]) -> APIRouter:
-    """The routes; ``core`` gives what the running gateway has."""
+def routes(context: Callable[[], Context]) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
-    _add_reads(router, core)
-    events.add_routes(router, core)
-    _add_verbs(router, core)
+    _add_reads(router, context)
+    events.add_routes(router, context)
+    _add_verbs(router, context)
     return router
 
 
-def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
+def _add_reads(router: APIRouter, context: Callable[[], Context]) -> None:
     @router.get("", summary="List tasks, newest first")
     async def page(
         function: str | None = None,
@@ -44,7 +44,7 @@ def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
         cursor: str | None = None,
     ) -> Any:
         try:
-            found, following = await core().ledger.read(
+            found, following = await context().ledger.read(
                 lambda conn: tasks.page(
                     conn,
                     function=function,
@@ -58,85 +58,85 @@ def _add_reads(router: APIRouter, core: Callable[[], Core]) -> None:
             raise Problem(
                 problems.BAD_REQUEST, f"cursor {cursor!r} is not one that a page gave"
             ) from None
-        await core().news.before_telling(found)
+        await context().announcements.before_telling(found)
         return JSONResponse(
-            {"items": [await core().shown(task) for task in found], "next": following}
+            {"items": [await context().shown(task) for task in found], "next": following}
         )
 
     @router.get("/{id}", summary="Look at a task; wait=N waits up to N seconds for its end")
     async def get(id: TaskId, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Any:
-        task = (await core().wait_for_end(id, wait)).task if wait else await core().task(id)
-        return await task_response(core(), task)
+        task = (await context().wait_for_end(id, wait)).task if wait else await context().task(id)
+        return await task_response(context(), task)
 
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
     async def result(id: TaskId) -> Any:
-        found = await core().result(id)
+        found = await context().result(id)
         if not found.task.state.is_terminal:
-            return await task_response(core(), found.task, status=202)
-        return await answer_of_task(core(), found)
+            return await task_response(context(), found.task, status=202)
+        return await answer_of_task(context(), found)
 
     @router.get("/{id}/attempts", summary="Every attempt of a task")
     async def attempts(id: TaskId) -> Any:
-        await core().task(id)
-        found = await core().ledger.read(lambda conn: tasks.attempts(conn, id))
-        return JSONResponse({"items": [_attempt(core(), id, item) for item in found]})
+        await context().task(id)
+        found = await context().ledger.read(lambda conn: tasks.attempts(conn, id))
+        return JSONResponse({"items": [_attempt(context(), id, item) for item in found]})
 
 
-def _add_verbs(router: APIRouter, core: Callable[[], Core]) -> None:
+def _add_verbs(router: APIRouter, context: Callable[[], Context]) -> None:
     @router.post("/{id}/cancel", summary="Stop a task, wherever it is")
     async def cancel(id: TaskId) -> Any:
-        return await _cancel(core(), id)
+        return await _cancel(context(), id)
 
     @router.post(
         "/{id}/retry", summary="Run an ended task's function again on the same input, as a new task"
     )
     async def retry(id: TaskId) -> Any:
-        return await _retry(core(), id)
+        return await _retry(context(), id)
 
 
-def _attempt(core: Core, task_id: str, attempt: Attempt) -> dict[str, Any]:
+def _attempt(context: Context, task_id: str, attempt: Attempt) -> dict[str, Any]:
     error = attempt.error
     return attempt.model_dump() | {
         "started_at": timestamp(attempt.started_at),
         "ended_at": timestamp(attempt.ended_at),
-        "error": error and problems.task_error(error, with_traceback=core.shows_tracebacks),
+        "error": error and problems.task_error(error, with_traceback=context.shows_tracebacks),
         "logs": f"/v1/tasks/{task_id}/logs?attempt={attempt.number}",
     }
 
 
-async def _cancel(core: Core, task_id: str) -> Response:
-    await core.task(task_id)
+async def _cancel(context: Context, task_id: str) -> Response:
+    await context.task(task_id)
     now = time.time()
-    cancelling = await core.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
+    cancelling = await context.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
     failpoint("gateway.cancelling")
-    task = await core.task(task_id)
+    task = await context.task(task_id)
     if task.state is State.RUNNING:
-        link = core.directory.links.get(task.pool)
+        link = context.directory.links.get(task.pool)
         if link is not None and link.is_up:
             with contextlib.suppress(SkipperError):  # its host reads the wish from the ledger, too
                 await link.ask("cancel", id=task_id)
-        task = await core.task(task_id)
-    core.watchers.changed([task_id])
+        task = await context.task(task_id)
+    context.watchers.changed([task_id])
     is_late = cancelling is None or cancelling.already_ended
     if is_late or (task.state.is_terminal and task.state is not State.CANCELLED):
         detail = f"the task had already ended: {task.state}"
-        raise Problem(problems.CONFLICT, detail, {"task": await core.shown(task)})
-    return await task_response(core, task, status=200 if task.state.is_terminal else 202)
+        raise Problem(problems.CONFLICT, detail, {"task": await context.shown(task)})
+    return await task_response(context, task, status=200 if task.state.is_terminal else 202)
 
 
-async def _retry(core: Core, task_id: str) -> Response:
-    task = await core.task(task_id)
+async def _retry(context: Context, task_id: str) -> Response:
+    task = await context.task(task_id)
     if not task.state.is_terminal:
         raise Problem(
             problems.CONFLICT,
             f"the task has not ended: {task.state}",
-            {"task": await core.shown(task)},
+            {"task": await context.shown(task)},
         )
     now = time.time()
-    fresh = await core.ledger.write(lambda conn: tasks.requeue(conn, task_id, now))
+    fresh = await context.ledger.write(lambda conn: tasks.requeue(conn, task_id, now))
     if fresh is None:
         raise Problem(problems.GONE, "the task's input is no longer stored")
-    core.publisher.publish(task.pool, [fresh])
-    response = await task_response(core, await core.task(fresh), status=202)
+    context.publisher.publish(task.pool, [fresh])
+    response = await task_response(context, await context.task(fresh), status=202)
     response.headers["Location"] = f"/v1/tasks/{fresh}"
     return response

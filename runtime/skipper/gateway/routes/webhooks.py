@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from skipper import problems
 from skipper.gateway.answers import task_response
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.ledger import tasks
 from skipper.settings.webhooks import Webhook
@@ -20,18 +20,18 @@ from skipper.tasks.deliveries import trial
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 
 
-def routes(core: Callable[[], Core]) -> APIRouter:
-    """The routes; ``core`` gives what the running gateway has."""
+def routes(context: Callable[[], Context]) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
     router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
     @router.get("", summary="List webhooks, without their secrets")
     async def webhooks() -> Any:
-        known = core().settings.webhooks
+        known = context().settings.webhooks
         return JSONResponse({"items": [_shown(name, known[name]) for name in sorted(known)]})
 
     @router.post("/{name}/test", summary="Send a webhook a ping, as a task")
     async def test(name: Name) -> Any:
-        return await _test(core(), name)
+        return await _test(context(), name)
 
     return router
 
@@ -41,13 +41,13 @@ def _shown(name: str, webhook: Webhook) -> dict[str, Any]:
     return {"name": name, "origin": webhook.origin} | shown
 
 
-async def _test(core: Core, name: str) -> Response:
-    webhook = core.settings.webhooks.get(name)
+async def _test(context: Context, name: str) -> Response:
+    webhook = context.settings.webhooks.get(name)
     if webhook is None:
         raise Problem(problems.NOT_FOUND, f"there is no webhook {name!r} in skipper.toml")
     new = trial(name, webhook, time.time())
-    await core.ledger.merge(tasks.accept_all, new)
-    core.publisher.publish(new.pool, [new.id])
-    response = await task_response(core, await core.task(new.id), status=202)
+    await context.ledger.merge(tasks.accept_all, new)
+    context.publisher.publish(new.pool, [new.id])
+    response = await task_response(context, await context.task(new.id), status=202)
     response.headers["Location"] = f"/v1/tasks/{new.id}"
     return response

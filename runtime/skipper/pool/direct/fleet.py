@@ -12,9 +12,9 @@ from typing import Any
 
 from skipper.errors import SkipperError
 from skipper.instance.jobs import ModelRef, Report
-from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.processes.instance import Instance
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
@@ -41,23 +41,23 @@ class Fleet:
     def __init__(
         self,
         most: int,
-        entries: Mapping[bytes, Entry],
+        entries: Mapping[bytes, FunctionQueue],
         *,
         most_idle: int,
-        start: Callable[[Served], Awaitable[tuple[Instance, Report]]],
-        missing: Callable[[Served], str],
+        start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]],
+        missing: Callable[[FunctionVersion], str],
         on_ready: Callable[[], None],
-        on_failed: Callable[[Entry, BrokenFile], None],
+        on_failed: Callable[[FunctionQueue, BrokenFile], None],
     ) -> None:
         self._most, self._most_idle, self._entries = most, most_idle, entries
         self._start, self.missing = start, missing
         self._on_ready, self._on_failed = on_ready, on_failed
-        self.all: dict[Instance, Served] = {}
+        self.all: dict[Instance, FunctionVersion] = {}
         """Every instance whose process lives, those too that are sent no more calls."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def free_instance(
-        self, entry: Entry, *, has_slot: bool, is_nested: bool, may_lie_ready: bool
+        self, entry: FunctionQueue, *, has_slot: bool, is_nested: bool, may_lie_ready: bool
     ) -> Instance | None:
         """An instance with room for a call, the last one used first: its caches are warm.
 
@@ -95,7 +95,7 @@ class Fleet:
         served = self.all.get(instance)
         return calls[:1] if served is not None and served.is_in_turn else calls
 
-    def grow(self, entry: Entry) -> None:
+    def grow(self, entry: FunctionQueue) -> None:
         """Start one more instance, if the function may have one and none is starting.
 
         It may always have one for a call within its own calls, where every instance waits for one.
@@ -106,22 +106,22 @@ class Fleet:
         if len(instances) < self._most_of(entry) or (is_nested and is_stuck):
             self._add(entry, entry.served)
 
-    def _most_of(self, entry: Entry) -> int:
+    def _most_of(self, entry: FunctionQueue) -> int:
         return min(entry.spec.max_instances or self._most, self._most)
 
-    async def warm(self, served: Served, instances: int = 1) -> BrokenFile | None:
+    async def warm(self, served: FunctionVersion, instances: int = 1) -> BrokenFile | None:
         """Start the instances of a version that will take over; what is wrong if one fails."""
         if self.missing(served):
             return None
         found = await asyncio.gather(*(self._add_instance(served) for _ in range(instances)))
         return next((problem for problem in found if problem is not None), None)
 
-    def retire(self, served: Served) -> None:
+    def retire(self, served: FunctionVersion) -> None:
         """Stop the instances of a version that nobody is sent to any more, busy ones when done."""
         for instance in list(served.instances):
             self._leave(served, instance)
 
-    def freed(self, entry: Entry, instance: Instance) -> None:
+    def freed(self, entry: FunctionQueue, instance: Instance) -> None:
         """A call of this instance has ended, which came for ``entry``: is it still wanted?"""
         if instance not in entry.served.instances:
             if not instance.calls:
@@ -145,7 +145,7 @@ class Fleet:
         holders = {each for each in self.all.values() if not names.isdisjoint(each.spec.models)}
         await asyncio.gather(*(self._renew(served, refs) for served in holders))
 
-    async def _renew(self, served: Served, refs: Collection[ModelRef]) -> None:
+    async def _renew(self, served: FunctionVersion, refs: Collection[ModelRef]) -> None:
         ends = time.monotonic() + RENEW_S
         for instance in sorted(served.instances, key=lambda each: len(each.calls)):
             if instance in served.instances:  # it is asked last of all while it loads
@@ -176,7 +176,7 @@ class Fleet:
         if entry is not None and entry.served is served and not instance.served:
             self._pause(entry, DEATH_PAUSE_S if entry.failures else 0.0)
 
-    def sweep(self, entry: Entry, now: float) -> None:
+    def sweep(self, entry: FunctionQueue, now: float) -> None:
         """Grow where calls wait or too few are kept; stop what has been idle for long."""
         instances, spec = entry.served.instances, entry.spec
         if entry.failures and any(each.served for each in instances):
@@ -204,7 +204,7 @@ class Fleet:
         for instance, served in idle[: max(0, len(idle) - self._most_idle)]:
             self._leave(served, instance)
 
-    def _is_worth_more(self, entry: Entry, now: float) -> bool:
+    def _is_worth_more(self, entry: FunctionQueue, now: float) -> bool:
         """Whether calls have waited for long, and would go on to for want of an instance.
 
         Short calls that a busy machine held up for a moment are through before a further process
@@ -222,13 +222,15 @@ class Fleet:
         running_s: list[float] = [now - _oldest(each).started for each in instances if each.calls]
         return turns * max([entry.run_s, *running_s]) > PATIENCE_S
 
-    def _leave(self, served: Served, instance: Instance) -> None:
+    def _leave(self, served: FunctionVersion, instance: Instance) -> None:
         with contextlib.suppress(ValueError):
             served.instances.remove(instance)
         if not instance.calls:
             instance.stop()
 
-    def _add(self, entry: Entry, served: Served, worn: Instance | None = None) -> bool:
+    def _add(
+        self, entry: FunctionQueue, served: FunctionVersion, worn: Instance | None = None
+    ) -> bool:
         """Start an instance, unless one is starting or the last has just failed to."""
         if served.starting or time.monotonic() < entry.retry_at:
             return False
@@ -238,7 +240,9 @@ class Fleet:
         task.add_done_callback(self._tasks.discard)
         return True
 
-    async def _add_now(self, entry: Entry, served: Served, worn: Instance | None) -> None:
+    async def _add_now(
+        self, entry: FunctionQueue, served: FunctionVersion, worn: Instance | None
+    ) -> None:
         try:
             problem = await self._add_instance(served)
         finally:
@@ -257,24 +261,24 @@ class Fleet:
                 self._on_failed(entry, problem)
         self._on_ready()
 
-    def _is_current(self, entry: Entry, served: Served) -> bool:
+    def _is_current(self, entry: FunctionQueue, served: FunctionVersion) -> bool:
         """Whether this version is still the one that calls are sent to."""
         return self._entries.get(entry.spec.name.encode()) is entry and entry.served is served
 
-    def _note_failure(self, entry: Entry, problem: BrokenFile) -> None:
+    def _note_failure(self, entry: FunctionQueue, problem: BrokenFile) -> None:
         """Open the circuit: no start for a while, longer each time."""
         entry.load_error = problem
         self._pause(entry)
         extra = {"function": entry.spec.name}
         log.error("%s cannot be loaded: %s", entry.spec.name, problem.error, extra=extra)
 
-    def _pause(self, entry: Entry, most_s: float = RETRY_S[-1]) -> None:
+    def _pause(self, entry: FunctionQueue, most_s: float = RETRY_S[-1]) -> None:
         """Start nothing for a while, longer each time until an instance has served a call."""
         pause_s = min(RETRY_S[min(entry.failures, len(RETRY_S) - 1)], most_s)
         entry.retry_at = time.monotonic() + pause_s
         entry.failures += 1
 
-    async def _add_instance(self, served: Served) -> BrokenFile | None:
+    async def _add_instance(self, served: FunctionVersion) -> BrokenFile | None:
         try:
             instance, report = await self._start(served)
         except (OSError, TimeoutError, SkipperError) as error:

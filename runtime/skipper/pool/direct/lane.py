@@ -13,16 +13,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from skipper.instance.jobs import Report
-from skipper.pool.direct.entry import Entry
 from skipper.pool.direct.fleet import Fleet
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Instance, State, uncancelled
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import CallKey, Frame, Kind
+from skipper.wire.frames import CallKey, Frame, FrameKind
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Call:
     )
 
     def __init__(
-        self, origin: Origin, id_: int, payload: bytes, entry: Entry, key: CallKey
+        self, origin: Origin, id_: int, payload: bytes, entry: FunctionQueue, key: CallKey
     ) -> None:
         self.origin, self.id, self.payload, self.entry = origin, id_, payload, entry
         self.received = self.started = now = time.monotonic()
@@ -90,10 +90,10 @@ class DirectLane:
         self,
         settings: PoolSettings,
         slots: int,
-        entries: Mapping[bytes, Entry],
+        entries: Mapping[bytes, FunctionQueue],
         *,
-        start: Callable[[Served], Awaitable[tuple[Instance, Report]]],
-        missing: Callable[[Served], str],
+        start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]],
+        missing: Callable[[FunctionVersion], str],
         metrics: PoolMetrics,
     ) -> None:
         self._settings, self._entries, self._metrics = settings, entries, metrics
@@ -108,7 +108,7 @@ class DirectLane:
         )
         self.slots = self._free = slots
         self.queued = 0
-        self._ring: deque[Entry] = deque()
+        self._ring: deque[FunctionQueue] = deque()
 
     # --- calls ---
 
@@ -143,16 +143,16 @@ class DirectLane:
             with contextlib.suppress(ValueError):
                 self._leave_queue(call)
         else:
-            self._tell_instance(Kind.CANCEL, call)
+            self._tell_instance(FrameKind.CANCEL, call)
 
     def credit(self, call: Call) -> None:
         """The caller has taken items of the call's stream; let more come."""
         if call.instance is not None and not call.is_answered:
-            self._tell_instance(Kind.CREDIT, call)
+            self._tell_instance(FrameKind.CREDIT, call)
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         """A frame of a call that one of this lane's instances runs."""
-        if frame.kind == Kind.REPLY:
+        if frame.kind == FrameKind.REPLY:
             before = instance.idle_since
             call = instance.done(frame.id)
             if call is not None:
@@ -164,11 +164,11 @@ class DirectLane:
                 self.fleet.freed(call.entry, instance)
                 if self._ring:
                     self._pump()
-        elif frame.kind in (Kind.ITEM, Kind.SERVED):
+        elif frame.kind in (FrameKind.ITEM, FrameKind.SERVED):
             call = instance.calls.get(frame.id)
             if call is not None and not call.is_answered:
                 call.origin.send(frame.kind, call.id, frame.payload)
-        elif frame.kind == Kind.SIZE:
+        elif frame.kind == FrameKind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
     def on_gone(self, instance: Instance) -> None:
@@ -194,7 +194,7 @@ class DirectLane:
 
     def lend_slot(self, instance: Instance) -> None:
         """A call of ``instance`` waits for a call of its own: others may use its slot meanwhile."""
-        if instance.state is State.GONE:
+        if instance.state is InstanceState.GONE:
             return
         instance.waiting += 1
         if instance.waiting == 1 and instance.calls:
@@ -203,7 +203,7 @@ class DirectLane:
 
     def return_slot(self, instance: Instance) -> None:
         """Its own call has been answered: it goes on, even if that is one more than the slots."""
-        if instance.state is State.GONE:  # its slot was settled when it went
+        if instance.state is InstanceState.GONE:  # its slot was settled when it went
             return
         instance.waiting -= 1
         if not instance.waiting and instance.calls:
@@ -211,7 +211,7 @@ class DirectLane:
 
     # --- the rest of its life ---
 
-    def drop(self, entry: Entry) -> None:
+    def drop(self, entry: FunctionQueue) -> None:
         """Answer what waits for a function that is gone."""
         self._empty(entry, frames.problem(Outcome.NOT_FOUND, _removed(entry)))
 
@@ -275,7 +275,7 @@ class DirectLane:
         elif entry.spec.batch_wait_s:
             self._pump()
 
-    def _note_queued(self, entry: Entry) -> None:
+    def _note_queued(self, entry: FunctionQueue) -> None:
         self.queued += 1
         if not entry.is_queued:
             entry.is_queued = True
@@ -303,7 +303,7 @@ class DirectLane:
             else:
                 entry.is_queued, in_vain = False, 0
 
-    def _feed(self, entry: Entry) -> bool:
+    def _feed(self, entry: FunctionQueue) -> bool:
         """Dispatch a waiting call, or a batch of them, if an instance is free; whether one was."""
         while entry.queue and entry.queue[0].is_answered:
             self._take(entry)
@@ -322,12 +322,12 @@ class DirectLane:
         self._dispatch(calls, instance)
         return True
 
-    def _take(self, entry: Entry) -> Call:
+    def _take(self, entry: FunctionQueue) -> Call:
         self.queued -= 1
         call: Call = entry.queue.popleft()
         return call
 
-    def _is_due(self, entry: Entry) -> bool:
+    def _is_due(self, entry: FunctionQueue) -> bool:
         """Whether a batch may go: it is full, or has waited as long as it may."""
         wait_s = entry.spec.batch_wait_s
         if not wait_s or len(entry.queue) >= entry.spec.batch:
@@ -340,11 +340,11 @@ class DirectLane:
             asyncio.get_running_loop().call_later(left, self._alarm, entry)
         return False
 
-    def _alarm(self, entry: Entry) -> None:
+    def _alarm(self, entry: FunctionQueue) -> None:
         entry.is_alarmed = False
         self._pump()
 
-    def _refusal(self, entry: Entry) -> bytes | None:
+    def _refusal(self, entry: FunctionQueue) -> bytes | None:
         """Why a call cannot even wait, as a reply; None where it can."""
         name = entry.spec.name
         if len(entry.queue) >= self._settings.queue:
@@ -359,14 +359,14 @@ class DirectLane:
             return _broken(entry, entry.load_error)
         return None
 
-    def _fail_waiting(self, entry: Entry, problem: BrokenFile) -> None:
+    def _fail_waiting(self, entry: FunctionQueue, problem: BrokenFile) -> None:
         self._empty(entry, _broken(entry, problem))
 
-    def _empty(self, entry: Entry, reply: bytes) -> None:
+    def _empty(self, entry: FunctionQueue, reply: bytes) -> None:
         while entry.queue:
             self._answer(self._take(entry), reply)
 
-    def _check_queue(self, entry: Entry, now: float) -> None:
+    def _check_queue(self, entry: FunctionQueue, now: float) -> None:
         longest = self._settings.queue_wait_s
         for call in list(entry.queue):
             if call.deadline <= now:
@@ -381,13 +381,13 @@ class DirectLane:
         call.entry.queue.remove(call)
         self.queued -= 1
 
-    def _check_calls(self, instance: Instance, served: Served, now: float) -> None:
+    def _check_calls(self, instance: Instance, served: FunctionVersion, now: float) -> None:
         """Answer calls whose time is over, and end a process that has no other."""
         begun = self.fleet.begun(instance)
         for call in instance.calls.values():
             if call.deadline <= now and not call.is_answered:
                 self._expire(call, has_begun=call in begun)
-                self._tell_instance(Kind.CANCEL, call)
+                self._tell_instance(FrameKind.CANCEL, call)
         # A call cannot be taken back from a function that does not look; its process can be.
         grace_s = CANCEL_GRACE_S if served.spec.is_async else 0.0
         if all(call.deadline + grace_s <= now for call in begun):
@@ -422,11 +422,11 @@ class DirectLane:
             self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
 
 
-def _removed(entry: Entry) -> str:
+def _removed(entry: FunctionQueue) -> str:
     return f"{entry.spec.name} was removed"
 
 
-def _broken(entry: Entry, problem: BrokenFile) -> bytes:
+def _broken(entry: FunctionQueue, problem: BrokenFile) -> bytes:
     """The reply of a function whose instances do not start, with when that is tried again."""
     retry_after_s = max(1, math.ceil(entry.retry_at - time.monotonic()))
     told = f"{entry.spec.name} cannot be loaded: {problem.error}"

@@ -11,22 +11,22 @@ from skipper.blobs import BlobStore
 from skipper.instance.jobs import Report
 from skipper.ledger import Ledger
 from skipper.ledger.records import Claim
-from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.durable.journal import Journal
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
 from skipper.wire import frames
 
 
 @dataclass(eq=False, kw_only=True)
-class Attempt:
+class RunningAttempt:
     """One attempt that this host runs. ``reply`` is the function's, else the host's own."""
 
     claim: Claim
     reply: asyncio.Future[bytes]
-    served: Served | None = None
+    served: FunctionVersion | None = None
     """The version of the function that it runs, once that is found."""
     preparing: asyncio.Future[tuple[Instance, bytes]] | None = None
     """What comes before the call: finding the function, reading the input, starting a process."""
@@ -53,16 +53,16 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Services:
+class LaneContext:
     """What the lane needs of its host."""
 
     ledger: Ledger
     journal: Journal
     blobs: BlobStore
     inline_bytes: int
-    find: Callable[[str], Awaitable[Entry | None]]
-    start: Callable[[Served], Awaitable[tuple[Instance, Report]]]
-    missing: Callable[[Served], str]
+    find: Callable[[str], Awaitable[FunctionQueue | None]]
+    start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]]
+    missing: Callable[[FunctionVersion], str]
     announce_models: Callable[[], Awaitable[None]]
     changed: Callable[[Iterable[str]], None]
     """Tells those who watch that these tasks' records have changed."""

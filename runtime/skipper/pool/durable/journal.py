@@ -14,7 +14,7 @@ from skipper.errors import SkipperError
 from skipper.ledger import Ledger, events
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Cut
-from skipper.pool.durable.transcript import SLACK, Entry, Tape
+from skipper.pool.durable.transcript import SLACK, Entry, Transcript
 from skipper.pool.processes.output import LINES, POINTS, Printed
 
 log = logging.getLogger(__name__)
@@ -32,43 +32,49 @@ class Journal:
 
     def __init__(self, ledger: Ledger, on_written: Callable[[set[str]], None]) -> None:
         self._ledger, self._on_written = ledger, on_written
-        self._tapes: dict[tuple[str, int, bool], Tape] = {}
+        self._transcripts: dict[tuple[str, int, bool], Transcript] = {}
         self._unwritten: list[Entry] = []
         self._cuts: list[Cut] = []
         self._turn = asyncio.Lock()
         self._is_well = True
 
-    def tape(self, task_id: str, attempt: int, *, is_log: bool) -> Tape:
+    def transcript(self, task_id: str, attempt: int, *, is_log: bool) -> Transcript:
         """Where the lines of an attempt go, or its points."""
         key = (task_id, attempt, is_log)
-        if (tape := self._tapes.get(key)) is None:
+        if (transcript := self._transcripts.get(key)) is None:
             bounds = LINES if is_log else POINTS
-            tape = self._tapes[key] = Tape(task_id, attempt, is_log=is_log, bounds=bounds)
-        return tape
+            transcript = self._transcripts[key] = Transcript(
+                task_id, attempt, is_log=is_log, bounds=bounds
+            )
+        return transcript
 
     def add(self, task_id: str, attempt: int, event: dict[str, Any]) -> None:
         """Note an event as a function says it: ``type``, ``data`` and perhaps ``at``."""
-        tape = self.tape(task_id, attempt, is_log=event["type"] == "log")
-        tape.add(event["type"], event["data"], event.get("at") or time.time())
+        transcript = self.transcript(task_id, attempt, is_log=event["type"] == "log")
+        transcript.add(event["type"], event["data"], event.get("at") or time.time())
 
     def print(self, task_id: str, attempt: int, printed: Printed) -> None:
         """Note what a function has printed just now."""
-        tape, now = self.tape(task_id, attempt, is_log=True), time.time()
-        tape.skip(printed.left_out)
+        transcript, now = self.transcript(task_id, attempt, is_log=True), time.time()
+        transcript.skip(printed.left_out)
         for text in printed.lines:
-            tape.add("log", {"stream": printed.stream, "text": text}, now)
+            transcript.add("log", {"stream": printed.stream, "text": text}, now)
 
     def skip(self, task_id: str, attempt: int, counts: dict[str, int]) -> None:
         """Note how many ``lines`` and ``points`` an instance has left out on its side."""
         for is_log, name in ((True, "lines"), (False, "points")):
             if count := counts.get(name):
-                self.tape(task_id, attempt, is_log=is_log).skip(count)
+                self.transcript(task_id, attempt, is_log=is_log).skip(count)
 
     async def flush(self) -> None:
         """Write what is waiting."""
         async with self._turn:
             if self._is_well or not self._unwritten:
-                taken = [entry for tape in self._tapes.values() for entry in tape.take(QUOTA)]
+                taken = [
+                    entry
+                    for transcript in self._transcripts.values()
+                    for entry in transcript.take(QUOTA)
+                ]
                 self._unwritten += sorted(taken, key=attrgetter("order"))
             entries, self._unwritten = self._unwritten, []
             cuts, self._cuts = self._cuts, []
@@ -97,13 +103,17 @@ class Journal:
         self._is_well = False
 
     def _note_stored(self, entries: Sequence[Entry], seqs: Sequence[int]) -> None:
-        written: dict[Tape, list[tuple[Entry, int]]] = {}
+        written: dict[Transcript, list[tuple[Entry, int]]] = {}
         for entry, seq in zip(entries, seqs, strict=True):
-            written.setdefault(entry.tape, []).append((entry, seq))
-        for tape, own in written.items():
-            tape.stored(own)
-            is_open = (tape.task_id, tape.attempt, tape.is_log) in self._tapes
-            if (cut := tape.cut(SLACK if is_open else 0)) is not None:
+            written.setdefault(entry.transcript, []).append((entry, seq))
+        for transcript, own in written.items():
+            transcript.stored(own)
+            is_open = (
+                transcript.task_id,
+                transcript.attempt,
+                transcript.is_log,
+            ) in self._transcripts
+            if (cut := transcript.cut(SLACK if is_open else 0)) is not None:
                 self._cuts.append(cut)
 
     async def close_attempt(self, task_id: str, attempt: int) -> None:
@@ -112,13 +122,17 @@ class Journal:
 
     async def close(self) -> None:
         """Write everything that any attempt has said: the host ends."""
-        await self._close(list(self._tapes))
+        await self._close(list(self._transcripts))
 
     async def _close(self, keys: Sequence[tuple[str, int, bool]]) -> None:
-        tapes = [tape for key in keys if (tape := self._tapes.pop(key, None)) is not None]
-        if not tapes:
+        transcripts = [
+            transcript
+            for key in keys
+            if (transcript := self._transcripts.pop(key, None)) is not None
+        ]
+        if not transcripts:
             return
-        rest = [entry for tape in tapes for entry in tape.rest()]
+        rest = [entry for transcript in transcripts for entry in transcript.rest()]
         self._unwritten += sorted(rest, key=attrgetter("order"))
         await self.flush()
         if self._is_well and self._cuts:  # of what the first has written

@@ -17,18 +17,18 @@ from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.ledger import tasks
 from skipper.ledger.records import Claim, Claiming
-from skipper.pool.durable.attempt import Attempt, Services
+from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.durable.journal import TYPES
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import NotRunError, Reserve
 from skipper.pool.durable.shortlist import ShortList
 from skipper.pool.durable.slots import PATIENCE_S, Slots
-from skipper.pool.processes.instance import Instance, State, uncancelled
+from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.output import Printed
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, Kind
+from skipper.wire.frames import Frame, FrameKind
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ GONE_S = 10.0
 class TaskLane:
     """Tasks of one pool, at most ``slots`` at once."""
 
-    def __init__(self, pool: str, host_id: str, slots: int, services: Services) -> None:
+    def __init__(self, pool: str, host_id: str, slots: int, context: LaneContext) -> None:
         self.pool, self.host_id, self.slots = pool, host_id, slots
-        self._services = services
-        self._recorder = Recorder(host_id, services)
-        self._reserve = Reserve(pool, services)
-        self.running: dict[str, Attempt] = {}
+        self._context = context
+        self._recorder = Recorder(host_id, context)
+        self._reserve = Reserve(pool, context)
+        self.running: dict[str, RunningAttempt] = {}
         """What the ledger has running here: in a slot, or just before or after it."""
         self._slots = Slots(slots)
         self._list = ShortList(SHORT_LIST * slots)
@@ -144,7 +144,7 @@ class TaskLane:
     async def _look(self) -> None:
         """Ask the ledger what waits, and put the list in order."""
         now, each, known = time.time(), self._list.room, self._list.ids
-        found = await self._services.ledger.read(
+        found = await self._context.ledger.read(
             lambda conn: tasks.waiting(conn, self.pool, now, each)
         )
         self._looked_at = time.monotonic()
@@ -163,7 +163,7 @@ class TaskLane:
         claiming = Claiming(ids=tuple(ids), host=self.host_id, now=now)
         self._claiming, self._unwanted = set(ids), set()
         try:
-            claims = await self._services.ledger.merge(tasks.claim_all, claiming, durable=False)
+            claims = await self._context.ledger.merge(tasks.claim_all, claiming, durable=False)
         finally:
             self._claiming = set()
         failpoint("tasks.claimed")
@@ -174,15 +174,15 @@ class TaskLane:
             loop.call_later(PATIENCE_S, self._give_back_overdue)
         if claims:
             self._found_work = True
-            self._services.changed(claim.task.id for claim in claims)
+            self._context.changed(claim.task.id for claim in claims)
 
     def _begin(self, claim: Claim, now: float) -> None:
         task = claim.task
         self._list.started(task.function)
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        attempt = self.running[task.id] = Attempt(claim=claim, reply=reply)
+        attempt = self.running[task.id] = RunningAttempt(claim=claim, reply=reply)
         waited_s = max(0.0, now - task.available_at)  # it may have been accepted by another clock
-        self._services.metrics.task_waits[task.function].observe(waited_s)
+        self._context.metrics.task_waits[task.function].observe(waited_s)
         if task.id in self._unwanted:
             self.cancel(task.id)
         self._slots.wait(attempt, time.monotonic())
@@ -196,7 +196,7 @@ class TaskLane:
 
     # --- one attempt ---
 
-    async def _run(self, attempt: Attempt) -> None:
+    async def _run(self, attempt: RunningAttempt) -> None:
         """Run an attempt in its slot, which others may have before its end is on the disk."""
         began = time.monotonic()
         try:
@@ -209,9 +209,11 @@ class TaskLane:
         self._leave_slot(attempt, began)
         await self._end(attempt, reply)
 
-    def _leave_slot(self, attempt: Attempt, began: float) -> None:
+    def _leave_slot(self, attempt: RunningAttempt, began: float) -> None:
         instance = attempt.instance
-        if instance is not None and instance.state is State.STOPPING:  # it is in it for as long
+        if (
+            instance is not None and instance.state is InstanceState.STOPPING
+        ):  # it is in it for as long
             instance.gone.add_done_callback(lambda _: self._left_slot(began))
         else:
             self._left_slot(began)
@@ -221,7 +223,7 @@ class TaskLane:
         self._slots.leave(now - began, now)
         self._start_waiting()
 
-    async def _end(self, attempt: Attempt, reply: bytes) -> None:
+    async def _end(self, attempt: RunningAttempt, reply: bytes) -> None:
         """Record how an attempt ended."""
         task = attempt.claim.task
         try:
@@ -231,12 +233,12 @@ class TaskLane:
             # The ledger has it as running here until `give_back_strays` finds that it is not.
             log.exception("the end of a task could not be recorded", extra={"task": task.id})
         finally:
-            if attempt.instance is not None and attempt.instance.state is State.STOPPING:
+            if attempt.instance is not None and attempt.instance.state is InstanceState.STOPPING:
                 await attempt.instance.until_gone()  # the next attempt must not run beside it
             self.running.pop(task.id, None)
             self._work.set()
 
-    async def _reply(self, attempt: Attempt) -> bytes:
+    async def _reply(self, attempt: RunningAttempt) -> bytes:
         """Run the function; its reply, or the host's where it has none."""
         if attempt.verdict is not None:  # cancelled while it was claimed
             return attempt.verdict
@@ -251,7 +253,7 @@ class TaskLane:
             return attempt.verdict
         return await self._call(attempt, instance, body)
 
-    async def _call(self, attempt: Attempt, instance: Instance, body: bytes) -> bytes:
+    async def _call(self, attempt: RunningAttempt, instance: Instance, body: bytes) -> bytes:
         task = attempt.claim.task
         if self._is_closed:
             return frames.problem(Outcome.UNAVAILABLE, "the host shuts down")
@@ -272,7 +274,7 @@ class TaskLane:
             reply = await attempt.reply
             failpoint("tasks.replied")
         is_fit = attempt.verdict is None and not instance.waiting and not instance.is_worn
-        if instance.state is State.IDLE and is_fit:
+        if instance.state is InstanceState.IDLE and is_fit:
             self._reserve.keep(instance)
         else:
             await self._end_process(instance)
@@ -284,7 +286,7 @@ class TaskLane:
         await instance.until_gone(GONE_S)
 
     @contextlib.contextmanager
-    def _alarms(self, attempt: Attempt) -> Iterator[None]:
+    def _alarms(self, attempt: RunningAttempt) -> Iterator[None]:
         """Enforce the attempt's deadline while it runs, and note in the ledger that it does."""
         loop, timeout_s = asyncio.get_running_loop(), attempt.claim.task.timeout_s
         alarms = [loop.call_later(NOTED_S, self._note_start, attempt, time.time())]
@@ -296,17 +298,17 @@ class TaskLane:
             for alarm in alarms:
                 alarm.cancel()
 
-    def _note_start(self, attempt: Attempt, started_at: float) -> None:
+    def _note_start(self, attempt: RunningAttempt, started_at: float) -> None:
         self._spawn(self._recorder.note_start(attempt, started_at))
 
-    def _time_out(self, attempt: Attempt) -> None:
+    def _time_out(self, attempt: RunningAttempt) -> None:
         attempt.decide(
             Outcome.TIMED_OUT,
             f"the deadline of {attempt.claim.task.timeout_s:g} s passed while it ran",
         )
         self._interrupt(attempt)
 
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         """Stop the attempt's process; what it answers until then still counts."""
         if attempt.instance is not None:
             attempt.instance.cancel(attempt.call_id)
@@ -332,14 +334,14 @@ class TaskLane:
                 attempt.preparing.cancel()
         return True
 
-    def _interrupt_if_running(self, attempt: Attempt) -> None:
+    def _interrupt_if_running(self, attempt: RunningAttempt) -> None:
         if self.running.get(attempt.claim.task.id) is attempt and not attempt.reply.done():
             self._interrupt(attempt)
 
     # --- what instances say ---
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
-        if frame.kind == Kind.REPLY:
+        if frame.kind == FrameKind.REPLY:
             instance.drain()  # first: afterwards its output is no longer this task's
             attempt = instance.done(frame.id)
             if attempt is not None and instance.waiting:  # a thread that it has left behind
@@ -353,16 +355,18 @@ class TaskLane:
                     else uncancelled(frame.payload)
                 )
                 attempt.reply.set_result(told)
-        elif frame.kind == Kind.EVENT and (attempt := instance.calls.get(frame.id)) is not None:
+        elif (
+            frame.kind == FrameKind.EVENT and (attempt := instance.calls.get(frame.id)) is not None
+        ):
             self._note(attempt, json.loads(frame.payload))
 
-    def _note(self, attempt: Attempt, event: dict[str, Any]) -> None:
+    def _note(self, attempt: RunningAttempt, event: dict[str, Any]) -> None:
         if event["type"] == "model":
             attempt.models.append(event["data"] | {"metrics": event["metrics"]})
         elif event["type"] in TYPES:
-            self._services.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
+            self._context.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
         elif event["type"] == "left_out":
-            self._services.journal.skip(attempt.claim.task.id, attempt.claim.attempt, event["data"])
+            self._context.journal.skip(attempt.claim.task.id, attempt.claim.attempt, event["data"])
 
     def on_printed(self, instance: Instance, printed: Printed) -> str | None:
         """Lines of output; the id of the task they belong to."""
@@ -370,7 +374,7 @@ class TaskLane:
         if attempt is None:
             return None
         claim = attempt.claim
-        self._services.journal.print(claim.task.id, claim.attempt, printed)
+        self._context.journal.print(claim.task.id, claim.attempt, printed)
         return str(claim.task.id)
 
     def on_gone(self, instance: Instance) -> None:
@@ -389,7 +393,7 @@ class TaskLane:
     # As in the direct lane: a slot is lent while an instance runs a task and waits for a call.
 
     def lend_slot(self, instance: Instance) -> None:
-        if instance.state is State.GONE:
+        if instance.state is InstanceState.GONE:
             return
         instance.waiting += 1
         if instance.waiting == 1 and instance.calls:
@@ -397,7 +401,7 @@ class TaskLane:
             self._start_waiting()
 
     def return_slot(self, instance: Instance) -> None:
-        if instance.state is State.GONE:  # its slot was settled when it went
+        if instance.state is InstanceState.GONE:  # its slot was settled when it went
             return
         instance.waiting -= 1
         if not instance.waiting and instance.calls:
@@ -411,20 +415,20 @@ class TaskLane:
         if overdue := self._slots.overdue(time.monotonic()):
             self._spawn(self._give_back(overdue))
 
-    async def _give_back(self, attempts: Sequence[Attempt]) -> None:
+    async def _give_back(self, attempts: Sequence[RunningAttempt]) -> None:
         """Have others run attempts that have not begun; their tasks wait again."""
         ids = [attempt.claim.task.id for attempt in attempts]
         release = partial(tasks.release, host=self.host_id, ids=ids, now=time.time(), lost=False)
         try:
-            await self._services.ledger.write(release)
+            await self._context.ledger.write(release)
         except SkipperError as error:
             log.warning("%d tasks could not be given back: %s", len(ids), error)
         finally:  # what the ledger still has running here is a stray from now on
             for task_id in ids:
                 self.running.pop(task_id, None)
-        self._services.changed(ids)
+        self._context.changed(ids)
 
-    def retire(self, served: Served) -> None:
+    def retire(self, served: FunctionVersion) -> None:
         """Stop the instances of a version that is no longer current, busy ones when done."""
         self._reserve.retire(served)
 
@@ -433,7 +437,7 @@ class TaskLane:
 
         Seen so twice in a row, since a claim is in the ledger a moment before it is heard of.
         """
-        ledger = self._services.ledger
+        ledger = self._context.ledger
         held = await ledger.read(partial(tasks.running, host=self.host_id))
         strays = {(task_id, attempt) for task_id, attempt in held if task_id not in self.running}
         ids = [task_id for task_id, _ in strays & self._strays]
@@ -465,7 +469,7 @@ class TaskLane:
         failpoint("tasks.killed")
         if ids := [attempt.claim.task.id for attempt in left]:
             release = partial(tasks.release, host=self.host_id, ids=ids, now=time.time())
-            await self._services.ledger.write(partial(release, lost=False))
+            await self._context.ledger.write(partial(release, lost=False))
             log.info("%d running tasks went back to the queue", len(ids))
         failpoint("tasks.released")
 

@@ -17,7 +17,7 @@ from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
-from skipper.pool.durable.attempt import Attempt, Services
+from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import Outcome, State
 from skipper.wire import frames
@@ -41,10 +41,10 @@ _RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 class Recorder:
     """Records the attempts of one host."""
 
-    def __init__(self, host_id: str, services: Services) -> None:
-        self._host_id, self._services = host_id, services
+    def __init__(self, host_id: str, context: LaneContext) -> None:
+        self._host_id, self._context = host_id, context
 
-    async def note_start(self, attempt: Attempt, started_at: float) -> None:
+    async def note_start(self, attempt: RunningAttempt, started_at: float) -> None:
         """Note what runs an attempt, and its deadline, in case that its host is lost."""
         task = attempt.claim.task
         started = Started(
@@ -57,20 +57,18 @@ class Recorder:
             deadline_at=None if task.timeout_s is None else started_at + task.timeout_s,
         )
         try:
-            await self._services.ledger.write(
-                partial(tasks.started, started=started), durable=False
-            )
+            await self._context.ledger.write(partial(tasks.started, started=started), durable=False)
         except SkipperError as error:
             log.debug("what runs an attempt was not noted: %s", error, extra={"task": task.id})
 
-    async def finish(self, attempt: Attempt, reply: bytes) -> bool:
+    async def finish(self, attempt: RunningAttempt, reply: bytes) -> bool:
         """Write the end that a reply stands for, if the task is still this attempt's.
 
         Whether it is the task's end, too.
         """
         outcome, served, body = frames.parse_reply(reply)
-        task, ledger = attempt.claim.task, self._services.ledger
-        await self._services.journal.close_attempt(task.id, attempt.claim.attempt)
+        task, ledger = attempt.claim.task, self._context.ledger
+        await self._context.journal.close_attempt(task.id, attempt.claim.attempt)
         failpoint("recorder.journaled")
         if outcome == Outcome.OK and attempt.models:
             body = await self._publish(attempt, served)
@@ -89,10 +87,10 @@ class Recorder:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
             self._tell(attempt, state, ending)
-        self._services.changed([task.id])
+        self._context.changed([task.id])
         return state is not None and state.is_terminal
 
-    def _tell(self, attempt: Attempt, state: State, ending: Ending) -> None:
+    def _tell(self, attempt: RunningAttempt, state: State, ending: Ending) -> None:
         task = attempt.claim.task
         extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
         if state is State.SUCCEEDED:
@@ -107,10 +105,10 @@ class Recorder:
                 extra=extra,
             )
 
-    async def _publish(self, attempt: Attempt, served: bytes) -> bytes:
+    async def _publish(self, attempt: RunningAttempt, served: bytes) -> bytes:
         """Number and announce the models of a training task; the task's result."""
         task, code = attempt.claim.task, served.decode().partition(" ")[0]
-        ledger, results = self._services.ledger, []
+        ledger, results = self._context.ledger, []
         for model in attempt.models:
             new = ModelVersionNew(
                 name=model["name"],
@@ -130,12 +128,12 @@ class Recorder:
                 results.append({"name": made.name, "version": made.version, "metrics": metrics})
             failpoint("recorder.published")
         # Before the task is seen to have succeeded, whoever serves these models must know of them.
-        await self._services.announce_models()
+        await self._context.announce_models()
         failpoint("recorder.announced")
         return json.dumps(results[-1] if results else None).encode()
 
     async def _ending(
-        self, attempt: Attempt, outcome: Outcome, served: bytes, body: bytes
+        self, attempt: RunningAttempt, outcome: Outcome, served: bytes, body: bytes
     ) -> Ending:
         code, _, used = served.decode().partition(" ")
         facts: dict[str, Any] = {
@@ -144,7 +142,7 @@ class Recorder:
             "instance": attempt.instance.name if attempt.instance else None,
         }
         if outcome is Outcome.OK:
-            if len(body) <= self._services.inline_bytes:
+            if len(body) <= self._context.inline_bytes:
                 return Ending(state=State.SUCCEEDED, result=body, **facts)
             try:
                 ref = await self._stored(body)
@@ -164,14 +162,14 @@ class Recorder:
         """The digest of a large value, once there is room for it. Raises OSError for all else."""
         while True:
             try:
-                return await asyncio.to_thread(self._services.blobs.put, body)
+                return await asyncio.to_thread(self._context.blobs.put, body)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
                 log.warning("a result waits until there is room for it: %s", error)
                 await asyncio.sleep(AGAIN_S)
 
-    def _retry_at(self, attempt: Attempt) -> float | None:
+    def _retry_at(self, attempt: RunningAttempt) -> float | None:
         claim, (first_s, most_s) = attempt.claim, BACKOFF_S
         if claim.spent + 1 >= claim.task.max_attempts:
             return None

@@ -8,9 +8,9 @@ from weakref import WeakSet
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.ledger.records import Claim
-from skipper.pool.durable.attempt import Attempt, Services
+from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.processes.instance import Instance
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
 from skipper.wire import frames
 
@@ -28,24 +28,24 @@ class NotRunError(Exception):
 class Reserve:
     """The instances of a pool's task lane that run nothing now; more are started when needed."""
 
-    def __init__(self, pool: str, services: Services) -> None:
-        self._pool, self._services = pool, services
+    def __init__(self, pool: str, context: LaneContext) -> None:
+        self._pool, self._context = pool, context
         self._idle: list[Instance] = []
-        self._versions: dict[Instance, Served] = {}
-        self._retired: WeakSet[Served] = WeakSet()
+        self._versions: dict[Instance, FunctionVersion] = {}
+        self._retired: WeakSet[FunctionVersion] = WeakSet()
 
-    async def prepare(self, attempt: Attempt) -> tuple[Instance, bytes]:
+    async def prepare(self, attempt: RunningAttempt) -> tuple[Instance, bytes]:
         """An instance that can run the attempt, and its input. Raises NotRunError.
 
         Cancelled, it leaves no process behind that was only starting.
         """
         name = attempt.claim.task.function
-        entry = await self._services.find(name)
+        entry = await self._context.find(name)
         if entry is None:
             told = f"{name} is no longer served by pool {self._pool}"
             raise NotRunError(Outcome.NOT_FOUND, told)
         served = attempt.served = entry.served
-        if reason := self._services.missing(served):
+        if reason := self._context.missing(served):
             raise NotRunError(Outcome.UNAVAILABLE, reason)
         body = await self._body(attempt.claim)
         try:
@@ -61,20 +61,20 @@ class Reserve:
         if claim.body_ref is None:
             return claim.body or b""
         try:
-            return await asyncio.to_thread(self._services.blobs.get, claim.body_ref)
+            return await asyncio.to_thread(self._context.blobs.get, claim.body_ref)
         except FileNotFoundError:
             told = "its input is no longer stored"
             raise NotRunError(Outcome.UNAVAILABLE, told) from None
         except OSError as error:
             raise NotRunError(Outcome.FAILED, f"its input cannot be read: {error}") from None
 
-    async def _instance(self, served: Served) -> Instance:
+    async def _instance(self, served: FunctionVersion) -> Instance:
         for instance in self._idle:
             if self._versions[instance] is served and instance.is_alive and not instance.is_worn:
                 self._idle.remove(instance)
                 return instance
         failpoint("tasks.starting")
-        instance, report = await self._services.start(served)
+        instance, report = await self._context.start(served)
         failpoint("tasks.reported")
         if report.broken:
             instance.stop()
@@ -107,7 +107,7 @@ class Reserve:
                 self._idle.remove(instance)
                 instance.stop()
 
-    def retire(self, served: Served) -> None:
+    def retire(self, served: FunctionVersion) -> None:
         """Stop the instances of a version that is no longer current, busy ones when done."""
         self._retired.add(served)
         for instance in [idle for idle in self._idle if self._versions[idle] is served]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
 
-from skipper.ledger.records import Waiting
+from skipper.ledger.records import WaitingTask
 
 ENDED = 1024
 """How many tasks that have ended here are remembered."""
@@ -61,7 +61,7 @@ class ShortList:
         if len(self._ended) > ENDED:
             del self._ended[next(iter(self._ended))]
 
-    def arrange(self, waiting: Sequence[Waiting], known: Collection[str]) -> None:
+    def arrange(self, waiting: Sequence[WaitingTask], known: Collection[str]) -> None:
         """Put what waits in order. An id that was ``known`` before and does not wait is dropped.
 
         So is what there is no room for: it is found again once the list is spent.
@@ -85,7 +85,7 @@ class ShortList:
         self._turns[function] = self._turn
 
 
-def in_turn(waiting: Iterable[Waiting], turns: Mapping[str, int]) -> list[str]:
+def in_turn(waiting: Iterable[WaitingTask], turns: Mapping[str, int]) -> list[str]:
     """The ids of what waits, in the order in which it should start.
 
     Of the highest priority each function has one task, the oldest first, then each its second, and

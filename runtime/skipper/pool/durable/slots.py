@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from skipper.pool.durable.attempt import Attempt
+from skipper.pool.durable.attempt import RunningAttempt
 
 AHEAD_S = 0.02
 """What is claimed ahead should have started within this time."""
@@ -29,7 +29,7 @@ class Slots:
     def __init__(self, number: int) -> None:
         self.number = number
         self._busy = self._lent = 0
-        self._waiting: deque[tuple[Attempt, float]] = deque()
+        self._waiting: deque[tuple[RunningAttempt, float]] = deque()
         self._pace_s: float | None = None
         self._left_at = 0.0
 
@@ -53,11 +53,11 @@ class Slots:
             return 0
         return min(AHEAD, int(AHEAD_S / max(self._pace_s, 1e-6)) * self.number)
 
-    def wait(self, attempt: Attempt, now: float) -> None:
+    def wait(self, attempt: RunningAttempt, now: float) -> None:
         """Have an attempt that was claimed wait for its slot."""
         self._waiting.append((attempt, now))
 
-    def next(self) -> Attempt | None:
+    def next(self) -> RunningAttempt | None:
         """The attempt whose turn it is, now in a slot; None where none waits or no slot is free."""
         if not self._waiting or self._busy - self._lent >= self.number:
             return None
@@ -79,7 +79,7 @@ class Slots:
         """It goes on, even if that is one more than there are slots."""
         self._lent -= 1
 
-    def withdraw(self, attempt: Attempt) -> bool:
+    def withdraw(self, attempt: RunningAttempt) -> bool:
         """Have an attempt wait no more; whether it did."""
         for each in self._waiting:
             if each[0] is attempt:
@@ -87,7 +87,7 @@ class Slots:
                 return True
         return False
 
-    def overdue(self, now: float) -> list[Attempt]:
+    def overdue(self, now: float) -> list[RunningAttempt]:
         """Attempts that have waited for too long; they wait no more."""
         overdue = []
         while self._waiting and now - self._waiting[0][1] >= PATIENCE_S:

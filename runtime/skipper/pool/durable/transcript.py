@@ -19,7 +19,7 @@ class Entry(NamedTuple):
 
     order: int
     """Among all that this process has heard."""
-    tape: Tape
+    transcript: Transcript
     row: NewEvent
     size: int
 
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 _order = itertools.count()
 
 
-class Tape:
+class Transcript:
     """The lines of one attempt, or its points: progress and metrics. Each has its number.
 
     The head is written as it comes. What follows is written as fast as ``take`` allows; of what

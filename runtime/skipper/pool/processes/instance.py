@@ -19,10 +19,10 @@ from typing import Any
 
 from skipper.instance.jobs import Job, ModelRef, Report, Turn
 from skipper.instance.link import CLOSED_CODE
-from skipper.pool.processes.output import Output, Printed
+from skipper.pool.processes.output import OutputStream, Printed
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Frame, FrameProtocol, Kind
+from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
@@ -40,7 +40,7 @@ class Lane(StrEnum):
     READING = "reading"
 
 
-class State(StrEnum):
+class InstanceState(StrEnum):
     """Where an instance stands."""
 
     STARTING = "starting"
@@ -50,12 +50,16 @@ class State(StrEnum):
     GONE = "gone"
 
 
-_IDLE, _BUSY, _TAKE_CALLS = State.IDLE, State.BUSY, (State.IDLE, State.BUSY)
+_IDLE, _BUSY, _TAKE_CALLS = (
+    InstanceState.IDLE,
+    InstanceState.BUSY,
+    (InstanceState.IDLE, InstanceState.BUSY),
+)
 """Looked up at every call, where a member of an enum takes far longer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ends:
+class HostEnds:
     """The host's ends of the descriptors that a new instance was given."""
 
     sock: socket.socket
@@ -88,7 +92,7 @@ class Instance:
         on_printed: Callable[[Instance, Printed], None],
         on_gone: Callable[[Instance], None],
     ) -> None:
-        self.job, self.lane, self.state = job, lane, State.STARTING
+        self.job, self.lane, self.state = job, lane, InstanceState.STARTING
         self._on_frame, self._on_printed, self._on_gone = on_frame, on_printed, on_gone
         self.pid = 0
         self.calls: dict[int, Any] = {}
@@ -117,7 +121,7 @@ class Instance:
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._protocol: FrameProtocol | None = None
         self._sock: socket.socket | None = None
-        self._outputs: list[Output] = []
+        self._outputs: list[OutputStream] = []
         self._pidfd = -1
 
     @property
@@ -131,11 +135,11 @@ class Instance:
 
     @property
     def is_alive(self) -> bool:
-        return self.state not in (State.STOPPING, State.GONE)
+        return self.state not in (InstanceState.STOPPING, InstanceState.GONE)
 
     # --- life ---
 
-    async def start(self, ends: Ends, timeout_s: float) -> Report:
+    async def start(self, ends: HostEnds, timeout_s: float) -> Report:
         """Hand the job over and wait for the report.
 
         The process is ended, and gone, where none comes in time or nobody waits any more. Raises
@@ -144,8 +148,8 @@ class Instance:
         loop = asyncio.get_running_loop()
         printed = partial(self._on_printed, self)
         self._outputs = [
-            Output("stdout", ends.stdout, printed),
-            Output("stderr", ends.stderr, printed),
+            OutputStream("stdout", ends.stdout, printed),
+            OutputStream("stderr", ends.stderr, printed),
         ]
         self._sock = ends.sock
         self._watch(ends.pid)
@@ -164,8 +168,8 @@ class Instance:
         except asyncio.CancelledError:
             await self._give_up("its start was given up")
             raise
-        if self.state is State.STARTING:
-            self.state = State.IDLE
+        if self.state is InstanceState.STARTING:
+            self.state = InstanceState.IDLE
         self.idle_since = self.ready_at = time.monotonic()
         self.ready_mb = self.memory_mb()
         return report
@@ -181,29 +185,29 @@ class Instance:
 
     def stop(self) -> None:
         """End the process: it is told to, then made to."""
-        if self.state is State.GONE:
+        if self.state is InstanceState.GONE:
             return
         if self._protocol is not None:  # one that has been interrupted waits for this alone
             self._protocol.transport.close()
-        if self.state is not State.STOPPING:
+        if self.state is not InstanceState.STOPPING:
             self.terminate()
 
     def terminate(self, grace_s: float = STOP_GRACE_S) -> None:
         """Interrupt what runs: TERM now, KILL after a grace. Replies still arrive in between."""
-        if self.state is State.GONE:
+        if self.state is InstanceState.GONE:
             return
-        self.state = State.STOPPING
+        self.state = InstanceState.STOPPING
         self.signal(signal.SIGTERM)
         asyncio.get_running_loop().call_later(grace_s, self.kill)
 
     def kill(self) -> None:
         """End the process and everything in its group, now."""
-        if self.state is not State.GONE:
-            self.state = State.STOPPING
+        if self.state is not InstanceState.GONE:
+            self.state = InstanceState.STOPPING
             self.signal(signal.SIGKILL, group=True)
 
     def signal(self, signum: int, *, group: bool = False) -> None:
-        if not self.pid or self.state is State.GONE:
+        if not self.pid or self.state is InstanceState.GONE:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(self.pid, signum)
@@ -213,13 +217,13 @@ class Instance:
 
     def _connected(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
-        protocol.send(Kind.JOB, 0, self.job.model_dump_json().encode())
+        protocol.send(FrameKind.JOB, 0, self.job.model_dump_json().encode())
 
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         for frame in frames:
-            if frame.kind == Kind.REPORT:
+            if frame.kind == FrameKind.REPORT:
                 self._reported(frame)
-            elif frame.kind == Kind.TURN:
+            elif frame.kind == FrameKind.TURN:
                 self._turn = frame.payload
             else:
                 self._on_frame(self, frame)
@@ -253,26 +257,26 @@ class Instance:
 
     def _hung_up(self) -> None:
         """The socket closes. The process may live on for a moment, or for ever: end it."""
-        if self.state is not State.GONE:
-            is_first = self.state is not State.STOPPING
-            self.state = State.STOPPING
+        if self.state is not InstanceState.GONE:
+            is_first = self.state is not InstanceState.STOPPING
+            self.state = InstanceState.STOPPING
             self._read_the_rest()
             asyncio.get_running_loop().call_later(STOP_GRACE_S, self._end_deaf, is_first)
 
     def _end_deaf(self, is_first: bool) -> None:
         """End a process that has hung up, and was not told to, and lives."""
-        if is_first and self.state is not State.GONE:
+        if is_first and self.state is not InstanceState.GONE:
             self.death_reason = self.death_reason or _CLOSED
         self.kill()
 
     def _ended(self, status: int | None = None) -> None:
         """Its process has ended; ``status`` where that has been reaped already."""
-        if self.state is State.GONE:
+        if self.state is InstanceState.GONE:
             return
         self.signal(signal.SIGKILL, group=True)  # whatever it left in its process group
-        self.state = State.STOPPING
+        self.state = InstanceState.STOPPING
         self._read_the_rest()
-        self.state = State.GONE
+        self.state = InstanceState.GONE
         if self._pidfd >= 0:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -316,13 +320,15 @@ class Instance:
     def call(self, payload: bytes, call: Any) -> int:
         """Send a call; frames with the returned id belong to it."""
         id_ = self._enter(call)
-        self._transport.write(frames.pack(Kind.CALL, id_, payload))
+        self._transport.write(frames.pack(FrameKind.CALL, id_, payload))
         return id_
 
     def call_batch(self, calls: list[tuple[bytes, Any]]) -> None:
         """Send calls that are to run as one."""
-        packed = [frames.pack(Kind.CALL, self._enter(call), payload) for payload, call in calls]
-        self._transport.write(frames.pack(Kind.BATCH, 0, *packed))
+        packed = [
+            frames.pack(FrameKind.CALL, self._enter(call), payload) for payload, call in calls
+        ]
+        self._transport.write(frames.pack(FrameKind.BATCH, 0, *packed))
 
     def _enter(self, call: Any) -> int:
         self._last_id = id_ = self._last_id + 1
@@ -352,10 +358,10 @@ class Instance:
 
     def cancel(self, id_: int) -> None:
         """Ask the function to stop by itself."""
-        self.send(Kind.CANCEL, id_)
+        self.send(FrameKind.CANCEL, id_)
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
-        if self._protocol is not None and self.state is not State.GONE:
+        if self._protocol is not None and self.state is not InstanceState.GONE:
             self._protocol.send(kind, id_, *parts)
 
     def take_model(self, ref: ModelRef) -> None:
@@ -364,7 +370,7 @@ class Instance:
             self._models[ref.name] = ref.version
             self._unloaded += 1
             self.loaded.clear()
-            self.send(Kind.MODEL, 0, ref.model_dump_json().encode())
+            self.send(FrameKind.MODEL, 0, ref.model_dump_json().encode())
 
     def drain(self) -> None:
         """Read what the process has written by now, so that it counts to the call that ends."""

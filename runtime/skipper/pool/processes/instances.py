@@ -17,13 +17,13 @@ from skipper.failpoints import failpoint
 from skipper.instance.jobs import Job, JobKind, Report
 from skipper.instance.link import OWN
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.models import ModelBoard
+from skipper.pool.models import ServedModels
 from skipper.pool.processes import devices
-from skipper.pool.processes.instance import Instance, Lane, PluginEndedError, State
+from skipper.pool.processes.instance import Instance, InstanceState, Lane, PluginEndedError
 from skipper.pool.processes.output import Echo, Printed
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.starter import Starter, children, end_strays
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings, Settings
 from skipper.wire.frames import Frame
 
@@ -59,11 +59,11 @@ class Instances:
         settings: Settings,
         pool: str,
         starter: Starter,
-        board: ModelBoard,
+        served_models: ServedModels,
         metrics: PoolMetrics,
     ) -> None:
         self._settings, self._pool = settings, pool
-        self._starter, self._board, self._metrics = starter, board, metrics
+        self._starter, self._served_models, self._metrics = starter, served_models, metrics
         self.devices = devices.find() if pool == "gpu" else ()
         self._device_use: Counter[str] = Counter()
         self.quarantine = Quarantine()
@@ -132,7 +132,7 @@ class Instances:
         self._count_device(instance, 1)
         return instance, await instance.start(ends, limit_s)
 
-    async def serve(self, served: Served, lane: Lane) -> tuple[Instance, Report]:
+    async def serve(self, served: FunctionVersion, lane: Lane) -> tuple[Instance, Report]:
         """Start an instance that runs calls of one function. Raises as :meth:`run`."""
         started = time.monotonic()
         job = Job(
@@ -141,7 +141,7 @@ class Instances:
             source=served.source,
             texts=served.texts,
             function=served.spec.name,
-            models=self._board.refs(served.spec.models),
+            models=self._served_models.refs(served.spec.models),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
             threads=self.threads(lane),
@@ -157,7 +157,7 @@ class Instances:
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
         limit_s = served.spec.start_timeout_s
         instance, report = await self.run(job, lane, spawn=has_device, timeout_s=limit_s)
-        for ref in self._board.refs(served.spec.models):
+        for ref in self._served_models.refs(served.spec.models):
             instance.take_model(ref)  # published while it was loading
         self._metrics.cold_starts[served.spec.name].observe(time.monotonic() - started)
         return instance, report
@@ -256,7 +256,7 @@ class Instances:
                 "memory_mb": round(instance.memory_mb(), 1),
             }
             for instance in self.all
-            if instance.lane is not Lane.READING and instance.state is not State.GONE
+            if instance.lane is not Lane.READING and instance.state is not InstanceState.GONE
         ]
 
 

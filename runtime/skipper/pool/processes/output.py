@@ -125,7 +125,7 @@ def _whole(piece: bytearray) -> int:
     return len(piece)
 
 
-class Output:
+class OutputStream:
     """One stream of an instance. The process does not wait: what it writes is read at once.
 
     ``on_printed`` hears of it line by line at no more than a bounded pace; what is too much for

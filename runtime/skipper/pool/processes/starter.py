@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import psutil
 
 from skipper.instance.jobs import Job, JobKind, SourceInfo
-from skipper.pool.processes.instance import Ends, Instance
+from skipper.pool.processes.instance import HostEnds, Instance
 from skipper.settings.environment import child_environment, thread_limits
 from skipper.settings.model import PoolSettings
 
@@ -35,25 +35,25 @@ CAN_FORK = sys.platform.startswith("linux")
 
 
 @dataclass(frozen=True)
-class Needs:
+class TemplateKey:
     """What a template holds: libraries, imported under these environment variables."""
 
     libraries: frozenset[str] = frozenset()
     environment: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
-    def of(cls, source: SourceInfo) -> Needs:
+    def of(cls, source: SourceInfo) -> TemplateKey:
         """What instances of this file need."""
         if not source.libraries:
             return cls()
         return cls(frozenset(source.libraries), frozenset(source.environment.items()))
 
 
-def _needs_of(job: Job) -> Needs:
+def _needs_of(job: Job) -> TemplateKey:
     """What a job needs: nothing to read a file that imports libraries where it uses them."""
     if job.source is None or (job.kind is JobKind.READ and not job.source.imports):
-        return Needs()
-    return Needs.of(job.source)
+        return TemplateKey()
+    return TemplateKey.of(job.source)
 
 
 class Starter:
@@ -63,11 +63,13 @@ class Starter:
         self._settings = settings
         self._environment = _environment(tree)
         self._forks = settings.start == "fork" or (settings.start == "auto" and CAN_FORK)
-        self._templates: dict[Needs, Template] = {Needs(): first} if first is not None else {}
+        self._templates: dict[TemplateKey, Template] = (
+            {TemplateKey(): first} if first is not None else {}
+        )
         if CAN_FORK:
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-    async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:
+    async def start(self, instance: Instance, *, spawn: bool = False) -> HostEnds:
         """Start the process of ``instance``; the host's ends of its descriptors."""
         if self._forks and not spawn:
             template = self._template(_needs_of(instance.job))
@@ -80,9 +82,9 @@ class Starter:
 
     def keep(self, sources: Iterable[SourceInfo]) -> None:
         """Retire the templates that none of these files needs."""
-        kept = {Needs(), *map(Needs.of, sources)}
-        for needs in [known for known in self._templates if known not in kept]:
-            self._templates.pop(needs).stop()
+        kept = {TemplateKey(), *map(TemplateKey.of, sources)}
+        for key in [known for known in self._templates if known not in kept]:
+            self._templates.pop(key).stop()
 
     def close(self) -> None:
         for template in self._templates.values():
@@ -102,8 +104,8 @@ class Starter:
     def describe(self) -> list[dict[str, object]]:
         return [template.describe() for template in self._templates.values()]
 
-    def _template(self, needs: Needs) -> Template:
-        template = self._templates.get(needs)
+    def _template(self, key: TemplateKey) -> Template:
+        template = self._templates.get(key)
         if template is not None and template.is_outdated:
             log.info("a library has changed: its template is made anew", extra=template.extra)
             template.stop()
@@ -111,7 +113,7 @@ class Starter:
             template.stop()
             template = None
         if template is None:
-            template = self._templates[needs] = Template(needs, self._environment)
+            template = self._templates[key] = Template(key, self._environment)
         return template
 
     def _spawn(self, theirs: list[int]) -> int:
@@ -130,7 +132,7 @@ def first_template(tree: str) -> Template | None:
 
     For a host that has yet to import the rest of itself: everything it does first needs this one.
     """
-    return Template(Needs(), _environment(tree)) if CAN_FORK else None
+    return Template(TemplateKey(), _environment(tree)) if CAN_FORK else None
 
 
 def _environment(tree: str) -> dict[str, str]:
@@ -140,8 +142,8 @@ def _environment(tree: str) -> dict[str, str]:
 class Template:
     """One template process and the requests to it, one at a time."""
 
-    def __init__(self, needs: Needs, environment: dict[str, str]) -> None:
-        self.libraries = sorted(needs.libraries)
+    def __init__(self, key: TemplateKey, environment: dict[str, str]) -> None:
+        self.libraries = sorted(key.libraries)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -155,7 +157,7 @@ class Template:
                 ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=environment | thread_limits(1) | dict(needs.environment),
+                env=environment | thread_limits(1) | dict(key.environment),
                 start_new_session=True,
             )
         ours.setblocking(False)
@@ -286,17 +288,17 @@ def _set(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-class _Ends:
+class _OpenEnds:
     """The host's ends, closed after their ``with`` block unless a process has the other ones."""
 
     def __init__(self, sock: socket.socket, stdout: int, stderr: int) -> None:
         self._sock, self._stdout, self._stderr = sock, stdout, stderr
         self._is_kept = False
 
-    def keep(self, pid: int) -> Ends:
+    def keep(self, pid: int) -> HostEnds:
         """The ends, now those of process ``pid``."""
         self._is_kept = True
-        return Ends(sock=self._sock, stdout=self._stdout, stderr=self._stderr, pid=pid)
+        return HostEnds(sock=self._sock, stdout=self._stdout, stderr=self._stderr, pid=pid)
 
     def close(self) -> None:
         if not self._is_kept:
@@ -313,13 +315,13 @@ def _written_at(file: str) -> int:
 
 
 @contextlib.contextmanager
-def _descriptors() -> Iterator[tuple[_Ends, list[int]]]:
+def _descriptors() -> Iterator[tuple[_OpenEnds, list[int]]]:
     """A new instance's descriptors: the host's ends, and its own for as long as the block lasts."""
     ours, theirs = socket.socketpair()
     stdout, their_stdout = os.pipe()
     stderr, their_stderr = os.pipe()
     ours.setblocking(False)
-    ends, others = _Ends(ours, stdout, stderr), [theirs.detach(), their_stdout, their_stderr]
+    ends, others = _OpenEnds(ours, stdout, stderr), [theirs.detach(), their_stdout, their_stderr]
     try:
         yield ends, others
     finally:

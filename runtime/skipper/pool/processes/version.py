@@ -9,7 +9,7 @@ from skipper.pool.processes.instance import Instance
 from skipper.spec import FunctionSpec
 
 
-class Served:
+class FunctionVersion:
     """One function in one version of its code, and the instances that have loaded it.
 
     Its instances run ``texts``, as they were read; the files may say something else by now.

@@ -13,8 +13,8 @@ import pytest
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.gateway import task_stream
-from skipper.gateway.context import LOOK_S, Core, News
-from skipper.gateway.task_stream import EVENTS_AT_ONCE, Stream
+from skipper.gateway.context import LOOK_S, Context, ModelAnnouncements
+from skipper.gateway.task_stream import EVENTS_AT_ONCE, TaskStream
 from skipper.gateway.timeline import Cursor
 from skipper.ledger import Ledger, tasks
 from skipper.ledger import events as stored_events
@@ -51,14 +51,14 @@ class Office:
 
     def __init__(self, ledger: Counting, folder: Path) -> None:
         self.ledger, self.watchers = ledger, Watchers()
-        self.core = Core(
+        self.context = Context(
             settings=Settings(project_dir=folder),
             ledger=ledger,
             blobs=BlobStore(str(folder / "blobs")),
             directory=cast(Any, None),
             intake=cast(Any, None),
             publisher=cast(Any, None),
-            news=News(cast(Any, None)),
+            announcements=ModelAnnouncements(cast(Any, None)),
             watchers=self.watchers,
         )
         new = NewTask(
@@ -94,7 +94,7 @@ class Office:
         self.watchers.changed([self.id])
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        stream = Stream(self.core, self.id)
+        stream = TaskStream(self.context, self.id)
         await stream.open(Cursor())
         return stream.run()
 

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from fastapi import FastAPI
 
-from skipper.gateway.context import Core
+from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import webhooks
 from skipper.ledger import Ledger, tasks
@@ -31,7 +31,7 @@ class Gateway:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.published: list[tuple[str, list[str]]] = []
-        core = SimpleNamespace(
+        context = SimpleNamespace(
             settings=SimpleNamespace(webhooks={"ops": OPS}),
             ledger=ledger,
             publisher=SimpleNamespace(publish=lambda *told: self.published.append(told)),
@@ -39,7 +39,7 @@ class Gateway:
             shown=self.shown,
         )
         self.app = FastAPI()
-        self.app.include_router(webhooks.routes(lambda: cast(Core, core)))
+        self.app.include_router(webhooks.routes(lambda: cast(Context, context)))
 
     async def task(self, task_id: str) -> Task:
         found = await self.ledger.read(lambda conn: tasks.get(conn, task_id))

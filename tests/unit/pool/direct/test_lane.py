@@ -10,15 +10,15 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.pool.direct import fleet, lane
-from skipper.pool.direct.entry import AHEAD, Entry
 from skipper.pool.direct.lane import Call, DirectLane
+from skipper.pool.direct.queue import AHEAD, FunctionQueue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, entry_of, job_of
 
 BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),))
@@ -27,7 +27,7 @@ BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),)
 class Pool:
     """A direct lane, its callers and the instances that it has started, all in hand."""
 
-    def __init__(self, *entries: Entry, slots: int = 2, **settings: Any) -> None:
+    def __init__(self, *entries: FunctionQueue, slots: int = 2, **settings: Any) -> None:
         self.entries = {entry.spec.name.encode(): entry for entry in entries or (entry_of(),)}
         self.caller = Caller()
         self.started: list[Played] = []
@@ -50,7 +50,7 @@ class Pool:
         )
         self._ids = 0
 
-    async def _start(self, served: Served) -> tuple[Played, Report]:
+    async def _start(self, served: FunctionVersion) -> tuple[Played, Report]:
         report, error = self.report, self.error
         if self.starts is not None:
             await self.starts.acquire()
@@ -63,7 +63,7 @@ class Pool:
         return instance, report
 
     @property
-    def entry(self) -> Entry:
+    def entry(self) -> FunctionQueue:
         return next(iter(self.entries.values()))
 
     def submit(self, name: str = "f.f", **call: Any) -> int:
@@ -132,7 +132,7 @@ async def test_a_function_that_ends_as_cancelled_by_itself_has_failed() -> None:
     pool = await warmed(Pool())
     id_ = pool.submit()
     (instance,) = pool.started
-    instance.says(Kind.REPLY, 1, frames.problem(Outcome.CANCELLED, "the run was cancelled"))
+    instance.says(FrameKind.REPLY, 1, frames.problem(Outcome.CANCELLED, "the run was cancelled"))
     (answer,) = pool.caller.answers
     assert (answer.id, answer.outcome) == (id_, Outcome.FAILED)
     assert "nobody cancelled it" in answer.value
@@ -150,8 +150,8 @@ async def test_each_caller_gets_its_own_answer_and_items() -> None:
     pool.submit()
     pool.lane.submit(other, 1, call_of(body=b"other"))
     mine, theirs = sorted(pool.started, key=lambda instance: instance.given)
-    theirs.says(Kind.ITEM, 1, b"theirs")
-    mine.says(Kind.ITEM, 1, b"mine")
+    theirs.says(FrameKind.ITEM, 1, b"theirs")
+    mine.says(FrameKind.ITEM, 1, b"mine")
     theirs.replies("theirs")
     mine.replies("mine")
     assert (pool.caller.items, other.items) == ([b"mine"], [b"theirs"])
@@ -188,7 +188,9 @@ async def test_room_for_more_items_is_told_to_the_call_it_is_for() -> None:
     second = pool.call()
     assert second is not None
     pool.lane.credit(second)
-    told = [frame.id for frame in pool.started[0].transport.frames if frame.kind == Kind.CREDIT]
+    told = [
+        frame.id for frame in pool.started[0].transport.frames if frame.kind == FrameKind.CREDIT
+    ]
     assert told == [2]
 
 
@@ -645,7 +647,7 @@ async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started(
 # --- versions --------------------------------------------------------------------------------
 
 
-def exchange(pool: Pool) -> Served:
+def exchange(pool: Pool) -> FunctionVersion:
     """Have new code served in place of what was; the old version."""
     old, new = pool.entry.served, entry_of(code="beef").served
     pool.entry.served = new
@@ -692,7 +694,7 @@ async def holding(pool: Pool, instances: int) -> list[Played]:
 
 def told(*instances: Played) -> list[bool]:
     """Which of them were told to load a version."""
-    return [any(f.kind == Kind.MODEL for f in each.transport.frames) for each in instances]
+    return [any(f.kind == FrameKind.MODEL for f in each.transport.frames) for each in instances]
 
 
 async def test_instances_load_a_new_model_one_after_the_other_while_others_serve() -> None:
@@ -704,13 +706,13 @@ async def test_instances_load_a_new_model_one_after_the_other_while_others_serve
     pool.submit()
     assert second.given == [b"1"], "it does not load"
     second.replies()
-    first.says(Kind.REPORT, 0, b"{}")
+    first.says(FrameKind.REPORT, 0, b"{}")
     await pool.settle()
     assert told(first, second) == [True, True]
     assert not renewing.done()
     pool.submit()
     assert first.given == [b"2"]
-    second.says(Kind.REPORT, 0, b"{}")
+    second.says(FrameKind.REPORT, 0, b"{}")
     await renewing
 
 
@@ -721,8 +723,10 @@ async def test_the_one_instance_of_a_function_gets_calls_while_it_loads() -> Non
     await pool.settle()
     pool.submit()
     kinds = [frame.kind for frame in only.transport.frames]
-    assert kinds == [Kind.MODEL, Kind.CALL], "the call is served by what was loaded before it"
-    only.says(Kind.REPORT, 0, b"{}")
+    assert kinds == [FrameKind.MODEL, FrameKind.CALL], (
+        "the call is served by what was loaded before it"
+    )
+    only.says(FrameKind.REPORT, 0, b"{}")
     await renewing
 
 
@@ -1029,7 +1033,7 @@ async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
 async def test_the_sizes_of_batches_are_counted() -> None:
     pool = await warmed(Pool(entry_of(batch=8)))
     pool.submit()
-    pool.started[0].says(Kind.SIZE, 5)
+    pool.started[0].says(FrameKind.SIZE, 5)
     assert pool.metrics.describe()["batch_size"]["f.f"]["sum"] == 5.0
 
 
@@ -1061,7 +1065,9 @@ async def test_what_a_function_did_wrong_is_logged_and_what_a_caller_did_is_not(
         for outcome in (Outcome.FAILED, Outcome.INVALID):
             pool.submit()
             pool.started[0].says(
-                Kind.REPLY, next(iter(pool.started[0].calls)), frames.problem(outcome, outcome.name)
+                FrameKind.REPLY,
+                next(iter(pool.started[0].calls)),
+                frames.problem(outcome, outcome.name),
             )
     assert [record.message for record in caplog.records] == ["f.f: FAILED"]
 

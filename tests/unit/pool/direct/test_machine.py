@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from skipper.instance.jobs import Report
-from skipper.pool.direct.entry import AHEAD
 from skipper.pool.direct.fleet import PATIENCE_S
 from skipper.pool.direct.lane import Call, DirectLane
+from skipper.pool.direct.queue import AHEAD
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from tests.unit.pool.played import Caller, Played, call_of, entry_of, job_of
 
@@ -52,7 +52,7 @@ class Life(RuleBasedStateMachine):
             metrics=PoolMetrics(),
         )
 
-    async def _start(self, served: Served) -> tuple[Played, Report]:
+    async def _start(self, served: FunctionVersion) -> tuple[Played, Report]:
         self.instances.append(Played(job_of(served), self.lane))
         return self.instances[-1], Report()
 

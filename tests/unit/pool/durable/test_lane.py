@@ -23,20 +23,19 @@ from skipper.ledger import Ledger, events, models, tasks
 from skipper.ledger.connection import Statement
 from skipper.ledger.records import NewTask
 from skipper.ledger.schema import tasks as task_table
-from skipper.pool.direct.entry import Entry
+from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.durable import lane as lanes
 from skipper.pool.durable import recorder, reserve, slots
-from skipper.pool.durable.attempt import Services
+from skipper.pool.durable.attempt import LaneContext
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Instance, Lane, State
+from skipper.pool.processes.instance import Instance, InstanceState, Lane
 from skipper.pool.processes.output import Printed
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Attempt as TaskAttempt
-from skipper.task import Outcome, Task, new_id
-from skipper.task import State as TaskState
+from skipper.task import Outcome, State, Task, new_id
 from skipper.wire import frames
 from skipper.wire.frames import Frame
 
@@ -80,12 +79,12 @@ class Actor(Instance):
             on_printed=lambda *_: None,
             on_gone=stage.lane.on_gone,
         )
-        self.state = State.IDLE
+        self.state = InstanceState.IDLE
         self._stage = stage
 
     def call(self, payload: bytes, call: Any) -> int:
         self.calls[1] = call
-        self.state = State.BUSY
+        self.state = InstanceState.BUSY
         asyncio.get_running_loop().call_soon(self._stage.act, self)
         return 1
 
@@ -93,7 +92,7 @@ class Actor(Instance):
         self._on_frame(self, Frame(kind, 1, payload))
 
     def answer(self, value: bytes = b"7") -> None:
-        self.say(frames.Kind.REPLY, frames.reply(Outcome.OK, b"c0de", value))
+        self.say(frames.FrameKind.REPLY, frames.reply(Outcome.OK, b"c0de", value))
 
     def stop(self) -> None:
         self.end()
@@ -103,8 +102,8 @@ class Actor(Instance):
 
     def end(self) -> None:
         """Die, as its host sees it."""
-        if self.state is not State.GONE:
-            self.state = State.GONE
+        if self.state is not InstanceState.GONE:
+            self.state = InstanceState.GONE
             self.death_reason = "its process was killed by SIGKILL"
             self._on_gone(self)
             self.gone.set_result(None)
@@ -114,7 +113,7 @@ class Lingerer(Actor):
     """An instance that answers, and whose process takes its time to end."""
 
     def stop(self) -> None:
-        self.state = State.STOPPING
+        self.state = InstanceState.STOPPING
 
 
 class Moody(Ledger):
@@ -153,11 +152,11 @@ class Stage:
     made_of: type[Actor] = Actor
     spec: FunctionSpec = SPEC
     told: list[str] = field(default_factory=list)
-    find: Callable[[str], Awaitable[Entry | None]] = field(init=False)
+    find: Callable[[str], Awaitable[FunctionQueue | None]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.find = self._find
-        services = Services(
+        context = LaneContext(
             ledger=self.ledger,
             journal=Journal(self.ledger, lambda _: None),
             blobs=BlobStore(str(self.folder / "blobs")),
@@ -169,12 +168,12 @@ class Stage:
             changed=self.told.extend,
             metrics=PoolMetrics(),
         )
-        self.lane = TaskLane("cpu", "host-1", 1, services)
+        self.lane = TaskLane("cpu", "host-1", 1, context)
 
-    async def _find(self, name: str) -> Entry:
-        return Entry(Served(self.spec, SOURCE))
+    async def _find(self, name: str) -> FunctionQueue:
+        return FunctionQueue(FunctionVersion(self.spec, SOURCE))
 
-    async def _start(self, served: Served) -> tuple[Instance, Report]:
+    async def _start(self, served: FunctionVersion) -> tuple[Instance, Report]:
         if self.on_load is not None:
             await self.on_load()
         actor = self.made_of(self)
@@ -205,7 +204,7 @@ class Stage:
     def task(self, id_: str) -> Task:
         return cast(Task, self.ledger.read_now(lambda conn: tasks.get(conn, id_)))
 
-    async def until(self, id_: str, *states: TaskState) -> Task:
+    async def until(self, id_: str, *states: State) -> Task:
         """The task, once it is in one of these states."""
         await until(lambda: self.task(id_).state in states)
         return self.task(id_)
@@ -224,19 +223,19 @@ async def stage(
 
 
 async def test_a_task_runs_to_its_end(stage: Stage) -> None:
-    task = await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    task = await stage.until(stage.submit(), State.SUCCEEDED)
     assert (task.attempt, task.code) == (1, "c0de")
 
 
 async def test_an_instance_that_dies_right_after_its_start_costs_an_attempt(stage: Stage) -> None:
     stage.on_start = Actor.end
-    task = await stage.until(stage.submit(), TaskState.CRASHED)
+    task = await stage.until(stage.submit(), State.CRASHED)
     assert "SIGKILL" in (task.error or {})["detail"]
 
 
 async def test_an_instance_that_dies_in_a_call_costs_an_attempt(stage: Stage) -> None:
     stage.act = Actor.end
-    await stage.until(stage.submit(), TaskState.CRASHED)
+    await stage.until(stage.submit(), State.CRASHED)
 
 
 @pytest.mark.parametrize("point", ["tasks.dispatching", "tasks.dispatched", "tasks.replied"])
@@ -247,10 +246,10 @@ async def test_where_the_host_fails_the_attempt_ends_with_its_process(
     (stage.folder / point).write_text("raise")
     actors: list[Actor] = []
     stage.on_start, stage.act = actors.append, Actor.answer
-    task = await stage.until(stage.submit(), TaskState.CRASHED)
+    task = await stage.until(stage.submit(), State.CRASHED)
     assert "its host failed" in (task.error or {})["detail"]
-    assert [actor.state for actor in actors] == [State.GONE]
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    assert [actor.state for actor in actors] == [InstanceState.GONE]
+    await stage.until(stage.submit(), State.SUCCEEDED)
 
 
 async def test_what_has_run_is_not_run_again_while_the_ledger_is_away(stage: Stage) -> None:
@@ -262,47 +261,47 @@ async def test_what_has_run_is_not_run_again_while_the_ledger_is_away(stage: Sta
 
     stage.act = act
     stage.ledger.away = 2
-    task = await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    task = await stage.until(stage.submit(), State.SUCCEEDED)
     assert (task.attempt, len(runs)) == (1, 1)
 
 
 async def test_a_task_that_the_host_lost_track_of_is_given_back(stage: Stage) -> None:
     def garble(actor: Actor) -> None:
-        actor.say(frames.Kind.EVENT, b'{"type":"model","data":{},"metrics":{}}')
+        actor.say(frames.FrameKind.EVENT, b'{"type":"model","data":{},"metrics":{}}')
         stage.act = Actor.answer
         actor.answer()
 
     stage.act = garble  # a model without a name: recording the end fails in the host itself
     task_id = stage.submit()
-    await stage.until(task_id, TaskState.RUNNING)
+    await stage.until(task_id, State.RUNNING)
     await until(lambda: not stage.lane.running)
     await stage.lane.give_back_strays()
-    assert stage.task(task_id).state is TaskState.RUNNING  # a claim may be on its way still
+    assert stage.task(task_id).state is State.RUNNING  # a claim may be on its way still
     await stage.lane.give_back_strays()
-    assert stage.task(task_id).state is TaskState.QUEUED
+    assert stage.task(task_id).state is State.QUEUED
     stage.lane.take([task_id], lambda: None)
-    assert (await stage.until(task_id, TaskState.SUCCEEDED)).attempt == 2
+    assert (await stage.until(task_id, State.SUCCEEDED)).attempt == 2
 
 
 async def test_what_runs_here_is_not_given_back(stage: Stage) -> None:
     stage.act = lambda _: None
     task_id = stage.submit()
-    await stage.until(task_id, TaskState.RUNNING)
+    await stage.until(task_id, State.RUNNING)
     for _ in range(3):
         await stage.lane.give_back_strays()
-    assert stage.task(task_id).state is TaskState.RUNNING
+    assert stage.task(task_id).state is State.RUNNING
 
 
 async def test_a_shutdown_gives_back_what_runs_once_its_process_is_dead(stage: Stage) -> None:
     actors: list[Actor] = []
     stage.act = actors.append
     task_id = stage.submit()
-    await stage.until(task_id, TaskState.RUNNING)
+    await stage.until(task_id, State.RUNNING)
     await until(lambda: actors)
     await stage.lane.close(0.0)
-    assert actors[0].state is State.GONE
+    assert actors[0].state is InstanceState.GONE
     task = stage.task(task_id)
-    assert (task.state, task.attempt) == (TaskState.QUEUED, 1)
+    assert (task.state, task.attempt) == (State.QUEUED, 1)
 
 
 async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stage) -> None:
@@ -311,7 +310,7 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
     def train(actor: Actor) -> None:
         event = {"type": "model", "data": saved, "metrics": {"loss": len(attempts)}}
         attempts.append(1)
-        actor.say(frames.Kind.EVENT, json.dumps(event).encode())
+        actor.say(frames.FrameKind.EVENT, json.dumps(event).encode())
         if len(attempts) == 1:
             stage.ledger.away = 1_000_000  # its end is never written
         actor.answer()
@@ -324,7 +323,7 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
     stage.ledger.away = 0
     await until(lambda: not stage.lane.running)
     stage.lane.take([task_id], lambda: None)
-    task = await stage.until(task_id, TaskState.SUCCEEDED)
+    task = await stage.until(task_id, State.SUCCEEDED)
     result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
     assert task.attempt == 2
     assert result is not None
@@ -354,10 +353,10 @@ async def test_a_task_that_is_cancelled_before_its_instance_is_ready_never_runs(
         stage.lane.cancel(next(iter(stage.lane.running)))
 
     stage.on_start = cancel
-    await stage.until(stage.submit(), TaskState.CANCELLED)
+    await stage.until(stage.submit(), State.CANCELLED)
     assert (len(started), ran) == (1, [])
     stage.act, stage.on_start = Actor.answer, lambda _: None
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
 
 
 async def test_a_start_that_hangs_does_not_hold_up_a_cancel_nor_the_slot(stage: Stage) -> None:
@@ -374,10 +373,10 @@ async def test_a_start_that_hangs_does_not_hold_up_a_cancel_nor_the_slot(stage: 
     task_id = stage.submit(retries=3)
     await asyncio.wait_for(loading.wait(), LIMIT_S)
     assert stage.lane.cancel(task_id)
-    task = await stage.until(task_id, TaskState.CANCELLED)
+    task = await stage.until(task_id, State.CANCELLED)
     assert (task.attempt, given_up.is_set()) == (1, True)
     stage.on_load = None
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
 
 
 async def test_a_task_that_is_cancelled_while_it_is_claimed_never_runs(stage: Stage) -> None:
@@ -390,7 +389,7 @@ async def test_a_task_that_is_cancelled_while_it_is_claimed_never_runs(stage: St
 
     stage.ledger.on_claimed = cancel
     stage.lane.take([task_id], lambda: None)
-    await stage.until(task_id, TaskState.CANCELLED)
+    await stage.until(task_id, State.CANCELLED)
     assert ran == []
 
 
@@ -401,8 +400,8 @@ async def test_the_slot_is_busy_until_the_process_is_gone(
     stage.made_of = Lingerer
     task_id, actor = await begun(stage)
     stage.lane.cancel(task_id)
-    actor.say(frames.Kind.REPLY, problem(Outcome.CANCELLED))
-    await stage.until(task_id, TaskState.CANCELLED)  # even where the process will not go
+    actor.say(frames.FrameKind.REPLY, problem(Outcome.CANCELLED))
+    await stage.until(task_id, State.CANCELLED)  # even where the process will not go
     assert (stage.lane.free, len(stage.lane.running)) == (0, 1)
     actor.end()
     await until(lambda: stage.lane.free == 1)
@@ -412,11 +411,11 @@ async def test_an_end_is_written_when_nothing_of_the_run_is_left(stage: Stage) -
     stage.made_of = Lingerer
     task_id, actor = await begun(stage)
     stage.lane.cancel(task_id)
-    actor.say(frames.Kind.REPLY, problem(Outcome.CANCELLED))
-    await until(lambda: actor.state is State.STOPPING)
-    assert stage.task(task_id).state is TaskState.RUNNING
+    actor.say(frames.FrameKind.REPLY, problem(Outcome.CANCELLED))
+    await until(lambda: actor.state is InstanceState.STOPPING)
+    assert stage.task(task_id).state is State.RUNNING
     actor.end()
-    await stage.until(task_id, TaskState.CANCELLED)
+    await stage.until(task_id, State.CANCELLED)
 
 
 async def begun(stage: Stage, **task: Any) -> tuple[str, Actor]:
@@ -431,17 +430,17 @@ async def begun(stage: Stage, **task: Any) -> tuple[str, Actor]:
 @pytest.mark.parametrize(
     ("reply", "state"),
     [
-        (frames.reply(Outcome.OK, b"c0de", b"7"), TaskState.SUCCEEDED),
-        (problem(Outcome.CANCELLED), TaskState.CANCELLED),
-        (problem(Outcome.FAILED), TaskState.CANCELLED),
+        (frames.reply(Outcome.OK, b"c0de", b"7"), State.SUCCEEDED),
+        (problem(Outcome.CANCELLED), State.CANCELLED),
+        (problem(Outcome.FAILED), State.CANCELLED),
     ],
 )
 async def test_a_cancelled_function_is_cancelled_unless_it_has_a_value(
-    stage: Stage, reply: bytes, state: TaskState
+    stage: Stage, reply: bytes, state: State
 ) -> None:
     task_id, actor = await begun(stage, retries=1)
     assert stage.lane.cancel(task_id)
-    actor.say(frames.Kind.REPLY, reply)
+    actor.say(frames.FrameKind.REPLY, reply)
     await stage.until(task_id, state)
 
 
@@ -451,9 +450,9 @@ async def test_a_cancelled_function_that_does_not_look_is_interrupted(
     monkeypatch.setattr(lanes, "CANCEL_GRACE_S", 0.0)
     task_id, actor = await begun(stage)
     stage.lane.cancel(task_id)
-    await until(lambda: actor.state is State.STOPPING)
+    await until(lambda: actor.state is InstanceState.STOPPING)
     actor.end()
-    await stage.until(task_id, TaskState.CANCELLED)
+    await stage.until(task_id, State.CANCELLED)
 
 
 async def test_only_what_runs_here_can_be_cancelled_here(stage: Stage) -> None:
@@ -462,34 +461,34 @@ async def test_only_what_runs_here_can_be_cancelled_here(stage: Stage) -> None:
 
 async def test_a_task_beyond_its_time_is_interrupted(stage: Stage) -> None:
     task_id, actor = await begun(stage, timeout_s=0.01)
-    await until(lambda: actor.state is State.STOPPING)
+    await until(lambda: actor.state is InstanceState.STOPPING)
     actor.end()
-    task = await stage.until(task_id, TaskState.TIMED_OUT)
+    task = await stage.until(task_id, State.TIMED_OUT)
     assert (task.error or {})["detail"] == "the deadline of 0.01 s passed while it ran"
 
 
 async def test_a_value_that_comes_just_after_the_deadline_still_counts(stage: Stage) -> None:
     task_id, actor = await begun(stage, timeout_s=0.01)
-    await until(lambda: actor.state is State.STOPPING)
+    await until(lambda: actor.state is InstanceState.STOPPING)
     actor.answer()
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
 
 
 # --- ends ------------------------------------------------------------------------------------
 
 
 async def test_a_failure_is_tried_again_while_attempts_are_left(stage: Stage) -> None:
-    stage.act = lambda actor: actor.say(frames.Kind.REPLY, problem(Outcome.FAILED))
+    stage.act = lambda actor: actor.say(frames.FrameKind.REPLY, problem(Outcome.FAILED))
     last = stage.submit()
-    assert (await stage.until(last, TaskState.FAILED)).error is not None
-    task = await stage.until(stage.submit(retries=1), TaskState.RETRYING)
+    assert (await stage.until(last, State.FAILED)).error is not None
+    task = await stage.until(stage.submit(retries=1), State.RETRYING)
     assert task.available_at > time.time()
 
 
 async def test_an_exception_that_is_not_named_is_not_tried_again(stage: Stage) -> None:
     told = frames.problem(Outcome.FAILED, "ValueError: no", b"c0de", retryable=False)
-    stage.act = lambda actor: actor.say(frames.Kind.REPLY, told)
-    task = await stage.until(stage.submit(retries=3), TaskState.FAILED)
+    stage.act = lambda actor: actor.say(frames.FrameKind.REPLY, told)
+    task = await stage.until(stage.submit(retries=3), State.FAILED)
     assert task.attempt == 1
 
 
@@ -501,12 +500,12 @@ async def test_pauses_between_attempts_double_from_the_functions_first_to_five_m
     stage: Stage, backoff_s: float, spent: int, least: float, most: float
 ) -> None:
     stage.spec = SPEC.model_copy(update={"backoff_s": backoff_s})
-    stage.act = lambda actor: actor.say(frames.Kind.REPLY, problem(Outcome.FAILED))
+    stage.act = lambda actor: actor.say(frames.FrameKind.REPLY, problem(Outcome.FAILED))
     task_id = stage.accept(retries=3000)
     write = Statement(update(task_table).values(spent=bindparam("spent")))
     stage.ledger.write_now(lambda conn: conn.run(write, {"spent": spent}))
     stage.lane.take([task_id], lambda: None)
-    task = await stage.until(task_id, TaskState.RETRYING)
+    task = await stage.until(task_id, State.RETRYING)
     (attempt,) = stage.attempts(task_id)
     assert least <= task.available_at - (attempt.ended_at or 0) + 0.1 <= most + 0.2
 
@@ -517,7 +516,7 @@ async def test_a_start_that_takes_too_long_is_a_timed_out_attempt(stage: Stage) 
 
     stage.on_load = give_up
     task_id = stage.submit(retries=1)
-    await stage.until(task_id, TaskState.RETRYING)
+    await stage.until(task_id, State.RETRYING)
     (attempt,) = stage.attempts(task_id)
     assert attempt.outcome == "timed_out"
     told = "f.f did not start: it did not finish loading within 3 s"
@@ -527,7 +526,7 @@ async def test_a_start_that_takes_too_long_is_a_timed_out_attempt(stage: Stage) 
 async def test_an_attempt_that_crashed_still_names_what_ran_it(stage: Stage) -> None:
     stage.act = Actor.end
     task_id = stage.submit(retries=1)
-    await stage.until(task_id, TaskState.RETRYING)
+    await stage.until(task_id, State.RETRYING)
     (attempt,) = stage.attempts(task_id)
     assert (attempt.code, attempt.instance, attempt.outcome) == ("c0de", "f.f#0", "crashed")
     assert attempt.ended_at is not None
@@ -548,20 +547,20 @@ async def test_what_runs_for_a_while_is_noted_for_those_who_lose_it(
 
 @pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.UNAVAILABLE])
 async def test_what_would_end_the_same_is_not_tried_again(stage: Stage, outcome: Outcome) -> None:
-    stage.act = lambda actor: actor.say(frames.Kind.REPLY, problem(outcome))
-    await stage.until(stage.submit(retries=3), TaskState.FAILED)
+    stage.act = lambda actor: actor.say(frames.FrameKind.REPLY, problem(outcome))
+    await stage.until(stage.submit(retries=3), State.FAILED)
 
 
 async def test_a_function_that_ends_as_cancelled_by_itself_has_failed(stage: Stage) -> None:
-    stage.act = lambda actor: actor.say(frames.Kind.REPLY, problem(Outcome.CANCELLED))
-    task = await stage.until(stage.submit(), TaskState.FAILED)
+    stage.act = lambda actor: actor.say(frames.FrameKind.REPLY, problem(Outcome.CANCELLED))
+    task = await stage.until(stage.submit(), State.FAILED)
     assert "nobody cancelled it" in (task.error or {})["detail"]
 
 
 async def test_a_large_value_is_stored_beside_the_ledger(stage: Stage) -> None:
     stage.act = lambda actor: actor.answer(b'"' + b"x" * 5000 + b'"')
     task_id = stage.submit()
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
     result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
     assert result is not None
     assert (result.value, BlobStore(str(stage.folder / "blobs")).get(result.ref or "")[:3]) == (
@@ -575,7 +574,7 @@ async def test_a_value_that_cannot_be_stored_fails_its_task_and_is_not_made_agai
 ) -> None:
     (stage.folder / "blobs").write_text("in the way")
     stage.act = lambda actor: actor.answer(b'"' + b"x" * 2000 + b'"')
-    task = await stage.until(stage.submit(retries=3), TaskState.FAILED)
+    task = await stage.until(stage.submit(retries=3), State.FAILED)
     assert task.attempt == 1
     assert "could not be stored" in (task.error or {})["detail"]
 
@@ -593,20 +592,20 @@ async def test_a_value_waits_for_room_on_a_disk_that_is_full(
 
     monkeypatch.setattr(BlobStore, "put", full_at_first)
     stage.act = lambda actor: actor.answer(b'"' + b"x" * 2000 + b'"')
-    task = await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    task = await stage.until(stage.submit(), State.SUCCEEDED)
     assert (task.attempt, len(tries)) == (1, 3)
 
 
 async def test_a_process_that_has_used_most_of_its_memory_runs_no_other_task(stage: Stage) -> None:
     actors: list[Actor] = []
-    served = Served(SPEC, SOURCE)
+    served = FunctionVersion(SPEC, SOURCE)
 
-    async def find(_: str) -> Entry:
-        return Entry(served)
+    async def find(_: str) -> FunctionQueue:
+        return FunctionQueue(served)
 
     stage.find, stage.on_start = find, actors.append
     for is_worn in (False, True, False):
-        await stage.until(stage.submit(), TaskState.SUCCEEDED)
+        await stage.until(stage.submit(), State.SUCCEEDED)
         await until(lambda: not stage.lane.running)
         actors[-1].is_worn = is_worn
     assert len(actors) == 2
@@ -614,7 +613,7 @@ async def test_a_process_that_has_used_most_of_its_memory_runs_no_other_task(sta
 
 async def test_whoever_watches_is_told_of_the_claim_and_of_the_end(stage: Stage) -> None:
     task_id = stage.submit()
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
     await until(lambda: not stage.lane.running)
     assert stage.told == [task_id, task_id]
 
@@ -629,7 +628,7 @@ async def test_no_more_tasks_run_than_there_are_slots(stage: Stage) -> None:
     assert [*stage.lane.running] == [first]
     stage.act = Actor.answer
     actor.answer()
-    await stage.until(second, TaskState.SUCCEEDED)
+    await stage.until(second, State.SUCCEEDED)
 
 
 async def test_a_task_that_dies_while_its_slot_is_lent_takes_the_slot_back(stage: Stage) -> None:
@@ -649,7 +648,7 @@ async def test_what_waits_after_its_task_has_ended_has_no_slot_to_lend(stage: St
     actor.answer()
     await until(lambda: not stage.lane.running)
     assert stage.lane.free == 1
-    assert actor.state is State.GONE, "it is not given another task"
+    assert actor.state is InstanceState.GONE, "it is not given another task"
     stage.lane.return_slot(actor)
     assert stage.lane.free == 1
 
@@ -660,7 +659,7 @@ async def test_a_task_that_waits_for_others_lends_the_one_slot_it_has(stage: Sta
         stage.lane.lend_slot(actor)
     assert stage.lane.free == 1
     stage.act = Actor.answer
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     for _ in range(3):
         stage.lane.return_slot(actor)
     await until(lambda: len(stage.lane.running) == 1)
@@ -672,7 +671,7 @@ async def test_a_slot_that_was_lent_is_lent_no_more_once_its_process_is_dead(sta
     stage.lane.lend_slot(actor)
     stage.lane.lend_slot(actor)
     actor.end()
-    await stage.until(task_id, TaskState.CRASHED)
+    await stage.until(task_id, State.CRASHED)
     await until(lambda: not stage.lane.running)
     assert stage.lane.free == 1
     stage.lane.return_slot(actor)
@@ -719,45 +718,45 @@ async def test_two_functions_take_turns_however_many_tasks_one_has(
 
 async def test_where_everything_may_start_the_ledger_is_not_asked_what_waits(stage: Stage) -> None:
     for _ in range(5):
-        await stage.until(stage.submit(), TaskState.SUCCEEDED)
+        await stage.until(stage.submit(), State.SUCCEEDED)
         await until(lambda: not stage.lane.running)
     await until(lambda: not stage.lane._found_work)  # what follows a task is over
     before, at_claim = stage.ledger.looks, list[int]()
     stage.ledger.on_claimed = lambda: at_claim.append(stage.ledger.looks)
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     assert at_claim == [before]
 
 
 async def test_a_host_at_rest_starts_what_it_is_nudged_with_and_looks_at_nothing(
     stage: Stage,
 ) -> None:
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     await until(lambda: not stage.lane._found_work)
     looks, nudged = stage.ledger.looks, stage.accept()
     at_claim = list[int]()
     stage.ledger.on_claimed = lambda: at_claim.append(stage.ledger.looks)
     stage.lane.nudge(nudged)
-    await stage.until(nudged, TaskState.SUCCEEDED)
+    await stage.until(nudged, State.SUCCEEDED)
     assert at_claim == [looks]
 
 
 async def test_what_has_ended_here_is_not_claimed_when_the_broker_names_it(stage: Stage) -> None:
     task_id = stage.submit()
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
     await until(lambda: not stage.lane.running and not stage.lane._found_work)
     taken, claims = list[int](), list[int]()
     stage.ledger.on_claimed = lambda: claims.append(1)
     stage.lane.take([task_id], partial(taken.append, 1))
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     assert (taken, claims) == ([1], [1])
 
 
 async def test_what_has_expired_is_not_started(stage: Stage) -> None:
     task_id = stage.submit(expires_at=time.time() - 1.0)
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     stage.lane.nudge(task_id)
     await until(lambda: not stage.lane.waiting and not stage.lane.running)
-    assert (stage.task(task_id).state, stage.task(task_id).attempt) == (TaskState.QUEUED, 0)
+    assert (stage.task(task_id).state, stage.task(task_id).attempt) == (State.QUEUED, 0)
 
 
 async def test_messages_beyond_the_short_list_stay_with_the_broker(stage: Stage) -> None:
@@ -782,7 +781,7 @@ async def test_an_id_that_is_doubled_or_unknown_harms_nobody(stage: Stage) -> No
     stage.lane.take(["no such task", ""], lambda: None)
     task_id = stage.submit()
     stage.lane.take([task_id, task_id], lambda: None)
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
     stage.lane.take([task_id], lambda: None)
     await until(lambda: not stage.lane.waiting and not stage.lane.running)
     assert len(runs) == 1
@@ -790,10 +789,10 @@ async def test_an_id_that_is_doubled_or_unknown_harms_nobody(stage: Stage) -> No
 
 async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Stage) -> None:
     actors: list[Actor] = []
-    served = Served(SPEC, SOURCE)
+    served = FunctionVersion(SPEC, SOURCE)
 
-    async def find(_: str) -> Entry:
-        return Entry(served)
+    async def find(_: str) -> FunctionQueue:
+        return FunctionQueue(served)
 
     stage.find = find
 
@@ -803,29 +802,29 @@ async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Sta
 
     stage.act = act
     for _ in range(2):
-        await stage.until(stage.submit(), TaskState.SUCCEEDED)
+        await stage.until(stage.submit(), State.SUCCEEDED)
         await until(lambda: not stage.lane.running)
     stage.lane.retire(served)
     assert actors[0] is actors[1]
-    assert actors[0].state is State.GONE
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    assert actors[0].state is InstanceState.GONE
+    await stage.until(stage.submit(), State.SUCCEEDED)
     assert actors[2] is not actors[0]
 
 
 async def test_a_busy_instance_of_a_retired_version_is_stopped_when_it_is_done(
     stage: Stage,
 ) -> None:
-    served = Served(SPEC, SOURCE)
+    served = FunctionVersion(SPEC, SOURCE)
 
-    async def find(_: str) -> Entry:
-        return Entry(served)
+    async def find(_: str) -> FunctionQueue:
+        return FunctionQueue(served)
 
     stage.find = find
     task_id, actor = await begun(stage)
     stage.lane.retire(served)
     assert actor.is_alive
     actor.answer()
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
     await until(lambda: not actor.is_alive)
 
 
@@ -837,7 +836,7 @@ async def test_an_instance_that_nobody_needs_is_stopped(stage: Stage) -> None:
         actor.answer()
 
     stage.act = act
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     await until(lambda: not stage.lane.running)
     stage.lane.sweep(time.monotonic() + reserve.IDLE_S - 1)
     assert actors[0].is_alive
@@ -849,7 +848,7 @@ async def test_what_a_task_prints_is_its_log(stage: Stage) -> None:
     task_id, actor = await begun(stage)
     assert stage.lane.on_printed(actor, Printed("stdout", ["half way"])) == task_id
     actor.answer()
-    await stage.until(task_id, TaskState.SUCCEEDED)
+    await stage.until(task_id, State.SUCCEEDED)
     (event,) = await stage.ledger.read_events(lambda conn: events.after(conn, task_id, 0, 9))
     assert (event.type, event.data) == ("log", {"stream": "stdout", "text": "half way"})
     assert (event.attempt, event.number) == (1, 1)
@@ -863,7 +862,7 @@ async def test_a_draining_lane_takes_and_claims_nothing_more(stage: Stage) -> No
     stage.lane.nudge(task_id)
     await asyncio.sleep(0)
     assert (taken, stage.lane.running) == ([], {})
-    assert stage.task(task_id).state is TaskState.QUEUED
+    assert stage.task(task_id).state is State.QUEUED
 
 
 async def begun_ahead(
@@ -872,7 +871,7 @@ async def begun_ahead(
     """A task that runs in the one slot, and others that have been claimed ahead of it."""
     monkeypatch.setattr(slots, "AHEAD_S", LIMIT_S)  # however slow this machine is
     monkeypatch.setattr(slots, "PATIENCE_S", patience_s)
-    await stage.until(stage.submit(), TaskState.SUCCEEDED)
+    await stage.until(stage.submit(), State.SUCCEEDED)
     actors: list[Actor] = []
     stage.act = actors.append
     ids = [stage.submit() for _ in range(4)]
@@ -889,7 +888,7 @@ async def test_what_was_claimed_ahead_runs_when_the_slot_comes_free(
     stage.act = Actor.answer
     actor.answer()
     for id_ in (running, *claimed):
-        await stage.until(id_, TaskState.SUCCEEDED)
+        await stage.until(id_, State.SUCCEEDED)
 
 
 async def test_what_was_claimed_ahead_in_vain_is_given_back(
@@ -897,7 +896,7 @@ async def test_what_was_claimed_ahead_in_vain_is_given_back(
 ) -> None:
     running, _, claimed = await begun_ahead(stage, monkeypatch, slots.PATIENCE_S)
     for id_ in claimed:
-        await stage.until(id_, TaskState.QUEUED)
+        await stage.until(id_, State.QUEUED)
     assert [*stage.lane.running] == [running]
 
 
@@ -906,7 +905,7 @@ async def test_a_task_that_was_claimed_ahead_is_cancelled_at_once(
 ) -> None:
     running, _, claimed = await begun_ahead(stage, monkeypatch)
     assert stage.lane.cancel(claimed[0])
-    await stage.until(claimed[0], TaskState.CANCELLED)
+    await stage.until(claimed[0], State.CANCELLED)
     assert stage.lane.running[running].verdict is None
 
 
@@ -916,7 +915,7 @@ async def test_a_host_that_shuts_down_gives_back_what_it_has_claimed_ahead(
     running, actor, claimed = await begun_ahead(stage, monkeypatch)
     closing = asyncio.ensure_future(stage.lane.close(10.0))
     for id_ in claimed:
-        await stage.until(id_, TaskState.QUEUED)
+        await stage.until(id_, State.QUEUED)
     actor.answer()
     await closing
-    await stage.until(running, TaskState.SUCCEEDED)
+    await stage.until(running, State.SUCCEEDED)

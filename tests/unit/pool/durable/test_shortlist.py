@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.ledger.records import Waiting
+from skipper.ledger.records import WaitingTask
 from skipper.pool.durable.shortlist import ENDED, ShortList, in_turn
 
 
-def waiting(*named: str, priority: int = 0) -> list[Waiting]:
+def waiting(*named: str, priority: int = 0) -> list[WaitingTask]:
     """``a1`` is the first task of function ``a``; earlier ones are older."""
-    return [Waiting(f"{n:03}{name}", name[0], priority, float(n)) for n, name in enumerate(named)]
+    return [
+        WaitingTask(f"{n:03}{name}", name[0], priority, float(n)) for n, name in enumerate(named)
+    ]
 
 
 def names(ids: list[str] | tuple[str, ...]) -> str:
@@ -33,7 +35,7 @@ def names(ids: list[str] | tuple[str, ...]) -> str:
     ],
 )
 def test_the_most_urgent_start_first_and_functions_take_turns(
-    tasks: list[Waiting], turns: dict[str, int], order: str
+    tasks: list[WaitingTask], turns: dict[str, int], order: str
 ) -> None:
     assert names(in_turn(tasks, turns)) == order
     assert names(in_turn(tasks[::-1], turns)) == order
@@ -43,7 +45,7 @@ def test_the_most_urgent_start_first_and_functions_take_turns(
 def test_nothing_is_left_out_and_a_function_keeps_its_own_order(
     said: list[tuple[str, int]],
 ) -> None:
-    tasks = [Waiting(f"{n:03}", name, priority, 0.0) for n, (name, priority) in enumerate(said)]
+    tasks = [WaitingTask(f"{n:03}", name, priority, 0.0) for n, (name, priority) in enumerate(said)]
     order = in_turn(tasks, {})
     assert sorted(order) == [task.id for task in tasks]
     priorities = [said[int(id_)][1] for id_ in order]

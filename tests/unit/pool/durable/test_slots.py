@@ -8,12 +8,12 @@ from typing import cast
 import pytest
 
 from skipper.ledger.records import Claim
-from skipper.pool.durable.attempt import Attempt
+from skipper.pool.durable.attempt import RunningAttempt
 from skipper.pool.durable.slots import AHEAD, AHEAD_S, PATIENCE_S, Slots
 
 
-def attempt() -> Attempt:
-    return Attempt(claim=cast(Claim, None), reply=cast("asyncio.Future[bytes]", None))
+def attempt() -> RunningAttempt:
+    return RunningAttempt(claim=cast(Claim, None), reply=cast("asyncio.Future[bytes]", None))
 
 
 def paced(number: int, taken_s: float, now: float) -> Slots:

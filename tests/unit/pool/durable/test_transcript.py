@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.pool.durable.transcript import Entry, Tape
+from skipper.pool.durable.transcript import Entry, Transcript
 from skipper.pool.processes.output import OVERHEAD, Bounds
 
 LINE = OVERHEAD + 10
@@ -16,19 +16,19 @@ class Shop:
 
     def __init__(self, *, head: int = 5, tail: int = 3) -> None:
         bounds = Bounds(head=head * LINE, tail=tail * LINE)
-        self.tape = Tape("task", 1, is_log=True, bounds=bounds)
+        self.transcript = Transcript("task", 1, is_log=True, bounds=bounds)
         self.rows: dict[int, int] = {}
         self._seq = 0
 
     def says(self, lines: int = 1) -> None:
         for _ in range(lines):
-            self.tape.add("log", {"text": "x" * 10}, 1.0)
+            self.transcript.add("log", {"text": "x" * 10}, 1.0)
 
     def writes(self, quota: int = 0) -> None:
-        self._store(self.tape.take(quota * LINE))
+        self._store(self.transcript.take(quota * LINE))
 
     def ends(self) -> None:
-        self._store(self.tape.rest())
+        self._store(self.transcript.rest())
 
     def _store(self, entries: Iterable[Entry]) -> None:
         numbered = []
@@ -36,8 +36,8 @@ class Shop:
             self._seq += 1
             self.rows[self._seq] = entry.row.number
             numbered.append((entry, self._seq))
-        self.tape.stored(numbered)
-        if (cut := self.tape.cut()) is not None:
+        self.transcript.stored(numbered)
+        if (cut := self.transcript.cut()) is not None:
             for seq in range(cut.first_seq, cut.last_seq + 1):
                 self.rows.pop(seq, None)
 
@@ -77,7 +77,7 @@ def test_who_reads_along_sees_what_comes_after_the_head() -> None:
 def test_what_was_left_out_on_the_way_counts() -> None:
     shop = Shop()
     shop.says(2)
-    shop.tape.skip(100)
+    shop.transcript.skip(100)
     shop.says(2)
     shop.ends()
     assert shop.numbers == [1, 2, 103, 104]
@@ -86,29 +86,29 @@ def test_what_was_left_out_on_the_way_counts() -> None:
 def test_a_gap_ends_the_head() -> None:
     shop = Shop(head=5, tail=2)
     shop.says(1)
-    shop.tape.skip(1)
+    shop.transcript.skip(1)
     shop.says(4)
     shop.ends()
     assert shop.numbers == [1, 5, 6]
 
 
 def test_one_line_is_kept_however_long_it_is() -> None:
-    tape = Tape("task", 1, is_log=True, bounds=Bounds(head=0, tail=10))
+    transcript = Transcript("task", 1, is_log=True, bounds=Bounds(head=0, tail=10))
     for text in ("a" * 1000, "b" * 1000):
-        tape.add("log", {"text": text}, 1.0)
-    (entry,) = tape.rest()
+        transcript.add("log", {"text": text}, 1.0)
+    (entry,) = transcript.rest()
     assert entry.row.number == 2
-    tape.stored([(entry, 1)])
-    assert tape.cut() is None
+    transcript.stored([(entry, 1)])
+    assert transcript.cut() is None
 
 
 def test_a_cut_waits_until_there_is_enough_to_cut() -> None:
-    tape = Tape("task", 1, is_log=False, bounds=Bounds(head=0, tail=0))
+    transcript = Transcript("task", 1, is_log=False, bounds=Bounds(head=0, tail=0))
     for number in range(3):
-        tape.add("metric", {}, 1.0)
-        tape.stored([(entry, number) for entry in tape.rest()])
-    assert tape.cut(slack=1000) is None
-    cut = tape.cut()
+        transcript.add("metric", {}, 1.0)
+        transcript.stored([(entry, number) for entry in transcript.rest()])
+    assert transcript.cut(slack=1000) is None
+    cut = transcript.cut()
     assert cut is not None
     assert (cut.first_seq, cut.last_seq, cut.is_log) == (0, 1, False)
 
@@ -130,7 +130,7 @@ def test_however_it_comes_the_head_and_the_tail_are_whole(
 
 @pytest.mark.parametrize("is_log", [True, False])
 def test_what_has_no_text_counts_too(is_log: bool) -> None:
-    tape = Tape("task", 1, is_log=is_log, bounds=Bounds(head=10 * OVERHEAD, tail=0))
+    transcript = Transcript("task", 1, is_log=is_log, bounds=Bounds(head=10 * OVERHEAD, tail=0))
     for _ in range(1000):
-        tape.add("log" if is_log else "progress", {}, 1.0)
-    assert len(tape.rest()) <= 11
+        transcript.add("log" if is_log else "progress", {}, 1.0)
+    assert len(transcript.rest()) <= 11

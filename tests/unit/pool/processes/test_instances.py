@@ -16,11 +16,11 @@ import pytest
 
 from skipper.instance.jobs import Job, JobKind
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Ends, Instance, Lane, State
+from skipper.pool.processes.instance import HostEnds, Instance, InstanceState, Lane
 from skipper.pool.processes.instances import STARTS, WORN_AFTER_S, Instances
 from skipper.pool.processes.starter import children
 from skipper.settings.model import Settings
-from skipper.wire.frames import Kind
+from skipper.wire.frames import FrameKind
 
 SURVEY = Job(kind=JobKind.SURVEY, project_dir=Path())
 REPORTS = """
@@ -57,10 +57,10 @@ class Script:
         self.is_forking = False
         self.started = 0
 
-    async def start(self, instance: Instance, *, spawn: bool = False) -> Ends:
+    async def start(self, instance: Instance, *, spawn: bool = False) -> HostEnds:
         return self._start()
 
-    def _start(self) -> Ends:
+    def _start(self) -> HostEnds:
         program = self._programs[min(self.started, len(self._programs) - 1)]
         self.started += 1
         ours, theirs = socket.socketpair()
@@ -76,7 +76,7 @@ class Script:
         theirs.close()
         os.close(their_out)
         os.close(their_err)
-        return Ends(sock=ours, stdout=out, stderr=err, pid=pid)
+        return HostEnds(sock=ours, stdout=out, stderr=err, pid=pid)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -93,8 +93,8 @@ class Pool:
         settings = Settings.model_validate({"project_dir": folder, "pools": {"cpu": pool}})
         self.script = Script(*programs)
         script: Any = self.script
-        board: Any = None  # nobody here serves a model
-        self.instances = Instances(settings, "cpu", script, board, PoolMetrics())
+        served_models: Any = None  # nobody here serves a model
+        self.instances = Instances(settings, "cpu", script, served_models, PoolMetrics())
 
     async def run(self) -> Instance:
         instance, _ = await self.instances.run(SURVEY, Lane.READING)
@@ -114,7 +114,7 @@ async def test_an_instance_that_is_killed_while_it_loads_is_started_again(
 ) -> None:
     pools.append(Pool(tmp_path, DIES, DIES, REPORTS))
     instance = await pools[0].run()
-    assert instance.state is State.IDLE
+    assert instance.state is InstanceState.IDLE
     assert pools[0].instances.all == {instance}
 
 
@@ -150,7 +150,7 @@ async def test_a_start_that_nobody_waits_for_leaves_no_process(
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert (instance.state, pools[0].script.started) == (State.GONE, 1)
+    assert (instance.state, pools[0].script.started) == (InstanceState.GONE, 1)
 
 
 class Grows:
@@ -186,7 +186,7 @@ async def test_an_instance_is_worn_by_what_it_has_taken_itself_and_not_when_it_i
         instances._next_memory = 0.0
         instances.sweep(now)
         assert bool(worn) is is_worn, (mb, now)
-    assert instance.state is State.IDLE
+    assert instance.state is InstanceState.IDLE
 
 
 async def test_an_instance_of_tasks_that_is_worn_is_marked_as_such(
@@ -197,7 +197,7 @@ async def test_an_instance_of_tasks_that_is_worn_is_marked_as_such(
     grows.mb = 990.0
     pools[0].instances.sweep(instance.ready_at + WORN_AFTER_S + 1)
     assert instance.is_worn
-    assert instance.state is State.IDLE
+    assert instance.state is InstanceState.IDLE
 
 
 async def test_an_instance_above_its_limit_is_ended_and_says_why(
@@ -239,7 +239,7 @@ async def test_what_an_instance_sent_before_it_died_is_heard_before_its_end(
     os.kill(instance.pid, signal.SIGUSR1)
     os.waitid(os.P_PID, instance.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop stands still, so that nothing is read
     if is_sent_more:  # the transport gives the socket up at once: it cannot be written to
-        instance.send(Kind.CALL, 2)
+        instance.send(FrameKind.CALL, 2)
         await instance.gone
     else:
         instance._ended()
@@ -359,4 +359,4 @@ async def test_an_instance_is_known_and_can_be_killed_before_it_says_anything(
     starting = asyncio.create_task(pools[0].run())
     await until(lambda: any(instance.pid for instance in pools[0].instances.all))
     next(iter(pools[0].instances.all)).kill()
-    assert (await starting).state is State.IDLE
+    assert (await starting).state is InstanceState.IDLE

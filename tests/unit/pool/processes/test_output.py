@@ -16,7 +16,7 @@ from skipper.pool.processes.output import (
     OVERHEAD,
     Backlog,
     Echo,
-    Output,
+    OutputStream,
     Printed,
 )
 
@@ -111,10 +111,10 @@ class Heard:
 
 
 @asynccontextmanager
-async def stream() -> AsyncIterator[tuple[int, Output, Heard]]:
+async def stream() -> AsyncIterator[tuple[int, OutputStream, Heard]]:
     reading, writing = os.pipe()
     heard = Heard()
-    output = Output("stdout", reading, heard)
+    output = OutputStream("stdout", reading, heard)
     try:
         yield writing, output, heard
     finally:
@@ -149,7 +149,7 @@ async def test_what_was_written_is_told_when_a_call_ends_without_a_line_end_too(
 async def test_what_nobody_will_write_any_more_is_told_at_the_end() -> None:
     reading, writing = os.pipe()
     heard = Heard()
-    Output("stdout", reading, heard)
+    OutputStream("stdout", reading, heard)
     os.write(writing, b"last words")
     os.close(writing)
     await until(lambda: heard.lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from skipper.gateway.context import REMEMBERED, News
+from skipper.gateway.context import REMEMBERED, ModelAnnouncements
 from skipper.spec import Kind
 from skipper.task import State, Task
 from skipper.wire.directory import Directory
@@ -27,27 +27,27 @@ def task(id_: str, kind: str = Kind.TRAINING, state: State = State.SUCCEEDED) ->
 
 async def test_hosts_are_asked_before_a_success_is_told_for_the_first_time() -> None:
     hosts = Hosts()
-    news = News(cast(Directory, hosts))
-    await news.before_telling([task("1"), task("2")])
+    announcements = ModelAnnouncements(cast(Directory, hosts))
+    await announcements.before_telling([task("1"), task("2")])
     assert hosts.asked == 1
-    await news.before_telling([task("2")])
+    await announcements.before_telling([task("2")])
     assert hosts.asked == 1
-    await news.before_telling([task("3")])
+    await announcements.before_telling([task("3")])
     assert hosts.asked == 2
 
 
 async def test_other_tasks_ask_nobody() -> None:
     hosts = Hosts()
-    news = News(cast(Directory, hosts))
-    await news.before_telling([task("1", kind=Kind.DATA), task("2", state=State.RUNNING)])
+    announcements = ModelAnnouncements(cast(Directory, hosts))
+    await announcements.before_telling([task("1", kind=Kind.DATA), task("2", state=State.RUNNING)])
     assert hosts.asked == 0
 
 
 async def test_only_the_latest_tasks_are_remembered() -> None:
     hosts = Hosts()
-    news = News(cast(Directory, hosts))
-    await news.before_telling([task(str(number)) for number in range(REMEMBERED + 1)])
-    await news.before_telling([task("1")])
+    announcements = ModelAnnouncements(cast(Directory, hosts))
+    await announcements.before_telling([task(str(number)) for number in range(REMEMBERED + 1)])
+    await announcements.before_telling([task("1")])
     assert hosts.asked == 1
-    await news.before_telling([task("0")])
+    await announcements.before_telling([task("0")])
     assert hosts.asked == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from skipper.pool.processes.version import Served
+from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import BrokenFile, FunctionSpec
 
 RUNS = 16
@@ -28,10 +28,10 @@ _FADES = 0.95
 """How much of the longest run is still believed after another one."""
 
 
-class Entry:
+class FunctionQueue:
     """One name of the catalogue: the version that is served now, and the calls that wait for it."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: FunctionVersion) -> None:
         self.served = served
         self.queue: deque[Any] = deque()
         self.is_queued = False
