@@ -116,9 +116,21 @@ def _toml(value: object) -> str:
 
 
 @contextlib.contextmanager
-def up(folder: Path, *arguments: str, ready: bool = True) -> Iterator[Tree]:
-    """``skipper up`` on a project for as long as the block lasts; ready, unless told otherwise."""
-    command: list[str | Path] = [sys.executable, "-m", "skipper", "up", "--project", folder]
+def up(
+    folder: Path, *arguments: str, ready: bool = True, python: Path | None = None
+) -> Iterator[Tree]:
+    """``skipper up`` on a project for as long as the block lasts; ready, unless asked otherwise.
+
+    ``python`` is the interpreter of the checkout to start, by default this one's.
+    """
+    command: list[str | Path] = [
+        python or sys.executable,
+        "-m",
+        "skipper",
+        "up",
+        "--project",
+        folder,
+    ]
     server = start([*command, *arguments], "skipper", folder=folder)
     with running(server):
         tree = Tree(server, load(folder)[0])

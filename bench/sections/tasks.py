@@ -68,15 +68,15 @@ def measure_disk(bench: Bench) -> None:
 
 
 def measure(bench: Bench, name: str, tasks: Tasks) -> None:
-    _many(tasks, 1.0)  # warm
-    for figure, value in _many(tasks, bench.seconds).items():
+    many(tasks, 1.0)  # warm
+    for figure, value in many(tasks, bench.seconds).items():
         bench.figures.add(f"{name}.{figure}", value)
-    bench.figures.add(f"{name}.one_p50_ms", _one(tasks, bench.seconds) * 1000)
+    bench.figures.add(f"{name}.one_p50_ms", one(tasks, bench.seconds) * 1000)
     if name.startswith("tasks.skipper"):
         bench.figures.add(f"{name}.one_waited_p50_ms", _one_waited(tasks, bench.seconds) * 1000)
 
 
-def _many(tasks: Tasks, seconds: float) -> dict[str, float]:
+def many(tasks: Tasks, seconds: float) -> dict[str, float]:
     """Submissions and ends per second, and what one task costs all processes together."""
     cpu_s, before, began = tasks.place.cpu_s(), tasks.ended(), time.monotonic()
     load = wrk.post(
@@ -100,7 +100,7 @@ def _many(tasks: Tasks, seconds: float) -> dict[str, float]:
     }
 
 
-def _one(tasks: Tasks, seconds: float) -> float:
+def one(tasks: Tasks, seconds: float) -> float:
     """The middle of the times of single tasks, one after the other, from submission to its end."""
     with calling(tasks.place.port) as caller:
 
@@ -162,20 +162,25 @@ def _follow_recipe(caller: Caller, answer: Any) -> None:
 @contextlib.contextmanager
 def skipper(settings: Any = None) -> Iterator[Tasks]:
     with tree.tree_of(["plain.py"], settings) as found, calling(found.port) as caller:
-        place = Place(found.port, tree.path("plain.nothing"), (found.server,))
-        found.run_task(caller, "plain.nothing", BODY.encode())
-        yield Tasks(
-            place,
-            {"Prefer": "respond-async"},
-            _follow_skipper,
-            lambda: found.succeeded(caller, "plain.nothing"),
-        )
+        yield of_tree(found, caller)
 
 
 @contextlib.contextmanager
 def skipper_on_others(bench: Bench) -> Iterator[Tasks]:
     with services.rabbitmq_and_postgres(bench) as settings, skipper(settings) as tasks:
         yield tasks
+
+
+def of_tree(found: tree.Tree, caller: Caller) -> Tasks:
+    """The tasks of a tree that is up, one of which it has run already."""
+    place = Place(found.port, tree.path("plain.nothing"), (found.server,))
+    found.run_task(caller, "plain.nothing", BODY.encode())
+    return Tasks(
+        place,
+        {"Prefer": "respond-async"},
+        _follow_skipper,
+        lambda: found.succeeded(caller, "plain.nothing"),
+    )
 
 
 def _follow_skipper(caller: Caller, answer: Any) -> None:
