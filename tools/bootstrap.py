@@ -2,8 +2,8 @@
 
 Any python3 from 3.8 on starts this file; it needs the standard library alone. It looks for a Python
 that Skipper supports, makes one virtual environment, installs the lock of this machine and then the
-project itself, editable. The stamp in .venv is written last and tells what the environment was made
-from: while it holds nothing is done, and an environment without a stamp is made anew.
+project itself, editable. The stamp in .venv is written last and records what the environment was
+made from: while it holds nothing is done, and an environment without a stamp is made anew.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ SPARE_TEMP = VENV / "tmp"
 
 OLDEST, NEWEST = (3, 11), (3, 13)
 OLDEST_PIP = 23
+DISTRIBUTION = "skipper-runtime"
+FORMER_NAMES = ("skipper",)  # what earlier versions of pyproject.toml called it
 PLATFORMS = (("Linux", "x86_64"), ("Linux", "aarch64"), ("Darwin", "arm64"))
 DISK_GB = 3.0  # .venv takes 1.8 with tensorflow-cpu, and pip's copies of the downloads the rest
 TEMP_GB = 1.5  # pip keeps all downloads there until it has installed them
@@ -85,6 +87,8 @@ def set_up() -> None:
         install(lock)
         remove_strays(lock)
         compile_all()
+    else:
+        remove_former_names()
     say("installing skipper itself, editable")
     pip_install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
 
@@ -117,7 +121,15 @@ def wanted_stamp() -> dict[str, str]:
         "variant": variant,
         "lock": hashlib.sha256(lock_file(variant).read_bytes()).hexdigest(),
         "project": hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest(),
+        "version": skipper_version(),
     }
+
+
+def skipper_version() -> str:
+    """The version in the one place where it is written; empty where it cannot be found."""
+    text = (ROOT / "runtime" / "skipper" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    return found.group(1) if found else ""
 
 
 def tensorflow_variant() -> str:
@@ -277,12 +289,26 @@ def tell_of_gpu(lock: Path) -> None:
 def remove_strays(lock: Path) -> None:
     """Remove what an older lock had and this one has not."""
     pins = re.findall(r"^([\w.-]+)==", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    kept = {normal(pin) for pin in pins} | {"pip", "setuptools", DISTRIBUTION}
+    uninstall(sorted(installed() - kept), "not in the lock")
+
+
+def remove_former_names() -> None:
+    """Remove this project as an earlier version installed it, or both would be found as plugins."""
+    uninstall(sorted(installed().intersection(FORMER_NAMES)), f"now {DISTRIBUTION}")
+
+
+def installed() -> set[str]:
+    """The names of the distributions in .venv, each in its one spelling."""
     folders = VENV.glob("lib/python*/site-packages/*.dist-info")
-    there = {normal(folder.name.split("-")[0]) for folder in folders}
-    strays = sorted(there - {normal(pin) for pin in pins} - {"pip", "setuptools", "skipper"})
-    if strays:
-        say(f"removing {', '.join(strays)}: not in the lock")
-        run(VENV_PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", *strays)
+    return {normal(folder.name.split("-")[0]) for folder in folders}
+
+
+def uninstall(names: list[str], why: str) -> None:
+    """Remove distributions, if there are any to remove."""
+    if names:
+        say(f"removing {', '.join(names)}: {why}")
+        run(VENV_PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", *names)
 
 
 def compile_all() -> None:

@@ -51,7 +51,7 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
         return None
     if importlib.util.find_spec("skops") is None:
         raise FormatError(
-            "to save a scikit-learn model, install skops: pip install 'skipper[tabular]'"
+            "to save a scikit-learn model, install skops: pip install 'skipper-runtime[tabular]'"
         )
     from skipper_tabular import saving
 

@@ -94,7 +94,7 @@ def _postgres(url: URL, schema: str, branch: migrate.Branch) -> Database:
         from skipper.ledger.postgres import PostgresDatabase
     except ImportError:
         raise StartError(
-            "PostgreSQL needs psycopg: pip install 'skipper[postgres]'.", code=_UNREACHABLE
+            "PostgreSQL needs psycopg: pip install 'skipper-runtime[postgres]'.", code=_UNREACHABLE
         ) from None
     return PostgresDatabase(url, schema, branch.marks, is_relaxed=branch.is_relaxed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import pty
@@ -9,15 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import skipper
 from skipper.cli.exits import Exit
 from tests.unit.cli.stand_in import StandIn
 
+ROOT = Path(__file__).resolve().parents[3]
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -165,3 +169,12 @@ def test_started_as_a_module_or_as_a_script_it_is_the_same() -> None:
     result = subprocess.run([script, "version"], capture_output=True, text=True, check=True)
     assert result.stdout.startswith("skipper ")
     assert time.monotonic() - began < 10
+
+
+def test_the_version_stands_in_one_place(run: Callable[..., Any]) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "runtime/skipper/__init__.py"
+    assert importlib.metadata.version(project["project"]["name"]) == skipper.__version__
+    assert run("version").stdout.startswith(f"skipper {skipper.__version__} ")
+    assert json.loads(run("version", "--json").stdout)["skipper"] == skipper.__version__

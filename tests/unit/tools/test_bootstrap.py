@@ -22,6 +22,9 @@ class Checkout:
         self.fails_at = ""
         (folder / "requirements").mkdir()
         (folder / "pyproject.toml").write_text("[project]\n")
+        self.version = folder / "runtime" / "skipper" / "__init__.py"
+        self.version.parent.mkdir(parents=True)
+        self.version.write_text('__version__ = "0.1.0"\n')
         for variant in ("tensorflow", "tensorflow-cpu"):
             self.lock(variant).write_text(f"{variant}==2.21.0 \\\n")
 
@@ -109,8 +112,32 @@ def test_another_lock_is_followed_in_place(checkout: Checkout) -> None:
 
 def test_another_project_file_only_installs_the_project_again(checkout: Checkout) -> None:
     checkout.set_up()
-    (checkout.folder / "pyproject.toml").write_text("[project]\nname = 'skipper'\n")
+    (checkout.folder / "pyproject.toml").write_text("[project]\nname = 'skipper-runtime'\n")
     assert checkout.set_up() == ["--editable"]
+
+
+def test_another_version_is_installed(checkout: Checkout) -> None:
+    checkout.set_up()
+    checkout.version.write_text('__version__ = "0.2.0"\n')
+    assert checkout.set_up() == ["--editable"]
+    assert bootstrap.is_ready()
+
+
+@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements"])
+def test_what_the_project_was_called_before_is_removed_first(
+    checkout: Checkout, changed: str
+) -> None:
+    checkout.set_up()
+    packages = checkout.venv / "lib/python3/site-packages"
+    for name in ("skipper-0.1.0", "skipper_runtime-0.1.0", "tensorflow-2.21.0"):
+        (packages / f"{name}.dist-info").mkdir(parents=True)
+    for file in (checkout.folder / changed, *checkout.folder.glob(f"{changed}/*")):
+        if file.is_file():
+            file.write_text(file.read_text() + "tensorflow==2.21.0\n")
+    steps = checkout.set_up()
+    assert steps.index("uninstall") < steps.index("--editable")
+    removed = [line.partition("--yes ")[2] for line in checkout.ran if "uninstall" in line]
+    assert removed == ["skipper"]
 
 
 def test_an_environment_that_was_moved_is_made_anew(checkout: Checkout) -> None:
