@@ -9,7 +9,7 @@ from skipper.gateway.problems import RETRY_AFTER_S, from_outcome
 from skipper.ledger.records import Result
 from skipper.task import Outcome, Task
 from skipper.tasks.intake import reply_of
-from skipper.wire import frames
+from skipper.wire import calls
 
 
 async def task_response(context: Context, task: Task, status: int = 200) -> Response:
@@ -20,7 +20,7 @@ async def task_response(context: Context, task: Task, status: int = 200) -> Resp
 
 async def answer_of_task(context: Context, result: Result) -> Response:
     """What a direct call would have answered."""
-    outcome, served, body = frames.parse_reply(await reply_of(result, context.blobs))
+    outcome, served, body = calls.parse_reply(await reply_of(result, context.blobs))
     code, _, model = served.decode().partition(" ")
     headers = {"X-Skipper-Code": code} if code else {}
     if model:

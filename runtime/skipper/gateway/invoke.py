@@ -24,8 +24,8 @@ from skipper.gateway.task_stream import life_of_task
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
 from skipper.task import Outcome, Task
 from skipper.tasks.intake import Submission
-from skipper.wire import frames
-from skipper.wire.frames import CallHead
+from skipper.wire import calls
+from skipper.wire.calls import CallHead
 from skipper.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -149,7 +149,7 @@ class Invoke:
             found = await self._find(context, name, min(PATIENCE_S, _left_s(request, spec)))
         spec, link = found
         if spec.streams and (kind := stream_type(request.accept)):
-            sent = self._call(spec, link, body, request, frames.STREAM)
+            sent = self._call(spec, link, body, request, calls.STREAM)
             own = (b"x-request-id", request.request_id.encode())
             request.is_answered = True
             await ItemStream(kind).run(
@@ -186,7 +186,7 @@ class Invoke:
         head = CallHead(left_ms, flags, 0, spec.name, request.request_id)
         items: asyncio.Queue[bytes | None] | None = asyncio.Queue() if flags else None
         waiting = link.call(
-            frames.call_head(head) + body, deadline, items.put_nowait if items else None
+            calls.call_head(head) + body, deadline, items.put_nowait if items else None
         )
         return Sent(waiting, items)
 
@@ -197,20 +197,20 @@ class Invoke:
 
         Where no instance can look at it in time the task is accepted: then its run will tell.
         """
-        head = CallHead(int(CHECK_S * 1000), frames.CHECK, 0, spec.name, request.request_id)
+        head = CallHead(int(CHECK_S * 1000), calls.CHECK, 0, spec.name, request.request_id)
         try:
             deadline = asyncio.get_running_loop().time() + CHECK_S
-            payload = await link.call(frames.call_head(head) + body, deadline).reply
+            payload = await link.call(calls.call_head(head) + body, deadline).reply
         except UnavailableError:
             return
-        outcome, _, told = frames.parse_reply(payload)
+        outcome, _, told = calls.parse_reply(payload)
         if outcome in (Outcome.INVALID, Outcome.MALFORMED):
             raise from_outcome(outcome, told, with_traceback=False, function=spec.name)
 
     async def _send(
         self, context: Context, payload: bytes, request: CallRequest, spec: FunctionSpec, send: Send
     ) -> None:
-        outcome, served, body = frames.parse_reply(payload)
+        outcome, served, body = calls.parse_reply(payload)
         headers = [
             (b"content-type", _JSON),
             (b"content-length", b"%d" % len(body)),

@@ -15,7 +15,7 @@ from skipper.gateway.context import sse
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, until_gone
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 
 EVENTS = b"text/event-stream"
 Headers = list[tuple[bytes, bytes]]
@@ -91,7 +91,7 @@ class ItemStream:
 def _problem(sent: Sent) -> Problem | None:
     if sent.waiting.reply.cancelled():
         return None
-    outcome, _, body = frames.parse_reply(sent.waiting.reply.result())
+    outcome, _, body = calls.parse_reply(sent.waiting.reply.result())
     if outcome == Outcome.OK:
         return None
     return from_outcome(outcome, body, with_traceback=False)

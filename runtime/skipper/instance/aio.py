@@ -18,7 +18,7 @@ from skipper.instance.calls import Calls, IncomingCall, Items
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire.calls import CHECK, STREAM, problem
 from skipper.wire.frames import Frame, FrameKind
 
 
@@ -92,7 +92,7 @@ class _AsyncServer:
     async def _reply(self, frame: Frame) -> bytes:
         calls, asked = self._calls, IncomingCall(frame)
         try:
-            if asked.wants(frames.CHECK):
+            if asked.wants(CHECK):
                 return calls.checked(asked.body)
             kwargs = calls.arguments(asked)
         except ValidationError as error:
@@ -115,11 +115,11 @@ class _AsyncServer:
                 calls.leave(asked.id)
 
     def _cancelled(self) -> bytes:
-        return frames.problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
+        return problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
 
     async def _stream(self, asked: IncomingCall, items: Any) -> bytes:
         calls = self._calls
-        if asked.wants(frames.STREAM):
+        if asked.wants(STREAM):
             self._link.send(FrameKind.SERVED, asked.id, calls.served)
             async for item in items:
                 if not await asyncio.to_thread(self._link.take_credit, asked.id):

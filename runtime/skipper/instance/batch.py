@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from skipper.errors import TooLargeError
 from skipper.instance.calls import Calls, IncomingCall
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire.calls import CHECK, parse_reply
 
 Item = dict[str, Any]
 
@@ -45,7 +45,7 @@ def run_batch(calls: Calls, batch: Sequence[IncomingCall]) -> tuple[list[int], d
 def _part_of(calls: Calls, asked: IncomingCall, replies: dict[int, bytes]) -> _Part | None:
     """The items of a call; None where it has been answered already."""
     body = asked.body
-    if asked.wants(frames.CHECK):
+    if asked.wants(CHECK):
         replies[asked.id] = calls.checked(body)
         return None
     if (items := calls.contract.parse_items(body)) is not None:
@@ -97,7 +97,7 @@ def _gathered(calls: Calls, replies: list[bytes]) -> bytes:
     """One reply for the items of one call: the values, ``{"error": …}`` for each that failed."""
     bodies = []
     for reply in replies:
-        outcome, _, body = frames.parse_reply(reply)
+        outcome, _, body = parse_reply(reply)
         bodies.append(body if outcome == Outcome.OK else _failed_item(body))
     whole = b'{"items":[' + b",".join(bodies) + b"]}"
     try:

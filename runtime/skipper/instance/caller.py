@@ -23,7 +23,7 @@ from skipper.errors import (
 )
 from skipper.instance.link import HostLink
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls
 from skipper.wire.frames import FrameKind
 
 _ERRORS: dict[int, type[SkipperError]] = {
@@ -61,7 +61,7 @@ current: ContextVar[CallContext] = ContextVar("current", default=_NO_CALL)
 
 def value_of(payload: bytes) -> Any:
     """The value in a REPLY's payload, as plain data. Raises the error it stands for."""
-    outcome, _, body = frames.parse_reply(payload)
+    outcome, _, body = calls.parse_reply(payload)
     if outcome == Outcome.OK:
         return json.loads(body) if body else None
     problem = json.loads(body)
@@ -88,7 +88,7 @@ class SpawnedTask:
             given = max(1, int(timeout * 1000))
             budget = min(budget or given, given)
         started = time.monotonic()
-        payload = _payload(self.id, b"", frames.WAIT, budget)
+        payload = _payload(self.id, b"", calls.WAIT, budget)
         try:
             return value_of(self._link.wait_for(self._link.ask(payload)).payload)
         except DeadlineError:
@@ -108,7 +108,7 @@ class HostCaller:
         return value_of(self._link.wait_for(id_).payload)
 
     def spawn(self, name: str, body: bytes) -> SpawnedTask:
-        id_ = self._ask(name, body, frames.SPAWN)
+        id_ = self._ask(name, body, calls.SPAWN)
         return SpawnedTask(self._link, value_of(self._link.wait_for(id_).payload)["id"])
 
     async def call_async(self, name: str, body: bytes) -> Any:
@@ -134,7 +134,7 @@ class HostCaller:
 
 def _payload(name: str, body: bytes, flags: int, budget_ms: int = 0) -> bytes:
     context = current.get()
-    head = frames.CallHead(
+    head = calls.CallHead(
         budget_ms, flags, context.depth + 1, name, f"{context.request_id}/{context.parent}"
     )
-    return frames.call_head(head) + body
+    return calls.call_head(head) + body

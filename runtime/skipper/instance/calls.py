@@ -25,7 +25,7 @@ from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
 from skipper.instance.sink import EventSink
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.frames import Frame, FrameKind
 
 _MAX_ERRORS = 100
@@ -40,7 +40,7 @@ class IncomingCall:
 
     def __init__(self, frame: Frame) -> None:
         _, self.id, self._payload = frame
-        self.head, self._at = frames.parse_call(self._payload)
+        self.head, self._at = parse_call(self._payload)
 
     @property
     def body(self) -> bytes:
@@ -48,7 +48,7 @@ class IncomingCall:
         return self._payload[self._at :]
 
     def wants(self, flag: int) -> bool:
-        """Whether it was sent with this flag, one of :mod:`skipper.wire.frames`'s."""
+        """Whether it was sent with this flag, one of :mod:`skipper.wire.calls`."""
         return bool(self.head.flags & flag)
 
 
@@ -92,8 +92,8 @@ class Calls:
 
     def _renew(self) -> None:
         self.loaded = self._shelf.injected(self._taking.loaded_parameters)
-        self.served = frames.served_by(self._code, self._shelf.versions)
-        self._good = frames.reply(Outcome.OK, self.served, b"")
+        self.served = served_by(self._code, self._shelf.versions)
+        self._good = reply(Outcome.OK, self.served, b"")
 
     def arguments(self, asked: IncomingCall) -> dict[str, Any]:
         """Keyword arguments of a call. Raises ValidationError."""
@@ -148,7 +148,7 @@ class Calls:
         Raises TypeError for a model out of a direct call: only a task's end can publish it.
         """
         if isinstance(value, Model):
-            if not asked.wants(frames.TASK):
+            if not asked.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = self.checked_size(_json(value.metrics, self._plain))
             saved = to_json({"name": value.name} | self._shelf.save(value))
@@ -189,9 +189,9 @@ class Calls:
     def failure(self, error: BaseException) -> bytes:
         """The reply for whatever a call raised, and whether ``retry_on`` leaves it out."""
         if isinstance(error, Cancelled):
-            return frames.problem(Outcome.CANCELLED, "the run was cancelled", self.served)
+            return problem(Outcome.CANCELLED, "the run was cancelled", self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
-        return frames.problem(
+        return problem(
             Outcome.FAILED,
             shown(error),
             self.served,
@@ -208,7 +208,7 @@ class Calls:
         """The reply for a body that does not match."""
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         if errors and errors[0]["type"] == "json_invalid":
-            return frames.problem(
+            return problem(
                 Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", self.served
             )
         told = [
@@ -217,7 +217,7 @@ class Calls:
         ]
         first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return frames.problem(Outcome.INVALID, first + more, self.served, errors=told)
+        return problem(Outcome.INVALID, first + more, self.served, errors=told)
 
 
 class Items:
@@ -254,8 +254,8 @@ def _json(value: Any, fallback: Callable[[Any], Any]) -> bytes:
     return to_json(value, fallback=fallback, inf_nan_mode="null")
 
 
-def _context(head: frames.CallHead) -> tuple[str | None, int, str]:
-    if not head.flags & frames.TASK:
+def _context(head: CallHead) -> tuple[str | None, int, str]:
+    if not head.flags & TASK:
         return None, 1, head.context
     task_id, attempt, request_id = head.context.split("/", 2)
     return task_id, int(attempt), request_id

@@ -19,6 +19,7 @@ from skipper.instance.calls import Calls, IncomingCall, Items
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostGoneError, HostLink
 from skipper.wire import frames
+from skipper.wire.calls import CHECK, STREAM
 from skipper.wire.frames import Frame, FrameKind
 
 _WHATEVER = contextlib.suppress(Exception)
@@ -62,7 +63,7 @@ class _Runner:
             self.answer_batch([frame])
             return
         asked = IncomingCall(frame)
-        checks = asked.head.flags & frames.CHECK
+        checks = asked.head.flags & CHECK
         reply = self._calls.checked(asked.body) if checks else self._run(asked)
         self._link.send(FrameKind.REPLY, asked.id, reply)
         self._link.forget(asked.id)
@@ -121,7 +122,7 @@ class _Runner:
 
     def _stream(self, asked: IncomingCall, items: Iterator[Any]) -> bytes:
         calls = self._calls
-        if not asked.wants(frames.STREAM):
+        if not asked.wants(STREAM):
             whole = Items(calls)
             for item in items:
                 whole.add(item)

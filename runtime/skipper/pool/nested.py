@@ -24,9 +24,10 @@ from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.task import Outcome
 from skipper.tasks.intake import Intake, Submission, reply_of
 from skipper.tasks.watchers import Watchers
-from skipper.wire import frames
+from skipper.wire import calls
+from skipper.wire.calls import CallHead
 from skipper.wire.directory import Directory
-from skipper.wire.frames import CallHead, Frame, FrameKind
+from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.link import Link
 
 log = logging.getLogger(__name__)
@@ -86,34 +87,34 @@ class Nested:
         try:
             payload = await self._reply(frame.payload)
         except asyncio.CancelledError:
-            payload = frames.problem(Outcome.CANCELLED, "nobody waits for it any more")
+            payload = calls.problem(Outcome.CANCELLED, "nobody waits for it any more")
         except UnavailableError as error:
-            payload = frames.problem(Outcome.UNAVAILABLE, str(error))
+            payload = calls.problem(Outcome.UNAVAILABLE, str(error))
         except SkipperError as error:
-            payload = frames.problem(Outcome.FAILED, str(error))
+            payload = calls.problem(Outcome.FAILED, str(error))
         except Exception as error:
             log.exception("a call that %s made could not be answered", instance.name)
             told = f"its host could not have it run: {type(error).__name__}: {error}"
-            payload = frames.problem(Outcome.UNAVAILABLE, told)
+            payload = calls.problem(Outcome.UNAVAILABLE, told)
         finally:
             if lane is not None:
                 lane.return_slot(instance)
         instance.send(FrameKind.REPLY, frame.id, payload)
 
     async def _reply(self, payload: bytes) -> bytes:
-        head, at = frames.parse_call(payload)
+        head, at = calls.parse_call(payload)
         if head.depth > MAX_DEPTH:
-            return frames.problem(
+            return calls.problem(
                 Outcome.TOO_DEEP, f"functions call each other more than {MAX_DEPTH} deep"
             )
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
-        if head.flags & frames.WAIT:
+        if head.flags & calls.WAIT:
             return await self._wait(head.name, ends)
         patience_s = min(PATIENCE_S, ends - time.monotonic())
         find = partial(self._directory.find, head.name, patience_s)
         if (found := self._directory.remembered(head.name) or await find()) is None:
             return self._unknown(head.name)
-        if head.flags & frames.SPAWN or found[0].mode is Mode.TASK:
+        if head.flags & calls.SPAWN or found[0].mode is Mode.TASK:
             return await self._as_task(found[0], head, payload[at:], ends)
         if (found := await find()) is None:
             return self._unknown(head.name)
@@ -122,8 +123,8 @@ class Nested:
 
     def _unknown(self, name: str) -> bytes:
         if (broken := self._directory.broken_for(name)) is not None:
-            return frames.problem(Outcome.BROKEN, f"{name} cannot be loaded: {broken.error}")
-        return frames.problem(Outcome.NOT_FOUND, f"there is no function {name!r}")
+            return calls.problem(Outcome.BROKEN, f"{name} cannot be loaded: {broken.error}")
+        return calls.problem(Outcome.NOT_FOUND, f"there is no function {name!r}")
 
     async def _directly(
         self, spec: FunctionSpec, link: Link, head: CallHead, body: bytes, ends: float
@@ -133,7 +134,7 @@ class Nested:
         request_id = head.context.partition("/")[0]
         inner = CallHead(int(seconds * 1000), 0, head.depth, spec.name, request_id)
         waiting = link.call(
-            frames.call_head(inner) + body, asyncio.get_running_loop().time() + seconds
+            calls.call_head(inner) + body, asyncio.get_running_loop().time() + seconds
         )
         try:
             return await waiting.reply
@@ -153,8 +154,8 @@ class Nested:
             priority=None if urgency is None else max(urgency, spec.priority),
         )
         accepted, _ = await self._intake.accept(submission)
-        if head.flags & frames.SPAWN:
-            return frames.reply(Outcome.OK, b"", json.dumps({"id": accepted.id}).encode())
+        if head.flags & calls.SPAWN:
+            return calls.reply(Outcome.OK, b"", json.dumps({"id": accepted.id}).encode())
         return await self._wait(accepted.id, ends)
 
     async def _wait(self, task_id: str, ends: float) -> bytes:
@@ -163,15 +164,13 @@ class Nested:
                 changed.clear()
                 row = await self._ledger.read(lambda conn: tasks.result(conn, task_id))
                 if row is None:
-                    return frames.problem(Outcome.NOT_FOUND, f"there is no task {task_id!r}")
+                    return calls.problem(Outcome.NOT_FOUND, f"there is no task {task_id!r}")
                 if row.task.state.is_terminal:
                     if row.task.kind == Kind.TRAINING:  # it may have run elsewhere
                         await self._directory.renew_models()
                     return await reply_of(row, self._blobs)
                 left = ends - time.monotonic()
                 if left <= 0:
-                    return frames.problem(
-                        Outcome.TIMED_OUT, f"task {task_id} has not ended in time"
-                    )
+                    return calls.problem(Outcome.TIMED_OUT, f"task {task_id} has not ended in time")
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(LOOK_S, left))

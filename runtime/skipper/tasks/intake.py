@@ -19,7 +19,7 @@ from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Accepted, NewTask, Result
 from skipper.spec import FunctionSpec
 from skipper.task import Outcome, State, Task, new_id
-from skipper.wire import frames
+from skipper.wire import calls
 
 _OUTCOMES = {
     State.FAILED: Outcome.FAILED,
@@ -137,15 +137,15 @@ async def value_of(result: Result, blobs: BlobStore) -> bytes:
 async def reply_of(result: Result, blobs: BlobStore) -> bytes:
     """What a direct call would have answered, for a task that has ended."""
     task = result.task
-    served = frames.served_by(task.code or "", (task.model or "").split())
+    served = calls.served_by(task.code or "", (task.model or "").split())
     if task.state is State.SUCCEEDED:
         try:
-            return frames.reply(Outcome.OK, served, await value_of(result, blobs))
+            return calls.reply(Outcome.OK, served, await value_of(result, blobs))
         except FileNotFoundError:
-            return frames.problem(Outcome.UNAVAILABLE, "the result is no longer stored", served)
+            return calls.problem(Outcome.UNAVAILABLE, "the result is no longer stored", served)
     error = dict(task.error or {"detail": f"the task ended {task.state}"})
     outcome = Outcome[str(error.pop("outcome", _OUTCOMES[task.state].name)).upper()]
-    return frames.reply(outcome, served, json.dumps(error).encode())
+    return calls.reply(outcome, served, json.dumps(error).encode())
 
 
 def _fingerprint(function: str, body: bytes) -> str:

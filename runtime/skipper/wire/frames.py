@@ -6,8 +6,8 @@ Who speaks:
 - *links* (gateway, consumer or another pool's host → a host's ``<pool>.sock``),
 - *instance sockets* (host ↔ instance, one socket pair each).
 
-The id pairs an answer with its question and is chosen by the asker. Payloads of calls and replies
-are never parsed on the way: :class:`CallHead` and :func:`reply` name their fixed parts.
+The id pairs an answer with its question and is chosen by the asker. What the payloads of calls and
+replies are stands in :mod:`skipper.wire.calls`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ import asyncio
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
-
-from skipper.task import Outcome
 
 HEAD = struct.Struct("!IBQ")
 MAX_FRAME = 1 << 30
@@ -49,17 +47,17 @@ class FrameKind:
 
     # on links and instance sockets
     CALL = 16
-    """:class:`CallHead`, then the body."""
+    """:class:`~skipper.wire.calls.CallHead`, then the body."""
     ITEM = 17
     """One item of a generator, JSON."""
     REPLY = 18
-    """:func:`reply`; ends the call."""
+    """:func:`~skipper.wire.calls.reply`; ends the call."""
     CANCEL = 19
     """The asker of this id no longer wants it."""
     CREDIT = 20
     """asker → host → instance: room for :data:`CREDIT_ITEMS` more items of this call."""
     SERVED = 21
-    """What serves a stream (:func:`served_by`), before its first ITEM."""
+    """What serves a stream (:func:`~skipper.wire.calls.served_by`), before its first ITEM."""
 
     # on instance sockets
     JOB = 32
@@ -189,110 +187,6 @@ class FrameProtocol(asyncio.Protocol):
         """:meth:`send` with ``value`` as the payload."""
         if not self.transport.is_closing():
             self.transport.write(pack_json(kind, id_, value))
-
-
-# --- calls -----------------------------------------------------------------------------------
-
-
-class CallHead(NamedTuple):
-    """The fixed part of a call. ``budget_ms`` is what is left until the deadline, 0 for none.
-
-    ``context`` is the caller's request id or, for a task, what :func:`task_context` makes.
-    """
-
-    budget_ms: int
-    flags: int
-    depth: int
-    name: str
-    context: str
-
-
-_CALL = struct.Struct("!IBBHH")
-_BUDGET = struct.Struct("!I")
-_MAX_BUDGET_MS = (1 << 32) - 1
-STREAM = 1
-"""Flag: the caller wants a generator's items as ITEM frames, not as one array."""
-TASK = 2
-"""Flag: this call is an attempt of a task."""
-SPAWN = 4
-"""Flag, instance → host: start it as a task and answer ``{"id"}`` at once."""
-WAIT = 8
-"""Flag, instance → host: the name is a task's id; answer with its result when it has ended."""
-
-CHECK = 16
-"""Flag: only look whether the body matches; OK or INVALID."""
-
-
-def call_head(head: CallHead) -> bytes:
-    """The start of a CALL's payload; the body follows. A budget beyond 49 days is 49 days."""
-    name, context = head.name.encode(), head.context.encode()
-    budget_ms = min(head.budget_ms, _MAX_BUDGET_MS)
-    fixed = _CALL.pack(budget_ms, head.flags, head.depth, len(name), len(context))
-    return fixed + name + context
-
-
-def parse_call(payload: bytes) -> tuple[CallHead, int]:
-    """The head of a CALL payload and the offset at which its body starts."""
-    budget, flags, depth, name_size, context_size = _CALL.unpack_from(payload)
-    at = _CALL.size + name_size
-    end = at + context_size
-    name, context = payload[_CALL.size : at].decode(), payload[at:end].decode()
-    return CallHead(budget, flags, depth, name, context), end
-
-
-class CallKey(NamedTuple):
-    """What a host looks at before it queues a call; its head's, the name as it came."""
-
-    budget_ms: int
-    flags: int
-    depth: int
-    name: bytes
-
-
-def call_key(payload: bytes) -> CallKey:
-    """The key of a CALL payload. One that is too short to be a call names no function."""
-    if len(payload) < _CALL.size:
-        return CallKey(0, 0, 0, b"")
-    budget_ms, flags, depth, name_size, _ = _CALL.unpack_from(payload)
-    name = payload[_CALL.size : _CALL.size + name_size]
-    return tuple.__new__(CallKey, (budget_ms, flags, depth, name))
-
-
-def with_budget(payload: bytes, budget_ms: int) -> bytes:
-    """The same call with what is left of its time now."""
-    return _BUDGET.pack(budget_ms) + payload[4:]
-
-
-def task_context(task_id: str, attempt: int, request_id: str | None) -> str:
-    """The context of a call that is an attempt of a task."""
-    return f"{task_id}/{attempt}/{request_id or ''}"
-
-
-# --- replies ---------------------------------------------------------------------------------
-
-
-def served_by(code: str, models: Iterable[str] = ()) -> bytes:
-    """What served a call, for the reply's head: ``code`` and ``name@version`` of each model."""
-    return " ".join((code, *models)).encode()[:255]
-
-
-def reply(outcome: Outcome, served: bytes, body: bytes) -> bytes:
-    """The payload of a REPLY. The body is the value's JSON or, unless OK, a problem's members."""
-    return bytes((outcome, len(served))) + served + body
-
-
-def problem(outcome: Outcome, detail: str, served: bytes = b"", **members: Any) -> bytes:
-    """The payload of a REPLY that says what went wrong."""
-    return reply(outcome, served, json.dumps({"detail": detail, **members}).encode())
-
-
-def parse_reply(payload: bytes) -> tuple[int, bytes, bytes]:
-    """Outcome, what served it, body."""
-    end = 2 + payload[1]
-    return payload[0], payload[2:end], payload[end:]
-
-
-# --- sockets ---------------------------------------------------------------------------------
 
 
 def peer_is_us(sock: socket.socket, uid: int) -> bool:

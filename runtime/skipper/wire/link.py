@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from skipper.errors import UnavailableError
 from skipper.spec import FunctionSpec, is_private
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 
 RECONNECT_S = 0.05
@@ -121,7 +121,7 @@ class Link:
         """Send a call; ``deadline`` on this loop's monotonic clock. Raises UnavailableError.
 
         Of a stream, ``on_item`` is given what serves it
-        (:func:`~skipper.wire.frames.served_by`), then every item.
+        (:func:`~skipper.wire.calls.served_by`), then every item.
         """
         protocol = self._protocol
         if protocol is None:
@@ -178,7 +178,7 @@ class Link:
         late = [each for each in self._waiting.values() if each.deadline + LATE_S < now]
         for waiting in late:
             self.cancel(waiting)
-            waiting.answer(frames.problem(Outcome.TIMED_OUT, told))
+            waiting.answer(calls.problem(Outcome.TIMED_OUT, told))
 
     def _on_made(self, protocol: FrameProtocol) -> None:
         self._protocol = protocol
@@ -195,7 +195,7 @@ class Link:
         self._made.clear()
         for waiting in self._waiting.values():
             waiting.answer(
-                frames.problem(
+                calls.problem(
                     Outcome.DIED, f"the host of pool {self.pool} went away during the call"
                 )
             )

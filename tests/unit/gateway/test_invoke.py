@@ -10,7 +10,7 @@ import pytest
 
 from skipper.gateway.invoke import Invoke
 from skipper.spec import FunctionSpec, Kind
-from skipper.wire import frames
+from skipper.wire import calls
 from tests.unit.gateway.asgi import Answer, request
 
 SPEC = FunctionSpec(
@@ -94,7 +94,7 @@ async def test_a_deadline_counts_from_the_receipt(
     most_ms: int,
 ) -> None:
     link, _ = await slowly_received(monkeypatch, seconds, timeout_s)
-    assert least_ms <= frames.call_key(link.payloads[0]).budget_ms <= most_ms
+    assert least_ms <= calls.call_key(link.payloads[0]).budget_ms <= most_ms
 
 
 async def test_a_call_whose_time_is_over_is_not_sent_on(monkeypatch: pytest.MonkeyPatch) -> None:

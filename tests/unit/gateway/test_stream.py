@@ -13,7 +13,7 @@ from skipper.gateway.problems import Problem
 from skipper.gateway.sent import Sent
 from skipper.gateway.stream import ItemStream, stream_type
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.link import PendingCall
 
 SSE, LINES = b"text/event-stream", b"application/jsonl"
@@ -81,7 +81,7 @@ def told(served: bytes) -> list[tuple[bytes, bytes]]:
     return [(b"x-served", served)]
 
 
-OK = frames.reply(Outcome.OK, b"c0de net@3", b"")
+OK = calls.reply(Outcome.OK, b"c0de net@3", b"")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ async def test_what_fails_before_its_first_item_is_a_problem_with_its_own_status
     caller = Watched()
     if has_begun:
         caller.begins()
-    caller.ends(frames.problem(Outcome.FAILED, "ValueError: no"))
+    caller.ends(calls.problem(Outcome.FAILED, "ValueError: no"))
     with pytest.raises(Problem, match="ValueError: no") as caught:
         await caller.run()
     assert caught.value.kind.status == 500
@@ -155,7 +155,7 @@ async def test_what_fails_before_its_first_item_is_a_problem_with_its_own_status
 async def test_what_fails_later_ends_the_stream_with_its_problem(kind: bytes) -> None:
     caller = Watched()
     caller.begins(b"1")
-    caller.ends(frames.problem(Outcome.DIED, "killed", traceback="…"))
+    caller.ends(calls.problem(Outcome.DIED, "killed", traceback="…"))
     await caller.run(kind)
     *_, last = caller.text.strip().split(b"\n")
     problem = json.loads(last.removeprefix(b"data: "))

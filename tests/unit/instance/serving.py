@@ -17,8 +17,9 @@ from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
 from skipper.task import Outcome
-from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, FrameKind
+from skipper.wire import calls, frames
+from skipper.wire.calls import CallHead
+from skipper.wire.frames import Frame, FrameKind
 
 CODE = "c0dec0dec0de"
 PLUGIN = """
@@ -56,12 +57,12 @@ def call(body: Any = None, id_: int = 1, **head: Any) -> tuple[int, int, bytes]:
         "name": "f.f",
         "context": "req-1",
     } | head
-    return FrameKind.CALL, id_, frames.call_head(CallHead(**given)) + text
+    return FrameKind.CALL, id_, calls.call_head(CallHead(**given)) + text
 
 
 def parse(frame: Frame) -> Reply:
     assert frame.kind == FrameKind.REPLY
-    outcome, served, body = frames.parse_reply(frame.payload)
+    outcome, served, body = calls.parse_reply(frame.payload)
     return Reply(Outcome(outcome), served.decode(), json.loads(body) if body else None)
 
 

@@ -12,7 +12,7 @@ from skipper.instance import aio
 from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import CALLS_AT_ONCE
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import CODE, Serving, call, parse
 
@@ -97,7 +97,7 @@ def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
             return frames.pack(FrameKind.CANCEL, 1)
         if frame.kind == FrameKind.CANCEL:
             return frames.pack(
-                FrameKind.REPLY, frame.id, frames.problem(Outcome.CANCELLED, "given up")
+                FrameKind.REPLY, frame.id, calls.problem(Outcome.CANCELLED, "given up")
             )
         return b""
 
@@ -127,8 +127,8 @@ async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(
 @pytest.mark.parametrize(
     ("body", "flags", "outcome"),
     [
-        ({"x": 1}, frames.CHECK, Outcome.OK),
-        ({"x": "?"}, frames.CHECK, Outcome.INVALID),
+        ({"x": 1}, calls.CHECK, Outcome.OK),
+        ({"x": "?"}, calls.CHECK, Outcome.INVALID),
         ({"x": "?"}, 0, Outcome.INVALID),
         (b"{", 0, Outcome.MALFORMED),
     ],
@@ -163,7 +163,7 @@ async def count(n: int) -> AsyncIterator[int]:
 
 
 def test_a_stream_sends_its_items_and_a_plain_call_gets_the_array(serving: Serving) -> None:
-    heard = serving.run(count, call({"n": 2}, 1, flags=frames.STREAM), call({"n": 3}, 2))
+    heard = serving.run(count, call({"n": 2}, 1, flags=calls.STREAM), call({"n": 3}, 2))
     items = [frame for frame in heard if frame.id == 1]
     assert items[0] == (FrameKind.SERVED, 1, CODE.encode())
     assert items[1:3] == [(FrameKind.ITEM, 1, b"0"), (FrameKind.ITEM, 1, b"1")]
@@ -180,7 +180,7 @@ def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving
             made.append(i)
             yield i
 
-    said = call({"n": 10_000}, 1, flags=frames.STREAM), call({"n": 1}, 2)
+    said = call({"n": 10_000}, 1, flags=calls.STREAM), call({"n": 1}, 2)
     heard = serving.run(many, *said, until=frames.WINDOW_ITEMS + 2)
     assert sum(frame.kind == FrameKind.ITEM for frame in heard) == frames.WINDOW_ITEMS
     assert [parse(frame).value for frame in heard if frame.id == 2] == [[0]]
@@ -193,7 +193,7 @@ def test_a_cancelled_stream_ends(serving: Serving) -> None:
         while True:
             yield 1
 
-    said = call({}, 1, flags=frames.STREAM), (FrameKind.CANCEL, 1, b"")
+    said = call({}, 1, flags=calls.STREAM), (FrameKind.CANCEL, 1, b"")
     assert serving.answer(endless, *said).outcome is Outcome.CANCELLED
 
 

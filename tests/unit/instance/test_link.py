@@ -8,7 +8,7 @@ import pytest
 
 from skipper.instance.link import OWN, HostGoneError, HostLink, LinkClosedError, out_of_reach
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 
 LIMIT_S = 10.0
@@ -209,7 +209,7 @@ def test_nobody_waits_for_a_host_that_is_gone(
 def test_an_idle_instance_is_one_thread(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
     before = threading.active_count()
-    host.say((FrameKind.REPLY, link.ask(b""), frames.reply(Outcome.OK, b"", b"1")))
+    host.say((FrameKind.REPLY, link.ask(b""), calls.reply(Outcome.OK, b"", b"1")))
     link.is_cancelled(1)
     assert threading.active_count() <= before  # fewer where another test's thread ends just now
 

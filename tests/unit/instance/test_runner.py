@@ -22,7 +22,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.instance.link import OWN
 from skipper.instance.sink import MAX_EVENT
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import CODE, Serving, call, own_signals, parse
 
@@ -107,9 +107,9 @@ def test_a_check_runs_nothing(serving: Serving) -> None:
 
     good, bad, odd = serving.answers(
         f,
-        call({"x": 1}, 1, flags=frames.CHECK),
-        call({"x": "?"}, 2, flags=frames.CHECK),
-        call(b"{", 3, flags=frames.CHECK),
+        call({"x": 1}, 1, flags=calls.CHECK),
+        call({"x": "?"}, 2, flags=calls.CHECK),
+        call(b"{", 3, flags=calls.CHECK),
     )
     assert [good.outcome, bad.outcome, odd.outcome] == [
         Outcome.OK,
@@ -237,14 +237,14 @@ def test_a_direct_call_has_a_request_and_a_deadline_but_no_task(serving: Serving
 
 
 def test_an_attempt_knows_its_task(serving: Serving) -> None:
-    context = frames.task_context("task-1", 3, None)
-    reply = serving.answer(tells, call({}, flags=frames.TASK, context=context))
+    context = calls.task_context("task-1", 3, None)
+    reply = serving.answer(tells, call({}, flags=calls.TASK, context=context))
     assert reply.value == ["task-1", 3, None, None, False]
 
 
 def test_a_request_id_may_hold_whatever_ids_hold(serving: Serving) -> None:
-    context = frames.task_context("task-1", 3, "a/b/c")
-    reply = serving.answer(tells, call({}, flags=frames.TASK, context=context))
+    context = calls.task_context("task-1", 3, "a/b/c")
+    reply = serving.answer(tells, call({}, flags=calls.TASK, context=context))
     assert reply.value[:3] == ["task-1", 3, "a/b/c"]
 
 
@@ -259,7 +259,7 @@ def test_words_are_sent_with_the_calls_id_before_its_answer(serving: Serving) ->
 
 
 def task(body: Any, id_: int = 1) -> tuple[int, int, bytes]:
-    return call(body, id_, flags=frames.TASK, context=frames.task_context("t1", 1, None))
+    return call(body, id_, flags=calls.TASK, context=calls.task_context("t1", 1, None))
 
 
 def test_a_loss_that_is_not_a_number_is_told_in_json_that_everybody_reads(
@@ -275,7 +275,7 @@ def test_a_loss_that_is_not_a_number_is_told_in_json_that_everybody_reads(
     assert strictly(progress.payload)["data"]["loss"] is None
     assert strictly(metric.payload)["data"]["value"] is None
     assert strictly(model.payload)["metrics"] == {"loss": None}
-    assert strictly(frames.parse_reply(reply.payload)[2]) == {"loss": None}
+    assert strictly(calls.parse_reply(reply.payload)[2]) == {"loss": None}
 
 
 def strictly(text: bytes) -> Any:
@@ -305,7 +305,7 @@ def count(n: int, fail_at: int = -1) -> Iterator[int]:
 def test_a_stream_says_what_serves_it_then_each_item_then_an_empty_answer(
     serving: Serving,
 ) -> None:
-    served, *items, reply = serving.run(count, call({"n": 3}, 4, flags=frames.STREAM))
+    served, *items, reply = serving.run(count, call({"n": 3}, 4, flags=calls.STREAM))
     assert served == (FrameKind.SERVED, 4, CODE.encode())
     assert items == [
         (FrameKind.ITEM, 4, b"0"),
@@ -321,7 +321,7 @@ def test_without_a_stream_a_generators_items_are_one_array(serving: Serving) -> 
 
 
 def test_a_stream_that_breaks_ends_with_what_it_raised(serving: Serving) -> None:
-    _, *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=frames.STREAM))
+    _, *items, reply = serving.run(count, call({"n": 5, "fail_at": 2}, flags=calls.STREAM))
     assert [frame.payload for frame in items] == [b"0", b"1"]
     assert parse(reply).value["detail"] == "ValueError: at 2"
 
@@ -337,9 +337,9 @@ def test_a_cancelled_stream_stops_and_is_cleaned_up(serving: Serving) -> None:
             closed.append(True)
 
     said = (
-        call({}, 1, flags=frames.STREAM),
+        call({}, 1, flags=calls.STREAM),
         (FrameKind.CANCEL, 1, b""),
-        call({}, 2, flags=frames.CHECK),
+        call({}, 2, flags=calls.CHECK),
     )
     first, second = serving.answers(endless, *said)
     assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.OK)
@@ -355,7 +355,7 @@ def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> 
             made.append(i)
             yield i
 
-    heard = serving.run(many, call({}, 1, flags=frames.STREAM), until=frames.WINDOW_ITEMS + 1)
+    heard = serving.run(many, call({}, 1, flags=calls.STREAM), until=frames.WINDOW_ITEMS + 1)
     assert [frame.kind for frame in heard] == [FrameKind.SERVED] + [
         FrameKind.ITEM
     ] * frames.WINDOW_ITEMS
@@ -448,13 +448,13 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
         return double.remote(x) + 1
 
     connect_to(HostCaller(serving.link))
-    answer = frames.pack(FrameKind.REPLY, OWN | 1, frames.reply(Outcome.OK, b"", b"8"))
+    answer = frames.pack(FrameKind.REPLY, OWN | 1, calls.reply(Outcome.OK, b"", b"8"))
     serving.theirs.sendall(frames.pack(*call({"x": 4}, 1, depth=2, context="req-7")) + answer)
     try:
         asked, reply = serving.run(outer, until=2)
     finally:
         connect_to(None)
-    head, at = frames.parse_call(asked.payload)
+    head, at = calls.parse_call(asked.payload)
     assert (asked.kind, asked.id) == (FrameKind.CALL, OWN | 1)
     assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
     assert head.budget_ms == 0
@@ -473,7 +473,7 @@ def answered(frame: Frame) -> bytes:
     """The host's answer to a call of the instance's own."""
     if frame.kind != FrameKind.CALL:
         return b""
-    return frames.pack(FrameKind.REPLY, frame.id, frames.reply(Outcome.OK, b"", b'{"id": "t1"}'))
+    return frames.pack(FrameKind.REPLY, frame.id, calls.reply(Outcome.OK, b"", b'{"id": "t1"}'))
 
 
 @pytest.mark.usefixtures("connected")
@@ -486,7 +486,7 @@ def test_a_call_passes_on_what_is_left_of_its_time(serving: Serving) -> None:
 
     heard = serving.run(outer, call({}, budget_ms=5000), react=answered)
     budgets = [
-        frames.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
+        calls.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
     ]
     direct, _, waits, _, waits_longer = budgets
     assert 4000 < direct <= 5000
@@ -519,7 +519,7 @@ def test_a_batch_passes_on_the_time_of_who_came_last(serving: Serving) -> None:
     said = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
     heard = serving.run(outer, said, react=answered)
     budgets = [
-        frames.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
+        calls.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
     ]
     assert all(4000 < budget <= 5000 for budget in budgets)
 
@@ -546,12 +546,12 @@ def test_term_stops_the_call_that_runs_and_no_other_is_begun(serving: Serving) -
 
 
 def test_term_ends_an_idle_instance(serving: Serving) -> None:
-    calls = serving.calls(double)
+    given = serving.calls(double)
     told = threading.Thread(target=term_when_answered, args=(serving,))
     serving.theirs.sendall(frames.pack(*call({"x": 1})))
     told.start()
     with own_signals(), pytest.raises(SystemExit) as ended:
-        runner.serve(serving.link, calls)
+        runner.serve(serving.link, given)
     told.join()
     assert ended.value.code == 0
 
@@ -572,8 +572,8 @@ def halves(x: list[int]) -> list[Any]:
     return [ZeroDivisionError("no half of 0") if not n else n / 2 for n in x]
 
 
-def batch(*calls: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
-    return FrameKind.BATCH, 0, b"".join(frames.pack(*one) for one in calls)
+def batch(*given: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
+    return FrameKind.BATCH, 0, b"".join(frames.pack(*one) for one in given)
 
 
 def test_a_batch_runs_as_one_and_each_caller_gets_its_own(serving: Serving) -> None:
@@ -632,8 +632,8 @@ def test_many_items_may_be_a_task_as_single_ones_may(serving: Serving) -> None:
     items = {"items": [{"x": 2}, {"x": 4}]}
     checked, odd, done = serving.answers(
         halves,
-        call(items, 1, flags=frames.CHECK),
-        call({"y": 1}, 2, flags=frames.CHECK),
+        call(items, 1, flags=calls.CHECK),
+        call({"y": 1}, 2, flags=calls.CHECK),
         task(items, 3),
     )
     assert (checked.outcome, odd.outcome) == (Outcome.OK, Outcome.INVALID)
@@ -769,7 +769,7 @@ def test_an_endless_array_is_refused_as_soon_as_it_is_too_large(serving: Serving
 
 def test_an_item_of_a_stream_is_measured_alone(serving: Serving) -> None:
     serving.max_result = 50
-    served, end = serving.run(endless, call({}, flags=frames.STREAM), until=2)
+    served, end = serving.run(endless, call({}, flags=calls.STREAM), until=2)
     assert served.kind == FrameKind.SERVED
     assert parse(end).value["exception"] == "TooLargeError"
 

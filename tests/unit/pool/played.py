@@ -14,8 +14,9 @@ from skipper.pool.processes.instance import Instance, InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec
 from skipper.task import Outcome
-from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, FrameKind, FrameProtocol
+from skipper.wire import calls, frames
+from skipper.wire.calls import CallHead
+from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 
 
 class Kept(asyncio.Transport):
@@ -67,7 +68,7 @@ class Caller:
         found = []
         for frame in self.transport.frames:
             if frame.kind == FrameKind.REPLY:
-                outcome, _, body = frames.parse_reply(frame.payload)
+                outcome, _, body = calls.parse_reply(frame.payload)
                 value = json.loads(body)
                 told = value if outcome == Outcome.OK else value["detail"]
                 found.append(Answer(frame.id, Outcome(outcome), told))
@@ -129,7 +130,7 @@ class Played(Instance):
         """Its process ends a call: the given one, else the oldest."""
         id_ = next(iter(self.calls)) if id_ is None else id_
         self.says(
-            FrameKind.REPLY, id_, frames.reply(Outcome.OK, b"c0de", json.dumps(value).encode())
+            FrameKind.REPLY, id_, calls.reply(Outcome.OK, b"c0de", json.dumps(value).encode())
         )
 
     def dies(self, reason: str = "it was killed") -> None:
@@ -208,11 +209,11 @@ def job_of(served: FunctionVersion) -> Job:
 def call_of(
     name: str = "f.f", body: bytes = b"", *, budget_ms: int = 60_000, depth: int = 0, flags: int = 0
 ) -> bytes:
-    return frames.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
+    return calls.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
 
 
 def body_of(payload: bytes) -> bytes:
-    _, at = frames.parse_call(payload)
+    _, at = calls.parse_call(payload)
     return payload[at:]
 
 

@@ -20,7 +20,7 @@ from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.pool.played import Played, call_of, entry_of, job_of
 
@@ -203,9 +203,9 @@ async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
     host.started[0].replies("first")
     answer = await first.hear()
     assert (answer.kind, answer.id) == (FrameKind.REPLY, 7)
-    assert frames.parse_reply(answer.payload)[2] == b'"first"'
+    assert calls.parse_reply(answer.payload)[2] == b'"first"'
     host.started[0].replies("second")
-    assert frames.parse_reply((await second.hear()).payload)[2] == b'"second"'
+    assert calls.parse_reply((await second.hear()).payload)[2] == b'"second"'
 
 
 async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
@@ -220,7 +220,7 @@ async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
     host.started[0].replies()
     assert host.started[0].cancelled == [1]
     host.started[0].replies("kept")
-    assert frames.parse_reply((await staying.hear()).payload)[0] == Outcome.OK
+    assert calls.parse_reply((await staying.hear()).payload)[0] == Outcome.OK
 
 
 async def test_a_cancel_and_room_for_items_reach_the_call_they_name(host: Host) -> None:

@@ -12,8 +12,9 @@ from skipper.instance.link import OWN
 from skipper.pool.nested import Nested
 from skipper.spec import FunctionSpec
 from skipper.task import Outcome
-from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, FrameKind
+from skipper.wire import calls
+from skipper.wire.calls import CallHead
+from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.link import PendingCall
 from tests.unit.pool.played import Played, entry_of, job_of, spec_of
 
@@ -52,7 +53,7 @@ class Stage:
         head = CallHead(budget_ms, flags, 1, "g.g", "req-1/")
         self.instance.calls[1] = object()
         self.nested.on_frame(
-            self.instance, Frame(FrameKind.CALL, id_, frames.call_head(head) + b"{}")
+            self.instance, Frame(FrameKind.CALL, id_, calls.call_head(head) + b"{}")
         )
 
     async def answer(self) -> tuple[Outcome, Any]:
@@ -61,7 +62,7 @@ class Stage:
             while not self.instance.transport.frames:  # noqa: ASYNC110 - a kept frame is no event
                 await asyncio.sleep(0)
         (frame,) = self.instance.transport.frames
-        outcome, _, body = frames.parse_reply(frame.payload)
+        outcome, _, body = calls.parse_reply(frame.payload)
         return Outcome(outcome), json.loads(body)
 
     async def settle(self) -> None:
@@ -108,14 +109,14 @@ async def test_a_call_has_its_own_time_or_what_is_left_of_its_callers(
     stage = Stage(timeout_s=own_s)
     stage.asks(budget_ms)
     await stage.settle()
-    assert least_ms <= frames.call_key(stage.link.calls[0]).budget_ms <= most_ms
+    assert least_ms <= calls.call_key(stage.link.calls[0]).budget_ms <= most_ms
 
 
 async def test_a_call_is_answered_and_its_slot_comes_back() -> None:
     stage = Stage()
     stage.asks()
     await stage.settle()
-    stage.link.waiting[0].answer(frames.reply(Outcome.OK, b"c0de", b"7"))
+    stage.link.waiting[0].answer(calls.reply(Outcome.OK, b"c0de", b"7"))
     assert await stage.answer() == (Outcome.OK, 7)
     assert stage.lent == ["lent", "returned"]
     assert stage.link.cancelled == []
@@ -146,7 +147,7 @@ async def test_whatever_goes_wrong_in_the_host_is_answered(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     stage = Stage()
-    stage.asks(flags=frames.SPAWN)
+    stage.asks(flags=calls.SPAWN)
     outcome, problem = await stage.answer()
     assert outcome is Outcome.UNAVAILABLE
     assert "No space left on device" in problem["detail"]

@@ -14,7 +14,7 @@ from skipper.ledger.records import Claim, Result
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Outcome, State, Task
 from skipper.tasks.intake import Intake, Submission, reply_of, value_of
-from skipper.wire import frames
+from skipper.wire import calls
 
 SPEC = FunctionSpec(
     name="f.f",
@@ -166,7 +166,7 @@ def ended(state: State, *, value: bytes | None = None, ref: str | None = None, *
 
 
 async def told(desk: Desk, result: Result) -> tuple[int, bytes, Any]:
-    outcome, served, body = frames.parse_reply(await reply_of(result, desk.blobs))
+    outcome, served, body = calls.parse_reply(await reply_of(result, desk.blobs))
     return outcome, served, json.loads(body)
 
 

@@ -15,7 +15,7 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire import link as links
 from skipper.wire.directory import Directory
 from skipper.wire.frames import Frame, FrameProtocol
@@ -223,7 +223,7 @@ async def test_a_host_that_dies_leaves_nobody_waiting(host: StandIn, directory: 
     asking = asyncio.create_task(directory.links["cpu"].ask("pool"))
     await until(lambda: host.of(frames.FrameKind.ASK))
     host.leave()
-    outcome, _, problem = frames.parse_reply(await asyncio.wait_for(waiting.reply, LIMIT_S))
+    outcome, _, problem = calls.parse_reply(await asyncio.wait_for(waiting.reply, LIMIT_S))
     assert outcome == Outcome.DIED
     assert b"pool cpu went away" in problem
     with pytest.raises(UnavailableError, match="went away"):
@@ -266,7 +266,7 @@ async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(
     link.sweep(waiting.deadline + LATE_S - 1)
     assert not waiting.reply.done()
     link.sweep(waiting.deadline + LATE_S + 1)
-    assert frames.parse_reply(await waiting.reply)[0] == Outcome.TIMED_OUT
+    assert calls.parse_reply(await waiting.reply)[0] == Outcome.TIMED_OUT
     await until(lambda: host.of(frames.FrameKind.CANCEL))
     assert host.of(frames.FrameKind.CANCEL)[0].id == waiting.id
 

@@ -2,28 +2,17 @@ import asyncio
 import json
 import os
 import socket
-import struct
 
 import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.task import Outcome
 from skipper.wire import frames
-from skipper.wire.frames import CallHead, Frame, FrameKind, FrameProtocol, Splitter
+from skipper.wire.frames import Frame, FrameKind, FrameProtocol, Splitter
 
-names = st.text(max_size=80)
 any_frame = st.builds(
     Frame, st.integers(0, 255), st.integers(0, 2**64 - 1), st.binary(max_size=300)
-)
-heads = st.builds(
-    CallHead,
-    budget_ms=st.integers(0, 2**32 - 1),
-    flags=st.integers(0, 255),
-    depth=st.integers(0, 255),
-    name=names,
-    context=names,
 )
 
 
@@ -82,50 +71,6 @@ def test_the_parts_of_a_payload_are_joined(parts: list[bytes]) -> None:
 def test_packed_json_is_that_value(value: object) -> None:
     (frame,) = Splitter().feed(frames.pack_json(FrameKind.ANSWER, 3, value))
     assert (frame.kind, frame.id, json.loads(frame.payload)) == (FrameKind.ANSWER, 3, value)
-
-
-@given(heads, st.binary(max_size=100))
-def test_a_call_is_read_as_it_was_written(head: CallHead, body: bytes) -> None:
-    payload = frames.call_head(head) + body
-    parsed, at = frames.parse_call(payload)
-    assert (parsed, payload[at:]) == (head, body)
-
-
-@given(heads, st.binary(max_size=100))
-def test_what_a_host_looks_at_is_the_same(head: CallHead, body: bytes) -> None:
-    *numbers, name = frames.call_key(frames.call_head(head) + body)
-    assert (*numbers, name.decode()) == (head.budget_ms, head.flags, head.depth, head.name)
-
-
-@given(heads, st.integers(0, 2**32 - 1), st.binary(max_size=100))
-def test_a_new_budget_changes_nothing_else(head: CallHead, budget: int, body: bytes) -> None:
-    payload = frames.with_budget(frames.call_head(head) + body, budget)
-    assert payload == frames.call_head(head._replace(budget_ms=budget)) + body
-
-
-def test_a_budget_beyond_the_field_is_the_longest_that_fits() -> None:
-    """A deadline some months away must not be an error."""
-    payload = frames.call_head(CallHead(365 * 86_400_000, 0, 0, "a.b", ""))
-    assert frames.call_key(payload).budget_ms == 2**32 - 1
-
-
-@given(st.sampled_from([*Outcome]), st.binary(max_size=255), st.binary(max_size=100))
-def test_a_reply_is_read_as_it_was_written(outcome: Outcome, served: bytes, body: bytes) -> None:
-    assert frames.parse_reply(frames.reply(outcome, served, body)) == (outcome, served, body)
-
-
-def test_what_served_a_call_names_code_then_models_and_fits_its_length_byte() -> None:
-    assert frames.served_by("c0de", ["a@1", "b@12"]) == b"c0de a@1 b@12"
-    many = frames.served_by("c0de", [f"model-{n}@1" for n in range(100)])
-    assert frames.parse_reply(frames.reply(Outcome.OK, many, b"{}")) == (Outcome.OK, many, b"{}")
-
-
-def test_a_problem_carries_its_detail_and_members() -> None:
-    outcome, served, body = frames.parse_reply(
-        frames.problem(Outcome.FAILED, "it raised", b"c0de", exception="KeyError")
-    )
-    assert (outcome, served) == (Outcome.FAILED, b"c0de")
-    assert json.loads(body) == {"detail": "it raised", "exception": "KeyError"}
 
 
 def test_a_peer_of_this_user_is_us_and_any_other_is_not() -> None:
@@ -192,8 +137,3 @@ def test_a_frame_to_a_peer_that_is_gone_goes_nowhere() -> None:
         end.protocol.send_json(FrameKind.ANSWER, 2, {})
 
     uvloop.run(body())  # the loop of every role; its closed transports raise where asyncio's do not
-
-
-def test_a_call_cut_off_in_its_head_is_an_error() -> None:
-    with pytest.raises(struct.error):
-        frames.parse_call(b"\0\0\0")

@@ -21,8 +21,9 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
-from skipper.wire import frames
-from skipper.wire.frames import CallKey, Frame, FrameKind
+from skipper.wire import calls
+from skipper.wire.calls import CallKey
+from skipper.wire.frames import Frame, FrameKind
 
 log = logging.getLogger(__name__)
 
@@ -73,14 +74,14 @@ class Call:
         self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
         self.depth = key.depth
         self.instance: Instance | None = None
-        self.is_counted = not key.flags & frames.CHECK
+        self.is_counted = not key.flags & calls.CHECK
         self.is_answered = False
 
     def payload_at(self, now: float) -> bytes:
         """The payload with what is left of its time."""
         if now - self.received < _ALL_OF_IT_S or self.deadline == math.inf:
             return self.payload
-        return frames.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
+        return calls.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
 
 
 class DirectLane:
@@ -114,11 +115,11 @@ class DirectLane:
 
     def submit(self, origin: Origin, id_: int, payload: bytes) -> Call | None:
         """Run a call as soon as an instance is free; None where it was answered at once."""
-        key = frames.call_key(payload)
+        key = calls.call_key(payload)
         if (entry := self._entries.get(key.name)) is None:
             told = f"{key.name.decode()} is no longer served"
             self._metrics.ended("", Outcome.NOT_FOUND, 0.0)
-            origin.answer(id_, frames.problem(Outcome.NOT_FOUND, told))
+            origin.answer(id_, calls.problem(Outcome.NOT_FOUND, told))
             return None
         call = Call(origin, id_, payload, entry, key)
         if not entry.queue and not entry.spec.batch_wait_s:
@@ -181,12 +182,12 @@ class DirectLane:
             self._free += 1
         instance.waiting = 0
         begun = self.fleet.begun(instance)
-        calls = [instance.done(id_) for id_ in list(instance.calls)]
+        held = [instance.done(id_) for id_ in list(instance.calls)]
         for call in begun:
             told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
-            self._answer(call, frames.problem(Outcome.DIED, told))
+            self._answer(call, calls.problem(Outcome.DIED, told))
         self.fleet.gone(instance)
-        for call in reversed(calls[len(begun) :]):
+        for call in reversed(held[len(begun) :]):
             self._wait_again(call)
         self._pump()
 
@@ -213,7 +214,7 @@ class DirectLane:
 
     def drop(self, entry: FunctionQueue) -> None:
         """Answer what waits for a function that is gone."""
-        self._empty(entry, frames.problem(Outcome.NOT_FOUND, _removed(entry)))
+        self._empty(entry, calls.problem(Outcome.NOT_FOUND, _removed(entry)))
 
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
@@ -241,16 +242,16 @@ class DirectLane:
 
     # --- inside ---
 
-    def _dispatch(self, calls: list[Call], instance: Instance) -> None:
+    def _dispatch(self, batch: list[Call], instance: Instance) -> None:
         now = time.monotonic()
         if not instance.calls and not instance.waiting:
             self._free -= 1
-        for call in calls:
+        for call in batch:
             call.instance, call.started = instance, now
-        if len(calls) == 1:
-            instance.call(calls[0].payload_at(now), calls[0])
+        if len(batch) == 1:
+            instance.call(batch[0].payload_at(now), batch[0])
         else:
-            instance.call_batch([(call.payload_at(now), call) for call in calls])
+            instance.call_batch([(call.payload_at(now), call) for call in batch])
 
     def _free_instance(self, call: Call) -> Instance | None:
         """Where the call may go. In the turn of its entry, which is not in the ring then."""
@@ -290,7 +291,7 @@ class DirectLane:
             entry.queue.appendleft(call)
             self._note_queued(entry)
         else:
-            self._answer(call, frames.problem(Outcome.NOT_FOUND, _removed(entry)))
+            self._answer(call, calls.problem(Outcome.NOT_FOUND, _removed(entry)))
 
     def _pump(self) -> None:
         """Give free slots to waiting calls, function by function in turn, until none can go on."""
@@ -312,14 +313,14 @@ class DirectLane:
         instance = self._free_instance(entry.queue[0])
         if instance is None:
             return False
-        calls: list[Call] = []
+        batch: list[Call] = []
         size = 0
-        while entry.queue and len(calls) < entry.spec.batch and size < BATCH_BYTES:
+        while entry.queue and len(batch) < entry.spec.batch and size < BATCH_BYTES:
             call = self._take(entry)
             if not call.is_answered:
-                calls.append(call)
+                batch.append(call)
                 size += len(call.payload)
-        self._dispatch(calls, instance)
+        self._dispatch(batch, instance)
         return True
 
     def _take(self, entry: FunctionQueue) -> Call:
@@ -348,13 +349,13 @@ class DirectLane:
         """Why a call cannot even wait, as a reply; None where it can."""
         name = entry.spec.name
         if len(entry.queue) >= self._settings.queue:
-            return frames.problem(Outcome.BUSY, f"{len(entry.queue)} calls of {name} wait already")
+            return calls.problem(Outcome.BUSY, f"{len(entry.queue)} calls of {name} wait already")
         if self.queued >= self._settings.queue_total:
-            return frames.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
+            return calls.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
         if entry.served.instances or entry.served.starting:
             return None
         if reason := self.fleet.missing(entry.served):
-            return frames.problem(Outcome.UNAVAILABLE, reason)
+            return calls.problem(Outcome.UNAVAILABLE, reason)
         if entry.load_error is not None and time.monotonic() < entry.retry_at:
             return _broken(entry, entry.load_error)
         return None
@@ -375,7 +376,7 @@ class DirectLane:
             elif now - call.received > longest:
                 self._leave_queue(call)
                 told = f"no instance of {entry.spec.name} came free within {longest:g} s"
-                self._answer(call, frames.problem(Outcome.BUSY, told))
+                self._answer(call, calls.problem(Outcome.BUSY, told))
 
     def _leave_queue(self, call: Call) -> None:
         call.entry.queue.remove(call)
@@ -404,7 +405,7 @@ class DirectLane:
         seconds = call.deadline - call.received
         where = "while it ran" if has_begun else "while it waited for a free instance"
         told = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
-        self._answer(call, frames.problem(Outcome.TIMED_OUT, told))
+        self._answer(call, calls.problem(Outcome.TIMED_OUT, told))
 
     def _answer(self, call: Call, payload: bytes) -> None:
         if call.is_answered:
@@ -430,12 +431,12 @@ def _broken(entry: FunctionQueue, problem: BrokenFile) -> bytes:
     """The reply of a function whose instances do not start, with when that is tried again."""
     retry_after_s = max(1, math.ceil(entry.retry_at - time.monotonic()))
     told = f"{entry.spec.name} cannot be loaded: {problem.error}"
-    return frames.problem(Outcome.BROKEN, told, retry_after_s=retry_after_s)
+    return calls.problem(Outcome.BROKEN, told, retry_after_s=retry_after_s)
 
 
 def _tell(call: Call, payload: bytes) -> None:
     """Log a call that ended badly through the function's own doing."""
-    problem = json.loads(frames.parse_reply(payload)[2])
-    head, _ = frames.parse_call(call.payload)
+    problem = json.loads(calls.parse_reply(payload)[2])
+    head, _ = calls.parse_call(call.payload)
     extra = {"function": head.name, "request": head.context}
     log.warning("%s: %s", head.name, problem["detail"], extra=extra)

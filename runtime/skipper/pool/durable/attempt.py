@@ -17,7 +17,7 @@ from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls
 
 
 @dataclass(eq=False, kw_only=True)
@@ -49,7 +49,7 @@ class RunningAttempt:
     def decide(self, outcome: Outcome, detail: str) -> None:
         """Say how it ends unless a value comes; the first word counts."""
         if self.verdict is None:
-            self.verdict = frames.problem(outcome, detail)
+            self.verdict = calls.problem(outcome, detail)
 
 
 @dataclass(frozen=True, kw_only=True)

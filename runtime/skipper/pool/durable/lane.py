@@ -27,7 +27,7 @@ from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind
 
 log = logging.getLogger(__name__)
@@ -203,7 +203,7 @@ class TaskLane:
             reply = await self._reply(attempt)
         except Exception:
             log.exception("an attempt failed in its host", extra={"task": attempt.claim.task.id})
-            reply = frames.problem(Outcome.DIED, "its host failed; the log tells more")
+            reply = calls.problem(Outcome.DIED, "its host failed; the log tells more")
             if attempt.instance is not None:
                 await self._end_process(attempt.instance)
         self._leave_slot(attempt, began)
@@ -256,19 +256,19 @@ class TaskLane:
     async def _call(self, attempt: RunningAttempt, instance: Instance, body: bytes) -> bytes:
         task = attempt.claim.task
         if self._is_closed:
-            return frames.problem(Outcome.UNAVAILABLE, "the host shuts down")
+            return calls.problem(Outcome.UNAVAILABLE, "the host shuts down")
         if attempt.verdict is not None:  # cancelled as it was ready
             self._reserve.keep(instance)
             return attempt.verdict
         if not instance.is_alive:
             told = f"the process that was to run it died: {instance.death_reason}"
-            return frames.problem(Outcome.DIED, told)
+            return calls.problem(Outcome.DIED, told)
         attempt.instance = instance
         budget = int(task.timeout_s * 1000) if task.timeout_s else 0
-        context = frames.task_context(task.id, attempt.claim.attempt, task.request_id)
-        head = frames.CallHead(budget, frames.TASK, attempt.claim.depth, task.function, context)
+        context = calls.task_context(task.id, attempt.claim.attempt, task.request_id)
+        head = calls.CallHead(budget, calls.TASK, attempt.claim.depth, task.function, context)
         failpoint("tasks.dispatching")
-        attempt.call_id = instance.call(frames.call_head(head) + body, attempt)
+        attempt.call_id = instance.call(calls.call_head(head) + body, attempt)
         failpoint("tasks.dispatched")
         with self._alarms(attempt):
             reply = await attempt.reply
@@ -324,7 +324,7 @@ class TaskLane:
             attempt.decide(Outcome.CANCELLED, _CANCELLED)
             failpoint("tasks.cancelling")
             if self._slots.withdraw(attempt):  # nothing of it has begun
-                self._spawn(self._end(attempt, frames.problem(Outcome.CANCELLED, _CANCELLED)))
+                self._spawn(self._end(attempt, calls.problem(Outcome.CANCELLED, _CANCELLED)))
             elif attempt.instance is not None:
                 attempt.instance.cancel(attempt.call_id)
                 asyncio.get_running_loop().call_later(
@@ -384,7 +384,7 @@ class TaskLane:
         for id_ in list(instance.calls):
             attempt = instance.done(id_)
             if not attempt.reply.done():
-                died = frames.problem(
+                died = calls.problem(
                     Outcome.DIED, f"the process that ran it died: {instance.death_reason}"
                 )
                 attempt.reply.set_result(attempt.verdict or died)

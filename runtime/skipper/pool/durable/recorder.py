@@ -20,7 +20,7 @@ from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersion
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import Outcome, State
-from skipper.wire import frames
+from skipper.wire import calls
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Recorder:
 
         Whether it is the task's end, too.
         """
-        outcome, served, body = frames.parse_reply(reply)
+        outcome, served, body = calls.parse_reply(reply)
         task, ledger = attempt.claim.task, self._context.ledger
         await self._context.journal.close_attempt(task.id, attempt.claim.attempt)
         failpoint("recorder.journaled")

@@ -12,7 +12,7 @@ from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls
 
 IDLE_S = 60.0
 
@@ -22,7 +22,7 @@ class NotRunError(Exception):
 
     def __init__(self, outcome: Outcome, detail: str) -> None:
         super().__init__(detail)
-        self.reply = frames.problem(outcome, detail)
+        self.reply = calls.problem(outcome, detail)
 
 
 class Reserve:

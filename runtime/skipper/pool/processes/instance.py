@@ -21,7 +21,7 @@ from skipper.instance.jobs import Job, ModelRef, Report, Turn
 from skipper.instance.link import CLOSED_CODE
 from skipper.pool.processes.output import OutputStream, Printed
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 
 STOP_GRACE_S = 2.0
@@ -323,10 +323,10 @@ class Instance:
         self._transport.write(frames.pack(FrameKind.CALL, id_, payload))
         return id_
 
-    def call_batch(self, calls: list[tuple[bytes, Any]]) -> None:
+    def call_batch(self, batch: list[tuple[bytes, Any]]) -> None:
         """Send calls that are to run as one."""
         packed = [
-            frames.pack(FrameKind.CALL, self._enter(call), payload) for payload, call in calls
+            frames.pack(FrameKind.CALL, self._enter(call), payload) for payload, call in batch
         ]
         self._transport.write(frames.pack(FrameKind.BATCH, 0, *packed))
 
@@ -389,11 +389,11 @@ def uncancelled(reply: bytes) -> bytes:
     """What a function's reply means where nobody cancelled it: to end as cancelled is to fail."""
     if reply[0] != _CANCELLED:
         return reply
-    _, served, _ = frames.parse_reply(reply)
+    _, served, _ = calls.parse_reply(reply)
     told = (
         "it ended as cancelled (skipper.Cancelled, asyncio.CancelledError), and nobody cancelled it"
     )
-    return frames.problem(Outcome.FAILED, told, served)
+    return calls.problem(Outcome.FAILED, told, served)
 
 
 def _how_it_ended(pid: int, status: int | None) -> str:

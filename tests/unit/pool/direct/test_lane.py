@@ -17,7 +17,7 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
-from skipper.wire import frames
+from skipper.wire.calls import CHECK, call_key, problem
 from skipper.wire.frames import FrameKind
 from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, entry_of, job_of
 
@@ -132,7 +132,7 @@ async def test_a_function_that_ends_as_cancelled_by_itself_has_failed() -> None:
     pool = await warmed(Pool())
     id_ = pool.submit()
     (instance,) = pool.started
-    instance.says(FrameKind.REPLY, 1, frames.problem(Outcome.CANCELLED, "the run was cancelled"))
+    instance.says(FrameKind.REPLY, 1, problem(Outcome.CANCELLED, "the run was cancelled"))
     (answer,) = pool.caller.answers
     assert (answer.id, answer.outcome) == (id_, Outcome.FAILED)
     assert "nobody cancelled it" in answer.value
@@ -168,7 +168,7 @@ async def test_an_instance_is_told_what_is_left_of_the_time() -> None:
     pool.starts.release()
     await pool.settle()
     (frame,) = pool.started[0].transport.frames
-    assert 39_000 < frames.call_key(frame.payload).budget_ms <= 40_000
+    assert 39_000 < call_key(frame.payload).budget_ms <= 40_000
 
 
 async def test_a_call_without_a_deadline_stays_without() -> None:
@@ -176,7 +176,7 @@ async def test_a_call_without_a_deadline_stays_without() -> None:
     pool.submit(budget_ms=0)
     pool.later(1e6)
     (frame,) = pool.started[0].transport.frames
-    assert frames.call_key(frame.payload).budget_ms == 0
+    assert call_key(frame.payload).budget_ms == 0
     assert pool.outcomes == {}
 
 
@@ -1051,7 +1051,7 @@ async def test_every_call_is_counted_once_by_how_it_ended() -> None:
 
 async def test_looking_at_a_body_is_no_call() -> None:
     pool = await warmed(Pool())
-    id_ = pool.submit(flags=frames.CHECK)
+    id_ = pool.submit(flags=CHECK)
     pool.started[0].replies()
     assert pool.outcomes == {id_: Outcome.OK}
     assert counted(pool.metrics) == {}
@@ -1067,7 +1067,7 @@ async def test_what_a_function_did_wrong_is_logged_and_what_a_caller_did_is_not(
             pool.started[0].says(
                 FrameKind.REPLY,
                 next(iter(pool.started[0].calls)),
-                frames.problem(outcome, outcome.name),
+                problem(outcome, outcome.name),
             )
     assert [record.message for record in caplog.records] == ["f.f: FAILED"]
 

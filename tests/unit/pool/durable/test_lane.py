@@ -36,7 +36,7 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Attempt as TaskAttempt
 from skipper.task import Outcome, State, Task, new_id
-from skipper.wire import frames
+from skipper.wire import calls, frames
 from skipper.wire.frames import Frame
 
 LIMIT_S = 10.0
@@ -92,7 +92,7 @@ class Actor(Instance):
         self._on_frame(self, Frame(kind, 1, payload))
 
     def answer(self, value: bytes = b"7") -> None:
-        self.say(frames.FrameKind.REPLY, frames.reply(Outcome.OK, b"c0de", value))
+        self.say(frames.FrameKind.REPLY, calls.reply(Outcome.OK, b"c0de", value))
 
     def stop(self) -> None:
         self.end()
@@ -338,7 +338,7 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
 
 
 def problem(outcome: Outcome, detail: str = "ValueError: no") -> bytes:
-    return frames.problem(outcome, detail, b"c0de")
+    return calls.problem(outcome, detail, b"c0de")
 
 
 async def test_a_task_that_is_cancelled_before_its_instance_is_ready_never_runs(
@@ -430,7 +430,7 @@ async def begun(stage: Stage, **task: Any) -> tuple[str, Actor]:
 @pytest.mark.parametrize(
     ("reply", "state"),
     [
-        (frames.reply(Outcome.OK, b"c0de", b"7"), State.SUCCEEDED),
+        (calls.reply(Outcome.OK, b"c0de", b"7"), State.SUCCEEDED),
         (problem(Outcome.CANCELLED), State.CANCELLED),
         (problem(Outcome.FAILED), State.CANCELLED),
     ],
@@ -486,7 +486,7 @@ async def test_a_failure_is_tried_again_while_attempts_are_left(stage: Stage) ->
 
 
 async def test_an_exception_that_is_not_named_is_not_tried_again(stage: Stage) -> None:
-    told = frames.problem(Outcome.FAILED, "ValueError: no", b"c0de", retryable=False)
+    told = calls.problem(Outcome.FAILED, "ValueError: no", b"c0de", retryable=False)
     stage.act = lambda actor: actor.say(frames.FrameKind.REPLY, told)
     task = await stage.until(stage.submit(retries=3), State.FAILED)
     assert task.attempt == 1

@@ -1,0 +1,107 @@
+"""What the payloads of CALL and REPLY frames are: a head of fixed parts, then bytes as they came.
+
+Payloads are never parsed on the way; a host reads the head of a call and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from skipper.task import Outcome
+
+
+class CallHead(NamedTuple):
+    """The fixed part of a call. ``budget_ms`` is what is left until the deadline, 0 for none.
+
+    ``context`` is the caller's request id or, for a task, what :func:`task_context` makes.
+    """
+
+    budget_ms: int
+    flags: int
+    depth: int
+    name: str
+    context: str
+
+
+_CALL = struct.Struct("!IBBHH")
+_BUDGET = struct.Struct("!I")
+_MAX_BUDGET_MS = (1 << 32) - 1
+STREAM = 1
+"""Flag: the caller wants a generator's items as ITEM frames, not as one array."""
+TASK = 2
+"""Flag: this call is an attempt of a task."""
+SPAWN = 4
+"""Flag, instance → host: start it as a task and answer ``{"id"}`` at once."""
+WAIT = 8
+"""Flag, instance → host: the name is a task's id; answer with its result when it has ended."""
+CHECK = 16
+"""Flag: only look whether the body matches; OK or INVALID."""
+
+
+def call_head(head: CallHead) -> bytes:
+    """The start of a CALL's payload; the body follows. A budget beyond 49 days is 49 days."""
+    name, context = head.name.encode(), head.context.encode()
+    budget_ms = min(head.budget_ms, _MAX_BUDGET_MS)
+    fixed = _CALL.pack(budget_ms, head.flags, head.depth, len(name), len(context))
+    return fixed + name + context
+
+
+def parse_call(payload: bytes) -> tuple[CallHead, int]:
+    """The head of a CALL payload and the offset at which its body starts."""
+    budget, flags, depth, name_size, context_size = _CALL.unpack_from(payload)
+    at = _CALL.size + name_size
+    end = at + context_size
+    name, context = payload[_CALL.size : at].decode(), payload[at:end].decode()
+    return CallHead(budget, flags, depth, name, context), end
+
+
+class CallKey(NamedTuple):
+    """What a host looks at before it queues a call; its head's, the name as it came."""
+
+    budget_ms: int
+    flags: int
+    depth: int
+    name: bytes
+
+
+def call_key(payload: bytes) -> CallKey:
+    """The key of a CALL payload. One that is too short to be a call names no function."""
+    if len(payload) < _CALL.size:
+        return CallKey(0, 0, 0, b"")
+    budget_ms, flags, depth, name_size, _ = _CALL.unpack_from(payload)
+    name = payload[_CALL.size : _CALL.size + name_size]
+    return tuple.__new__(CallKey, (budget_ms, flags, depth, name))
+
+
+def with_budget(payload: bytes, budget_ms: int) -> bytes:
+    """The same call with what is left of its time now."""
+    return _BUDGET.pack(budget_ms) + payload[4:]
+
+
+def task_context(task_id: str, attempt: int, request_id: str | None) -> str:
+    """The context of a call that is an attempt of a task."""
+    return f"{task_id}/{attempt}/{request_id or ''}"
+
+
+def served_by(code: str, models: Iterable[str] = ()) -> bytes:
+    """What served a call, for the reply's head: ``code`` and ``name@version`` of each model."""
+    return " ".join((code, *models)).encode()[:255]
+
+
+def reply(outcome: Outcome, served: bytes, body: bytes) -> bytes:
+    """The payload of a REPLY. The body is the value's JSON or, unless OK, a problem's members."""
+    return bytes((outcome, len(served))) + served + body
+
+
+def problem(outcome: Outcome, detail: str, served: bytes = b"", **members: Any) -> bytes:
+    """The payload of a REPLY that says what went wrong."""
+    return reply(outcome, served, json.dumps({"detail": detail, **members}).encode())
+
+
+def parse_reply(payload: bytes) -> tuple[int, bytes, bytes]:
+    """Outcome, what served it, body."""
+    end = 2 + payload[1]
+    return payload[0], payload[2:end], payload[end:]
