@@ -18,6 +18,7 @@ from skipper.ledger import Ledger, tasks
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.records import Ending, NewTask
 from skipper.task import State, new_id
+from skipper.values.value import Value
 
 SIZES = (10, 10_000, 1_000_000)
 _FUNCTIONS = 20
@@ -86,7 +87,7 @@ def questions(ledger: Ledger) -> dict[str, Callable[[], object]]:
     accepted: list[str] = []
     claimed: list[str] = []
     later = time.time() + 1e6
-    ended = Ending(state=State.SUCCEEDED, result=b"1")
+    ended = Ending(state=State.SUCCEEDED, result=Value(inline=b"1"))
 
     def read(op: Callable[[Connection], Any]) -> Callable[[], object]:
         return lambda: ledger.read_now(op)
@@ -139,7 +140,7 @@ def _new(id_: str) -> NewTask:
         pool="cpu",
         created_at=now,
         available_at=now,
-        body=_BODY,
+        input=Value(inline=_BODY),
     )
 
 

@@ -15,10 +15,12 @@ from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.records import Claim, Ending, NewTask
 from skipper.ledger.schema import EVENTS, LEDGER
 from skipper.task import State, new_id
+from skipper.values.value import Value
 from tests.integration.services import project_name
 
 HOST = "host-1"
 POOL = "cpu"
+INPUT = Value(inline=b"{}")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _empty(conn: Connection, statements: list[Statement]) -> None:
 def new_task(**values: Any) -> NewTask:
     now = time.time()
     usual = {"id": new_id(), "function": "boston.train", "kind": "training", "pool": POOL}
-    return NewTask(**{**usual, "created_at": now, "available_at": now, "body": b"{}", **values})
+    return NewTask(**{**usual, "created_at": now, "available_at": now, "input": INPUT, **values})
 
 
 def accepted(ledger: Ledger, **values: Any) -> str:

@@ -23,8 +23,10 @@ from skipper.ledger.records import (
     Started,
 )
 from skipper.task import TERMINAL, State, new_id
+from skipper.values.value import Value
 from tests.integration.ledgers import (
     HOST,
+    INPUT,
     POOL,
     Place,
     accepted,
@@ -42,6 +44,13 @@ __all__ = ["ledger", "module_ledger", "place"]
 
 pytestmark = pytest.mark.services
 LATER = 10_000.0
+VALUES = [
+    Value(inline=b"\x00\xff"),
+    Value(inline=b""),
+    Value(ref="sha256/ab"),
+    Value(inline=b"a,b\n", media_type="text/csv"),
+    Value(ref="sha256/cd", media_type="image/png"),
+]
 Change = Callable[[Connection, str], object]
 
 
@@ -128,10 +137,10 @@ def test_each_terminal_state_reached_is_counted_once(ledger: Ledger, state: Stat
 # --- accept ----------------------------------------------------------------------------------
 
 
-def test_a_task_is_read_as_it_was_accepted(ledger: Ledger) -> None:
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_task_is_read_as_it_was_accepted(ledger: Ledger, value: Value) -> None:
     new = new_task(
-        body=b"\x00\xff",
-        body_ref="sha256/ab",
+        input=value,
         max_attempts=3,
         priority=-2,
         timeout_s=1.5,
@@ -146,7 +155,7 @@ def test_a_task_is_read_as_it_was_accepted(ledger: Ledger) -> None:
         name: getattr(new, name) for name in shared
     }
     claim = claimed(ledger, new.id)
-    assert (claim.body, claim.body_ref) == (new.body, new.body_ref)
+    assert claim.input == value
 
 
 def test_accepting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
@@ -258,15 +267,16 @@ def claimed_by(claim: Claim, host: str) -> Claim:
     return replace(claim, task=claim.task.model_copy(update={"host": host}))
 
 
-def test_a_result_is_read_as_it_was_written(ledger: Ledger) -> None:
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_result_is_read_as_it_was_written(ledger: Ledger, value: Value) -> None:
     claim = claimed(ledger, accepted(ledger))
     started = Started(id=claim.task.id, attempt=1, host=HOST, instance="i1", code="c1")
     assert ledger.write_now(lambda conn: tasks.started(conn, started))
-    finished(ledger, claim, result=b"\x00[1]", result_ref="sha256/cd", model="boston:3")
+    finished(ledger, claim, result=value, model="boston:3")
     found = ledger.read_now(lambda conn: tasks.result(conn, claim.task.id))
     assert found is not None
-    task, value, ref = found
-    assert (value, ref) == (b"\x00[1]", "sha256/cd")
+    assert found.value == value
+    task = found.task
     assert (task.code, task.model, task.finished_at is not None) == ("c1", "boston:3", True)
 
 
@@ -442,8 +452,17 @@ def test_only_what_has_ended_is_copied_to_be_run_again(ledger: Ledger, state: St
     assert (again is not None) == state.is_terminal
     if again is not None:
         claim = claimed(ledger, again)
-        assert (claim.body, claim.attempt, claim.task.max_attempts) == (b"{}", 1, 2)
+        assert (claim.input, claim.attempt, claim.task.max_attempts) == (INPUT, 1, 2)
         assert state_of(ledger, task_id) is state
+
+
+@pytest.mark.parametrize("value", VALUES, ids=str)
+def test_a_copy_has_the_same_input(ledger: Ledger, value: Value) -> None:
+    task_id = accepted(ledger, input=value)
+    ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
+    again = ledger.write_now(lambda conn: tasks.requeue(conn, task_id, time.time()))
+    assert again is not None
+    assert claimed(ledger, again).input == value
 
 
 # --- what the scheduler and hosts look for -----------------------------------------------------

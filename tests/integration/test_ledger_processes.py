@@ -27,6 +27,7 @@ from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import PendingOperation, Writer
 from skipper.task import State, new_id
+from skipper.values.value import Value
 from tests.integration.ledger_process import claim_all
 from tests.integration.ledgers import (
     Place,
@@ -127,14 +128,15 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(empty_place: Place)
         values = (
             row | dict.fromkeys(numbers, 0) | dict.fromkeys((*times, "max_attempts", "ready"), 1)
         )
-        connection.execute(sa.insert(schema.tasks).values(values))
+        connection.execute(sa.insert(schema.tasks).values(values | {"body": b"[1]"}))
     engine.dispose()
     with empty_place.open() as ledger:
         task = ledger.read_now(lambda conn: tasks.get(conn, row["id"]))
         assert task is not None
         assert (task.state, task.function, task.schedule) == (State.QUEUED, "f.f", None)
         assert ledger.read_now(schedules.present) == []
-        assert claimed(ledger, task.id).attempt == 1
+        claim = claimed(ledger, task.id)
+        assert (claim.attempt, claim.input) == (1, Value(inline=b"[1]"))
 
 
 _PARTS = {

@@ -12,6 +12,7 @@ from skipper.ledger import Ledger, retention, schedules, tasks
 from skipper.ledger.records import Declaration, Firing, Schedule
 from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
+from skipper.values.value import Value
 from tests.integration.ledgers import POOL, Place, claimed, finished, ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -168,7 +169,7 @@ async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
     assert schedule.next_at == at("2026-11-27 03:00")
     assert ledger.write_now(lambda conn: tasks.expire(conn, now + HOUR_S - 1)) == []
     claim = claimed(ledger, task_id, now=now)
-    assert claim.body == b'{"x": 1}'
+    assert claim.input == Value(inline=b'{"x": 1}')
     assert finished(ledger, claim) is State.SUCCEEDED
 
 
@@ -211,7 +212,7 @@ async def test_run_now_leaves_the_ticks_as_they_are(ledger: Ledger) -> None:
     await Ticker(ledger).fire(NOON)
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON + 5))
     assert new is not None
-    assert (new.schedule, new.request_id, new.body) == ("boston.train", None, b"[1]")
+    assert (new.schedule, new.request_id, new.input) == ("boston.train", None, Value(inline=b"[1]"))
     assert [task.id for task in made(ledger)] == [new.id]
     schedule = found(ledger)
     assert (schedule.last_at, schedule.last_task_id) == (NOON + 5, new.id)

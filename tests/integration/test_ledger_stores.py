@@ -16,6 +16,7 @@ from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.records import Beat, Cut, Ending, HostRecord, ModelVersionNew, NewEvent, Pruned
 from skipper.ledger.schema import event_marks, ledger_marks
 from skipper.task import State, new_id
+from skipper.values.value import Value
 from tests.integration.ledgers import (
     HOST,
     POOL,
@@ -314,7 +315,7 @@ def ended_at(ledger: Ledger, at: float, **values: Any) -> str:
     """A task that ended at ``at``. Its id is of now: ``before`` must be later to prune it."""
     task_id = accepted(ledger, **values)
     claim = claimed(ledger, task_id)
-    finishing = Ending(state=State.SUCCEEDED, result_ref=values.get("body_ref"))
+    finishing = Ending(state=State.SUCCEEDED, result=values.get("input"))
     ledger.write_now(
         lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, finishing, at), durable=False
     )
@@ -359,9 +360,9 @@ def test_of_two_that_prune_the_same_tasks_one_takes_each(ledger: Ledger) -> None
 
 
 def test_a_blob_that_is_no_tasks_is_found(ledger: Ledger) -> None:
-    task_id = accepted(ledger, body_ref="input")
+    task_id = accepted(ledger, input=Value(ref="input"))
     claim = claimed(ledger, task_id)
-    ending = Ending(state=State.SUCCEEDED, result_ref="result")
+    ending = Ending(state=State.SUCCEEDED, result=Value(ref="result"))
     ledger.write_now(lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, ending, 1.0))
     unused = ledger.read_now(lambda conn: retention.unused(conn, ["input", "result", "left"]))
     assert unused == {"left"}
@@ -369,9 +370,9 @@ def test_a_blob_that_is_no_tasks_is_found(ledger: Ledger) -> None:
 
 def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: Ledger) -> None:
     soon = time.time() + 5
-    ended_at(ledger, soon - 1, body_ref="mine")
-    ended_at(ledger, soon - 1, body_ref="shared")
-    accepted(ledger, body_ref="shared")
+    ended_at(ledger, soon - 1, input=Value(ref="mine"))
+    ended_at(ledger, soon - 1, input=Value(ref="shared"))
+    accepted(ledger, input=Value(ref="shared"))
     assert prune(ledger, soon).refs == ("mine",)
 
 

@@ -19,8 +19,10 @@ from skipper.scheduler import pruning
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
 from skipper.task import State, first_id
+from skipper.values.value import Value
 from tests.integration.ledgers import (
     HOST,
+    INPUT,
     accepted,
     claimed,
     ledger,
@@ -81,10 +83,12 @@ class Archive:
         """A task that said something and ended so long ago."""
         then = time.time() - age_s
         task_id = first_id(then - 1)[:10] + os.urandom(8).hex()
-        new = new_task(id=task_id, body=None if body else b"{}", body_ref=body)
+        new = new_task(id=task_id, input=Value(ref=body) if body else INPUT)
         self.ledger.write_now(lambda conn: tasks.accept(conn, new), durable=False)
         claim = claimed(self.ledger, task_id)
-        ending = Ending(state=State.SUCCEEDED, result=None if result else b"1", result_ref=result)
+        ending = Ending(
+            state=State.SUCCEEDED, result=Value(ref=result) if result else Value(inline=b"1")
+        )
         self.ledger.write_now(
             lambda conn: tasks.finish(conn, task_id, claim.attempt, HOST, ending, then),
             durable=False,

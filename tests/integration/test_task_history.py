@@ -12,6 +12,7 @@ from skipper.gateway.timeline import Change, changes
 from skipper.ledger import Ledger, tasks
 from skipper.ledger.records import Ending
 from skipper.task import State
+from skipper.values.value import Value
 from tests.integration.ledgers import HOST, accepted, ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -58,7 +59,7 @@ class Life:
         )
 
     def succeed(self) -> None:
-        self._finish(Ending(state=State.SUCCEEDED, result=b"1"))
+        self._finish(Ending(state=State.SUCCEEDED, result=Value(inline=b"1")))
 
     def fail(self) -> None:
         error = {"detail": "boom", "outcome": "failed"}

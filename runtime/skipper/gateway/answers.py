@@ -8,8 +8,7 @@ from skipper.gateway.context import Context
 from skipper.gateway.problems import RETRY_AFTER_S, from_outcome
 from skipper.ledger.records import Result
 from skipper.task import Outcome, Task
-from skipper.tasks.intake import reply_of
-from skipper.wire import calls
+from skipper.tasks.results import reply_of
 
 
 async def task_response(context: Context, task: Task, status: int = 200) -> Response:
@@ -20,16 +19,16 @@ async def task_response(context: Context, task: Task, status: int = 200) -> Resp
 
 async def answer_of_task(context: Context, result: Result) -> Response:
     """What a direct call would have answered."""
-    outcome, served, body = calls.parse_reply(await reply_of(result, context.blobs))
-    code, _, model = served.decode().partition(" ")
+    reply = await reply_of(result, context.values)
+    code, _, model = reply.served.decode().partition(" ")
     headers = {"X-Skipper-Code": code} if code else {}
     if model:
         headers["X-Skipper-Model"] = model.replace(" ", ", ")
-    if outcome == Outcome.OK:
-        return Response(body, 200, headers, "application/json")
+    if reply.outcome is Outcome.OK:
+        return Response(reply.body, 200, headers, reply.media_type)
     problem = from_outcome(
-        outcome,
-        body,
+        reply.outcome,
+        reply.body,
         with_traceback=context.shows_tracebacks,
         function=result.task.function,
         task_id=result.task.id,

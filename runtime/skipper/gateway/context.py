@@ -25,6 +25,7 @@ from skipper.tasks.documents import task_document
 from skipper.tasks.intake import Intake
 from skipper.tasks.publisher import Publisher
 from skipper.tasks.watchers import Watchers
+from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 
 TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
@@ -67,7 +68,7 @@ class Context:
 
     settings: Settings
     ledger: Ledger
-    blobs: BlobStore
+    values: ValueStore
     directory: Directory
     intake: Intake
     publisher: Publisher
@@ -140,7 +141,7 @@ async def open_context(
         schema=settings.schema,
         interest=interest_in(settings.webhooks),
     )
-    blobs = BlobStore(settings.storage_url)
+    values = ValueStore(BlobStore(settings.storage_url), settings.storage.inline_kb * 1024)
     directory = Directory(
         settings.run_dir,
         settings.local_pools,
@@ -155,12 +156,12 @@ async def open_context(
             directory.nudge(pool, id_)
             publisher.publish(pool, [id_])
 
-        intake = Intake(ledger, blobs, settings.storage.inline_kb * 1024, publish)
+        intake = Intake(ledger, values, publish)
         async with directory:
             yield Context(
                 settings=settings,
                 ledger=ledger,
-                blobs=blobs,
+                values=values,
                 directory=directory,
                 intake=intake,
                 publisher=publisher,

@@ -11,6 +11,7 @@ from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
+from skipper.ledger.values import columns
 from skipper.task import TERMINAL, State, new_id
 
 _NOW: BindParameter[float] = bindparam("now", type_=Double())
@@ -23,8 +24,9 @@ _FRESH = {
     "losses": _ZERO,
     "cancel_requested": _ZERO,
 }
-_NEW_FIELDS = tuple(NewTask.__dataclass_fields__)
-_GIVEN = (*_NEW_FIELDS, "ready", "published_at")
+_INPUT = ("body", "body_ref", "body_type")
+_NEW_FIELDS = tuple(name for name in NewTask.__dataclass_fields__ if name != "input")
+_GIVEN = (*_NEW_FIELDS, *_INPUT, "ready", "published_at")
 _HAS_KEY = t.c.idempotency_key.is_not(None)
 _ACCEPT = Statement(
     lambda insert: insert(t).values(_FRESH).on_conflict_do_nothing(index_elements=[t.c.id]),
@@ -70,11 +72,12 @@ def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
 def _accepting(new: NewTask) -> dict[str, Any]:
     is_delayed = new.available_at > new.created_at
     values = {name: getattr(new, name) for name in _NEW_FIELDS}  # asdict() would copy deeply
+    values |= columns("body", new.input)
     return {**values, "ready": int(not is_delayed), "published_at": new.created_at}
 
 
 _COPIED = ["function", "kind", "pool", "max_attempts", "priority", "depth", "timeout_s"]
-_COPIED += ["body_ref", "body"]
+_COPIED += _INPUT
 _SOURCE = t.alias("source")
 _REQUEUE = Statement(
     insert(t)

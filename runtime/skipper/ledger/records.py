@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from skipper.task import State, Task
+from skipper.values.value import Value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,8 +19,7 @@ class NewTask:
     pool: str
     created_at: float
     available_at: float
-    body: bytes | None = None
-    body_ref: str | None = None
+    input: Value
     max_attempts: int = 1
     priority: int = 0
     timeout_s: float | None = None
@@ -62,8 +62,7 @@ class Claim:
     attempt: int
     spent: int
     depth: int
-    body: bytes | None
-    body_ref: str | None
+    input: Value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +95,7 @@ class Ending:
     """
 
     state: State
-    result: bytes | None = None
-    result_ref: str | None = None
+    result: Value | None = None
     error: dict[str, Any] | None = None
     code: str | None = None
     model: str | None = None
@@ -182,11 +180,10 @@ class Firing:
 
 
 class Result(NamedTuple):
-    """A task with its result, inline or by reference."""
+    """A task with its result, which it has once it has succeeded."""
 
     task: Task
-    value: bytes | None
-    ref: str | None
+    value: Value | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

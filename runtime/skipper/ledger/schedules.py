@@ -31,6 +31,7 @@ from skipper.ledger.connection import Connection, Insert, Row, Statement, litera
 from skipper.ledger.records import Accepted, Declaration, Firing, NewTask, Schedule
 from skipper.ledger.schema import schedules as s
 from skipper.task import new_id
+from skipper.values.value import Value
 
 _DECLARED = tuple(field.name for field in fields(Declaration))
 _STATE = ("is_paused", "next_at", "last_at", "last_task_id", "gone_at")
@@ -221,7 +222,7 @@ def task_of(schedule: Schedule, now: float, tick: float | None = None) -> NewTas
         function=declared.function,
         kind=declared.kind,
         pool=declared.pool,
-        body=declared.body,
+        input=Value(inline=declared.body),
         max_attempts=declared.max_attempts,
         timeout_s=declared.timeout_s,
         priority=declared.priority,

@@ -94,7 +94,10 @@ tasks = Table(
     Column("result_ref", Text),
     Column("body", LargeBinary),  # last: SQLite reads a row from its left
     Column("result", LargeBinary),
-    Column("schedule", Text),  # came later; where it is null, SQLite need not read past the blobs
+    # These came later; where they are null, SQLite need not read past the blobs.
+    Column("schedule", Text),
+    Column("body_type", Text),  # a media type; null: JSON
+    Column("result_type", Text),
     _index("tasks_by_function", "function", "state", "id"),
     _index("tasks_by_state", "state", "id"),
     _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),

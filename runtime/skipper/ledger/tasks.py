@@ -40,6 +40,7 @@ from skipper.ledger.records import Cancelling, Claim, Claiming, Ending, Finishin
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.sweeps import due, expire, unpublished
+from skipper.ledger.values import columns, value_of
 from skipper.ledger.views import (
     TASK_FIELDS,
     attempts,
@@ -53,6 +54,7 @@ from skipper.ledger.views import (
     waiting,
 )
 from skipper.task import State
+from skipper.values.value import Value
 
 __all__ = [
     "MAX_LOSSES",
@@ -88,7 +90,8 @@ _ZERO, _ONE = literal(0), literal(1)
 
 # --- claim -----------------------------------------------------------------------------------
 
-_CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, t.c.body, t.c.body_ref)
+_INPUT = (t.c.body, t.c.body_ref, t.c.body_type)
+_CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, *_INPUT)
 # Clocks of two machines differ: only a task that was told to wait is measured by this one's.
 _CLAIMABLE = and_(
     or_(t.c.ready == _ONE, and_(t.c.ready == _ZERO, t.c.available_at <= _NOW)),
@@ -139,11 +142,10 @@ def claim_all(conn: Connection, claimings: Sequence[Claiming]) -> list[list[Clai
 
 
 def _claim_of(row: Row) -> Claim:
-    *fields, spent, depth, body, body_ref = row
+    *fields, spent, depth, body, body_ref, body_type = row
     task = task_of(fields)
-    return Claim(
-        task=task, attempt=task.attempt, spent=spent, depth=depth, body=body, body_ref=body_ref
-    )
+    given = value_of(body, body_ref, body_type) or Value(inline=b"")
+    return Claim(task=task, attempt=task.attempt, spent=spent, depth=depth, input=given)
 
 
 # --- while it runs ---------------------------------------------------------------------------
@@ -194,6 +196,7 @@ _END = Statement(
         finished_at=_NOW,
         result=bindparam("result"),
         result_ref=bindparam("result_ref"),
+        result_type=bindparam("result_type"),
     )
     .returning(t.c.id, t.c.function, t.c.pool)
 )
@@ -261,8 +264,7 @@ def _ending(finishing: Finishing) -> dict[str, Any]:
         "host": finishing.host,
         "now": finishing.now,
         "state": ending.state.value,
-        "result": ending.result,
-        "result_ref": ending.result_ref,
+        **columns("result", ending.result),
         "error": None if ending.error is None else json.dumps(ending.error),
         "code": ending.code,
         "model": ending.model,

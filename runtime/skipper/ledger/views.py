@@ -13,6 +13,7 @@ from skipper.ledger.connection import Connection, Row, Statement, limited, liter
 from skipper.ledger.records import Result, WaitingTask
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
+from skipper.ledger.values import value_of
 from skipper.task import Attempt, State, Task
 
 TASK_FIELDS = tuple(name for name in Task.model_fields if name in t.c)
@@ -32,7 +33,7 @@ def task_of(row: Sequence[Any]) -> Task:
 # --- one task --------------------------------------------------------------------------------
 
 _GET = Statement(select(*_TASK).where(_BY_ID))
-_RESULT = Statement(select(*_TASK, t.c.result, t.c.result_ref).where(_BY_ID))
+_RESULT = Statement(select(*_TASK, t.c.result, t.c.result_ref, t.c.result_type).where(_BY_ID))
 _ATTEMPT_FIELDS = tuple(Attempt.model_fields)
 _ATTEMPTS = Statement(
     select(*(attempt_table.c[name] for name in _ATTEMPT_FIELDS))
@@ -63,7 +64,7 @@ def get(conn: Connection, task_id: str) -> Task | None:
 def result(conn: Connection, task_id: str) -> Result | None:
     """The task with its result, which is there once it has succeeded."""
     rows = conn.run(_RESULT, {"id": task_id})
-    return Result(task_of(rows[0][:-2]), *rows[0][-2:]) if rows else None
+    return Result(task_of(rows[0][:-3]), value_of(*rows[0][-3:])) if rows else None
 
 
 def attempts(conn: Connection, task_id: str) -> list[Attempt]:

@@ -44,6 +44,7 @@ from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.intake import Intake
+from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 from skipper.wire.frames import FrameKind
 
@@ -61,8 +62,8 @@ class Host:
         self._role, self._settings, self._pool, self._ledger = role, settings, pool, ledger
         self.id = f"{pool}-{secrets.token_hex(6)}"
         self._metrics = PoolMetrics()
-        self._blobs = BlobStore(settings.storage_url)
-        inline_bytes = settings.storage.inline_kb * 1024
+        blobs = BlobStore(settings.storage_url)
+        self._values = ValueStore(blobs, settings.storage.inline_kb * 1024)
         self._starter = Starter(settings.pools[pool], role.tree, first)  # type: ignore[index] # a str of one of the keys
         self._served_models = ServedModels(ledger)
         self._instances = Instances(
@@ -89,11 +90,11 @@ class Host:
             pool,
             self.id,
             self._instances.task_slots,
-            self._lane_context(inline_bytes),
+            self._lane_context(),
         )
-        intake = Intake(ledger, self._blobs, inline_bytes, self._nudge)
+        intake = Intake(ledger, self._values, self._nudge)
         self._nested = Nested(
-            ledger, self._blobs, self._directory, intake, direct=self._direct, tasks_=self._tasks
+            ledger, self._values, self._directory, intake, direct=self._direct, tasks_=self._tasks
         )
         self._links = Links(
             settings.run_dir / f"{pool}.sock",
@@ -126,12 +127,11 @@ class Host:
         self._instances.on_printed = self._printed
         self._renewing = asyncio.Lock()
 
-    def _lane_context(self, inline_bytes: int) -> LaneContext:
+    def _lane_context(self) -> LaneContext:
         return LaneContext(
             ledger=self._ledger,
             journal=self._journal,
-            blobs=self._blobs,
-            inline_bytes=inline_bytes,
+            values=self._values,
             find=self._find,
             start=lambda served: self._instances.serve(served, Lane.TASKS),
             missing=self._missing,

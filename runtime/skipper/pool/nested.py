@@ -14,7 +14,6 @@ import math
 import time
 from functools import partial
 
-from skipper.blobs import BlobStore
 from skipper.errors import SkipperError, UnavailableError
 from skipper.ledger import Ledger, tasks
 from skipper.pool.direct.lane import DirectLane
@@ -22,8 +21,10 @@ from skipper.pool.durable.lane import TaskLane
 from skipper.pool.processes.instance import Instance, Lane
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.task import Outcome
-from skipper.tasks.intake import Intake, Submission, reply_of
+from skipper.tasks.intake import Intake, Submission
+from skipper.tasks.results import reply_of
 from skipper.tasks.watchers import Watchers
+from skipper.values.store import ValueStore
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
 from skipper.wire.directory import Directory
@@ -45,14 +46,15 @@ class Nested:
     def __init__(
         self,
         ledger: Ledger,
-        blobs: BlobStore,
+        values: ValueStore,
         directory: Directory,
         intake: Intake,
         *,
         direct: DirectLane,
         tasks_: TaskLane,
     ) -> None:
-        self._ledger, self._blobs, self._directory, self._intake = ledger, blobs, directory, intake
+        self._ledger, self._values, self._directory = ledger, values, directory
+        self._intake = intake
         self._tasks = tasks_
         self._lanes: dict[Lane, DirectLane | TaskLane] = {Lane.DIRECT: direct, Lane.TASKS: tasks_}
         self._jobs: dict[tuple[Instance, int], asyncio.Future[None]] = {}
@@ -168,7 +170,8 @@ class Nested:
                 if row.task.state.is_terminal:
                     if row.task.kind == Kind.TRAINING:  # it may have run elsewhere
                         await self._directory.renew_models()
-                    return await reply_of(row, self._blobs)
+                    reply = await reply_of(row, self._values)
+                    return calls.reply(reply.outcome, reply.served, reply.body)
                 left = ends - time.monotonic()
                 if left <= 0:
                     return calls.problem(Outcome.TIMED_OUT, f"task {task_id} has not ended in time")

@@ -15,6 +15,7 @@ from skipper.settings.webhooks import ATTEMPTS, DELIVER, Webhook, audience
 from skipper.spec import DEFAULT_POOL, Kind
 from skipper.task import new_id
 from skipper.tasks.documents import task_document, timestamp
+from skipper.values.value import JSON, Value
 
 GRACE_S = 5.0
 """An attempt that has not ended this long after the receiver's time was up is stopped."""
@@ -41,9 +42,16 @@ def ending(result: Result, progress: dict[str, Any] | None) -> WebhookEvent:
     """How a task has ended: its document and, if that is small, its value."""
     task = result.task
     data = b'{"task":' + _json(task_document(task, progress, with_traceback=False))
-    if result.value is not None and len(result.value) <= VALUE_BYTES:
-        data += b',"value":' + result.value  # it is JSON already
+    if (value := _small(result.value)) is not None:
+        data += b',"value":' + value
     return WebhookEvent(id=task.id, text=_text(f"task.{task.state}", task.finished_at, data + b"}"))
+
+
+def _small(value: Value | None) -> bytes | None:
+    """The JSON of a value that is short enough to be in an event."""
+    if value is None or value.inline is None or value.media_type != JSON:
+        return None
+    return value.inline if len(value.inline) <= VALUE_BYTES else None
 
 
 def _text(type_: str, at: float | None, data: bytes) -> str:
@@ -64,7 +72,7 @@ def delivery(name: str, webhook: Webhook, event: WebhookEvent, now: float) -> Ne
         function=DELIVER,
         kind=Kind.DATA,
         pool=DEFAULT_POOL,
-        body=_json(body),
+        input=Value(inline=_json(body)),  # whatever storage.inline_kb is: it is never large
         max_attempts=ATTEMPTS,
         priority=PRIORITY,
         timeout_s=webhook.timeout_s + GRACE_S,

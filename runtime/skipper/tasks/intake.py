@@ -1,33 +1,23 @@
-"""Accepts tasks, and answers for those that have ended.
+"""Accepts tasks.
 
 What the gateway does for its clients, and a host for its instances.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, tasks
-from skipper.ledger.records import Accepted, NewTask, Result
+from skipper.ledger.records import Accepted, NewTask
 from skipper.spec import FunctionSpec
-from skipper.task import Outcome, State, Task, new_id
-from skipper.wire import calls
-
-_OUTCOMES = {
-    State.FAILED: Outcome.FAILED,
-    State.TIMED_OUT: Outcome.TIMED_OUT,
-    State.CANCELLED: Outcome.CANCELLED,
-    State.CRASHED: Outcome.DIED,
-    State.EXPIRED: Outcome.TIMED_OUT,
-}
+from skipper.task import State, Task, new_id
+from skipper.values.store import ValueStore
+from skipper.values.value import Value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +45,9 @@ class Intake:
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        blobs: BlobStore,
-        inline_bytes: int,
-        publish: Callable[[str, str], None],
+        self, ledger: Ledger, values: ValueStore, publish: Callable[[str, str], None]
     ) -> None:
-        self._ledger, self._blobs = ledger, blobs
-        self._inline_bytes, self._publish = inline_bytes, publish
+        self._ledger, self._values, self._publish = ledger, values, publish
 
     async def accept(self, submission: Submission) -> tuple[Accepted, Task]:
         """What became of it, and the task as it was accepted, once it is certain to be run.
@@ -72,7 +57,7 @@ class Intake:
         """
         failpoint("intake.begun")
         spec, body, now = submission.spec, submission.body, time.time()
-        ref = await self._stored(body) if len(body) > self._inline_bytes else None
+        value = await self._stored(body)
         failpoint("intake.stored")
         due, expires_s = now + submission.delay_s, submission.expires_s or spec.expires_s
         new = NewTask(
@@ -80,8 +65,7 @@ class Intake:
             function=spec.name,
             kind=spec.kind,
             pool=spec.pool,
-            body=None if ref else body,
-            body_ref=ref,
+            input=value,
             max_attempts=spec.max_attempts,
             priority=spec.priority if submission.priority is None else submission.priority,
             timeout_s=spec.timeout_s,
@@ -101,9 +85,9 @@ class Intake:
             failpoint("intake.published")
         return accepted, _as_accepted(new)
 
-    async def _stored(self, body: bytes) -> str:
+    async def _stored(self, body: bytes) -> Value:
         try:
-            return await asyncio.to_thread(self._blobs.put, body)
+            return await self._values.store(body)
         except OSError as error:
             raise UnavailableError(f"Its input cannot be stored: {error}.") from None
 
@@ -125,27 +109,6 @@ def _as_accepted(new: NewTask) -> Task:
         parent_id=new.parent_id,
         request_id=new.request_id,
     )
-
-
-async def value_of(result: Result, blobs: BlobStore) -> bytes:
-    """The JSON of a succeeded task's value. Raises FileNotFoundError where it has expired."""
-    if result.ref is not None:
-        return await asyncio.to_thread(blobs.get, result.ref)
-    return result.value or b"null"
-
-
-async def reply_of(result: Result, blobs: BlobStore) -> bytes:
-    """What a direct call would have answered, for a task that has ended."""
-    task = result.task
-    served = calls.served_by(task.code or "", (task.model or "").split())
-    if task.state is State.SUCCEEDED:
-        try:
-            return calls.reply(Outcome.OK, served, await value_of(result, blobs))
-        except FileNotFoundError:
-            return calls.problem(Outcome.UNAVAILABLE, "the result is no longer stored", served)
-    error = dict(task.error or {"detail": f"the task ended {task.state}"})
-    outcome = Outcome[str(error.pop("outcome", _OUTCOMES[task.state].name)).upper()]
-    return calls.reply(outcome, served, json.dumps(error).encode())
 
 
 def _fingerprint(function: str, body: bytes) -> str:

@@ -9,6 +9,7 @@ from skipper.ledger.records import ModelVersionNew, NewTask
 from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.models import ServedModels
 from skipper.task import new_id
+from skipper.values.value import Value
 from skipper.wire.frames import FrameKind
 from tests.unit.pool.played import Played, entry_of, job_of
 
@@ -29,7 +30,7 @@ def publish(ledger: Ledger, name: str, digest: str = "d" * 64) -> None:
         pool="cpu",
         created_at=now,
         available_at=now,
-        body=b"{}",
+        input=Value(inline=b"{}"),
         max_attempts=1,
     )
     made = ModelVersionNew(

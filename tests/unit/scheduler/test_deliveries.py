@@ -17,6 +17,7 @@ from skipper.scheduler import deliveries as module
 from skipper.scheduler.deliveries import Deliveries
 from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.task import State, Task, new_id
+from skipper.values.value import Value
 
 SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
 
@@ -49,11 +50,12 @@ class Office:
             function=function,
             kind="data",
             pool="gpu",
-            body=b"{}",
+            input=Value(inline=b"{}"),
             created_at=now,
             available_at=now,
         )
-        ending = Ending(state=state, result=b'{"x":1}' if state is State.SUCCEEDED else None)
+        result = Value(inline=b'{"x":1}') if state is State.SUCCEEDED else None
+        ending = Ending(state=state, result=result)
 
         def run(conn: Any) -> None:
             tasks.accept(conn, new)
@@ -75,8 +77,8 @@ class Office:
         (claim,) = self.ledger.write_now(
             lambda conn: tasks.claim(conn, [delivery.id], "h", time.time())
         )
-        assert claim.body is not None
-        return json.loads(claim.body)
+        assert claim.input.inline is not None
+        return json.loads(claim.input.inline)
 
     @property
     def waiting(self) -> list[str]:

@@ -14,6 +14,7 @@ from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.presence import Presence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
+from skipper.values.value import Value
 
 
 class Disk:
@@ -59,7 +60,7 @@ class Office:
             function="f.f",
             kind="data",
             pool=pool,
-            body=b"{}",
+            input=Value(inline=b"{}"),
             max_attempts=2,
             timeout_s=None,
             created_at=then,

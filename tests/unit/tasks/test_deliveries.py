@@ -13,6 +13,7 @@ from skipper.settings.webhooks import ATTEMPTS, DELIVER, Webhook
 from skipper.task import State, Task
 from skipper.tasks.deliveries import GRACE_S, VALUE_BYTES, WebhookEvent, deliveries, ending, trial
 from skipper.tasks.documents import task_document
+from skipper.values.value import Value
 
 NOW = 1767261600.0
 SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four.").decode()
@@ -21,6 +22,9 @@ SECRET = "whsec_" + base64.b64encode(b"a secret of twenty-four.").decode()
 def webhook(**values: Any) -> Webhook:
     given = {"url": "https://ops.example.com/token", "secret": SECRET} | values
     return Webhook.model_validate(given)
+
+
+ONE = Value(inline=b"1")
 
 
 def task(**values: Any) -> Task:
@@ -34,14 +38,14 @@ def told(event: WebhookEvent) -> Any:
 
 
 def body_of(new: NewTask) -> Any:
-    assert new.body is not None
-    return json.loads(new.body)
+    assert new.input.inline is not None
+    return json.loads(new.input.inline)
 
 
 @pytest.mark.parametrize("state", ["succeeded", "timed_out"])
 def test_an_event_says_what_has_happened_when_and_to_which_task(state: str) -> None:
     ended = task(state=state)
-    event = told(ending(Result(ended, None, None), {"done": 1}))
+    event = told(ending(Result(ended, None), {"done": 1}))
     assert event == {
         "type": f"task.{state}",
         "timestamp": "2026-01-01T10:00:00.000Z",
@@ -51,7 +55,7 @@ def test_an_event_says_what_has_happened_when_and_to_which_task(state: str) -> N
 
 def test_a_traceback_is_told_to_nobody() -> None:
     error = {"detail": "ValueError: no", "outcome": "failed", "traceback": "File secret.py"}
-    event = ending(Result(task(state=State.FAILED, error=error), None, None), None)
+    event = ending(Result(task(state=State.FAILED, error=error), None), None)
     assert told(event)["data"]["task"]["error"]["detail"] == "ValueError: no"
     assert "secret.py" not in event.text
 
@@ -63,25 +67,33 @@ def test_a_small_value_is_told_and_a_large_one_said_to_be_elsewhere(
     size: int, is_told: bool
 ) -> None:
     value = '"' + "x" * (size - 2) + '"'
-    data = told(ending(Result(task(), value.encode(), None), None))["data"]
+    data = told(ending(Result(task(), Value(inline=value.encode())), None))["data"]
     assert ("value" in data) is is_told
     assert data["task"]["result"] == "/v1/tasks/t1/result"
     if is_told:
         assert data["value"] == json.loads(value)
 
 
+@pytest.mark.parametrize(
+    "value", [Value(ref="0" * 64), Value(inline=b"a,b", media_type="text/csv")], ids=str
+)
+def test_a_value_that_is_elsewhere_or_no_json_is_not_in_the_event(value: Value) -> None:
+    data = told(ending(Result(task(), value), None))["data"]
+    assert "value" not in data
+
+
 def test_a_value_is_told_as_it_is_however_deep_it_lies() -> None:
     value = b"[" * 3000 + b"]" * 3000
-    assert value.decode() in ending(Result(task(), value, None), None).text
+    assert value.decode() in ending(Result(task(), Value(inline=value)), None).text
 
 
 def test_whoever_wants_to_hear_of_an_end_gets_a_task_of_its_own() -> None:
     known = {"a": webhook(timeout_s=3), "b": webhook(events=["failed"]), "c": webhook()}
-    news = deliveries(known, Result(task(request_id="r"), b"1", None), None, NOW)
+    news = deliveries(known, Result(task(request_id="r"), ONE), None, NOW)
     assert [body_of(new)["webhook"] for new in news] == ["a", "c"]
     assert [body_of(new)["id"] for new in news] == ["t1-a", "t1-c"]
     assert {body_of(new)["event"] for new in news} == {
-        ending(Result(task(request_id="r"), b"1", None), None).text
+        ending(Result(task(request_id="r"), ONE), None).text
     }
     first = news[0]
     assert (first.function, first.kind, first.pool) == (DELIVER, "data", "cpu")
@@ -91,7 +103,7 @@ def test_whoever_wants_to_hear_of_an_end_gets_a_task_of_its_own() -> None:
 
 
 def test_a_delivery_holds_no_secret() -> None:
-    (new,) = deliveries({"a": webhook()}, Result(task(), b"1", None), None, NOW)
+    (new,) = deliveries({"a": webhook()}, Result(task(), ONE), None, NOW)
     assert SECRET not in repr(new)
     assert "token" not in repr(new)
 

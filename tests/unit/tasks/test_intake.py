@@ -1,5 +1,4 @@
 import errno
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +9,12 @@ import pytest
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.ledger import Ledger, tasks
-from skipper.ledger.records import Claim, Result
+from skipper.ledger.records import Claim
 from skipper.spec import FunctionSpec, Kind
-from skipper.task import Outcome, State, Task
-from skipper.tasks.intake import Intake, Submission, reply_of, value_of
-from skipper.wire import calls
+from skipper.task import Task
+from skipper.tasks.intake import Intake, Submission
+from skipper.values.store import ValueStore
+from skipper.values.value import Value
 
 SPEC = FunctionSpec(
     name="f.f",
@@ -37,7 +37,7 @@ class Desk:
     def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
         self.ledger, self.blobs = ledger, blobs
         self.published: list[tuple[str, str, bool]] = []
-        self.intake = Intake(ledger, blobs, INLINE, self._publish)
+        self.intake = Intake(ledger, ValueStore(blobs, INLINE), self._publish)
 
     def _publish(self, pool: str, task_id: str) -> None:
         is_there = self.ledger.read_now(lambda conn: tasks.get(conn, task_id)) is not None
@@ -77,7 +77,7 @@ async def test_a_task_is_what_its_function_declares_and_its_caller_says(desk: De
     assert (task.function, task.kind, task.pool) == ("f.f", "training", "gpu")
     assert (task.max_attempts, task.timeout_s) == (3, 30.0)
     assert (task.request_id, task.parent_id, claim.depth) == ("req", "parent", 3)
-    assert claim.body == b'{"a": 1}'
+    assert claim.input == Value(inline=b'{"a": 1}')
 
 
 async def test_its_function_says_how_urgent_it_is_unless_its_caller_does(desk: Desk) -> None:
@@ -114,10 +114,10 @@ async def test_a_large_body_is_stored_beside_the_ledger(
     body = b"x" * size
     claim = desk.claim(await desk.accept(body))
     if is_inline:
-        assert (claim.body, claim.body_ref) == (body, None)
+        assert claim.input == Value(inline=body)
     else:
-        assert claim.body is None
-        assert desk.blobs.get(claim.body_ref or "") == body
+        assert claim.input.ref is not None
+        assert desk.blobs.get(claim.input.ref) == body
 
 
 async def test_the_same_key_and_body_is_the_same_task_and_published_once(desk: Desk) -> None:
@@ -144,68 +144,6 @@ async def test_the_same_key_with_another_call_does_not_match(
 
 async def test_without_a_key_the_same_call_is_another_task(desk: Desk) -> None:
     assert await desk.accept() != await desk.accept()
-
-
-# --- what has ended --------------------------------------------------------------------------
-
-
-def ended(state: State, *, value: bytes | None = None, ref: str | None = None, **of: Any) -> Result:
-    task = Task(
-        id="t",
-        function="f.f",
-        kind="data",
-        pool="cpu",
-        state=state,
-        created_at=0.0,
-        available_at=0.0,
-        code="c0de",
-        model="a@1 b@2",
-        **of,
-    )
-    return Result(task=task, value=value, ref=ref)
-
-
-async def told(desk: Desk, result: Result) -> tuple[int, bytes, Any]:
-    outcome, served, body = calls.parse_reply(await reply_of(result, desk.blobs))
-    return outcome, served, json.loads(body)
-
-
-async def test_a_task_that_succeeded_answers_its_value_wherever_it_is(desk: Desk) -> None:
-    ref = desk.blobs.put(b'"large"')
-    served = b"c0de a@1 b@2"
-    assert await told(desk, ended(State.SUCCEEDED, value=b"7")) == (Outcome.OK, served, 7)
-    assert await told(desk, ended(State.SUCCEEDED, ref=ref)) == (Outcome.OK, served, "large")
-    assert await value_of(ended(State.SUCCEEDED), desk.blobs) == b"null"
-
-
-async def test_a_value_that_is_no_longer_stored_is_told_as_such(desk: Desk) -> None:
-    outcome, _, problem = await told(desk, ended(State.SUCCEEDED, ref="0" * 64))
-    assert outcome == Outcome.UNAVAILABLE
-    assert problem["detail"] == "the result is no longer stored"
-
-
-@pytest.mark.parametrize(
-    ("state", "outcome"),
-    [
-        (State.FAILED, Outcome.FAILED),
-        (State.TIMED_OUT, Outcome.TIMED_OUT),
-        (State.CANCELLED, Outcome.CANCELLED),
-        (State.CRASHED, Outcome.DIED),
-        (State.EXPIRED, Outcome.TIMED_OUT),
-    ],
-)
-async def test_any_other_end_is_answered_as_a_direct_call_would_be(
-    desk: Desk, state: State, outcome: Outcome
-) -> None:
-    found, _, problem = await told(desk, ended(state))
-    assert (found, problem["detail"]) == (outcome, f"the task ended {state}")
-
-
-async def test_the_error_of_a_task_says_itself_how_it_ended(desk: Desk) -> None:
-    error = {"detail": "no model yet", "outcome": "unavailable", "exception": "E"}
-    outcome, _, problem = await told(desk, ended(State.FAILED, error=error))
-    assert outcome == Outcome.UNAVAILABLE
-    assert problem == {"detail": "no model yet", "exception": "E"}
 
 
 async def test_a_large_body_that_cannot_be_stored_is_refused_as_what_may_pass(

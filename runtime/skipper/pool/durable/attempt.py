@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from skipper.blobs import BlobStore
 from skipper.instance.jobs import Report
 from skipper.ledger import Ledger
 from skipper.ledger.records import Claim
@@ -17,6 +16,7 @@ from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import Outcome
+from skipper.values.store import ValueStore
 from skipper.wire import calls
 
 
@@ -58,8 +58,7 @@ class LaneContext:
 
     ledger: Ledger
     journal: Journal
-    blobs: BlobStore
-    inline_bytes: int
+    values: ValueStore
     find: Callable[[str], Awaitable[FunctionQueue | None]]
     start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]]
     missing: Callable[[FunctionVersion], str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
 import logging
 import random
@@ -26,8 +25,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 AGAIN_S = 1.0
-"""Pause between tries to write while the ledger is away, or the disk is full."""
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Pause between tries to write while the ledger is away."""
 
 _STATES = {
     Outcome.OK: State.SUCCEEDED,
@@ -142,32 +140,20 @@ class Recorder:
             "instance": attempt.instance.name if attempt.instance else None,
         }
         if outcome is Outcome.OK:
-            if len(body) <= self._context.inline_bytes:
-                return Ending(state=State.SUCCEEDED, result=body, **facts)
             try:
-                ref = await self._stored(body)
+                value = await self._context.values.store_when_there_is_room(body)
             except OSError as reason:  # running it again would store it no better
                 told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
                 return Ending(state=State.FAILED, error=told, **facts)
-            failpoint("recorder.stored")
-            return Ending(state=State.SUCCEEDED, result_ref=ref, **facts)
+            if value.ref is not None:
+                failpoint("recorder.stored")
+            return Ending(state=State.SUCCEEDED, result=value, **facts)
         error = json.loads(body) | {"outcome": outcome.name.lower()}
         is_retried = outcome in _RETRIED and error.get("retryable", True)
         retry_at = self._retry_at(attempt) if is_retried else None
         return Ending(
             state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
         )
-
-    async def _stored(self, body: bytes) -> str:
-        """The digest of a large value, once there is room for it. Raises OSError for all else."""
-        while True:
-            try:
-                return await asyncio.to_thread(self._context.blobs.put, body)
-            except OSError as error:
-                if error.errno not in _NO_ROOM:
-                    raise
-                log.warning("a result waits until there is room for it: %s", error)
-                await asyncio.sleep(AGAIN_S)
 
     def _retry_at(self, attempt: RunningAttempt) -> float | None:
         claim, (first_s, most_s) = attempt.claim, BACKOFF_S

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from weakref import WeakSet
 
 from skipper.errors import SkipperError
@@ -58,10 +57,8 @@ class Reserve:
             raise NotRunError(Outcome.FAILED, f"{name} cannot be loaded: {error}") from None
 
     async def _body(self, claim: Claim) -> bytes:
-        if claim.body_ref is None:
-            return claim.body or b""
         try:
-            return await asyncio.to_thread(self._context.blobs.get, claim.body_ref)
+            return await self._context.values.load(claim.input)
         except FileNotFoundError:
             told = "its input is no longer stored"
             raise NotRunError(Outcome.UNAVAILABLE, told) from None

@@ -23,6 +23,8 @@ from skipper.ledger.records import Ending, NewEvent, NewTask
 from skipper.settings.model import Settings
 from skipper.task import State, new_id
 from skipper.tasks.watchers import Watchers
+from skipper.values.store import ValueStore
+from skipper.values.value import Value
 
 T = TypeVar("T")
 LIMIT_S = 20.0
@@ -54,7 +56,7 @@ class Office:
         self.context = Context(
             settings=Settings(project_dir=folder),
             ledger=ledger,
-            blobs=BlobStore(str(folder / "blobs")),
+            values=ValueStore(BlobStore(str(folder / "blobs")), 1024),
             directory=cast(Any, None),
             intake=cast(Any, None),
             publisher=cast(Any, None),
@@ -62,7 +64,13 @@ class Office:
             watchers=self.watchers,
         )
         new = NewTask(
-            id=new_id(), function="f.f", kind="data", pool="cpu", created_at=1.0, available_at=1.0
+            id=new_id(),
+            function="f.f",
+            kind="data",
+            pool="cpu",
+            input=Value(inline=b"{}"),
+            created_at=1.0,
+            available_at=1.0,
         )
         self.id = new.id
         self._said = 0
@@ -89,7 +97,7 @@ class Office:
         self.watchers.said([self.id])
 
     def end(self) -> None:
-        ending = Ending(state=State.SUCCEEDED, result=b"1")
+        ending = Ending(state=State.SUCCEEDED, result=Value(inline=b"1"))
         self.ledger.write_now(lambda conn: tasks.finish(conn, self.id, 1, "host", ending, 4.0))
         self.watchers.changed([self.id])
 

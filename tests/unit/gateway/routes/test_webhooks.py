@@ -79,7 +79,7 @@ async def test_a_test_is_a_task_that_sends_a_ping(gateway: Gateway) -> None:
     assert answer.headers["location"] == f"/v1/tasks/{task_id}"
     assert gateway.published == [("cpu", [task_id])]
     (claim,) = await gateway.ledger.write(lambda conn: tasks.claim(conn, [task_id], "h", 1e12))
-    body = json.loads(claim.body or b"")
+    body = json.loads(claim.input.inline or b"")
     assert (body["webhook"], json.loads(body["event"])["type"]) == ("ops", "ping")
     assert claim.task.max_attempts == 1
 

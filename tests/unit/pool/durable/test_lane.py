@@ -21,7 +21,7 @@ from skipper.errors import UnavailableError
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.ledger import Ledger, events, models, tasks
 from skipper.ledger.connection import Statement
-from skipper.ledger.records import NewTask
+from skipper.ledger.records import NewTask, Result
 from skipper.ledger.schema import tasks as task_table
 from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.durable import lane as lanes
@@ -36,10 +36,13 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Attempt as TaskAttempt
 from skipper.task import Outcome, State, Task, new_id
+from skipper.values.store import ValueStore
+from skipper.values.value import Value
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame
 
 LIMIT_S = 10.0
+INPUT = Value(inline=b"{}")
 SOURCE = SourceInfo(
     name="f",
     file=Path("f.py"),
@@ -139,6 +142,24 @@ class Moody(Ledger):
         return await super().read(op)
 
 
+class FullAtFirst(BlobStore):
+    """A store on a disk that has no room ``refusals`` times."""
+
+    refusals = 0
+
+    def put(self, data: bytes) -> str:
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().put(data)
+
+
+def inline(result: Result) -> bytes:
+    assert result.value is not None
+    assert result.value.inline is not None
+    return result.value.inline
+
+
 @dataclass
 class Stage:
     """A lane with one slot, its ledger, and what the function does."""
@@ -153,14 +174,15 @@ class Stage:
     spec: FunctionSpec = SPEC
     told: list[str] = field(default_factory=list)
     find: Callable[[str], Awaitable[FunctionQueue | None]] = field(init=False)
+    blobs: FullAtFirst = field(init=False)
 
     def __post_init__(self) -> None:
         self.find = self._find
+        self.blobs = FullAtFirst(str(self.folder / "blobs"))
         context = LaneContext(
             ledger=self.ledger,
             journal=Journal(self.ledger, lambda _: None),
-            blobs=BlobStore(str(self.folder / "blobs")),
-            inline_bytes=1024,
+            values=ValueStore(self.blobs, 1024, room_s=0.0),
             find=lambda name: self.find(name),  # noqa: PLW0108 - a test may set another
             start=self._start,
             missing=lambda _: "",
@@ -186,7 +208,7 @@ class Stage:
     def accept(self, *, retries: int = 0, **given: Any) -> str:
         """Accept a task that the lane does not hear of."""
         now = time.time()
-        usual = {"function": "f.f", "kind": "training", "pool": "cpu", "body": b"{}"}
+        usual = {"function": "f.f", "kind": "training", "pool": "cpu", "input": INPUT}
         times = {"created_at": now, "available_at": now}
         new = NewTask(id=new_id(), max_attempts=retries + 1, **{**usual, **times, **given})
         self.ledger.write_now(lambda conn: tasks.accept(conn, new))
@@ -327,7 +349,7 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
     result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
     assert task.attempt == 2
     assert result is not None
-    assert json.loads(result.value or b"") == {
+    assert json.loads(inline(result)) == {
         "name": "m",
         "version": 1,
         "metrics": {"loss": 0},
@@ -563,10 +585,9 @@ async def test_a_large_value_is_stored_beside_the_ledger(stage: Stage) -> None:
     await stage.until(task_id, State.SUCCEEDED)
     result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
     assert result is not None
-    assert (result.value, BlobStore(str(stage.folder / "blobs")).get(result.ref or "")[:3]) == (
-        None,
-        b'"xx',
-    )
+    assert result.value is not None
+    assert result.value.ref is not None
+    assert BlobStore(str(stage.folder / "blobs")).get(result.value.ref)[:3] == b'"xx'
 
 
 async def test_a_value_that_cannot_be_stored_fails_its_task_and_is_not_made_again(
@@ -579,21 +600,11 @@ async def test_a_value_that_cannot_be_stored_fails_its_task_and_is_not_made_agai
     assert "could not be stored" in (task.error or {})["detail"]
 
 
-async def test_a_value_waits_for_room_on_a_disk_that_is_full(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries, put = [], BlobStore.put
-
-    def full_at_first(store: BlobStore, data: bytes) -> str:
-        tries.append(len(data))
-        if len(tries) < 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return put(store, data)
-
-    monkeypatch.setattr(BlobStore, "put", full_at_first)
+async def test_a_value_waits_for_room_on_a_disk_that_is_full(stage: Stage) -> None:
+    stage.blobs.refusals = 2
     stage.act = lambda actor: actor.answer(b'"' + b"x" * 2000 + b'"')
     task = await stage.until(stage.submit(), State.SUCCEEDED)
-    assert (task.attempt, len(tries)) == (1, 3)
+    assert (task.attempt, stage.blobs.refusals) == (1, 0)
 
 
 async def test_a_process_that_has_used_most_of_its_memory_runs_no_other_task(stage: Stage) -> None:

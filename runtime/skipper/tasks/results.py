@@ -1,0 +1,56 @@
+"""What those who asked for a task are answered once it has ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from skipper.ledger.records import Result
+from skipper.task import Outcome, State
+from skipper.values.store import ValueStore
+from skipper.values.value import JSON
+from skipper.wire import calls
+
+_OUTCOMES = {
+    State.FAILED: Outcome.FAILED,
+    State.TIMED_OUT: Outcome.TIMED_OUT,
+    State.CANCELLED: Outcome.CANCELLED,
+    State.CRASHED: Outcome.DIED,
+    State.EXPIRED: Outcome.TIMED_OUT,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskReply:
+    """What a direct call would have been answered: a value or, in JSON, what went wrong.
+
+    ``served`` names the code and the models, as :func:`~skipper.wire.calls.served_by` does.
+    """
+
+    outcome: Outcome
+    served: bytes
+    body: bytes
+    media_type: str = JSON
+
+
+async def reply_of(result: Result, values: ValueStore) -> TaskReply:
+    """The reply of a task that has ended, whose value may have expired."""
+    task = result.task
+    served = calls.served_by(task.code or "", (task.model or "").split())
+    if task.state is not State.SUCCEEDED:
+        error = dict(task.error or {"detail": f"the task ended {task.state}"})
+        outcome = Outcome[str(error.pop("outcome", _OUTCOMES[task.state].name)).upper()]
+        return TaskReply(outcome=outcome, served=served, body=_json(error))
+    if result.value is None:
+        return TaskReply(outcome=Outcome.OK, served=served, body=b"null")
+    try:
+        body = await values.load(result.value)
+    except FileNotFoundError:
+        problem = _json({"detail": "the result is no longer stored"})
+        return TaskReply(outcome=Outcome.UNAVAILABLE, served=served, body=problem)
+    media_type = result.value.media_type
+    return TaskReply(outcome=Outcome.OK, served=served, body=body, media_type=media_type)
+
+
+def _json(problem: dict[str, object]) -> bytes:
+    return json.dumps(problem).encode()

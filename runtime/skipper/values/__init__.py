@@ -1,0 +1,1 @@
+"""What crosses between callers and functions: bytes, their media type, and where they lie."""

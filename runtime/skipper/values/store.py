@@ -1,0 +1,56 @@
+"""Where values lie: whether one stands inline or in the blob store is decided here alone.
+
+An inline value is part of the row that it belongs to. The store's are read and written in a thread,
+because a disk or an object store may take its time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+
+from skipper.blobs import BlobStore
+from skipper.values.value import JSON, Value
+
+log = logging.getLogger(__name__)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ValueStore:
+    """Values of up to ``inline_bytes`` stay inline, larger ones become blobs of ``blobs``.
+
+    ``room_s`` is the pause between two attempts to write where the disk is full.
+    """
+
+    def __init__(self, blobs: BlobStore, inline_bytes: int, *, room_s: float = 1.0) -> None:
+        self._blobs, self._inline_bytes, self._room_s = blobs, inline_bytes, room_s
+
+    async def store(self, data: bytes, media_type: str = JSON) -> Value:
+        """The value that ``data`` is, once it is sure to be found again. Raises OSError."""
+        if len(data) <= self._inline_bytes:
+            return Value(inline=data, media_type=media_type)
+        ref = await asyncio.to_thread(self._blobs.put, data)
+        return Value(ref=ref, media_type=media_type)
+
+    async def store_when_there_is_room(self, data: bytes, media_type: str = JSON) -> Value:
+        """:meth:`store`, tried again for as long as the disk is full. Raises OSError for all else.
+
+        For a result: to run its function again would cost more than to wait.
+        """
+        while True:
+            try:
+                return await self.store(data, media_type)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                log.warning("a value waits until there is room for it: %s", error)
+                await asyncio.sleep(self._room_s)
+
+    async def load(self, value: Value) -> bytes:
+        """Its bytes. Raises FileNotFoundError where they have expired, or another OSError."""
+        if value.ref is None:
+            assert value.inline is not None
+            return value.inline
+        return await asyncio.to_thread(self._blobs.get, value.ref)

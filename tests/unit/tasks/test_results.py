@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skipper.blobs import BlobStore
+from skipper.ledger.records import Result
+from skipper.task import Outcome, State, Task
+from skipper.tasks.results import TaskReply, reply_of
+from skipper.values.store import ValueStore
+from skipper.values.value import Value
+
+SERVED = b"c0de a@1 b@2"
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> BlobStore:
+    return BlobStore(str(tmp_path / "blobs"))
+
+
+@pytest.fixture
+def values(blobs: BlobStore) -> ValueStore:
+    return ValueStore(blobs, 16)
+
+
+def ended(state: State, value: Value | None = None, **of: Any) -> Result:
+    task = Task(
+        id="t",
+        function="f.f",
+        kind="data",
+        pool="cpu",
+        state=state,
+        created_at=0.0,
+        available_at=0.0,
+        code="c0de",
+        model="a@1 b@2",
+        **of,
+    )
+    return Result(task=task, value=value)
+
+
+async def test_a_task_that_succeeded_answers_its_value_wherever_it_is(
+    blobs: BlobStore, values: ValueStore
+) -> None:
+    for value, body in (
+        (Value(inline=b"7"), b"7"),
+        (Value(ref=blobs.put(b'"large"')), b'"large"'),
+        (None, b"null"),
+    ):
+        reply = await reply_of(ended(State.SUCCEEDED, value), values)
+        assert reply == TaskReply(outcome=Outcome.OK, served=SERVED, body=body)
+
+
+async def test_a_value_is_answered_as_what_it_is(values: ValueStore) -> None:
+    table = Value(inline=b"a,b\n", media_type="text/csv")
+    assert (await reply_of(ended(State.SUCCEEDED, table), values)).media_type == "text/csv"
+
+
+async def test_a_value_that_is_no_longer_stored_is_a_problem(values: ValueStore) -> None:
+    reply = await reply_of(ended(State.SUCCEEDED, Value(ref="0" * 64)), values)
+    assert reply.outcome is Outcome.UNAVAILABLE
+    assert json.loads(reply.body) == {"detail": "the result is no longer stored"}
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [
+        (State.FAILED, Outcome.FAILED),
+        (State.TIMED_OUT, Outcome.TIMED_OUT),
+        (State.CANCELLED, Outcome.CANCELLED),
+        (State.CRASHED, Outcome.DIED),
+        (State.EXPIRED, Outcome.TIMED_OUT),
+    ],
+)
+async def test_any_other_end_is_answered_as_a_direct_call_would_be(
+    state: State, outcome: Outcome, values: ValueStore
+) -> None:
+    reply = await reply_of(ended(state), values)
+    assert (reply.outcome, json.loads(reply.body)["detail"]) == (outcome, f"the task ended {state}")
+
+
+async def test_the_error_of_a_task_names_its_outcome_itself(values: ValueStore) -> None:
+    error = {"detail": "no model yet", "outcome": "unavailable", "exception": "E"}
+    reply = await reply_of(ended(State.FAILED, error=error), values)
+    assert reply.outcome is Outcome.UNAVAILABLE
+    assert json.loads(reply.body) == {"detail": "no model yet", "exception": "E"}

@@ -1,0 +1,69 @@
+import errno
+from pathlib import Path
+
+import pytest
+
+from skipper.blobs import BlobStore
+from skipper.values.store import ValueStore
+from skipper.values.value import Value
+
+INLINE = 16
+SMALL, LARGE = b"x" * INLINE, b"x" * (INLINE + 1)
+
+
+class Disk(BlobStore):
+    """A store whose disk refuses so many writes, each with the next of these errors."""
+
+    def __init__(self, folder: Path, *refusals: int) -> None:
+        super().__init__(str(folder / "blobs"))
+        self.refusals = list(refusals)
+
+    def put(self, data: bytes) -> str:
+        if self.refusals:
+            raise OSError(self.refusals.pop(0), "no")
+        return super().put(data)
+
+
+async def test_a_small_value_is_inline_and_no_blob(tmp_path: Path) -> None:
+    values = ValueStore(Disk(tmp_path), INLINE)
+    assert await values.store(SMALL) == Value(inline=SMALL)
+    assert not (tmp_path / "blobs").exists()
+
+
+async def test_a_larger_one_is_a_blob(tmp_path: Path) -> None:
+    disk = Disk(tmp_path)
+    value = await ValueStore(disk, INLINE).store(LARGE)
+    assert value.ref is not None
+    assert disk.get(value.ref) == LARGE
+
+
+@pytest.mark.parametrize("data", [b"", SMALL, LARGE])
+async def test_what_was_stored_is_loaded_wherever_it_lies(tmp_path: Path, data: bytes) -> None:
+    values = ValueStore(Disk(tmp_path), INLINE)
+    value = await values.store(data, "image/png")
+    assert value.media_type == "image/png"
+    assert await values.load(value) == data
+
+
+async def test_a_value_that_has_expired_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        await ValueStore(Disk(tmp_path), INLINE).load(Value(ref="0" * 64))
+
+
+async def test_a_full_disk_is_an_error_to_whoever_does_not_wait(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no"):
+        await ValueStore(Disk(tmp_path, errno.ENOSPC), INLINE).store(LARGE)
+
+
+async def test_whoever_waits_stores_it_once_there_is_room(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, errno.ENOSPC, errno.EDQUOT)
+    value = await ValueStore(disk, INLINE, room_s=0.0).store_when_there_is_room(LARGE)
+    assert disk.refusals == []
+    assert value.ref is not None
+    assert disk.get(value.ref) == LARGE
+
+
+async def test_nobody_waits_for_a_disk_that_is_broken(tmp_path: Path) -> None:
+    disk = Disk(tmp_path, errno.EIO)
+    with pytest.raises(OSError, match="no"):
+        await ValueStore(disk, INLINE, room_s=0.0).store_when_there_is_room(LARGE)
