@@ -11,7 +11,7 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	done; \
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
-.PHONY: help setup demo up test chaos check format lock bench bench-smoke clean
+.PHONY: help setup demo up test chaos check format docs lock bench bench-smoke clean
 
 help:
 	@echo "make setup    make .venv with everything in it (PYTHON=... names the Python to use)"
@@ -21,6 +21,7 @@ help:
 	@echo "make chaos    kill every part thousands of times under load; ARGS='--minutes 30' a piece of it"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make format   put formatting and imports right"
+	@echo "make docs     write docs/api.md from the code"
 	@echo "make lock     resolve requirements/lock-*.txt anew; ARGS=--upgrade takes new releases"
 	@echo "make bench    measure beside LitServe, BentoML and others; ARGS='--only direct,tasks'"
 	@echo "make bench-smoke  in a minute: has anything become grossly slower?"
@@ -52,6 +53,9 @@ check: setup
 format: setup
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
+
+docs: setup
+	@$(PY) -m tools.api
 
 lock: setup
 	@$(PY) tools/lock.py $(ARGS)

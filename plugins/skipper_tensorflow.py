@@ -7,6 +7,7 @@ them need neither.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -14,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import skipper
-from skipper.errors import FormatError
-from skipper.settings.environment import adopt_environment
 
 FORMAT = "keras"
 _LIBRARIES = frozenset({"keras", "tensorflow"})
@@ -51,12 +50,10 @@ def skipper_instance_started(threads: int) -> None:
     in its forks as they do in a fresh process that will import TensorFlow later. Memory of a GPU is
     taken as it is needed, since several instances may share the device.
     """
-    adopt_environment(
-        {
-            "TF_NUM_INTRAOP_THREADS": str(threads),
-            "TF_NUM_INTEROP_THREADS": str(threads),
-            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        }
+    os.environ.update(  # noqa: TID251 - TensorFlow's own settings, which it takes from nowhere else
+        TF_NUM_INTRAOP_THREADS=str(threads),
+        TF_NUM_INTEROP_THREADS=str(threads),
+        TF_FORCE_GPU_ALLOW_GROWTH="true",
     )
     seed = secrets.randbits(32)
     if "keras" in sys.modules:
@@ -69,7 +66,7 @@ def skipper_instance_started(threads: int) -> None:
 def skipper_save_model(value: Any, folder: Path) -> str | None:
     """Save a ``keras.Model`` as one ``.keras`` file.
 
-    Raises :class:`FormatError` for a model with a Lambda layer: loading it would run code out of
+    Raises FormatError for a model with a Lambda layer: loading it would run code out of
     the file, which nothing that serves a model does.
     """
     keras = sys.modules.get("keras")
@@ -77,7 +74,7 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
         return None
     for layer in _layers(value):
         if isinstance(layer, keras.layers.Lambda):
-            raise FormatError(
+            raise skipper.FormatError(
                 f"the layer {layer.name!r} is a Lambda, whose code would be in the saved model; "
                 "write a Layer class, marked @keras.saving.register_keras_serializable()."
             )

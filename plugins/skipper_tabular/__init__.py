@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import skipper
-from skipper.errors import FormatError
 
 FORMAT = "skops"
 _REQUIRED = ("pandas", "sklearn", "skops")
@@ -50,7 +49,7 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
     if base is None or not isinstance(value, base.BaseEstimator):
         return None
     if importlib.util.find_spec("skops") is None:
-        raise FormatError(
+        raise skipper.FormatError(
             "to save a scikit-learn model, install skops: pip install 'skipper-runtime[tabular]'"
         )
     from skipper_tabular import saving

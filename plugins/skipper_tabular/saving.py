@@ -8,7 +8,7 @@ from typing import Any
 
 import skops.io
 
-from skipper.errors import FormatError
+import skipper
 
 TRUSTED = frozenset(
     {
@@ -31,14 +31,14 @@ _FILE = "model.skops"
 
 
 def save(model: Any, folder: Path) -> None:
-    """Write ``model`` into ``folder``. Raises :class:`FormatError` where :func:`load` would."""
+    """Write ``model`` into ``folder``. Raises FormatError where :func:`load` would."""
     file = folder / _FILE
     skops.io.dump(model, file)
     _refuse(_foreign(file), "saved")
 
 
 def load(folder: Path) -> Any:
-    """Read the model in ``folder``. Raises :class:`FormatError` if it holds a type not trusted."""
+    """Read the model in ``folder``. Raises FormatError if it holds a type not trusted."""
     file = folder / _FILE
     _refuse(_foreign(file), "loaded")
     return skops.io.load(file, trusted=sorted(TRUSTED))
@@ -51,7 +51,7 @@ def _foreign(file: Path) -> set[str]:
 
 def _refuse(types: set[str], what: str) -> None:
     if types:
-        raise FormatError(
+        raise skipper.FormatError(
             f"a scikit-learn model that holds {', '.join(sorted(types))} is not {what}: to load "
             "a type that nobody has looked at may run code. Write a plugin with a format for it."
         )

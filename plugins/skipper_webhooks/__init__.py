@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import skipper
-from skipper.settings.webhooks import SOURCE, Webhook
+from skipper_webhooks.endpoint import Endpoint
 from skipper_webhooks.signing import SignatureError, verify
 
 __all__ = ["SignatureError", "verify"]
 
-configured: dict[str, Webhook] = {}
-"""The project's webhooks, in an instance that delivers; in all others none."""
+SOURCE = "webhooks"
+"""The source of the function that delivers, and the table of settings that it is given."""
+configured: dict[str, Endpoint] = {}
+"""The project's webhooks by name, in an instance that delivers; in all others none."""
 
 
 @skipper.hook
@@ -35,4 +37,6 @@ def skipper_sources(project: skipper.Project) -> Collection[skipper.Source]:
 def skipper_settings(source: str, settings: Mapping[str, Any]) -> None:
     """Take the webhooks, with their secrets."""
     if source == SOURCE:
-        configured.update({name: Webhook.model_validate(table) for name, table in settings.items()})
+        configured.update(
+            {name: Endpoint.model_validate(table) for name, table in settings.items()}
+        )

@@ -12,9 +12,9 @@ from http import HTTPStatus
 import httpx
 
 import skipper
-from skipper.settings.webhooks import Webhook
 from skipper_webhooks import addresses
 from skipper_webhooks.addresses import Address
+from skipper_webhooks.endpoint import Endpoint
 from skipper_webhooks.errors import DeliveryError, RefusedError
 from skipper_webhooks.signing import sign
 
@@ -25,21 +25,21 @@ Resolve = Callable[[str, int], list[Address]]
 """Finds the addresses of a name, for a port."""
 
 
-def post(webhook: Webhook, id_: str, body: bytes, *, resolve: Resolve = addresses.resolve) -> int:
+def post(endpoint: Endpoint, id_: str, body: bytes, *, resolve: Resolve = addresses.resolve) -> int:
     """Send an event; the status, a 2xx, that the receiver answers.
 
     Raises :class:`DeliveryError` or, where trying again is of no use, :class:`RefusedError`. What
     the receiver says beside its status is not read, and a redirection is not followed.
     """
-    url = httpx.URL(webhook.url.get_secret_value())
+    url = httpx.URL(endpoint.url.get_secret_value())
     host, is_encrypted = url.raw_host.decode(), url.scheme == "https"
-    letter = _Letter(url=url, headers=_headers(url, webhook, id_, body), body=body)
+    letter = _Letter(url=url, headers=_headers(url, endpoint, id_, body), body=body)
     try:
         found = resolve(host, url.port or _PORTS[url.scheme])
-        addresses.check(host, found, private=webhook.allow_private, encrypted=is_encrypted)
-        status = _send(letter, found, webhook.timeout_s)
+        addresses.check(host, found, private=endpoint.allow_private, encrypted=is_encrypted)
+        status = _send(letter, found, endpoint.timeout_s)
     except httpx.TimeoutException:
-        raise DeliveryError(f"{host} did not answer within {webhook.timeout_s:g} s") from None
+        raise DeliveryError(f"{host} did not answer within {endpoint.timeout_s:g} s") from None
     except (httpx.TransportError, OSError) as error:
         raise DeliveryError(f"{host} cannot be reached: {error}") from None
     if status == HTTPStatus.GONE:
@@ -49,12 +49,12 @@ def post(webhook: Webhook, id_: str, body: bytes, *, resolve: Resolve = addresse
     return status
 
 
-def _headers(url: httpx.URL, webhook: Webhook, id_: str, body: bytes) -> dict[str, str]:
+def _headers(url: httpx.URL, endpoint: Endpoint, id_: str, body: bytes) -> dict[str, str]:
     return {
         "Host": url.netloc.decode(),
         "Content-Type": "application/json",
         "User-Agent": f"skipper-webhooks/{skipper.__version__}",
-    } | sign(body, webhook.secret.get_secret_value(), id_=id_, at=time.time())
+    } | sign(body, endpoint.secret.get_secret_value(), id_=id_, at=time.time())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Skipper: a function runtime for machine learning.
 
 Drop function files into ``functions/``, type ``skipper up``, call them over REST. This module is
-what authors of functions and plugins import; each name is loaded when it is first used.
+what authors of functions, plugins and clients import, and all that they are promised
+(docs/api.md); each name is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -10,8 +11,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skipper.client import AsyncClient, Client, connect
-    from skipper.errors import CallError, Cancelled, ItemError, SkipperError
+    from skipper.client import (
+        AsyncClient,
+        AsyncTaskHandle,
+        Client,
+        TaskEvent,
+        TaskHandle,
+        connect,
+    )
+    from skipper.errors import (
+        CallError,
+        Cancelled,
+        CancelledError,
+        DeadlineError,
+        DefinitionError,
+        FormatError,
+        FunctionError,
+        InstanceDiedError,
+        InvalidInputError,
+        ItemError,
+        NotConnectedError,
+        NotFoundError,
+        SkipperError,
+        TooLargeError,
+        UnavailableError,
+    )
     from skipper.function.decorators import Function, data, inference, training
     from skipper.function.model import Loaded, Model
     from skipper.function.run import Run
@@ -20,27 +44,64 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "skipper.client": ("AsyncClient", "Client", "connect"),
-    "skipper.errors": ("CallError", "Cancelled", "ItemError", "SkipperError"),
+    "skipper.client": (
+        "AsyncClient",
+        "AsyncTaskHandle",
+        "Client",
+        "TaskEvent",
+        "TaskHandle",
+        "connect",
+    ),
+    "skipper.errors": (
+        "CallError",
+        "Cancelled",
+        "CancelledError",
+        "DeadlineError",
+        "DefinitionError",
+        "FormatError",
+        "FunctionError",
+        "InstanceDiedError",
+        "InvalidInputError",
+        "ItemError",
+        "NotConnectedError",
+        "NotFoundError",
+        "SkipperError",
+        "TooLargeError",
+        "UnavailableError",
+    ),
     "skipper.function.decorators": ("Function", "data", "inference", "training"),
-    "skipper.hookspecs": ("Project", "Source", "hook"),
     "skipper.function.model": ("Loaded", "Model"),
     "skipper.function.run": ("Run",),
+    "skipper.hookspecs": ("Project", "Source", "hook"),
 }
 
 __all__ = [
     "AsyncClient",
+    "AsyncTaskHandle",
     "CallError",
     "Cancelled",
+    "CancelledError",
     "Client",
+    "DeadlineError",
+    "DefinitionError",
+    "FormatError",
     "Function",
+    "FunctionError",
+    "InstanceDiedError",
+    "InvalidInputError",
     "ItemError",
     "Loaded",
     "Model",
+    "NotConnectedError",
+    "NotFoundError",
     "Project",
     "Run",
     "SkipperError",
     "Source",
+    "TaskEvent",
+    "TaskHandle",
+    "TooLargeError",
+    "UnavailableError",
     "connect",
     "data",
     "hook",

@@ -20,6 +20,7 @@ GROUP = "skipper"
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hook = pluggy.HookimplMarker(GROUP)
+"""Marks a function of a plugin as its answer to the hook of the same name: ``@skipper.hook``."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,9 +30,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Marks a keyword-only parameter that receives the newest version of the model ``name``::
+    """Marks a keyword-only parameter that receives the newest version of a model::
 
-    def predict(house: House, *, model: Annotated[keras.Model, skipper.Loaded("boston")]): ...
+        def predict(house: House, *, model: Annotated[keras.Model, skipper.Loaded("boston")]): ...
+
+    ``name`` is the one that training gave it.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from skipper.instance import moved
 from skipper.spec import BrokenFile
 
 
@@ -93,6 +94,8 @@ _ALIASES = {
 def _hint(error: BaseException) -> str:
     if isinstance(error, NameError) and error.name in _ALIASES:
         return f"add `{_ALIASES[error.name]}`"
+    if instead := moved.advice(error):
+        return instead
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
         return f"install the package that provides `{top}` into the environment Skipper runs in"

@@ -15,16 +15,18 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import skipper_webhooks
-from skipper.settings.webhooks import Webhook
+from skipper.settings import webhooks
+from skipper.settings.model import Settings
 from skipper_webhooks import SignatureError, addresses, posting, verify
 from skipper_webhooks.addresses import Address, Reach, check, reach_of, resolve
+from skipper_webhooks.endpoint import Endpoint
 from skipper_webhooks.errors import DeliveryError, RefusedError
 from skipper_webhooks.posting import post
 from skipper_webhooks.signing import sign
@@ -275,9 +277,9 @@ def port() -> Iterator[int]:
         yield found
 
 
-def webhook(url: str, **values: Any) -> Webhook:
+def endpoint(url: str, **values: Any) -> Endpoint:
     usual = {"url": url, "secret": SECRET, "allow_private": True, "timeout_s": 5}
-    return Webhook.model_validate({**usual, **values})
+    return Endpoint.model_validate({**usual, **values})
 
 
 def leads_to(*texts: str) -> Callable[[str, int], list[Address]]:
@@ -286,7 +288,7 @@ def leads_to(*texts: str) -> Callable[[str, int], list[Address]]:
 
 def test_an_event_arrives_as_it_is_signed(port: int) -> None:
     url = f"http://127.0.0.1:{port}/hooks/a%20b?x=1"
-    assert post(webhook(url), "e1", b'{"a": 1}') == 204
+    assert post(endpoint(url), "e1", b'{"a": 1}') == 204
     ((path, headers, body),) = Receiver.heard
     assert (path, body) == ("/hooks/a%20b?x=1", b'{"a": 1}')
     assert verify(body, headers, SECRET) == "e1"
@@ -298,38 +300,38 @@ def test_an_event_arrives_as_it_is_signed(port: int) -> None:
 def test_every_other_answer_may_be_another_one_later(port: int, status: int) -> None:
     Receiver.answers.append(status)
     with pytest.raises(DeliveryError, match=f"answered {status}"):
-        post(webhook(f"http://127.0.0.1:{port}/"), "e1", b"{}")
+        post(endpoint(f"http://127.0.0.1:{port}/"), "e1", b"{}")
     assert len(Receiver.heard) == 1, "a redirection was followed"
 
 
 def test_a_receiver_that_wants_no_more_is_left_alone(port: int) -> None:
     Receiver.answers.append(410)
     with pytest.raises(RefusedError, match="410"):
-        post(webhook(f"http://127.0.0.1:{port}/"), "e1", b"{}")
+        post(endpoint(f"http://127.0.0.1:{port}/"), "e1", b"{}")
 
 
 def test_a_receiver_that_takes_its_time_is_not_waited_for(port: int) -> None:
     Receiver.pause.clear()
     with pytest.raises(DeliveryError, match=r"within 0\.2 s"):
-        post(webhook(f"http://127.0.0.1:{port}/", timeout_s=0.2), "e1", b"{}")
+        post(endpoint(f"http://127.0.0.1:{port}/", timeout_s=0.2), "e1", b"{}")
 
 
 def test_a_receiver_that_is_away_may_come_back() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with pytest.raises(DeliveryError, match="cannot be reached"):
-        post(webhook(f"http://127.0.0.1:{port}/token"), "e1", b"{}")
+        post(endpoint(f"http://127.0.0.1:{port}/token"), "e1", b"{}")
 
 
 def test_a_name_that_leads_nowhere_may_lead_somewhere_later() -> None:
     with pytest.raises(DeliveryError, match=r"nowhere\.invalid cannot be reached"):
-        post(webhook("http://nowhere.invalid/"), "e1", b"{}")
+        post(endpoint("http://nowhere.invalid/"), "e1", b"{}")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
 def test_nothing_is_sent_to_a_private_address_that_is_not_allowed(port: int, host: str) -> None:
     with pytest.raises(RefusedError, match="private"):
-        post(webhook(f"https://{host}:{port}/", allow_private=False), "e1", b"{}")
+        post(endpoint(f"https://{host}:{port}/", allow_private=False), "e1", b"{}")
     assert Receiver.heard == []
 
 
@@ -340,7 +342,7 @@ def test_a_name_is_looked_up_once_and_led_nowhere_else(port: int) -> None:
         asked.append(host)
         return [ip_address("127.0.0.1" if len(asked) == 1 else "169.254.169.254")]
 
-    assert post(webhook(f"http://receiver.test:{port}/"), "e1", b"{}", resolve=rebinding) == 204
+    assert post(endpoint(f"http://receiver.test:{port}/"), "e1", b"{}", resolve=rebinding) == 204
     assert asked == ["receiver.test"]
     assert Receiver.heard[0][1]["host"] == f"receiver.test:{port}"
 
@@ -348,19 +350,19 @@ def test_a_name_is_looked_up_once_and_led_nowhere_else(port: int) -> None:
 def test_of_several_addresses_the_first_that_takes_a_connection_is_used(port: int) -> None:
     found = leads_to("127.0.0.2", "::1", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)):
-        assert post(webhook(f"http://r.test:{port}/"), "e1", b"{}", resolve=found) == 204
+        assert post(endpoint(f"http://r.test:{port}/"), "e1", b"{}", resolve=found) == 204
 
 
 def test_a_proxy_of_the_environment_is_not_used(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
-    assert post(webhook(f"http://127.0.0.1:{port}/"), "e1", b"{}") == 204
+    assert post(endpoint(f"http://127.0.0.1:{port}/"), "e1", b"{}") == 204
 
 
 def test_no_error_tells_the_path_which_may_hold_a_token(port: int) -> None:
     Receiver.answers.append(500)
     with pytest.raises(DeliveryError) as caught:
-        post(webhook(f"http://127.0.0.1:{port}/token?token"), "e1", b"{}")
+        post(endpoint(f"http://127.0.0.1:{port}/token?token"), "e1", b"{}")
     assert "token" not in str(caught.value)
     assert caught.value.__cause__ is None
 
@@ -395,20 +397,28 @@ def test_a_certificate_must_be_the_names_and_of_somebody_known(
     here = leads_to("127.0.0.1")
     url = f"https://receiver.test:{tls_port}/"
     with pytest.raises(DeliveryError, match="CERTIFICATE_VERIFY_FAILED"):
-        post(webhook(url), "e1", b"{}", resolve=here)
+        post(endpoint(url), "e1", b"{}", resolve=here)
     posting._trust.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
-    assert post(webhook(url), "e1", b"{}", resolve=here) == 204
+    assert post(endpoint(url), "e1", b"{}", resolve=here) == 204
     with pytest.raises(DeliveryError, match="CERTIFICATE_VERIFY_FAILED"):
-        post(webhook(url.replace("receiver", "other")), "e1", b"{}", resolve=here)
+        post(endpoint(url.replace("receiver", "other")), "e1", b"{}", resolve=here)
     assert len(Receiver.heard) == 1
 
 
 # --- the function ----------------------------------------------------------------------------
 
 
+def settings_of(url: str) -> dict[str, Any]:
+    """The table of a webhook as an instance that delivers is handed it."""
+    webhook = {"url": url, "secret": SECRET, "allow_private": True}
+    settings = Settings.model_validate({"project_dir": "/", "webhooks": {"ops": webhook}})
+    return cast(dict[str, Any], settings.of_source("webhooks")["ops"])
+
+
 @pytest.fixture
 def configured() -> Iterator[None]:
+    """Whatever a test sets up, no later one has."""
     yield
     skipper_webhooks.configured.clear()
 
@@ -417,7 +427,7 @@ def configured() -> Iterator[None]:
 def test_the_function_sends_with_the_settings_that_its_instance_was_given(port: int) -> None:
     from skipper_webhooks.webhooks import _deliver
 
-    table = {"url": f"http://127.0.0.1:{port}/", "secret": SECRET, "allow_private": True}
+    table = settings_of(f"http://127.0.0.1:{port}/")
     skipper_webhooks.skipper_settings(source="other", settings={"ops": table})
     with pytest.raises(RefusedError, match=r"webhooks\.ops"):
         _deliver(webhook="ops", id="e1", event="{}")
@@ -425,6 +435,13 @@ def test_the_function_sends_with_the_settings_that_its_instance_was_given(port: 
     event = json.dumps({"ü": 1}, ensure_ascii=False)
     assert _deliver(webhook="ops", id="e1", event=event) == {"status": 204}
     assert Receiver.heard[0][2] == event.encode()
+
+
+def test_the_function_is_the_one_that_the_runtime_makes_tasks_for() -> None:
+    from skipper_webhooks.webhooks import ATTEMPTS, _deliver
+
+    assert (_deliver.name, ATTEMPTS) == (webhooks.DELIVER, webhooks.ATTEMPTS)
+    assert webhooks.SOURCE == skipper_webhooks.SOURCE
 
 
 def test_names_are_found_in_the_modules_that_the_documents_name() -> None:
