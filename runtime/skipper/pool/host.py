@@ -26,7 +26,6 @@ from skipper.ledger.records import HostRecord
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.direct import lane as direct_lane
 from skipper.pool.direct.lane import DirectLane
-from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.durable.attempt import LaneContext
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
@@ -39,6 +38,7 @@ from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.starter import Starter, Template
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.reload import Reloader
 from skipper.pool.schedules import Schedules
 from skipper.pool.watch import follow
 from skipper.role import Role
@@ -69,14 +69,13 @@ class Host:
         self._instances = Instances(
             settings, pool, self._starter, self._served_models, self._metrics
         )
-        self._catalogue = self._make_catalogue()
+        self._catalogue = Catalogue(settings, pool, self._instances.quarantine)
         self._schedules = Schedules(ledger, settings, pool, self._catalogue)
         self._direct = DirectLane(
             self._instances.pool_settings,
             self._instances.slots,
-            self._catalogue.entries,
-            start=lambda served: self._instances.serve(served, Lane.DIRECT),
-            missing=self._missing,
+            start=lambda version: self._instances.serve(version, Lane.DIRECT),
+            untrained=self._untrained,
             metrics=self._metrics,
         )
         self._journal = Journal(ledger, self._tell_said)
@@ -103,21 +102,18 @@ class Host:
             answer=self._answer,
             describe=self._describe,
         )
-        self._changed = asyncio.Event()
-        self._join_instances()
-
-    def _make_catalogue(self) -> Catalogue:
-        return Catalogue(
-            self._settings,
-            self._pool,
+        self._reloader = Reloader(
+            settings,
+            pool,
+            self._catalogue,
             self._instances.run,
+            direct=self._direct,
+            tasks=self._tasks,
             quarantine=self._instances.quarantine,
-            on_change=self._tell_catalogue,
-            warm=lambda served, n: self._direct.fleet.warm(served, n),  # noqa: PLW0108 - made later
-            retire=self._retire,
-            drop=lambda entry: self._direct.drop(entry),  # noqa: PLW0108 - made later
+            on_change=self._announce_catalogue,
             metrics=self._metrics,
         )
+        self._join_instances()
 
     def _join_instances(self) -> None:
         """Have those who own calls hear what instances say: they are made after them."""
@@ -132,9 +128,9 @@ class Host:
             ledger=self._ledger,
             journal=self._journal,
             values=self._values,
-            find=self._find,
-            start=lambda served: self._instances.serve(served, Lane.TASKS),
-            missing=self._missing,
+            find=self._catalogue.find,
+            start=lambda version: self._instances.serve(version, Lane.TASKS),
+            untrained=self._untrained,
             announce_models=self._announce_models,
             changed=self._tell_tasks,
             metrics=self._metrics,
@@ -172,10 +168,10 @@ class Host:
         yield self._beat()
         yield self._sweep()
         yield self._follow_models()
-        yield self._catalogue.refresh()
+        yield self._reloader.refresh()
         yield self._schedules.run()
         if self._settings.run.reload:
-            yield follow(self._settings, self._catalogue.refresh)
+            yield follow(self._settings, self._reloader.refresh)
 
     async def _register(self) -> None:
         """Take the seat. Whoever had it is dead, so its tasks go back to the queue at once."""
@@ -239,23 +235,8 @@ class Host:
 
     # --- what the parts ask of each other ---
 
-    def _retire(self, served: FunctionVersion) -> None:
-        self._direct.fleet.retire(served)
-        self._tasks.retire(served)
-
-    def _missing(self, served: FunctionVersion) -> str:
-        return self._served_models.missing(served, self._catalogue.entries.values())
-
-    async def _find(self, name: str) -> FunctionQueue | None:
-        """A function of this pool, waiting for files that are still being read."""
-        stem = name.partition(".")[0]
-        while (entry := self._catalogue.entries.get(name.encode())) is None:
-            if not self._catalogue.loading & {"*", stem}:
-                return None
-            changed = self._changed
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), 1.0)
-        return entry
+    def _untrained(self, version: FunctionVersion) -> str:
+        return self._served_models.untrained(version, self._catalogue.versions.values())
 
     async def _announce_models(self) -> None:
         """Have every host of this machine look for new versions before anything else happens."""
@@ -281,9 +262,8 @@ class Host:
     def _tell_said(self, ids: Iterable[str]) -> None:
         self._links.tell_tasks(ids, FrameKind.SAID)
 
-    def _tell_catalogue(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def _announce_catalogue(self) -> None:
+        self._catalogue.wake()
         self._starter.keep(self._catalogue.sources)
         self._links.tell_catalogue()
         self._schedules.changed()

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from skipper.errors import SkipperError
-from skipper.pool.direct.lane import Call, DirectLane
+from skipper.pool.direct.lane import DirectLane
+from skipper.pool.direct.queue import DirectCall
 from skipper.pool.durable.lane import TaskLane
 from skipper.wire import frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
@@ -32,7 +33,7 @@ class Peer:
         self.protocol = protocol
         self.send = protocol.send
         self.role = ""
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, DirectCall] = {}
 
     def answer(self, id_: int, payload: bytes) -> None:
         """Send the reply to one of its calls."""

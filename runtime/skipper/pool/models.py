@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Ledger, models
-from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.processes.version import FunctionVersion
 
 
@@ -36,12 +35,12 @@ class ServedModels:
         """The newest version of each model in ``names`` that has one."""
         return tuple(self._refs[name] for name in names if name in self._refs)
 
-    def missing(self, served: FunctionVersion, entries: Iterable[FunctionQueue]) -> str:
+    def untrained(self, version: FunctionVersion, functions: Iterable[FunctionVersion]) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
-        absent = [name for name in served.spec.models if name not in self._refs]
+        absent = [name for name in version.spec.models if name not in self._refs]
         if not absent:
             return ""
-        trainers = [e.spec.name for e in entries if e.spec.kind == "training"]
-        beside = [name for name in trainers if name.partition(".")[0] == served.source.name]
+        trainers = [each.name for each in functions if each.spec.kind == "training"]
+        beside = [name for name in trainers if name.partition(".")[0] == version.source.name]
         call = " or ".join(beside or trainers) or "a training function"
         return f"model {', '.join(map(repr, absent))} has no version yet; call {call} first"

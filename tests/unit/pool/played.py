@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skipper.instance.jobs import Job, JobKind, SourceInfo
-from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance, InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
@@ -192,17 +191,17 @@ def spec_of(name: str = "f.f", **given: Any) -> FunctionSpec:
     return FunctionSpec(name=name, **(values | given))
 
 
-def entry_of(name: str = "f.f", **given: Any) -> FunctionQueue:
+def version_of(name: str = "f.f", **given: Any) -> FunctionVersion:
     spec = spec_of(name, **given)
-    return FunctionQueue(FunctionVersion(spec, source_of(name.partition(".")[0], spec.code)))
+    return FunctionVersion(spec, source_of(name.partition(".")[0], spec.code))
 
 
-def job_of(served: FunctionVersion) -> Job:
+def job_of(version: FunctionVersion) -> Job:
     return Job(
         kind=JobKind.SERVE,
         project_dir=Path("/project"),
-        source=served.source,
-        function=served.spec.name,
+        source=version.source,
+        function=version.name,
     )
 
 

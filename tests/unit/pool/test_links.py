@@ -22,7 +22,7 @@ from skipper.settings.model import PoolSettings
 from skipper.task import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
-from tests.unit.pool.played import Played, call_of, entry_of, job_of
+from tests.unit.pool.played import Played, call_of, job_of, version_of
 
 LIMIT_S = 30.0
 
@@ -52,15 +52,14 @@ class Host:
         self.may_answer.set()
         self.tasks = Tasks()
         self.served = {"functions": [], "loading": ["*"], "broken": []}
-        entry = entry_of()
         self.lane = DirectLane(
             PoolSettings(),
             2,
-            {b"f.f": entry},
             start=self._start,
-            missing=lambda _: "",
+            untrained=lambda _: "",
             metrics=PoolMetrics(),
         )
+        self.lane.serve(version_of())
         self.links = Links(
             path,
             self.lane,
@@ -69,8 +68,8 @@ class Host:
             describe=lambda: self.served,
         )
 
-    async def _start(self, served: FunctionVersion) -> tuple[Played, Report]:
-        self.started.append(Played(job_of(served), self.lane))
+    async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
+        self.started.append(Played(job_of(version), self.lane))
         return self.started[-1], Report()
 
     async def _answer(self, question: dict[str, Any]) -> Any:

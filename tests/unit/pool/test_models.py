@@ -6,12 +6,12 @@ import pytest
 from skipper.instance.jobs import ModelRef, Report
 from skipper.ledger import Ledger, models, tasks
 from skipper.ledger.records import ModelVersionNew, NewTask
-from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.models import ServedModels
+from skipper.pool.processes.version import FunctionVersion
 from skipper.task import new_id
 from skipper.values.value import Value
 from skipper.wire.frames import FrameKind
-from tests.unit.pool.played import Played, entry_of, job_of
+from tests.unit.pool.played import Played, job_of, version_of
 
 
 @pytest.fixture
@@ -58,9 +58,9 @@ class Nobody:
     def on_gone(self, *_: object) -> None: ...
 
 
-def serving(entry: FunctionQueue, *held: ModelRef) -> Played:
+def serving(version: FunctionVersion, *held: ModelRef) -> Played:
     """An instance that holds these versions."""
-    return Played(job_of(entry.served).model_copy(update={"models": held}), Nobody())
+    return Played(job_of(version).model_copy(update={"models": held}), Nobody())
 
 
 def told(instance: Played) -> list[ModelRef]:
@@ -90,9 +90,9 @@ async def test_newer_versions_are_told_of_once(own_ledger: Ledger) -> None:
 
 
 async def test_an_instance_is_told_once_of_newer_versions_of_what_it_holds() -> None:
-    entry = entry_of()
+    version = version_of()
     old, other, new = (
-        serving(entry, *held) for held in ((ref("boston", 1),), (ref("iris", 1),), ())
+        serving(version, *held) for held in ((ref("boston", 1),), (ref("iris", 1),), ())
     )
     for instance in (old, old, other, new):
         instance.take_model(ref("boston", 2))
@@ -101,7 +101,7 @@ async def test_an_instance_is_told_once_of_newer_versions_of_what_it_holds() -> 
 
 
 async def test_an_instance_has_loaded_what_it_was_told_to_when_it_has_answered_each() -> None:
-    instance = serving(entry_of(), ref("boston", 1), ref("iris", 1))
+    instance = serving(version_of(), ref("boston", 1), ref("iris", 1))
     instance._report.set_result(Report())
     assert instance.loaded.is_set()
     for name in ("boston", "iris"):
@@ -127,13 +127,15 @@ async def test_an_instance_has_loaded_what_it_was_told_to_when_it_has_answered_e
 async def test_a_function_without_its_model_is_told_with_what_trains_it(
     own_ledger: Ledger, trainers: list[str], call: str
 ) -> None:
-    predict = entry_of("boston.predict", models=("net", "scaler"))
-    entries = [predict, *(entry_of(name, kind="training") for name in trainers)]
+    predict = version_of("boston.predict", models=("net", "scaler"))
+    functions = [predict, *(version_of(name, kind="training") for name in trainers)]
     served_models = ServedModels(own_ledger)
     publish(own_ledger, "scaler")
     await served_models.refresh()
-    missing = served_models.missing(predict.served, entries)
-    assert missing == f"model 'net' has no version yet; call {call} first"
+    assert (
+        served_models.untrained(predict, functions)
+        == f"model 'net' has no version yet; call {call} first"
+    )
     publish(own_ledger, "net")
     await served_models.refresh()
-    assert served_models.missing(predict.served, entries) == ""
+    assert served_models.untrained(predict, functions) == ""

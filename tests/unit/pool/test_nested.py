@@ -16,7 +16,7 @@ from skipper.wire import calls
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.link import PendingCall
-from tests.unit.pool.played import Played, entry_of, job_of, spec_of
+from tests.unit.pool.played import Played, job_of, spec_of, version_of
 
 
 class Link:
@@ -46,7 +46,7 @@ class Stage:
         self.lent: list[str] = []
         me: Any = self
         self.nested = Nested(me, me, me, me, direct=me, tasks_=me)
-        self.instance = Played(job_of(entry_of().served), self)
+        self.instance = Played(job_of(version_of()), self)
 
     def asks(self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1) -> None:
         """The instance makes a call."""

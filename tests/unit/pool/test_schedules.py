@@ -11,10 +11,10 @@ from skipper.cron import Timetable
 from skipper.ledger import Ledger, schedules
 from skipper.ledger.records import Declaration, Schedule
 from skipper.pool.catalogue import Catalogue
-from skipper.pool.direct.queue import FunctionQueue
+from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.schedules import Schedules, changed, gone, wanted
 from skipper.settings.model import ScheduleSettings, Settings
-from tests.unit.pool.played import entry_of, spec_of
+from tests.unit.pool.played import spec_of, version_of
 
 NIGHTLY = Timetable(cron="0 3 * * *", timezone="Europe/Vilnius")
 
@@ -112,8 +112,8 @@ def test_what_is_gone_already_does_not_go_again() -> None:
 class Files:
     """A catalogue whose content the test sets."""
 
-    def __init__(self, *entries: FunctionQueue, unsettled: set[str] | None = None) -> None:
-        self.entries = {entry.spec.name: entry for entry in entries}
+    def __init__(self, *versions: FunctionVersion, unsettled: set[str] | None = None) -> None:
+        self.versions = {version.name: version for version in versions}
         self.unsettled = unsettled or set()
 
 
@@ -135,15 +135,15 @@ def names(ledger: Ledger) -> list[str]:
 
 
 async def test_schedules_come_and_go_with_their_functions(ledger: Ledger) -> None:
-    files = Files(entry_of("f.train", schedule=NIGHTLY), entry_of("f.plain"))
+    files = Files(version_of("f.train", schedule=NIGHTLY), version_of("f.plain"))
     told = teller(ledger, files, weekly=table())
     await told.tell()
     assert names(ledger) == ["f.train", "weekly"]
-    specs = [entry.spec for entry in files.entries.values()]
+    specs = [version.spec for version in files.versions.values()]
     assert changed(ledger.read_now(schedules.present), wanted(specs, {"weekly": table()})) == ()
-    del files.entries["f.train"]
+    del files.versions["f.train"]
     files.unsettled = {"f"}
-    files.entries["g.train"] = entry_of("g.train", schedule=NIGHTLY)
+    files.versions["g.train"] = version_of("g.train", schedule=NIGHTLY)
     await told.tell()
     assert names(ledger) == ["f.train", "g.train", "weekly"]
     files.unsettled = set()
@@ -152,14 +152,14 @@ async def test_schedules_come_and_go_with_their_functions(ledger: Ledger) -> Non
 
 
 async def test_a_pool_lets_the_schedules_of_others_be(ledger: Ledger) -> None:
-    gpu = Files(entry_of("f.train", schedule=NIGHTLY, pool="gpu"))
+    gpu = Files(version_of("f.train", schedule=NIGHTLY, pool="gpu"))
     await teller(ledger, gpu, "gpu").tell()
-    await teller(ledger, Files(entry_of("g.train", schedule=NIGHTLY))).tell()
+    await teller(ledger, Files(version_of("g.train", schedule=NIGHTLY))).tell()
     assert names(ledger) == ["f.train", "g.train"]
 
 
 async def test_a_function_that_moves_to_another_pool_stays_paused(ledger: Ledger) -> None:
-    on_cpu, on_gpu = (entry_of("f.train", schedule=NIGHTLY, pool=pool) for pool in ("cpu", "gpu"))
+    on_cpu, on_gpu = (version_of("f.train", schedule=NIGHTLY, pool=pool) for pool in ("cpu", "gpu"))
     await teller(ledger, Files(on_cpu)).tell()
     ledger.write_now(lambda conn: schedules.pause(conn, "f.train"))
     await teller(ledger, Files()).tell()

@@ -9,12 +9,11 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
 from skipper.instance.jobs import Report
 from skipper.pool.direct.fleet import Fleet
-from skipper.pool.direct.queue import FunctionQueue
+from skipper.pool.direct.queue import DirectCall, FunctionQueue, Origin
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.version import FunctionVersion
@@ -22,7 +21,6 @@ from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.task import Outcome
 from skipper.wire import calls
-from skipper.wire.calls import CallKey
 from skipper.wire.frames import Frame, FrameKind
 
 log = logging.getLogger(__name__)
@@ -33,77 +31,31 @@ BATCH_BYTES = 64 << 20
 """A batch that has come to this many bytes takes no more calls."""
 CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
-_ALL_OF_IT_S = 0.001
-"""A call that comes to its instance within this time has as much left as it came with, in ms."""
-_TOLD = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
-"""What the log tells of."""
-
-
-class Origin(Protocol):
-    """Whoever sent a call and is told how it goes."""
-
-    def send(self, kind: int, id_: int, payload: bytes) -> None:
-        """A frame of the call with this id, before its reply."""
-
-    def answer(self, id_: int, payload: bytes) -> None:
-        """The reply to the call with this id."""
-
-
-class Call:
-    """A direct call from its arrival to its one answer."""
-
-    __slots__ = (
-        "deadline",
-        "depth",
-        "entry",
-        "id",
-        "instance",
-        "is_answered",
-        "is_counted",
-        "origin",
-        "payload",
-        "received",
-        "started",
-    )
-
-    def __init__(
-        self, origin: Origin, id_: int, payload: bytes, entry: FunctionQueue, key: CallKey
-    ) -> None:
-        self.origin, self.id, self.payload, self.entry = origin, id_, payload, entry
-        self.received = self.started = now = time.monotonic()
-        self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
-        self.depth = key.depth
-        self.instance: Instance | None = None
-        self.is_counted = not key.flags & calls.CHECK
-        self.is_answered = False
-
-    def payload_at(self, now: float) -> bytes:
-        """The payload with what is left of its time."""
-        if now - self.received < _ALL_OF_IT_S or self.deadline == math.inf:
-            return self.payload
-        return calls.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
+_LOGGED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
+"""What is logged."""
 
 
 class DirectLane:
-    """Direct calls of one pool. ``start`` and ``missing`` are :class:`Fleet`'s."""
+    """Direct calls of one pool. ``start`` and ``untrained`` are :class:`Fleet`'s."""
 
     def __init__(
         self,
         settings: PoolSettings,
         slots: int,
-        entries: Mapping[bytes, FunctionQueue],
         *,
         start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]],
-        missing: Callable[[FunctionVersion], str],
+        untrained: Callable[[FunctionVersion], str],
         metrics: PoolMetrics,
     ) -> None:
-        self._settings, self._entries, self._metrics = settings, entries, metrics
+        self._settings, self._metrics = settings, metrics
+        self.queues: dict[bytes, FunctionQueue] = {}
+        """By the function's name, as calls carry it."""
         self.fleet = Fleet(
             slots,
-            entries,
+            self.queues,
             most_idle=settings.idle_instances,
             start=start,
-            missing=missing,
+            untrained=untrained,
             on_ready=self._pump,
             on_failed=self._fail_waiting,
         )
@@ -113,27 +65,27 @@ class DirectLane:
 
     # --- calls ---
 
-    def submit(self, origin: Origin, id_: int, payload: bytes) -> Call | None:
+    def submit(self, origin: Origin, id_: int, payload: bytes) -> DirectCall | None:
         """Run a call as soon as an instance is free; None where it was answered at once."""
         key = calls.call_key(payload)
-        if (entry := self._entries.get(key.name)) is None:
-            told = f"{key.name.decode()} is no longer served"
+        if (queue := self.queues.get(key.name)) is None:
+            detail = f"{key.name.decode()} is no longer served"
             self._metrics.ended("", Outcome.NOT_FOUND, 0.0)
-            origin.answer(id_, calls.problem(Outcome.NOT_FOUND, told))
+            origin.answer(id_, calls.problem(Outcome.NOT_FOUND, detail))
             return None
-        call = Call(origin, id_, payload, entry, key)
-        if not entry.queue and not entry.spec.batch_wait_s:
+        call = DirectCall(origin, id_, payload, queue, key)
+        if not queue.calls and not queue.spec.batch_wait_s:
             instance = self._free_instance(call)
             if instance is not None:
                 self._dispatch([call], instance)
                 return call
-        if (refusal := self._refusal(entry)) is not None:
+        if (refusal := self._refusal(queue)) is not None:
             self._answer(call, refusal)
             return None
         self._wait(call)
         return call
 
-    def cancel(self, call: Call) -> None:
+    def cancel(self, call: DirectCall) -> None:
         """The caller is gone: free its place, and tell the function."""
         if call.is_answered:
             return
@@ -144,12 +96,12 @@ class DirectLane:
             with contextlib.suppress(ValueError):
                 self._leave_queue(call)
         else:
-            self._tell_instance(FrameKind.CANCEL, call)
+            self._send_instance(FrameKind.CANCEL, call)
 
-    def credit(self, call: Call) -> None:
+    def credit(self, call: DirectCall) -> None:
         """The caller has taken items of the call's stream; let more come."""
         if call.instance is not None and not call.is_answered:
-            self._tell_instance(FrameKind.CREDIT, call)
+            self._send_instance(FrameKind.CREDIT, call)
 
     def on_frame(self, instance: Instance, frame: Frame) -> None:
         """A frame of a call that one of this lane's instances runs."""
@@ -160,9 +112,9 @@ class DirectLane:
                 self._answer(call, uncancelled(frame.payload))
                 if not instance.calls and not instance.waiting:
                     self._free += 1
-                if not instance.calls or call.entry.served.is_in_turn:
-                    call.entry.ran(instance.idle_since - max(call.started, before))
-                self.fleet.freed(call.entry, instance)
+                if not instance.calls or call.queue.serving.version.is_in_turn:
+                    call.queue.ran(instance.idle_since - max(call.started, before))
+                self.fleet.freed(call.queue, instance)
                 if self._ring:
                     self._pump()
         elif frame.kind in (FrameKind.ITEM, FrameKind.SERVED):
@@ -184,8 +136,8 @@ class DirectLane:
         begun = self.fleet.begun(instance)
         held = [instance.done(id_) for id_ in list(instance.calls)]
         for call in begun:
-            told = f"the process that ran {call.entry.spec.name} died: {instance.death_reason}"
-            self._answer(call, calls.problem(Outcome.DIED, told))
+            detail = f"the process that ran {call.queue.spec.name} died: {instance.death_reason}"
+            self._answer(call, calls.problem(Outcome.DIED, detail))
         self.fleet.gone(instance)
         for call in reversed(held[len(begun) :]):
             self._wait_again(call)
@@ -210,23 +162,51 @@ class DirectLane:
         if not instance.waiting and instance.calls:
             self._free -= 1
 
-    # --- the rest of its life ---
+    # --- versions of functions ---
 
-    def drop(self, entry: FunctionQueue) -> None:
-        """Answer what waits for a function that is gone."""
-        self._empty(entry, calls.problem(Outcome.NOT_FOUND, _removed(entry)))
+    async def warm(self, version: FunctionVersion) -> BrokenFile | None:
+        """Have as many instances of a version ready as serve its function now.
+
+        What is wrong where one cannot serve.
+        """
+        queue = self.queues.get(version.name.encode())
+        if queue is None or not queue.serving.instances:
+            return None
+        return await self.fleet.warm(version, len(queue.serving.instances))
+
+    def serve(self, version: FunctionVersion) -> None:
+        """Send the calls of its function to this version from now on, those too that wait."""
+        name, serving = version.name.encode(), self.fleet.of(version)
+        if (queue := self.queues.get(name)) is None:
+            self.queues[name] = FunctionQueue(serving)
+            return
+        old = queue.serving.version
+        queue.serve(serving)
+        self.fleet.retire(old)
+
+    def retire(self, version: FunctionVersion) -> None:
+        """Stop the instances of a version that is not to serve."""
+        self.fleet.retire(version)
+
+    def drop(self, name: str) -> None:
+        """Serve a function no more; what waits for it is answered so."""
+        queue = self.queues.pop(name.encode())
+        self.fleet.retire(queue.serving.version)
+        self._empty(queue, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
+
+    # --- the rest of its life ---
 
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
-        for entry in list(self._entries.values()):
-            if not entry.is_active:
+        for queue in list(self.queues.values()):
+            if not queue.is_active:
                 continue
-            if entry.queue:
-                self._check_queue(entry, now)
-            self.fleet.sweep(entry, now)
-        for instance, served in list(self.fleet.all.items()):
+            if queue.calls:
+                self._check_queue(queue, now)
+            self.fleet.sweep(queue, now)
+        for instance, serving in list(self.fleet.all.items()):
             if instance.calls and instance.is_alive:
-                self._check_calls(instance, served, now)
+                self._check_calls(instance, serving.version, now)
         self.fleet.trim()
         self._pump()
 
@@ -242,7 +222,7 @@ class DirectLane:
 
     # --- inside ---
 
-    def _dispatch(self, batch: list[Call], instance: Instance) -> None:
+    def _dispatch(self, batch: list[DirectCall], instance: Instance) -> None:
         now = time.monotonic()
         if not instance.calls and not instance.waiting:
             self._free -= 1
@@ -253,188 +233,187 @@ class DirectLane:
         else:
             instance.call_batch([(call.payload_at(now), call) for call in batch])
 
-    def _free_instance(self, call: Call) -> Instance | None:
-        """Where the call may go. In the turn of its entry, which is not in the ring then."""
+    def _free_instance(self, call: DirectCall) -> Instance | None:
+        """Where the call may go. In the turn of its queue, which is not in the ring then."""
         has_slot = self._free > 0
         return self.fleet.free_instance(
-            call.entry,
+            call.queue,
             has_slot=has_slot,
             is_nested=call.depth > 0,
             # An instance that is never idle keeps its slot for ever.
             may_lie_ready=has_slot or not self._ring,
         )
 
-    def _wait(self, call: Call) -> None:
-        entry = call.entry
+    def _wait(self, call: DirectCall) -> None:
+        queue = call.queue
         if call.depth:  # until it ends, its caller holds up others
-            entry.queue.appendleft(call)
+            queue.calls.appendleft(call)
         else:
-            entry.queue.append(call)
-        self._note_queued(entry)
-        if not entry.served.instances:
-            self.fleet.grow(entry)
-        elif entry.spec.batch_wait_s:
+            queue.calls.append(call)
+        self._count_waiting(queue)
+        if not queue.serving.instances:
+            self.fleet.grow(queue)
+        elif queue.spec.batch_wait_s:
             self._pump()
 
-    def _note_queued(self, entry: FunctionQueue) -> None:
+    def _count_waiting(self, queue: FunctionQueue) -> None:
         self.queued += 1
-        if not entry.is_queued:
-            entry.is_queued = True
-            self._ring.append(entry)
+        if not queue.is_in_ring:
+            queue.is_in_ring = True
+            self._ring.append(queue)
 
-    def _wait_again(self, call: Call) -> None:
+    def _wait_again(self, call: DirectCall) -> None:
         """Put a call that had not begun before those that wait."""
         if call.is_answered:
             return
-        call.instance, entry = None, call.entry
-        if self._entries.get(entry.spec.name.encode()) is entry:
-            entry.queue.appendleft(call)
-            self._note_queued(entry)
+        call.instance, queue = None, call.queue
+        if self.queues.get(queue.spec.name.encode()) is queue:
+            queue.calls.appendleft(call)
+            self._count_waiting(queue)
         else:
-            self._answer(call, calls.problem(Outcome.NOT_FOUND, _removed(entry)))
+            self._answer(call, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
 
     def _pump(self) -> None:
         """Give free slots to waiting calls, function by function in turn, until none can go on."""
         in_vain = 0
         while in_vain < len(self._ring):
-            entry = self._ring.popleft()
-            in_vain = 0 if self._feed(entry) else in_vain + 1
-            if entry.queue:
-                self._ring.append(entry)
+            queue = self._ring.popleft()
+            in_vain = 0 if self._feed(queue) else in_vain + 1
+            if queue.calls:
+                self._ring.append(queue)
             else:
-                entry.is_queued, in_vain = False, 0
+                queue.is_in_ring, in_vain = False, 0
 
-    def _feed(self, entry: FunctionQueue) -> bool:
+    def _feed(self, queue: FunctionQueue) -> bool:
         """Dispatch a waiting call, or a batch of them, if an instance is free; whether one was."""
-        while entry.queue and entry.queue[0].is_answered:
-            self._take(entry)
-        if not entry.queue or not self._is_due(entry):
+        while queue.calls and queue.calls[0].is_answered:
+            self._take(queue)
+        if not queue.calls or not self._is_due(queue):
             return False
-        instance = self._free_instance(entry.queue[0])
+        instance = self._free_instance(queue.calls[0])
         if instance is None:
             return False
-        batch: list[Call] = []
+        batch: list[DirectCall] = []
         size = 0
-        while entry.queue and len(batch) < entry.spec.batch and size < BATCH_BYTES:
-            call = self._take(entry)
+        while queue.calls and len(batch) < queue.spec.batch and size < BATCH_BYTES:
+            call = self._take(queue)
             if not call.is_answered:
                 batch.append(call)
                 size += len(call.payload)
         self._dispatch(batch, instance)
         return True
 
-    def _take(self, entry: FunctionQueue) -> Call:
+    def _take(self, queue: FunctionQueue) -> DirectCall:
         self.queued -= 1
-        call: Call = entry.queue.popleft()
-        return call
+        return queue.calls.popleft()
 
-    def _is_due(self, entry: FunctionQueue) -> bool:
+    def _is_due(self, queue: FunctionQueue) -> bool:
         """Whether a batch may go: it is full, or has waited as long as it may."""
-        wait_s = entry.spec.batch_wait_s
-        if not wait_s or len(entry.queue) >= entry.spec.batch:
+        wait_s = queue.spec.batch_wait_s
+        if not wait_s or len(queue.calls) >= queue.spec.batch:
             return True
-        left = entry.queue[0].received + wait_s - time.monotonic()
+        left = queue.calls[0].received + wait_s - time.monotonic()
         if left <= 0:
             return True
-        if not entry.is_alarmed:
-            entry.is_alarmed = True
-            asyncio.get_running_loop().call_later(left, self._alarm, entry)
+        if not queue.is_alarmed:
+            queue.is_alarmed = True
+            asyncio.get_running_loop().call_later(left, self._alarm, queue)
         return False
 
-    def _alarm(self, entry: FunctionQueue) -> None:
-        entry.is_alarmed = False
+    def _alarm(self, queue: FunctionQueue) -> None:
+        queue.is_alarmed = False
         self._pump()
 
-    def _refusal(self, entry: FunctionQueue) -> bytes | None:
+    def _refusal(self, queue: FunctionQueue) -> bytes | None:
         """Why a call cannot even wait, as a reply; None where it can."""
-        name = entry.spec.name
-        if len(entry.queue) >= self._settings.queue:
-            return calls.problem(Outcome.BUSY, f"{len(entry.queue)} calls of {name} wait already")
+        name = queue.spec.name
+        if len(queue.calls) >= self._settings.queue:
+            return calls.problem(Outcome.BUSY, f"{len(queue.calls)} calls of {name} wait already")
         if self.queued >= self._settings.queue_total:
             return calls.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
-        if entry.served.instances or entry.served.starting:
+        if queue.serving.instances or queue.serving.starting:
             return None
-        if reason := self.fleet.missing(entry.served):
+        if reason := self.fleet.untrained(queue.serving.version):
             return calls.problem(Outcome.UNAVAILABLE, reason)
-        if entry.load_error is not None and time.monotonic() < entry.retry_at:
-            return _broken(entry, entry.load_error)
+        if queue.load_error is not None and time.monotonic() < queue.retry_at:
+            return _broken(queue, queue.load_error)
         return None
 
-    def _fail_waiting(self, entry: FunctionQueue, problem: BrokenFile) -> None:
-        self._empty(entry, _broken(entry, problem))
+    def _fail_waiting(self, queue: FunctionQueue, problem: BrokenFile) -> None:
+        self._empty(queue, _broken(queue, problem))
 
-    def _empty(self, entry: FunctionQueue, reply: bytes) -> None:
-        while entry.queue:
-            self._answer(self._take(entry), reply)
+    def _empty(self, queue: FunctionQueue, reply: bytes) -> None:
+        while queue.calls:
+            self._answer(self._take(queue), reply)
 
-    def _check_queue(self, entry: FunctionQueue, now: float) -> None:
+    def _check_queue(self, queue: FunctionQueue, now: float) -> None:
         longest = self._settings.queue_wait_s
-        for call in list(entry.queue):
+        for call in list(queue.calls):
             if call.deadline <= now:
                 self._leave_queue(call)
                 self._expire(call, has_begun=False)
             elif now - call.received > longest:
                 self._leave_queue(call)
-                told = f"no instance of {entry.spec.name} came free within {longest:g} s"
-                self._answer(call, calls.problem(Outcome.BUSY, told))
+                detail = f"no instance of {queue.spec.name} came free within {longest:g} s"
+                self._answer(call, calls.problem(Outcome.BUSY, detail))
 
-    def _leave_queue(self, call: Call) -> None:
-        call.entry.queue.remove(call)
+    def _leave_queue(self, call: DirectCall) -> None:
+        call.queue.calls.remove(call)
         self.queued -= 1
 
-    def _check_calls(self, instance: Instance, served: FunctionVersion, now: float) -> None:
+    def _check_calls(self, instance: Instance, version: FunctionVersion, now: float) -> None:
         """Answer calls whose time is over, and end a process that has no other."""
         begun = self.fleet.begun(instance)
         for call in instance.calls.values():
             if call.deadline <= now and not call.is_answered:
                 self._expire(call, has_begun=call in begun)
-                self._tell_instance(FrameKind.CANCEL, call)
+                self._send_instance(FrameKind.CANCEL, call)
         # A call cannot be taken back from a function that does not look; its process can be.
-        grace_s = CANCEL_GRACE_S if served.spec.is_async else 0.0
+        grace_s = CANCEL_GRACE_S if version.spec.is_async else 0.0
         if all(call.deadline + grace_s <= now for call in begun):
             self.fleet.forget(instance)
             instance.terminate()
 
-    def _tell_instance(self, kind: int, call: Call) -> None:
+    def _send_instance(self, kind: int, call: DirectCall) -> None:
         assert call.instance is not None
         for id_, running in call.instance.calls.items():
             if running is call:
                 call.instance.send(kind, id_)
 
-    def _expire(self, call: Call, *, has_begun: bool) -> None:
+    def _expire(self, call: DirectCall, *, has_begun: bool) -> None:
         seconds = call.deadline - call.received
         where = "while it ran" if has_begun else "while it waited for a free instance"
-        told = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
-        self._answer(call, calls.problem(Outcome.TIMED_OUT, told))
+        detail = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
+        self._answer(call, calls.problem(Outcome.TIMED_OUT, detail))
 
-    def _answer(self, call: Call, payload: bytes) -> None:
+    def _answer(self, call: DirectCall, payload: bytes) -> None:
         if call.is_answered:
             return
         call.is_answered = True
         outcome = payload[0]
         self._count(call, outcome)
-        if outcome in _TOLD:
-            _tell(call, payload)
+        if outcome in _LOGGED:
+            _log_failure(call, payload)
         call.origin.answer(call.id, payload)
         call.payload = b""  # its instance may run the call for longer
 
-    def _count(self, call: Call, outcome: int) -> None:
+    def _count(self, call: DirectCall, outcome: int) -> None:
         if call.is_counted:
-            self._metrics.ended(call.entry.spec.name, outcome, time.monotonic() - call.received)
+            self._metrics.ended(call.queue.spec.name, outcome, time.monotonic() - call.received)
 
 
-def _removed(entry: FunctionQueue) -> str:
-    return f"{entry.spec.name} was removed"
+def _removed(queue: FunctionQueue) -> str:
+    return f"{queue.spec.name} was removed"
 
 
-def _broken(entry: FunctionQueue, problem: BrokenFile) -> bytes:
+def _broken(queue: FunctionQueue, problem: BrokenFile) -> bytes:
     """The reply of a function whose instances do not start, with when that is tried again."""
-    retry_after_s = max(1, math.ceil(entry.retry_at - time.monotonic()))
-    told = f"{entry.spec.name} cannot be loaded: {problem.error}"
-    return calls.problem(Outcome.BROKEN, told, retry_after_s=retry_after_s)
+    retry_after_s = max(1, math.ceil(queue.retry_at - time.monotonic()))
+    detail = f"{queue.spec.name} cannot be loaded: {problem.error}"
+    return calls.problem(Outcome.BROKEN, detail, retry_after_s=retry_after_s)
 
 
-def _tell(call: Call, payload: bytes) -> None:
+def _log_failure(call: DirectCall, payload: bytes) -> None:
     """Log a call that ended badly through the function's own doing."""
     problem = json.loads(calls.parse_reply(payload)[2])
     head, _ = calls.parse_call(call.payload)

@@ -1,41 +1,96 @@
-"""One name of the catalogue: the version that is served now, and the calls that wait for it."""
+"""The calls of one function, and where they may go: its version that is served, its instances."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
-from typing import Any
+from typing import Protocol
 
+from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import BrokenFile, FunctionSpec
+from skipper.wire import calls
+from skipper.wire.calls import CallKey
 
 RUNS = 16
 """How many runs the mean of their times looks back on, more or less."""
-
-
 AHEAD_S = 0.01
 """A call that lies ready in a busy instance should have its turn within this time."""
-
-
 AHEAD = 8
 """Most calls that lie ready in one instance."""
-
-
 UNKNOWN_S = 1.0
 """What is believed of code that has not run yet: that it takes long."""
-
-
 _FADES = 0.95
 """How much of the longest run is still believed after another one."""
+_ALL_OF_IT_S = 0.001
+"""A call that comes to its instance within this time has as much left as it came with, in ms."""
+
+
+class Origin(Protocol):
+    """Whoever sent a call and is sent what comes of it."""
+
+    def send(self, kind: int, id_: int, payload: bytes) -> None:
+        """A frame of the call with this id, before its reply."""
+
+    def answer(self, id_: int, payload: bytes) -> None:
+        """The reply to the call with this id."""
+
+
+class DirectCall:
+    """A direct call from its arrival to its one answer."""
+
+    __slots__ = (
+        "deadline",
+        "depth",
+        "id",
+        "instance",
+        "is_answered",
+        "is_counted",
+        "origin",
+        "payload",
+        "queue",
+        "received",
+        "started",
+    )
+
+    def __init__(
+        self, origin: Origin, id_: int, payload: bytes, queue: FunctionQueue, key: CallKey
+    ) -> None:
+        self.origin, self.id, self.payload, self.queue = origin, id_, payload, queue
+        self.received = self.started = now = time.monotonic()
+        self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
+        self.depth = key.depth
+        self.instance: Instance | None = None
+        self.is_counted = not key.flags & calls.CHECK
+        self.is_answered = False
+
+    def payload_at(self, now: float) -> bytes:
+        """The payload with what is left of its time."""
+        if now - self.received < _ALL_OF_IT_S or self.deadline == math.inf:
+            return self.payload
+        return calls.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
+
+
+class VersionInstances:
+    """The instances of the direct lane that have loaded one version of a function."""
+
+    def __init__(self, version: FunctionVersion) -> None:
+        self.version = version
+        self.instances: list[Instance] = []
+        """Those that may be sent calls, the one used last at the end."""
+        self.starting = 0
 
 
 class FunctionQueue:
-    """One name of the catalogue: the version that is served now, and the calls that wait for it."""
+    """One function: the calls that wait for it, and the version that they are sent to."""
 
-    def __init__(self, served: FunctionVersion) -> None:
-        self.served = served
-        self.queue: deque[Any] = deque()
-        self.is_queued = False
-        """Whether the direct lane has it in its ring of entries with waiting calls."""
+    def __init__(self, serving: VersionInstances) -> None:
+        self.serving = serving
+        self.spec: FunctionSpec = serving.version.spec
+        self.calls: deque[DirectCall] = deque()
+        self.is_in_ring = False
+        """Whether the lane has it among those whose calls wait for their turn."""
         self.is_alarmed = False
         """Whether a timer will wake its batch."""
         self.run_s = 0.0
@@ -47,13 +102,15 @@ class FunctionQueue:
         self.retry_at = 0.0
         self.failures = 0
 
-    @property
-    def spec(self) -> FunctionSpec:
-        return self.served.spec
+    def serve(self, serving: VersionInstances) -> None:
+        """Send calls to another version from now on, of which nothing is known yet."""
+        self.serving, self.spec = serving, serving.version.spec
+        self.load_error, self.retry_at, self.failures = None, 0.0, 0
+        self.longest_s = UNKNOWN_S
 
     def ran(self, seconds: float) -> None:
-        """An instance was busy for so long."""
-        if seconds > 0:  # it says nothing where the instance is being ended
+        """Take in that an instance was busy for so long."""
+        if seconds > 0:  # it shows nothing where the instance is being ended
             self.run_s += (seconds - self.run_s) / RUNS
             self.longest_s = max(seconds, self.longest_s * _FADES)
 
@@ -64,11 +121,11 @@ class FunctionQueue:
         So that a quick function need not wait for its host between two calls. None where calls have
         taken long lately: one that lies there cannot be given to another instance.
         """
-        if not self.served.may_lie_ready:
+        if not self.serving.version.may_lie_ready:
             return 0
         return min(AHEAD, int(AHEAD_S / self.longest_s))
 
     @property
     def is_active(self) -> bool:
         """Whether there is anything to look after: most of many functions are not called."""
-        return bool(self.queue or self.served.instances or self.served.spec.min_instances)
+        return bool(self.calls or self.serving.instances or self.spec.min_instances)

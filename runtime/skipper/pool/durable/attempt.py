@@ -10,7 +10,6 @@ from typing import Any
 from skipper.instance.jobs import Report
 from skipper.ledger import Ledger
 from skipper.ledger.records import Claim
-from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.durable.journal import Journal
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance
@@ -26,8 +25,8 @@ class RunningAttempt:
 
     claim: Claim
     reply: asyncio.Future[bytes]
-    served: FunctionVersion | None = None
-    """The version of the function that it runs, once that is found."""
+    version: FunctionVersion | None = None
+    """What it runs, once that is found."""
     preparing: asyncio.Future[tuple[Instance, bytes]] | None = None
     """What comes before the call: finding the function, reading the input, starting a process."""
     instance: Instance | None = None
@@ -39,7 +38,7 @@ class RunningAttempt:
     @property
     def code(self) -> str | None:
         """The code that it runs, whether or not it comes to a reply that says so."""
-        return self.served.source.code if self.served else None
+        return self.version.source.code if self.version else None
 
     @property
     def model(self) -> str | None:
@@ -59,9 +58,9 @@ class LaneContext:
     ledger: Ledger
     journal: Journal
     values: ValueStore
-    find: Callable[[str], Awaitable[FunctionQueue | None]]
+    find: Callable[[str], Awaitable[FunctionVersion | None]]
     start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]]
-    missing: Callable[[FunctionVersion], str]
+    untrained: Callable[[FunctionVersion], str]
     announce_models: Callable[[], Awaitable[None]]
     changed: Callable[[Iterable[str]], None]
     """Tells those who watch that these tasks' records have changed."""

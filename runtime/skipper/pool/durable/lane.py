@@ -428,9 +428,9 @@ class TaskLane:
                 self.running.pop(task_id, None)
         self._context.changed(ids)
 
-    def retire(self, served: FunctionVersion) -> None:
+    def retire(self, version: FunctionVersion) -> None:
         """Stop the instances of a version that is no longer current, busy ones when done."""
-        self._reserve.retire(served)
+        self._reserve.retire(version)
 
     async def give_back_strays(self) -> None:
         """Give back what the ledger has running here and this host knows nothing of.

@@ -159,8 +159,8 @@ class Recorder:
         claim, (first_s, most_s) = attempt.claim, BACKOFF_S
         if claim.spent + 1 >= claim.task.max_attempts:
             return None
-        if attempt.served is not None:
-            first_s = attempt.served.spec.backoff_s
+        if attempt.version is not None:
+            first_s = attempt.version.spec.backoff_s
         pause_s = min(most_s, first_s * 2.0 ** min(claim.spent, 64))
         return time.time() + pause_s * random.uniform(0.5, 1.0)
 

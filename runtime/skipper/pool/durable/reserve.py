@@ -39,16 +39,15 @@ class Reserve:
         Cancelled, it leaves no process behind that was only starting.
         """
         name = attempt.claim.task.function
-        entry = await self._context.find(name)
-        if entry is None:
-            told = f"{name} is no longer served by pool {self._pool}"
-            raise NotRunError(Outcome.NOT_FOUND, told)
-        served = attempt.served = entry.served
-        if reason := self._context.missing(served):
+        version = attempt.version = await self._context.find(name)
+        if version is None:
+            detail = f"{name} is no longer served by pool {self._pool}"
+            raise NotRunError(Outcome.NOT_FOUND, detail)
+        if reason := self._context.untrained(version):
             raise NotRunError(Outcome.UNAVAILABLE, reason)
         body = await self._body(attempt.claim)
         try:
-            return await self._instance(served), body
+            return await self._instance(version), body
         except ConnectionError as error:
             raise NotRunError(Outcome.DIED, f"{name} cannot be loaded: {error}") from None
         except TimeoutError as error:
@@ -60,18 +59,18 @@ class Reserve:
         try:
             return await self._context.values.load(claim.input)
         except FileNotFoundError:
-            told = "its input is no longer stored"
-            raise NotRunError(Outcome.UNAVAILABLE, told) from None
+            detail = "its input is no longer stored"
+            raise NotRunError(Outcome.UNAVAILABLE, detail) from None
         except OSError as error:
             raise NotRunError(Outcome.FAILED, f"its input cannot be read: {error}") from None
 
-    async def _instance(self, served: FunctionVersion) -> Instance:
+    async def _instance(self, version: FunctionVersion) -> Instance:
         for instance in self._idle:
-            if self._versions[instance] is served and instance.is_alive and not instance.is_worn:
+            if self._versions[instance] is version and instance.is_alive and not instance.is_worn:
                 self._idle.remove(instance)
                 return instance
         failpoint("tasks.starting")
-        instance, report = await self._context.start(served)
+        instance, report = await self._context.start(version)
         failpoint("tasks.reported")
         if report.broken:
             instance.stop()
@@ -79,7 +78,7 @@ class Reserve:
             raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.error}")
         if not instance.is_alive:  # it died right after its report
             raise ConnectionError(instance.death_reason or "its process ended")
-        self._versions[instance] = served
+        self._versions[instance] = version
         return instance
 
     def keep(self, instance: Instance) -> None:
@@ -104,9 +103,9 @@ class Reserve:
                 self._idle.remove(instance)
                 instance.stop()
 
-    def retire(self, served: FunctionVersion) -> None:
+    def retire(self, version: FunctionVersion) -> None:
         """Stop the instances of a version that is no longer current, busy ones when done."""
-        self._retired.add(served)
-        for instance in [idle for idle in self._idle if self._versions[idle] is served]:
+        self._retired.add(version)
+        for instance in [idle for idle in self._idle if self._versions[idle] is version]:
             self._idle.remove(instance)
             instance.stop()

@@ -132,34 +132,34 @@ class Instances:
         self._count_device(instance, 1)
         return instance, await instance.start(ends, limit_s)
 
-    async def serve(self, served: FunctionVersion, lane: Lane) -> tuple[Instance, Report]:
+    async def serve(self, version: FunctionVersion, lane: Lane) -> tuple[Instance, Report]:
         """Start an instance that runs calls of one function. Raises as :meth:`run`."""
         started = time.monotonic()
         job = Job(
             kind=JobKind.SERVE,
             project_dir=self._settings.project_dir,
-            source=served.source,
-            texts=served.texts,
-            function=served.spec.name,
-            models=self._served_models.refs(served.spec.models),
+            source=version.source,
+            texts=version.texts,
+            function=version.spec.name,
+            models=self._served_models.refs(version.spec.models),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
             threads=self.threads(lane),
-            memory_mb=served.spec.memory_mb or 0,
+            memory_mb=version.spec.memory_mb or 0,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
-            settings=self._settings.of_source(served.source.name),
-            environment=served.source.environment
+            settings=self._settings.of_source(version.source.name),
+            environment=version.source.environment
             | devices.environment(self._pool, self.devices, self._device_use),
         )
         # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
         # https://docs.nvidia.com/cuda/cuda-c-programming-guide
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
-        limit_s = served.spec.start_timeout_s
+        limit_s = version.spec.start_timeout_s
         instance, report = await self.run(job, lane, spawn=has_device, timeout_s=limit_s)
-        for ref in self._served_models.refs(served.spec.models):
+        for ref in self._served_models.refs(version.spec.models):
             instance.take_model(ref)  # published while it was loading
-        self._metrics.cold_starts[served.spec.name].observe(time.monotonic() - started)
+        self._metrics.cold_starts[version.spec.name].observe(time.monotonic() - started)
         return instance, report
 
     def threads(self, lane: Lane) -> int:

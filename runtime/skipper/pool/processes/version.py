@@ -1,16 +1,15 @@
-"""One version of a function's code, and the instances that have loaded it."""
+"""One function in one version of its code: what it declares, and the text that is run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from skipper.instance.jobs import CALLS_AT_ONCE, SourceInfo
-from skipper.pool.processes.instance import Instance
 from skipper.spec import FunctionSpec
 
 
 class FunctionVersion:
-    """One function in one version of its code, and the instances that have loaded it.
+    """One function in one version of its code.
 
     Its instances run ``texts``, as they were read; the files may say something else by now.
     """
@@ -23,5 +22,8 @@ class FunctionVersion:
         """How many calls, or batches of them, an instance runs at the same time."""
         self.is_in_turn = spec.is_in_turn
         self.may_lie_ready = spec.is_in_turn and not spec.streams
-        self.instances: list[Instance] = []
-        self.starting = 0
+
+    @property
+    def name(self) -> str:
+        """The function's."""
+        return self.spec.name

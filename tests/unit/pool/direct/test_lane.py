@@ -10,8 +10,8 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.pool.direct import fleet, lane
-from skipper.pool.direct.lane import Call, DirectLane
-from skipper.pool.direct.queue import AHEAD, FunctionQueue
+from skipper.pool.direct.lane import DirectLane
+from skipper.pool.direct.queue import AHEAD, DirectCall, FunctionQueue, VersionInstances
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
@@ -19,7 +19,7 @@ from skipper.spec import BrokenFile
 from skipper.task import Outcome
 from skipper.wire.calls import CHECK, call_key, problem
 from skipper.wire.frames import FrameKind
-from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, entry_of, job_of
+from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, job_of, version_of
 
 BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),))
 
@@ -27,11 +27,10 @@ BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),)
 class Pool:
     """A direct lane, its callers and the instances that it has started, all in hand."""
 
-    def __init__(self, *entries: FunctionQueue, slots: int = 2, **settings: Any) -> None:
-        self.entries = {entry.spec.name.encode(): entry for entry in entries or (entry_of(),)}
+    def __init__(self, *versions: FunctionVersion, slots: int = 2, **settings: Any) -> None:
         self.caller = Caller()
         self.started: list[Played] = []
-        self.missing = ""
+        self.untrained = ""
         self.starts: asyncio.Semaphore | None = None
         """How many instances may become ready; None for any number."""
         self.report = Report()
@@ -43,28 +42,33 @@ class Pool:
         self.lane = DirectLane(
             PoolSettings(**settings),
             slots,
-            self.entries,
             start=self._start,
-            missing=lambda _: self.missing,
+            untrained=lambda _: self.untrained,
             metrics=self.metrics,
         )
+        for version in versions or (version_of(),):
+            self.lane.serve(version)
         self._ids = 0
 
-    async def _start(self, served: FunctionVersion) -> tuple[Played, Report]:
+    async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
         report, error = self.report, self.error
         if self.starts is not None:
             await self.starts.acquire()
         if error is not None:
             raise error
-        instance = Played(job_of(served), self.lane, on_write=self.news.set)
+        instance = Played(job_of(version), self.lane, on_write=self.news.set)
         self.started.append(instance)
         if self.dies_at_once:
             instance.dies()
         return instance, report
 
     @property
-    def entry(self) -> FunctionQueue:
-        return next(iter(self.entries.values()))
+    def queue(self) -> FunctionQueue:
+        return next(iter(self.lane.queues.values()))
+
+    @property
+    def version(self) -> FunctionVersion:
+        return self.queue.serving.version
 
     def submit(self, name: str = "f.f", **call: Any) -> int:
         """Send a call; its id. Its body is its id."""
@@ -72,7 +76,7 @@ class Pool:
         self.call(name, **call)
         return self._ids
 
-    def call(self, name: str = "f.f", **call: Any) -> Call | None:
+    def call(self, name: str = "f.f", **call: Any) -> DirectCall | None:
         body = str(self._ids).encode()
         return self.lane.submit(self.caller, self._ids, call_of(name, body, **call))
 
@@ -101,9 +105,9 @@ class Pool:
 
 async def warmed(pool: Pool, instances: int = 1, name: str = "f.f") -> Pool:
     """The pool with this many idle instances of a function."""
-    entry = pool.entries[name.encode()]
+    version = pool.lane.queues[name.encode()].serving.version
     for _ in range(instances):
-        assert await pool.lane.fleet.warm(entry.served) is None
+        assert await pool.lane.fleet.warm(version) is None
     return pool
 
 
@@ -163,7 +167,7 @@ async def test_an_instance_is_told_what_is_left_of_the_time() -> None:
     pool = Pool()
     pool.starts = asyncio.Semaphore(0)
     pool.submit(budget_ms=60_000)
-    call = pool.entry.queue[0]
+    call = pool.queue.calls[0]
     call.received, call.deadline = call.received - 20, call.deadline - 20
     pool.starts.release()
     await pool.settle()
@@ -181,7 +185,7 @@ async def test_a_call_without_a_deadline_stays_without() -> None:
 
 
 async def test_room_for_more_items_is_told_to_the_call_it_is_for() -> None:
-    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool = await warmed(Pool(version_of(is_async=True)))
     pool._ids = 1
     pool.call()
     pool._ids = 2
@@ -208,7 +212,7 @@ async def test_an_instance_runs_one_call_at_a_time_in_the_order_they_came() -> N
 
 
 async def test_an_async_instance_runs_many_in_one_slot() -> None:
-    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    pool = await warmed(Pool(version_of(is_async=True), slots=1))
     for _ in range(CALLS_AT_ONCE + 1):
         pool.submit()
     assert len(pool.started[0].given) == CALLS_AT_ONCE
@@ -219,7 +223,7 @@ async def test_an_async_instance_runs_many_in_one_slot() -> None:
 
 
 async def test_no_more_calls_run_than_there_are_slots() -> None:
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=2)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=2)
     await warmed(await warmed(pool, 2, "a.f"), 2, "b.f")
     for name in ("a.f", "b.f", "a.f", "b.f"):
         pool.submit(name)
@@ -229,7 +233,7 @@ async def test_no_more_calls_run_than_there_are_slots() -> None:
 
 async def test_slots_go_round_the_functions_that_wait() -> None:
     """One function's long queue holds up another's call for one call at most."""
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1)
     await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
     for _ in range(5):
         pool.submit("a.f")
@@ -257,7 +261,7 @@ async def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
 
 
 async def test_the_queues_of_a_pool_are_bounded_together() -> None:
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1, queue=5, queue_total=3)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1, queue=5, queue_total=3)
     pool.starts = asyncio.Semaphore(0)
     ids = [pool.submit(name) for name in ("a.f", "a.f", "b.f", "b.f")]
     assert pool.outcomes == {ids[3]: Outcome.BUSY}
@@ -318,7 +322,7 @@ async def test_an_answer_that_comes_late_is_not_told_and_frees_the_slot() -> Non
 
 
 async def test_a_late_async_call_is_asked_to_stop_before_its_process_is_made_to() -> None:
-    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool = await warmed(Pool(version_of(is_async=True)))
     late = pool.submit(budget_ms=1000)
     pool.later(2)
     (instance,) = pool.started
@@ -330,7 +334,7 @@ async def test_a_late_async_call_is_asked_to_stop_before_its_process_is_made_to(
 
 
 async def test_a_late_async_call_does_not_end_those_beside_it() -> None:
-    pool = await warmed(Pool(entry_of(is_async=True)))
+    pool = await warmed(Pool(version_of(is_async=True)))
     pool.submit(budget_ms=1000)
     good = pool.submit(budget_ms=600_000)
     pool.later(100)
@@ -342,13 +346,13 @@ async def test_a_late_async_call_does_not_end_those_beside_it() -> None:
 
 @pytest.mark.parametrize("leaves", ["reload", "removal", "recycling"])
 async def test_a_deadline_holds_for_what_runs_where_no_more_calls_are_sent(leaves: str) -> None:
-    pool = await warmed(Pool(entry_of(recycle=1) if leaves == "recycling" else entry_of()))
+    pool = await warmed(Pool(version_of(recycle=1) if leaves == "recycling" else version_of()))
     pool.submit(budget_ms=1000)
     (instance,) = pool.started
     if leaves == "reload":
         exchange(pool)
     elif leaves == "removal":
-        pool.lane.fleet.retire(pool.entries.pop(b"f.f").served)
+        pool.lane.drop("f.f")
     else:
         pool.lane.fleet.replace(instance)
         await pool.settle()
@@ -440,7 +444,7 @@ async def test_after_a_death_waiting_calls_are_served_by_another_instance() -> N
 
 
 async def test_a_death_gives_its_slot_to_whoever_waits() -> None:
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1)
     await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
     pool.submit("a.f")
     pool.submit("b.f")
@@ -449,7 +453,7 @@ async def test_a_death_gives_its_slot_to_whoever_waits() -> None:
 
 
 async def test_every_call_of_an_async_instance_that_dies_is_answered_and_one_slot_freed() -> None:
-    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    pool = await warmed(Pool(version_of(is_async=True), slots=1))
     ids = [pool.submit() for _ in range(3)]
     pool.started[0].dies()
     assert pool.outcomes == dict.fromkeys(ids, Outcome.DIED)
@@ -474,7 +478,7 @@ async def test_one_instance_is_started_for_calls_that_come_together() -> None:
 async def test_calls_that_wait_are_given_instances_up_to_the_most(
     max_instances: int | None, slots: int, most: int
 ) -> None:
-    pool = Pool(entry_of(max_instances=max_instances), slots=slots)
+    pool = Pool(version_of(max_instances=max_instances), slots=slots)
     for _ in range(9):
         pool.submit()
     for _ in range(9):
@@ -487,7 +491,7 @@ async def test_a_call_that_has_just_come_starts_no_further_instance() -> None:
     pool = await warmed(Pool(slots=3))
     pool.submit()
     pool.submit()
-    pool.lane.sweep(pool.entry.queue[0].received)
+    pool.lane.sweep(pool.queue.calls[0].received)
     await pool.settle()
     assert len(pool.started) == 1
 
@@ -497,7 +501,7 @@ def held_up(pool: Pool, calls: int, *, run_s: float, running_s: float = 0.0) -> 
 
     Calls of the function took ``run_s`` so far; the one that runs has taken ``running_s``.
     """
-    pool.entry.run_s = run_s
+    pool.queue.run_s = run_s
     for _ in range(calls + 1):
         pool.submit()
     now = time.monotonic() + 10
@@ -519,14 +523,14 @@ def held_up(pool: Pool, calls: int, *, run_s: float, running_s: float = 0.0) -> 
 async def test_an_instance_is_added_where_calls_would_wait_for_long_without(
     calls: int, batch: int, run_s: float, running_s: float, grows: bool
 ) -> None:
-    pool = await warmed(Pool(entry_of(batch=batch), slots=3))
+    pool = await warmed(Pool(version_of(batch=batch), slots=3))
     pool.lane.sweep(held_up(pool, calls, run_s=run_s, running_s=running_s))
     await pool.settle()
     assert len(pool.started) == 1 + grows
 
 
 async def test_no_instance_is_added_where_it_is_slots_that_are_wanting() -> None:
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1)
     await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
     pool.submit("a.f")
     pool.submit("b.f")
@@ -536,7 +540,7 @@ async def test_no_instance_is_added_where_it_is_slots_that_are_wanting() -> None
 
 
 async def test_a_batch_that_is_not_due_adds_no_instance() -> None:
-    pool = await warmed(Pool(entry_of(batch=2, batch_wait_s=1000.0)))
+    pool = await warmed(Pool(version_of(batch=2, batch_wait_s=1000.0)))
     pool.submit()
     pool.later(fleet.PATIENCE_S * 2)
     await pool.settle()
@@ -551,11 +555,11 @@ async def test_how_long_calls_run_is_learned_from_those_that_end() -> None:
         running.started -= 0.5
         pool.started[0].idle_since -= 0.5
         pool.started[0].replies()
-    assert 0.45 < pool.entry.run_s < 0.55
+    assert 0.45 < pool.queue.run_s < 0.55
 
 
 async def test_what_dies_as_soon_as_it_has_loaded_is_a_start_that_failed() -> None:
-    pool = Pool(entry_of(min_instances=1))
+    pool = Pool(version_of(min_instances=1))
     pool.dies_at_once = True
     for _ in range(50):
         pool.later(0)
@@ -567,7 +571,7 @@ async def test_what_dies_as_soon_as_it_has_loaded_is_a_start_that_failed() -> No
 
 
 async def test_what_keeps_dying_before_its_first_call_is_started_again_after_a_pause() -> None:
-    pool = Pool(entry_of(min_instances=1))
+    pool = Pool(version_of(min_instances=1))
     for _ in range(50):
         pool.later(0)
         await pool.settle()
@@ -575,13 +579,13 @@ async def test_what_keeps_dying_before_its_first_call_is_started_again_after_a_p
             if not instance.is_stopped:
                 instance.dies()
     assert len(pool.started) == 2
-    served = pool.submit()
+    again = pool.submit()
     assert pool.outcomes == {}, "calls wait for the next one"
-    pool.entry.retry_at = 0.0
+    pool.queue.retry_at = 0.0
     pool.later(0)
     await pool.settle()
     pool.started[-1].replies()
-    assert pool.outcomes == {served: Outcome.OK}
+    assert pool.outcomes == {again: Outcome.OK}
 
 
 async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
@@ -595,7 +599,7 @@ async def test_what_fails_to_start_fails_all_that_wait_and_refuses_for_a_while(
     assert pool.outcomes == dict.fromkeys(ids, Outcome.BROKEN)
     assert "NameError: np" in pool.caller.answers[0].value
     assert pool.started[0].is_stopped
-    pool.entry.retry_at = time.monotonic() + 29.5
+    pool.queue.retry_at = time.monotonic() + 29.5
     refused = pool.submit()
     await pool.settle()
     assert pool.outcomes[refused] is Outcome.BROKEN
@@ -608,18 +612,18 @@ async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble(
     pool.error = UnavailableError("no room")
     pool.submit()
     await pool.settle()
-    first_pause = pool.entry.retry_at - time.monotonic()
-    pool.entry.retry_at = 0.0
+    first_pause = pool.queue.retry_at - time.monotonic()
+    pool.queue.retry_at = 0.0
     pool.submit()
     await pool.settle()
-    assert pool.entry.retry_at - time.monotonic() > first_pause
-    pool.error, pool.entry.retry_at = None, 0.0
-    served = pool.submit()
+    assert pool.queue.retry_at - time.monotonic() > first_pause
+    pool.error, pool.queue.retry_at = None, 0.0
+    again = pool.submit()
     await pool.settle()
     pool.started[0].replies()
-    assert pool.outcomes[served] is Outcome.OK
+    assert pool.outcomes[again] is Outcome.OK
     pool.later(0)
-    assert (pool.entry.load_error, pool.entry.failures) == (None, 0)
+    assert (pool.queue.load_error, pool.queue.failures) == (None, 0)
 
 
 async def test_a_failed_growth_does_not_fail_calls_that_an_instance_serves() -> None:
@@ -637,10 +641,10 @@ async def test_a_failed_growth_does_not_fail_calls_that_an_instance_serves() -> 
 
 async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started() -> None:
     pool = Pool()
-    pool.missing = "model 'boston' has no version yet; call boston.train first"
+    pool.untrained = "model 'boston' has no version yet; call boston.train first"
     id_ = pool.submit()
     await pool.settle()
-    assert pool.caller.answers == [(id_, Outcome.UNAVAILABLE, pool.missing)]
+    assert pool.caller.answers == [(id_, Outcome.UNAVAILABLE, pool.untrained)]
     assert pool.started == []
 
 
@@ -649,11 +653,43 @@ async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started(
 
 def exchange(pool: Pool) -> FunctionVersion:
     """Have new code served in place of what was; the old version."""
-    old, new = pool.entry.served, entry_of(code="beef").served
-    pool.entry.served = new
-    pool.entry.load_error, pool.entry.retry_at, pool.entry.failures = None, 0.0, 0
-    pool.lane.fleet.retire(old)
+    old = pool.version
+    pool.lane.serve(version_of(code="beef"))
     return old
+
+
+async def test_what_waits_is_run_by_new_code_of_which_nothing_is_known_yet() -> None:
+    pool = Pool()
+    pool.starts = asyncio.Semaphore(0)
+    pool.submit()
+    queue = pool.queue
+    trouble = {"load_error": BROKEN.broken[0], "failures": 3, "retry_at": float("inf")}
+    vars(queue).update(trouble, longest_s=0.001)
+    assert queue.ahead > 0
+    exchange(pool)
+    assert pool.queue is queue
+    assert (len(queue.calls), queue.spec.code, queue.ahead) == (1, "beef", 0)
+    assert [vars(queue)[name] for name in trouble] == [None, 0, 0.0]
+
+
+@pytest.mark.parametrize("warm", [0, 2])
+async def test_a_version_that_takes_over_has_as_many_instances_as_the_one_it_replaces(
+    warm: int,
+) -> None:
+    pool = await warmed(Pool(), warm)
+    new = version_of(code="beef")
+    assert await pool.lane.warm(new) is None
+    assert len(pool.started) == 2 * warm
+    pool.lane.serve(new)
+    assert [instance.is_stopped for instance in pool.started] == [True] * warm + [False] * warm
+
+
+async def test_a_version_that_was_warmed_and_is_not_to_serve_leaves_no_instance() -> None:
+    pool = await warmed(Pool())
+    new = version_of(code="beef")
+    assert await pool.lane.warm(new) is None
+    pool.lane.retire(new)
+    assert [instance.is_stopped for instance in pool.started] == [False, True]
 
 
 async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
@@ -674,10 +710,10 @@ async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
 
 async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() -> None:
     pool = Pool(slots=4)
-    assert await pool.lane.fleet.warm(pool.entry.served, 3) is None
-    assert len(pool.entry.served.instances) == 3
+    assert await pool.lane.fleet.warm(pool.version, 3) is None
+    assert len(pool.queue.serving.instances) == 3
     pool.report = BROKEN
-    assert await pool.lane.fleet.warm(entry_of(code="beef").served, 3) == BROKEN.broken[0]
+    assert await pool.lane.fleet.warm(version_of(code="beef"), 3) == BROKEN.broken[0]
 
 
 REF = ModelRef(name="net", version=2, digest="d" * 64, format="tiny")
@@ -698,7 +734,7 @@ def told(*instances: Played) -> list[bool]:
 
 
 async def test_instances_load_a_new_model_one_after_the_other_while_others_serve() -> None:
-    pool = Pool(entry_of(models=("net",)), slots=3)
+    pool = Pool(version_of(models=("net",)), slots=3)
     first, second = await holding(pool, 2)
     renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
     await pool.settle()
@@ -717,7 +753,7 @@ async def test_instances_load_a_new_model_one_after_the_other_while_others_serve
 
 
 async def test_the_one_instance_of_a_function_gets_calls_while_it_loads() -> None:
-    pool = Pool(entry_of(models=("net",)))
+    pool = Pool(version_of(models=("net",)))
     (only,) = await holding(pool, 1)
     renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
     await pool.settle()
@@ -734,14 +770,14 @@ async def test_instances_that_take_long_to_load_are_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(fleet, "RENEW_S", 0.01)
-    pool = Pool(entry_of(models=("net",)), slots=3)
+    pool = Pool(version_of(models=("net",)), slots=3)
     both = await holding(pool, 2)
     await pool.lane.fleet.renew([REF])
     assert told(*both) == [True, True]
 
 
 async def test_a_model_is_no_matter_to_functions_without_it() -> None:
-    pool = Pool(entry_of(models=("other",)))
+    pool = Pool(version_of(models=("other",)))
     (only,) = await holding(pool, 1)
     await pool.lane.fleet.renew([REF])
     assert told(only) == [False]
@@ -781,9 +817,7 @@ async def test_a_function_that_is_removed_answers_what_waits_and_leaves_no_insta
     pool.starts = asyncio.Semaphore(0)
     waiting = pool.submit()
     await pool.settle()
-    gone = pool.entries.pop(b"f.f")
-    pool.lane.fleet.retire(gone.served)
-    pool.lane.drop(gone)
+    pool.lane.drop("f.f")
     assert pool.outcomes == {waiting: Outcome.NOT_FOUND}
     pool.starts.release()
     await pool.settle()
@@ -794,9 +828,7 @@ async def test_a_function_that_is_removed_answers_what_waits_and_leaves_no_insta
 async def test_a_removed_function_finishes_what_it_runs() -> None:
     pool = await warmed(Pool())
     running = pool.submit()
-    gone = pool.entries.pop(b"f.f")
-    pool.lane.fleet.retire(gone.served)
-    pool.lane.drop(gone)
+    pool.lane.drop("f.f")
     assert not pool.started[0].is_stopped
     pool.started[0].replies()
     assert pool.outcomes == {running: Outcome.OK}
@@ -807,7 +839,7 @@ async def test_a_removed_function_finishes_what_it_runs() -> None:
 
 
 async def test_what_is_idle_for_long_is_stopped_down_to_the_least() -> None:
-    pool = await warmed(Pool(entry_of(idle_s=30, min_instances=1), slots=3), 3)
+    pool = await warmed(Pool(version_of(idle_s=30, min_instances=1), slots=3), 3)
     pool.later(29)
     assert not any(instance.is_stopped for instance in pool.started)
     pool.later(31)
@@ -815,7 +847,7 @@ async def test_what_is_idle_for_long_is_stopped_down_to_the_least() -> None:
 
 
 async def test_of_many_idle_functions_the_longest_idle_give_way() -> None:
-    pool = Pool(*(entry_of(f"f{n}.f") for n in range(5)), slots=4, idle_instances=2)
+    pool = Pool(*(version_of(f"f{n}.f") for n in range(5)), slots=4, idle_instances=2)
     for n in range(5):
         await warmed(pool, 1, f"f{n}.f")
         pool.started[-1].idle_since -= n
@@ -825,21 +857,21 @@ async def test_of_many_idle_functions_the_longest_idle_give_way() -> None:
 
 
 async def test_what_is_kept_ready_gives_way_to_nobody() -> None:
-    pool = Pool(entry_of(min_instances=1), slots=4, idle_instances=0)
+    pool = Pool(version_of(min_instances=1), slots=4, idle_instances=0)
     await warmed(pool)
     pool.later(0)
     assert not pool.started[0].is_stopped
 
 
 async def test_a_busy_instance_is_not_idle() -> None:
-    pool = await warmed(Pool(entry_of(idle_s=30)))
+    pool = await warmed(Pool(version_of(idle_s=30)))
     pool.submit(budget_ms=0)
     pool.later(1000)
     assert not pool.started[0].is_stopped
 
 
 async def test_the_least_are_kept_ready_without_a_call() -> None:
-    pool = Pool(entry_of(min_instances=2), slots=4)
+    pool = Pool(version_of(min_instances=2), slots=4)
     for _ in range(4):
         pool.later(0)
         await pool.settle()
@@ -851,7 +883,7 @@ async def test_the_least_are_kept_ready_without_a_call() -> None:
 
 
 async def test_an_instance_is_replaced_after_its_calls_and_serves_until_then() -> None:
-    pool = await warmed(Pool(entry_of(recycle=2), slots=1))
+    pool = await warmed(Pool(version_of(recycle=2), slots=1))
     pool.starts = asyncio.Semaphore(0)
     worn = pool.started[0]
     for _ in range(3):
@@ -867,7 +899,7 @@ async def test_an_instance_is_replaced_after_its_calls_and_serves_until_then() -
 
 
 async def test_instances_that_wear_out_together_are_all_replaced() -> None:
-    pool = await warmed(Pool(entry_of(recycle=1), slots=2), 2)
+    pool = await warmed(Pool(version_of(recycle=1), slots=2), 2)
     worn = list(pool.started)
     for _ in range(2):
         pool.submit()
@@ -887,7 +919,7 @@ async def test_instances_that_wear_out_together_are_all_replaced() -> None:
 
 
 async def test_a_call_that_waits_for_another_lends_its_slot() -> None:
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1)
     await warmed(await warmed(pool, 1, "a.f"), 1, "b.f")
     outer = pool.submit("a.f")
     inner = pool.submit("b.f", depth=1)
@@ -902,7 +934,7 @@ async def test_a_call_that_waits_for_another_lends_its_slot() -> None:
 
 
 async def test_an_instance_has_one_slot_to_lend_however_many_of_its_calls_wait() -> None:
-    pool = await warmed(Pool(entry_of(is_async=True), slots=1))
+    pool = await warmed(Pool(version_of(is_async=True), slots=1))
     for _ in range(3):
         pool.submit()
         pool.lane.lend_slot(pool.started[0])
@@ -935,7 +967,7 @@ async def test_what_waits_after_its_call_has_ended_has_no_slot_to_lend() -> None
 
 
 async def test_a_function_that_calls_itself_gets_an_instance_above_its_most() -> None:
-    pool = await warmed(Pool(entry_of(max_instances=1), slots=2))
+    pool = await warmed(Pool(version_of(max_instances=1), slots=2))
     outer = pool.submit()
     pool.lane.lend_slot(pool.started[0])
     inner = pool.submit(depth=1)
@@ -954,7 +986,7 @@ async def test_a_function_that_calls_itself_gets_an_instance_above_its_most() ->
 
 
 async def test_calls_that_wait_go_together_up_to_the_size_of_a_batch() -> None:
-    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    pool = await warmed(Pool(version_of(batch=3), slots=1))
     ids = [pool.submit() for _ in range(6)]
     (instance,) = pool.started
     instance.replies()
@@ -969,7 +1001,7 @@ async def test_calls_that_wait_go_together_up_to_the_size_of_a_batch() -> None:
 
 
 async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered() -> None:
-    pool = await warmed(Pool(entry_of(batch=2), slots=1))
+    pool = await warmed(Pool(version_of(batch=2), slots=1))
     for _ in range(4):
         pool.submit()
     (instance,) = pool.started
@@ -980,7 +1012,7 @@ async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered()
 
 
 async def test_the_death_of_a_batch_is_told_to_all_of_it() -> None:
-    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    pool = await warmed(Pool(version_of(batch=3), slots=1))
     first, *together, last = [pool.submit() for _ in range(5)]
     pool.started[0].replies()
     pool.started[0].dies()
@@ -993,7 +1025,7 @@ async def test_the_death_of_a_batch_is_told_to_all_of_it() -> None:
 
 
 async def test_who_has_left_is_not_part_of_a_batch() -> None:
-    pool = await warmed(Pool(entry_of(batch=3), slots=1))
+    pool = await warmed(Pool(version_of(batch=3), slots=1))
     pool.submit()
     pool._ids = 2
     left = pool.call()
@@ -1007,7 +1039,7 @@ async def test_who_has_left_is_not_part_of_a_batch() -> None:
 
 async def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "BATCH_BYTES", 2 * len(call_of(body=b"2")))
-    pool = await warmed(Pool(entry_of(batch=9), slots=1))
+    pool = await warmed(Pool(version_of(batch=9), slots=1))
     for _ in range(4):
         pool.submit()
     pool.started[0].replies()
@@ -1015,7 +1047,7 @@ async def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
-    pool = await warmed(Pool(entry_of(batch=2, batch_wait_s=1000.0)))
+    pool = await warmed(Pool(version_of(batch=2, batch_wait_s=1000.0)))
     pool.submit()
     assert pool.running == {}
     pool.submit()
@@ -1023,7 +1055,7 @@ async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
 
 
 async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
-    pool = await warmed(Pool(entry_of(batch=8, batch_wait_s=0.001)))
+    pool = await warmed(Pool(version_of(batch=8, batch_wait_s=0.001)))
     pool.submit()
     pool.news.clear()
     await asyncio.wait_for(pool.news.wait(), 5)
@@ -1031,7 +1063,7 @@ async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
 
 
 async def test_the_sizes_of_batches_are_counted() -> None:
-    pool = await warmed(Pool(entry_of(batch=8)))
+    pool = await warmed(Pool(version_of(batch=8)))
     pool.submit()
     pool.started[0].says(FrameKind.SIZE, 5)
     assert pool.metrics.describe()["batch_size"]["f.f"]["sum"] == 5.0
@@ -1096,8 +1128,8 @@ async def test_closing_waits_no_longer_than_it_may() -> None:
 
 def quick(pool: Pool, longest_s: float = 0.002) -> Pool:
     """The pool, whose functions have not taken longer than this lately."""
-    for entry in pool.entries.values():
-        entry.longest_s = longest_s
+    for queue in pool.lane.queues.values():
+        queue.longest_s = longest_s
     return pool
 
 
@@ -1126,24 +1158,24 @@ async def test_a_free_instance_comes_first_and_then_the_one_with_the_fewest_call
     ids=["async", "batch", "stream"],
 )
 def test_only_calls_that_run_in_turn_and_end_at_once_lie_ready(options: dict[str, Any]) -> None:
-    entry = entry_of(**options)
-    entry.longest_s = 0.0001
-    assert entry.ahead == 0
+    queue = FunctionQueue(VersionInstances(version_of(**options)))
+    queue.longest_s = 0.0001
+    assert queue.ahead == 0
 
 
 def test_whether_a_function_is_quick_is_learned_and_forgotten_again() -> None:
-    entry = entry_of()
-    assert entry.ahead == 0, "until it is known"
+    queue = FunctionQueue(VersionInstances(version_of()))
+    assert queue.ahead == 0, "until it is known"
     for _ in range(200):
-        entry.ran(0.0005)
-    assert entry.ahead == AHEAD
-    entry.ran(0.004)
-    assert entry.ahead == 2
-    entry.ran(1.0)
-    assert entry.ahead == 0
+        queue.ran(0.0005)
+    assert queue.ahead == AHEAD
+    queue.ran(0.004)
+    assert queue.ahead == 2
+    queue.ran(1.0)
+    assert queue.ahead == 0
     for _ in range(50):
-        entry.ran(0.0005)
-    assert entry.ahead == 0, "a long one may come again"
+        queue.ran(0.0005)
+    assert queue.ahead == 0, "a long one may come again"
 
 
 async def test_a_call_within_a_call_never_lies_ready() -> None:
@@ -1163,7 +1195,7 @@ async def test_nothing_lies_ready_behind_a_call_that_waits_for_another() -> None
 
 
 async def test_an_instance_that_always_has_calls_leaves_its_slot_to_others() -> None:
-    pool = Pool(entry_of("a.f"), entry_of("b.f"), slots=1)
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1)
     quick(await warmed(await warmed(pool, 1, "a.f"), 1, "b.f"))
     for name in ("a.f", "a.f", "b.f", "a.f", "a.f"):
         pool.submit(name)
@@ -1202,7 +1234,7 @@ async def test_a_caller_who_left_does_not_wait_again() -> None:
 async def test_what_lay_ready_of_a_function_that_was_removed_is_not_found() -> None:
     pool = quick(await warmed(Pool(slots=1)))
     ids = [pool.submit() for _ in range(2)]
-    pool.entries.clear()
+    pool.lane.drop("f.f")
     pool.started[0].dies()
     assert pool.outcomes == {ids[0]: Outcome.DIED, ids[1]: Outcome.NOT_FOUND}
 

@@ -12,12 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from skipper.instance.jobs import Report
 from skipper.pool.direct.fleet import PATIENCE_S
-from skipper.pool.direct.lane import Call, DirectLane
-from skipper.pool.direct.queue import AHEAD
+from skipper.pool.direct.lane import DirectLane
+from skipper.pool.direct.queue import AHEAD, DirectCall
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
-from tests.unit.pool.played import Caller, Played, call_of, entry_of, job_of
+from tests.unit.pool.played import Caller, Played, call_of, job_of, version_of
 
 SLOTS = 2
 KINDS: dict[str, dict[str, Any]] = {
@@ -35,25 +35,25 @@ class Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.entries = {name.encode(): entry_of(name, **given) for name, given in KINDS.items()}
-        self.entries[b"d.quick"].longest_s = 0.002
         self.caller = Caller()
         self.instances: list[Played] = []
         self.lent: list[Played] = []
-        self.calls: dict[int, Call] = {}
+        self.calls: dict[int, DirectCall] = {}
         self.left: set[int] = set()
         self.ids = 0
         self.lane = DirectLane(
             PoolSettings(queue=3),
             SLOTS,
-            self.entries,
             start=self._start,
-            missing=lambda _: "",
+            untrained=lambda _: "",
             metrics=PoolMetrics(),
         )
+        for name, given in KINDS.items():
+            self.lane.serve(version_of(name, **given))
+        self.lane.queues[b"d.quick"].longest_s = 0.002
 
-    async def _start(self, served: FunctionVersion) -> tuple[Played, Report]:
-        self.instances.append(Played(job_of(served), self.lane))
+    async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
+        self.instances.append(Played(job_of(version), self.lane))
         return self.instances[-1], Report()
 
     def happens(self, what: Coroutine[Any, Any, None]) -> None:
@@ -85,7 +85,7 @@ class Life(RuleBasedStateMachine):
         async def answer() -> None:
             instance = self.busy[which % len(self.busy)]
             ids = [*instance.calls]
-            in_turn = self.entries[instance.job.function.encode()].spec.is_in_turn
+            in_turn = self.lane.queues[instance.job.function.encode()].spec.is_in_turn
             instance.replies(id_=ids[0 if in_turn else call % len(ids)])
 
         self.happens(answer())
@@ -137,9 +137,7 @@ class Life(RuleBasedStateMachine):
     @rule(name=st.sampled_from([*KINDS]))
     def new_code_takes_over(self, name: str) -> None:
         async def exchange() -> None:
-            entry = self.entries[name.encode()]
-            old, entry.served = entry.served, entry_of(name, **KINDS[name]).served
-            self.lane.fleet.retire(old)
+            self.lane.serve(version_of(name, **KINDS[name]))
 
         self.happens(exchange())
 
@@ -151,13 +149,13 @@ class Life(RuleBasedStateMachine):
     def every_slot_is_accounted_for(self) -> None:
         holding = [instance for instance in self.busy if not instance.waiting]
         assert self.lane.busy == len(holding)
-        assert self.lane.queued == sum(len(entry.queue) for entry in self.entries.values())
+        assert self.lane.queued == sum(len(queue.calls) for queue in self.lane.queues.values())
 
     @invariant()
     def nobody_waits_beside_a_free_instance_and_a_free_slot(self) -> None:
-        for entry in self.entries.values():
-            if entry.queue:
-                assert self.lane._free_instance(entry.queue[0]) is None
+        for queue in self.lane.queues.values():
+            if queue.calls:
+                assert self.lane._free_instance(queue.calls[0]) is None
 
     @invariant()
     def no_instance_runs_more_than_it_can(self) -> None:
@@ -176,8 +174,8 @@ class Life(RuleBasedStateMachine):
                 self.it_goes_on(0)
             while self.busy:
                 self.a_call_is_answered(0, 0)
-            for entry in self.entries.values():  # pauses between starts go by the real clock
-                entry.retry_at = 0.0
+            for queue in self.lane.queues.values():  # pauses between starts go by the real clock
+                queue.retry_at = 0.0
             self.time_passes(PATIENCE_S * 2)
         assert set(self.caller.outcomes) | self.left == set(range(1, self.ids + 1))
         assert self.lane.busy == self.lane.queued == 0

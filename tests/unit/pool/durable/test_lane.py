@@ -23,7 +23,6 @@ from skipper.ledger import Ledger, events, models, tasks
 from skipper.ledger.connection import Statement
 from skipper.ledger.records import NewTask, Result
 from skipper.ledger.schema import tasks as task_table
-from skipper.pool.direct.queue import FunctionQueue
 from skipper.pool.durable import lane as lanes
 from skipper.pool.durable import recorder, reserve, slots
 from skipper.pool.durable.attempt import LaneContext
@@ -173,7 +172,7 @@ class Stage:
     made_of: type[Actor] = Actor
     spec: FunctionSpec = SPEC
     told: list[str] = field(default_factory=list)
-    find: Callable[[str], Awaitable[FunctionQueue | None]] = field(init=False)
+    find: Callable[[str], Awaitable[FunctionVersion | None]] = field(init=False)
     blobs: FullAtFirst = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,17 +184,17 @@ class Stage:
             values=ValueStore(self.blobs, 1024, room_s=0.0),
             find=lambda name: self.find(name),  # noqa: PLW0108 - a test may set another
             start=self._start,
-            missing=lambda _: "",
+            untrained=lambda _: "",
             announce_models=self._announce,
             changed=self.told.extend,
             metrics=PoolMetrics(),
         )
         self.lane = TaskLane("cpu", "host-1", 1, context)
 
-    async def _find(self, name: str) -> FunctionQueue:
-        return FunctionQueue(FunctionVersion(self.spec, SOURCE))
+    async def _find(self, name: str) -> FunctionVersion:
+        return FunctionVersion(self.spec, SOURCE)
 
-    async def _start(self, served: FunctionVersion) -> tuple[Instance, Report]:
+    async def _start(self, version: FunctionVersion) -> tuple[Instance, Report]:
         if self.on_load is not None:
             await self.on_load()
         actor = self.made_of(self)
@@ -609,10 +608,10 @@ async def test_a_value_waits_for_room_on_a_disk_that_is_full(stage: Stage) -> No
 
 async def test_a_process_that_has_used_most_of_its_memory_runs_no_other_task(stage: Stage) -> None:
     actors: list[Actor] = []
-    served = FunctionVersion(SPEC, SOURCE)
+    version = FunctionVersion(SPEC, SOURCE)
 
-    async def find(_: str) -> FunctionQueue:
-        return FunctionQueue(served)
+    async def find(_: str) -> FunctionVersion:
+        return version
 
     stage.find, stage.on_start = find, actors.append
     for is_worn in (False, True, False):
@@ -800,10 +799,10 @@ async def test_an_id_that_is_doubled_or_unknown_harms_nobody(stage: Stage) -> No
 
 async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Stage) -> None:
     actors: list[Actor] = []
-    served = FunctionVersion(SPEC, SOURCE)
+    version = FunctionVersion(SPEC, SOURCE)
 
-    async def find(_: str) -> FunctionQueue:
-        return FunctionQueue(served)
+    async def find(_: str) -> FunctionVersion:
+        return version
 
     stage.find = find
 
@@ -815,7 +814,7 @@ async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Sta
     for _ in range(2):
         await stage.until(stage.submit(), State.SUCCEEDED)
         await until(lambda: not stage.lane.running)
-    stage.lane.retire(served)
+    stage.lane.retire(version)
     assert actors[0] is actors[1]
     assert actors[0].state is InstanceState.GONE
     await stage.until(stage.submit(), State.SUCCEEDED)
@@ -825,14 +824,14 @@ async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Sta
 async def test_a_busy_instance_of_a_retired_version_is_stopped_when_it_is_done(
     stage: Stage,
 ) -> None:
-    served = FunctionVersion(SPEC, SOURCE)
+    version = FunctionVersion(SPEC, SOURCE)
 
-    async def find(_: str) -> FunctionQueue:
-        return FunctionQueue(served)
+    async def find(_: str) -> FunctionVersion:
+        return version
 
     stage.find = find
     task_id, actor = await begun(stage)
-    stage.lane.retire(served)
+    stage.lane.retire(version)
     assert actor.is_alive
     actor.answer()
     await stage.until(task_id, State.SUCCEEDED)

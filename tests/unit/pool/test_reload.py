@@ -1,0 +1,485 @@
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skipper.instance.jobs import Job, JobKind, Report
+from skipper.pool.catalogue import Catalogue
+from skipper.pool.metrics import PoolMetrics
+from skipper.pool.processes.instance import Lane
+from skipper.pool.processes.quarantine import Quarantine
+from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.reload import Reloader
+from skipper.settings.model import Settings
+from skipper.spec import BrokenFile
+from tests.unit.pool.played import Played, source_of, spec_of
+
+
+class Nobody:
+    """What instances that only read files say is heard by nobody."""
+
+    def on_frame(self, *_: Any) -> None: ...
+
+    def on_gone(self, *_: Any) -> None: ...
+
+
+class Lanes:
+    """Records what is asked of either lane as code changes."""
+
+    def __init__(self) -> None:
+        self.warmed: list[FunctionVersion] = []
+        self.cold: BrokenFile | None = None
+        """What is wrong with every version that is warmed."""
+        self.serving: dict[str, FunctionVersion] = {}
+        self.dropped: list[str] = []
+        self.withdrawn: list[FunctionVersion] = []
+        """Versions that were never served."""
+        self.tasks = RetiredTasks()
+
+    async def warm(self, version: FunctionVersion) -> BrokenFile | None:
+        self.warmed.append(version)
+        return self.cold
+
+    def serve(self, version: FunctionVersion) -> None:
+        self.serving[version.name] = version
+
+    def retire(self, version: FunctionVersion) -> None:
+        self.withdrawn.append(version)
+
+    def drop(self, name: str) -> None:
+        del self.serving[name]
+        self.dropped.append(name)
+
+
+class RetiredTasks:
+    """Records which versions tasks do not use any more."""
+
+    def __init__(self) -> None:
+        self.retired: list[FunctionVersion] = []
+
+    def retire(self, version: FunctionVersion) -> None:
+        self.retired.append(version)
+
+
+class Project:
+    """A project as its instances would report it, and the catalogue of one pool that follows it."""
+
+    def __init__(self, pool: str = "cpu") -> None:
+        self.files: dict[str, Report] = {}
+        """What reading each file reports."""
+        self.surveyed: dict[str, dict[str, Any]] = {}
+        """What its text alone tells of each file."""
+        self.broken: list[BrokenFile] = []
+        self.errors: dict[str, Exception] = {}
+        """By file, or ``*`` for the survey: what befalls its reading."""
+        self.deleted: set[str] = set()
+        """Files that went while they were read."""
+        self.read: list[str] = []
+        self.instances: list[Played] = []
+        self.changes = 0
+        self.lanes = Lanes()
+        self.metrics = PoolMetrics()
+        self.quarantine = Quarantine()
+        settings = Settings(project_dir=Path("/project"))
+        self.catalogue = Catalogue(settings, pool, self.quarantine)
+        self.reloader = Reloader(
+            settings,
+            pool,
+            self.catalogue,
+            self._run,
+            direct=self.lanes,
+            tasks=self.lanes.tasks,
+            quarantine=self.quarantine,
+            on_change=self._changed,
+            metrics=self.metrics,
+            exists=lambda file: file.stem not in self.deleted,
+        )
+
+    def write(self, name: str, code: str, *functions: str, pool: str = "cpu", **told: Any) -> None:
+        """Save a good file with these functions."""
+        specs = tuple(spec_of(f"{name}.{f}", code=code, pool=pool) for f in functions)
+        self.files[name] = Report(specs=specs, code=code)
+        self.surveyed[name] = {"code": code, "pools": (pool,)} | told
+
+    def spoil(self, name: str, code: str) -> None:
+        """Save a file that parses and does not load."""
+        broken = BrokenFile(file=f"/project/functions/{name}.py", line=3, error="NameError: np")
+        self.files[name] = Report(broken=(broken,), code=code)
+        self.surveyed[name]["code"] = code
+
+    def garble(self, name: str) -> None:
+        """Save a file that does not parse."""
+        del self.surveyed[name]
+        file = f"/project/functions/{name}.py"
+        self.broken = [BrokenFile(file=file, line=1, error="SyntaxError: never closed")]
+
+    async def _run(self, job: Job, lane: Lane) -> tuple[Played, Report]:
+        assert lane is Lane.READING
+        name = "*" if job.source is None else job.source.name
+        if (error := self.errors.get(name)) is not None:
+            raise error
+        instance = Played(job, Nobody(), lane)
+        self.instances.append(instance)
+        if job.kind is JobKind.SURVEY:
+            sources = tuple(source_of(name, **told) for name, told in self.surveyed.items())
+            report = Report(sources=sources, broken=tuple(self.broken))
+            return instance, report
+        self.read.append(name)
+        await asyncio.sleep(0)
+        return instance, self.files[name]
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def refresh(self) -> "Project":
+        self.read.clear()
+        await self.reloader.refresh()
+        return self
+
+    @property
+    def served(self) -> dict[str, str]:
+        """Name → code of what is served."""
+        assert self.lanes.serving == self.catalogue.versions
+        return {each.name: each.spec.code for each in self.catalogue.versions.values()}
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {item["name"]: item["state"] for item in self.catalogue.describe()["functions"]}
+
+
+async def with_(*files: tuple[str, str, tuple[str, ...]], pool: str = "cpu") -> Project:
+    """A project with these files, read."""
+    project = Project(pool)
+    for name, code, functions in files:
+        project.write(name, code, *functions)
+    return await project.refresh()
+
+
+ONE = ("boston", "1", ("train", "predict"))
+
+
+# --- what is served --------------------------------------------------------------------------
+
+
+async def test_good_files_are_served_and_what_read_them_is_stopped() -> None:
+    project = await with_(ONE, ("iris", "1", ("fit",)))
+    assert project.served == {"boston.train": "1", "boston.predict": "1", "iris.fit": "1"}
+    assert set(project.states.values()) == {"live"}
+    assert project.catalogue.loading == set()
+    assert all(instance.is_stopped for instance in project.instances)
+
+
+async def test_before_the_first_look_anything_may_come() -> None:
+    assert Project().catalogue.describe()["loading"] == ["*"]
+
+
+async def test_while_a_file_is_read_it_is_told_to_be_loading() -> None:
+    project = Project()
+    project.write(*ONE[:2], *ONE[2])
+    told: list[list[str]] = []
+    project._changed = lambda: None  # type: ignore[method-assign] # replaced below
+    project.reloader._on_change = lambda: told.append(project.catalogue.describe()["loading"])
+    await project.refresh()
+    assert told[0] == ["boston"]
+    assert told[-1] == []
+
+
+async def test_a_look_that_is_cut_short_does_not_say_that_it_is_at_its_end() -> None:
+    project = Project()
+    project.write(*ONE[:2], *ONE[2])
+    told: list[list[str]] = []
+    project.reloader._on_change = lambda: told.append(project.catalogue.describe()["loading"])
+    looking = asyncio.create_task(project.refresh())
+    for _ in range(10):
+        if not project.read:
+            await asyncio.sleep(0)
+    looking.cancel()
+    await asyncio.wait({looking})
+    assert looking.cancelled()
+    assert told == [["boston"]]
+
+
+async def test_a_file_that_has_not_changed_is_not_read_again() -> None:
+    project = await with_(ONE, ("iris", "1", ("fit",)))
+    project.write("iris", "2", "fit")
+    await project.refresh()
+    assert project.read == ["iris"]
+    assert project.served["iris.fit"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("pools", "is_read"),
+    [(("cpu",), True), (("cpu", "gpu"), True), (None, True), (("gpu",), False)],
+)
+async def test_a_file_is_read_only_where_it_may_have_functions(
+    pools: tuple[str, ...] | None, is_read: bool
+) -> None:
+    project = Project("cpu")
+    project.write("mine", "1", "f", pools=pools)
+    await project.refresh()
+    assert project.read == (["mine"] if is_read else [])
+
+
+async def test_of_a_file_each_pool_serves_its_own_functions() -> None:
+    project = Project("gpu")
+    project.write("mine", "1", "here", pool="gpu", pools=None)
+    project.files["mine"] = Report(
+        specs=(*project.files["mine"].specs, spec_of("mine.there", pool="cpu")), code="1"
+    )
+    await project.refresh()
+    assert set(project.served) == {"mine.here"}
+
+
+async def test_light_files_are_served_before_those_that_need_libraries() -> None:
+    project = Project()
+    project.write("a_heavy", "1", "f", libraries=("keras",), imports=("keras",))
+    project.write("b_light", "1", "f")
+    await project.refresh()
+    assert project.read == ["b_light", "a_heavy"]
+
+
+# --- new code --------------------------------------------------------------------------------
+
+
+async def test_new_code_takes_the_place_of_the_old() -> None:
+    project = await with_(ONE)
+    old = [*project.catalogue.versions.values()]
+    project.write("boston", "2", *ONE[2])
+    await project.refresh()
+    assert project.served == {"boston.train": "2", "boston.predict": "2"}
+    assert project.lanes.tasks.retired == old
+    assert project.metrics.reloads == {"swapped": 1}
+
+
+async def test_a_function_is_warm_in_its_new_version_before_calls_move() -> None:
+    project = await with_(ONE)
+    project.lanes.warmed.clear()
+    project.write("boston", "2", *ONE[2])
+    await project.refresh()
+    assert project.lanes.warmed == [*project.catalogue.versions.values()]
+
+
+async def test_new_code_that_cannot_serve_leaves_the_old_serving_and_nothing_behind() -> None:
+    project = await with_(ONE)
+    project.lanes.cold = BrokenFile(file="/project/functions/boston.py", error="it died")
+    project.write("boston", "2", *ONE[2])
+    await project.refresh()
+    assert project.served == {"boston.train": "1", "boston.predict": "1"}
+    assert set(project.states.values()) == {"stale"}
+    assert project.lanes.warmed[-1] in project.lanes.withdrawn
+    assert {version.spec.code for version in project.lanes.withdrawn} == {"2"}
+    assert project.lanes.tasks.retired == []
+
+
+async def test_functions_that_are_gone_from_a_file_are_dropped_and_new_ones_served() -> None:
+    project = await with_(ONE)
+    gone = project.catalogue.versions["boston.train"]
+    project.write("boston", "2", "predict", "explain")
+    await project.refresh()
+    assert set(project.served) == {"boston.predict", "boston.explain"}
+    assert project.lanes.dropped == ["boston.train"]
+    assert gone in project.lanes.tasks.retired
+
+
+async def test_a_file_that_is_gone_is_served_no_more() -> None:
+    project = await with_(ONE, ("iris", "1", ("fit",)))
+    del project.surveyed["boston"]
+    await project.refresh()
+    assert project.served == {"iris.fit": "1"}
+    assert sorted(project.lanes.dropped) == ["boston.predict", "boston.train"]
+
+
+async def test_a_file_that_goes_while_it_is_read_is_not_broken() -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    project.deleted.add("boston")
+    await project.refresh()
+    assert project.catalogue.broken == []
+    del project.surveyed["boston"]
+    assert (await project.refresh()).served == {}
+
+
+async def test_a_function_that_moves_to_another_pool_is_served_here_no_more() -> None:
+    project = await with_(ONE)
+    project.write("boston", "2", *ONE[2], pool="gpu")
+    await project.refresh()
+    assert project.served == {}
+
+
+# --- broken code -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
+    """What the log has said of broken files."""
+    with caplog.at_level(logging.ERROR):
+        yield lambda: [record.getMessage() for record in caplog.records]
+
+
+async def test_a_file_that_does_not_load_leaves_its_good_version_serving(
+    said: Callable[[], list[str]],
+) -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    await project.refresh()
+    assert project.served == {"boston.train": "1", "boston.predict": "1"}
+    assert (project.lanes.tasks.retired, project.lanes.dropped) == ([], [])
+    assert set(project.states.values()) == {"stale"}
+    (broken,) = project.catalogue.broken
+    assert (broken.file, broken.line) == ("functions/boston.py", 3)
+    assert broken.functions == ("boston.train", "boston.predict")
+    (told,) = said()
+    assert "functions/boston.py:3 could not be loaded: NameError: np" in told
+    assert "boston.train, boston.predict stay as they were" in told
+
+
+async def test_a_file_that_does_not_parse_leaves_its_good_version_serving() -> None:
+    project = await with_(ONE)
+    project.garble("boston")
+    await project.refresh()
+    assert set(project.states.values()) == {"stale"}
+    assert project.catalogue.broken[0].functions == ("boston.train", "boston.predict")
+
+
+async def test_a_file_that_is_put_right_is_served_again() -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    await project.refresh()
+    project.write("boston", "3", *ONE[2])
+    await project.refresh()
+    assert project.served["boston.train"] == "3"
+    assert set(project.states.values()) == {"live"}
+    assert project.catalogue.broken == []
+
+
+async def test_a_file_that_is_put_back_as_it_was_is_well_again() -> None:
+    project = await with_(ONE)
+    project.garble("boston")
+    await project.refresh()
+    project.broken = []
+    project.write("boston", "1", *ONE[2])
+    await project.refresh()
+    assert project.catalogue.broken == []
+    assert set(project.states.values()) == {"live"}
+
+
+async def test_a_broken_file_is_told_once_with_what_is_wrong_with_it_now() -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    await project.refresh()
+    project.garble("boston")
+    await project.refresh()
+    assert [item.error for item in project.catalogue.broken] == ["SyntaxError: never closed"]
+
+
+async def test_one_broken_file_does_not_touch_the_others() -> None:
+    project = await with_(ONE, ("iris", "1", ("fit",)))
+    project.spoil("boston", "2")
+    project.write("iris", "2", "fit")
+    await project.refresh()
+    assert project.served["iris.fit"] == "2"
+    assert project.states["iris.fit"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ConnectionError("its process was killed by SIGSEGV"), "killed by SIGSEGV"),
+        (TimeoutError(), "did not load within 120 s"),
+    ],
+)
+async def test_a_file_whose_reading_ends_its_process_is_broken(error: Exception, told: str) -> None:
+    project = await with_(ONE)
+    project.write("boston", "2", *ONE[2])
+    project.errors["boston"] = error
+    await project.refresh()
+    assert told in project.catalogue.broken[0].error
+    assert project.served["boston.train"] == "1"
+
+
+async def test_a_broken_file_is_not_read_again_until_it_changes(
+    said: Callable[[], list[str]],
+) -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    await project.refresh()
+    await project.refresh()
+    assert project.read == []
+    assert len(said()) == 1
+
+
+async def test_a_plugin_that_fails_when_a_file_is_read_is_told_and_the_file_served(
+    said: Callable[[], list[str]],
+) -> None:
+    project = Project()
+    plugin = BrokenFile(file="/project/plugins/mine.py", line=5, error="RuntimeError: no")
+    project.write(*ONE[:2], *ONE[2])
+    project.files["boston"] = project.files["boston"].model_copy(update={"left_out": (plugin,)})
+    await project.refresh()
+    assert set(project.states.values()) == {"live"}
+    (broken,) = project.catalogue.broken
+    assert (broken.file, broken.line) == ("plugins/mine.py", 5)
+    (told,) = said()
+    assert "plugins/mine.py:5" in told
+
+
+async def test_a_survey_that_ends_its_process_leaves_everything_as_it_was() -> None:
+    project = await with_(ONE)
+    project.errors["*"] = ConnectionError("its process exited with code 3")
+    await project.refresh()
+    assert project.served == {"boston.train": "1", "boston.predict": "1"}
+    assert "its process exited with code 3" in project.catalogue.broken[0].error
+    del project.errors["*"]
+    await project.refresh()
+    assert project.catalogue.broken == []
+
+
+async def test_a_project_that_cannot_be_surveyed_makes_nobody_wait() -> None:
+    project = Project()
+    project.errors["*"] = TimeoutError()
+    await project.refresh()
+    assert project.catalogue.describe()["loading"] == []
+    assert project.changes == 1
+
+
+async def test_looks_that_come_together_are_taken_one_after_the_other() -> None:
+    project = Project()
+    project.write(*ONE[:2], *ONE[2])
+    await asyncio.gather(project.reloader.refresh(), project.reloader.refresh())
+    assert project.read == ["boston"]
+
+
+# --- what may come yet ---
+
+
+async def test_nothing_is_settled_before_the_project_has_been_read() -> None:
+    project = Project()
+    assert project.catalogue.unsettled == {"*"}
+    project.write("f", "c1", "one")
+    await project.refresh()
+    assert project.catalogue.unsettled == set()
+
+
+async def test_broken_files_are_unsettled_whether_they_parse_or_not() -> None:
+    project = Project()
+    project.write("f", "c1", "one")
+    project.write("g", "c1", "one")
+    await project.refresh()
+    project.spoil("f", "c2")
+    project.garble("g")
+    await project.refresh()
+    assert project.catalogue.unsettled == {"f", "g"}
+    project.write("f", "c3", "one")
+    project.broken = []
+    await project.refresh()
+    assert project.catalogue.unsettled == set()
+
+
+async def test_a_broken_plugin_may_have_brought_any_function() -> None:
+    project = Project()
+    project.broken = [BrokenFile(file="/project/plugins/mine.py", line=1, error="NameError: np")]
+    await project.refresh()
+    assert project.catalogue.unsettled == {"*"}
