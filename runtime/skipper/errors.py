@@ -57,7 +57,7 @@ class SettingsError(SkipperError, ValueError):
 
 
 class StartError(SkipperError, RuntimeError):
-    """A part of the tree cannot start. ``code`` is the exit code of the command."""
+    """A part of the tree cannot start. ``code``, one of ``skipper.exits``, is its process's end."""
 
     def __init__(self, message: str, *, code: int = 1) -> None:
         super().__init__(message)

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from skipper.cli.body import request_body
-from skipper.cli.exits import Exit
 from skipper.cli.follow import followed, say_unfinished
 from skipper.cli.output import show, show_json
 from skipper.cli.target import Project, Target, Url, target
 from skipper.errors import NotFoundError, SkipperError
+from skipper.exits import Exit
 
 
 def call(

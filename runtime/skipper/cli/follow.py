@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from skipper.cli.exits import Exit
 from skipper.cli.output import paint, say
 from skipper.cli.target import Target
 from skipper.errors import DeadlineError
+from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.cli.progress import Lines

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skipper.cli.exits import Exit
 from skipper.cli.output import neutral, say, show, show_json
 from skipper.cli.target import Project, Url, target
 from skipper.errors import NotFoundError
+from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.client import TaskHandle

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, TextIO
 
-from skipper.cli.exits import Exit, exit_code
 from skipper.errors import SkipperError
+from skipper.exits import Exit, exit_code
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 

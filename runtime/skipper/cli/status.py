@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skipper.cli.exits import Exit
 from skipper.cli.output import RED, paint, say, show, show_json, show_table, span
 from skipper.cli.target import Json, Project, Target, Url
 from skipper.errors import UnavailableError
+from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.settings.model import Settings

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skipper.cli.exits import Exit
 from skipper.cli.follow import followed
 from skipper.cli.output import local, neutral, say, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
+from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.client import Client

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipper.cli.exits import Exit
 from skipper.cli.output import report, say
 from skipper.errors import SkipperError
+from skipper.exits import Exit
 
 if TYPE_CHECKING:
     import argparse

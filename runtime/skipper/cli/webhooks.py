@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli.exits import Exit
 from skipper.cli.output import say, show_json, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
+from skipper.exits import Exit
 
 app = typer.Typer(cls=ListByDefault, help="List and try webhooks.")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import skipper
 from skipper.errors import StartError
+from skipper.exits import Exit
 from skipper.launcher import rest
 from skipper.launcher.banner import View, banner, gpu_note
 from skipper.launcher.output import LogOutput
@@ -119,7 +120,9 @@ class Announcer:
         _, document = await rest.get(self._settings, "/v1/functions") or (0, None)
         for broken in _items(document, "broken"):
             where = f"{broken.get('file')}:{broken.get('line') or 1}"
-            raise StartError(f"{where} cannot be loaded: {broken.get('error')} (strict)", code=3)
+            raise StartError(
+                f"{where} cannot be loaded: {broken.get('error')} (strict)", code=Exit.INVALID
+            )
 
     async def _broker_version(self) -> str:
         if not self._settings.broker_is_embedded:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from skipper.errors import SettingsError, StartError, UnavailableError
+from skipper.exits import Exit
 from skipper.launcher import client, guard
 from skipper.settings.model import Settings, make_run_dir
 
@@ -34,10 +35,10 @@ def prepare(settings: Settings) -> None:
         raise StartError(
             f"{error.filename or settings.state_dir} cannot be written: {error.strerror}. Skipper "
             f"keeps its state in {settings.state_dir} and its sockets in {settings.run_dir}.",
-            code=10,
+            code=Exit.NOT_WRITABLE,
         ) from None
     except SettingsError as error:
-        raise StartError(str(error), code=10) from None
+        raise StartError(str(error), code=Exit.NOT_WRITABLE) from None
 
 
 @contextlib.contextmanager
@@ -66,7 +67,7 @@ def _acquire(fd: int, settings: Settings) -> bool:
             raise StartError(
                 f"Another launcher holds {settings.run_dir / 'launcher.lock'} and neither serves "
                 "nor ends; see who it is with `lsof`, and end it.",
-                code=7,
+                code=Exit.TAKEN,
             )
         time.sleep(0.1)
 

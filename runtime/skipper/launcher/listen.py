@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from skipper.errors import StartError
+from skipper.exits import Exit
 
 _BACKLOG = 2048
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
@@ -22,7 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
             host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
-        raise StartError(f"gateway.host = {host!r}: {error.strerror}.", code=3) from None
+        raise StartError(f"gateway.host = {host!r}: {error.strerror}.", code=Exit.INVALID) from None
     sock = socket.socket(family)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -32,7 +33,7 @@ def listen(host: str, port: int) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
-        raise StartError(_refusal(host, port, error), code=7) from None
+        raise StartError(_refusal(host, port, error), code=Exit.TAKEN) from None
     return sock
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skipper.errors import StartError
+from skipper.exits import Exit
 from skipper.settings.model import Settings
 
 SETTINGS = "{settings}"
@@ -36,7 +37,7 @@ class ChildPlan:
     level: int
     probe: Path | None = None
     """A unix socket; the child is ready when something answers a PING there."""
-    failure_code: int = 1
+    failure_code: int = Exit.FAILED
     """Exit code of the tree when this child cannot be started."""
     start_limit_s: float = 60.0
     """A child that is not ready by then is killed and started again."""
@@ -84,12 +85,12 @@ def _check(only: frozenset[str]) -> frozenset[str]:
     for part in sorted(only - set(PARTS)):
         close = difflib.get_close_matches(part, PARTS, 1, 0.4)
         hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(PARTS)}."
-        raise StartError(f"--only: the tree has no part {part!r}; {hint}", code=2)
+        raise StartError(f"--only: the tree has no part {part!r}; {hint}", code=Exit.USAGE)
     if "gateway" in only and not any(f"pool:{pool}" in only for pool in POOLS):
         raise StartError(
             "--only: a gateway serves the functions of the pools beside it, and none is named; "
             "add pool:cpu, pool:gpu or both, or leave gateway out.",
-            code=2,
+            code=Exit.USAGE,
         )
     return only
 
@@ -101,7 +102,7 @@ def _broker(settings: Settings, valkey: Path) -> ChildPlan:
         stage=FIRST,
         level=BROKER,
         probe=settings.run_dir / "v.sock",
-        failure_code=9,
+        failure_code=Exit.UNREACHABLE,
     )
 
 

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from skipper.errors import StartError
+from skipper.exits import Exit
 from skipper.settings.model import Settings, masked
 
 LIMIT_S = 10.0
-CODE = 9
 _PAUSE_S = 0.25
 
 Probe = Callable[[], str | None]
@@ -41,5 +41,7 @@ async def _reach(probe: Probe, failure: str, limit_s: float) -> None:
     end = time.monotonic() + limit_s
     while (problem := await asyncio.to_thread(probe)) is not None:
         if time.monotonic() > end:
-            raise StartError(f"{failure}: {' '.join(problem.split()).rstrip('.')}.", code=CODE)
+            raise StartError(
+                f"{failure}: {' '.join(problem.split()).rstrip('.')}.", code=Exit.UNREACHABLE
+            )
         await asyncio.sleep(_PAUSE_S)

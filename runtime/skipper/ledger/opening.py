@@ -9,12 +9,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from skipper.errors import StartError
+from skipper.exits import Exit
 from skipper.ledger import migrate
 from skipper.ledger.connection import Database
 
 DEFAULT_SCHEMA = "skipper"
-_UNREACHABLE = 9
-_NOT_WRITABLE = 10
 _PAUSE_S = 0.25
 _DRIVER = "postgresql+psycopg"
 
@@ -36,11 +35,11 @@ def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise StartError("database.url is not a URL.", code=_UNREACHABLE) from None
+        raise StartError("database.url is not a URL.", code=Exit.UNREACHABLE) from None
     kind = parsed.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         raise StartError(
-            f"database.url names {kind!r}; use sqlite or postgresql://…", code=_UNREACHABLE
+            f"database.url names {kind!r}; use sqlite or postgresql://…", code=Exit.UNREACHABLE
         )
     return parsed
 
@@ -53,7 +52,9 @@ def _events_place(ledger: URL) -> URL:
 
 def _file(url: URL) -> Path:
     if not url.database or url.database == ":memory:":
-        raise StartError("The ledger needs a file: several processes share it.", code=_NOT_WRITABLE)
+        raise StartError(
+            "The ledger needs a file: several processes share it.", code=Exit.NOT_WRITABLE
+        )
     return Path(url.database)
 
 
@@ -70,7 +71,7 @@ def _prepared_sqlite(file: Path, branch: migrate.Branch) -> Database:
         migrate.migrate_sqlite(file, branch)
     except (OSError, DBAPIError) as error:
         reason = error.strerror if isinstance(error, OSError) else error.orig
-        raise StartError(f"{file} cannot be used: {reason}.", code=_NOT_WRITABLE) from None
+        raise StartError(f"{file} cannot be used: {reason}.", code=Exit.NOT_WRITABLE) from None
     return SqliteDatabase(file, is_relaxed=branch.is_relaxed)
 
 
@@ -94,7 +95,8 @@ def _postgres(url: URL, schema: str, branch: migrate.Branch) -> Database:
         from skipper.ledger.postgres import PostgresDatabase
     except ImportError:
         raise StartError(
-            "PostgreSQL needs psycopg: pip install 'skipper-runtime[postgres]'.", code=_UNREACHABLE
+            "PostgreSQL needs psycopg: pip install 'skipper-runtime[postgres]'.",
+            code=Exit.UNREACHABLE,
         ) from None
     return PostgresDatabase(url, schema, branch.marks, is_relaxed=branch.is_relaxed)
 
@@ -111,7 +113,9 @@ def _prepared_postgres(
             reason = str(error.orig).strip().replace("\n", "; ")
             if time.monotonic() >= until or not _may_pass(reason):
                 shown = url.render_as_string(hide_password=True)
-                raise StartError(f"{shown} cannot be used: {reason}.", code=_UNREACHABLE) from None
+                raise StartError(
+                    f"{shown} cannot be used: {reason}.", code=Exit.UNREACHABLE
+                ) from None
             time.sleep(_PAUSE_S)
         else:
             return database

@@ -19,6 +19,7 @@ from typing import Any
 from skipper import role as roles
 from skipper.blobs import BlobStore
 from skipper.errors import SkipperError, StartError
+from skipper.exits import Exit
 from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, hosts, leases
 from skipper.ledger.connection import Connection
@@ -143,7 +144,9 @@ class Host:
             and self._instances.pool_settings.require_device
             and self._pool == "gpu"
         ):
-            raise StartError("pools.gpu.require_device is set and no GPU was found", code=3)
+            raise StartError(
+                "pools.gpu.require_device is set and no GPU was found", code=Exit.INVALID
+            )
         async with AsyncExitStack() as stack:
             stack.callback(self._starter.close)
             stack.push_async_callback(self._instances.close)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from skipper.cli.exits import Exit
+from skipper.exits import Exit
 from tests.unit.cli.stand_in import StandIn, free_port
 
 Run = Callable[..., Any]

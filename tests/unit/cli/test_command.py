@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import skipper
-from skipper.cli.exits import Exit
+from skipper.exits import Exit
 from tests.unit.cli.stand_in import StandIn
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skipper.cli.exits import Exit
+from skipper.exits import Exit
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from skipper.cli.exits import Exit
 from skipper.cli.logs import Wanted, tail
 from skipper.errors import NotFoundError
+from skipper.exits import Exit
 from skipper.launcher.sink import RotatingFile
 
 Run = Callable[..., Any]

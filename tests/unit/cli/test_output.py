@@ -1,4 +1,4 @@
-"""Tables, colours, exit codes, and the progress of a task."""
+"""Tables, colours, and the progress of a task."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 
-from skipper import errors
 from skipper.cli import progress
-from skipper.cli.exits import Exit, exit_code
 from skipper.cli.output import show_json, show_members, show_table
 from skipper.client import TaskEvent
-from skipper.errors import CallError, SkipperError, StartError
 
 
 def test_columns_are_aligned_and_unsafe_characters_shown(
@@ -52,32 +49,6 @@ def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.stdout", stream)
     show_table(("NAME",), [("é",)])
     assert stream.buffer.getvalue() == b"NAME\n\\xe9\n"
-
-
-def problem_error(status: int) -> CallError:
-    return CallError("x", {"status": status})
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (errors.SettingsError("x"), Exit.INVALID),
-        (errors.DefinitionError("x"), Exit.INVALID),
-        (StartError("x", code=9), Exit.UNREACHABLE),
-        (errors.NotFoundError(), Exit.NOT_FOUND),
-        (errors.UnavailableError(), Exit.NOT_RUNNING),
-        (errors.InvalidInputError(), Exit.USAGE),
-        (errors.FunctionError(), Exit.FAILED),
-        (errors.InstanceDiedError(), Exit.FAILED),
-        (errors.DeadlineError(), Exit.TIMED_OUT),
-        (errors.CancelledError(), Exit.FAILED),
-        (problem_error(401), Exit.UNAUTHORISED),
-        (problem_error(409), Exit.FAILED),
-        (SkipperError(), Exit.FAILED),
-    ],
-)
-def test_every_error_has_its_exit_code(error: SkipperError, code: Exit) -> None:
-    assert exit_code(error) == code
 
 
 # --- progress ---

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from skipper.cli.exits import Exit
 from skipper.cli.functions import example
+from skipper.exits import Exit
 from tests.unit.cli.stand_in import StandIn
 
 Run = Callable[..., Any]

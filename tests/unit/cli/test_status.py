@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from skipper.cli.exits import Exit
 from skipper.cli.status import _age
+from skipper.exits import Exit
 from skipper.launcher.client import SOCKET
 from skipper.settings.loading import load
 from skipper.settings.model import make_run_dir

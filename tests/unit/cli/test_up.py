@@ -10,8 +10,8 @@ import pytest
 
 from skipper import launcher
 from skipper.cli import up
-from skipper.cli.exits import Exit
 from skipper.errors import StartError
+from skipper.exits import Exit
 from skipper.settings.model import Settings
 
 Started = list[tuple[Settings, dict[str, Any]]]

@@ -1,4 +1,8 @@
-"""Exit codes, and which error ends with which. The table in docs/cli.md is this one."""
+"""Exit codes of ``skipper`` and of each part of the tree, and which error ends with which.
+
+A part of the tree that cannot start ends with one of them, and the launcher with the same one. The
+table in docs/cli.md is this one.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from skipper.errors import (
 
 
 class Exit(IntEnum):
-    """What the command's end tells a script."""
+    """How a process of Skipper's ended, for scripts and for the launcher."""
 
     OK = 0
     FAILED = 1
