@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -53,31 +53,6 @@ class State(StrEnum):
 TERMINAL = tuple(state for state in State if state.is_terminal)
 
 
-class Outcome(IntEnum):
-    """How one call ended; one byte on the wire. Everything but OK comes with a problem."""
-
-    OK = 0
-    INVALID = 1
-    """The input does not match the schema."""
-    FAILED = 2
-    """The function raised."""
-    DIED = 3
-    """The instance's process died during the call."""
-    TIMED_OUT = 4
-    CANCELLED = 5
-    NOT_FOUND = 6
-    BROKEN = 7
-    """The function's file does not load and there is no good version."""
-    BUSY = 8
-    """The queue is full."""
-    UNAVAILABLE = 9
-    """The function cannot be served now: no model yet, still loading, pool not reachable."""
-    TOO_DEEP = 10
-    """Functions called functions beyond the limit."""
-    MALFORMED = 11
-    """The body is not JSON."""
-
-
 class Task(BaseModel):
     """A task as the ledger has it. Times are epoch seconds; ``timeout_s`` counts per attempt.
 
@@ -112,8 +87,17 @@ class Task(BaseModel):
     host: str | None = None
 
 
+LOST = "lost"
+"""How an attempt ended whose host died or vanished."""
+RELEASED = "released"
+"""How an attempt ended that its host gave back, as it does when it shuts down."""
+
+
 class Attempt(BaseModel):
-    """One run of a task. ``outcome``: None while it runs, a State value, ``lost``, ``released``."""
+    """One run of a task.
+
+    ``outcome``: None while it runs, the value of a terminal State, ``LOST`` or ``RELEASED``.
+    """
 
     model_config = ConfigDict(frozen=True)
 

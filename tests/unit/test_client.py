@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import subprocess
 import sys
 import time
@@ -19,7 +20,8 @@ from pydantic import BaseModel
 import skipper
 from skipper.client import AsyncClient, Client
 from skipper.client.events import EventParser
-from skipper.client.messages import encode
+from skipper.client.messages import Reply, encode
+from skipper.client.problems import checked, task_error
 from skipper.errors import (
     CallError,
     CancelledError,
@@ -151,6 +153,52 @@ def test_an_error_has_the_class_of_its_status_and_holds_the_problem(
         client.call(name)
     assert type(caught.value) is kind
     assert caught.value.problem["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidInputError),
+        (401, CallError),
+        (404, NotFoundError),
+        (409, CallError),
+        (410, NotFoundError),
+        (413, InvalidInputError),
+        (415, InvalidInputError),
+        (418, CallError),
+        (422, InvalidInputError),
+        (429, UnavailableError),
+        (500, FunctionError),
+        (502, InstanceDiedError),
+        (503, UnavailableError),
+        (504, DeadlineError),
+    ],
+)
+def test_a_problem_of_an_unknown_type_has_the_class_of_its_status(
+    status: int, kind: type[SkipperError]
+) -> None:
+    content = json.dumps({"type": "/problems/of-a-later-version", "detail": "d"}).encode()
+    with pytest.raises(kind, match="d") as caught:
+        checked(Reply(status=status, headers={}, content=content))
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"),
+    [
+        ("failed", FunctionError),
+        ("timed_out", DeadlineError),
+        ("crashed", InstanceDiedError),
+        ("cancelled", CancelledError),
+        ("expired", DeadlineError),
+    ],
+)
+def test_a_task_without_a_value_has_the_class_of_its_end(
+    state: str, kind: type[SkipperError]
+) -> None:
+    error = task_error({"id": "t", "state": state})
+    assert type(error) is kind
+    assert str(error) == f"Task t ended {state}."
 
 
 def test_an_invalid_input_names_the_member(client: Any) -> None:

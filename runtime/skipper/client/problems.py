@@ -1,4 +1,4 @@
-"""Which error stands for an answer that is no value: one table by status, one by a task's end."""
+"""Which error of Python's an answer without a value is: by its problem, or a task's end."""
 
 from __future__ import annotations
 
@@ -7,43 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from skipper.client.messages import Reply
-from skipper.errors import (
-    CallError,
-    CancelledError,
-    DeadlineError,
-    FunctionError,
-    InstanceDiedError,
-    InvalidInputError,
-    NotFoundError,
-    SkipperError,
-    UnavailableError,
-)
+from skipper.errors import CallError, InvalidInputError, SkipperError, UnavailableError
+from skipper.outcomes import kind_of, of_state
+from skipper.problems import KINDS
 from skipper.task import State
 
-_BY_STATUS: dict[int, type[SkipperError]] = {
-    400: InvalidInputError,
-    404: NotFoundError,
-    410: NotFoundError,
-    413: InvalidInputError,
-    415: InvalidInputError,
-    422: InvalidInputError,
-    429: UnavailableError,
-    500: FunctionError,
-    502: InstanceDiedError,
-    503: UnavailableError,
-    504: DeadlineError,
-}
-_BY_SLUG: dict[str, type[SkipperError]] = {
-    "cancelled": CancelledError,
-    "internal-error": CallError,
-}
-_BY_STATE: dict[State, type[CallError]] = {
-    State.FAILED: FunctionError,
-    State.TIMED_OUT: DeadlineError,
-    State.CRASHED: InstanceDiedError,
-    State.CANCELLED: CancelledError,
-    State.EXPIRED: DeadlineError,
-}
+_BY_SLUG = {kind.slug: kind.error for kind in KINDS}
+# What a gateway of another version answers, or a proxy, may have only its status in common.
+_BY_STATUS = {kind.status: kind.error for kind in reversed(KINDS)} | {429: UnavailableError}
 
 
 def checked(reply: Reply) -> Reply:
@@ -86,7 +57,7 @@ def task_error(task: Mapping[str, Any]) -> SkipperError:
     state = State(task["state"])
     problem = {"title": f"Task {task['id']} ended {state}.", **(task.get("error") or {})}
     problem |= {"task_id": task["id"], "state": str(state)}
-    kind: type[SkipperError] = _BY_STATE[state]
+    kind = kind_of(of_state(state)).error
     if state is State.FAILED and problem.get("status") in (400, 422):
         kind = InvalidInputError
     return _with_problem(kind, problem)

@@ -7,7 +7,8 @@ from fastapi.responses import JSONResponse, Response
 from skipper.gateway.context import Context
 from skipper.gateway.problems import RETRY_AFTER_S, from_outcome
 from skipper.ledger.records import Result
-from skipper.task import Outcome, Task
+from skipper.outcomes import Outcome
+from skipper.task import Task
 from skipper.tasks.results import reply_of
 
 

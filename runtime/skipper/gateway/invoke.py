@@ -21,8 +21,9 @@ from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, reply_to
 from skipper.gateway.stream import EVENTS, ItemStream, stream_type
 from skipper.gateway.task_stream import life_of_task
+from skipper.outcomes import Outcome
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
-from skipper.task import Outcome, Task
+from skipper.task import Task
 from skipper.tasks.intake import Submission
 from skipper.wire import calls
 from skipper.wire.calls import CallHead

@@ -8,7 +8,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from skipper.problems import ProblemKind, document, of_outcome
+from skipper.outcomes import problem_of
+from skipper.problems import ProblemKind, document
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -35,7 +36,7 @@ class Problem(Exception):  # noqa: N818 - the RFC's word
 
 def from_outcome(outcome: int, body: bytes, *, with_traceback: bool, **members: Any) -> Problem:
     """The problem that a reply stands for; ``body`` holds its own members."""
-    kind, detail, told = of_outcome(outcome, json.loads(body), with_traceback=with_traceback)
-    wait_s = told.pop("retry_after_s", None)
+    kind, detail, more = problem_of(outcome, json.loads(body), with_traceback=with_traceback)
+    wait_s = more.pop("retry_after_s", None)
     headers = {} if wait_s is None else {"Retry-After": str(wait_s)}
-    return Problem(kind, detail, members | told, headers)
+    return Problem(kind, detail, members | more, headers)

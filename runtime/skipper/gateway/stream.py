@@ -14,7 +14,7 @@ from starlette.types import Receive, Send
 from skipper.gateway.context import sse
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.sent import Sent, until_gone
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls, frames
 
 EVENTS = b"text/event-stream"

@@ -9,12 +9,12 @@ from functools import partial
 
 from fastapi.responses import Response, StreamingResponse
 
-from skipper import problems
 from skipper.errors import SkipperError
 from skipper.gateway.context import LOOK_S, Context, sse
 from skipper.gateway.problems import Problem
 from skipper.gateway.timeline import BEGINNING, Cursor, Gaps, Timeline, Told
 from skipper.ledger import events, tasks
+from skipper.outcomes import error_document
 from skipper.task import Task
 
 PING_S = 15.0
@@ -58,7 +58,7 @@ class TaskStream:
         gaps = await _gaps(self._context, self._id, cursor.seq)
         with_traceback = self._context.shows_tracebacks
         self._timeline = Timeline(
-            cursor, gaps, partial(problems.task_error, with_traceback=with_traceback)
+            cursor, gaps, partial(error_document, with_traceback=with_traceback)
         )
         await self._look()
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from skipper.ledger.records import Event
-from skipper.task import Attempt, State, Task
+from skipper.task import LOST, RELEASED, Attempt, State, Task
 from skipper.tasks.documents import timestamp
 
 Explain = Callable[[dict[str, Any]], dict[str, Any]]
-GIVEN_BACK = ("lost", "released")
+GIVEN_BACK = (LOST, RELEASED)
 """Outcomes of attempts that were their host's, not their function's."""
 
 

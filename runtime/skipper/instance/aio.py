@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from skipper.instance.calls import Calls, IncomingCall, Items
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire.calls import CHECK, STREAM, problem
 from skipper.wire.frames import Frame, FrameKind
 

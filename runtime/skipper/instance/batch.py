@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from skipper.errors import TooLargeError
 from skipper.instance.calls import Calls, IncomingCall
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire.calls import CHECK, parse_reply
 
 Item = dict[str, Any]

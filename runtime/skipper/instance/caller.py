@@ -9,32 +9,11 @@ import time
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from skipper.errors import (
-    CallError,
-    CancelledError,
-    DeadlineError,
-    FunctionError,
-    InstanceDiedError,
-    InvalidInputError,
-    NotFoundError,
-    SkipperError,
-    TooLargeError,
-    UnavailableError,
-)
+from skipper.errors import CallError, DeadlineError, TooLargeError
 from skipper.instance.link import HostLink
-from skipper.task import Outcome
+from skipper.outcomes import Outcome, kind_of
 from skipper.wire import calls
 from skipper.wire.frames import FrameKind
-
-_ERRORS: dict[int, type[SkipperError]] = {
-    Outcome.INVALID: InvalidInputError,
-    Outcome.MALFORMED: InvalidInputError,
-    Outcome.FAILED: FunctionError,
-    Outcome.DIED: InstanceDiedError,
-    Outcome.TIMED_OUT: DeadlineError,
-    Outcome.CANCELLED: CancelledError,
-    Outcome.NOT_FOUND: NotFoundError,
-}
 
 
 class CallContext(NamedTuple):
@@ -65,10 +44,10 @@ def value_of(payload: bytes) -> Any:
     if outcome == Outcome.OK:
         return json.loads(body) if body else None
     problem = json.loads(body)
-    kind = _ERRORS.get(outcome, UnavailableError)
-    if issubclass(kind, CallError):
-        raise kind(problem["detail"], problem)
-    raise kind(problem["detail"])
+    error = kind_of(outcome).error
+    if issubclass(error, CallError):
+        raise error(problem["detail"], problem)
+    raise error(problem["detail"])
 
 
 class SpawnedTask:

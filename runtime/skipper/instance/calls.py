@@ -24,7 +24,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
 from skipper.instance.sink import EventSink
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.frames import Frame, FrameKind
 

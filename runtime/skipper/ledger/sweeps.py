@@ -11,6 +11,7 @@ from skipper.failpoints import failpoint
 from skipper.ledger import totals
 from skipper.ledger.connection import Connection, Statement, limited, literal, locked
 from skipper.ledger.schema import tasks as t
+from skipper.outcomes import Outcome, stored_error
 from skipper.task import State
 
 _NOW: BindParameter[float] = bindparam("now", type_=Double())
@@ -65,11 +66,13 @@ _EXPIRE = Statement(
     .returning(t.c.id, t.c.function, t.c.pool)
 )
 _WAITED_TOO_LONG = json.dumps(
-    {
-        "title": "The task expired",
-        "detail": "Nobody had started it by the time at which it was to expire.",
-        "outcome": "timed_out",
-    }
+    stored_error(
+        Outcome.TIMED_OUT,
+        {
+            "title": "The task expired",
+            "detail": "Nobody had started it by the time at which it was to expire.",
+        },
+    )
 )
 
 

@@ -53,7 +53,8 @@ from skipper.ledger.views import (
     task_of,
     waiting,
 )
-from skipper.task import State
+from skipper.outcomes import Outcome, stored_error
+from skipper.task import LOST, RELEASED, State
 from skipper.values.value import Value
 
 __all__ = [
@@ -323,11 +324,13 @@ def _release(*conditions: ColumnElement[bool]) -> Statement:
 _RELEASE = _release(among(t.c.id, "ids"))
 _RELEASE_ALL = _release()
 _LOST_TOO_OFTEN = json.dumps(
-    {
-        "title": "The task's hosts kept dying",
-        "detail": f"More than {MAX_LOSSES} hosts died or vanished while they ran it.",
-        "outcome": "died",
-    }
+    stored_error(
+        Outcome.DIED,
+        {
+            "title": "The task's hosts kept dying",
+            "detail": f"More than {MAX_LOSSES} hosts died or vanished while they ran it.",
+        },
+    )
 )
 
 
@@ -345,7 +348,7 @@ def release(
     else:
         rows = conn.run(_RELEASE, {**params, "ids": conn.ids(ids)})
     kept = [(row[0], row[4:]) for row in rows]
-    _keep_attempts(conn, kept, "lost" if lost else "released", {"now": now})
+    _keep_attempts(conn, kept, LOST if lost else RELEASED, {"now": now})
     return [_released(conn, *row[:4]) for row in rows]
 
 

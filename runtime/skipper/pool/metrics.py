@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from typing import Any
 
-from skipper.task import Outcome
+from skipper.outcomes import MEANINGS
 
 BUCKETS_S = (
     0.001,
@@ -26,7 +26,6 @@ BUCKETS_S = (
     60.0,
 )
 BUCKETS_ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
-_NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
 
 
 class Histogram:
@@ -69,7 +68,8 @@ class PoolMetrics:
     def describe(self) -> dict[str, Any]:
         return {
             "calls": [
-                [function, _NAMES[outcome], n] for (function, outcome), n in self._calls.items()
+                [function, MEANINGS[outcome].name, n]
+                for (function, outcome), n in self._calls.items()
             ],
             "call_duration": {name: h.describe() for name, h in self._durations.items()},
             "task_wait": {name: h.describe() for name, h in self.task_waits.items()},

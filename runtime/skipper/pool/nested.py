@@ -16,11 +16,11 @@ from functools import partial
 
 from skipper.errors import SkipperError, UnavailableError
 from skipper.ledger import Ledger, tasks
+from skipper.outcomes import Outcome
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.processes.instance import Instance, Lane
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
-from skipper.task import Outcome
 from skipper.tasks.intake import Intake, Submission
 from skipper.tasks.results import reply_of
 from skipper.tasks.watchers import Watchers

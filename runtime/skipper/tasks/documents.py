@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from skipper import problems
-from skipper.task import Task
+from skipper.outcomes import error_document
+from skipper.task import State, Task
 
 
 def task_document(
@@ -29,10 +29,8 @@ def task_document(
         "finished_at": timestamp(task.finished_at),
         "deadline_at": timestamp(task.deadline_at),
         "progress": progress,
-        "error": problems.task_error(task.error, with_traceback=with_traceback)
-        if task.error
-        else None,
-        "result": f"/v1/tasks/{task.id}/result" if task.state == "succeeded" else None,
+        "error": error_document(task.error, with_traceback=with_traceback) if task.error else None,
+        "result": f"/v1/tasks/{task.id}/result" if task.state is State.SUCCEEDED else None,
         "model": task.model,
         "code": task.code,
         "parent_id": task.parent_id,

@@ -6,18 +6,11 @@ import json
 from dataclasses import dataclass
 
 from skipper.ledger.records import Result
-from skipper.task import Outcome, State
+from skipper.outcomes import Outcome, of_state, parse_error
+from skipper.task import State
 from skipper.values.store import ValueStore
 from skipper.values.value import JSON
 from skipper.wire import calls
-
-_OUTCOMES = {
-    State.FAILED: Outcome.FAILED,
-    State.TIMED_OUT: Outcome.TIMED_OUT,
-    State.CANCELLED: Outcome.CANCELLED,
-    State.CRASHED: Outcome.DIED,
-    State.EXPIRED: Outcome.TIMED_OUT,
-}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,16 +31,16 @@ async def reply_of(result: Result, values: ValueStore) -> TaskReply:
     task = result.task
     served = calls.served_by(task.code or "", (task.model or "").split())
     if task.state is not State.SUCCEEDED:
-        error = dict(task.error or {"detail": f"the task ended {task.state}"})
-        outcome = Outcome[str(error.pop("outcome", _OUTCOMES[task.state].name)).upper()]
-        return TaskReply(outcome=outcome, served=served, body=_json(error))
+        error = task.error or {"detail": f"the task ended {task.state}"}
+        outcome, problem = parse_error(error, of_state(task.state))
+        return TaskReply(outcome=outcome, served=served, body=_json(problem))
     if result.value is None:
         return TaskReply(outcome=Outcome.OK, served=served, body=b"null")
     try:
         body = await values.load(result.value)
     except FileNotFoundError:
-        problem = _json({"detail": "the result is no longer stored"})
-        return TaskReply(outcome=Outcome.UNAVAILABLE, served=served, body=problem)
+        problem = {"detail": "the result is no longer stored"}
+        return TaskReply(outcome=Outcome.UNAVAILABLE, served=served, body=_json(problem))
     media_type = result.value.media_type
     return TaskReply(outcome=Outcome.OK, served=served, body=body, media_type=media_type)
 

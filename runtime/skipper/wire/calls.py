@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 
 
 class CallHead(NamedTuple):

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from skipper.errors import UnavailableError
+from skipper.outcomes import Outcome
 from skipper.spec import FunctionSpec, is_private
-from skipper.task import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 

@@ -10,8 +10,9 @@ from skipper.errors import UnavailableError
 from skipper.gateway.context import Context
 from skipper.gateway.routes import health
 from skipper.ledger.connection import Total
+from skipper.outcomes import Outcome
 from skipper.pool.metrics import BUCKETS_S, PoolMetrics
-from skipper.task import Outcome, State
+from skipper.task import State
 
 _LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
 

@@ -12,7 +12,7 @@ from starlette.types import Message
 from skipper.gateway.problems import Problem
 from skipper.gateway.sent import Sent
 from skipper.gateway.stream import ItemStream, stream_type
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.link import PendingCall
 

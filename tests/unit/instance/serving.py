@@ -16,7 +16,7 @@ from skipper.instance.calls import Calls
 from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind

@@ -11,7 +11,7 @@ from skipper.function.decorators import connect_to
 from skipper.instance import aio
 from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import CALLS_AT_ONCE
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import CODE, Serving, call, parse

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from skipper.instance.link import OWN, HostGoneError, HostLink, LinkClosedError, out_of_reach
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 

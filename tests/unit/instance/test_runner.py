@@ -21,7 +21,7 @@ from skipper.instance.caller import HostCaller
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import OWN
 from skipper.instance.sink import MAX_EVENT
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import CODE, Serving, call, own_signals, parse

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from skipper.instance.jobs import Job, JobKind, SourceInfo
+from skipper.outcomes import Outcome
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance, InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec
-from skipper.task import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol

@@ -13,13 +13,13 @@ from typing import Any, cast
 import pytest
 
 from skipper.instance.jobs import Report
+from skipper.outcomes import Outcome
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.links import Links
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
-from skipper.task import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.pool.played import Played, call_of, job_of, version_of

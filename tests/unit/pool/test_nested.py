@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from skipper.instance.link import OWN
+from skipper.outcomes import Outcome
 from skipper.pool.nested import Nested
 from skipper.spec import FunctionSpec
-from skipper.task import Outcome
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind

@@ -6,7 +6,8 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.ledger.records import Result
-from skipper.task import Outcome, State, Task
+from skipper.outcomes import Outcome
+from skipper.task import State, Task
 from skipper.tasks.results import TaskReply, reply_of
 from skipper.values.store import ValueStore
 from skipper.values.value import Value

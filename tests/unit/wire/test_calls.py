@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.task import Outcome
+from skipper.outcomes import Outcome
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
 

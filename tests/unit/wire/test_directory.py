@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from skipper.errors import UnavailableError
+from skipper.outcomes import Outcome
 from skipper.spec import FunctionSpec, Kind
-from skipper.task import Outcome
 from skipper.wire import calls, frames
 from skipper.wire import link as links
 from skipper.wire.directory import Directory

@@ -18,6 +18,7 @@ from skipper.gateway.context import Context, TaskId
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
 from skipper.ledger import tasks
+from skipper.outcomes import error_document
 from skipper.task import Attempt, State
 from skipper.tasks.documents import timestamp
 
@@ -99,7 +100,7 @@ def _attempt(context: Context, task_id: str, attempt: Attempt) -> dict[str, Any]
     return attempt.model_dump() | {
         "started_at": timestamp(attempt.started_at),
         "ended_at": timestamp(attempt.ended_at),
-        "error": error and problems.task_error(error, with_traceback=context.shows_tracebacks),
+        "error": error and error_document(error, with_traceback=context.shows_tracebacks),
         "logs": f"/v1/tasks/{task_id}/logs?attempt={attempt.number}",
     }
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from skipper.instance.jobs import Report
+from skipper.outcomes import LOGGED, Outcome
 from skipper.pool.direct.fleet import Fleet
 from skipper.pool.direct.queue import DirectCall, FunctionQueue, Origin
 from skipper.pool.metrics import PoolMetrics
@@ -19,7 +20,6 @@ from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
-from skipper.task import Outcome
 from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind
 
@@ -31,8 +31,6 @@ BATCH_BYTES = 64 << 20
 """A batch that has come to this many bytes takes no more calls."""
 CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
-_LOGGED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
-"""What is logged."""
 
 
 class DirectLane:
@@ -392,7 +390,7 @@ class DirectLane:
         call.is_answered = True
         outcome = payload[0]
         self._count(call, outcome)
-        if outcome in _LOGGED:
+        if outcome in LOGGED:
             _log_failure(call, payload)
         call.origin.answer(call.id, payload)
         call.payload = b""  # its instance may run the call for longer

@@ -10,11 +10,11 @@ from typing import Any
 from skipper.instance.jobs import Report
 from skipper.ledger import Ledger
 from skipper.ledger.records import Claim
+from skipper.outcomes import Outcome
 from skipper.pool.durable.journal import Journal
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
-from skipper.task import Outcome
 from skipper.values.store import ValueStore
 from skipper.wire import calls
 

@@ -17,6 +17,7 @@ from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.ledger import tasks
 from skipper.ledger.records import Claim, Claiming
+from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.durable.journal import TYPES
 from skipper.pool.durable.recorder import Recorder
@@ -26,7 +27,6 @@ from skipper.pool.durable.slots import PATIENCE_S, Slots
 from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.version import FunctionVersion
-from skipper.task import Outcome
 from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind
 

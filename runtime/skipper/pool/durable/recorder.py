@@ -16,9 +16,10 @@ from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
+from skipper.outcomes import MEANINGS, Outcome, stored_error
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.spec import BACKOFF_S, Kind
-from skipper.task import Outcome, State
+from skipper.task import State
 from skipper.wire import calls
 
 log = logging.getLogger(__name__)
@@ -26,14 +27,6 @@ T = TypeVar("T")
 
 AGAIN_S = 1.0
 """Pause between tries to write while the ledger is away."""
-
-_STATES = {
-    Outcome.OK: State.SUCCEEDED,
-    Outcome.DIED: State.CRASHED,
-    Outcome.TIMED_OUT: State.TIMED_OUT,
-    Outcome.CANCELLED: State.CANCELLED,
-}
-_RETRIED = (Outcome.FAILED, Outcome.DIED, Outcome.TIMED_OUT)
 
 
 class Recorder:
@@ -70,7 +63,7 @@ class Recorder:
         failpoint("recorder.journaled")
         if outcome == Outcome.OK and attempt.models:
             body = await self._publish(attempt, served)
-        ending = await self._ending(attempt, Outcome(outcome), served, body)
+        ending = await self._ending(attempt, outcome, served, body)
         finishing = Finishing(
             id=task.id,
             attempt=attempt.claim.attempt,
@@ -131,7 +124,7 @@ class Recorder:
         return json.dumps(results[-1] if results else None).encode()
 
     async def _ending(
-        self, attempt: RunningAttempt, outcome: Outcome, served: bytes, body: bytes
+        self, attempt: RunningAttempt, outcome: int, served: bytes, body: bytes
     ) -> Ending:
         code, _, used = served.decode().partition(" ")
         facts: dict[str, Any] = {
@@ -139,20 +132,23 @@ class Recorder:
             "model": used or (None if code else attempt.model),
             "instance": attempt.instance.name if attempt.instance else None,
         }
-        if outcome is Outcome.OK:
+        if outcome == Outcome.OK:
             try:
                 value = await self._context.values.store_when_there_is_room(body)
             except OSError as reason:  # running it again would store it no better
-                told = {"detail": f"its result could not be stored: {reason}", "outcome": "failed"}
-                return Ending(state=State.FAILED, error=told, **facts)
+                problem = {"detail": f"its result could not be stored: {reason}"}
+                error = stored_error(Outcome.FAILED, problem)
+                return Ending(state=State.FAILED, error=error, **facts)
             if value.ref is not None:
                 failpoint("recorder.stored")
             return Ending(state=State.SUCCEEDED, result=value, **facts)
-        error = json.loads(body) | {"outcome": outcome.name.lower()}
-        is_retried = outcome in _RETRIED and error.get("retryable", True)
-        retry_at = self._retry_at(attempt) if is_retried else None
+        meaning, problem = MEANINGS[outcome], json.loads(body)
+        is_retried = meaning.is_retried and problem.get("retryable", True)
         return Ending(
-            state=_STATES.get(outcome, State.FAILED), error=error, retry_at=retry_at, **facts
+            state=meaning.state,
+            error=stored_error(outcome, problem),
+            retry_at=self._retry_at(attempt) if is_retried else None,
+            **facts,
         )
 
     def _retry_at(self, attempt: RunningAttempt) -> float | None:

@@ -7,10 +7,10 @@ from weakref import WeakSet
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.ledger.records import Claim
+from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
-from skipper.task import Outcome
 from skipper.wire import calls
 
 IDLE_S = 60.0

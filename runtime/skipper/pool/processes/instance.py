@@ -19,8 +19,8 @@ from typing import Any
 
 from skipper.instance.jobs import Job, ModelRef, Report, Turn
 from skipper.instance.link import CLOSED_CODE
+from skipper.outcomes import Outcome
 from skipper.pool.processes.output import OutputStream, Printed
-from skipper.task import Outcome
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 

@@ -9,6 +9,7 @@ import pytest
 
 from skipper.errors import UnavailableError
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
+from skipper.outcomes import Outcome
 from skipper.pool.direct import fleet, lane
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import AHEAD, DirectCall, FunctionQueue, VersionInstances
@@ -16,7 +17,6 @@ from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.spec import BrokenFile
-from skipper.task import Outcome
 from skipper.wire.calls import CHECK, call_key, problem
 from skipper.wire.frames import FrameKind
 from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, job_of, version_of

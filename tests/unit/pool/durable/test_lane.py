@@ -23,6 +23,7 @@ from skipper.ledger import Ledger, events, models, tasks
 from skipper.ledger.connection import Statement
 from skipper.ledger.records import NewTask, Result
 from skipper.ledger.schema import tasks as task_table
+from skipper.outcomes import Outcome
 from skipper.pool.durable import lane as lanes
 from skipper.pool.durable import recorder, reserve, slots
 from skipper.pool.durable.attempt import LaneContext
@@ -34,7 +35,7 @@ from skipper.pool.processes.output import Printed
 from skipper.pool.processes.version import FunctionVersion
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import Attempt as TaskAttempt
-from skipper.task import Outcome, State, Task, new_id
+from skipper.task import State, Task, new_id
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls, frames
