@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import pytest
 
+from skipper.ledger import Connection, Ledger, assignments
+from skipper.ledger.records import Assignment, NewAssignment
 from tests.acceptance.test_statuses import problem
-from tests.acceptance.tree import Tree
+from tests.acceptance.tree import Tree, until
 
 
 def train(tree: Tree, slope: float, name: str = "lines.train") -> int:
@@ -99,6 +102,45 @@ def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree)
         assert first <= versions[0] < last
         assert len(set(versions)) > 1
     assert before <= plain.instances("lines.predict"), "an instance was restarted"
+
+
+def assign(tree: Tree, name: str, version: int) -> None:
+    """Have a version of a model serve, as whoever has access to the ledger can."""
+
+    def assign_next(conn: Connection) -> Assignment | None:
+        held = assignments.get(conn, name)
+        assert held is not None
+        new = NewAssignment(name=name, version=version, follows=held.revision, at=time.time())
+        return assignments.assign(conn, new)
+
+    settings = tree.settings
+    with Ledger.open(settings.database_url, schema=settings.schema) as ledger:
+        assert ledger.write_now(assign_next) is not None
+
+
+def test_an_earlier_version_that_is_assigned_serves_until_the_next_training(plain: Tree) -> None:
+    functions = ["lines.predict", "lines.predict_async", "lines.predict_elsewhere"]
+
+    def served_by(name: str) -> tuple[float, str]:
+        response = plain.invoke(name, {"x": 1})
+        return response.json(), response.headers["x-skipper-model"]
+
+    def task_served_by(name: str) -> tuple[float, str]:
+        task_id = plain.submit(name, {"x": 1})
+        return plain.result(task_id), plain.task(task_id)["model"]
+
+    first, second = train(plain, 1), train(plain, 2)
+    for name in functions:
+        assert served_by(name) == task_served_by(name) == (2, f"line@{second}")
+    assign(plain, "line", first)
+    for name in functions:
+        until(lambda name=name: served_by(name) == (1, f"line@{first}"), what=f"{name} going back")  # type: ignore[misc]  # binds the loop's value
+        assert task_served_by(name) == (1, f"line@{first}")
+    assert served_by("lines.predict_late") == (1, f"line@{first}"), "its instance starts now"
+    assert plain.json("/v1/models/line")["items"][0]["version"] == second, "what is stored stays"
+    third = train(plain, 3)
+    for name in functions:
+        assert served_by(name) == task_served_by(name) == (3, f"line@{third}")
 
 
 def test_a_model_that_nobody_can_save_fails_its_task_in_words(plain: Tree) -> None:

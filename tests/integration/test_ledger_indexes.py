@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import Ledger, endings, events, retention, sweeps, tasks, views
+from skipper.ledger import Ledger, assignments, endings, events, retention, sweeps, tasks, views
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.postgres import PostgresConnection
 from skipper.ledger.sqlite import SqliteConnection
@@ -40,6 +40,8 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "expire": (sweeps._EXPIRE, "tasks_expiring"),
     "ends to tell": (endings._WAITING, "endings_pkey|autoindex_endings"),
     "settle": (endings._TAKE, "endings_pkey|autoindex_endings"),
+    "model that serves": (assignments._GET, "pkey|autoindex_assignments"),
+    "assigned since": (assignments._CHANGED, "assignments_by_seq"),
     "prune": (retention._OLD, "pkey|autoindex_tasks"),
 }
 

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import Ledger, events, migrate, schedules, schema, tasks, totals
+from skipper.ledger import Ledger, assignments, events, migrate, schedules, schema, tasks, totals
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
-from skipper.ledger.records import Claim, Claiming, NewEvent
+from skipper.ledger.records import Claim, Claiming, NewAssignment, NewEvent
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import PendingOperation, Writer
@@ -137,6 +137,30 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(empty_place: Place)
         assert ledger.read_now(schedules.present) == []
         claim = claimed(ledger, task.id)
         assert (claim.attempt, claim.input) == (1, Value(inline=b"[1]"))
+
+
+def test_the_newest_version_of_each_model_serves_on_in_a_ledger_without_assignments(
+    empty_place: Place,
+) -> None:
+    before = replace(migrate.LEDGER, head="0005")
+    url = new_store(empty_place, Path(str(make_url(empty_place.url).database)))
+    row = {"digest": "d", "format": "tiny", "metrics": "null", "attempt": 1, "function": "f.f"}
+    published = [("boston", 1), ("iris", 1), ("boston", 2), ("boston", 3), ("iris", 2)]
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        migrate.upgrade(connection, before)
+        for at, (name, version) in enumerate(published):
+            made = {"name": name, "version": version, "task_id": new_id(), "created_at": at}
+            connection.execute(sa.insert(schema.models).values(row | made))
+    engine.dispose()
+    with empty_place.open() as ledger:
+        boston, iris = ledger.read_now(lambda conn: assignments.changed_since(conn, 0))
+        assert (boston.name, boston.version, boston.revision, boston.at) == ("boston", 3, 1, 3.0)
+        assert (iris.name, iris.version, iris.revision, iris.at) == ("iris", 2, 1, 4.0)
+        back = NewAssignment(name="boston", version=1, follows=boston.revision, at=9.0)
+        assigned = ledger.write_now(lambda conn: assignments.assign(conn, back))
+        assert assigned is not None
+        assert (assigned.version, assigned.seq > iris.seq) == (1, True)
 
 
 _PARTS = {

@@ -1,19 +1,17 @@
-"""What every ledger promises of hosts, models, events and retention: see test_ledger_contract."""
+"""What every ledger promises of hosts, events and retention: see test_ledger_contract."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from concurrent import futures
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from skipper.ledger import Ledger, events, hosts, leases, models, retention, tasks, totals
-from skipper.ledger.connection import Connection, Statement
-from skipper.ledger.records import Beat, Cut, Ending, HostRecord, ModelVersionNew, NewEvent, Pruned
+from skipper.ledger import Ledger, events, hosts, leases, retention, tasks, totals
+from skipper.ledger.connection import Statement
+from skipper.ledger.records import Beat, Cut, Ending, HostRecord, NewEvent, Pruned
 from skipper.ledger.schema import event_marks, ledger_marks
 from skipper.task import State, new_id
 from skipper.values.value import Value
@@ -69,120 +67,6 @@ def test_tasks_of_hosts_that_are_not_registered_come_to_light(ledger: Ledger) ->
     claimed(ledger, accepted(ledger), "ghost")
     claimed(ledger, accepted(ledger), "ghost")
     assert ledger.read_now(hosts.unregistered) == ["ghost"]
-
-
-# --- models ----------------------------------------------------------------------------------
-
-
-def model(task_id: str, **values: Any) -> ModelVersionNew:
-    usual = {"name": "boston", "digest": "d1", "format": "keras", "function": "boston.train"}
-    owner = {"task_id": task_id, "attempt": 1, "host": HOST, "created_at": 7.0}
-    return ModelVersionNew(**{**usual, **owner, **values})
-
-
-def publish(ledger: Ledger, new: ModelVersionNew) -> int | None:
-    return ledger.write_now(lambda conn: models.publish(conn, new))
-
-
-def test_versions_count_up_by_name(ledger: Ledger) -> None:
-    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
-    assert publish(ledger, model(one, metrics={"rmse": 3.1}, code="c1")) == 1
-    assert publish(ledger, model(two, digest="d2")) == 2
-    assert publish(ledger, model(one, name="digits")) == 1
-    found = ledger.read_now(lambda conn: models.get(conn, "boston", 1))
-    assert found is not None
-    assert (found.digest, found.metrics, found.code, found.task_id) == (
-        "d1",
-        {"rmse": 3.1},
-        "c1",
-        one,
-    )
-    newest = ledger.read_now(lambda conn: models.latest(conn, "boston"))
-    assert newest is not None
-    assert (newest.version, newest.metrics) == (2, None)
-    assert ledger.read_now(models.list_names) == ["boston", "digits"]
-    assert ledger.read_now(lambda conn: models.latest(conn, "none")) is None
-    assert ledger.read_now(lambda conn: models.get(conn, "boston", 9)) is None
-
-
-def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Ledger) -> None:
-    task_id = task_in(ledger, State.RUNNING)
-    assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
-
-
-def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: Ledger) -> None:
-    task_id = task_in(ledger, State.RUNNING)
-    assert publish(ledger, model(task_id)) == 1
-    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
-    claimed(ledger, task_id, HOST)
-    assert publish(ledger, model(task_id, attempt=2, digest="d9")) == 1
-    assert publish(ledger, model(task_id, attempt=2, name="another")) == 1
-
-
-def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
-    task_id = task_in(ledger, State.RUNNING)
-    assert publish(ledger, model(task_id, host="host-2")) is None
-    assert publish(ledger, model(task_id, attempt=2)) is None
-    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
-    assert publish(ledger, model(task_id)) is None
-    assert ledger.read_now(models.list_names) == []
-
-
-async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledger: Ledger) -> None:
-    other = place.open()
-    ids = [task_in(ledger, State.RUNNING) for _ in range(12)]
-    found = await asyncio.gather(
-        *(
-            (ledger, other)[number % 2].write(
-                lambda conn, task_id=task_id: models.publish(conn, model(task_id))  # type: ignore[misc]  # binds the loop's value
-            )
-            for number, task_id in enumerate(ids)
-        )
-    )
-    await asyncio.to_thread(other.close)
-    assert sorted(version or 0 for version in found) == list(range(1, 13))
-    rows = await ledger.read(lambda conn: models.changed_since(conn, 0))
-    assert [row.version for row in rows] == list(range(1, 13))
-
-
-def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: Ledger) -> None:
-    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
-    is_published, may_commit = threading.Event(), threading.Event()
-
-    def publish_slowly(conn: Connection) -> None:
-        models.publish(conn, model(one, name="a"))
-        is_published.set()
-        may_commit.wait(10)
-
-    with place.open() as other, futures.ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ledger.write_now, publish_slowly)
-        assert is_published.wait(10)
-        second = pool.submit(publish, other, model(two, name="b"))
-        assert not futures.wait([second], 0.2).done
-        may_commit.set()
-        assert (first.result(10), second.result(10)) == (None, 1)
-    rows = ledger.read_now(lambda conn: models.changed_since(conn, 0))
-    assert [row.name for row in rows] == ["a", "b"]
-
-
-def test_what_changed_is_found_by_its_number(ledger: Ledger) -> None:
-    for name in ("a", "b", "c"):
-        publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
-    first, *others = ledger.read_now(lambda conn: models.changed_since(conn, 0))
-    assert ledger.read_now(lambda conn: models.changed_since(conn, first.seq)) == others
-    assert [row.name for row in others] == ["b", "c"]
-    assert ledger.read_now(lambda conn: models.changed_since(conn, others[-1].seq)) == []
-
-
-def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
-    for _ in range(3):
-        publish(ledger, model(task_in(ledger, State.RUNNING)))
-    first, cursor = ledger.read_now(lambda conn: models.versions(conn, "boston", 2))
-    second, end = ledger.read_now(lambda conn: models.versions(conn, "boston", 2, cursor))
-    assert [row.version for row in first + second] == [3, 2, 1]
-    assert end is None
-    with pytest.raises(ValueError, match="cursor"):
-        ledger.read_now(lambda conn: models.versions(conn, "boston", 2, "-1"))
 
 
 # --- events ----------------------------------------------------------------------------------

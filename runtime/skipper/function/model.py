@@ -30,7 +30,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Marks a keyword-only parameter that receives the newest version of a model::
+    """Marks a keyword-only parameter that receives a model, in the version that serves::
 
         def predict(house: House, *, model: Annotated[keras.Model, skipper.Loaded("boston")]): ...
 

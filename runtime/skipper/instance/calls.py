@@ -59,7 +59,7 @@ class Calls:
         self,
         link: HostLink,
         function: Function[..., Any],
-        shelf: LoadedModels,
+        models: LoadedModels,
         code: str,
         max_result: int = 0,
     ) -> None:
@@ -71,7 +71,7 @@ class Calls:
         """The largest batch; 0 for a function that takes calls one by one."""
         self._taking = function.batch_contract if self.batch else function.contract
         self.target = function.callable if function.twin is None else function.twin
-        self._shelf = shelf
+        self._models = models
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
         self._sinks: dict[int, EventSink] = {}
@@ -81,18 +81,18 @@ class Calls:
         self._renew()
 
     def take_model(self, ref: ModelRef) -> None:
-        """Serve a newer version from the next call on; the old one where it cannot be loaded."""
+        """Serve a version from the next call on; the one before where it cannot be loaded."""
         try:
-            self._shelf.put(ref)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the old version serves
-            told = f"model {ref.name}@{ref.version} could not be loaded: {shown(error)}"
-            sys.stderr.write(told + "\n")
+            self._models.put(ref)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; what is held serves on
+            version = f"{ref.name}@{ref.version}"
+            sys.stderr.write(f"model {version} could not be loaded: {shown(error)}\n")
         self._renew()
         self.link.send(FrameKind.REPORT, 0, b"{}")
 
     def _renew(self) -> None:
-        self.loaded = self._shelf.injected(self._taking.loaded_parameters)
-        self.served = served_by(self._code, self._shelf.versions)
+        self.loaded = self._models.injected(self._taking.loaded_parameters)
+        self.served = served_by(self._code, self._models.versions)
         self._good = reply(Outcome.OK, self.served, b"")
 
     def arguments(self, asked: IncomingCall) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Calls:
             if not asked.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = self.checked_size(_json(value.metrics, self._plain))
-            saved = to_json({"name": value.name} | self._shelf.save(value))
+            saved = to_json({"name": value.name} | self._models.save(value))
             failpoint("instance.saved")
             self.link.send(
                 FrameKind.EVENT,

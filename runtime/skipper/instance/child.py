@@ -164,10 +164,10 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
             plugins.hook.skipper_settings(source=job.source.name, settings=job.settings)
         functions, code = loader.load(job.source, job.texts)
         mine = next(f for f in functions if f.name == job.function)
-        shelf = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
+        models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
-            shelf.put(ref)
-        calls = Calls(link, mine, shelf, code, job.max_result)
+            models.put(ref)
+        calls = Calls(link, mine, models, code, job.max_result)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return

@@ -51,12 +51,16 @@ class SourceInfo(_Record):
 
 
 class ModelRef(_Record):
-    """One version of a model in the store."""
+    """A version of a model in the store, and the number of the assignment that has it serve.
+
+    Of two for one name the one with the higher ``seq`` holds, whichever version is the higher.
+    """
 
     name: str
     version: int
     digest: str
     format: str
+    seq: int
 
 
 class Job(_Record):

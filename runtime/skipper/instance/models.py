@@ -22,10 +22,18 @@ class LoadedModels:
         self._refs: dict[str, ModelRef] = {}
 
     def put(self, ref: ModelRef) -> None:
-        """Load a version and hold it from now on. The earlier one stays where that fails."""
+        """Hold a version from now on, if it was assigned after the one that is held.
+
+        It is loaded unless it is that one. What is held stays where that fails.
+        """
         held = self._refs.get(ref.name)
-        if held is not None and held.version >= ref.version:
+        if held is not None and held.seq >= ref.seq:
             return
+        if held is None or held.version != ref.version:
+            self._values[ref.name] = self._load(ref)
+        self._refs[ref.name] = ref
+
+    def _load(self, ref: ModelRef) -> Any:
         with temporary_folder(self._tmp_dir) as folder:
             self._store.get_folder(ref.digest, Path(folder))
             value = self._plugins.hook.skipper_load_model(format=ref.format, folder=Path(folder))
@@ -33,7 +41,7 @@ class LoadedModels:
             raise FormatError(
                 f"no plugin loads models of format {ref.format!r} (model {ref.name!r})"
             )
-        self._values[ref.name], self._refs[ref.name] = value, ref
+        return value
 
     def injected(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         """Keyword arguments for ``parameters`` (parameter name → model name)."""

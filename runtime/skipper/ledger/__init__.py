@@ -1,8 +1,8 @@
 """What must outlive every process: tasks, hosts, models and events, in SQL.
 
 ``Ledger`` (``ledger.py``) opens it and runs operations: ``await ledger.write(lambda conn:
-tasks.cancel(conn, id, now))``. The operations stand in ``tasks``, ``hosts``, ``models``, ``events``
-and ``retention``, what goes in and out of them in ``records``.
+tasks.cancel(conn, id, now))``. The operations stand in ``tasks``, ``hosts``, ``models``,
+``assignments``, ``events`` and ``retention``, what goes in and out of them in ``records``.
 """
 
 from skipper.ledger.connection import Connection

@@ -1,4 +1,7 @@
-"""Versions of models: which blob is which version of which name, and who made it."""
+"""Versions of models: which blob is which version of which name, and who made it.
+
+Which version serves stands in ``assignments``; publishing one makes an assignment, too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from dataclasses import asdict
 from sqlalchemy import Integer, bindparam, func, insert, select
 
 from skipper.failpoints import failpoint
+from skipper.ledger import assignments
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
-from skipper.ledger.records import ModelVersion, ModelVersionNew
+from skipper.ledger.records import ModelVersion, ModelVersionNew, NewAssignment
 from skipper.ledger.schema import models as m
 from skipper.ledger.schema import tasks as t
 from skipper.task import State
@@ -36,21 +40,37 @@ _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.n
 def publish(conn: Connection, new: ModelVersionNew) -> int | None:
     """Make ``new`` the next version of its name, while its attempt owns the task; else None.
 
-    Publishing the same name again for the same task gives the version it already has: an earlier
-    attempt may have been lost after it had published and before its end was written.
+    It serves from then on, if :func:`assignments.after_publication` will have it so.
+
+    Publishing the same name again for the same task gives the version it already has, and assigns
+    nothing: an earlier attempt may have been lost after it had published and before its end was
+    written.
     """
     # One publisher at a time, so that versions have no gap and `seq` rises in the order of commits.
-    conn.lock("models")
+    conn.lock(assignments.LOCK)
     params = asdict(new)
     if not conn.run(_OWNS, params):
         return None
     if seen := conn.run(_SEEN, params):
         return int(seen[0][0])
     ((newest,),) = conn.run(_NEWEST, params)
-    version = (newest or 0) + 1
+    version: int = (newest or 0) + 1
     conn.run(_PUBLISH, {**params, "version": version, "metrics": json.dumps(new.metrics)})
+    _assign(conn, new, version)
     failpoint("ledger.publish.written")
     return version
+
+
+def _assign(conn: Connection, new: ModelVersionNew, version: int) -> None:
+    held = assignments.get(conn, new.name)
+    serving = held.version if held else None
+    wanted = assignments.after_publication(serving, version)
+    if wanted != serving:
+        follows = held.revision if held else 0
+        assignments.assign(
+            conn,
+            NewAssignment(name=new.name, version=wanted, follows=follows, at=new.created_at),
+        )
 
 
 _LATEST = Statement(limited(select(*_MODEL).where(_BY_NAME).order_by(m.c.version.desc())))
@@ -63,7 +83,7 @@ _VERSIONS = Statement(
         .order_by(m.c.version.desc())
     )
 )
-_CHANGED = Statement(
+_PUBLISHED = Statement(
     select(*_MODEL).where(m.c.seq > bindparam("seq", type_=Integer())).order_by(m.c.seq)
 )
 
@@ -98,9 +118,9 @@ def versions(
     return found, str(found[-1].version) if len(rows) > limit else None
 
 
-def changed_since(conn: Connection, seq: int) -> list[ModelVersion]:
+def published_since(conn: Connection, seq: int) -> list[ModelVersion]:
     """What has been published after the version with ``seq``, in order."""
-    return [_model_of(row) for row in conn.run(_CHANGED, {"seq": seq})]
+    return [_model_of(row) for row in conn.run(_PUBLISHED, {"seq": seq})]
 
 
 _MAX_VERSION = 2**31 - 1

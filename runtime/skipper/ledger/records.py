@@ -223,7 +223,7 @@ class ModelVersionNew:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
-    """A published model. ``seq`` counts over all models."""
+    """A published model. ``seq`` counts the publications of all models."""
 
     name: str
     version: int
@@ -235,6 +235,41 @@ class ModelVersion:
     function: str
     created_at: float
     seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewAssignment:
+    """A version of a model that is to serve from now on, and who wants that and why.
+
+    ``follows`` is the revision of the assignment whose place it takes, 0 for a model's first.
+    """
+
+    name: str
+    version: int
+    follows: int
+    at: float
+    by: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignment:
+    """Which version of a model serves, and where that is stored: its digest and format.
+
+    ``seq`` counts the assignments of all models, so of two the one with the higher ``seq`` holds,
+    whatever their versions. ``revision`` counts those of this model. ``by`` is None where the
+    publication of the version made the assignment.
+    """
+
+    name: str
+    version: int
+    digest: str
+    format: str
+    seq: int
+    revision: int
+    at: float
+    by: str | None
+    why: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -205,6 +205,19 @@ models = Table(
     sqlite_autoincrement=True,
 )
 
+assignments = Table(  # which version of each model serves; no row is ever deleted
+    "assignments",
+    LEDGER,
+    Column("name", Key, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # over all models, of the last change of any
+    Column("revision", Integer, nullable=False),  # of this row, for compare-and-set
+    Column("at", Double, nullable=False),
+    Column("by", Text),  # null: that version's publication
+    Column("why", Text),
+    _index("assignments_by_seq", "seq", unique=True),
+)
+
 events = Table(
     "events",
     EVENTS,

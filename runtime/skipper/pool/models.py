@@ -1,16 +1,16 @@
-"""The newest version of each model, as this host's instances should serve it."""
+"""The version of each model that serves, as this host's instances should hold it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from skipper.instance.jobs import ModelRef
-from skipper.ledger import Ledger, models
+from skipper.ledger import Ledger, assignments
 from skipper.pool.processes.version import FunctionVersion
 
 
 class ServedModels:
-    """Follows the ledger's models."""
+    """Follows the ledger's assignments of models, by their sequence number."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -18,21 +18,26 @@ class ServedModels:
         self._seen = 0
 
     async def refresh(self) -> list[ModelRef]:
-        """Take in versions published since the last look; the newest of each model that has any."""
+        """Take in what has been assigned since the last look; the version of each such model."""
         seen = self._seen
-        rows = await self._ledger.read(lambda conn: models.changed_since(conn, seen))
-        fresh: dict[str, ModelRef] = {}
+        rows = await self._ledger.read(lambda conn: assignments.changed_since(conn, seen))
+        fresh: list[ModelRef] = []
         for row in rows:
-            self._seen = max(self._seen, row.seq)
             known = self._refs.get(row.name)
-            if known is None or known.version < row.version:
-                fresh[row.name] = self._refs[row.name] = ModelRef(
-                    name=row.name, version=row.version, digest=row.digest, format=row.format
+            if known is None or known.seq < row.seq:  # else a look beside this one took it in
+                self._refs[row.name] = ref = ModelRef(
+                    name=row.name,
+                    version=row.version,
+                    digest=row.digest,
+                    format=row.format,
+                    seq=row.seq,
                 )
-        return list(fresh.values())
+                fresh.append(ref)
+            self._seen = max(self._seen, row.seq)
+        return fresh
 
     def refs(self, names: Iterable[str]) -> tuple[ModelRef, ...]:
-        """The newest version of each model in ``names`` that has one."""
+        """The version that serves of each model in ``names`` that has one."""
         return tuple(self._refs[name] for name in names if name in self._refs)
 
     def untrained(self, version: FunctionVersion, functions: Iterable[FunctionVersion]) -> str:

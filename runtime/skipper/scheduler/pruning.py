@@ -124,7 +124,7 @@ class Pruner:
     async def _learn_models(self) -> None:
         """Note the blobs of the versions that have been published since the last look."""
         for version in await self._ledger.read(
-            lambda conn: models.changed_since(conn, self._models)
+            lambda conn: models.published_since(conn, self._models)
         ):
             self._of_models |= await asyncio.to_thread(self._blobs.members, version.digest)
             self._models = version.seq

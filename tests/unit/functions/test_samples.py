@@ -29,9 +29,11 @@ def sources() -> dict[str, SourceInfo]:
 
 def _served(model: skipper.Model, folder: Path) -> Any:
     """The model as an instance gets it: through the store."""
-    shelf = LoadedModels(BlobStore(str(folder / "blobs")), Plugins(folder / "none"), folder / "tmp")
-    shelf.put(ModelRef(name=model.name, version=1, **shelf.save(model)))
-    return shelf.injected({"model": model.name})["model"]
+    models = LoadedModels(
+        BlobStore(str(folder / "blobs")), Plugins(folder / "none"), folder / "tmp"
+    )
+    models.put(ModelRef(name=model.name, version=1, seq=1, **models.save(model)))
+    return models.injected({"model": model.name})["model"]
 
 
 def _answer(function: Any, body: Any, model: Any) -> Any:

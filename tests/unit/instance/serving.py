@@ -78,14 +78,14 @@ class Serving:
     """One instance's end and its host's. The host hangs up once every call has been answered."""
 
     def __init__(self, folder: Path, plugins: Plugins) -> None:
-        self.shelf = LoadedModels(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
+        self.models = LoadedModels(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
         self.ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(10.0)  # an instance that says nothing fails a test, not the run
         self.link = HostLink(self.ours)
         self.max_result = 0
 
     def calls(self, function: Function[..., Any]) -> Calls:
-        return Calls(self.link, function, self.shelf, CODE, self.max_result)
+        return Calls(self.link, function, self.models, CODE, self.max_result)
 
     def run(
         self,

@@ -370,9 +370,10 @@ def scaled(x: float, *, net: Annotated[dict[str, float], skipper.Loaded("scale")
     return x * net["by"]
 
 
-def version(serving: Serving, number: int, value: Any) -> ModelRef:
-    saved = serving.shelf.save(Model("scale", value))
-    return ModelRef(name="scale", version=number, **saved)
+def version(serving: Serving, number: int, value: Any, seq: int | None = None) -> ModelRef:
+    """A version in the store, assigned by its own number unless by ``seq``."""
+    saved = serving.models.save(Model("scale", value))
+    return ModelRef(name="scale", version=number, seq=seq or number, **saved)
 
 
 def model_frame(ref: ModelRef) -> tuple[int, int, bytes]:
@@ -380,7 +381,7 @@ def model_frame(ref: ModelRef) -> tuple[int, int, bytes]:
 
 
 def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Serving) -> None:
-    serving.shelf.put(version(serving, 1, {"by": 2.0}))
+    serving.models.put(version(serving, 1, {"by": 2.0}))
     old, new = serving.answers(
         scaled, call({"x": 1}, 1), model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 2)
     )
@@ -389,24 +390,54 @@ def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Servi
 
 
 def test_that_a_version_is_loaded_is_told_before_calls_that_it_serves(serving: Serving) -> None:
-    serving.shelf.put(version(serving, 1, {"by": 2.0}))
+    serving.models.put(version(serving, 1, {"by": 2.0}))
     said = model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 1)
     heard = serving.run(scaled, *said)
     assert [frame.kind for frame in heard] == [FrameKind.REPORT, FrameKind.REPLY]
 
 
-def test_an_older_version_does_not_replace_a_newer_one(serving: Serving) -> None:
-    serving.shelf.put(version(serving, 5, {"by": 5.0}))
-    reply = serving.answer(scaled, model_frame(version(serving, 4, {"by": 4.0})), call({"x": 1}))
-    assert reply == (Outcome.OK, f"{CODE} scale@5", 5.0)
+@pytest.mark.parametrize(("held", "given"), [(5, 4), (4, 5)])
+def test_the_version_that_was_assigned_last_serves_whichever_is_the_newer(
+    serving: Serving, held: int, given: int
+) -> None:
+    serving.models.put(version(serving, held, {"by": 1.0 * held}, seq=7))
+    ref = version(serving, given, {"by": 1.0 * given}, seq=8)
+    assert serving.answer(scaled, model_frame(ref), call({"x": 1})) == (
+        Outcome.OK,
+        f"{CODE} scale@{given}",
+        given,
+    )
+
+
+@pytest.mark.parametrize(("held", "given"), [(5, 4), (4, 5)])
+def test_a_version_that_was_assigned_earlier_changes_nothing(
+    serving: Serving, held: int, given: int
+) -> None:
+    serving.models.put(version(serving, held, {"by": 1.0 * held}, seq=7))
+    ref = version(serving, given, {"by": 1.0 * given}, seq=6)
+    reply = serving.answer(scaled, model_frame(ref), call({"x": 1}))
+    assert reply == (Outcome.OK, f"{CODE} scale@{held}", held)
+
+
+def test_the_version_that_is_held_is_assigned_again_without_being_loaded(
+    serving: Serving, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = version(serving, 1, {"by": 2.0})
+    serving.models.put(good)
+    broken = good.model_copy(update={"version": 2, "format": "unheard-of", "seq": 2})
+    back = good.model_copy(update={"format": "unheard-of", "seq": 3})
+    serving.answer(scaled, model_frame(broken), model_frame(back), call({"x": 1}))
+    assert capsys.readouterr().err.count("could not be loaded") == 1
+    serving.models.put(version(serving, 2, {"by": 3.0}, seq=2))
+    assert serving.models.versions == ["scale@1"], "that was assigned before"
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(
     serving: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = version(serving, 1, {"by": 2.0})
-    serving.shelf.put(good)
-    broken = good.model_copy(update={"version": 2, "format": "unheard-of"})
+    serving.models.put(good)
+    broken = good.model_copy(update={"version": 2, "format": "unheard-of", "seq": 2})
     assert serving.answer(scaled, model_frame(broken), call({"x": 1})).served == f"{CODE} scale@1"
     assert "model scale@2 could not be loaded" in capsys.readouterr().err
 
@@ -428,8 +459,8 @@ def test_a_returned_model_is_stored_and_told_before_the_answer(serving: Serving)
     told = json.loads(event.payload)
     assert (event.kind, event.id, told["type"]) == (FrameKind.EVENT, 3, "model")
     assert told["metrics"] == {"rmse": 0.5}
-    serving.shelf.put(ModelRef(version=1, **told["data"]))
-    assert serving.shelf.injected({"net": "scale"}) == {"net": {"by": 4.0}}
+    serving.models.put(ModelRef(version=1, seq=1, **told["data"]))
+    assert serving.models.injected({"net": "scale"}) == {"net": {"by": 4.0}}
     assert parse(reply).outcome is Outcome.OK
 
 

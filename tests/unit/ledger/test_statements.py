@@ -9,6 +9,7 @@ from sqlalchemy.engine import Dialect
 
 from skipper.ledger import (
     accepting,
+    assignments,
     endings,
     events,
     hosts,
@@ -26,6 +27,7 @@ from skipper.ledger.sqlite import SqliteConnection
 
 MODULES = (
     accepting,
+    assignments,
     endings,
     events,
     hosts,

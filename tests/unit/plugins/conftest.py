@@ -23,20 +23,20 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> LoadedModels:
+def loaded_models(tmp_path: Path) -> LoadedModels:
     return LoadedModels(
         BlobStore(str(tmp_path / "blobs")), Plugins(tmp_path / "plugins"), tmp_path / "tmp"
     )
 
 
 @pytest.fixture
-def stored(shelf: LoadedModels) -> Callable[[Any], Any]:
+def stored(loaded_models: LoadedModels) -> Callable[[Any], Any]:
     """Put a value into the store and take it out again, as training and serving do."""
 
     def through(value: Any) -> Any:
-        saved = shelf.save(Model("sample", value))
-        shelf.put(ModelRef(name="sample", version=1, **saved))
-        return shelf.injected({"model": "sample"})["model"]
+        saved = loaded_models.save(Model("sample", value))
+        loaded_models.put(ModelRef(name="sample", version=1, seq=1, **saved))
+        return loaded_models.injected({"model": "sample"})["model"]
 
     return through
 

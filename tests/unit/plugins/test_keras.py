@@ -127,11 +127,13 @@ def test_a_model_is_one_keras_file(keras: Any, tmp_path: Path) -> None:
     assert [file.suffix for file in tmp_path.iterdir()] == [".keras"]
 
 
-def test_a_lambda_layer_is_refused_when_it_is_saved(keras: Any, shelf: LoadedModels) -> None:
+def test_a_lambda_layer_is_refused_when_it_is_saved(
+    keras: Any, loaded_models: LoadedModels
+) -> None:
     inner = _net(keras, keras.layers.Lambda(lambda x: x * 2, name="twice"))
 
     with pytest.raises(FormatError, match="'twice' is a Lambda"):
-        shelf.save(Model("sample", keras.Sequential([keras.Input((2,)), inner])))
+        loaded_models.save(Model("sample", keras.Sequential([keras.Input((2,)), inner])))
 
 
 def test_code_in_a_stored_file_is_not_run(keras: Any, tmp_path: Path) -> None:

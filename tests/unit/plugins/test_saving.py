@@ -47,9 +47,11 @@ def test_a_stored_estimator_answers_as_the_trained_one(
     np.testing.assert_array_equal(stored(model).predict(X), model.predict(X))
 
 
-def test_an_estimator_of_a_foreign_type_is_refused_when_it_is_saved(shelf: LoadedModels) -> None:
+def test_an_estimator_of_a_foreign_type_is_refused_when_it_is_saved(
+    loaded_models: LoadedModels,
+) -> None:
     with pytest.raises(FormatError, match="Foreign is not saved"):
-        shelf.save(Model("sample", Foreign()))
+        loaded_models.save(Model("sample", Foreign()))
 
 
 def test_a_file_with_a_foreign_type_is_refused_before_anything_of_it_is_made(

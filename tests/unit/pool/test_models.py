@@ -1,11 +1,12 @@
+import asyncio
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from skipper.instance.jobs import ModelRef, Report
-from skipper.ledger import Ledger, models, tasks
-from skipper.ledger.records import ModelVersionNew, NewTask
+from skipper.ledger import Connection, Ledger, assignments, models, tasks
+from skipper.ledger.records import ModelVersionNew, NewAssignment, NewTask
 from skipper.pool.models import ServedModels
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import new_id
@@ -48,8 +49,20 @@ def publish(ledger: Ledger, name: str, digest: str = "d" * 64) -> None:
     assert ledger.write_now(lambda conn: models.publish(conn, made)) is not None
 
 
-def ref(name: str, version: int, digest: str = "d" * 64) -> ModelRef:
-    return ModelRef(name=name, version=version, digest=digest, format="tiny")
+def assign(ledger: Ledger, name: str, version: int) -> None:
+    """Have a version serve, whichever does now."""
+
+    def assign_next(conn: Connection) -> object:
+        held = assignments.get(conn, name)
+        assert held is not None
+        new = NewAssignment(name=name, version=version, follows=held.revision, at=time.time())
+        return assignments.assign(conn, new)
+
+    assert ledger.write_now(assign_next) is not None
+
+
+def ref(name: str, version: int, seq: int, digest: str = "d" * 64) -> ModelRef:
+    return ModelRef(name=name, version=version, digest=digest, format="tiny", seq=seq)
 
 
 class Nobody:
@@ -63,54 +76,74 @@ def serving(version: FunctionVersion, *held: ModelRef) -> Played:
     return Played(job_of(version).model_copy(update={"models": held}), Nobody())
 
 
-def told(instance: Played) -> list[ModelRef]:
+def sent(instance: Played) -> list[ModelRef]:
     frames = [frame for frame in instance.transport.frames if frame.kind == FrameKind.MODEL]
     return [ModelRef.model_validate_json(frame.payload) for frame in frames]
 
 
-async def test_the_newest_version_of_each_model_is_what_instances_start_with(
+async def test_the_assigned_version_of_each_model_is_what_instances_start_with(
     own_ledger: Ledger,
 ) -> None:
     served_models = ServedModels(own_ledger)
     for name in ("boston", "iris", "boston"):
         publish(own_ledger, name)
     await served_models.refresh()
-    assert served_models.refs(["boston", "iris", "none"]) == (ref("boston", 2), ref("iris", 1))
+    assert served_models.refs(["boston", "iris", "none"]) == (
+        ref("boston", 2, 3),
+        ref("iris", 1, 2),
+    )
+    assign(own_ledger, "boston", 1)
+    await served_models.refresh()
+    assert served_models.refs(["boston"]) == (ref("boston", 1, 4),)
 
 
-async def test_newer_versions_are_told_of_once(own_ledger: Ledger) -> None:
+async def test_what_has_been_assigned_is_taken_in_once_whatever_the_version(
+    own_ledger: Ledger,
+) -> None:
     served_models = ServedModels(own_ledger)
     for name in ("boston", "iris"):
         publish(own_ledger, name)
-    assert await served_models.refresh() == [ref("boston", 1), ref("iris", 1)]
+    assert await served_models.refresh() == [ref("boston", 1, 1), ref("iris", 1, 2)]
     publish(own_ledger, "boston")
     publish(own_ledger, "boston", "e" * 64)
-    assert await served_models.refresh() == [ref("boston", 3, "e" * 64)]
+    assert await served_models.refresh() == [ref("boston", 3, 4, "e" * 64)]
+    assert await served_models.refresh() == []
+    assign(own_ledger, "boston", 1)
+    assert await served_models.refresh() == [ref("boston", 1, 5)]
     assert await served_models.refresh() == []
 
 
-async def test_an_instance_is_told_once_of_newer_versions_of_what_it_holds() -> None:
+async def test_looks_beside_each_other_take_in_an_assignment_once(own_ledger: Ledger) -> None:
+    served_models = ServedModels(own_ledger)
+    publish(own_ledger, "boston")
+    found = await asyncio.gather(*(served_models.refresh() for _ in range(3)))
+    assert [each for refs in found for each in refs] == [ref("boston", 1, 1)]
+
+
+async def test_an_instance_is_sent_once_what_was_assigned_after_what_it_holds() -> None:
     version = version_of()
     old, other, new = (
-        serving(version, *held) for held in ((ref("boston", 1),), (ref("iris", 1),), ())
+        serving(version, *held) for held in ((ref("boston", 2, 5),), (ref("iris", 1, 1),), ())
     )
     for instance in (old, old, other, new):
-        instance.take_model(ref("boston", 2))
-    assert told(old) == [ref("boston", 2)]
-    assert told(other) == told(new) == []
+        instance.take_model(ref("boston", 3, 4))
+        instance.take_model(ref("boston", 1, 6))
+    assert sent(old) == [ref("boston", 1, 6)]
+    assert old.versions == "boston@1"
+    assert sent(other) == sent(new) == []
 
 
-async def test_an_instance_has_loaded_what_it_was_told_to_when_it_has_answered_each() -> None:
-    instance = serving(version_of(), ref("boston", 1), ref("iris", 1))
+async def test_an_instance_has_loaded_what_it_was_sent_when_it_has_answered_each() -> None:
+    instance = serving(version_of(), ref("boston", 1, 1), ref("iris", 1, 2))
     instance._report.set_result(Report())
     assert instance.loaded.is_set()
     for name in ("boston", "iris"):
-        instance.take_model(ref(name, 2))
+        instance.take_model(ref(name, 2, 3))
     for has_loaded in (False, True):
         assert not instance.loaded.is_set()
         instance.says(FrameKind.REPORT, 0, b"{}")
         assert instance.loaded.is_set() is has_loaded
-    instance.take_model(ref("iris", 3))
+    instance.take_model(ref("iris", 3, 5))
     instance.dies()
     assert instance.loaded.is_set(), "nobody waits for one that is gone"
 

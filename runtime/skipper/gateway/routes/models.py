@@ -52,6 +52,6 @@ def routes(context: Callable[[], Context]) -> APIRouter:
 
 
 def _shown(version: ModelVersion) -> dict[str, Any]:
-    told = asdict(version)
-    del told["seq"]
-    return told | {"created_at": timestamp(version.created_at)}
+    document = asdict(version)
+    del document["seq"]
+    return document | {"created_at": timestamp(version.created_at)}

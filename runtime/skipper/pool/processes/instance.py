@@ -112,7 +112,7 @@ class Instance:
         self._last_id = 0
         self._turn = b""
         """Whose code runs before the report, as it was last told."""
-        self._models = {ref.name: ref.version for ref in job.models}
+        self._models = {ref.name: ref for ref in job.models}
         self._unloaded = 0
         self.loaded = asyncio.Event()
         """Set while it holds, or has tried to load, every version that it was told to take."""
@@ -354,7 +354,7 @@ class Instance:
     @property
     def versions(self) -> str:
         """The versions of models that it serves from the next call on, as replies name them."""
-        return " ".join(f"{name}@{version}" for name, version in self._models.items())
+        return " ".join(f"{ref.name}@{ref.version}" for ref in self._models.values())
 
     def cancel(self, id_: int) -> None:
         """Ask the function to stop by itself."""
@@ -365,9 +365,10 @@ class Instance:
             self._protocol.send(kind, id_, *parts)
 
     def take_model(self, ref: ModelRef) -> None:
-        """Have calls from now on served by this version, if the instance holds an older one."""
-        if self._models.get(ref.name, ref.version) < ref.version:
-            self._models[ref.name] = ref.version
+        """Have calls from now on served by this version, if what it holds was assigned before."""
+        held = self._models.get(ref.name)
+        if held is not None and held.seq < ref.seq:
+            self._models[ref.name] = ref
             self._unloaded += 1
             self.loaded.clear()
             self.send(FrameKind.MODEL, 0, ref.model_dump_json().encode())

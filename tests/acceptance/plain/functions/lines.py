@@ -36,6 +36,11 @@ def predict_elsewhere(x: float, *, model: Annotated[Line, skipper.Loaded("line")
     return model["slope"] * x
 
 
+@skipper.inference
+def predict_late(x: float, *, model: Annotated[Line, skipper.Loaded("line")]) -> float:
+    return model["slope"] * x
+
+
 @skipper.training
 def train_other(slope: float) -> skipper.Model:
     return skipper.Model("other", {"slope": slope})

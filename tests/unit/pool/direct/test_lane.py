@@ -716,14 +716,17 @@ async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() 
     assert await pool.lane.fleet.warm(version_of(code="beef"), 3) == BROKEN.broken[0]
 
 
-REF = ModelRef(name="net", version=2, digest="d" * 64, format="tiny")
+HELD, REF = (
+    ModelRef(name="net", version=number, digest="d" * 64, format="tiny", seq=number)
+    for number in (1, 2)
+)
 
 
 async def holding(pool: Pool, instances: int) -> list[Played]:
     """The pool's function with so many instances, which hold version 1 of ``net``."""
     await warmed(pool, instances)
     for instance in pool.started:
-        instance._models["net"] = 1
+        instance._models["net"] = HELD
         instance._report.set_result(Report())
     return list(pool.started)
 

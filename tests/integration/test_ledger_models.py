@@ -1,0 +1,248 @@
+"""What every ledger promises of models: their versions, and which of them serves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent import futures
+from typing import Any
+
+import pytest
+
+from skipper.errors import NotFoundError
+from skipper.ledger import Ledger, assignments, models, tasks
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import Assignment, ModelVersionNew, NewAssignment
+from skipper.task import State
+from tests.integration.ledgers import HOST, Place, claimed, ledger, module_ledger, place, task_in
+
+__all__ = ["ledger", "module_ledger", "place"]
+
+pytestmark = pytest.mark.services
+
+
+# --- versions --------------------------------------------------------------------------------
+
+
+def model(task_id: str, **values: Any) -> ModelVersionNew:
+    usual = {"name": "boston", "digest": "d1", "format": "keras", "function": "boston.train"}
+    owner = {"task_id": task_id, "attempt": 1, "host": HOST, "created_at": 7.0}
+    return ModelVersionNew(**{**usual, **owner, **values})
+
+
+def publish(ledger: Ledger, new: ModelVersionNew) -> int | None:
+    return ledger.write_now(lambda conn: models.publish(conn, new))
+
+
+def test_versions_count_up_by_name(ledger: Ledger) -> None:
+    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(one, metrics={"rmse": 3.1}, code="c1")) == 1
+    assert publish(ledger, model(two, digest="d2")) == 2
+    assert publish(ledger, model(one, name="digits")) == 1
+    found = ledger.read_now(lambda conn: models.get(conn, "boston", 1))
+    assert found is not None
+    assert (found.digest, found.metrics, found.code, found.task_id) == (
+        "d1",
+        {"rmse": 3.1},
+        "c1",
+        one,
+    )
+    newest = ledger.read_now(lambda conn: models.latest(conn, "boston"))
+    assert newest is not None
+    assert (newest.version, newest.metrics) == (2, None)
+    assert ledger.read_now(models.list_names) == ["boston", "digits"]
+    assert ledger.read_now(lambda conn: models.latest(conn, "none")) is None
+    assert ledger.read_now(lambda conn: models.get(conn, "boston", 9)) is None
+
+
+def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
+
+
+def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id)) == 1
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    claimed(ledger, task_id, HOST)
+    assert publish(ledger, model(task_id, attempt=2, digest="d9")) == 1
+    assert publish(ledger, model(task_id, attempt=2, name="another")) == 1
+
+
+def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    assert publish(ledger, model(task_id, host="host-2")) is None
+    assert publish(ledger, model(task_id, attempt=2)) is None
+    ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
+    assert publish(ledger, model(task_id)) is None
+    assert ledger.read_now(models.list_names) == []
+
+
+async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledger: Ledger) -> None:
+    other = place.open()
+    ids = [task_in(ledger, State.RUNNING) for _ in range(12)]
+    found = await asyncio.gather(
+        *(
+            (ledger, other)[number % 2].write(
+                lambda conn, task_id=task_id: models.publish(conn, model(task_id))  # type: ignore[misc]  # binds the loop's value
+            )
+            for number, task_id in enumerate(ids)
+        )
+    )
+    await asyncio.to_thread(other.close)
+    assert sorted(version or 0 for version in found) == list(range(1, 13))
+    rows = await ledger.read(lambda conn: models.published_since(conn, 0))
+    assert [row.version for row in rows] == list(range(1, 13))
+
+
+def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: Ledger) -> None:
+    one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
+    is_published, may_commit = threading.Event(), threading.Event()
+
+    def publish_slowly(conn: Connection) -> None:
+        models.publish(conn, model(one, name="a"))
+        is_published.set()
+        may_commit.wait(10)
+
+    with place.open() as other, futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ledger.write_now, publish_slowly)
+        assert is_published.wait(10)
+        second = pool.submit(publish, other, model(two, name="b"))
+        assert not futures.wait([second], 0.2).done
+        may_commit.set()
+        assert (first.result(10), second.result(10)) == (None, 1)
+    rows = ledger.read_now(lambda conn: models.published_since(conn, 0))
+    assert [row.name for row in rows] == ["a", "b"]
+
+
+def test_what_was_published_is_found_by_its_number(ledger: Ledger) -> None:
+    for name in ("a", "b", "c"):
+        publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
+    first, *others = ledger.read_now(lambda conn: models.published_since(conn, 0))
+    assert ledger.read_now(lambda conn: models.published_since(conn, first.seq)) == others
+    assert [row.name for row in others] == ["b", "c"]
+    assert ledger.read_now(lambda conn: models.published_since(conn, others[-1].seq)) == []
+
+
+def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
+    for _ in range(3):
+        publish(ledger, model(task_in(ledger, State.RUNNING)))
+    first, cursor = ledger.read_now(lambda conn: models.versions(conn, "boston", 2))
+    second, end = ledger.read_now(lambda conn: models.versions(conn, "boston", 2, cursor))
+    assert [row.version for row in first + second] == [3, 2, 1]
+    assert end is None
+    with pytest.raises(ValueError, match="cursor"):
+        ledger.read_now(lambda conn: models.versions(conn, "boston", 2, "-1"))
+
+
+# --- which of them serves --------------------------------------------------------------------
+
+
+def trained(ledger: Ledger, name: str = "boston", versions: int = 1) -> None:
+    """Publish versions of a model, each by a task of its own."""
+    for _ in range(versions):
+        publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
+
+
+def serving(ledger: Ledger, name: str = "boston") -> Assignment:
+    found = ledger.read_now(lambda conn: assignments.get(conn, name))
+    assert found is not None
+    return found
+
+
+def assign(ledger: Ledger, version: int, follows: int, **who: Any) -> Assignment | None:
+    new = NewAssignment(name="boston", version=version, follows=follows, at=9.0, **who)
+    return ledger.write_now(lambda conn: assignments.assign(conn, new))
+
+
+def test_a_published_version_serves_from_then_on(ledger: Ledger) -> None:
+    assert ledger.read_now(lambda conn: assignments.get(conn, "boston")) is None
+    trained(ledger)
+    first = serving(ledger)
+    assert (first.version, first.revision, first.digest, first.format) == (1, 1, "d1", "keras")
+    assert (first.at, first.by, first.why) == (7.0, None, None)
+    trained(ledger)
+    assert (serving(ledger).version, serving(ledger).revision) == (2, 2)
+    assert serving(ledger).seq > first.seq
+
+
+def test_a_version_that_is_published_again_is_not_assigned_again(ledger: Ledger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    publish(ledger, model(task_id))
+    trained(ledger)
+    before = serving(ledger)
+    publish(ledger, model(task_id))
+    assert serving(ledger) == before
+
+
+def test_a_publication_that_is_refused_assigns_nothing(ledger: Ledger) -> None:
+    publish(ledger, model(task_in(ledger, State.RUNNING), host="host-2"))
+    assert ledger.read_now(lambda conn: assignments.changed_since(conn, 0)) == []
+
+
+def test_an_earlier_version_can_be_assigned_and_the_next_training_takes_over(
+    ledger: Ledger,
+) -> None:
+    trained(ledger, versions=2)
+    second = serving(ledger)
+    back = assign(ledger, 1, second.revision, by="ops", why="the second one drifts")
+    assert back == serving(ledger)
+    assert (back.version, back.revision, back.seq > second.seq) == (1, 3, True)
+    assert (back.at, back.by, back.why) == (9.0, "ops", "the second one drifts")
+    trained(ledger)
+    third = serving(ledger)
+    assert (third.version, third.revision, third.by, third.why) == (3, 4, None, None)
+
+
+def test_an_assignment_that_follows_another_revision_changes_nothing(ledger: Ledger) -> None:
+    trained(ledger, versions=2)
+    before = serving(ledger)
+    for follows in (0, before.revision - 1, before.revision + 1):
+        assert assign(ledger, 1, follows) is None
+    assert serving(ledger) == before
+
+
+def test_a_version_that_there_is_not_cannot_be_assigned(ledger: Ledger) -> None:
+    with pytest.raises(NotFoundError, match="'boston' has no version 1"):
+        assign(ledger, 1, 0)
+    trained(ledger)
+    with pytest.raises(NotFoundError, match="'boston' has no version 2"):
+        assign(ledger, 2, 1)
+    assert serving(ledger).version == 1
+
+
+async def test_of_assignments_that_follow_the_same_one_is_made(
+    place: Place, ledger: Ledger
+) -> None:
+    await asyncio.to_thread(trained, ledger, versions=3)
+    held, other = await asyncio.to_thread(serving, ledger), place.open()
+    made = await asyncio.gather(
+        *(
+            each.write(
+                lambda conn, version=version: assignments.assign(  # type: ignore[misc]  # binds the loop's value
+                    conn,
+                    NewAssignment(name="boston", version=version, follows=held.revision, at=9.0),
+                )
+            )
+            for version in (1, 2)
+            for each in (ledger, other)
+        )
+    )
+    await asyncio.to_thread(other.close)
+    (winner,) = [one for one in made if one is not None]
+    assert await asyncio.to_thread(serving, ledger) == winner
+
+
+def test_what_has_been_assigned_is_found_by_its_number_once_a_model(ledger: Ledger) -> None:
+    for name in ("boston", "digits", "boston"):
+        trained(ledger, name)
+    digits, boston = ledger.read_now(lambda conn: assignments.changed_since(conn, 0))
+    assert [(each.name, each.version) for each in (digits, boston)] == [
+        ("digits", 1),
+        ("boston", 2),
+    ]
+    assign(ledger, 1, boston.revision)
+    (changed,) = ledger.read_now(lambda conn: assignments.changed_since(conn, boston.seq))
+    assert changed == serving(ledger)
+    assert ledger.read_now(lambda conn: assignments.changed_since(conn, changed.seq)) == []
