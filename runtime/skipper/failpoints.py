@@ -84,7 +84,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "scheduler.rescued": "a lost host's tasks are in the queue, their ids are not published",
         "ledger.due.written": "due tasks are moved in a transaction that is still open",
         "ledger.republish.written": "forgotten ids are marked, not committed",
-        "scheduler.telling": "tasks are queued again and their ids are not published",
+        "scheduler.announcing": "tasks are queued again and their ids are not published",
         "ledger.expire.written": "tasks that waited too long are ended, not committed",
         "ledger.prune.looked": "old tasks are found, what they said is deleted, they are not",
         "scheduler.pruned": "old tasks are forgotten, what they stored is still there",

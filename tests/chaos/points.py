@@ -43,7 +43,7 @@ PROVOKED_BY: Mapping[str, Provocation] = {
     "instances.forked": "instance",
     "tasks.reported": "instance",
     "ledger.retry.written": "instance",
-    "scheduler.telling": "instance",
+    "scheduler.announcing": "instance",
     "ledger.register.written": "host",
     "ledger.rescue.written": "host",
     "host.registered": "host",

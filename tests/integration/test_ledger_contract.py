@@ -173,8 +173,9 @@ def test_an_idempotency_key_belongs_to_the_first_task_that_brings_it(ledger: Led
 
     first = accept("same")
     assert first.is_new
-    assert accept("same") == Accepted(id=first.id, is_new=False, matches=True)
-    assert accept("other") == Accepted(id=first.id, is_new=False, matches=False)
+    earlier = ledger.read_now(lambda conn: tasks.get(conn, first.id))
+    assert accept("same") == Accepted(id=first.id, earlier=earlier, matches=True)
+    assert accept("other") == Accepted(id=first.id, earlier=earlier, matches=False)
 
 
 async def test_a_key_that_comes_many_times_at_once_makes_one_task(
@@ -451,7 +452,8 @@ def test_only_what_has_ended_is_copied_to_be_run_again(ledger: Ledger, state: St
     again = ledger.write_now(lambda conn: tasks.requeue(conn, task_id, time.time()))
     assert (again is not None) == state.is_terminal
     if again is not None:
-        claim = claimed(ledger, again)
+        assert ledger.read_now(lambda conn: tasks.get(conn, again.id)) == again
+        claim = claimed(ledger, again.id)
         assert (claim.input, claim.attempt, claim.task.max_attempts) == (INPUT, 1, 2)
         assert state_of(ledger, task_id) is state
 
@@ -462,7 +464,7 @@ def test_a_copy_has_the_same_input(ledger: Ledger, value: Value) -> None:
     ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
     again = ledger.write_now(lambda conn: tasks.requeue(conn, task_id, time.time()))
     assert again is not None
-    assert claimed(ledger, again).input == value
+    assert claimed(ledger, again.id).input == value
 
 
 # --- what the scheduler and hosts look for -----------------------------------------------------

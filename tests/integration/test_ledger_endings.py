@@ -1,4 +1,4 @@
-"""An end that somebody is to be told of: noted with it, settled once."""
+"""An end that a webhook wants: recorded with it, settled once."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def module_listening(place: Place) -> Iterator[Ledger]:
 
 @pytest.fixture
 def listening(ledger: Ledger, module_listening: Ledger) -> Ledger:
-    """An empty ledger that notes ends."""
+    """An empty ledger that records ends."""
     del ledger  # which was emptied
     return module_listening
 
@@ -54,15 +54,15 @@ def waiting(ledger: Ledger, limit: int = 100) -> list[str]:
 
 
 @pytest.mark.parametrize("state", State)
-def test_an_end_that_is_of_interest_is_noted_and_nothing_else(
+def test_an_end_that_is_of_interest_is_recorded_and_nothing_else(
     listening: Ledger, state: State
 ) -> None:
     task_id = task_in(listening, state)
-    is_noted = state.is_terminal and state is not State.EXPIRED
-    assert waiting(listening) == [task_id] * is_noted
+    is_recorded = state.is_terminal and state is not State.EXPIRED
+    assert waiting(listening) == [task_id] * is_recorded
 
 
-def test_what_a_lost_host_leaves_behind_is_noted_where_it_ends(listening: Ledger) -> None:
+def test_what_a_lost_host_leaves_behind_is_recorded_where_it_ends(listening: Ledger) -> None:
     cancelled, crashed, queued = (accepted(listening) for _ in range(3))
     for task_id in (cancelled, crashed, queued):
         claimed(listening, task_id)
@@ -83,13 +83,13 @@ def test_a_retry_is_no_end(listening: Ledger) -> None:
     assert waiting(listening) == [claim.task.id]
 
 
-def test_without_interest_nothing_is_noted(ledger: Ledger) -> None:
+def test_without_interest_nothing_is_recorded(ledger: Ledger) -> None:
     for state in TERMINAL:
         task_in(ledger, state)
     assert waiting(ledger) == []
 
 
-def test_a_note_stands_and_falls_with_the_end(listening: Ledger) -> None:
+def test_a_record_stands_and_falls_with_the_end(listening: Ledger) -> None:
     task_id = accepted(listening)
 
     def fail(conn: Connection) -> None:
@@ -111,30 +111,30 @@ def test_the_oldest_come_first(listening: Ledger) -> None:
 # --- settling --------------------------------------------------------------------------------
 
 
-def telling(*ids: str, each: int = 2) -> dict[str, list[NewTask]]:
-    """What tells of these ends."""
+def deliveries_of(*ids: str, each: int = 2) -> dict[str, list[NewTask]]:
+    """The deliveries of these ends."""
     return {
-        task_id: [new_task(function="w.tell", parent_id=task_id) for _ in range(each)]
+        task_id: [new_task(function="w.deliver", parent_id=task_id) for _ in range(each)]
         for task_id in ids
     }
 
 
-def told(ledger: Ledger) -> list[str]:
-    """The ends that accepted tasks tell of."""
-    found, _ = ledger.read_now(lambda conn: tasks.page(conn, function="w.tell", limit=200))
+def delivered(ledger: Ledger) -> list[str]:
+    """The ends that have accepted deliveries."""
+    found, _ = ledger.read_now(lambda conn: tasks.page(conn, function="w.deliver", limit=200))
     return sorted(task.parent_id or "" for task in found)
 
 
-def test_a_note_is_exchanged_for_what_tells_of_it(listening: Ledger) -> None:
+def test_a_record_is_exchanged_for_deliveries(listening: Ledger) -> None:
     first, second, third = (task_in(listening, State.FAILED) for _ in range(3))
-    tellings = telling(first, third)
-    settled = listening.write_now(lambda conn: endings.settle(conn, tellings))
+    deliveries = deliveries_of(first, third)
+    settled = listening.write_now(lambda conn: endings.settle(conn, deliveries))
     assert sorted(settled) == [first, third]
     assert waiting(listening) == [second]
-    assert told(listening) == [first, first, third, third]
+    assert delivered(listening) == [first, first, third, third]
 
 
-def test_a_note_that_nobody_wants_any_more_is_crossed_out(listening: Ledger) -> None:
+def test_a_record_that_nobody_wants_any_more_is_deleted(listening: Ledger) -> None:
     task_id = task_in(listening, State.FAILED)
     assert listening.write_now(lambda conn: endings.settle(conn, {task_id: []})) == [task_id]
     assert waiting(listening) == []
@@ -143,23 +143,22 @@ def test_a_note_that_nobody_wants_any_more_is_crossed_out(listening: Ledger) -> 
 def test_what_is_settled_is_not_settled_again(listening: Ledger) -> None:
     task_id = task_in(listening, State.FAILED)
     for settled in ([task_id], []):
-        tellings = telling(task_id)
-        found = listening.write_now(lambda conn, tellings=tellings: endings.settle(conn, tellings))  # type: ignore[misc]  # binds the loop's value
-        assert found == settled
-    assert told(listening) == [task_id, task_id]
+        settle = partial(endings.settle, deliveries=deliveries_of(task_id))
+        assert listening.write_now(settle) == settled
+    assert delivered(listening) == [task_id, task_id]
 
 
-def test_who_dies_while_settling_leaves_the_note(listening: Ledger) -> None:
+def test_who_dies_while_settling_leaves_the_record(listening: Ledger) -> None:
     task_id = task_in(listening, State.FAILED)
 
     def die(conn: Connection) -> None:
-        assert endings.settle(conn, telling(task_id)) == [task_id]
+        assert endings.settle(conn, deliveries_of(task_id)) == [task_id]
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
         listening.write_now(die)
     assert waiting(listening) == [task_id]
-    assert told(listening) == []
+    assert delivered(listening) == []
 
 
 async def test_of_schedulers_that_race_each_end_is_settled_by_one(
@@ -170,14 +169,14 @@ async def test_of_schedulers_that_race_each_end_is_settled_by_one(
 
     async def settle(ledger: Ledger) -> list[str]:
         found = await ledger.read(partial(endings.waiting, limit=100))
-        return await ledger.write(partial(endings.settle, tellings=telling(*found, each=1)))
+        return await ledger.write(partial(endings.settle, deliveries=deliveries_of(*found, each=1)))
 
     settled = await asyncio.gather(*map(settle, [listening, *others] * 4))
     for other in others:
         await asyncio.to_thread(other.close)
     while left := waiting(listening):  # one that another was settling was left to it
         settled.append(
-            listening.write_now(partial(endings.settle, tellings=telling(*left, each=1)))
+            listening.write_now(partial(endings.settle, deliveries=deliveries_of(*left, each=1)))
         )
     assert sorted(task_id for some in settled for task_id in some) == ids
-    assert told(listening) == ids
+    assert delivered(listening) == ids

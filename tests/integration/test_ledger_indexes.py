@@ -38,7 +38,7 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "unpublished": (sweeps._UNPUBLISHED, "tasks_published"),
     "due": (sweeps._DUE, "tasks_delayed"),
     "expire": (sweeps._EXPIRE, "tasks_expiring"),
-    "ends to tell": (endings._WAITING, "endings_pkey|autoindex_endings"),
+    "ends without deliveries": (endings._WAITING, "endings_pkey|autoindex_endings"),
     "settle": (endings._TAKE, "endings_pkey|autoindex_endings"),
     "model that serves": (assignments._GET, "pkey|autoindex_assignments"),
     "assigned since": (assignments._CHANGED, "assignments_by_seq"),

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
+from skipper.blobs import BlobStore
 from skipper.ledger import Ledger, retention, schedules, tasks
 from skipper.ledger.records import Declaration, Firing, Schedule
 from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
+from skipper.tasks.announcer import Announcer
+from skipper.tasks.intake import Intake
+from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from tests.integration.ledgers import POOL, Place, claimed, finished, ledger, module_ledger, place
 
@@ -62,6 +66,12 @@ def made(ledger: Ledger, name: str = "boston.train") -> list[Task]:
     return items[::-1]
 
 
+def ticker_of(ledger: Ledger) -> Ticker:
+    """A scheduler's, which announces to nobody."""
+    values = ValueStore(BlobStore("/nowhere"), 1024)
+    return Ticker(ledger, Intake(ledger, values, Announcer(lambda *_: None, None)))
+
+
 # --- declaring ---
 
 
@@ -79,14 +89,14 @@ def test_a_schedule_is_read_as_it_was_declared(ledger: Ledger) -> None:
 
 async def test_only_another_timetable_sets_it_anew(ledger: Ledger) -> None:
     declare(ledger, nightly())
-    await Ticker(ledger).fire(NOON)
+    await ticker_of(ledger).fire(NOON)
     declare(ledger, nightly(max_attempts=5, pool="gpu", missed="all"))
     assert found(ledger).next_at == at("2026-11-26 03:00")
     assert found(ledger).declared.max_attempts == 5
     for other in (nightly(cron="0 4 * * *"), nightly(timezone="Europe/Vilnius")):
         declare(ledger, other)
         assert found(ledger).next_at is None
-        await Ticker(ledger).fire(NOON)
+        await ticker_of(ledger).fire(NOON)
         assert found(ledger).next_at is not None
     assert made(ledger) == []
 
@@ -105,8 +115,8 @@ def test_a_pause_stands_until_it_is_declared_otherwise(ledger: Ledger, before: b
 
 async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledger) -> None:
     declare(ledger, nightly())
-    await Ticker(ledger).fire(NOON)
-    await Ticker(ledger).fire(NOON + DAY_S)
+    await ticker_of(ledger).fire(NOON)
+    await ticker_of(ledger).fire(NOON + DAY_S)
     ledger.write_now(lambda conn: schedules.pause(conn, "boston.train"))
     last = found(ledger).last_task_id
     assert last is not None
@@ -114,7 +124,7 @@ async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledge
     assert ledger.read_now(schedules.present) == []
     assert ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON)) is None
     assert ledger.write_now(lambda conn: schedules.resume(conn, "boston.train")) is None
-    assert await Ticker(ledger).fire(NOON + 9 * DAY_S) == []
+    assert await ticker_of(ledger).fire(NOON + 9 * DAY_S) == []
     declare(ledger, nightly())
     back = found(ledger)
     assert (back.is_paused, back.next_at, back.last_task_id) == (True, None, last)
@@ -146,13 +156,12 @@ def test_what_is_gone_for_long_is_forgotten(ledger: Ledger) -> None:
 async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
     demands: dict[str, Any] = {"max_attempts": 3, "timeout_s": 60.0, "priority": 2}
     declare(ledger, nightly(body=b'{"x": 1}', expires_s=HOUR_S, **demands))
-    ticker = Ticker(ledger)
+    ticker = ticker_of(ledger)
     assert await ticker.fire(NOON) == []
     assert found(ledger).next_at == at("2026-11-26 03:00")
     assert await ticker.fire(at("2026-11-26 02:59:59")) == []
     now = at("2026-11-26 03:00:01")
-    ((task_id, pool),) = await ticker.fire(now)
-    assert pool == POOL
+    (task_id,) = await ticker.fire(now)
     assert await ticker.fire(now) == []
     (task,) = made(ledger)
     assert (task.id, task.function, task.kind, task.state) == (
@@ -185,16 +194,16 @@ async def test_ticks_that_nobody_saw_are_run_by_policy(
     ledger: Ledger, missed: str, ticks: list[str]
 ) -> None:
     declare(ledger, nightly(missed=missed))
-    await Ticker(ledger).fire(NOON)
-    told = await Ticker(ledger).fire(at("2026-11-28 09:00"))
+    await ticker_of(ledger).fire(NOON)
+    ids = await ticker_of(ledger).fire(at("2026-11-28 09:00"))
     assert [task.request_id for task in made(ledger)] == ticks
-    assert [id_ for id_, _ in told] == [task.id for task in made(ledger)]
+    assert ids == [task.id for task in made(ledger)]
     assert found(ledger).next_at == at("2026-11-29 03:00")
 
 
 async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledger) -> None:
     declare(ledger, nightly(missed="all"))
-    ticker = Ticker(ledger)
+    ticker = ticker_of(ledger)
     await ticker.fire(NOON)
     paused = ledger.write_now(lambda conn: schedules.pause(conn, "boston.train"))
     assert paused is not None
@@ -209,7 +218,7 @@ async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledg
 
 async def test_run_now_leaves_the_ticks_as_they_are(ledger: Ledger) -> None:
     declare(ledger, nightly(body=b"[1]"))
-    await Ticker(ledger).fire(NOON)
+    await ticker_of(ledger).fire(NOON)
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON + 5))
     assert new is not None
     assert (new.schedule, new.request_id, new.input) == ("boston.train", None, Value(inline=b"[1]"))
@@ -225,13 +234,13 @@ async def test_of_many_schedulers_one_makes_the_task_of_a_tick(
 ) -> None:
     declare(ledger, *(nightly(f"s{n}", cron="* * * * *") for n in range(5)))
     with place.open() as other, place.open() as third:
-        tickers = [Ticker(each) for each in (ledger, other, third, ledger)]
-        told: list[tuple[str, str]] = []
+        tickers = [ticker_of(each) for each in (ledger, other, third, ledger)]
+        ids: list[str] = []
         for minute in range(12):
             now = NOON + 60 * minute
             for each in await asyncio.gather(*(each.fire(now) for each in tickers)):
-                told += each
-    assert len(told) == len(set(told)) == 5 * 11
+                ids += each
+    assert len(ids) == len(set(ids)) == 5 * 11
     for n in range(5):
         ticks = [task.request_id for task in made(ledger, f"s{n}")]
         assert ticks == [f"2026-11-25T12:{minute:02}:00Z" for minute in range(1, 12)]
@@ -267,7 +276,7 @@ async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
     ledger: Ledger, jump_s: float
 ) -> None:
     declare(ledger, nightly(cron="*/10 * * * *"))
-    ticker = Ticker(ledger)
+    ticker = ticker_of(ledger)
     await ticker.fire(NOON - 1)
     await ticker.fire(NOON)
     await ticker.review(NOON)
@@ -290,7 +299,7 @@ async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
 async def test_a_review_leaves_alone_what_is_due_in_its_time(ledger: Ledger) -> None:
     declare(ledger, nightly(), nightly("leap", cron="0 0 29 2 *"), nightly("new"))
     ledger.write_now(lambda conn: schedules.pause(conn, "new"))
-    ticker = Ticker(ledger)
+    ticker = ticker_of(ledger)
     await ticker.fire(NOON)
     before = ledger.read_now(schedules.present)
     await ticker.review(NOON)
@@ -302,7 +311,7 @@ async def test_one_that_cannot_be_read_here_holds_up_no_other(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     declare(ledger, nightly("odd", timezone="Mars/Olympus"), nightly())
-    ticker = Ticker(ledger)
+    ticker = ticker_of(ledger)
     for day in range(3):
         await ticker.fire(NOON + day * DAY_S)
     assert len(made(ledger)) == 2

@@ -116,6 +116,35 @@ def test_a_breach_is_seen(tmp_path: Path, file: str, text: str, breach: str | No
     assert found == [] if breach is None else len(found) == 1 and found[0].endswith(breach)
 
 
+ACCEPTING = frozenset(
+    {
+        "tasks.accept",
+        "tasks.accept_all",
+        "tasks.requeue",
+        "schedules.run_now",
+        "schedules.fire",
+        "endings.settle",
+    }
+)
+"""The operations of the ledger by which tasks come to be."""
+
+
+def accepting(file: Path) -> frozenset[str]:
+    """Which of them a file uses."""
+    return ACCEPTING & {
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(ast.parse(file.read_bytes()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
+
+
+def test_tasks_come_to_be_by_the_intake_alone() -> None:
+    intake = RUNTIME / "tasks" / "intake.py"
+    assert accepting(intake) == ACCEPTING - {"tasks.accept"}
+    others = [file for file in RUNTIME.rglob("*.py") if file != intake]
+    assert [file for file in others if accepting(file)] == []
+
+
 configuration.configure()  # its command would do so, but takes the process's logging over, too
 
 

@@ -18,6 +18,13 @@ async def task_response(context: Context, task: Task, status: int = 200) -> Resp
     return JSONResponse(await context.shown(task), status, headers)
 
 
+async def accepted_response(context: Context, task: Task) -> Response:
+    """202 with the document of a task that has just been accepted, and where it is."""
+    response = await task_response(context, task, status=202)
+    response.headers["Location"] = f"/v1/tasks/{task.id}"
+    return response
+
+
 async def answer_of_task(context: Context, result: Result) -> Response:
     """What a direct call would have answered."""
     reply = await reply_of(result, context.values)

@@ -21,6 +21,7 @@ from skipper.settings.model import Settings, is_loopback
 from skipper.settings.webhooks import interest_in
 from skipper.spec import Kind
 from skipper.task import State, Task
+from skipper.tasks.announcer import Announcer
 from skipper.tasks.documents import task_document
 from skipper.tasks.intake import Intake
 from skipper.tasks.publisher import Publisher
@@ -147,23 +148,18 @@ async def open_context(
         settings.local_pools,
         "gateway",
         on_tasks=watchers.changed,
-        on_said=watchers.said,
+        on_said=watchers.emitted,
         on_functions=on_functions,
     )
     with ledger, Publisher(settings) as publisher:
-
-        def publish(pool: str, id_: str) -> None:
-            directory.nudge(pool, id_)
-            publisher.publish(pool, [id_])
-
-        intake = Intake(ledger, values, publish)
+        announcer = Announcer(directory.nudge, publisher.publish)
         async with directory:
             yield Context(
                 settings=settings,
                 ledger=ledger,
                 values=values,
                 directory=directory,
-                intake=intake,
+                intake=Intake(ledger, values, announcer),
                 publisher=publisher,
                 announcements=ModelAnnouncements(directory),
                 watchers=watchers,

@@ -309,13 +309,15 @@ async def _accept(
         expires_s=preferences.expires_s,
     )
     try:
-        accepted, task = await context.intake.accept(submission)
+        accepted = await context.intake.accept(submission)
     except SkipperError as error:
         raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
     if not accepted.matches:
         detail = "this Idempotency-Key came with another function or body before"
         raise Problem(problems.KEY_REUSED, detail)
-    return task if accepted.is_new else await context.task(accepted.id)
+    # Under a known key it may be a training that has ended.
+    await context.announcements.before_telling([accepted.task])
+    return accepted.task
 
 
 def _key(request: CallRequest) -> str | None:

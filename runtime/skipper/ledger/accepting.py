@@ -12,7 +12,8 @@ from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.values import columns
-from skipper.task import TERMINAL, State, new_id
+from skipper.ledger.views import TASK_FIELDS, task_of
+from skipper.task import TERMINAL, State, Task, new_id
 
 _NOW: BindParameter[float] = bindparam("now", type_=Double())
 _ZERO, _ONE = literal(0), literal(1)
@@ -41,8 +42,9 @@ _ACCEPT_KEYED = Statement(
     ),
     _GIVEN,
 )
+_TASK = [t.c[name] for name in TASK_FIELDS]
 _BY_KEY = Statement(
-    select(t.c.id, t.c.idempotency_hash).where(t.c.idempotency_key == bindparam("key"))
+    select(*_TASK, t.c.idempotency_hash).where(t.c.idempotency_key == bindparam("key"))
 )
 
 
@@ -64,8 +66,10 @@ def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
 
 def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
     while not conn.run(_ACCEPT_KEYED, _accepting(new)):
-        for task_id, seen in conn.run(_BY_KEY, {"key": new.idempotency_key}):
-            return Accepted(id=task_id, is_new=False, matches=seen == new.idempotency_hash)
+        for *row, seen in conn.run(_BY_KEY, {"key": new.idempotency_key}):
+            earlier = task_of(row)
+            matches = seen == new.idempotency_hash
+            return Accepted(id=earlier.id, earlier=earlier, matches=matches)
     return Accepted(id=new.id)
 
 
@@ -93,11 +97,11 @@ _REQUEUE = Statement(
         .where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(_ENDED))
         .with_for_update(read=True),  # it may not expire, with its input, before this is written
     )
-    .returning(t.c.id)
+    .returning(*_TASK)
 )
 
 
-def requeue(conn: Connection, task_id: str, now: float) -> str | None:
-    """Accept a copy of a task that has ended; its id, or None if there is no such ended task."""
+def requeue(conn: Connection, task_id: str, now: float) -> Task | None:
+    """Accept a copy of a task that has ended; None if there is no such ended task."""
     rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
-    return rows[0][0] if rows else None
+    return task_of(rows[0]) if rows else None

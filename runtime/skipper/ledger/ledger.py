@@ -62,8 +62,8 @@ class Ledger:
         """Open the ledger at ``url``, and make or update its tables first where needed.
 
         Without ``events_url`` a SQLite ledger has its events in ``events.db`` beside it, and a
-        PostgreSQL ledger in the same ``schema``. Ends of tasks that are of ``interest`` are noted
-        for ``endings``. Raises :class:`~skipper.errors.StartError`.
+        PostgreSQL ledger in the same ``schema``. Ends of tasks that are of ``interest`` are
+        recorded in ``endings``. Raises :class:`~skipper.errors.StartError`.
         """
         ledger, events = prepare(url, events_url, schema=schema, patience_s=patience_s)
         return cls(
@@ -138,12 +138,12 @@ class Ledger:
 
 
 def _finisher(interest: Interest | None) -> Finisher:
-    """What the last act of a transaction is: counting, and perhaps noting, what it has ended."""
+    """The last act of a transaction: counting, and perhaps recording, what it has ended."""
     if interest is None:
         return totals.flush
 
     def finish(conn: Connection) -> None:
-        endings.note(conn, interest)
+        endings.record(conn, interest)
         totals.flush(conn)
 
     return finish

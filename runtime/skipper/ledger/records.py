@@ -36,13 +36,17 @@ class NewTask:
 class Accepted:
     """What became of a :class:`NewTask`.
 
-    A known idempotency key gives the ``id`` of the task that had it first; ``matches`` tells
-    whether that one was asked for with the same hash.
+    Where its idempotency key was known nothing was written: ``earlier`` is the task that has the
+    key, and ``matches`` whether that one was asked for with the same hash.
     """
 
     id: str
-    is_new: bool = True
+    earlier: Task | None = None
     matches: bool = True
+
+    @property
+    def is_new(self) -> bool:
+        return self.earlier is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

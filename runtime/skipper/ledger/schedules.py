@@ -1,6 +1,6 @@
 """Schedules: who declares them, when they are due next, which tasks they make.
 
-Hosts declare what their functions and the settings say, users pause and resume, schedulers move a
+Hosts declare what functions and settings ask for, users pause and resume, schedulers move a
 schedule from tick to tick. There are as many rows as schedules, so they are read whole; whoever
 changes several does so in the order of their names, so that no two wait for each other in a circle.
 """
@@ -56,7 +56,7 @@ def _declaring(insert: Insert) -> Insert:
         set_={
             **kept,
             "gone_at": null(),
-            # Whoever spoke last is obeyed: a changed declaration, or who paused or resumed it.
+            # The latest wish counts: a changed declaration, or who paused or resumed it.
             "is_paused": case(
                 (s.c.starts_paused != new.starts_paused, new.starts_paused), else_=s.c.is_paused
             ),
@@ -75,7 +75,7 @@ _FORGET = Statement(delete(s).where(s.c.gone_at < bindparam("before", type_=Doub
 
 
 def declare(conn: Connection, declared: Iterable[Declaration]) -> None:
-    """Write down what is new or has changed. Where it is due next is for a scheduler to say."""
+    """Write down what is new or has changed. When it is due next is a scheduler's to find."""
     rows = sorted(map(_declaration, declared), key=lambda row: str(row["name"]))
     conn.run_each(_DECLARE, rows)
 
@@ -153,7 +153,7 @@ _ADVANCE = Statement(
     .values(next_at=_NEXT)
     .returning(s.c.name)
 )
-_NOTE = Statement(
+_RECORD_RUN = Statement(
     update(s).where(_BY_NAME).values(last_at=_NOW, last_task_id=bindparam("task_id", type_=Text()))
 )
 _HOLD = Statement(select(*_ROW).where(_BY_NAME, _IS_THERE).with_for_update())
@@ -182,7 +182,7 @@ def fire(conn: Connection, firing: Firing) -> list[Accepted]:
     accepted = accept_all(conn, firing.tasks)
     made = [task for task, each in zip(firing.tasks, accepted, strict=True) if each.is_new]
     if made:
-        _note(conn, made[-1])
+        _record_run(conn, made[-1])
     return accepted
 
 
@@ -193,7 +193,7 @@ def run_now(conn: Connection, name: str, now: float) -> NewTask | None:
         return None
     new = task_of(_schedule_of(rows[0]), now)
     accept(conn, new)
-    _note(conn, new)
+    _record_run(conn, new)
     return new
 
 
@@ -209,8 +209,9 @@ def resume(conn: Connection, name: str) -> Schedule | None:
     return get(conn, name)
 
 
-def _note(conn: Connection, new: NewTask) -> None:
-    conn.run(_NOTE, {"name": new.schedule, "task_id": new.id, "now": new.created_at})
+def _record_run(conn: Connection, new: NewTask) -> None:
+    params = {"name": new.schedule, "task_id": new.id, "now": new.created_at}
+    conn.run(_RECORD_RUN, params)
 
 
 def task_of(schedule: Schedule, now: float, tick: float | None = None) -> NewTask:

@@ -44,6 +44,7 @@ from skipper.pool.schedules import Schedules
 from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.settings.webhooks import interest_in
+from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
@@ -92,7 +93,7 @@ class Host:
             self._instances.task_slots,
             self._lane_context(),
         )
-        intake = Intake(ledger, self._values, self._nudge)
+        intake = Intake(ledger, self._values, Announcer(self._nudge, None))
         self._nested = Nested(
             ledger, self._values, self._directory, intake, direct=self._direct, tasks_=self._tasks
         )

@@ -155,10 +155,10 @@ class Nested:
             # Who waits for a task must not see others that are less urgent go before it.
             priority=None if urgency is None else max(urgency, spec.priority),
         )
-        accepted, _ = await self._intake.accept(submission)
+        task = (await self._intake.accept(submission)).task
         if head.flags & calls.SPAWN:
-            return calls.reply(Outcome.OK, b"", json.dumps({"id": accepted.id}).encode())
-        return await self._wait(accepted.id, ends)
+            return calls.reply(Outcome.OK, b"", json.dumps({"id": task.id}).encode())
+        return await self._wait(task.id, ends)
 
     async def _wait(self, task_id: str, ends: float) -> bytes:
         with self._watchers.watching(task_id) as changed:

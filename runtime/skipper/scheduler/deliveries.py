@@ -1,11 +1,11 @@
-"""Makes tasks of the ends that webhooks are to be told of, each once."""
+"""Makes deliveries of the ends that webhooks are to hear of, each once."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from skipper.ledger import Connection, Ledger, endings, events, tasks
 from skipper.ledger.records import NewTask, Result
 from skipper.settings.webhooks import Webhook
 from skipper.tasks.deliveries import deliveries
+from skipper.tasks.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +24,10 @@ BATCH = 250
 
 
 class Deliveries:
-    """Turns the ends that the ledger has noted into deliveries.
+    """Turns the ends that the ledger has recorded into deliveries."""
 
-    ``publish(pool, ids)`` makes ids known to whoever can run them.
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        webhooks: Mapping[str, Webhook],
-        publish: Callable[[str, list[str]], None],
-    ) -> None:
-        self._ledger, self._webhooks, self._publish = ledger, webhooks, publish
+    def __init__(self, ledger: Ledger, webhooks: Mapping[str, Webhook], intake: Intake) -> None:
+        self._ledger, self._webhooks, self._intake = ledger, webhooks, intake
 
     async def run(self, stopping: asyncio.Event) -> None:
         """A round a second until ``stopping`` is set, and more at once while many ends wait."""
@@ -50,19 +43,14 @@ class Deliveries:
                 continue
 
     async def round(self) -> int:
-        """Accept the deliveries of some noted ends; of how many it was."""
+        """Accept the deliveries of some recorded ends; of how many it was."""
         waiting = await self._ledger.read(partial(endings.waiting, limit=BATCH))
         if not waiting:
             return 0
-        tellings = await self._tellings(waiting)
-        settled = await self._ledger.write(partial(endings.settle, tellings=tellings))
-        news = [new for task_id in settled for new in tellings[task_id]]
-        for pool in {new.pool for new in news}:
-            self._publish(pool, [new.id for new in news if new.pool == pool])
-        return len(settled)
+        return len(await self._intake.deliver(await self._deliveries(waiting)))
 
-    async def _tellings(self, ids: list[str]) -> dict[str, list[NewTask]]:
-        """What each of these ended tasks is told by; nothing for one that is gone.
+    async def _deliveries(self, ids: list[str]) -> dict[str, list[NewTask]]:
+        """The deliveries of each of these ended tasks; none for one that is gone.
 
         Ended tasks do not change, so it does not matter how long ago they were read.
         """

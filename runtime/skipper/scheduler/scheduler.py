@@ -1,4 +1,4 @@
-"""One round a second over the ledger; the broker only hears ids."""
+"""One round a second over the ledger, which alone is believed: what is announced may be lost."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from skipper import role as roles
@@ -25,7 +24,11 @@ from skipper.scheduler.presence import Presence
 from skipper.scheduler.pruning import Pruner
 from skipper.scheduler.ticker import Ticker
 from skipper.settings.webhooks import interest_in
+from skipper.tasks.announcer import Announcer
+from skipper.tasks.intake import Intake
 from skipper.tasks.publisher import Publisher
+from skipper.values.store import ValueStore
+from skipper.wire.directory import Directory
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ class Pulse:
 
 
 class Scheduler:
-    """Keeps tasks moving. ``publish(pool, ids)`` makes ids known to whoever can run them.
+    """Keeps tasks moving: those that ``intake`` accepts, of schedules, and those there are.
 
     ``beat`` begins every round. Where it fails, as on a full disk, no host is judged. By ``clock``
     tasks expire.
@@ -75,14 +78,15 @@ class Scheduler:
     def __init__(
         self,
         ledger: Ledger,
-        publish: Callable[[str, list[str]], None],
+        intake: Intake,
+        announcer: Announcer,
         *,
         beat: Callable[[], Awaitable[None]],
         clock: CautiousClock,
     ) -> None:
-        self._ledger, self._publish, self._beat = ledger, publish, beat
+        self._ledger, self._announcer, self._beat = ledger, announcer, beat
         self._pulse, self._clock = Pulse(), clock
-        self._ticker = Ticker(ledger)
+        self._ticker = Ticker(ledger, intake)
         self._next_review = 0.0
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -111,8 +115,8 @@ class Scheduler:
                 lambda conn: tasks.unpublished(conn, now - REPUBLISH_S, now, BATCH), durable=False
             ),
         ]
-        self._tell(moved)
-        self._tell(await self._ticker.fire(now))
+        self._announce(moved)
+        await self._ticker.fire(now)
         await self._ledger.write(lambda conn: tasks.expire(conn, sure), durable=False)
         if time.monotonic() >= self._next_review:
             self._next_review = time.monotonic() + REVIEW_S
@@ -128,15 +132,13 @@ class Scheduler:
             released = await self._ledger.write(partial(rescue, host=host, now=now))
             failpoint("scheduler.rescued")
             log.warning("host %s is lost; %d of its tasks are rescued", host, len(released))
-            self._tell((item.id, item.pool) for item in released if not item.state.is_terminal)
+            self._announce([(it.id, it.pool) for it in released if not it.state.is_terminal])
 
-    def _tell(self, moved: Iterable[tuple[str, str]]) -> None:
-        by_pool: defaultdict[str, list[str]] = defaultdict(list)
-        for id_, pool in moved:
-            by_pool[pool].append(id_)
-        for pool, ids in by_pool.items():
-            failpoint("scheduler.telling")
-            self._publish(pool, ids)
+    def _announce(self, moved: Sequence[tuple[str, str]]) -> None:
+        """Make known what waits again, or waits still."""
+        if moved:
+            failpoint("scheduler.announcing")
+            self._announcer.announce(moved)
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
@@ -147,20 +149,24 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
         schema=settings.schema,
         interest=interest_in(settings.webhooks),
     )
+    blobs = BlobStore(settings.storage_url)
+    hosts_here = Directory(settings.run_dir, settings.local_pools, "scheduler")
     with ledger, Publisher(settings) as publisher:
-        presence = Presence(ledger, settings.project_dir)
-        clock = CautiousClock()
-        scheduler = Scheduler(ledger, publisher.publish, beat=presence.beat, clock=clock)
+        presence, clock = Presence(ledger, settings.project_dir), CautiousClock()
+        announcer = Announcer(hosts_here.nudge, publisher.publish)
+        intake = Intake(ledger, ValueStore(blobs, settings.storage.inline_kb * 1024), announcer)
+        scheduler = Scheduler(ledger, intake, announcer, beat=presence.beat, clock=clock)
         pruner = Pruner(
             ledger,
-            BlobStore(settings.storage_url),
+            blobs,
             retention_s=settings.retention.results_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
             clock=clock,
         )
-        deliveries = Deliveries(ledger, settings.webhooks, publisher.publish)
-        role.ready()
-        await asyncio.gather(*(part.run(stopping) for part in (scheduler, pruner, deliveries)))
+        deliveries = Deliveries(ledger, settings.webhooks, intake)
+        async with hosts_here:
+            role.ready()
+            await asyncio.gather(*(part.run(stopping) for part in (scheduler, pruner, deliveries)))
         with contextlib.suppress(SkipperError):  # the ledger is away: then others find out
             await presence.leave()
 

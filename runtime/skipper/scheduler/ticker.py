@@ -12,6 +12,7 @@ from skipper.cron import Missed, Timetable
 from skipper.ledger import Ledger, schedules
 from skipper.ledger.records import Firing, Schedule
 from skipper.scheduler.ticks import mended, plan
+from skipper.tasks.intake import Intake
 
 log = logging.getLogger(__name__)
 
@@ -21,17 +22,17 @@ T = TypeVar("T")
 class Ticker:
     """Moves the ledger's schedules from tick to tick. ``now`` is the time of day, epoch seconds.
 
-    Only schedulers tell schedules the time: whoever declares or resumes one leaves it to them when
-    it is due next.
+    Only schedulers compute when a schedule is due next: whoever declares or resumes one leaves that
+    to them.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, intake: Intake) -> None:
+        self._ledger, self._intake = ledger, intake
         self._unreadable: set[str] = set()
-        """Names of those whose time zone is not known here, which has been told."""
+        """Names of those whose time zone is not known here, which has been logged."""
 
-    async def fire(self, now: float) -> list[tuple[str, str]]:
-        """Make the tasks of what is due; their ids and pools, to publish."""
+    async def fire(self, now: float) -> list[str]:
+        """Make the tasks of what is due; their ids."""
         firings = []
         for each in await self._ledger.read(lambda conn: schedules.due(conn, now)):
             what = self._read(each, partial(plan, due_at=each.next_at, now=now))
@@ -39,7 +40,7 @@ class Ticker:
                 tasks = schedules.tasks_of(each, what.ticks, now)
                 firings.append(Firing(schedule=each, next_at=what.next_at, tasks=tasks))
         made = await asyncio.gather(*map(self._fire, firings))
-        return [task for tasks in made for task in tasks]
+        return [task_id for ids in made for task_id in ids]
 
     async def review(self, now: float) -> None:
         """Bring near again what a clock that was ahead for a while has put off."""
@@ -51,17 +52,14 @@ class Ticker:
                 log.warning("the clock has gone back: schedule %s is set anew", each.declared.name)
                 await self._fire(Firing(schedule=each, next_at=next_at))
 
-    async def _fire(self, firing: Firing) -> list[tuple[str, str]]:
-        accepted = await self._ledger.write(partial(schedules.fire, firing=firing))
-        ids = [each.id for each in accepted if each.is_new]
-        declared = firing.schedule.declared
-        if ids:
+    async def _fire(self, firing: Firing) -> list[str]:
+        if ids := await self._intake.tick(firing):
             others = f", and {len(ids) - 1} for ticks that were missed" if len(ids) > 1 else ""
-            log.info("schedule %s: task %s%s", declared.name, ids[-1], others)
-        return [(id_, declared.pool) for id_ in ids]
+            log.info("schedule %s: task %s%s", firing.schedule.declared.name, ids[-1], others)
+        return ids
 
     def _read(self, schedule: Schedule, ask: Callable[[Timetable], T]) -> T | None:
-        """What ``ask`` says of its timetable; None where it cannot be read here, told once."""
+        """What ``ask`` finds of its timetable; None where it cannot be read here, logged once."""
         declared = schedule.declared
         try:
             answer = ask(

@@ -1,21 +1,26 @@
-"""Accepts tasks.
+"""The one way in which tasks come to be: calls, retries, schedules, webhooks.
 
-What the gateway does for its clients, and a host for its instances.
+Each is written into the ledger, in the transaction that it needs, and announced once that is
+committed. Nobody else accepts or announces a new task.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
-from skipper.ledger import Ledger, tasks
-from skipper.ledger.records import Accepted, NewTask
+from skipper.ledger import Ledger, endings, schedules, tasks
+from skipper.ledger.records import Accepted, Firing, NewTask
+from skipper.settings.webhooks import Webhook
 from skipper.spec import FunctionSpec
 from skipper.task import State, Task, new_id
+from skipper.tasks.announcer import Announcer
+from skipper.tasks.deliveries import trial
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 
@@ -31,65 +36,117 @@ class Submission:
     depth: int = 0
     idempotency_key: str | None = None
     priority: int | None = None
-    """What the caller says in place of the function, as in ``expires_s``."""
+    """The caller's, in place of the function's; so is ``expires_s``."""
     delay_s: float = 0.0
     expires_s: float | None = None
     """Counted from the end of the delay."""
 
 
-class Intake:
-    """Writes tasks into the ledger, durably, and only then has them published.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Acceptance:
+    """The task that a submission has become, or had become under the same idempotency key before.
 
-    ``publish(pool, id)`` makes an accepted task known where it can run; it may fail or do nothing,
-    since hosts look into the ledger themselves.
+    ``matches``: it was asked for with the same function and body.
     """
 
-    def __init__(
-        self, ledger: Ledger, values: ValueStore, publish: Callable[[str, str], None]
-    ) -> None:
-        self._ledger, self._values, self._publish = ledger, values, publish
+    task: Task
+    is_new: bool = True
+    matches: bool = True
 
-    async def accept(self, submission: Submission) -> tuple[Accepted, Task]:
-        """What became of it, and the task as it was accepted, once it is certain to be run.
 
-        Raises SkipperError where it is not. Under an idempotency key that was known the task of the
-        answer is not the one that was accepted then; only the id is.
-        """
+class Intake:
+    """Accepts tasks. All methods raise SkipperError where the ledger does not take them."""
+
+    def __init__(self, ledger: Ledger, values: ValueStore, announcer: Announcer) -> None:
+        self._ledger, self._values, self._announcer = ledger, values, announcer
+
+    async def accept(self, submission: Submission) -> Acceptance:
+        """Make a call a task, once that is certain to be run."""
         failpoint("intake.begun")
-        spec, body, now = submission.spec, submission.body, time.time()
-        value = await self._stored(body)
+        value = await self._stored(submission.body)
         failpoint("intake.stored")
-        due, expires_s = now + submission.delay_s, submission.expires_s or spec.expires_s
-        new = NewTask(
-            id=new_id(),
-            function=spec.name,
-            kind=spec.kind,
-            pool=spec.pool,
-            input=value,
-            max_attempts=spec.max_attempts,
-            priority=spec.priority if submission.priority is None else submission.priority,
-            timeout_s=spec.timeout_s,
-            created_at=now,
-            available_at=due,
-            expires_at=None if expires_s is None else due + expires_s,
-            parent_id=submission.parent_id,
-            depth=submission.depth,
-            request_id=submission.request_id,
-            idempotency_key=submission.idempotency_key,
-            idempotency_hash=_fingerprint(spec.name, body) if submission.idempotency_key else None,
-        )
+        new = _new_task(submission, value, time.time())
+        accepted = await self._committed(new)
+        if accepted.earlier is not None:
+            return Acceptance(task=accepted.earlier, is_new=False, matches=accepted.matches)
+        return Acceptance(task=_as_accepted(new))
+
+    async def ping(self, name: str, webhook: Webhook) -> Task:
+        """Have the webhook ``name`` sent a ping, once."""
+        new = trial(name, webhook, time.time())
+        await self._committed(new)
+        return _as_accepted(new)
+
+    async def retry(self, task_id: str) -> Task | None:
+        """Run an ended task's function again on the same input; None where there is none such."""
+        requeue = partial(tasks.requeue, task_id=task_id, now=time.time())
+        fresh = await self._ledger.write(requeue)
+        if fresh is not None:
+            self._announcer.announce([(fresh.id, fresh.pool)])
+        return fresh
+
+    async def run_schedule(self, name: str) -> Task | None:
+        """Run a schedule's function now, whatever its ticks; None where there is no such one."""
+        new = await self._ledger.write(partial(schedules.run_now, name=name, now=time.time()))
+        if new is None:
+            return None
+        self._announcer.announce([(new.id, new.pool)])
+        return _as_accepted(new)
+
+    async def tick(self, firing: Firing) -> list[str]:
+        """Move a schedule on, with the tasks of its ticks; the ids of those that are new.
+
+        None are where the schedule has changed meanwhile, or another scheduler was faster.
+        """
+        accepted = await self._ledger.write(partial(schedules.fire, firing=firing))
+        ids = [each.id for each in accepted if each.is_new]
+        if ids:
+            self._announcer.announce((id_, firing.schedule.declared.pool) for id_ in ids)
+        return ids
+
+    async def deliver(self, deliveries: Mapping[str, Sequence[NewTask]]) -> list[str]:
+        """Accept the deliveries of each ended task; the ended ones that this has settled."""
+        settled = await self._ledger.write(partial(endings.settle, deliveries=deliveries))
+        self._announcer.announce((n.id, n.pool) for id_ in settled for n in deliveries[id_])
+        return settled
+
+    async def _committed(self, new: NewTask) -> Accepted:
+        """What became of ``new``, which waits for the disk together with others."""
         accepted = await self._ledger.merge(tasks.accept_all, new)
         failpoint("intake.committed")
-        if accepted.is_new and not submission.delay_s:
-            self._publish(spec.pool, accepted.id)
+        if accepted.is_new and new.available_at <= new.created_at:
+            self._announcer.announce([(new.id, new.pool)])
             failpoint("intake.published")
-        return accepted, _as_accepted(new)
+        return accepted
 
     async def _stored(self, body: bytes) -> Value:
         try:
             return await self._values.store(body)
         except OSError as error:
             raise UnavailableError(f"Its input cannot be stored: {error}.") from None
+
+
+def _new_task(submission: Submission, value: Value, now: float) -> NewTask:
+    spec, due = submission.spec, now + submission.delay_s
+    expires_s, key = submission.expires_s or spec.expires_s, submission.idempotency_key
+    return NewTask(
+        id=new_id(),
+        function=spec.name,
+        kind=spec.kind,
+        pool=spec.pool,
+        input=value,
+        max_attempts=spec.max_attempts,
+        priority=spec.priority if submission.priority is None else submission.priority,
+        timeout_s=spec.timeout_s,
+        created_at=now,
+        available_at=due,
+        expires_at=None if expires_s is None else due + expires_s,
+        parent_id=submission.parent_id,
+        depth=submission.depth,
+        request_id=submission.request_id,
+        idempotency_key=key,
+        idempotency_hash=_fingerprint(spec.name, submission.body) if key else None,
+    )
 
 
 def _as_accepted(new: NewTask) -> Task:
@@ -108,6 +165,7 @@ def _as_accepted(new: NewTask) -> Task:
         expires_at=new.expires_at,
         parent_id=new.parent_id,
         request_id=new.request_id,
+        schedule=new.schedule,
     )
 
 

@@ -134,7 +134,7 @@ class Publisher:
             else:
                 self.published += len(ids)
                 self._doubt_until = 0.0
-                self._tell(is_up=True)
+                self._found(is_up=True)
                 return
         self._dropped += len(ids)
         if time.monotonic() >= self._retry_at:  # connecting was not what failed
@@ -150,7 +150,7 @@ class Publisher:
                 self._lose(error)
             else:
                 if time.monotonic() >= self._doubt_until:
-                    self._tell(is_up=True)
+                    self._found(is_up=True)
                 return
 
     def _lines(self) -> Iterator[broker.Line]:
@@ -180,7 +180,7 @@ class Publisher:
     def _give_up(self, reason: str) -> None:
         """Drop what comes until it is time to try again."""
         self._retry_at = time.monotonic() + _RETRY_S
-        self._tell(is_up=False, reason=reason)
+        self._found(is_up=False, reason=reason)
 
     def _lose(self, error: Exception) -> None:
         failpoint("publisher.lost")
@@ -190,8 +190,8 @@ class Publisher:
         if self._is_up:
             _log.info("connection to the broker lost: %s", broker.reason(error))
 
-    def _tell(self, *, is_up: bool, reason: str = "") -> None:
-        """Log once per outage."""
+    def _found(self, *, is_up: bool, reason: str = "") -> None:
+        """Keep whether the broker answers, and log that once per outage."""
         if is_up and self._is_up is False:
             missed = self.dropped - self._dropped_before
             _log.info("broker is back; %d ids were left to the ledger", missed)

@@ -12,7 +12,7 @@ _Waiting = defaultdict[str, set[asyncio.Event]]
 
 
 class Watchers:
-    """Callers that wait for tasks to change. Hints wake them; the ledger tells what happened."""
+    """Callers that wait for tasks to change. Hints wake them; the ledger has what happened."""
 
     def __init__(self) -> None:
         self._watching: _Waiting = defaultdict(set)
@@ -25,7 +25,7 @@ class Watchers:
             _wake(self._watching, id_)
             _wake(self._following, id_)
 
-    def said(self, ids: Iterable[str]) -> None:
+    def emitted(self, ids: Iterable[str]) -> None:
         """These tasks have new events."""
         for id_ in ids:
             _wake(self._following, id_)

@@ -99,7 +99,7 @@ async def test_who_leaves_is_forgotten_and_the_others_are_not() -> None:
 async def test_who_follows_a_task_also_hears_of_what_it_says() -> None:
     watchers = Watchers()
     with watchers.watching("a") as watching, watchers.following("a") as following:
-        watchers.said(["a"])
+        watchers.emitted(["a"])
         assert (watching.is_set(), following.is_set()) == (False, True)
         following.clear()
         watchers.changed(["a"])

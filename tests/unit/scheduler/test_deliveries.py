@@ -1,4 +1,4 @@
-"""Ends that were noted become deliveries, each once."""
+"""Ends that were recorded become deliveries, each once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from skipper.blobs import BlobStore
 from skipper.ledger import Ledger, endings, events, retention, tasks
 from skipper.ledger.records import Ending, NewEvent, NewTask
 from skipper.scheduler import deliveries as module
@@ -18,6 +20,7 @@ from skipper.scheduler.deliveries import Deliveries
 from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.task import State, Task, new_id
 from skipper.values.value import Value
+from tests.intakes import Desk
 
 SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
 
@@ -29,18 +32,15 @@ def webhook(**values: Any) -> Webhook:
 WEBHOOKS = {"all": webhook(), "bad": webhook(events=["failed"], functions=["f.*"])}
 
 
-class Office:
-    """A ledger whose ends are noted, and what is published."""
+class Office(Desk):
+    """A ledger whose ends are recorded, and what is announced."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.published: list[tuple[str, list[str]]] = []
+    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+        super().__init__(ledger, blobs)
         self.deliveries = self.another()
 
     def another(self) -> Deliveries:
-        return Deliveries(
-            self.ledger, WEBHOOKS, lambda pool, ids: self.published.append((pool, ids))
-        )
+        return Deliveries(self.ledger, WEBHOOKS, self.intake)
 
     def ended(self, state: State = State.SUCCEEDED, function: str = "f.f") -> str:
         """A task that has ended so."""
@@ -86,9 +86,9 @@ class Office:
 
 
 @pytest.fixture
-def office(ledger_url: str) -> Iterator[Office]:
+def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
     with Ledger.open(ledger_url, interest=interest_in(WEBHOOKS)) as ledger:
-        yield Office(ledger)
+        yield Office(ledger, BlobStore(str(tmp_path / "blobs")))
 
 
 async def test_each_webhook_that_wants_to_hear_of_an_end_has_a_delivery(office: Office) -> None:
@@ -150,7 +150,7 @@ async def test_a_task_that_is_gone_is_not_told_of(office: Office) -> None:
 
 async def test_what_no_webhook_asks_for_any_more_is_crossed_out(office: Office) -> None:
     office.ended()
-    assert await Deliveries(office.ledger, {}, lambda *_: None).round() == 1
+    assert await Deliveries(office.ledger, {}, office.intake).round() == 1
     assert office.waiting == []
     assert office.accepted == []
 

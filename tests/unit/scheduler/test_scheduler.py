@@ -5,6 +5,7 @@ from typing import Any, cast
 
 import pytest
 
+from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.ledger import Ledger, hosts, tasks
 from skipper.ledger.connection import Connection
@@ -15,6 +16,7 @@ from skipper.scheduler.presence import Presence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
 from skipper.values.value import Value
+from tests.intakes import Desk
 
 
 class Disk:
@@ -33,19 +35,19 @@ class Disk:
         return await self._ledger.write(*operation, **how)
 
 
-class Office:
-    """A scheduler with a real ledger; what it publishes is kept."""
+class Office(Desk):
+    """A scheduler with a real ledger; what it announces is kept."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.published: list[tuple[str, list[str]]] = []
+    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+        super().__init__(ledger, blobs)
         self.ahead_s = 0.0
         """How far the wall clock that things expire by is ahead."""
         self.disk = Disk(ledger)
         self.presence = Presence(cast(Ledger, self.disk), Path("/project"))
         self.scheduler = Scheduler(
             ledger,
-            lambda pool, ids: self.published.append((pool, ids)),
+            self.intake,
+            self.announcer,
             beat=self.presence.beat,
             clock=CautiousClock(lambda: time.time() + self.ahead_s),
         )
@@ -93,15 +95,15 @@ class Office:
         return task.state
 
     @property
-    def heard(self) -> set[str]:
+    def ids(self) -> set[str]:
         """Everything that was published."""
         return {id_ for _, ids in self.published for id_ in ids}
 
 
 @pytest.fixture
-def office(ledger_url: str) -> Iterator[Office]:
+def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
     with Ledger.open(ledger_url) as ledger:
-        yield Office(ledger)
+        yield Office(ledger, BlobStore(str(tmp_path / "blobs")))
 
 
 async def test_only_what_nobody_has_claimed_for_a_while_is_published_again(office: Office) -> None:
@@ -109,9 +111,10 @@ async def test_only_what_nobody_has_claimed_for_a_while_is_published_again(offic
     fresh = office.accept()
     gpu = office.accept(pool="gpu", age_s=REPUBLISH_S + 1)
     await office.scheduler.round()
-    assert office.heard == {old, older, gpu}
-    assert fresh not in office.heard
+    assert office.ids == {old, older, gpu}
+    assert fresh not in office.ids
     assert dict(office.published)["gpu"] == [gpu]
+    assert set(office.nudged) == {older, gpu}  # one of each pool
 
 
 async def test_it_is_not_published_again_in_the_next_round(office: Office) -> None:
@@ -129,7 +132,7 @@ async def test_a_retry_that_is_due_is_queued_and_published(office: Office) -> No
         office.finish(id_, "host", Ending(state=State.FAILED, retry_at=retry_at))
     await office.scheduler.round()
     assert [office.state(id_) for id_ in ids] == [State.QUEUED, State.RETRYING]
-    assert office.heard == {ids[0]}
+    assert office.ids == {ids[0]}
 
 
 async def test_the_tasks_of_a_lost_host_are_queued_and_published(office: Office) -> None:
@@ -144,7 +147,7 @@ async def test_the_tasks_of_a_lost_host_are_queued_and_published(office: Office)
         office.ledger.write_now(beat)
         await office.scheduler.round()
     assert (office.state(lost), office.state(kept)) == (State.QUEUED, State.RUNNING)
-    assert office.heard == {lost}
+    assert office.ids == {lost}
 
 
 async def test_nobody_is_lost_for_as_long_as_nothing_can_be_written(office: Office) -> None:
@@ -182,7 +185,7 @@ async def test_tasks_of_a_host_that_nobody_knows_are_rescued_at_once(office: Off
     office.claim(id_, "never registered")
     await office.scheduler.round()
     assert office.state(id_) is State.QUEUED
-    assert office.heard == {id_}
+    assert office.ids == {id_}
 
 
 async def test_a_scheduler_beats_and_takes_the_place_of_the_last_one(office: Office) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from skipper import problems
-from skipper.gateway.answers import task_response
+from skipper.gateway.answers import accepted_response
 from skipper.gateway.context import Context, Name
 from skipper.gateway.problems import Problem
 from skipper.ledger import schedules
@@ -64,13 +63,10 @@ def _add_verbs(router: APIRouter, context: Callable[[], Context]) -> None:
 
 
 async def _run(context: Context, name: str) -> Response:
-    new = await context.ledger.write(partial(schedules.run_now, name=name, now=time.time()))
-    if new is None:
+    task = await context.intake.run_schedule(name)
+    if task is None:
         raise _missing(context, name)
-    context.publisher.publish(new.pool, [new.id])
-    response = await task_response(context, await context.task(new.id), status=202)
-    response.headers["Location"] = f"/v1/tasks/{new.id}"
-    return response
+    return await accepted_response(context, task)
 
 
 def _there(context: Context, name: str, found: Schedule | None) -> Schedule:

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.gateway.answers import answer_of_task, task_response
+from skipper.gateway.answers import accepted_response, answer_of_task, task_response
 from skipper.gateway.context import Context, TaskId
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
@@ -133,11 +133,7 @@ async def _retry(context: Context, task_id: str) -> Response:
             f"the task has not ended: {task.state}",
             {"task": await context.shown(task)},
         )
-    now = time.time()
-    fresh = await context.ledger.write(lambda conn: tasks.requeue(conn, task_id, now))
+    fresh = await context.intake.retry(task_id)
     if fresh is None:
         raise Problem(problems.GONE, "the task's input is no longer stored")
-    context.publisher.publish(task.pool, [fresh])
-    response = await task_response(context, await context.task(fresh), status=202)
-    response.headers["Location"] = f"/v1/tasks/{fresh}"
-    return response
+    return await accepted_response(context, fresh)

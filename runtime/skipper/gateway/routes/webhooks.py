@@ -1,8 +1,7 @@
-"""``/v1/webhooks``: who is told of ended tasks, and whether that works."""
+"""``/v1/webhooks``: who hears of ended tasks, and whether that works."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -10,12 +9,10 @@ from fastapi import APIRouter, Path
 from fastapi.responses import JSONResponse, Response
 
 from skipper import problems
-from skipper.gateway.answers import task_response
+from skipper.gateway.answers import accepted_response
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
-from skipper.ledger import tasks
 from skipper.settings.webhooks import Webhook
-from skipper.tasks.deliveries import trial
 
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 
@@ -45,9 +42,4 @@ async def _test(context: Context, name: str) -> Response:
     webhook = context.settings.webhooks.get(name)
     if webhook is None:
         raise Problem(problems.NOT_FOUND, f"there is no webhook {name!r} in skipper.toml")
-    new = trial(name, webhook, time.time())
-    await context.ledger.merge(tasks.accept_all, new)
-    context.publisher.publish(new.pool, [new.id])
-    response = await task_response(context, await context.task(new.id), status=202)
-    response.headers["Location"] = f"/v1/tasks/{new.id}"
-    return response
+    return await accepted_response(context, await context.intake.ping(name, webhook))

@@ -94,7 +94,7 @@ class Office:
         ]
         self._said += lines
         self.ledger.record_now(lambda conn: stored_events.append(conn, rows))
-        self.watchers.said([self.id])
+        self.watchers.emitted([self.id])
 
     def end(self) -> None:
         ending = Ending(state=State.SUCCEEDED, result=Value(inline=b"1"))

@@ -1,22 +1,25 @@
-"""``/v1/webhooks``: who is told, without what must not be told."""
+"""``/v1/webhooks``: who hears of ends, without what must stay secret."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
 
+from skipper.blobs import BlobStore
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import webhooks
 from skipper.ledger import Ledger, tasks
 from skipper.settings.webhooks import DELIVER, Webhook
 from skipper.task import Task
+from tests.intakes import Desk
 from tests.unit.gateway.asgi import request
 
 SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
@@ -25,35 +28,27 @@ OPS = Webhook.model_validate(
 )
 
 
-class Gateway:
+class Gateway(Desk):
     """The routes alone, on a real ledger."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.published: list[tuple[str, list[str]]] = []
+    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+        super().__init__(ledger, blobs)
         context = SimpleNamespace(
             settings=SimpleNamespace(webhooks={"ops": OPS}),
-            ledger=ledger,
-            publisher=SimpleNamespace(publish=lambda *told: self.published.append(told)),
-            task=self.task,
+            intake=self.intake,
             shown=self.shown,
         )
         self.app = FastAPI()
         self.app.include_router(webhooks.routes(lambda: cast(Context, context)))
-
-    async def task(self, task_id: str) -> Task:
-        found = await self.ledger.read(lambda conn: tasks.get(conn, task_id))
-        assert found is not None
-        return found
 
     async def shown(self, task: Task) -> Any:
         return {"id": task.id, "function": task.function}
 
 
 @pytest.fixture
-def gateway(ledger_url: str) -> Iterator[Gateway]:
+def gateway(ledger_url: str, tmp_path: Path) -> Iterator[Gateway]:
     with Ledger.open(ledger_url) as ledger:
-        yield Gateway(ledger)
+        yield Gateway(ledger, BlobStore(str(tmp_path / "blobs")))
 
 
 async def test_webhooks_are_listed_without_their_secrets(gateway: Gateway) -> None:
