@@ -27,6 +27,7 @@ from skipper.gateway.request_ids import telling
 from skipper.gateway.routes import (
     functions,
     health,
+    metrics,
     models,
     openapi,
     pools,
@@ -101,7 +102,8 @@ class Gateway:
         api.router.routes.insert(0, route)
         for part in (functions, models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self.context))
-        api.include_router(health.routes(self.context, self.readiness))
+        api.include_router(health.routes(self.readiness))
+        api.include_router(metrics.routes(self.context))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
         api.add_route("/openapi.json", self._document, include_in_schema=False)

@@ -1,28 +1,24 @@
-"""``/livez``, ``/readyz`` and ``/metrics``: for machines that look after this one."""
+"""``/livez`` and ``/readyz``: whether this gateway lives, and whether it is ready for calls."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, Response
+from fastapi.responses import PlainTextResponse
 
-import skipper
 from skipper.errors import SkipperError
 from skipper.gateway.context import Context
-from skipper.ledger import hosts, tasks, totals
+from skipper.ledger import hosts
 from skipper.ledger.records import Beat
-from skipper.task import State
 
 ANSWER_S = 2.0
 """How long a pool, or the ledger, may take to answer whoever looks after this machine."""
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 STILL_S = 10.0
 """A scheduler whose heartbeat has not moved for so long between two looks does no rounds."""
-_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Readiness:
@@ -69,14 +65,14 @@ class Readiness:
 
     async def _ledger(self) -> dict[str, str]:
         """The ledger, and by its heartbeats the scheduler."""
-        told = ""
+        problem = ""
         try:
             beats = await asyncio.wait_for(self._context().ledger.read(hosts.beats), ANSWER_S)
         except (SkipperError, TimeoutError) as error:
-            told = str(error) or "does not answer"
+            problem = str(error) or "does not answer"
         else:
             self._rounds.look(beats)
-        return {"ledger": told, "scheduler": self._rounds.problem}
+        return {"ledger": problem, "scheduler": self._rounds.problem}
 
 
 class Rounds:
@@ -105,8 +101,8 @@ class Rounds:
         return f"has done no round for {stands_s:.0f} s" if stands_s > STILL_S else ""
 
 
-def routes(context: Callable[[], Context], readiness: Readiness) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(readiness: Readiness) -> APIRouter:
+    """The routes, on what ``readiness`` finds."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/livez", summary="Whether this gateway lives", response_class=PlainTextResponse)
@@ -128,116 +124,4 @@ def routes(context: Callable[[], Context], readiness: Readiness) -> APIRouter:
             text = "".join(lines) + text
         return PlainTextResponse(text, 200 if is_ready else 503)
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
-    async def metrics() -> Any:
-        return Response("".join(await _metrics(context())), 200, media_type=_TEXT)
-
     return router
-
-
-async def _metrics(context: Context) -> list[str]:
-    links = context.directory.links
-    asked = await asyncio.gather(
-        *(link.ask("metrics", ANSWER_S) for link in links.values()), return_exceptions=True
-    )
-    pools = {
-        pool: answer for pool, answer in zip(links, asked, strict=True) if isinstance(answer, dict)
-    }
-    lines = [
-        *_sample("skipper_build_info", "gauge", "Version.", [({"version": skipper.__version__}, 1)])
-    ]
-    lines += _sample("skipper_calls_total", "counter", "Direct calls answered.", _calls(pools))
-    for key, name, text in (
-        (
-            "call_duration",
-            "skipper_call_duration_seconds",
-            "Direct calls, from the host's receipt to the answer.",
-        ),
-        ("task_wait", "skipper_task_wait_seconds", "From when a task could run to its claim."),
-        ("cold_start", "skipper_cold_start_seconds", "Starting an instance of a function."),
-        ("batch_size", "skipper_batch_size", "Items that ran as one."),
-    ):
-        lines += _histogram(
-            name,
-            text,
-            ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items()),
-        )
-    depths, ended = await _of_tasks(context)
-    depths += [({"pool": pool, "lane": "direct"}, told["queued"]) for pool, told in pools.items()]
-    lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
-    lines += _sample(
-        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", ended
-    )
-    lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
-    reloads: dict[str, int] = {}
-    for answer in pools.values():
-        for outcome, count in answer["reloads"].items():
-            reloads[outcome] = reloads.get(outcome, 0) + count
-    lines += _sample(
-        "skipper_reloads_total",
-        "counter",
-        "Changed files followed.",
-        [({"outcome": o}, n) for o, n in reloads.items()],
-    )
-    return lines
-
-
-Sample = tuple[dict[str, str], float]
-Samples = Iterable[Sample]
-
-
-async def _of_tasks(context: Context) -> tuple[list[Sample], list[Sample]]:
-    """What the ledger counts: tasks that wait, by pool, and those that have ended."""
-    try:
-        waiting, ended = await context.ledger.read(
-            lambda conn: (tasks.counts(conn), totals.read(conn))
-        )
-    except SkipperError:
-        return [], []
-    queued: list[Sample] = [
-        ({"pool": pool, "lane": "tasks"}, waiting.get((pool, State.QUEUED), 0))
-        for pool in context.settings.pools
-    ]
-    return queued, [(total._asdict(), count) for total, count in ended.items()]
-
-
-def _calls(pools: dict[str, Any]) -> Samples:
-    for pool, answer in pools.items():
-        for function, outcome, count in answer["calls"]:
-            yield {"function": function, "pool": pool, "outcome": outcome}, count
-
-
-def _instances(pools: dict[str, Any]) -> Samples:
-    counted: dict[tuple[str, str], int] = {}
-    for answer in pools.values():
-        for function, state in answer["instances"]:
-            counted[function, state] = counted.get((function, state), 0) + 1
-    for (function, state), count in counted.items():
-        yield {"function": function, "state": state}, count
-
-
-def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
-    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
-    for labels, value in samples:
-        yield f"{name}{_labels(labels)} {value!r}\n"
-
-
-def _histogram(
-    name: str,
-    text: str,
-    series: Iterable[tuple[str, str, dict[str, Any]]],
-) -> Iterator[str]:
-    yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
-    for function, pool, histogram in series:
-        labels, seen = {"function": function, "pool": pool}, 0
-        bounds = (*map(str, histogram["bounds"]), "+Inf")
-        for bound, count in zip(bounds, histogram["counts"], strict=True):
-            seen += count
-            yield f"{name}_bucket{_labels(labels | {'le': bound})} {seen}\n"
-        yield f"{name}_sum{_labels(labels)} {histogram['sum']!r}\n"
-        yield f"{name}_count{_labels(labels)} {seen}\n"
-
-
-def _labels(labels: dict[str, str]) -> str:
-    told = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
-    return "{" + ",".join(told) + "}"

@@ -1,4 +1,4 @@
-"""What `/metrics` says, read as Prometheus reads it."""
+"""`/metrics`, read as Prometheus reads it."""
 
 import re
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 
 from skipper.errors import UnavailableError
 from skipper.gateway.context import Context
-from skipper.gateway.routes import health
+from skipper.gateway.routes.metrics import exposition
 from skipper.ledger.connection import Total
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import BUCKETS_S, PoolMetrics
@@ -51,7 +51,7 @@ async def samples(ledger: Any = None, **links: Link) -> dict[str, float]:
         settings=SimpleNamespace(pools=["cpu", "gpu"]),
     )
     found: dict[str, float] = {}
-    for line in "".join(await health._metrics(cast(Context, context))).splitlines():
+    for line in "".join(await exposition(cast(Context, context))).splitlines():
         if line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
@@ -92,7 +92,7 @@ async def test_large_numbers_lose_no_digits() -> None:
     assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="ok"}'] == 12_345_678
 
 
-async def test_gauges_of_several_pools_are_told_apart_or_added_up() -> None:
+async def test_gauges_of_several_pools_are_kept_apart_or_added_up() -> None:
     found = await samples(
         cpu=Link(
             PoolMetrics(),
@@ -113,7 +113,7 @@ async def test_tasks_that_wait_and_have_ended_are_counted_by_the_ledger() -> Non
     assert found['skipper_tasks_total{function="f.f",pool="cpu",state="failed"}'] == 7
 
 
-async def test_a_pool_or_ledger_that_is_away_leaves_the_rest_to_be_told() -> None:
+async def test_a_pool_or_ledger_that_is_away_leaves_the_rest() -> None:
     metrics = PoolMetrics()
     metrics.ended("f.f", Outcome.OK, 0.002)
     found = await samples(cpu=Link(metrics), gpu=Link(None))
@@ -122,7 +122,7 @@ async def test_a_pool_or_ledger_that_is_away_leaves_the_rest_to_be_told() -> Non
 
 
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline"])
-async def test_any_label_can_be_told(name: str) -> None:
+async def test_any_label_can_be_read(name: str) -> None:
     metrics = PoolMetrics()
     metrics.ended(name, Outcome.OK, 0.002)
     assert await samples(cpu=Link(metrics))

@@ -1,0 +1,141 @@
+"""``/metrics``: what pools and the ledger have counted, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
+
+import skipper
+from skipper.errors import SkipperError
+from skipper.gateway.context import Context
+from skipper.gateway.routes.health import ANSWER_S
+from skipper.ledger import tasks, totals
+from skipper.task import State
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+Sample = tuple[dict[str, str], float]
+Samples = Iterable[Sample]
+
+
+def routes(context: Callable[[], Context]) -> APIRouter:
+    """The routes; ``context`` gives what the running gateway has."""
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
+    async def metrics() -> Any:
+        return Response("".join(await exposition(context())), 200, media_type=_TEXT)
+
+    return router
+
+
+async def exposition(context: Context) -> list[str]:
+    """Every metric, in Prometheus' text format."""
+    links = context.directory.links
+    asked = await asyncio.gather(
+        *(link.ask("metrics", ANSWER_S) for link in links.values()), return_exceptions=True
+    )
+    pools = {
+        pool: answer for pool, answer in zip(links, asked, strict=True) if isinstance(answer, dict)
+    }
+    lines = [
+        *_sample("skipper_build_info", "gauge", "Version.", [({"version": skipper.__version__}, 1)])
+    ]
+    lines += _sample("skipper_calls_total", "counter", "Direct calls answered.", _calls(pools))
+    for key, name, text in (
+        (
+            "call_duration",
+            "skipper_call_duration_seconds",
+            "Direct calls, from the host's receipt to the answer.",
+        ),
+        ("task_wait", "skipper_task_wait_seconds", "From when a task could run to its claim."),
+        ("cold_start", "skipper_cold_start_seconds", "Starting an instance of a function."),
+        ("batch_size", "skipper_batch_size", "Items that ran as one."),
+    ):
+        lines += _histogram(
+            name,
+            text,
+            ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items()),
+        )
+    depths, ended = await _of_tasks(context)
+    depths += [
+        ({"pool": pool, "lane": "direct"}, answer["queued"]) for pool, answer in pools.items()
+    ]
+    lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
+    lines += _sample(
+        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", ended
+    )
+    lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
+    reloads: dict[str, int] = {}
+    for answer in pools.values():
+        for outcome, count in answer["reloads"].items():
+            reloads[outcome] = reloads.get(outcome, 0) + count
+    lines += _sample(
+        "skipper_reloads_total",
+        "counter",
+        "Changed files followed.",
+        [({"outcome": o}, n) for o, n in reloads.items()],
+    )
+    return lines
+
+
+async def _of_tasks(context: Context) -> tuple[list[Sample], list[Sample]]:
+    """What the ledger counts: tasks that wait, by pool, and those that have ended."""
+    try:
+        waiting, ended = await context.ledger.read(
+            lambda conn: (tasks.counts(conn), totals.read(conn))
+        )
+    except SkipperError:
+        return [], []
+    queued: list[Sample] = [
+        ({"pool": pool, "lane": "tasks"}, waiting.get((pool, State.QUEUED), 0))
+        for pool in context.settings.pools
+    ]
+    return queued, [(total._asdict(), count) for total, count in ended.items()]
+
+
+def _calls(pools: dict[str, Any]) -> Samples:
+    for pool, answer in pools.items():
+        for function, outcome, count in answer["calls"]:
+            yield {"function": function, "pool": pool, "outcome": outcome}, count
+
+
+def _instances(pools: dict[str, Any]) -> Samples:
+    counted: dict[tuple[str, str], int] = {}
+    for answer in pools.values():
+        for function, state in answer["instances"]:
+            counted[function, state] = counted.get((function, state), 0) + 1
+    for (function, state), count in counted.items():
+        yield {"function": function, "state": state}, count
+
+
+def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
+    yield f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+    for labels, value in samples:
+        yield f"{name}{_labels(labels)} {value!r}\n"
+
+
+def _histogram(
+    name: str,
+    text: str,
+    series: Iterable[tuple[str, str, dict[str, Any]]],
+) -> Iterator[str]:
+    yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
+    for function, pool, histogram in series:
+        labels, seen = {"function": function, "pool": pool}, 0
+        bounds = (*map(str, histogram["bounds"]), "+Inf")
+        for bound, count in zip(bounds, histogram["counts"], strict=True):
+            seen += count
+            yield f"{name}_bucket{_labels(labels | {'le': bound})} {seen}\n"
+        yield f"{name}_sum{_labels(labels)} {histogram['sum']!r}\n"
+        yield f"{name}_count{_labels(labels)} {seen}\n"
+
+
+def _labels(labels: dict[str, str]) -> str:
+    pairs = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
+    return "{" + ",".join(pairs) + "}"
