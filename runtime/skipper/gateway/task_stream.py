@@ -12,7 +12,7 @@ from fastapi.responses import Response, StreamingResponse
 from skipper.errors import SkipperError
 from skipper.gateway.context import LOOK_S, Context, sse
 from skipper.gateway.problems import Problem
-from skipper.gateway.timeline import BEGINNING, Cursor, Gaps, Timeline, Told
+from skipper.gateway.timeline import BEGINNING, Cursor, Gaps, Timeline, TimelineEvent
 from skipper.ledger import events, tasks
 from skipper.outcomes import error_document
 from skipper.task import Task
@@ -74,7 +74,7 @@ class TaskStream:
             return
         self._task, ended = found
         await self._context.announcements.before_telling([self._task])
-        self._timeline.look(self._task, ended)
+        self._timeline.update(self._task, ended)
 
     async def run(self) -> AsyncGenerator[bytes, None]:
         """Everything from the cursor on, then what happens, until the task has ended.
@@ -99,9 +99,9 @@ class TaskStream:
                     changed.clear()
                     looked_at = loop.time()
                     await self._look()
-                async for told in self._announcements():
+                async for event in self._announcements():
                     sent_at = loop.time()
-                    yield sse(told.type, told.data, told.id)
+                    yield sse(event.type, event.data, event.id)
                 if self.is_over:
                     return
                 if loop.time() - sent_at >= PING_S:
@@ -110,7 +110,7 @@ class TaskStream:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(woken.wait(), LOOK_S)
 
-    async def _announcements(self) -> AsyncGenerator[Told, None]:
+    async def _announcements(self) -> AsyncGenerator[TimelineEvent, None]:
         """What there is to tell, in order; with the end, if that has come."""
         is_fresh = False
         while True:
@@ -122,11 +122,11 @@ class TaskStream:
                 is_fresh = True
                 await self._look()
                 continue
-            for told in self._timeline.tell(batch):
-                yield told
+            for event in self._timeline.merge(batch):
+                yield event
             if len(batch) < EVENTS_AT_ONCE:
                 break
-        for told in self._timeline.rest():
-            yield told
+        for event in self._timeline.rest():
+            yield event
         if self._task.state.is_terminal:
             yield self._timeline.done(await self._context.shown(self._task))

@@ -1,8 +1,8 @@
-"""A task's life in one order: its changes of state, and what it said in between. Pure.
+"""A task's life in one order: its changes of state, and its attempts' events in between. Pure.
 
-The ledger tells the changes: the task and its attempts have the time of each, so none is written
-down a second time. The event store tells the rest. Both only ever grow at their end, so a position
-in the story is a position in each, and stays right when a gateway is started again.
+The changes come from the ledger, whose task and attempts have the time of each, so none is written
+down a second time; the events come from the event store. Both only ever grow at their end, so a
+position in the timeline is a position in each, and stays right when a gateway is started again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def changes(task: Task, ended: Sequence[Attempt]) -> list[Change]:
     found = [Change(state=State.QUEUED, at=task.created_at, attempt=0)]
     for each in ended:
         found.append(Change(state=State.RUNNING, at=each.started_at, attempt=each.number))
-        # What took the attempt from its host has ended the task itself: one act, and one time.
+        # An end at the task's own time is no change of its own, because it ended the task, too.
         if not (task.state.is_terminal and task.finished_at == each.ended_at):
             found.append(_followed(each))
     last = ended[-1].number if ended else 0
@@ -97,8 +97,8 @@ class Gaps:
         return max(0, gap)
 
 
-class Told(NamedTuple):
-    """One event of the stream."""
+class TimelineEvent(NamedTuple):
+    """One event of the timeline, with the cursor to resume after it."""
 
     type: str
     data: dict[str, Any]
@@ -106,7 +106,7 @@ class Told(NamedTuple):
 
 
 class Timeline:
-    """Tells a task's life from a cursor on: fed with the record, then with the events after it.
+    """A task's life from a cursor on, made of its record and of the events after the cursor.
 
     ``explain`` makes the problem document of an attempt's error.
     """
@@ -116,15 +116,16 @@ class Timeline:
         self._gaps, self._explain = gaps, explain
         self._changes: list[Change] = []
 
-    def look(self, task: Task, ended: Sequence[Attempt]) -> None:
-        """Take note of the record as it is now."""
+    def update(self, task: Task, ended: Sequence[Attempt]) -> None:
+        """Take up the record as it is now; ``ended`` as for :func:`changes`."""
         self._changes = changes(task, ended)
         if not task.state.is_terminal and self.cursor.changes > len(self._changes):
-            self.cursor = self.cursor._replace(changes=len(self._changes))  # no id of this stream
+            # A cursor that is none of this timeline's must not hide what is to come.
+            self.cursor = self.cursor._replace(changes=len(self._changes))
 
     @property
     def is_over(self) -> bool:
-        """Whether the end has been told, too."""
+        """Whether the end is behind the cursor, too."""
         return self._has_ended and self.cursor.changes > len(self._changes)
 
     @property
@@ -132,17 +133,18 @@ class Timeline:
         return bool(self._changes) and self._changes[-1].state.is_terminal
 
     def is_ahead(self, events: Iterable[Event]) -> bool:
-        """Whether one of these is of an attempt that the record, as it was seen, does not have."""
+        """Whether one of these is of an attempt that the record does not have yet."""
         return any(event.attempt > self._changes[-1].attempt for event in events)
 
-    def tell(self, events: Iterable[Event]) -> Iterator[Told]:
+    def merge(self, events: Iterable[Event]) -> Iterator[TimelineEvent]:
         """The next events, each after the change of state that began its attempt."""
         for event in events:
             yield from self._begin(event.attempt)
             self.cursor = self.cursor._replace(seq=event.seq)
-            yield Told(event.type, said(event, self._gaps.before(event)), self.cursor)
+            data = event_document(event, self._gaps.before(event))
+            yield TimelineEvent(event.type, data, self.cursor)
 
-    def _begin(self, attempt: int) -> Iterator[Told]:
+    def _begin(self, attempt: int) -> Iterator[TimelineEvent]:
         until = next(
             (
                 place
@@ -153,38 +155,38 @@ class Timeline:
         )
         yield from self._up_to(until)
 
-    def rest(self) -> Iterator[Told]:
+    def rest(self) -> Iterator[TimelineEvent]:
         """The changes that are left, once there are no events before them any more."""
         yield from self._up_to(len(self._changes))
 
-    def _up_to(self, place: int) -> Iterator[Told]:
+    def _up_to(self, place: int) -> Iterator[TimelineEvent]:
         for change in self._changes[self.cursor.changes : place]:
             self.cursor = self.cursor._replace(changes=self.cursor.changes + 1)
-            yield Told("state", self._shown(change), self.cursor)
+            yield TimelineEvent("state", self._document(change), self.cursor)
 
-    def _shown(self, change: Change) -> dict[str, Any]:
-        told: dict[str, Any] = {
+    def _document(self, change: Change) -> dict[str, Any]:
+        document: dict[str, Any] = {
             "at": timestamp(change.at),
             "attempt": change.attempt,
             "state": change.state,
         }
         if change.outcome is not None:
-            told["outcome"] = change.outcome
+            document["outcome"] = change.outcome
         if change.error is not None:
-            told["error"] = self._explain(change.error)
-        return told
+            document["error"] = self._explain(change.error)
+        return document
 
-    def done(self, document: dict[str, Any]) -> Told:
+    def done(self, document: dict[str, Any]) -> TimelineEvent:
         """The last event: the task as it has ended."""
         self.cursor = self.cursor._replace(changes=len(self._changes) + 1)
-        return Told("done", document, self.cursor)
+        return TimelineEvent("done", document, self.cursor)
 
 
-def said(event: Event, left_out: int) -> dict[str, Any]:
-    """What an attempt said, as callers see it."""
+def event_document(event: Event, dropped: int) -> dict[str, Any]:
+    """An event as callers see it; ``dropped`` is how many before it are not kept."""
     data = {"at": timestamp(event.at), "attempt": event.attempt, **event.data}
     if event.is_log:
         data["line"] = event.number
-    if left_out:
-        data["dropped"] = left_out
+    if dropped:
+        data["dropped"] = dropped
     return data

@@ -1,4 +1,4 @@
-"""A task's life in one order: see tests/integration/test_task_history for what the ledger tells."""
+"""A task's life in one order; tests/integration/test_task_history has the ledger's part."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.timeline import Cursor, Gaps, Timeline, Told, changes
+from skipper.gateway.timeline import Cursor, Gaps, Timeline, TimelineEvent, changes
 from skipper.ledger.records import Event
 from skipper.task import Attempt, State, Task
 
@@ -41,49 +41,49 @@ def event(seq: int, attempt: int = 1, type_: str = "log", number: int | None = N
     return Event(seq=seq, at=1.0, type=type_, data=data, attempt=attempt, number=number or seq)
 
 
-class Teller:
-    """A story whose telling is kept as ``type attempt``, with the ids."""
+class Recorded:
+    """A timeline whose events are kept."""
 
     def __init__(self, cursor: str = "", gaps: Gaps | None = None) -> None:
         self.timeline = Timeline(Cursor.parse(cursor), gaps or Gaps(), lambda error: error)
-        self.told: list[Told] = []
+        self.events: list[TimelineEvent] = []
 
-    def look(self, task: Task, *attempts: Attempt) -> Teller:
-        self.timeline.look(task, attempts)
+    def update(self, task: Task, *attempts: Attempt) -> Recorded:
+        self.timeline.update(task, attempts)
         return self
 
-    def hear(self, *heard: Event) -> Teller:
-        self.told += self.timeline.tell(heard)
+    def merge(self, *events: Event) -> Recorded:
+        self.events += self.timeline.merge(events)
         return self
 
-    def rest(self) -> Teller:
-        self.told += self.timeline.rest()
+    def rest(self) -> Recorded:
+        self.events += self.timeline.rest()
         return self
 
     @property
-    def words(self) -> list[str]:
+    def summary(self) -> list[str]:
         return [
             f"{each.data['state']} {each.data['attempt']}"
             if each.type == "state"
             else f"{each.type} {each.data['attempt']}"
-            for each in self.told
+            for each in self.events
         ]
 
     @property
     def ids(self) -> list[str]:
-        return [str(each.id) for each in self.told]
+        return [str(each.id) for each in self.events]
 
 
 SUCCEEDED = task(State.SUCCEEDED, 2)
 EVENTS = [event(3), event(4, type_="progress"), event(7, attempt=2), event(9, attempt=2)]
 
 
-def whole() -> Teller:
-    return Teller().look(SUCCEEDED, ended(1)).hear(*EVENTS).rest()
+def whole() -> Recorded:
+    return Recorded().update(SUCCEEDED, ended(1)).merge(*EVENTS).rest()
 
 
-def test_what_an_attempt_said_stands_between_its_start_and_its_end() -> None:
-    assert whole().words == [
+def test_an_attempts_events_stand_between_its_start_and_its_end() -> None:
+    assert whole().summary == [
         *("queued 0", "running 1", "log 1", "progress 1"),
         *("retrying 1", "running 2", "log 2", "log 2", "succeeded 2"),
     ]
@@ -96,65 +96,65 @@ def test_every_event_has_an_id_of_its_own() -> None:
 
 @pytest.mark.parametrize("seen", range(10))
 def test_after_any_id_comes_exactly_the_rest(seen: int) -> None:
-    told = whole().told
-    cursor = str(told[seen - 1].id) if seen else ""
+    events = whole().events
+    cursor = str(events[seen - 1].id) if seen else ""
     seq = Cursor.parse(cursor).seq
     numbers = {(each.attempt, each.is_log): each.number for each in EVENTS if each.seq <= seq}
-    again = Teller(cursor, Gaps(numbers)).look(SUCCEEDED, ended(1))
-    again.hear(*(each for each in EVENTS if each.seq > seq)).rest()
-    assert again.told == told[seen:]
+    again = Recorded(cursor, Gaps(numbers)).update(SUCCEEDED, ended(1))
+    again.merge(*(each for each in EVENTS if each.seq > seq)).rest()
+    assert again.events == events[seen:]
 
 
-def test_it_is_told_the_same_however_often_one_looks() -> None:
-    live = Teller().look(task(State.QUEUED)).rest()
-    live.look(task(State.RUNNING, 1)).hear(EVENTS[0]).rest()
-    live.look(task(State.RUNNING, 1)).hear(EVENTS[1]).rest()
-    live.look(task(State.RETRYING, 1), ended(1)).rest()
-    live.look(task(State.QUEUED, 1), ended(1)).rest()
-    live.look(task(State.RUNNING, 2), ended(1)).hear(EVENTS[2]).rest()
-    live.look(SUCCEEDED, ended(1)).hear(EVENTS[3]).rest()
-    assert live.told == whole().told
+def test_the_events_are_the_same_however_often_the_record_is_read() -> None:
+    live = Recorded().update(task(State.QUEUED)).rest()
+    live.update(task(State.RUNNING, 1)).merge(EVENTS[0]).rest()
+    live.update(task(State.RUNNING, 1)).merge(EVENTS[1]).rest()
+    live.update(task(State.RETRYING, 1), ended(1)).rest()
+    live.update(task(State.QUEUED, 1), ended(1)).rest()
+    live.update(task(State.RUNNING, 2), ended(1)).merge(EVENTS[2]).rest()
+    live.update(SUCCEEDED, ended(1)).merge(EVENTS[3]).rest()
+    assert live.events == whole().events
 
 
-def test_an_event_of_an_attempt_that_the_record_does_not_have_yet_wants_another_look() -> None:
-    timeline = Teller().look(task(State.RUNNING, 1)).timeline
+def test_an_event_of_an_attempt_that_the_record_does_not_have_yet_wants_another_read() -> None:
+    timeline = Recorded().update(task(State.RUNNING, 1)).timeline
     assert not timeline.is_ahead([event(1)])
     assert timeline.is_ahead([event(1), event(2, attempt=2)])
 
 
-def test_what_a_lost_attempt_says_late_is_told_under_its_own_number() -> None:
-    late = Teller().look(task(State.RUNNING, 2), ended(1, "lost")).rest().hear(event(3)).rest()
-    assert late.words == ["queued 0", "running 1", "queued 1", "running 2", "log 1"]
+def test_a_late_event_of_a_lost_attempt_has_its_own_number() -> None:
+    late = Recorded().update(task(State.RUNNING, 2), ended(1, "lost")).rest().merge(event(3)).rest()
+    assert late.summary == ["queued 0", "running 1", "queued 1", "running 2", "log 1"]
 
 
-def test_events_from_before_attempts_were_noted_are_told_too() -> None:
+def test_events_from_before_attempts_were_recorded_are_there_too() -> None:
     old = Event(seq=5, at=1.0, type="log", data={"text": "x"})
-    told = Teller().look(task(State.SUCCEEDED, 1)).hear(old).rest()
-    assert told.words == ["queued 0", "log 0", "running 1", "succeeded 1"]
-    assert "dropped" not in told.told[1].data
+    recorded = Recorded().update(task(State.SUCCEEDED, 1)).merge(old).rest()
+    assert recorded.summary == ["queued 0", "log 0", "running 1", "succeeded 1"]
+    assert "dropped" not in recorded.events[1].data
 
 
-def test_why_it_is_tried_again_is_told() -> None:
-    told = whole().told[4].data
-    assert (told["outcome"], told["error"]["detail"]) == ("failed", "boom")
-    assert told["at"] == "1970-01-01T00:00:15.000Z"
+def test_a_retry_has_its_reason() -> None:
+    data = whole().events[4].data
+    assert (data["outcome"], data["error"]["detail"]) == ("failed", "boom")
+    assert data["at"] == "1970-01-01T00:00:15.000Z"
 
 
 # --- gaps ---
 
 
 def test_what_is_not_kept_is_counted_with_the_next_that_is() -> None:
-    told = Teller().look(task(State.RUNNING, 1))
-    told.hear(event(1, number=1), event(2, number=50), event(3, type_="progress", number=2))
-    lines = [each for each in told.told if each.type != "state"]
+    recorded = Recorded().update(task(State.RUNNING, 1))
+    recorded.merge(event(1, number=1), event(2, number=50), event(3, type_="progress", number=2))
+    lines = [each for each in recorded.events if each.type != "state"]
     assert [each.data.get("dropped") for each in lines] == [None, 48, 1]
     assert [each.data.get("line") for each in lines] == [1, 50, None]
 
 
 def test_a_gap_that_began_before_the_cursor_is_counted_from_there() -> None:
-    told = Teller("2-2", Gaps({(1, True): 40})).look(task(State.RUNNING, 1))
-    told.hear(event(3, number=50))
-    assert told.told[0].data["dropped"] == 9
+    recorded = Recorded("2-2", Gaps({(1, True): 40})).update(task(State.RUNNING, 1))
+    recorded.merge(event(3, number=50))
+    assert recorded.events[0].data["dropped"] == 9
 
 
 # --- cursors ---
@@ -178,22 +178,22 @@ def test_an_id_is_a_place_and_anything_else_the_beginning(text: str, cursor: Cur
     assert Cursor.parse(str(cursor)) == cursor
 
 
-def test_once_the_end_was_told_there_is_nothing_more() -> None:
-    teller = whole()
-    assert not teller.timeline.is_over
-    done = teller.timeline.done({"state": "succeeded"})
-    assert teller.timeline.is_over
-    assert Teller(str(done.id)).look(SUCCEEDED, ended(1)).timeline.is_over
+def test_after_the_end_there_is_nothing_more() -> None:
+    recorded = whole()
+    assert not recorded.timeline.is_over
+    done = recorded.timeline.done({"state": "succeeded"})
+    assert recorded.timeline.is_over
+    assert Recorded(str(done.id)).update(SUCCEEDED, ended(1)).timeline.is_over
 
 
 def test_an_id_from_elsewhere_does_not_hide_what_is_to_come() -> None:
-    teller = Teller("0-99").look(task(State.RUNNING, 1)).rest()
-    assert not teller.timeline.is_over
-    teller.look(task(State.SUCCEEDED, 1)).rest()
-    assert teller.words == ["succeeded 1"]
+    recorded = Recorded("0-99").update(task(State.RUNNING, 1)).rest()
+    assert not recorded.timeline.is_over
+    recorded.update(task(State.SUCCEEDED, 1)).rest()
+    assert recorded.summary == ["succeeded 1"]
 
 
 def test_a_task_that_its_hosts_loss_has_ended_was_not_queued_again() -> None:
     crashed = task(State.CRASHED, 1, finished_at=15.0)
-    told = [change.state for change in changes(crashed, [ended(1, "lost", 15.0)])]
-    assert told == [State.QUEUED, State.RUNNING, State.CRASHED]
+    states = [change.state for change in changes(crashed, [ended(1, "lost", 15.0)])]
+    assert states == [State.QUEUED, State.RUNNING, State.CRASHED]

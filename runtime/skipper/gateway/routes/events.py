@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 
 from skipper.gateway.context import Context, TaskId
 from skipper.gateway.task_stream import _gaps, life_of_task
-from skipper.gateway.timeline import Cursor, said
+from skipper.gateway.timeline import Cursor, event_document
 from skipper.ledger import events
 
 MAX_LINES = 5000
@@ -45,7 +45,7 @@ async def _lines(
     found = await context.ledger.read_events(
         lambda conn: events.lines(conn, task_id, since, limit + 1, attempt)
     )
-    items = [said(event, gaps.before(event)) for event in found[:limit]]
+    items = [event_document(event, gaps.before(event)) for event in found[:limit]]
     return {
         "items": items,
         "next": found[limit - 1].seq if len(found) > limit else None,
