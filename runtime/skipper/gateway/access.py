@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skipper import problems
+from skipper.gateway.answers import problem_response
 from skipper.gateway.problems import Problem
-from skipper.gateway.request_ids import telling
+from skipper.gateway.request_ids import with_id
 from skipper.settings.model import GatewaySettings, is_loopback
 
 OPEN = frozenset({"/livez", "/readyz"})
@@ -31,7 +32,7 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
-            await problem.response()(scope, receive, telling(send, scope["headers"]))
+            await problem_response(problem)(scope, receive, with_id(send, scope["headers"]))
         else:
             await self._app(scope, receive, send)
 
@@ -55,7 +56,7 @@ class Access:
             return Problem(problems.FORBIDDEN, "the request comes from a page of another site")
         if self._keys and scope["path"] not in OPEN and not _is_known(key, self._keys):
             detail = "send Authorization: Bearer <key> with one of gateway.keys"
-            return Problem(problems.UNAUTHORISED, detail, headers={"WWW-Authenticate": "Bearer"})
+            return Problem(problems.UNAUTHORISED, detail)
         return None
 
 

@@ -1,21 +1,55 @@
-"""Answers that several routes give: a task's document, what a direct call would have answered."""
+"""What several routes answer with: a problem, a task, what a direct call would have answered."""
 
 from __future__ import annotations
 
-from fastapi.responses import JSONResponse, Response
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+
+from starlette.responses import JSONResponse, Response
 
 from skipper.gateway.context import Context
-from skipper.gateway.problems import RETRY_AFTER_S, from_outcome
+from skipper.gateway.problems import Problem, from_outcome
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome
 from skipper.task import Task
 from skipper.tasks.results import reply_of
 
+PROBLEM_TYPE = "application/problem+json"
+RETRY_AFTER_S = "1"
+"""How soon a caller is to come back where nothing is known that would say more."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@lru_cache(maxsize=1000)  # because every direct call asks for one of a few
+def served_headers(served: bytes) -> Headers:
+    """The headers that name the code and the models of a reply. Not to be changed."""
+    code, _, models = served.partition(b" ")
+    headers = [(b"x-skipper-code", code)] if code else []
+    if models:
+        headers.append((b"x-skipper-model", models.replace(b" ", b", ")))
+    return headers
+
+
+def problem_response(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem as an answer to a request, with further ``headers``."""
+    status, own = problem.kind.status, dict(headers or {})
+    if problem.retry_after_s is not None:
+        own["Retry-After"] = str(problem.retry_after_s)
+    elif status == 503:
+        own["Retry-After"] = RETRY_AFTER_S
+    elif status == 401:
+        own["WWW-Authenticate"] = "Bearer"
+    response = Response(json.dumps(problem.document()), status, own, PROBLEM_TYPE)
+    response.raw_headers.extend(served_headers(problem.served))
+    return response
+
 
 async def task_response(context: Context, task: Task, status: int = 200) -> Response:
     """A task's document; Retry-After while it has not ended."""
     headers = {} if task.state.is_terminal else {"Retry-After": RETRY_AFTER_S}
-    return JSONResponse(await context.shown(task), status, headers)
+    return JSONResponse(await context.tasks.document(task), status, headers)
 
 
 async def accepted_response(context: Context, task: Task) -> Response:
@@ -28,19 +62,18 @@ async def accepted_response(context: Context, task: Task) -> Response:
 async def answer_of_task(context: Context, result: Result) -> Response:
     """What a direct call would have answered."""
     reply = await reply_of(result, context.values)
-    code, _, model = reply.served.decode().partition(" ")
-    headers = {"X-Skipper-Code": code} if code else {}
-    if model:
-        headers["X-Skipper-Model"] = model.replace(" ", ", ")
     if reply.outcome is Outcome.OK:
-        return Response(reply.body, 200, headers, reply.media_type)
-    problem = from_outcome(
-        reply.outcome,
-        reply.body,
-        with_traceback=context.shows_tracebacks,
-        function=result.task.function,
-        task_id=result.task.id,
+        response = Response(reply.body, 200, media_type=reply.media_type)
+        response.raw_headers.extend(served_headers(reply.served))
+        return response
+    task = result.task
+    return problem_response(
+        from_outcome(
+            reply.outcome,
+            reply.body,
+            served=reply.served,
+            with_traceback=context.shows_tracebacks,
+            function=task.function,
+            task_id=task.id,
+        )
     )
-    response = problem.response()
-    response.headers.update(headers)
-    return response

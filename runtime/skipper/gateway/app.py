@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,10 +19,11 @@ import skipper
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.gateway.access import Access
-from skipper.gateway.context import Context, open_context
+from skipper.gateway.answers import problem_response
+from skipper.gateway.context import Context
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
-from skipper.gateway.request_ids import telling
+from skipper.gateway.request_ids import with_id
 from skipper.gateway.routes import (
     functions,
     health,
@@ -36,51 +36,41 @@ from skipper.gateway.routes import (
     webhooks,
 )
 from skipper.gateway.routes.health import Readiness
-from skipper.settings.model import Settings
 
 _CALLS, _INVOKE = "/v1/functions/", "/invoke"
 _OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_LARGE}
 
 
-class Gateway:
-    """The application and its state."""
+class Documented(NamedTuple):
+    """An OpenAPI document, and the functions that it describes."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._context: Context | None = None
-        self._openapi: dict[str, Any] | None = None
-        self.readiness = Readiness(self.context)
+    functions: list[dict[str, Any]]
+    document: dict[str, Any]
+
+
+class Gateway:
+    """The application: its routes on ``context``, and what they have seen."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._readiness = Readiness(context)
+        self._documented: Documented | None = None
         self._api = FastAPI(
-            title=settings.name,
+            title=context.settings.name,
             summary="Functions served by Skipper",
             version=skipper.__version__,
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
         )
-        self._invoke = Invoke(self.context)
+        self._invoke = Invoke(context)
         self._add_routes()
-        self.app: ASGIApp = Access(self._route, settings.gateway)
-
-    def context(self) -> Context:
-        assert self._context is not None, "the gateway has not started"
-        return self._context
+        self.app: ASGIApp = Access(self._route, context.settings.gateway)
 
     def drain(self) -> None:
         """Refuse to be ready, and let long listeners go."""
-        self.readiness.is_draining = True
-        if self._context is not None:
-            self._context.watchers.close()
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Hold open what the routes need. Raises StartError where that cannot be."""
-        async with open_context(self._settings, self._functions_changed) as context:
-            self._context = context
-            yield
-
-    def _functions_changed(self) -> None:
-        self._openapi = None
+        self._readiness.is_draining = True
+        self._context.watchers.close()
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls of functions at once, past the layers that every other request goes through."""
@@ -92,7 +82,7 @@ class Gateway:
                 await self._invoke(scope, receive, send)
                 return
         if scope["type"] == "http":
-            send = telling(send, scope["headers"])
+            send = with_id(send, scope["headers"])
         await self._api(scope, receive, send)
 
     def _add_routes(self) -> None:
@@ -101,9 +91,9 @@ class Gateway:
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", self._invoke, methods=["POST"])
         api.router.routes.insert(0, route)
         for part in (functions, models, pools, tasks, schedules, webhooks):
-            api.include_router(part.routes(self.context))
-        api.include_router(health.routes(self.readiness))
-        api.include_router(metrics.routes(self.context))
+            api.include_router(part.routes(self._context))
+        api.include_router(health.routes(self._readiness))
+        api.include_router(metrics.routes(self._context))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
         api.add_route("/openapi.json", self._document, include_in_schema=False)
@@ -112,19 +102,18 @@ class Gateway:
 
     async def _document(self, request: Request) -> Response:
         del request
-        if self._openapi is None:
-            self._openapi = openapi.document(
-                self._api.openapi(),
-                self.context().directory.described(),
-                needs_key=bool(self._settings.gateway.keys),
-            )
-        return JSONResponse(self._openapi)
+        functions = self._context.directory.described()
+        if self._documented is None or self._documented.functions != functions:
+            needs_key = bool(self._context.settings.gateway.keys)
+            document = openapi.document(self._api.openapi(), functions, needs_key=needs_key)
+            self._documented = Documented(functions, document)
+        return JSONResponse(self._documented.document)
 
     async def _docs(self, request: Request) -> Response:
         del request
         return get_swagger_ui_html(
             openapi_url="openapi.json",
-            title=f"{self._settings.name} · Skipper",
+            title=f"{self._context.settings.name} · Skipper",
             swagger_js_url="docs/static/swagger-ui-bundle.js",
             swagger_css_url="docs/static/swagger-ui.css",
             swagger_favicon_url="docs/static/favicon.png",
@@ -138,27 +127,27 @@ def _add_problem_handlers(api: FastAPI) -> None:
     @handles(Problem)
     async def problem(request: Request, error: Problem) -> Response:
         del request
-        return error.response()
+        return problem_response(error)
 
     @handles(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         kind = _OF_STATUS.get(error.status_code) or problems.plain(error.status_code)
-        told = f"{request.method} {request.url.path}: {error.detail}"
-        return Problem(kind, told, headers=dict(error.headers or {})).response()
+        detail = f"{request.method} {request.url.path}: {error.detail}"
+        return problem_response(Problem(kind, detail), error.headers)
 
     @handles(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         del request
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return Problem(problems.BAD_REQUEST, f"{where}: {first['msg']}").response()
+        return problem_response(Problem(problems.BAD_REQUEST, f"{where}: {first['msg']}"))
 
     @handles(Exception)
     async def internal(request: Request, error: Exception) -> Response:
         del request, error  # logged by the server, with its traceback
-        return Problem(problems.INTERNAL, "the gateway's log tells more").response()
+        return problem_response(Problem(problems.INTERNAL, "the gateway's log tells more"))
 
     @handles(SkipperError)
     async def unavailable(request: Request, error: SkipperError) -> Response:
         del request
-        return Problem(problems.UNAVAILABLE, str(error)).response()
+        return problem_response(Problem(problems.UNAVAILABLE, str(error)))

@@ -1,46 +1,37 @@
-"""``POST /v1/functions/{name}/invoke``: the hot path. Plain ASGI; the body stays bytes."""
+"""``POST /v1/functions/{name}/invoke``: calls over REST. Plain ASGI; the body stays bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from skipper import problems
-from skipper.errors import SkipperError, UnavailableError
+from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
 from skipper.gateway import prefer, request_ids
-from skipper.gateway.answers import answer_of_task, task_response
+from skipper.gateway.answers import (
+    Headers,
+    answer_of_task,
+    problem_response,
+    served_headers,
+    task_response,
+)
+from skipper.gateway.calls import NO_PREFERENCES, Invocation, Preferences
 from skipper.gateway.context import Context
-from skipper.gateway.prefer import Preferences
-from skipper.gateway.problems import Problem, from_outcome
-from skipper.gateway.sent import Sent, reply_to
-from skipper.gateway.stream import EVENTS, ItemStream, stream_type
+from skipper.gateway.item_stream import ItemStream
+from skipper.gateway.problems import Problem
+from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
-from skipper.outcomes import Outcome
-from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Mode
-from skipper.task import Task
-from skipper.tasks.intake import Submission
-from skipper.wire import calls
-from skipper.wire.calls import CallHead
-from skipper.wire.link import Link
+from skipper.spec import Mode
+from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
 
-PATIENCE_S = 30.0
-"""How long a call waits for a function whose file is still being read."""
-REACH_S = 5.0
-"""How long a call waits for a host that is being started again."""
-CHECK_S = 1.0
-"""How long a task's acceptance waits for its input to be looked at."""
 _JSON = b"application/json"
 _TERMS = {name.lower().encode(): name for name in prefer.TERMS}
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class CallRequest:
@@ -87,7 +78,7 @@ class CallRequest:
 
     def preferences(self) -> Preferences:
         """How the caller wants its answer. Raises a problem for what cannot be understood."""
-        preferences = prefer.parse(self.prefer.decode("latin-1")) if self.prefer else prefer.NONE
+        preferences = prefer.parse(self.prefer.decode("latin-1")) if self.prefer else NO_PREFERENCES
         if self.terms is None:
             return preferences
         try:
@@ -95,238 +86,136 @@ class CallRequest:
         except ValueError as error:
             raise Problem(problems.BAD_REQUEST, str(error)) from None
 
-    def deadline(self, spec: FunctionSpec) -> float:
-        """When a direct call must have been answered, on the loop's clock."""
-        return self.received + (spec.timeout_s or DIRECT_TIMEOUT_S)
+    def key(self) -> str | None:
+        """The Idempotency-Key, if there is one. Raises a problem for one that is none."""
+        if not self.idempotency_key:
+            return None
+        key = prefer.idempotency_key(self.idempotency_key.decode("latin-1"))
+        if key is None:
+            detail = "Idempotency-Key is 1 to 255 visible ASCII characters"
+            raise Problem(problems.BAD_REQUEST, detail)
+        return key
 
 
 class Invoke:
     """The endpoint."""
 
-    def __init__(self, context: Callable[[], Context]) -> None:
-        self._context = context
-        self._served: dict[bytes, Headers] = {}
+    def __init__(self, context: Context) -> None:
+        self._context, self._calls, self._max_body = context, context.calls, context.max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        context = self._context()
         request = CallRequest(scope["headers"], asyncio.get_running_loop().time())
         try:
-            await self._answer(context, request, scope, receive, send)
+            await self._answer(request, scope, receive, send)
             return
         except _GoneError:
             return
         except Problem as problem:
-            response = problem.response()
+            response = problem_response(problem)
         except UnavailableError as error:
-            response = Problem(problems.UNAVAILABLE, str(error)).response()
-        except asyncio.CancelledError:  # the server shuts down, and its patience is at an end
+            response = problem_response(Problem(problems.UNAVAILABLE, str(error)))
+        except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
             if request.is_answered:
                 raise
-            response = Problem(problems.UNAVAILABLE, "the gateway shuts down").response()
+            detail = "the gateway shuts down"
+            response = problem_response(Problem(problems.UNAVAILABLE, detail))
         except Exception:
             log.exception("a call failed in the gateway", extra={"request": request.request_id})
-            response = Problem(problems.INTERNAL, "the gateway's log tells more").response()
+            detail = "the gateway's log tells more"
+            response = problem_response(Problem(problems.INTERNAL, detail))
         response.headers["X-Request-Id"] = request.request_id
         await response(scope, receive, send)
 
     async def _answer(
-        self, context: Context, request: CallRequest, scope: Scope, receive: Receive, send: Send
+        self, request: CallRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
         name: str = scope["path_params"]["name"]
-        body = await _read_body(request, receive, context.max_body)
-        spec, link = context.directory.remembered(name) or await self._find(
-            context, name, PATIENCE_S
-        )
+        body = await _read_body(request, receive, self._max_body)
+        spec = self._calls.known(name) or await self._calls.find(name)
         preferences = request.preferences()
+        call = Invocation(name, body, request.request_id, request.received)
         if spec.mode is Mode.TASK or preferences.wants_task:
-            await self._check(spec, link, body, request)
-            response = await _as_task(context, spec, body, request, preferences)
+            response = await self._as_task(call, request, preferences)
             request.is_answered = True
             await response(scope, receive, send)
-            return
-        if not link.is_up:
-            await link.until_up(min(REACH_S, _left_s(request, spec)))
-        if (found := context.directory.get(name)) is None:
-            found = await self._find(context, name, min(PATIENCE_S, _left_s(request, spec)))
-        spec, link = found
-        if spec.streams and (kind := stream_type(request.accept)):
-            sent = self._call(spec, link, body, request, calls.STREAM)
-            own = (b"x-request-id", request.request_id.encode())
+        elif spec.streams and (kind := stream_type(request.accept)):
+            stream = await self._calls.stream(call)
             request.is_answered = True
-            await ItemStream(kind).run(
-                sent, lambda served: [own, *self.served(served)], receive, send
-            )
+            await _stream(stream, kind, request, receive, send)
         else:
-            payload = await reply_to(self._call(spec, link, body, request, 0), receive)
-            request.is_answered = True
-            if payload is not None:
-                await self._send(context, payload, request, spec, send)
+            await self._directly(call, request, receive, send)
 
-    async def _find(
-        self, context: Context, name: str, patience_s: float
-    ) -> tuple[FunctionSpec, Link]:
-        found = await context.directory.find(name, patience_s)
-        if found is not None:
-            return found
-        if (broken := context.directory.broken_for(name)) is not None:
-            where = f"{broken.file}:{broken.line}" if broken.line else broken.file
-            raise Problem(problems.BROKEN, f"{where}: {broken.error}", {"function": name})
-        known = [item["name"] for item in context.directory.described()]
-        raise Problem(
-            problems.UNKNOWN_FUNCTION, f"there is no function {name!r}", {"functions": known[:100]}
-        )
-
-    def _call(
-        self, spec: FunctionSpec, link: Link, body: bytes, request: CallRequest, flags: int
-    ) -> Sent:
-        deadline = request.deadline(spec)
-        left_ms = math.ceil((deadline - asyncio.get_running_loop().time()) * 1000)
-        if left_ms <= 0:
-            told = "the deadline passed before the call could be given to its pool"
-            raise Problem(problems.DEADLINE, told, {"function": spec.name})
-        head = CallHead(left_ms, flags, 0, spec.name, request.request_id)
-        items: asyncio.Queue[bytes | None] | None = asyncio.Queue() if flags else None
-        waiting = link.call(
-            calls.call_head(head) + body, deadline, items.put_nowait if items else None
-        )
-        return Sent(waiting, items)
-
-    async def _check(
-        self, spec: FunctionSpec, link: Link, body: bytes, request: CallRequest
+    async def _directly(
+        self, call: Invocation, request: CallRequest, receive: Receive, send: Send
     ) -> None:
-        """Have the function's own instance look at a task's input. Raises a problem if it is wrong.
+        """Answer with the value; with nothing where the caller leaves before it comes."""
+        watch: asyncio.Task[None] | None = None
 
-        Where no instance can look at it in time the task is accepted: then its run will tell.
-        """
-        head = CallHead(int(CHECK_S * 1000), calls.CHECK, 0, spec.name, request.request_id)
+        def start_watching(pending: PendingCall) -> None:
+            nonlocal watch
+            watch = asyncio.ensure_future(_until_gone(receive, pending))
+
         try:
-            deadline = asyncio.get_running_loop().time() + CHECK_S
-            payload = await link.call(calls.call_head(head) + body, deadline).reply
-        except UnavailableError:
-            return
-        outcome, _, told = calls.parse_reply(payload)
-        if outcome in (Outcome.INVALID, Outcome.MALFORMED):
-            raise from_outcome(outcome, told, with_traceback=False, function=spec.name)
-
-    async def _send(
-        self, context: Context, payload: bytes, request: CallRequest, spec: FunctionSpec, send: Send
-    ) -> None:
-        outcome, served, body = calls.parse_reply(payload)
+            served, value = await self._calls.direct(call, start_watching)
+        except asyncio.CancelledError:
+            if watch is not None and watch.done():
+                return
+            raise
+        finally:
+            if watch is not None:
+                watch.cancel()
+        request.is_answered = True
         headers = [
             (b"content-type", _JSON),
-            (b"content-length", b"%d" % len(body)),
-            (b"x-request-id", request.request_id.encode()),
-            *self.served(served),
+            (b"content-length", b"%d" % len(value)),
+            (b"x-request-id", call.request_id.encode()),
+            *served_headers(served),
         ]
-        if outcome != Outcome.OK:
-            problem = from_outcome(
-                outcome,
-                body,
-                with_traceback=context.shows_tracebacks,
-                function=spec.name,
-                request_id=request.request_id,
-            )
-            response = problem.response()
-            body = bytes(response.body)
-            headers = [*response.raw_headers, *headers[2:]]
-            await send(
-                {"type": "http.response.start", "status": response.status_code, "headers": headers}
-            )
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": value})
+
+    async def _as_task(
+        self, call: Invocation, request: CallRequest, preferences: Preferences
+    ) -> Response:
+        """Accept a task: 202, or with its result if the caller waits and it ends in time.
+
+        Who accepts events instead gets the task's life as it goes on.
+        """
+        task, result = await self._calls.accept(call, preferences, request.key())
+        if not preferences.wants_task and stream_type(request.accept) == EVENTS:
+            response, chosen_by = await life_of_task(self._context, task.id), "Accept"
         else:
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def served(self, served: bytes) -> Headers:
-        """The headers that name the code and the models of a reply."""
-        headers = self._served.get(served)
-        if headers is None:
-            code, _, models = served.partition(b" ")
-            headers = [(b"x-skipper-code", code)] if code else []
-            if models:
-                headers.append((b"x-skipper-model", models.replace(b" ", b", ")))
-            if len(self._served) > 1000:
-                self._served.clear()
-            self._served[served] = headers
-        return headers
+            chosen_by = "Prefer"
+            if result is not None:
+                response = await answer_of_task(self._context, result)
+            else:
+                response = await task_response(self._context, task, status=202)
+            if applied := prefer.applied(preferences):
+                response.headers["Preference-Applied"] = applied
+        response.headers["Location"] = f"/v1/tasks/{task.id}"
+        response.headers["X-Request-Id"] = request.request_id
+        response.headers["Vary"] = chosen_by
+        failpoint("gateway.answering")
+        return response
 
 
-def _left_s(request: CallRequest, spec: FunctionSpec) -> float:
-    """What is left of a direct call's time, which began when it was received."""
-    return request.deadline(spec) - asyncio.get_running_loop().time()
-
-
-async def _as_task(
-    context: Context,
-    spec: FunctionSpec,
-    body: bytes,
-    request: CallRequest,
-    preferences: Preferences,
-) -> Response:
-    """Accept a task: 202, or with its result if the caller waits and it ends in time.
-
-    Who accepts events instead gets the task's life as it goes on.
-    """
-    task = await _accept(context, spec, body, request, preferences)
-    result = None
-    if not preferences.wants_task and stream_type(request.accept) == EVENTS:
-        return _told(await life_of_task(context, task.id), task, request, "Accept")
-    if preferences.wait_s is not None:
-        result = await context.wait_for_end(task.id, preferences.wait_s)
-        task = result.task
-    if result is not None and task.state.is_terminal:
-        response = await answer_of_task(context, result)
-    else:
-        response = await task_response(context, task, status=202)
-    if preferences.applied:
-        response.headers["Preference-Applied"] = preferences.applied
-    return _told(response, task, request, "Prefer")
-
-
-def _told(response: Response, task: Task, request: CallRequest, header: str) -> Response:
-    """``response`` with where the task is, and by which header the caller chose this answer."""
-    response.headers["Location"] = f"/v1/tasks/{task.id}"
-    response.headers["X-Request-Id"] = request.request_id
-    response.headers["Vary"] = header
-    failpoint("gateway.answering")
-    return response
-
-
-async def _accept(
-    context: Context,
-    spec: FunctionSpec,
-    body: bytes,
-    request: CallRequest,
-    preferences: Preferences,
-) -> Task:
-    """The task that the call has become, or was already under the same key."""
-    submission = Submission(
-        spec=spec,
-        body=body,
-        request_id=request.request_id,
-        idempotency_key=_key(request),
-        priority=preferences.priority,
-        delay_s=preferences.delay_s or 0.0,
-        expires_s=preferences.expires_s,
-    )
+async def _stream(
+    stream: ItemStream, kind: bytes, request: CallRequest, receive: Receive, send: Send
+) -> None:
+    """Send a stream's items until it ends or the caller leaves."""
+    watch = asyncio.ensure_future(_until_gone(receive, stream))
     try:
-        accepted = await context.intake.accept(submission)
-    except SkipperError as error:
-        raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
-    if not accepted.matches:
-        detail = "this Idempotency-Key came with another function or body before"
-        raise Problem(problems.KEY_REUSED, detail)
-    # Under a known key it may be a training that has ended.
-    await context.announcements.before_telling([accepted.task])
-    return accepted.task
+        await send_items(stream, kind, [(b"x-request-id", request.request_id.encode())], send)
+    finally:
+        watch.cancel()
+        stream.give_up()
 
 
-def _key(request: CallRequest) -> str | None:
-    if not request.idempotency_key:
-        return None
-    key = prefer.idempotency_key(request.idempotency_key.decode("latin-1"))
-    if key is None:
-        raise Problem(problems.BAD_REQUEST, "Idempotency-Key is 1 to 255 visible ASCII characters")
-    return key
+async def _until_gone(receive: Receive, call: PendingCall | ItemStream) -> None:
+    """Give the call up when its caller leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    call.give_up()
 
 
 class _GoneError(Exception):

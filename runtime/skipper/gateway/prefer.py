@@ -1,52 +1,18 @@
-"""What a caller asks for beside the call itself: Prefer (RFC 7240), Idempotency-Key, X-Skipper-…"""
+"""How a caller wants its answer, from its headers: Prefer (RFC 7240) and X-Skipper-…; its key."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from skipper.errors import DefinitionError
+from skipper.gateway.calls import Preferences
+from skipper.gateway.task_reader import MAX_WAIT_S
 from skipper.spec import LONGEST_S, PRIORITIES, seconds
 
-MAX_WAIT_S = 60.0
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preferences:
-    """``wait_s`` is None where the caller did not say how long it would wait.
-
-    Of a task: ``priority`` and ``expires_s`` replace what its function says.
-    """
-
-    respond_async: bool = False
-    wait_s: float | None = None
-    priority: int | None = None
-    delay_s: float | None = None
-    expires_s: float | None = None
-
-    @property
-    def wants_task(self) -> bool:
-        """Whether it can only be a task: a direct call neither waits nor expires."""
-        return (
-            self.respond_async
-            or self.wait_s is not None
-            or self.delay_s is not None
-            or self.expires_s is not None
-        )
-
-    @property
-    def applied(self) -> str:
-        """What ``Preference-Applied`` says."""
-        told = ["respond-async"] if self.respond_async else []
-        if self.wait_s is not None:
-            told.append(f"wait={self.wait_s:g}")
-        return ", ".join(told)
-
-
-NONE = Preferences()
 
 
 def parse(header: str) -> Preferences:
@@ -63,8 +29,16 @@ def parse(header: str) -> Preferences:
     return Preferences(respond_async=respond_async, wait_s=wait_s)
 
 
+def applied(preferences: Preferences) -> str:
+    """The value of ``Preference-Applied``; empty where no preference of Prefer was applied."""
+    names = ["respond-async"] if preferences.respond_async else []
+    if preferences.wait_s is not None:
+        names.append(f"wait={preferences.wait_s:g}")
+    return ", ".join(names)
+
+
 def with_terms(preferences: Preferences, terms: Mapping[str, str]) -> Preferences:
-    """``preferences`` with what the headers of :data:`TERMS` say. Raises ValueError."""
+    """``preferences`` with the values of headers of :data:`TERMS`. Raises ValueError."""
     return replace(
         preferences, **{TERMS[name][0]: TERMS[name][1](name, terms[name]) for name in terms}
     )
@@ -81,8 +55,8 @@ def _delay(header: str, text: str) -> float:
     try:
         value = float(text) if re.fullmatch(r"[\d.]+", text, re.ASCII) else seconds(text)
     except (ValueError, DefinitionError):
-        told = f"{header}: {text!r} is no time; send seconds, or '90s', '5m', '1h30m'"
-        raise ValueError(told) from None
+        detail = f"{header}: {text!r} is no time; send seconds, or '90s', '5m', '1h30m'"
+        raise ValueError(detail) from None
     if value > LONGEST_S:
         raise ValueError(f"{header}: {text!r} is more than a year ahead")
     return value

@@ -12,7 +12,7 @@ from starlette.types import Message, Send
 HEADER = b"x-request-id"
 _ACCEPTED = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _PREFIX, _numbers = secrets.token_hex(4), itertools.count()
-"""Told apart from other gateways' ids, and cheap."""
+"""Distinct from other gateways' ids, and cheap, because every request without an id gets one."""
 
 
 def new_id() -> str:
@@ -25,16 +25,19 @@ def accepted(value: bytes) -> str:
     return value.decode() if _ACCEPTED.fullmatch(value) else ""
 
 
-def telling(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
-    """``send``, which adds the id to a response that does not name it; ``headers`` came with it."""
-    given = next((value for name, value in headers if name == HEADER), b"")
-    told = (accepted(given) or new_id()).encode()
+def with_id(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
+    """``send`` that adds the request's id to a response without one.
 
-    async def send_told(message: Message) -> None:
+    ``headers`` are the request's.
+    """
+    given = next((value for name, value in headers if name == HEADER), b"")
+    request_id = (accepted(given) or new_id()).encode()
+
+    async def send_with_id(message: Message) -> None:
         if message["type"] == "http.response.start":
             own = message.get("headers", [])
             if all(name != HEADER for name, _ in own):
-                message = {**message, "headers": [*own, (HEADER, told)]}
+                message = {**message, "headers": [*own, (HEADER, request_id)]}
         await send(message)
 
-    return send_told
+    return send_with_id

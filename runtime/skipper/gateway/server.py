@@ -11,11 +11,12 @@ import uvicorn
 
 from skipper import role as roles
 from skipper.gateway.app import Gateway
+from skipper.gateway.context import open_context
 from skipper.role import Role
 
 KEEP_ALIVE_S = 75
-"""Idle connections are the clients' to close, which mostly do after 5 to 60 s: a request on its way
-to a server that closes just then is lost, and its sender cannot tell whether it ran."""
+"""Longer than most clients keep an idle connection (5 to 60 s), because a request on its way to a
+server that closes just then is lost, and its sender cannot know whether it ran."""
 
 
 class _Server(uvicorn.Server):
@@ -27,9 +28,8 @@ class _Server(uvicorn.Server):
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
-    gateway = Gateway(role.settings)
-    async with gateway.opened():
-        await _serve(role, gateway, stopping)
+    async with open_context(role.settings) as context:
+        await _serve(role, Gateway(context), stopping)
 
 
 async def _serve(role: Role, gateway: Gateway, stopping: asyncio.Event) -> None:
@@ -67,5 +67,5 @@ async def _serve(role: Role, gateway: Gateway, stopping: asyncio.Event) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the gateway until it is told to stop."""
+    """Run the gateway until it is asked to stop."""
     roles.run(Role.start("Gateway", argv), _main)

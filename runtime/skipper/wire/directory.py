@@ -28,7 +28,7 @@ class Directory:
     """All links of one process.
 
     ``on_tasks`` hears ids of tasks whose record has changed, ``on_said`` of those that have new
-    events, ``on_functions`` that the functions have changed.
+    events.
     """
 
     def __init__(
@@ -39,11 +39,9 @@ class Directory:
         *,
         on_tasks: Callable[[list[str]], None] = lambda _: None,
         on_said: Callable[[list[str]], None] = lambda _: None,
-        on_functions: Callable[[], None] = lambda: None,
     ) -> None:
         self.links = {pool: Link(pool, run_dir / f"{pool}.sock", role, self) for pool in pools}
         self.tasks_changed, self.tasks_said = on_tasks, on_said
-        self._on_functions = on_functions
         self._learned = asyncio.Event()
         self._by_name: dict[str, tuple[FunctionSpec, Link]] = {}
         self._jobs: list[asyncio.Task[None]] = []
@@ -67,7 +65,6 @@ class Directory:
         }
         self._learned.set()
         self._learned = asyncio.Event()
-        self._on_functions()
 
     def get(self, name: str) -> tuple[FunctionSpec, Link] | None:
         """The function and its host's link, if it is known now."""

@@ -35,25 +35,36 @@ LATE_S = 3.0
 
 
 class PendingCall:
-    """A call on its way: the future of its reply, and whoever wants its items.
+    """A call on its way: the future of its reply and, of a stream, the queue of its items.
 
-    ``on_slow`` runs once, when the call has lasted longer than :data:`SLOW_S`.
+    ``items`` begins with what serves the call (:func:`~skipper.wire.calls.served_by`), unless it
+    fails before that, and ends with None. ``on_slow`` is given the call once, when it has lasted
+    longer than :data:`SLOW_S`.
     """
 
-    __slots__ = ("deadline", "id", "link", "on_item", "on_slow", "reply", "sent_at")
+    __slots__ = ("deadline", "id", "items", "link", "on_slow", "reply", "sent_at")
 
     def __init__(
-        self, link: Link, id_: int, deadline: float, on_item: Callable[[bytes], None] | None
+        self, link: Link, id_: int, deadline: float, items: asyncio.Queue[bytes | None] | None
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.link, self.id, self.deadline, self.on_item = link, id_, deadline, on_item
-        self.on_slow: Callable[[], None] | None = None
+        self.link, self.id, self.deadline, self.items = link, id_, deadline, items
+        self.on_slow: Callable[[PendingCall], None] | None = None
         self.sent_at = loop.time()
         self.reply: asyncio.Future[bytes] = loop.create_future()
+        if items is not None:
+            # On the reply, because that ends the items however the call ended.
+            self.reply.add_done_callback(lambda _: items.put_nowait(None))
 
     def answer(self, payload: bytes) -> None:
+        """End the call with this reply, unless it has ended."""
         if not self.reply.done():
             self.reply.set_result(payload)
+
+    def give_up(self) -> None:
+        """End the call without a reply, and have its host stop it: nobody wants the answer."""
+        self.link.cancel(self)
+        self.reply.cancel()
 
 
 class Listener(Protocol):
@@ -116,12 +127,11 @@ class Link:
             await asyncio.sleep(RECONNECT_S)
 
     def call(
-        self, payload: bytes, deadline: float, on_item: Callable[[bytes], None] | None = None
+        self, payload: bytes, deadline: float, items: asyncio.Queue[bytes | None] | None = None
     ) -> PendingCall:
         """Send a call; ``deadline`` on this loop's monotonic clock. Raises UnavailableError.
 
-        Of a stream, ``on_item`` is given what serves it
-        (:func:`~skipper.wire.calls.served_by`), then every item.
+        ``items`` is the queue of a stream's items, None for a call that wants one value.
         """
         protocol = self._protocol
         if protocol is None:
@@ -129,7 +139,7 @@ class Link:
         if protocol.is_full:
             raise UnavailableError(f"pool {self.pool} does not take what it is sent; try again")
         id_ = next(self._ids)
-        waiting = self._waiting[id_] = PendingCall(self, id_, deadline, on_item)
+        waiting = self._waiting[id_] = PendingCall(self, id_, deadline, items)
         protocol.transport.write(frames.pack(FrameKind.CALL, id_, payload))
         return waiting
 
@@ -173,7 +183,7 @@ class Link:
         for waiting in list(self._waiting.values()):
             if waiting.on_slow is not None and waiting.sent_at + SLOW_S < now:
                 on_slow, waiting.on_slow = waiting.on_slow, None
-                on_slow()
+                on_slow(waiting)
         told = f"the deadline passed and pool {self.pool} does not answer"
         late = [each for each in self._waiting.values() if each.deadline + LATE_S < now]
         for waiting in late:
@@ -212,8 +222,8 @@ class Link:
                 if waiting is not None:
                     waiting.answer(payload)
             elif kind in (FrameKind.ITEM, FrameKind.SERVED):
-                if (waiting := self._waiting.get(id_)) is not None and waiting.on_item is not None:
-                    waiting.on_item(payload)
+                if (waiting := self._waiting.get(id_)) is not None and waiting.items is not None:
+                    waiting.items.put_nowait(payload)
             elif kind == FrameKind.ANSWER:
                 if (answer := self._answers.get(id_)) is not None and not answer.done():
                     answer.set_result(json.loads(payload))

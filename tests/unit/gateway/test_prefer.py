@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.gateway.prefer import NONE, TERMS, idempotency_key, parse, with_terms
+from skipper.gateway.calls import NO_PREFERENCES
+from skipper.gateway.prefer import TERMS, applied, idempotency_key, parse, with_terms
 
 
 @pytest.mark.parametrize(
@@ -37,9 +38,9 @@ from skipper.gateway.prefer import NONE, TERMS, idempotency_key, parse, with_ter
 def test_preferences_are_read_and_those_without_a_meaning_ignored(
     header: str, respond_async: bool, wait_s: float | None
 ) -> None:
-    told = parse(header)
-    assert (told.respond_async, told.wait_s) == (respond_async, wait_s)
-    assert told.wants_task is (respond_async or wait_s is not None)
+    preferences = parse(header)
+    assert (preferences.respond_async, preferences.wait_s) == (respond_async, wait_s)
+    assert preferences.wants_task is (respond_async or wait_s is not None)
 
 
 def test_nobody_waits_longer_than_a_minute() -> None:
@@ -47,7 +48,7 @@ def test_nobody_waits_longer_than_a_minute() -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "applied"),
+    ("header", "value"),
     [
         ("respond-async", "respond-async"),
         ("wait=20", "wait=20"),
@@ -56,13 +57,13 @@ def test_nobody_waits_longer_than_a_minute() -> None:
         ("return=minimal", ""),
     ],
 )
-def test_what_was_applied_is_what_was_done(header: str, applied: str) -> None:
-    assert parse(header).applied == applied
+def test_what_was_applied_is_what_was_done(header: str, value: str) -> None:
+    assert applied(parse(header)) == value
 
 
 def test_no_preference_wants_no_task() -> None:
-    assert not NONE.wants_task
-    assert parse("") == NONE
+    assert not NO_PREFERENCES.wants_task
+    assert parse("") == NO_PREFERENCES
 
 
 @given(st.text(max_size=60))
@@ -104,7 +105,7 @@ def test_an_idempotency_key_is_visible_ascii_quoted_or_bare(header: str, key: st
         ("X-Skipper-Expires", "1h30m", "expires_s", 5400.0),
     ],
 )
-def test_a_caller_says_when_and_how_urgently_a_task_runs(
+def test_a_caller_chooses_when_and_how_urgently_a_task_runs(
     header: str, text: str, member: str, value: float
 ) -> None:
     preferences = with_terms(parse("wait=3"), {header: text})
@@ -112,7 +113,7 @@ def test_a_caller_says_when_and_how_urgently_a_task_runs(
 
 
 @pytest.mark.parametrize(
-    ("header", "text", "told"),
+    ("header", "text", "detail"),
     [
         *(("X-Skipper-Priority", text, "from -10 to 10") for text in ("", "11", "-11", "1.5", "x")),
         ("X-Skipper-Priority", "\u0663", "from -10 to 10"),
@@ -126,16 +127,16 @@ def test_a_caller_says_when_and_how_urgently_a_task_runs(
     ],
 )
 def test_terms_that_cannot_be_understood_are_refused_with_what_to_send(
-    header: str, text: str, told: str
+    header: str, text: str, detail: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"^{header}: .*{told}"):
-        with_terms(NONE, {header: text})
+    with pytest.raises(ValueError, match=f"^{header}: .*{detail}"):
+        with_terms(NO_PREFERENCES, {header: text})
 
 
 @given(st.sampled_from(sorted(TERMS)), st.text(max_size=20))
 def test_any_text_is_read_or_refused(header: str, text: str) -> None:
     try:
-        preferences = with_terms(NONE, {header: text})
+        preferences = with_terms(NO_PREFERENCES, {header: text})
     except ValueError:
         return
     assert -10 <= (preferences.priority or 0) <= 10
@@ -151,5 +152,5 @@ def test_any_text_is_read_or_refused(header: str, text: str) -> None:
     ],
 )
 def test_a_delay_or_an_expiry_makes_a_call_a_task(header: str, text: str, is_task: bool) -> None:
-    preferences = with_terms(NONE, {header: text})
-    assert (preferences.wants_task, preferences.applied) == (is_task, "")
+    preferences = with_terms(NO_PREFERENCES, {header: text})
+    assert (preferences.wants_task, applied(preferences)) == (is_task, "")

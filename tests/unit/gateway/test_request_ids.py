@@ -10,8 +10,8 @@ async def answered(headers: dict[str, str], own: dict[str, str] | None = None) -
     """The id in the reply to a request with these headers, from an app that gives ``own``."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        told = request_ids.telling(send, scope["headers"])
-        await Response(headers=own or {})(scope, receive, told)
+        send = request_ids.with_id(send, scope["headers"])
+        await Response(headers=own or {})(scope, receive, send)
 
     return (await request(app, headers=headers)).headers["x-request-id"]
 

@@ -1,4 +1,4 @@
-"""A generator's items between its host and its caller."""
+"""A generator's items on their way to a caller over HTTP."""
 
 from __future__ import annotations
 
@@ -9,64 +9,45 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
+from skipper.gateway.item_stream import ItemStream
 from skipper.gateway.problems import Problem
-from skipper.gateway.sent import Sent
-from skipper.gateway.stream import ItemStream, stream_type
+from skipper.gateway.stream import send_items, sse, stream_type
 from skipper.outcomes import Outcome
-from skipper.wire import calls, frames
-from skipper.wire.link import PendingCall
+from skipper.wire import calls
+from skipper.wire.frames import CREDIT_ITEMS
+from tests.unit.gateway.played import PlayedLink, settle
 
 SSE, LINES = b"text/event-stream", b"application/jsonl"
 
 
-class Link:
-    """The way to a host: notes how much room for items it was told of, and what was given up."""
-
-    def __init__(self) -> None:
-        self.credits = 0
-        self.cancelled: list[PendingCall] = []
-
-    def credit(self, waiting: PendingCall) -> None:
-        self.credits += 1
-
-    def cancel(self, waiting: PendingCall) -> None:
-        self.cancelled.append(waiting)
-
-
 class Watched:
-    """A caller who takes what it is sent as a test lets it, and may leave."""
+    """A caller who takes what is sent to it as a test lets it."""
 
     def __init__(self, *, takes: bool = True) -> None:
-        self.link = Link()
-        link: Any = self.link
-        items: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.sent = Sent(PendingCall(link, 1, 1e9, items.put_nowait), items)
+        self.link = PlayedLink()
+        self.items: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.pending = self.link.call(b"", 1e9, self.items)
         self.messages: list[Message] = []
-        self.takes, self.leaves = asyncio.Event(), asyncio.Event()
+        self.takes = asyncio.Event()
         if takes:
             self.takes.set()
-
-    async def receive(self) -> Message:
-        await self.leaves.wait()
-        return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
         self.messages.append(message)
         await self.takes.wait()
 
     def begins(self, *items: bytes) -> None:
-        """The host says what serves the call, then these items."""
-        hear = self.sent.waiting.on_item
-        assert hear is not None
+        """The host sends what serves the call, then these items."""
         for payload in (b"c0de net@3", *items):
-            hear(payload)
+            self.items.put_nowait(payload)
 
     def ends(self, payload: bytes) -> None:
-        self.sent.waiting.answer(payload)
+        self.pending.answer(payload)
 
     async def run(self, kind: bytes = SSE) -> None:
+        stream = ItemStream(self.pending, self.items)
         async with asyncio.timeout(5):
-            await ItemStream(kind).run(self.sent, told, self.receive, self.send)
+            await send_items(stream, kind, [(b"x-request-id", b"an-id")], self.send)
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -75,10 +56,6 @@ class Watched:
     @property
     def text(self) -> bytes:
         return b"".join(message["body"] for message in self.messages[1:])
-
-
-def told(served: bytes) -> list[tuple[bytes, bytes]]:
-    return [(b"x-served", served)]
 
 
 OK = calls.reply(Outcome.OK, b"c0de net@3", b"")
@@ -113,7 +90,9 @@ async def test_items_are_sent_in_order_and_named_by_what_served_them(
     caller.ends(OK)
     await caller.run(kind)
     assert caller.headers[b"content-type"] == kind
-    assert caller.headers[b"x-served"] == b"c0de net@3"
+    assert caller.headers[b"x-skipper-code"] == b"c0de"
+    assert caller.headers[b"x-skipper-model"] == b"net@3"
+    assert caller.headers[b"x-request-id"] == b"an-id"
     assert caller.text == text
 
 
@@ -122,7 +101,7 @@ async def test_a_stream_without_an_item_is_a_stream() -> None:
     caller.begins()
     caller.ends(OK)
     await caller.run(LINES)
-    assert (caller.headers[b"x-served"], caller.text) == (b"c0de net@3", b"")
+    assert (caller.headers[b"x-skipper-code"], caller.text) == (b"c0de", b"")
 
 
 async def test_the_first_item_is_sent_before_the_second_is_made() -> None:
@@ -147,7 +126,7 @@ async def test_what_fails_before_its_first_item_is_a_problem_with_its_own_status
     with pytest.raises(Problem, match="ValueError: no") as caught:
         await caller.run()
     assert caught.value.kind.status == 500
-    assert caught.value.headers == {"x-served": "c0de net@3" if has_begun else ""}
+    assert caught.value.served == (b"c0de net@3" if has_begun else b"")
     assert caller.messages == []
 
 
@@ -164,12 +143,11 @@ async def test_what_fails_later_ends_the_stream_with_its_problem(kind: bytes) ->
     assert "traceback" not in problem
 
 
-async def test_room_for_more_is_told_only_as_items_are_taken() -> None:
+async def test_credit_is_given_only_as_items_are_taken() -> None:
     caller = Watched(takes=False)
     running = asyncio.create_task(caller.run(LINES))
-    caller.begins(*[b"1"] * (2 * frames.CREDIT_ITEMS))
-    for _ in range(10):
-        await asyncio.sleep(0)
+    caller.begins(*[b"1"] * (2 * CREDIT_ITEMS))
+    await settle()
     assert caller.link.credits == 0
     caller.takes.set()
     caller.ends(OK)
@@ -177,14 +155,13 @@ async def test_room_for_more_is_told_only_as_items_are_taken() -> None:
     assert caller.link.credits == 2
 
 
-@pytest.mark.parametrize("has_begun", [True, False])
-async def test_a_caller_who_leaves_has_the_call_given_up(has_begun: bool) -> None:
-    caller = Watched()
-    if has_begun:
-        caller.begins(b"1")
-    running = asyncio.create_task(caller.run())
-    for _ in range(10):
-        await asyncio.sleep(0)
-    caller.leaves.set()
-    await running
-    assert caller.link.cancelled[0] is caller.sent.waiting
+@pytest.mark.parametrize(
+    ("data", "id_", "text"),
+    [
+        ({"done": 1}, None, b'event: progress\ndata: {"done": 1}\n\n'),
+        (b"[1,2]", 7, b"id: 7\nevent: progress\ndata: [1,2]\n\n"),
+        ("two\nlines", 0, b'id: 0\nevent: progress\ndata: "two\\nlines"\n\n'),
+    ],
+)
+def test_an_event_is_one_block_of_lines(data: Any, id_: int | None, text: bytes) -> None:
+    assert sse("progress", data, id_) == text

@@ -185,15 +185,16 @@ async def test_a_function_is_waited_for_no_longer_than_told(
 async def test_every_call_gets_the_answer_and_the_items_that_are_its_own(
     host: StandIn, directory: Directory
 ) -> None:
-    items: list[bytes] = []
-    first, second = call(directory, b"a"), call(directory, b"b", on_item=items.append)
+    items: asyncio.Queue[bytes | None] = asyncio.Queue()
+    first, second = call(directory, b"a"), call(directory, b"b", items=items)
     await until(lambda: len(host.of(frames.FrameKind.CALL)) == 2)
     assert [frame.payload for frame in host.of(frames.FrameKind.CALL)] == [b"a", b"b"]
     host.send(frames.FrameKind.ITEM, first.id, b"nobody wants it")
     host.send(frames.FrameKind.ITEM, second.id, b"1")
     host.send(frames.FrameKind.REPLY, second.id, b"of b")
     host.send(frames.FrameKind.REPLY, first.id, b"of a")
-    assert (await first.reply, await second.reply, items) == (b"of a", b"of b", [b"1"])
+    assert (await first.reply, await second.reply) == (b"of a", b"of b")
+    assert [await items.get(), await items.get()] == [b"1", None]
 
 
 async def test_room_for_items_and_a_change_of_mind_are_told_to_the_host(
@@ -250,13 +251,40 @@ async def test_a_host_is_nudged_with_the_task_and_nobody_for_a_pool_that_is_else
     assert [frame.payload for frame in host.of(frames.FrameKind.NUDGE)] == [b"a-task"]
 
 
-async def test_of_a_call_that_lasts_is_told_once(directory: Directory) -> None:
-    waiting, link = call(directory), directory.links["cpu"]
-    told: list[str] = []
-    waiting.on_slow = lambda: told.append("slow")
+async def test_a_call_that_lasts_is_notified_of_once(directory: Directory) -> None:
+    pending, link = call(directory), directory.links["cpu"]
+    slow: list[PendingCall] = []
+    pending.on_slow = slow.append
     for seconds in (SLOW_S - 0.01, SLOW_S + 0.01, SLOW_S + 1):
-        link.sweep(waiting.sent_at + seconds)
-        assert told == ["slow"] * (seconds > SLOW_S)
+        link.sweep(pending.sent_at + seconds)
+        assert slow == [pending] * (seconds > SLOW_S)
+
+
+@pytest.mark.parametrize("ends", ["by its reply", "with its host", "given up"])
+async def test_the_items_of_a_call_end_however_it_ends(
+    host: StandIn, directory: Directory, ends: str
+) -> None:
+    items: asyncio.Queue[bytes | None] = asyncio.Queue()
+    pending = call(directory, items=items)
+    await until(lambda: host.of(frames.FrameKind.CALL))
+    if ends == "by its reply":
+        host.send(frames.FrameKind.REPLY, pending.id, b"")
+    elif ends == "with its host":
+        host.leave()
+    else:
+        pending.give_up()
+    assert await asyncio.wait_for(items.get(), LIMIT_S) is None
+
+
+async def test_a_call_that_is_given_up_has_no_reply_and_its_host_stops_it(
+    host: StandIn, directory: Directory
+) -> None:
+    pending = call(directory)
+    pending.give_up()
+    pending.give_up()
+    await until(lambda: host.of(frames.FrameKind.CANCEL))
+    assert [frame.id for frame in host.of(frames.FrameKind.CANCEL)] == [pending.id]
+    assert pending.reply.cancelled()
 
 
 async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(

@@ -1,15 +1,15 @@
-"""What tasks say: ``/v1/tasks/{id}/events`` while they live and afterwards, and ``/logs``."""
+"""A task's life: ``/v1/tasks/{id}/events`` as it goes on and afterwards, and ``/logs``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import JSONResponse
 
-from skipper.gateway.context import Context, TaskId
-from skipper.gateway.task_stream import _gaps, life_of_task
+from skipper.gateway.context import Context
+from skipper.gateway.routes.parameters import TaskId
+from skipper.gateway.task_stream import gaps_after, life_of_task
 from skipper.gateway.timeline import Cursor, event_document
 from skipper.ledger import events
 
@@ -17,7 +17,7 @@ MAX_LINES = 5000
 """Lines on a page of ``/logs``."""
 
 
-def add_routes(router: APIRouter, context: Callable[[], Context]) -> None:
+def add_routes(router: APIRouter, context: Context) -> None:
     """Add the routes to those of ``/v1/tasks``."""
 
     @router.get("/{id}/logs", summary="What a task has printed and logged")
@@ -27,21 +27,21 @@ def add_routes(router: APIRouter, context: Callable[[], Context]) -> None:
         limit: Annotated[int, Query(ge=1, le=MAX_LINES)] = MAX_LINES,
         cursor: Annotated[int, Query(ge=0)] = 0,
     ) -> Any:
-        await context().task(id)
-        return JSONResponse(await _lines(context(), id, attempt, cursor, limit))
+        await context.tasks.get(id)
+        return JSONResponse(await _lines(context, id, attempt, cursor, limit))
 
     @router.get(
         "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"
     )
     async def follow(id: TaskId, last_event_id: Annotated[str, Header()] = "") -> Any:
-        return await life_of_task(context(), id, Cursor.parse(last_event_id))
+        return await life_of_task(context, id, Cursor.parse(last_event_id))
 
 
 async def _lines(
     context: Context, task_id: str, attempt: int | None, since: int, limit: int
 ) -> dict[str, Any]:
     """A page of a task's log. ``dropped`` counts the lines that are missing on it."""
-    gaps = await _gaps(context, task_id, since)
+    gaps = await gaps_after(context.ledger, task_id, since)
     found = await context.ledger.read_events(
         lambda conn: events.lines(conn, task_id, since, limit + 1, attempt)
     )

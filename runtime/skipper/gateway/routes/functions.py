@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from skipper import problems
-from skipper.gateway.context import Context, Name
+from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
+from skipper.gateway.routes.parameters import Name
 
 
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1", tags=["functions"])
 
     @router.get(
@@ -22,7 +22,7 @@ def routes(context: Callable[[], Context]) -> APIRouter:
         summary="List functions, and files that could not be loaded",
     )
     async def functions() -> Any:
-        directory = context().directory
+        directory = context.directory
         return JSONResponse(
             {
                 "items": directory.described(),
@@ -33,10 +33,10 @@ def routes(context: Callable[[], Context]) -> APIRouter:
 
     @router.get("/functions/{name}", summary="Look at one function")
     async def function(name: Name) -> Any:
-        for item in context().directory.described():
+        for item in context.directory.described():
             if item["name"] == name:
                 return JSONResponse(item)
-        if (broken := context().directory.broken_for(name)) is not None:
+        if (broken := context.directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,
                 f"{broken.file}:{broken.line or 1}: {broken.error}",

@@ -24,7 +24,7 @@ STILL_S = 10.0
 class Readiness:
     """Ready once everything has been up; after that, unless it drains or reaches no pool."""
 
-    def __init__(self, context: Callable[[], Context]) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
         self._rounds = Rounds()
         self._was_ready = False
@@ -32,7 +32,7 @@ class Readiness:
 
     async def checks(self) -> dict[str, str]:
         """What is looked at, and what is wrong with it (empty: nothing)."""
-        context = self._context()
+        context = self._context
         checks = await self._ledger()
         checks["broker"] = (
             ""
@@ -56,7 +56,7 @@ class Readiness:
 
     def judge(self, checks: dict[str, str]) -> bool:
         """Whether calls should be sent here."""
-        context = self._context()
+        context = self._context
         if not any(checks.values()):
             self._was_ready = True
         reaches_some = any(link.is_up for link in context.directory.links.values())
@@ -67,7 +67,7 @@ class Readiness:
         """The ledger, and by its heartbeats the scheduler."""
         problem = ""
         try:
-            beats = await asyncio.wait_for(self._context().ledger.read(hosts.beats), ANSWER_S)
+            beats = await asyncio.wait_for(self._context.ledger.read(hosts.beats), ANSWER_S)
         except (SkipperError, TimeoutError) as error:
             problem = str(error) or "does not answer"
         else:

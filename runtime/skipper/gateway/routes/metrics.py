@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import APIRouter
@@ -23,13 +23,13 @@ Sample = tuple[dict[str, str], float]
 Samples = Iterable[Sample]
 
 
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Any:
-        return Response("".join(await exposition(context())), 200, media_type=_TEXT)
+        return Response("".join(await exposition(context)), 200, media_type=_TEXT)
 
     return router
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -10,20 +9,21 @@ from fastapi import APIRouter, Query
 from fastapi.responses import JSONResponse
 
 from skipper import problems
-from skipper.gateway.context import MAX_PAGE, Context, Name
+from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
+from skipper.gateway.routes.parameters import MAX_PAGE, Name
 from skipper.ledger import models
 from skipper.ledger.records import ModelVersion
 from skipper.tasks.documents import timestamp
 
 
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1", tags=["models"])
 
     @router.get("/models", summary="List models, each with its newest version")
     async def model_list() -> Any:
-        newest = await context().ledger.read(
+        newest = await context.ledger.read(
             lambda conn: [models.latest(conn, name) for name in models.list_names(conn)]
         )
         return JSONResponse({"items": [_shown(item) for item in newest if item], "next": None})
@@ -36,7 +36,7 @@ def routes(context: Callable[[], Context]) -> APIRouter:
         name: Name, limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50, cursor: str | None = None
     ) -> Any:
         try:
-            versions, following = await context().ledger.read(
+            versions, following = await context.ledger.read(
                 lambda conn: models.versions(conn, name, limit, cursor)
             )
         except ValueError:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from skipper.gateway.access import OPEN
-from skipper.gateway.problems import MEDIA_TYPE
+from skipper.gateway.answers import PROBLEM_TYPE
 from skipper.spec import PRIORITIES, Kind
 from skipper.task import State
 
@@ -183,7 +183,7 @@ def _or_many(one: dict[str, Any], each: dict[str, Any]) -> dict[str, Any]:
 def _refusal(text: str) -> dict[str, Any]:
     return {
         "description": text,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter
@@ -14,13 +13,13 @@ from skipper.gateway.context import Context
 from skipper.wire.link import Link
 
 
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1", tags=["pools"])
 
     @router.get("/pools", summary="What each pool has and does")
     async def pools() -> Any:
-        links = context().directory.links.values()
+        links = context.directory.links.values()
         return JSONResponse({"items": await asyncio.gather(*map(_pool, links))})
 
     return router

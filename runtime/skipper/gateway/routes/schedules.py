@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,54 +11,55 @@ from fastapi.responses import JSONResponse, Response
 
 from skipper import problems
 from skipper.gateway.answers import accepted_response
-from skipper.gateway.context import Context, Name
+from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
+from skipper.gateway.routes.parameters import Name
 from skipper.ledger import schedules
 from skipper.ledger.records import Schedule
 from skipper.settings.model import ScheduleSettings
 from skipper.tasks.documents import timestamp
 
 
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1/schedules", tags=["schedules"])
     _add_reads(router, context)
     _add_verbs(router, context)
     return router
 
 
-def _add_reads(router: APIRouter, context: Callable[[], Context]) -> None:
+def _add_reads(router: APIRouter, context: Context) -> None:
     @router.get("", summary="List schedules")
     async def page() -> Any:
-        found = await context().ledger.read(schedules.present)
+        found = await context.ledger.read(schedules.present)
         items = {each.declared.name: _shown(each) for each in found}
-        tables = context().settings.schedules
+        tables = context.settings.schedules
         items = {name: _unserved(name, table) for name, table in tables.items()} | items
         return JSONResponse({"items": [items[name] for name in sorted(items)], "next": None})
 
     @router.get("/{name}", summary="Look at one schedule")
     async def schedule(name: Name) -> Any:
-        found = await context().ledger.read(partial(schedules.get, name=name))
-        table = context().settings.schedules.get(name)
+        found = await context.ledger.read(partial(schedules.get, name=name))
+        table = context.settings.schedules.get(name)
         if found is None and table is not None:
             return JSONResponse(_unserved(name, table))
-        return JSONResponse(_shown(_there(context(), name, found)))
+        return JSONResponse(_shown(_there(context, name, found)))
 
 
-def _add_verbs(router: APIRouter, context: Callable[[], Context]) -> None:
+def _add_verbs(router: APIRouter, context: Context) -> None:
     @router.post("/{name}/run", status_code=202, summary="Run it now, whatever its times")
     async def run(name: Name) -> Any:
-        return await _run(context(), name)
+        return await _run(context, name)
 
     @router.post("/{name}/pause", summary="Let it rest until it is resumed")
     async def pause(name: Name) -> Any:
-        found = await context().ledger.write(partial(schedules.pause, name=name))
-        return JSONResponse(_shown(_there(context(), name, found)))
+        found = await context.ledger.write(partial(schedules.pause, name=name))
+        return JSONResponse(_shown(_there(context, name, found)))
 
     @router.post("/{name}/resume", summary="Have it go on with its next time")
     async def resume(name: Name) -> Any:
-        found = await context().ledger.write(partial(schedules.resume, name=name))
-        return JSONResponse(_shown(_there(context(), name, found)))
+        found = await context.ledger.write(partial(schedules.resume, name=name))
+        return JSONResponse(_shown(_there(context, name, found)))
 
 
 async def _run(context: Context, name: str) -> Response:

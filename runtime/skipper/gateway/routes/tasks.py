@@ -1,10 +1,9 @@
-"""``/v1/tasks``: what became of accepted work. What it says, ``live`` tells."""
+"""``/v1/tasks``: what became of accepted work. Its events are routed in ``events``."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -14,20 +13,19 @@ from skipper import problems
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.gateway.answers import accepted_response, answer_of_task, task_response
-from skipper.gateway.context import Context, TaskId
+from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
+from skipper.gateway.routes.parameters import MAX_PAGE, TaskId
+from skipper.gateway.task_reader import MAX_WAIT_S
 from skipper.ledger import tasks
 from skipper.outcomes import error_document
 from skipper.task import Attempt, State
 from skipper.tasks.documents import timestamp
 
-MAX_PAGE = 200
-MAX_WAIT_S = 60.0
 
-
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1/tasks", tags=["tasks"])
     _add_reads(router, context)
     events.add_routes(router, context)
@@ -35,7 +33,7 @@ def routes(context: Callable[[], Context]) -> APIRouter:
     return router
 
 
-def _add_reads(router: APIRouter, context: Callable[[], Context]) -> None:
+def _add_reads(router: APIRouter, context: Context) -> None:
     @router.get("", summary="List tasks, newest first")
     async def page(
         function: str | None = None,
@@ -45,7 +43,7 @@ def _add_reads(router: APIRouter, context: Callable[[], Context]) -> None:
         cursor: str | None = None,
     ) -> Any:
         try:
-            found, following = await context().ledger.read(
+            found, following = await context.ledger.read(
                 lambda conn: tasks.page(
                     conn,
                     function=function,
@@ -59,40 +57,41 @@ def _add_reads(router: APIRouter, context: Callable[[], Context]) -> None:
             raise Problem(
                 problems.BAD_REQUEST, f"cursor {cursor!r} is not one that a page gave"
             ) from None
-        await context().announcements.before_telling(found)
+        await context.tasks.announce(found)
         return JSONResponse(
-            {"items": [await context().shown(task) for task in found], "next": following}
+            {"items": [await context.tasks.document(task) for task in found], "next": following}
         )
 
     @router.get("/{id}", summary="Look at a task; wait=N waits up to N seconds for its end")
     async def get(id: TaskId, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Any:
-        task = (await context().wait_for_end(id, wait)).task if wait else await context().task(id)
-        return await task_response(context(), task)
+        reader = context.tasks
+        task = (await reader.until_ended(id, wait)).task if wait else await reader.get(id)
+        return await task_response(context, task)
 
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
     async def result(id: TaskId) -> Any:
-        found = await context().result(id)
+        found = await context.tasks.result(id)
         if not found.task.state.is_terminal:
-            return await task_response(context(), found.task, status=202)
-        return await answer_of_task(context(), found)
+            return await task_response(context, found.task, status=202)
+        return await answer_of_task(context, found)
 
     @router.get("/{id}/attempts", summary="Every attempt of a task")
     async def attempts(id: TaskId) -> Any:
-        await context().task(id)
-        found = await context().ledger.read(lambda conn: tasks.attempts(conn, id))
-        return JSONResponse({"items": [_attempt(context(), id, item) for item in found]})
+        await context.tasks.get(id)
+        found = await context.ledger.read(lambda conn: tasks.attempts(conn, id))
+        return JSONResponse({"items": [_attempt(context, id, item) for item in found]})
 
 
-def _add_verbs(router: APIRouter, context: Callable[[], Context]) -> None:
+def _add_verbs(router: APIRouter, context: Context) -> None:
     @router.post("/{id}/cancel", summary="Stop a task, wherever it is")
     async def cancel(id: TaskId) -> Any:
-        return await _cancel(context(), id)
+        return await _cancel(context, id)
 
     @router.post(
         "/{id}/retry", summary="Run an ended task's function again on the same input, as a new task"
     )
     async def retry(id: TaskId) -> Any:
-        return await _retry(context(), id)
+        return await _retry(context, id)
 
 
 def _attempt(context: Context, task_id: str, attempt: Attempt) -> dict[str, Any]:
@@ -106,32 +105,33 @@ def _attempt(context: Context, task_id: str, attempt: Attempt) -> dict[str, Any]
 
 
 async def _cancel(context: Context, task_id: str) -> Response:
-    await context.task(task_id)
+    await context.tasks.get(task_id)
     now = time.time()
     cancelling = await context.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
     failpoint("gateway.cancelling")
-    task = await context.task(task_id)
+    task = await context.tasks.get(task_id)
     if task.state is State.RUNNING:
         link = context.directory.links.get(task.pool)
         if link is not None and link.is_up:
-            with contextlib.suppress(SkipperError):  # its host reads the wish from the ledger, too
+            # Best effort, because its host reads the cancellation from the ledger, too.
+            with contextlib.suppress(SkipperError):
                 await link.ask("cancel", id=task_id)
-        task = await context.task(task_id)
+        task = await context.tasks.get(task_id)
     context.watchers.changed([task_id])
     is_late = cancelling is None or cancelling.already_ended
     if is_late or (task.state.is_terminal and task.state is not State.CANCELLED):
         detail = f"the task had already ended: {task.state}"
-        raise Problem(problems.CONFLICT, detail, {"task": await context.shown(task)})
+        raise Problem(problems.CONFLICT, detail, {"task": await context.tasks.document(task)})
     return await task_response(context, task, status=200 if task.state.is_terminal else 202)
 
 
 async def _retry(context: Context, task_id: str) -> Response:
-    task = await context.task(task_id)
+    task = await context.tasks.get(task_id)
     if not task.state.is_terminal:
         raise Problem(
             problems.CONFLICT,
             f"the task has not ended: {task.state}",
-            {"task": await context.shown(task)},
+            {"task": await context.tasks.document(task)},
         )
     fresh = await context.intake.retry(task_id)
     if fresh is None:

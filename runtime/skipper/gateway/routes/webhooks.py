@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -17,18 +16,18 @@ from skipper.settings.webhooks import Webhook
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
 
 
-def routes(context: Callable[[], Context]) -> APIRouter:
-    """The routes; ``context`` gives what the running gateway has."""
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"])
 
     @router.get("", summary="List webhooks, without their secrets")
     async def webhooks() -> Any:
-        known = context().settings.webhooks
+        known = context.settings.webhooks
         return JSONResponse({"items": [_shown(name, known[name]) for name in sorted(known)]})
 
     @router.post("/{name}/test", summary="Send a webhook a ping, as a task")
     async def test(name: Name) -> Any:
-        return await _test(context(), name)
+        return await _test(context, name)
 
     return router
 

@@ -12,8 +12,8 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
-from skipper.gateway import task_stream
-from skipper.gateway.context import LOOK_S, Context, ModelAnnouncements
+from skipper.gateway.context import Context
+from skipper.gateway.task_reader import POLL_S, TaskReader
 from skipper.gateway.task_stream import EVENTS_AT_ONCE, TaskStream
 from skipper.gateway.timeline import Cursor
 from skipper.ledger import Ledger, tasks
@@ -31,16 +31,16 @@ LIMIT_S = 20.0
 
 
 class Counting(Ledger):
-    """A ledger that counts who looks at it, and may be away."""
+    """A ledger that counts reads, and may be away."""
 
-    looks = 0
+    reads = 0
     events_read = 0
     is_away = False
 
     async def read(self, op: Callable[[Connection], T]) -> T:
         if self.is_away:
             raise UnavailableError("The database cannot be reached.")
-        self.looks += 1
+        self.reads += 1
         return await super().read(op)
 
     async def read_events(self, op: Callable[[Connection], T]) -> T:
@@ -49,7 +49,7 @@ class Counting(Ledger):
 
 
 class Office:
-    """A gateway's core, a task, and a reader of its stream."""
+    """A gateway's context, a task, and a reader of its stream."""
 
     def __init__(self, ledger: Counting, folder: Path) -> None:
         self.ledger, self.watchers = ledger, Watchers()
@@ -60,8 +60,10 @@ class Office:
             directory=cast(Any, None),
             intake=cast(Any, None),
             publisher=cast(Any, None),
-            announcements=ModelAnnouncements(cast(Any, None)),
             watchers=self.watchers,
+            tasks=TaskReader(ledger, self.watchers, cast(Any, None), shows_tracebacks=True),
+            calls=cast(Any, None),
+            shows_tracebacks=True,
         )
         new = NewTask(
             id=new_id(),
@@ -73,26 +75,26 @@ class Office:
             available_at=1.0,
         )
         self.id = new.id
-        self._said = 0
+        self._logged = 0
         ledger.write_now(lambda conn: tasks.accept(conn, new))
 
     def claim(self) -> None:
         self.ledger.write_now(lambda conn: tasks.claim(conn, [self.id], "host", 2.0))
         self.watchers.changed([self.id])
 
-    def say(self, lines: int = 1) -> None:
+    def log(self, lines: int = 1) -> None:
         rows = [
             NewEvent(
                 task_id=self.id,
                 attempt=1,
-                number=self._said + number,
+                number=self._logged + number,
                 at=3.0,
                 type="log",
                 data={"text": "x"},
             )
             for number in range(1, lines + 1)
         ]
-        self._said += lines
+        self._logged += lines
         self.ledger.record_now(lambda conn: stored_events.append(conn, rows))
         self.watchers.emitted([self.id])
 
@@ -101,9 +103,8 @@ class Office:
         self.ledger.write_now(lambda conn: tasks.finish(conn, self.id, 1, "host", ending, 4.0))
         self.watchers.changed([self.id])
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
-        stream = TaskStream(self.context, self.id)
-        await stream.open(Cursor())
+    async def stream(self, **intervals: float) -> AsyncGenerator[bytes, None]:
+        stream = await TaskStream.open(self.context, self.id, Cursor(), **intervals)
         return stream.run()
 
 
@@ -124,36 +125,36 @@ def kind_of(block: str) -> str:
     return str(data["state"] if fields["event"] == "state" else fields["event"])
 
 
-async def test_what_happens_is_told_as_it_happens(office: Office) -> None:
+async def test_what_happens_is_sent_as_it_happens(office: Office) -> None:
     stream = await office.stream()
     assert await following(stream) == "retry: 2000\n\n"
     assert kind_of(await following(stream)) == "queued"
     office.claim()
     assert kind_of(await following(stream)) == "running"
-    office.say()
+    office.log()
     assert kind_of(await following(stream)) == "log"
     office.end()
     assert [kind_of(block.decode()) async for block in stream] == ["succeeded", "done"]
 
 
-async def test_a_talkative_task_does_not_have_the_record_looked_at(office: Office) -> None:
+async def test_events_alone_do_not_have_the_record_read(office: Office) -> None:
     office.claim()
     stream = await office.stream()
     for _ in range(3):
         await following(stream)
-    office.ledger.looks = office.ledger.events_read = 0
+    office.ledger.reads = office.ledger.events_read = 0
     loop = asyncio.get_running_loop()
     began = loop.time()
     for _ in range(50):
-        office.say()
+        office.log()
         assert kind_of(await following(stream)) == "log"
     assert office.ledger.events_read >= 50
-    assert office.ledger.looks <= 1 + (loop.time() - began) / LOOK_S
+    assert office.ledger.reads <= 1 + (loop.time() - began) / POLL_S
 
 
 async def test_a_reader_that_does_not_read_holds_one_batch(office: Office) -> None:
     office.claim()
-    office.say(20 * EVENTS_AT_ONCE)
+    office.log(20 * EVENTS_AT_ONCE)
     stream = await office.stream()
     office.ledger.events_read = 0
     for _ in range(4):
@@ -164,10 +165,8 @@ async def test_a_reader_that_does_not_read_holds_one_batch(office: Office) -> No
     assert office.ledger.events_read == 2
 
 
-async def test_silence_is_broken_by_a_ping(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task_stream, "PING_S", 0.05)
-    monkeypatch.setattr(task_stream, "LOOK_S", 0.05)
-    stream = await office.stream()
+async def test_silence_is_broken_by_a_ping(office: Office) -> None:
+    stream = await office.stream(poll_s=0.05, ping_s=0.05)
     blocks = [await following(stream) for _ in range(4)]
     assert blocks[2:] == [": ping\n\n"] * 2
 

@@ -36,12 +36,12 @@ class Gateway(Desk):
         context = SimpleNamespace(
             settings=SimpleNamespace(webhooks={"ops": OPS}),
             intake=self.intake,
-            shown=self.shown,
+            tasks=SimpleNamespace(document=self.document),
         )
         self.app = FastAPI()
-        self.app.include_router(webhooks.routes(lambda: cast(Context, context)))
+        self.app.include_router(webhooks.routes(cast(Context, context)))
 
-    async def shown(self, task: Task) -> Any:
+    async def document(self, task: Task) -> Any:
         return {"id": task.id, "function": task.function}
 
 

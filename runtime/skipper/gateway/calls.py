@@ -1,0 +1,264 @@
+"""Calling a function for a client: directly, as a stream of items, or as a task. Knows no HTTP.
+
+A face is an adapter that makes an :class:`Invocation` of what its protocol brings, and renders
+bytes, items, a task or a :class:`~skipper.gateway.problems.Problem`; ``invoke.py`` is REST's.
+Whether the caller is still there is the face's to watch, because every protocol notices it in
+another way. A face that cancels what it waits for gives the call up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from skipper import problems
+from skipper.errors import SkipperError, UnavailableError
+from skipper.gateway.item_stream import ItemStream
+from skipper.gateway.problems import Problem, from_outcome
+from skipper.gateway.task_reader import TaskReader
+from skipper.ledger.records import Result
+from skipper.outcomes import Outcome
+from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec
+from skipper.task import Task
+from skipper.tasks.intake import Intake, Submission
+from skipper.wire import calls as wire
+from skipper.wire.calls import CallHead
+from skipper.wire.directory import Directory
+from skipper.wire.link import Link, PendingCall
+
+PATIENCE_S = 30.0
+"""How long a call waits for a function whose file is still being read."""
+REACH_S = 5.0
+"""How long a call waits for a host that is being started again."""
+CHECK_S = 1.0
+"""How long a task's acceptance waits for its input to be checked."""
+_OK = int(Outcome.OK)
+
+Callee = tuple[FunctionSpec, Link]
+"""A function, and the way to the host that serves it."""
+
+
+class Invocation:
+    """One call as a face has received it. Plain slots, because each direct call makes one.
+
+    ``body`` is the input's JSON. Deadlines count from ``received``, on the loop's clock.
+    """
+
+    __slots__ = ("body", "function", "received", "request_id")
+
+    def __init__(self, function: str, body: bytes, request_id: str, received: float) -> None:
+        self.function, self.body = function, body
+        self.request_id, self.received = request_id, received
+
+    def left_s(self, spec: FunctionSpec) -> float:
+        """What is left of a direct call's time, in seconds."""
+        return self.deadline(spec) - asyncio.get_running_loop().time()
+
+    def deadline(self, spec: FunctionSpec) -> float:
+        """When a direct call must have been answered, on the loop's clock."""
+        return self.received + (spec.timeout_s or DIRECT_TIMEOUT_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """How a caller wants its answer.
+
+    ``wait_s`` is None where the caller does not wait for the task's end. Of a task, ``priority``
+    and ``expires_s`` replace what its function declares.
+    """
+
+    respond_async: bool = False
+    wait_s: float | None = None
+    priority: int | None = None
+    delay_s: float | None = None
+    expires_s: float | None = None
+
+    @property
+    def wants_task(self) -> bool:
+        """Whether it can only be a task, because a direct call neither waits nor expires."""
+        return (
+            self.respond_async
+            or self.wait_s is not None
+            or self.delay_s is not None
+            or self.expires_s is not None
+        )
+
+
+NO_PREFERENCES = Preferences()
+
+
+class AcceptedTask(NamedTuple):
+    """The task that a call has become; ``result`` if it ended while its caller waited."""
+
+    task: Task
+    result: Result | None = None
+
+
+class Dispatcher:
+    """Has functions called. What goes wrong is raised as a :class:`Problem`.
+
+    ``shows_tracebacks`` is whether callers may see the tracebacks of functions that raise.
+    """
+
+    def __init__(
+        self, directory: Directory, intake: Intake, tasks: TaskReader, *, shows_tracebacks: bool
+    ) -> None:
+        self._directory, self._intake, self._tasks = directory, intake, tasks
+        self._shows_tracebacks = shows_tracebacks
+
+    def known(self, name: str) -> FunctionSpec | None:
+        """The function, if it is known now or its host is being started again."""
+        found = self._directory.remembered(name)
+        return found and found[0]
+
+    async def find(self, name: str) -> FunctionSpec:
+        """The function, once files that may define it have been read. Raises Problem."""
+        return (await self._find(name, PATIENCE_S))[0]
+
+    async def direct(
+        self, call: Invocation, on_slow: Callable[[PendingCall], None] | None = None
+    ) -> tuple[bytes, bytes]:
+        """What served the call (:func:`~skipper.wire.calls.served_by`), and its value's JSON.
+
+        ``on_slow`` is given the call on its way if it lasts: from then on it is worth the trouble
+        to watch whether the caller leaves, and to give it up. Raises Problem.
+        """
+        found = self._directory.get(call.function)
+        if found is None or not found[1].is_up:
+            found = await self._until_up(call)
+        pending = self._send(found, call)
+        pending.on_slow = on_slow
+        try:
+            payload = await pending.reply
+        except asyncio.CancelledError:
+            pending.give_up()
+            raise
+        outcome, served, value = wire.parse_reply(payload)
+        if outcome != _OK:
+            raise from_outcome(
+                outcome,
+                value,
+                served=served,
+                with_traceback=self._shows_tracebacks,
+                function=call.function,
+                request_id=call.request_id,
+            )
+        return served, value
+
+    async def stream(self, call: Invocation) -> ItemStream:
+        """The items of a generator, which is on its way. Raises Problem."""
+        found = self._directory.get(call.function)
+        if found is None or not found[1].is_up:
+            found = await self._until_up(call)
+        items: asyncio.Queue[bytes | None] = asyncio.Queue()
+        return ItemStream(self._send(found, call, items), items)
+
+    async def accept(
+        self,
+        call: Invocation,
+        preferences: Preferences = NO_PREFERENCES,
+        idempotency_key: str | None = None,
+    ) -> AcceptedTask:
+        """Have the call run as a task, and wait for its end as long as the caller prefers.
+
+        Under a key that is known it is the task of then. Raises Problem.
+        """
+        name = call.function
+        spec, link = self._directory.remembered(name) or await self._find(name, PATIENCE_S)
+        await self.check_input(spec, link, call)
+        submission = Submission(
+            spec=spec,
+            body=call.body,
+            request_id=call.request_id,
+            idempotency_key=idempotency_key,
+            priority=preferences.priority,
+            delay_s=preferences.delay_s or 0.0,
+            expires_s=preferences.expires_s,
+        )
+        with _problems():
+            task = await self._accepted(submission)
+            if preferences.wait_s is None:
+                return AcceptedTask(task)
+            result = await self._tasks.until_ended(task.id, preferences.wait_s)
+        return AcceptedTask(result.task, result if result.task.state.is_terminal else None)
+
+    async def check_input(self, spec: FunctionSpec, link: Link, call: Invocation) -> None:
+        """Have the function's own instance check a task's input. Raises Problem if it is wrong.
+
+        Where no instance can check it in time the task is accepted, because its run will show it.
+        """
+        head = CallHead(int(CHECK_S * 1000), wire.CHECK, 0, spec.name, call.request_id)
+        deadline = asyncio.get_running_loop().time() + CHECK_S
+        try:
+            payload = await link.call(wire.call_head(head) + call.body, deadline).reply
+        except UnavailableError:
+            return
+        outcome, _, body = wire.parse_reply(payload)
+        if outcome in (Outcome.INVALID, Outcome.MALFORMED):
+            raise from_outcome(outcome, body, with_traceback=False, function=spec.name)
+
+    async def _accepted(self, submission: Submission) -> Task:
+        """The task that is in the ledger: the submission's, or the earlier one under its key."""
+        try:
+            accepted = await self._intake.accept(submission)
+        except SkipperError as error:
+            raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
+        if not accepted.matches:
+            detail = "this Idempotency-Key came with another function or body before"
+            raise Problem(problems.KEY_REUSED, detail)
+        # Because under a known key it may be a training that has ended.
+        await self._tasks.announce([accepted.task])
+        return accepted.task
+
+    def _send(
+        self, found: Callee, call: Invocation, items: asyncio.Queue[bytes | None] | None = None
+    ) -> PendingCall:
+        spec, link = found
+        deadline = call.deadline(spec)
+        left_ms = math.ceil((deadline - asyncio.get_running_loop().time()) * 1000)
+        if left_ms <= 0:
+            detail = "the deadline passed before the call could be given to its pool"
+            raise Problem(problems.DEADLINE, detail, {"function": spec.name})
+        flags = 0 if items is None else wire.STREAM
+        head = wire.call_head(CallHead(left_ms, flags, 0, spec.name, call.request_id))
+        try:
+            return link.call(head + call.body, deadline, items)
+        except UnavailableError as error:
+            raise Problem(problems.UNAVAILABLE, str(error)) from None
+
+    async def _until_up(self, call: Invocation) -> Callee:
+        """The function and its host's link, once its host can be reached. Raises Problem."""
+        name = call.function
+        spec, link = self._directory.remembered(name) or await self._find(name, PATIENCE_S)
+        if not link.is_up:
+            with _problems():
+                await link.until_up(min(REACH_S, call.left_s(spec)))
+        # Perhaps a new host, which has yet to read the function's file.
+        patience_s = min(PATIENCE_S, call.left_s(spec))
+        return self._directory.get(name) or await self._find(name, patience_s)
+
+    async def _find(self, name: str, patience_s: float) -> Callee:
+        with _problems():
+            found = await self._directory.find(name, patience_s)
+        if found is not None:
+            return found
+        if (broken := self._directory.broken_for(name)) is not None:
+            where = f"{broken.file}:{broken.line}" if broken.line else broken.file
+            raise Problem(problems.BROKEN, f"{where}: {broken.error}", {"function": name})
+        known = [item["name"] for item in self._directory.described()]
+        raise Problem(
+            problems.UNKNOWN_FUNCTION, f"there is no function {name!r}", {"functions": known[:100]}
+        )
+
+
+@contextlib.contextmanager
+def _problems() -> Iterator[None]:
+    """Raise as a problem that something cannot be reached."""
+    try:
+        yield
+    except UnavailableError as error:
+        raise Problem(problems.UNAVAILABLE, str(error)) from None

@@ -1,0 +1,86 @@
+"""What the gateway's calls go to, played: links whose hosts answer as a test has them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from skipper.spec import BrokenFile, FunctionSpec, Kind
+from skipper.wire.link import PendingCall
+
+SPEC = FunctionSpec(
+    name="f.f",
+    kind=Kind.DATA,
+    file="f.py",
+    line=1,
+    code="c0de",
+    input_schema={},
+    output_schema={},
+)
+
+
+class PlayedLink:
+    """The way to a host that answers with ``replies``, one a call, and then not at all."""
+
+    def __init__(self, *replies: bytes) -> None:
+        self._replies = list(replies)
+        self.is_up = True
+        self.sent: list[PendingCall] = []
+        self.payloads: list[bytes] = []
+        self.cancelled: list[PendingCall] = []
+        self.credits = 0
+
+    def call(
+        self, payload: bytes, deadline: float, items: asyncio.Queue[bytes | None] | None = None
+    ) -> PendingCall:
+        link: Any = self
+        pending = PendingCall(link, len(self.sent) + 1, deadline, items)
+        self.payloads.append(payload)
+        self.sent.append(pending)
+        if self._replies:
+            pending.answer(self._replies.pop(0))
+        return pending
+
+    def credit(self, pending: PendingCall) -> None:
+        self.credits += 1
+
+    def cancel(self, pending: PendingCall) -> None:
+        has_reply = pending.reply.done() and not pending.reply.cancelled()
+        if not has_reply and pending not in self.cancelled:
+            self.cancelled.append(pending)
+
+    async def until_up(self, patience_s: float) -> None:
+        self.is_up = True
+
+
+class PlayedDirectory:
+    """Knows the function of ``link``; without one, its file is still being read, for ever."""
+
+    def __init__(self, link: PlayedLink | None, spec: FunctionSpec = SPEC) -> None:
+        self._link, self._spec = link, spec
+        self.broken: BrokenFile | None = None
+
+    def get(self, name: str) -> Any:
+        return (self._spec, self._link) if self._link and name == self._spec.name else None
+
+    remembered = get
+
+    async def find(self, name: str, patience_s: float) -> Any:
+        if self._link is None:
+            await asyncio.Event().wait()
+        return self.get(name)
+
+    def broken_for(self, name: str) -> BrokenFile | None:
+        return self.broken
+
+    def described(self) -> list[dict[str, Any]]:
+        return [{"name": self._spec.name}]
+
+    async def renew_models(self) -> None:
+        pass
+
+
+async def settle() -> None:
+    """Let what can go on without anything from outside go on."""
+    for _ in range(10):
+        await asyncio.sleep(0)

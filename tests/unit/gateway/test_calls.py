@@ -1,0 +1,282 @@
+"""Functions are called without any protocol of a face: no request, no headers, no status."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from skipper import problems
+from skipper.blobs import BlobStore
+from skipper.gateway.calls import Dispatcher, Invocation, Preferences
+from skipper.gateway.problems import Problem
+from skipper.gateway.task_reader import TaskReader
+from skipper.ledger import Ledger, tasks
+from skipper.ledger.records import Ending
+from skipper.outcomes import Outcome
+from skipper.spec import BrokenFile
+from skipper.task import State
+from skipper.tasks.watchers import Watchers
+from skipper.values.value import Value
+from skipper.wire import calls as wire
+from skipper.wire.frames import CREDIT_ITEMS
+from tests.intakes import Desk
+from tests.unit.gateway.played import PlayedDirectory, PlayedLink, settle
+
+LIMIT_S = 20.0
+SERVED = b"c0de net@3"
+FITS = wire.reply(Outcome.OK, b"", b"")
+
+
+def replied(value: bytes) -> bytes:
+    return wire.reply(Outcome.OK, SERVED, value)
+
+
+def invocation(body: bytes = b'{"x": 1}', *, name: str = "f.f", age_s: float = 0.0) -> Invocation:
+    return Invocation(name, body, "an-id", asyncio.get_running_loop().time() - age_s)
+
+
+def direct_only(link: PlayedLink | None, **given: Any) -> Dispatcher:
+    """Calls that no task comes of."""
+    return over(PlayedDirectory(link, **given))
+
+
+def over(directory: PlayedDirectory) -> Dispatcher:
+    nothing: Any = None
+    return Dispatcher(cast(Any, directory), nothing, nothing, shows_tracebacks=False)
+
+
+# --- direct calls ------------------------------------------------------------------------------
+
+
+async def test_a_direct_call_is_a_value_and_what_served_it() -> None:
+    link = PlayedLink(replied(b"7"))
+    assert await direct_only(link).direct(invocation()) == (SERVED, b"7")
+    head, at = wire.parse_call(link.payloads[0])
+    assert (head.name, head.context, link.payloads[0][at:]) == ("f.f", "an-id", b'{"x": 1}')
+
+
+async def test_what_goes_wrong_is_a_problem_with_what_served_it() -> None:
+    link = PlayedLink(wire.problem(Outcome.FAILED, "ValueError: no", SERVED, traceback="T"))
+    with pytest.raises(Problem) as caught:
+        await direct_only(link).direct(invocation())
+    problem = caught.value
+    assert (problem.kind, problem.detail) == (problems.FUNCTION_ERROR, "ValueError: no")
+    assert problem.members == {"function": "f.f", "request_id": "an-id"}
+    assert problem.served == SERVED
+
+
+async def test_a_function_that_may_serve_later_is_a_problem_that_knows_when() -> None:
+    link = PlayedLink(wire.problem(Outcome.UNAVAILABLE, "no model yet", retry_after_s=30))
+    with pytest.raises(Problem) as caught:
+        await direct_only(link).direct(invocation())
+    assert caught.value.retry_after_s == 30
+
+
+async def test_a_call_whose_time_is_over_is_not_sent() -> None:
+    link = PlayedLink()
+    with pytest.raises(Problem) as caught:
+        await direct_only(link).direct(invocation(age_s=61.0))
+    assert caught.value.kind is problems.DEADLINE
+    assert link.sent == []
+
+
+async def test_a_call_waits_for_a_host_that_is_being_started_again() -> None:
+    link = PlayedLink(replied(b"7"))
+    link.is_up = False
+    assert await direct_only(link).direct(invocation()) == (SERVED, b"7")
+
+
+async def test_a_call_that_is_cancelled_is_given_up() -> None:
+    link = PlayedLink()
+    calling = asyncio.create_task(direct_only(link).direct(invocation()))
+    await settle()
+    calling.cancel()
+    await asyncio.wait({calling})
+    assert calling.cancelled()
+    assert link.cancelled == link.sent
+
+
+async def test_a_call_that_lasts_can_be_given_up_by_who_watches_the_caller() -> None:
+    link = PlayedLink()
+    on_slow = asyncio.get_running_loop().create_future()
+    calling = asyncio.create_task(direct_only(link).direct(invocation(), on_slow.set_result))
+    await settle()
+    (pending,) = link.sent
+    assert pending.on_slow is not None
+    pending.on_slow(pending)
+    (await on_slow).give_up()
+    await asyncio.wait({calling})
+    assert calling.cancelled()
+    assert link.cancelled == [pending]
+
+
+async def test_a_function_that_is_not_there_is_a_problem_that_lists_those_that_are() -> None:
+    dispatcher = direct_only(PlayedLink())
+    assert dispatcher.known("g.g") is None
+    with pytest.raises(Problem) as caught:
+        await dispatcher.find("g.g")
+    assert caught.value.kind is problems.UNKNOWN_FUNCTION
+    assert caught.value.members == {"functions": ["f.f"]}
+
+
+async def test_a_function_whose_file_is_broken_is_a_problem_that_knows_the_place() -> None:
+    directory = PlayedDirectory(PlayedLink())
+    directory.broken = BrokenFile(file="g.py", line=3, error="SyntaxError: no", functions=())
+    with pytest.raises(Problem, match=r"g\.py:3: SyntaxError: no") as caught:
+        await over(directory).direct(invocation(name="g.g"))
+    assert caught.value.kind is problems.BROKEN
+
+
+# --- streams -----------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_its_items_and_what_serves_them() -> None:
+    link = PlayedLink()
+    stream = await direct_only(link).stream(invocation())
+    assert wire.call_key(link.payloads[0]).flags == wire.STREAM
+    host_sends(link, SERVED, b"1", b"2")
+    link.sent[0].answer(replied(b""))
+    await stream.begin()
+    assert stream.served == SERVED
+    assert [item async for item in stream] == [b"1", b"2"]
+    assert stream.problem is None
+
+
+async def test_items_that_are_taken_give_credit_for_more() -> None:
+    link = PlayedLink()
+    stream = await direct_only(link).stream(invocation())
+    host_sends(link, SERVED, *[b"1"] * (2 * CREDIT_ITEMS))
+    link.sent[0].answer(replied(b""))
+    await stream.begin()
+    credits_seen = [link.credits async for _ in stream]
+    assert credits_seen == [0] * CREDIT_ITEMS + [1] * CREDIT_ITEMS
+    assert link.credits == 2
+
+
+async def test_a_stream_that_fails_before_its_first_item_is_a_problem() -> None:
+    link = PlayedLink(wire.problem(Outcome.INVALID, "no"))
+    stream = await direct_only(link).stream(invocation())
+    with pytest.raises(Problem) as caught:
+        await stream.begin()
+    assert caught.value.kind is problems.INVALID_INPUT
+
+
+async def test_a_stream_that_fails_later_ends_and_has_its_problem() -> None:
+    link = PlayedLink()
+    stream = await direct_only(link).stream(invocation())
+    host_sends(link, SERVED, b"1")
+    link.sent[0].answer(wire.problem(Outcome.DIED, "killed"))
+    await stream.begin()
+    assert [item async for item in stream] == [b"1"]
+    assert stream.problem is not None
+    assert stream.problem.kind is problems.INSTANCE_DIED
+
+
+async def test_a_stream_that_is_given_up_ends_without_a_problem() -> None:
+    link = PlayedLink()
+    stream = await direct_only(link).stream(invocation())
+    host_sends(link, SERVED, b"1")
+    await stream.begin()
+    assert await anext(stream) == b"1"
+    stream.give_up()
+    assert [item async for item in stream] == []
+    assert stream.problem is None
+    assert link.cancelled == link.sent
+
+
+def host_sends(link: PlayedLink, *payloads: bytes) -> None:
+    items = link.sent[0].items
+    assert items is not None
+    for payload in payloads:
+        items.put_nowait(payload)
+
+
+# --- tasks -------------------------------------------------------------------------------------
+
+
+class Acceptances(Desk):
+    """Calls that become tasks, on a real ledger."""
+
+    def __init__(self, ledger: Ledger, folder: Path, link: PlayedLink) -> None:
+        super().__init__(ledger, BlobStore(str(folder / "blobs")))
+        self._accepted: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers, directory = Watchers(), cast(Any, PlayedDirectory(link))
+        reader = TaskReader(ledger, self._watchers, directory, shows_tracebacks=False)
+        self.dispatcher = Dispatcher(directory, self.intake, reader, shows_tracebacks=False)
+
+    def keep(self, how: str, pool: str, ids: Sequence[str]) -> None:
+        super().keep(how, pool, ids)
+        if how == "publish":
+            for id_ in ids:
+                self._accepted.put_nowait(id_)
+
+    async def run_next(self) -> None:
+        """Run the next task that is accepted, as a host does."""
+        async with asyncio.timeout(LIMIT_S):
+            id_ = await self._accepted.get()
+        ending = Ending(state=State.SUCCEEDED, result=Value(inline=b"7"))
+        await self.ledger.write(lambda conn: tasks.claim(conn, [id_], "host", 1e12))
+        await self.ledger.write(lambda conn: tasks.finish(conn, id_, 1, "host", ending, 1e12))
+        self._watchers.changed([id_])
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    with Ledger.open(ledger_url) as ledger:
+        yield ledger
+
+
+async def test_a_call_can_be_accepted_as_a_task(ledger: Ledger, tmp_path: Path) -> None:
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
+    task, result = await acceptance.dispatcher.accept(
+        invocation(), Preferences(respond_async=True, priority=5)
+    )
+    assert (task.function, task.state, task.priority) == ("f.f", State.QUEUED, 5)
+    assert result is None
+    assert (await ledger.read(lambda conn: tasks.get(conn, task.id))) is not None
+
+
+async def test_a_caller_can_wait_for_its_tasks_end(ledger: Ledger, tmp_path: Path) -> None:
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
+    accepting = acceptance.dispatcher.accept(invocation(), Preferences(wait_s=LIMIT_S))
+    (task, result), _ = await asyncio.gather(accepting, acceptance.run_next())
+    assert (task.state, result and result.value) == (State.SUCCEEDED, Value(inline=b"7"))
+
+
+async def test_a_task_that_has_not_ended_in_time_has_no_result(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
+    task, result = await acceptance.dispatcher.accept(invocation(), Preferences(wait_s=0.0))
+    assert (task.state, result) == (State.QUEUED, None)
+
+
+async def test_a_wrong_input_is_a_problem_and_nothing_is_written(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    wrong = wire.problem(Outcome.INVALID, "no", errors=[{"pointer": "/x"}])
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(wrong))
+    with pytest.raises(Problem) as caught:
+        await acceptance.dispatcher.accept(invocation())
+    assert caught.value.kind is problems.INVALID_INPUT
+    assert caught.value.members["errors"] == [{"pointer": "/x"}]
+    assert await ledger.read(lambda conn: tasks.page(conn, limit=1)) == ([], None)
+
+
+async def test_the_same_key_is_the_same_task_and_another_body_a_problem(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS, FITS, FITS))
+    accept = acceptance.dispatcher.accept
+    first, _ = await accept(invocation(), idempotency_key="k")
+    await acceptance.run_next()
+    again, _ = await accept(invocation(), idempotency_key="k")
+    assert (again.id, again.state) == (first.id, State.SUCCEEDED)
+    with pytest.raises(Problem) as caught:
+        await accept(invocation(json.dumps({"x": 2}).encode()), idempotency_key="k")
+    assert caught.value.kind is problems.KEY_REUSED
