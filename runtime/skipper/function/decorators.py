@@ -1,8 +1,8 @@
 """The three decorators, and the function object they make, which is also its client.
 
 ``f(…)`` runs here. ``f.remote(…)`` runs in the runtime and waits, ``f.spawn(…)`` returns a task,
-``f.map([…])`` fans out. Whom to ask is handed in (:func:`connect_to`): an instance hands in its own
-host, ``skipper.connect(url)`` a client over HTTP.
+``f.map([…])`` fans out. Who carries those out is handed in (:func:`connect_to`): an instance hands
+in its own host, ``skipper.connect(url)`` a client over HTTP.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from skipper.cron import Missed, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
 from skipper.function.options import Options, check, exceptions, mebibytes
 from skipper.function.run import Run
-from skipper.function.signature import Contract, contract_of
+from skipper.function.signature import Signature, signature_of
 from skipper.spec import BACKOFF_S, DEFAULT_POOL, FunctionSpec, Kind, Mode, seconds
 
 P = ParamSpec("P")
@@ -29,7 +29,9 @@ class Handle(Protocol):
     """A task somewhere else."""
 
     @property
-    def id(self) -> str: ...
+    def id(self) -> str:
+        """The task's id."""
+        ...
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the value.
@@ -40,20 +42,29 @@ class Handle(Protocol):
 
 
 class Caller(Protocol):
-    """Whoever can have functions run: a client, or an instance's host. Bodies are JSON."""
+    """Whoever can have functions run: a client, or an instance's host. Bodies are JSON.
 
-    def call(self, name: str, body: bytes) -> Any: ...
+    Each method raises a SkipperError where the function cannot be run or ends without a value.
+    """
 
-    def spawn(self, name: str, body: bytes) -> Handle: ...
+    def call(self, name: str, body: bytes) -> Any:
+        """Run the function ``name`` and wait for its value, as plain data."""
+        ...
 
-    async def call_async(self, name: str, body: bytes) -> Any: ...
+    def spawn(self, name: str, body: bytes) -> Handle:
+        """Start it as a task, without waiting for its end."""
+        ...
+
+    async def call_async(self, name: str, body: bytes) -> Any:
+        """:meth:`call`, awaited."""
+        ...
 
 
 _caller: Caller | None = None
 
 
 def connect_to(caller: Caller | None) -> None:
-    """Hand in whom this process's functions ask."""
+    """Have this process's functions call others through ``caller``; None: not at all."""
     global _caller  # noqa: PLW0603 - one runtime per process, set once at its start
     _caller = caller
 
@@ -77,69 +88,82 @@ class Function(Generic[P, R]):
         check(options, self.file, self.line)
         self.name = f"{_stem(target.__module__, self.file)}.{target.__name__}"
 
+    # Not in __init__, because a type hint may name what the file defines further down.
     @functools.cached_property
-    def contract(self) -> Contract:
-        """The signature as JSON. Raises :class:`DefinitionError`, with file and line."""
-        return self._contract_of(self.target, batched="batch" in self.options and self.twin is None)
+    def signature(self) -> Signature:
+        """What one caller sends and gets, as JSON. Raises DefinitionError, with file and line."""
+        is_batched = "batch" in self.options and self.batch_target is None
+        return self._signature_of(self.target, batched=is_batched)
 
     @functools.cached_property
-    def twin(self) -> Callable[..., Any] | None:
-        """The function that takes the lists of a batch, where it is another one."""
+    def batch_target(self) -> Callable[..., Any] | None:
+        """The function that takes the lists of a batch, where it is another one.
+
+        Raises DefinitionError where the file defines none of that name.
+        """
         named = self.options.get("batch_with")
         if not isinstance(named, str):
             return named
-        twin = getattr(sys.modules[self.target.__module__], named, None)
-        if not callable(twin):
-            detail = f"{self.name}: batch_with={named!r}: the file defines no such function."
-            raise DefinitionError(detail, file=self.file, line=self.line)
-        return cast(Callable[..., Any], twin)
+        target = getattr(sys.modules[self.target.__module__], named, None)
+        if not callable(target):
+            raise self._error(
+                f"{self.name}: batch_with={named!r}: the file defines no such function."
+            )
+        return cast(Callable[..., Any], target)
 
     @functools.cached_property
-    def batch_contract(self) -> Contract:
-        """The signature of what takes the lists of a batch. Raises :class:`DefinitionError`."""
-        if self.twin is None:
-            return self.contract
-        twin, mine = self._contract_of(self.twin, batched=True), self.contract
-        problem = ""
-        if mine.is_async or mine.streams or mine.run_parameters:
-            problem = "batch_with=… needs a plain function: no async def, no generator, no Run."
-        elif set(twin.names) != set(mine.names):
-            problem = (
-                f"{self.twin.__name__} takes {_listed(twin.names)} where it must take lists "
-                f"of {_listed(mine.names)}: use the same names."
+    def batch_signature(self) -> Signature:
+        """The signature of what takes the lists of a batch. Raises DefinitionError."""
+        if self.batch_target is None:
+            return self.signature
+        single, lists = self.signature, self._signature_of(self.batch_target, batched=True)
+        if single.is_async or single.streams or single.run_parameters:
+            raise self._error(
+                f"{self.name}: batch_with=… needs a plain function: no async def, no generator, "
+                "no Run."
             )
-        if problem:
-            raise DefinitionError(f"{self.name}: {problem}", file=self.file, line=self.line)
-        return twin
+        if set(lists.names) != set(single.names):
+            raise self._error(
+                f"{self.name}: {self.batch_target.__name__} takes {_listed(lists.names)} where it "
+                f"must take lists of {_listed(single.names)}: use the same names."
+            )
+        return lists
 
-    def _contract_of(self, target: Callable[..., Any], *, batched: bool) -> Contract:
+    def _signature_of(self, target: Callable[..., Any], *, batched: bool) -> Signature:
         try:
-            return contract_of(target, batched=batched)
+            return signature_of(target, batched=batched)
         except DefinitionError as error:
-            raise DefinitionError(f"{self.name}: {error}", file=self.file, line=self.line) from None
+            raise self._error(f"{self.name}: {error}") from None
+
+    def _error(self, message: str) -> DefinitionError:
+        """An error that names the function's place."""
+        return DefinitionError(message, file=self.file, line=self.line)
 
     @functools.cached_property
     def callable(self) -> Callable[..., Any]:
-        """What to call: the function, or the one object of a class, set up by its ``__init__``."""
+        """What to call: the function, or the one object of a class, made at the first call."""
         return cast(Any, self.target)() if inspect.isclass(self.target) else self.target
 
     def spec(self, code: str) -> FunctionSpec:
-        """What this function declares, as data; ``code`` is the hash of its file."""
-        contract, options = self.contract, self.options
-        models = [*contract.loaded_parameters.values()]
+        """What this function declares, as data; ``code`` is the hash of its file.
+
+        Raises DefinitionError, with file and line, for what cannot be served.
+        """
+        signature, options = self.signature, self.options
+        models = [*signature.loaded_parameters.values()]
         if "batch" in options:
-            models += self.batch_contract.loaded_parameters.values()
+            models += self.batch_signature.loaded_parameters.values()
         default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
         mode = Mode(options.get("mode", default))
-        if contract.returns_model and mode is Mode.DIRECT:
-            detail = f"{self.name} returns a model, which only a task publishes: write mode='task'."
-            raise DefinitionError(detail, file=self.file, line=self.line)
-        if "schedule" in options and contract.needs_input:
-            detail = (
+        if signature.returns_model and mode is Mode.DIRECT:
+            raise self._error(
+                f"{self.name} returns a model, which only a task publishes: write mode='task'."
+            )
+        if "schedule" in options and signature.needs_input:
+            raise self._error(
                 f"{self.name} needs input, and its schedule has none: give every parameter a "
                 "default, or write a [schedules] table with a body in skipper.toml."
             )
-            raise DefinitionError(detail, file=self.file, line=self.line)
         doc = inspect.getdoc(self.target) or ""
         return FunctionSpec(
             name=self.name,
@@ -163,41 +187,46 @@ class Function(Generic[P, R]):
             schedule=_timetable(options),
             summary=doc.partition("\n")[0],
             description=doc,
-            streams=contract.streams,
-            is_async=contract.is_async,
+            streams=signature.streams,
+            is_async=signature.is_async,
             models=tuple(dict.fromkeys(models)),
             file=self.file,
             line=self.line,
             code=code,
-            input_schema=contract.input_schema(),
-            output_schema=contract.output_schema(),
+            input_schema=signature.input_schema(),
+            output_schema=signature.output_schema(),
         )
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, in this process."""
-        for name in self.contract.run_parameters:
+        for name in self.signature.run_parameters:
             kwargs.setdefault(name, Run())
         return cast(R, self.callable(*args, **kwargs))
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run in the runtime, wherever it runs, and wait for the value (as plain JSON data).
 
-        Raises :class:`~skipper.errors.CallError` where the call ends without one.
+        Raises NotConnectedError in a process without a runtime to ask, TypeError for arguments that
+        are not the function's, CallError where the call ends without a value, NotFoundError or
+        UnavailableError where it cannot be run.
         """
-        return cast(R, _connected().call(self.name, self.contract.body(args, kwargs)))
+        return cast(R, _connected().call(self.name, self.signature.body(args, kwargs)))
 
     async def aremote(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """:meth:`remote` for ``async def`` functions."""
-        return cast(R, await _connected().call_async(self.name, self.contract.body(args, kwargs)))
+        """:meth:`remote`, awaited."""
+        return cast(R, await _connected().call_async(self.name, self.signature.body(args, kwargs)))
 
     def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
-        """Start it as a task and return at once."""
-        return _connected().spawn(self.name, self.contract.body(args, kwargs))
+        """Start it as a task and return at once. Raises as :meth:`remote` does before the run."""
+        return _connected().spawn(self.name, self.signature.body(args, kwargs))
 
     def map(self, items: Iterable[Any]) -> list[R]:
-        """Run once per item, as tasks side by side; the values in the items' order."""
-        contract = self.contract
-        handles = [_connected().spawn(self.name, contract.body((item,), {})) for item in items]
+        """Run once per item, as tasks side by side; the values in the items' order.
+
+        Raises the error of the first item, in that order, whose task ends without a value.
+        """
+        body_of = self.signature.body
+        handles = [_connected().spawn(self.name, body_of((item,), {})) for item in items]
         return [cast(R, handle.result()) for handle in handles]
 
     def __repr__(self) -> str:

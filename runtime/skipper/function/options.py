@@ -60,7 +60,10 @@ class Options(TypedDict, total=False):
 
 
 def check(options: Options, file: str, line: int) -> None:
-    """Raise :class:`DefinitionError`, with file and line, for the first option that is wrong."""
+    """Raise DefinitionError for the first option that is wrong.
+
+    ``file`` and ``line`` are where the options stand; the error has them.
+    """
     for name, value in options.items():
         try:
             _check_known(name)
@@ -138,8 +141,8 @@ def _is_exception(kind: object) -> bool:
 
 def _time(name: str, value: Any) -> None:
     if not 0 < seconds(value) <= LONGEST_S:
-        told = "write a positive time of at most a year, such as 30 or '30m'."
-        raise DefinitionError(f"{name}={value!r}: {told}")
+        hint = "write a positive time of at most a year, such as 30 or '30m'."
+        raise DefinitionError(f"{name}={value!r}: {hint}")
 
 
 def _backoff(name: str, value: Any) -> None:

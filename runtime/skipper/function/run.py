@@ -1,4 +1,4 @@
-"""What a running function can say and ask: progress, metrics, log lines, deadline, cancellation."""
+"""What a running function can report and look up: progress, metrics, log lines, its deadline."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 MAX_TEXT = 1 << 14
+"""Characters of one line of a log; an event has to stay below 64 KiB even if each takes four."""
 
 
 class Sink(Protocol):
-    """Where a run's words go: the instance's socket, or nowhere for a call in place."""
+    """Takes a run's events: to the instance's host, or nowhere for a call in place."""
 
-    def emit(self, event: dict[str, Any]) -> None: ...
+    def emit(self, event: dict[str, Any]) -> None:
+        """Send ``{"type", "data"}``. Raises TooLargeError for more than 64 KiB of JSON."""
+        ...
 
-    def is_cancelled(self) -> bool: ...
+    def is_cancelled(self) -> bool:
+        """Whether the run is to stop."""
+        ...
 
 
-class _Nowhere:
+class _NoSink:
     def emit(self, event: dict[str, Any]) -> None:
         del event
 
@@ -28,7 +33,7 @@ class _Nowhere:
 class Run:
     """One run of a function; injected into a keyword-only parameter typed ``skipper.Run``.
 
-    Of a function that is called in place (``f(…)``) the words go nowhere and nothing cancels it.
+    In a function that is called in place (``f(…)``) its events go nowhere and nothing cancels it.
     """
 
     def __init__(
@@ -41,30 +46,32 @@ class Run:
         seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._sink: Sink = sink or _Nowhere()
+        self._sink: Sink = sink or _NoSink()
         self._clock = clock
         self._ends = None if seconds is None else clock() + seconds
         self.task_id = task_id
         """The task this is an attempt of; None in a direct call."""
         self.attempt = attempt
+        """Which run of the task this is, from 1."""
         self.request_id = request_id
+        """The ``X-Request-Id`` of the call."""
 
     def progress(self, done: float, total: float | None = None, /, **values: Any) -> None:
-        """Say how far the work is: ``done`` of ``total`` steps, with any current values.
+        """Report how far the work is: ``done`` of ``total`` steps, with any current values.
 
-        Seen at once by whoever watches the task. Values (``loss=0.1``) must be JSON, of 64 KiB at
-        most.
+        Whoever watches the task sees it at once. Raises TooLargeError where the values
+        (``loss=0.1``) are more than 64 KiB of JSON.
         """
         self._sink.emit({"type": "progress", "data": {"done": done, "total": total} | values})
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Record one point of a curve."""
+        """Record one point of the curve ``name``; NaN and infinities are recorded as null."""
         self._sink.emit(
             {"type": "metric", "data": {"name": name, "value": float(value), "step": step}}
         )
 
     def log(self, message: str, level: str = "info") -> None:
-        """Write a line to the task's log; of one beyond 16,384 characters the beginning."""
+        """Write a line to the task's log; of one of more than 16,384 characters the beginning."""
         text = str(message)
         if len(text) > MAX_TEXT:
             text = f"{text[:MAX_TEXT]} [and {len(text) - MAX_TEXT} characters more]"

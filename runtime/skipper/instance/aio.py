@@ -101,7 +101,7 @@ class _AsyncServer:
             return calls.failure(error)
         try:
             calls.enter(asked)
-            if calls.contract.streams:
+            if calls.signature.streams:
                 return await self._stream(asked, calls.target(**kwargs))
             return calls.result(asked, await calls.target(**kwargs))
         except asyncio.CancelledError:

@@ -48,11 +48,11 @@ def _part_of(calls: Calls, asked: IncomingCall, replies: dict[int, bytes]) -> _P
     if asked.wants(CHECK):
         replies[asked.id] = calls.checked(body)
         return None
-    if (items := calls.contract.parse_items(body)) is not None:
+    if (items := calls.signature.parse_items(body)) is not None:
         judged = [calls.refusal(i) if isinstance(i, Exception) else i for i in items]
         return _Part(asked.id, judged, is_many=True)
     try:
-        return _Part(asked.id, [calls.contract.parse(body)], is_many=False)
+        return _Part(asked.id, [calls.signature.parse(body)], is_many=False)
     except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
         replies[asked.id] = calls.refusal(error)
         return None
@@ -60,8 +60,8 @@ def _part_of(calls: Calls, asked: IncomingCall, replies: dict[int, bytes]) -> _P
 
 def _answers(calls: Calls, items: list[Item]) -> list[bytes]:
     """The reply for each item, whatever the function does."""
-    defaults = calls.contract.defaults
-    names = calls.contract.names
+    defaults = calls.signature.defaults
+    names = calls.signature.names
     columns = {
         name: [item[name] if name in item else defaults[name] for item in items] for name in names
     }

@@ -17,7 +17,7 @@ from skipper.function.decorators import Function
 from skipper.function.model import Model
 from skipper.function.options import exceptions
 from skipper.function.run import Run
-from skipper.function.signature import Contract
+from skipper.function.signature import Signature
 from skipper.instance import caller
 from skipper.instance.faults import class_of, shown, user_traceback
 from skipper.instance.jobs import ModelRef
@@ -65,12 +65,12 @@ class Calls:
     ) -> None:
         self.link = link
         self._max_result = max_result
-        self.contract: Contract = function.contract
+        self.signature: Signature = function.signature
         """What callers send and get."""
         self.batch = function.options.get("batch", 0)
         """The largest batch; 0 for a function that takes calls one by one."""
-        self._taking = function.batch_contract if self.batch else function.contract
-        self.target = function.callable if function.twin is None else function.twin
+        self._taking = function.batch_signature if self.batch else function.signature
+        self.target = function.batch_target or function.callable
         self._models = models
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
@@ -97,19 +97,19 @@ class Calls:
 
     def arguments(self, asked: IncomingCall) -> dict[str, Any]:
         """Keyword arguments of a call. Raises ValidationError."""
-        kwargs = self.contract.parse(asked.body)
+        kwargs = self.signature.parse(asked.body)
         if self.loaded:
             kwargs |= self.loaded
-        if self.contract.run_parameters:
+        if self.signature.run_parameters:
             run = self._run(asked)
-            kwargs |= dict.fromkeys(self.contract.run_parameters, run)
+            kwargs |= dict.fromkeys(self.signature.run_parameters, run)
         return kwargs
 
     def checked(self, body: bytes) -> bytes:
         """The reply to a call that only asks whether its body matches."""
         try:
-            if not self.batch or self.contract.parse_items(body) is None:
-                self.contract.parse(body)
+            if not self.batch or self.signature.parse_items(body) is None:
+                self.signature.parse(body)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
             return self.refusal(error)
         return self._good
@@ -167,7 +167,7 @@ class Calls:
 
     def dump(self, value: Any) -> bytes:
         """The JSON of a returned value. Raises TypeError or ValueError where it cannot be sent."""
-        return self.checked_size(self.contract.dump(value))
+        return self.checked_size(self.signature.dump(value))
 
     def checked_size(self, text: bytes) -> bytes:
         """``text``. Raises TooLargeError where hosts and gateways would have to hold too much."""
@@ -230,7 +230,7 @@ class Items:
 
     def add(self, item: Any) -> None:
         """Raises TooLargeError as soon as the array is too large to be sent."""
-        part = self._calls.contract.dump(item)
+        part = self._calls.signature.dump(item)
         self._parts.append(part)
         self._size += len(part) + 1
         self._calls.check_size(self._size)

@@ -172,7 +172,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
     _report(link, Report(specs=(mine.spec(code),), code=code))
-    (aio if mine.contract.is_async else runner).serve(link, calls)
+    (aio if mine.signature.is_async else runner).serve(link, calls)
 
 
 def die_with_parent(parent: int) -> None:

@@ -110,7 +110,7 @@ class _Runner:
             self._begin(asked)
             try:
                 value = calls.target(**kwargs)
-                if calls.contract.streams:
+                if calls.signature.streams:
                     return self._stream(asked, value)
                 return calls.result(asked, value)
             finally:

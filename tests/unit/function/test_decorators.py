@@ -176,7 +176,7 @@ def test_a_function_is_named_after_its_file_or_package(module: str, name: str) -
     assert skipper.data(f).name == name
 
 
-def test_a_wrong_option_is_told_with_the_functions_line() -> None:
+def test_a_wrong_option_is_an_error_with_the_functions_line() -> None:
     def f() -> None: ...
 
     with pytest.raises(DefinitionError, match="did you mean 'timeout'") as caught:
@@ -224,7 +224,7 @@ def test_a_schedule_of_what_needs_input_is_refused_with_what_to_write(
     assert (caught.value.file, caught.value.line) == (__file__, function.line)
 
 
-def test_a_signature_that_cannot_be_called_is_told_with_name_and_line() -> None:
+def test_a_signature_that_cannot_be_called_is_an_error_with_name_and_line() -> None:
     @skipper.data
     def f(*values: int) -> None: ...
 
@@ -268,29 +268,29 @@ def all_doubled(x: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("named", ["all_doubled", all_doubled])
-def test_a_twin_takes_the_batches_of_a_function_of_single_items(named: Any) -> None:
+def test_another_function_may_take_the_batches_of_one_of_single_items(named: Any) -> None:
     @skipper.inference(batch=8, batch_with=named)
     def single(x: int) -> int:
         return 2 * x
 
-    assert single.twin is all_doubled
+    assert single.batch_target is all_doubled
     assert single(4) == 8
-    assert single.contract.parse(b'{"x": 4}') == {"x": 4}
+    assert single.signature.parse(b'{"x": 4}') == {"x": 4}
     assert single.spec("").batch == 8
 
 
-def test_without_a_twin_the_function_takes_the_lists_itself() -> None:
+def test_without_another_the_function_takes_the_lists_itself() -> None:
     @skipper.inference(batch=8, batch_wait="5ms")
     def listed(x: list[int]) -> list[int]:
         return x
 
-    assert listed.twin is None
-    assert listed.contract is listed.batch_contract
-    assert listed.contract.parse(b'{"x": 4}') == {"x": 4}
+    assert listed.batch_target is None
+    assert listed.signature is listed.batch_signature
+    assert listed.signature.parse(b'{"x": 4}') == {"x": 4}
     assert listed.spec("").batch_wait_s == 0.005
 
 
-def test_a_twin_that_is_not_there_is_told_with_the_functions_line() -> None:
+def test_a_batch_function_that_is_not_there_is_an_error_with_the_functions_line() -> None:
     @skipper.inference(batch=8, batch_with="nowhere")
     def single(x: int) -> int:
         return x
@@ -321,7 +321,7 @@ def with_other_names(y: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("target", "told"),
+    ("target", "message"),
     [
         (awaited, "no async def"),
         (counted, "no generator"),
@@ -330,9 +330,11 @@ def with_other_names(y: int) -> int:
         (with_other_names, "all_doubled takes x where it must take lists of y"),
     ],
 )
-def test_a_function_that_its_twin_cannot_stand_for_is_refused(target: Any, told: str) -> None:
+def test_a_batch_function_that_cannot_stand_for_the_single_one_is_refused(
+    target: Any, message: str
+) -> None:
     function = skipper.inference(batch=8, batch_with=all_doubled)(target)
-    with pytest.raises(DefinitionError, match=told) as caught:
+    with pytest.raises(DefinitionError, match=message) as caught:
         function.spec("")
     assert caught.value.line == function.line
 

@@ -20,5 +20,5 @@ def test_any_other_name_is_refused_where_it_is_written(name: Any) -> None:
             make()
 
 
-def test_a_model_has_no_metrics_unless_told() -> None:
+def test_a_model_has_no_metrics_by_default() -> None:
     assert Model("m", 1).metrics == {}

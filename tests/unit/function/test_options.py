@@ -11,7 +11,7 @@ from skipper.spec import seconds
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         (90, 90.0),
         (0.5, 0.5),
@@ -24,8 +24,8 @@ from skipper.spec import seconds
         ("2d", 172_800.0),
     ],
 )
-def test_a_time_is_seconds_or_a_number_with_its_unit(text: float | str, told: float) -> None:
-    assert seconds(text) == told
+def test_a_time_is_seconds_or_a_number_with_its_unit(text: float | str, expected: float) -> None:
+    assert seconds(text) == expected
 
 
 @given(st.integers(0, 9), st.integers(0, 59), st.integers(0, 59))
@@ -40,10 +40,11 @@ def test_what_is_no_time_is_refused(text: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "told"), [(512, 512), ("512MB", 512), ("512 MiB", 512), ("2GB", 2048), ("1.5GB", 1536)]
+    ("size", "expected"),
+    [(512, 512), ("512MB", 512), ("512 MiB", 512), ("2GB", 2048), ("1.5GB", 1536)],
 )
-def test_a_size_is_mebibytes_or_a_number_with_its_unit(size: int | str, told: int) -> None:
-    assert mebibytes(size) == told
+def test_a_size_is_mebibytes_or_a_number_with_its_unit(size: int | str, expected: int) -> None:
+    assert mebibytes(size) == expected
 
 
 @pytest.mark.parametrize("size", ["", "512", "512kb", "-1GB", "2 G", 0.5, True, None])
@@ -72,7 +73,7 @@ def test_good_options_pass(given_: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_", "told"),
+    ("given_", "message"),
     [
         ({"polo": "cpu"}, "unknown option 'polo'; did you mean 'pool'?"),
         ({"xyz": 1}, "known are pool, mode, timeout"),
@@ -125,8 +126,10 @@ def test_good_options_pass(given_: Any) -> None:
         ({"missed": "all"}, "missed needs schedule="),
     ],
 )
-def test_a_wrong_option_is_refused_with_its_place_and_what_to_write(given_: Any, told: str) -> None:
+def test_a_wrong_option_is_refused_with_its_place_and_what_to_write(
+    given_: Any, message: str
+) -> None:
     with pytest.raises(DefinitionError) as caught:
         options.check(given_, "functions/f.py", 7)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert (caught.value.file, caught.value.line) == ("functions/f.py", 7)

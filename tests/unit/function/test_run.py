@@ -6,7 +6,7 @@ from skipper.function.run import Run
 
 
 class Heard:
-    """A sink that keeps what it is told."""
+    """A sink that keeps its events."""
 
     def __init__(self, *, cancelled: bool = False) -> None:
         self.events: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ def test_each_word_of_a_run_is_one_event() -> None:
     ]
 
 
-def test_of_a_very_long_line_the_beginning_is_told() -> None:
+def test_of_a_very_long_line_the_beginning_is_kept() -> None:
     sink = Heard()
     Run(sink).log("x" * 100_000)
     text = sink.events[0]["data"]["text"]

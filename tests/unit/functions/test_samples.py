@@ -37,11 +37,11 @@ def _served(model: skipper.Model, folder: Path) -> Any:
 
 
 def _answer(function: Any, body: Any, model: Any) -> Any:
-    kwargs = function.contract.parse(json.dumps(body).encode())
+    kwargs = function.signature.parse(json.dumps(body).encode())
     if "batch" not in function.options:
-        return json.loads(function.contract.dump(function(**kwargs, model=model)))
+        return json.loads(function.signature.dump(function(**kwargs, model=model)))
     [value] = function(**{name: [one] for name, one in kwargs.items()}, model=model)
-    return json.loads(function.contract.dump(value))
+    return json.loads(function.signature.dump(value))
 
 
 def test_their_templates_hold_tensorflow_and_nothing_of_the_project(
@@ -80,7 +80,7 @@ def test_boston_parts_all_rows_once_and_the_same_way_each_time(boston: ModuleTyp
 def test_boston_has_no_input_that_encodes_race(boston: ModuleType) -> None:
     assert "b" not in boston.House.model_fields
     with pytest.raises(ValidationError, match="Extra inputs"):
-        boston.predict.contract.parse(b'{"b": 396.9}')
+        boston.predict.signature.parse(b'{"b": 396.9}')
 
 
 def test_a_field_left_out_is_the_median(boston: ModuleType) -> None:
@@ -118,7 +118,7 @@ def test_a_cancelled_training_makes_no_model(boston: ModuleType) -> None:
 @pytest.mark.parametrize("body", [b'{"rm": "many"}', b'{"rm": -1}', b'{"rm": 1e999}', b"[]"])
 def test_boston_refuses_what_is_no_house(boston: ModuleType, body: bytes) -> None:
     with pytest.raises(ValidationError):
-        boston.predict.contract.parse(body)
+        boston.predict.signature.parse(body)
 
 
 def test_digits_trains_and_answers(digits: ModuleType, tmp_path: Path) -> None:
@@ -145,4 +145,4 @@ def test_digits_trains_and_answers(digits: ModuleType, tmp_path: Path) -> None:
 )
 def test_digits_refuses_what_is_no_image(digits: ModuleType, image: Any) -> None:
     with pytest.raises(ValidationError):
-        digits.predict.contract.parse(json.dumps({"image": image}).encode())
+        digits.predict.signature.parse(json.dumps({"image": image}).encode())

@@ -109,7 +109,7 @@ class Serving:
 
         host = threading.Thread(target=self.hear, args=(heard, is_over, react))
         host.start()
-        serve = aio.serve if function.contract.is_async else runner.serve
+        serve = aio.serve if function.signature.is_async else runner.serve
         with own_signals():
             serve(self.link, self.calls(function))
         self.ours.close()

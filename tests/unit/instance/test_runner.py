@@ -686,10 +686,10 @@ def all_at_once(x: list[int], y: list[int]) -> list[int]:
     return [sum(x)] * len(y)
 
 
-def test_a_twin_runs_the_batches_of_a_function_of_single_items(serving: Serving) -> None:
+def test_another_function_may_run_the_batches_of_one_of_single_items(serving: Serving) -> None:
     @skipper.inference(batch=4, batch_with=all_at_once)
     def single(x: int, y: int = 1) -> int:
-        raise AssertionError("its twin runs")
+        raise AssertionError("the one that takes lists runs")
 
     said = batch(call({"x": 1}, 1), call({"x": 2, "y": 5}, 2))
     assert [reply.value for reply in serving.answers(single, said)] == [3, 3]

@@ -29,18 +29,18 @@ def _houses(count: int = 120) -> str:
 
 def _called(function: Any, body: Any, **injected: Any) -> Any:
     """What a caller gets: JSON in, JSON out."""
-    kwargs = function.contract.parse(json.dumps(body).encode())
-    return json.loads(function.contract.dump(function.callable(**kwargs, **injected)))
+    kwargs = function.signature.parse(json.dumps(body).encode())
+    return json.loads(function.signature.dump(function.callable(**kwargs, **injected)))
 
 
 def _trained(body: dict[str, Any], run: skipper.Run | None = None) -> skipper.Model:
-    kwargs = tabular.train.contract.parse(json.dumps(body).encode())
+    kwargs = tabular.train.signature.parse(json.dumps(body).encode())
     return tabular.train(**kwargs, run=run or skipper.Run())
 
 
 def _refused(function: Any, body: Any) -> str:
     with pytest.raises(ValidationError) as caught:
-        function.contract.parse(json.dumps(body).encode())
+        function.signature.parse(json.dumps(body).encode())
     return str(caught.value)
 
 
@@ -50,7 +50,7 @@ def test_the_functions_are_named_after_their_file() -> None:
         "tabular.train",
         "tabular.predict",
     ]
-    assert tabular.predict.contract.loaded_parameters == {"model": "tabular"}
+    assert tabular.predict.signature.loaded_parameters == {"model": "tabular"}
 
 
 def test_numbers_are_learned_by_regression_and_served(stored: Callable[[Any], Any]) -> None:

@@ -25,4 +25,4 @@ def _doubled(x: list[int]) -> list[int]:
 
 @skipper.inference(batch=8, batch_with=_doubled)
 def double(x: int) -> int:
-    raise AssertionError("its twin runs")
+    raise AssertionError("the one that takes lists runs")
