@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from skipper.blobs import BlobStore
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
 from skipper.tasks.publisher import Publisher
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
+from tests.blocking import BlockingLedger
 
 INLINE = 16
 POOLS = ("cpu", "gpu")
@@ -57,7 +58,7 @@ class KeptIds(Publisher):
 class Desk:
     """An intake on a real ledger and a real store."""
 
-    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+    def __init__(self, ledger: BlockingLedger, blobs: BlobStore) -> None:
         self.ledger, self.blobs = ledger, blobs
         self.announced: list[Announcement] = []
         self.announcer = Announcer(

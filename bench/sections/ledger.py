@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -61,50 +62,50 @@ _BODY = b'{"x":[1.0,2.0,3.0]}'
 def run(bench: Bench) -> None:
     for size in SIZES:
         with tempfile.TemporaryDirectory(prefix="skipper-bench-") as folder:
-            _measure(bench, f"sqlite:///{Path(folder, 'ledger.db')}", "sqlite", size)
+            asyncio.run(_measure(bench, f"sqlite:///{Path(folder, 'ledger.db')}", "sqlite", size))
     try:
         for size in SIZES:
             with services.postgres(bench) as url:
-                _measure(bench, url.replace("://", "+psycopg://", 1), "postgres", size)
+                asyncio.run(_measure(bench, url.replace("://", "+psycopg://", 1), "postgres", size))
     except peers.MissingError as error:
         bench.note(f"ledger.postgres was not measured: {error}.")
 
 
-def _measure(bench: Bench, url: str, kind: str, size: int) -> None:
+async def _measure(bench: Bench, url: str, kind: str, size: int) -> None:
     count = bench.scaled(size, 10)
     peers.say(f"ledger: {kind} with {count} tasks")
     with closing(Ledger.open(url)) as ledger:
-        fill(ledger, count)
+        await fill(ledger, count)
         if kind == "postgres":  # as autovacuum does within a minute; plans made blindly are others
-            ledger.write_now(lambda conn: conn.run(_ANALYZE, {}))
+            await ledger.write(lambda conn: conn.run(_ANALYZE, {}))
         for name, ask in questions(ledger).items():
             for _ in range(bench.rounds):
-                bench.figures.add(f"ledger.{kind}.{size}.{name}_us", _median_us(ask))
+                bench.figures.add(f"ledger.{kind}.{size}.{name}_us", await _median_us(ask))
 
 
-def questions(ledger: Ledger) -> dict[str, Callable[[], object]]:
+def questions(ledger: Ledger) -> dict[str, Callable[[], Awaitable[object]]]:
     """What gateways and hosts ask of the ledger and change in it, by name."""
     accepted: list[str] = []
     claimed: list[str] = []
     later = time.time() + 1e6
     ended = Ending(state=State.SUCCEEDED, result=Value(inline=b"1"))
 
-    def read(op: Callable[[Connection], Any]) -> Callable[[], object]:
-        return lambda: ledger.read_now(op)
+    def read(op: Callable[[Connection], Any]) -> Callable[[], Awaitable[object]]:
+        return lambda: ledger.read(op)
 
-    def accept() -> None:
+    async def accept() -> None:
         new = _new(new_id())
-        ledger.write_now(lambda conn: tasks.accept(conn, new))
+        await ledger.write(lambda conn: tasks.accept(conn, new))
         accepted.append(new.id)
 
-    def claim() -> None:
+    async def claim() -> None:
         claimed.append(accepted.pop())
         wanted = claimed[-1:]
-        ledger.write_now(lambda conn: tasks.claim(conn, wanted, _HOST, later), durable=False)
+        await ledger.write(lambda conn: tasks.claim(conn, wanted, _HOST, later), durable=False)
 
-    def finish() -> None:
+    async def finish() -> None:
         id_ = claimed.pop()
-        ledger.write_now(lambda conn: tasks.finish(conn, id_, 1, _HOST, ended, later))
+        await ledger.write(lambda conn: tasks.finish(conn, id_, 1, _HOST, ended, later))
 
     return {
         "page": read(lambda conn: tasks.page(conn, limit=_PAGE)),
@@ -118,7 +119,7 @@ def questions(ledger: Ledger) -> dict[str, Callable[[], object]]:
     }
 
 
-def fill(ledger: Ledger, count: int) -> None:
+async def fill(ledger: Ledger, count: int) -> None:
     """Put tasks into an empty ledger: most have ended, a few wait."""
     given = {
         "queued": round(count * (1 - _QUEUED_SHARE)),
@@ -128,7 +129,7 @@ def fill(ledger: Ledger, count: int) -> None:
     }
     for first in range(0, count, _BATCH):
         part = given | {"first": first, "last": min(first + _BATCH, count)}
-        ledger.write_now(lambda conn, part=part: conn.run(_FILL, part), durable=False)  # type: ignore[misc] # binds the loop's value
+        await ledger.write(lambda conn, part=part: conn.run(_FILL, part), durable=False)  # type: ignore[misc] # binds the loop's value
 
 
 def _new(id_: str) -> NewTask:
@@ -144,10 +145,10 @@ def _new(id_: str) -> NewTask:
     )
 
 
-def _median_us(ask: Callable[[], object]) -> float:
+async def _median_us(ask: Callable[[], Awaitable[object]]) -> float:
     times = []
     for _ in range(_TIMES):
         began = time.perf_counter()
-        ask()
+        await ask()
         times.append((time.perf_counter() - began) * 1e6)
     return statistics.median(times)

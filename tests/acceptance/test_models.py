@@ -8,10 +8,11 @@ from threading import Event
 
 import pytest
 
-from skipper.ledger import Connection, Ledger, assignments
+from skipper.ledger import Connection, assignments
 from skipper.ledger.records import Assignment, NewAssignment
 from tests.acceptance.test_statuses import problem
 from tests.acceptance.tree import Tree, until
+from tests.blocking import BlockingLedger
 
 
 def train(tree: Tree, slope: float, name: str = "lines.train") -> int:
@@ -114,7 +115,7 @@ def assign(tree: Tree, name: str, version: int) -> None:
         return assignments.assign(conn, new)
 
     settings = tree.settings
-    with Ledger.open(settings.database_url, schema=settings.schema) as ledger:
+    with BlockingLedger.open(settings.database_url, schema=settings.schema) as ledger:
         assert ledger.write_now(assign_next) is not None
 
 

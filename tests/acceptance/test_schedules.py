@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from skipper.ledger import Ledger, schedules
+from skipper.ledger import schedules
 from skipper.ledger.records import Firing
 from tests.acceptance.conftest import Grow
 from tests.acceptance.tree import Tree, project, until
+from tests.blocking import BlockingLedger
 
 
 def schedule(tree: Tree, name: str) -> Any:
@@ -36,7 +37,7 @@ def verb(tree: Tree, name: str, what: str, status: int = 200) -> Any:
 
 def let_pass(tree: Tree, name: str, tick: float) -> None:
     """Have the schedule look as if nobody had seen its ``tick`` come."""
-    with Ledger.open(tree.settings.database_url) as ledger:
+    with BlockingLedger.open(tree.settings.database_url) as ledger:
         seen = ledger.read_now(lambda conn: schedules.get(conn, name))
         assert seen is not None
         firing = Firing(schedule=seen, next_at=tick)

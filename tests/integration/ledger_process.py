@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import sys
 import time
@@ -9,26 +10,26 @@ import time
 from skipper.ledger import Ledger, tasks
 
 
-def main(verb: str, url: str, schema: str) -> None:
-    """Say ``ready``, wait for the first line of input, then do what ``verb`` says."""
+async def main(verb: str, url: str, schema: str) -> None:
+    """Print ``ready``, wait for the first line of input, then do what ``verb`` names."""
     if verb == "open":
         print("ready", flush=True)
         sys.stdin.readline()
         Ledger.open(url, schema=schema).close()
         return
     with Ledger.open(url, schema=schema) as ledger:
-        ledger.read_now(tasks.counts)
+        await ledger.read(tasks.counts)
         print("ready", flush=True)
-        for task_id, attempt in claim_all(ledger, sys.stdin.readline().split()):
+        for task_id, attempt in await claim_all(ledger, sys.stdin.readline().split()):
             print(task_id, attempt)
 
 
-def claim_all(ledger: Ledger, ids: list[str]) -> list[tuple[str, int]]:
+async def claim_all(ledger: Ledger, ids: list[str]) -> list[tuple[str, int]]:
     random.shuffle(ids)
     found = []
     for start in range(0, len(ids), 3):
         some = ids[start : start + 3]
-        claims = ledger.write_now(
+        claims = await ledger.write(
             lambda conn, some=some: tasks.claim(conn, some, "other", time.time()),  # type: ignore[misc]  # binds the loop's value
             durable=False,
         )
@@ -37,4 +38,4 @@ def claim_all(ledger: Ledger, ids: list[str]) -> list[tuple[str, int]]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    asyncio.run(main(*sys.argv[1:]))

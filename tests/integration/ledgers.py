@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.records import Claim, Ending, NewTask
 from skipper.ledger.schema import EVENTS, LEDGER
 from skipper.task import State, new_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.integration.services import project_name
 
 HOST = "host-1"
@@ -30,8 +31,8 @@ class Place:
     url: str
     schema: str
 
-    def open(self, *, patience_s: float = 10.0) -> Ledger:
-        return Ledger.open(self.url, schema=self.schema, patience_s=patience_s)
+    def open(self, *, patience_s: float = 10.0) -> BlockingLedger:
+        return BlockingLedger.open(self.url, schema=self.schema, patience_s=patience_s)
 
     @property
     def is_sqlite(self) -> bool:
@@ -57,13 +58,13 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="module")
-def module_ledger(place: Place) -> Iterator[Ledger]:
+def module_ledger(place: Place) -> Iterator[BlockingLedger]:
     with place.open() as ledger:
         yield ledger
 
 
 @pytest.fixture
-def ledger(module_ledger: Ledger) -> Ledger:
+def ledger(module_ledger: BlockingLedger) -> BlockingLedger:
     """An empty ledger."""
     module_ledger.write_now(lambda conn: _empty(conn, _LEDGER), durable=False)
     module_ledger.record_now(lambda conn: _empty(conn, _EVENTS))
@@ -88,19 +89,21 @@ def new_task(**values: Any) -> NewTask:
     return NewTask(**{**usual, "created_at": now, "available_at": now, "input": INPUT, **values})
 
 
-def accepted(ledger: Ledger, **values: Any) -> str:
+def accepted(ledger: BlockingLedger, **values: Any) -> str:
     new = new_task(**values)
     return ledger.write_now(lambda conn: tasks.accept(conn, new), durable=False).id
 
 
-def claimed(ledger: Ledger, task_id: str, host: str = HOST, now: float | None = None) -> Claim:
+def claimed(
+    ledger: BlockingLedger, task_id: str, host: str = HOST, now: float | None = None
+) -> Claim:
     at = time.time() if now is None else now
     (claim,) = ledger.write_now(lambda conn: tasks.claim(conn, [task_id], host, at), durable=False)
     return claim
 
 
 def finished(
-    ledger: Ledger, claim: Claim, state: State = State.SUCCEEDED, **values: Any
+    ledger: BlockingLedger, claim: Claim, state: State = State.SUCCEEDED, **values: Any
 ) -> State | None:
     ending, host = Ending(state=state, **values), claim.task.host
     assert host is not None
@@ -110,13 +113,13 @@ def finished(
     )
 
 
-def state_of(ledger: Ledger, task_id: str) -> State:
+def state_of(ledger: BlockingLedger, task_id: str) -> State:
     task = ledger.read_now(lambda conn: tasks.get(conn, task_id))
     assert task is not None
     return task.state
 
 
-def task_in(ledger: Ledger, state: State) -> str:
+def task_in(ledger: BlockingLedger, state: State) -> str:
     """A task that has come to ``state`` by the usual way."""
     task_id = accepted(ledger, max_attempts=2, expires_at=time.time() + 1000)
     if state is State.CANCELLED:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import Ledger, leases, tasks, totals
+from skipper.ledger import leases, tasks, totals
 from skipper.ledger.connection import Connection, Total
 from skipper.ledger.records import (
     Accepted,
@@ -24,6 +24,7 @@ from skipper.ledger.records import (
 )
 from skipper.task import TERMINAL, State, new_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import (
     HOST,
     INPUT,
@@ -109,7 +110,7 @@ LEADS_TO = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("state", State)
 def test_a_state_leads_where_the_diagram_says_and_nowhere_else(
-    ledger: Ledger, state: State, change: str
+    ledger: BlockingLedger, state: State, change: str
 ) -> None:
     task_id = task_in(ledger, state)
     ledger.write_now(lambda conn: CHANGES[change](conn, task_id), durable=False)
@@ -117,7 +118,7 @@ def test_a_state_leads_where_the_diagram_says_and_nowhere_else(
 
 
 @pytest.mark.parametrize("state", TERMINAL)
-def test_a_task_that_has_ended_changes_in_nothing(ledger: Ledger, state: State) -> None:
+def test_a_task_that_has_ended_changes_in_nothing(ledger: BlockingLedger, state: State) -> None:
     task_id = task_in(ledger, state)
     before = ledger.read_now(lambda conn: tasks.result(conn, task_id))
     for change in CHANGES.values():
@@ -126,7 +127,7 @@ def test_a_task_that_has_ended_changes_in_nothing(ledger: Ledger, state: State) 
 
 
 @pytest.mark.parametrize("state", TERMINAL)
-def test_each_terminal_state_reached_is_counted_once(ledger: Ledger, state: State) -> None:
+def test_each_terminal_state_reached_is_counted_once(ledger: BlockingLedger, state: State) -> None:
     task_id = task_in(ledger, state)
     for change in CHANGES.values():
         ledger.write_now(lambda conn, change=change: change(conn, task_id), durable=False)  # type: ignore[misc]  # binds the loop's value
@@ -138,7 +139,7 @@ def test_each_terminal_state_reached_is_counted_once(ledger: Ledger, state: Stat
 
 
 @pytest.mark.parametrize("value", VALUES, ids=str)
-def test_a_task_is_read_as_it_was_accepted(ledger: Ledger, value: Value) -> None:
+def test_a_task_is_read_as_it_was_accepted(ledger: BlockingLedger, value: Value) -> None:
     new = new_task(
         input=value,
         max_attempts=3,
@@ -158,7 +159,7 @@ def test_a_task_is_read_as_it_was_accepted(ledger: Ledger, value: Value) -> None
     assert claim.input == value
 
 
-def test_accepting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
+def test_accepting_the_same_id_again_changes_nothing(ledger: BlockingLedger) -> None:
     new = new_task()
     for _ in range(2):
         assert ledger.write_now(lambda conn: tasks.accept(conn, new)) == Accepted(id=new.id)
@@ -166,7 +167,9 @@ def test_accepting_the_same_id_again_changes_nothing(ledger: Ledger) -> None:
     assert state_of(ledger, new.id) is State.RUNNING
 
 
-def test_an_idempotency_key_belongs_to_the_first_task_that_brings_it(ledger: Ledger) -> None:
+def test_an_idempotency_key_belongs_to_the_first_task_that_brings_it(
+    ledger: BlockingLedger,
+) -> None:
     def accept(hash_: str) -> Accepted:
         new = new_task(idempotency_key="key", idempotency_hash=hash_)
         return ledger.write_now(lambda conn: tasks.accept(conn, new))
@@ -179,7 +182,7 @@ def test_an_idempotency_key_belongs_to_the_first_task_that_brings_it(ledger: Led
 
 
 async def test_a_key_that_comes_many_times_at_once_makes_one_task(
-    place: Place, ledger: Ledger
+    place: Place, ledger: BlockingLedger
 ) -> None:
     other = place.open()
     news = [new_task(idempotency_key="k", idempotency_hash="h") for _ in range(40)]
@@ -194,7 +197,7 @@ async def test_a_key_that_comes_many_times_at_once_makes_one_task(
     assert [each.is_new for each in found].count(True) == 1
 
 
-def test_a_delayed_task_waits_for_its_time(ledger: Ledger) -> None:
+def test_a_delayed_task_waits_for_its_time(ledger: BlockingLedger) -> None:
     now = time.time()
     task_id = accepted(ledger, created_at=now, available_at=now + 50)
     assert ledger.write_now(lambda conn: tasks.claim(conn, [task_id], HOST, now + 49)) == []
@@ -210,7 +213,7 @@ def test_a_delayed_task_waits_for_its_time(ledger: Ledger) -> None:
 # --- claim and finish ------------------------------------------------------------------------
 
 
-def test_a_claim_names_a_new_attempt_and_its_deadline(ledger: Ledger) -> None:
+def test_a_claim_names_a_new_attempt_and_its_deadline(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger, timeout_s=30.0, depth=2)
     claim = claimed(ledger, task_id, now=5000.0)
     assert (claim.attempt, claim.spent, claim.depth) == (1, 0, 2)
@@ -218,7 +221,7 @@ def test_a_claim_names_a_new_attempt_and_its_deadline(ledger: Ledger) -> None:
     assert (claim.task.started_at, claim.task.deadline_at) == (5000.0, 5030.0)
 
 
-def test_a_deadline_is_put_right_when_the_function_starts(ledger: Ledger) -> None:
+def test_a_deadline_is_put_right_when_the_function_starts(ledger: BlockingLedger) -> None:
     claim = claimed(ledger, accepted(ledger, timeout_s=30.0), now=5000.0)
     for deadline_at, shown in ((5042.5, 5042.5), (None, 5042.5)):
         started = Started(id=claim.task.id, attempt=1, host=HOST, deadline_at=deadline_at)
@@ -228,7 +231,7 @@ def test_a_deadline_is_put_right_when_the_function_starts(ledger: Ledger) -> Non
         assert task.deadline_at == shown
 
 
-def test_many_are_claimed_in_the_order_asked_for(ledger: Ledger) -> None:
+def test_many_are_claimed_in_the_order_asked_for(ledger: BlockingLedger) -> None:
     ids = [accepted(ledger) for _ in range(5)]
     gone = claimed(ledger, ids[1]).task.id
     asked = [ids[3], "unknown", gone, ids[0], ids[3]]
@@ -236,7 +239,7 @@ def test_many_are_claimed_in_the_order_asked_for(ledger: Ledger) -> None:
     assert [claim.task.id for claim in claims] == [ids[3], ids[0]]
 
 
-def test_claims_that_are_made_together_are_told_apart(ledger: Ledger) -> None:
+def test_claims_that_are_made_together_are_told_apart(ledger: BlockingLedger) -> None:
     one, two, three = (accepted(ledger) for _ in range(3))
     now = time.time()
     wishes = [
@@ -248,7 +251,7 @@ def test_claims_that_are_made_together_are_told_apart(ledger: Ledger) -> None:
     assert [[claim.task.id for claim in claims] for claims in found] == [[one, two], [three], []]
 
 
-def test_an_attempt_that_lost_its_task_changes_nothing(ledger: Ledger) -> None:
+def test_an_attempt_that_lost_its_task_changes_nothing(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger)
     old = claimed(ledger, task_id)
     ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
@@ -269,7 +272,7 @@ def claimed_by(claim: Claim, host: str) -> Claim:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=str)
-def test_a_result_is_read_as_it_was_written(ledger: Ledger, value: Value) -> None:
+def test_a_result_is_read_as_it_was_written(ledger: BlockingLedger, value: Value) -> None:
     claim = claimed(ledger, accepted(ledger))
     started = Started(id=claim.task.id, attempt=1, host=HOST, instance="i1", code="c1")
     assert ledger.write_now(lambda conn: tasks.started(conn, started))
@@ -281,7 +284,7 @@ def test_a_result_is_read_as_it_was_written(ledger: Ledger, value: Value) -> Non
     assert (task.code, task.model, task.finished_at is not None) == ("c1", "boston:3", True)
 
 
-def test_an_error_is_read_as_it_was_written(ledger: Ledger) -> None:
+def test_an_error_is_read_as_it_was_written(ledger: BlockingLedger) -> None:
     error = {"title": "naïve \u0000 \ud800", "frames": [{"line": 1}], "none": None}
     claim = claimed(ledger, accepted(ledger))
     finished(ledger, claim, State.FAILED, error=error)
@@ -290,7 +293,7 @@ def test_an_error_is_read_as_it_was_written(ledger: Ledger) -> None:
     assert task.error == error
 
 
-def test_retries_end_with_the_attempts(ledger: Ledger) -> None:
+def test_retries_end_with_the_attempts(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger, max_attempts=3)
     outcomes = []
     for _ in range(3):
@@ -308,14 +311,14 @@ def test_retries_end_with_the_attempts(ledger: Ledger) -> None:
     assert all(each.error == {"title": "no"} and each.ended_at for each in found)
 
 
-def test_a_task_that_is_to_be_cancelled_is_not_tried_again(ledger: Ledger) -> None:
+def test_a_task_that_is_to_be_cancelled_is_not_tried_again(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger, max_attempts=5)
     claim = claimed(ledger, task_id)
     ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
     assert finished(ledger, claim, State.FAILED, retry_at=time.time()) is State.CANCELLED
 
 
-def test_endings_that_are_made_together_are_told_apart(ledger: Ledger) -> None:
+def test_endings_that_are_made_together_are_told_apart(ledger: BlockingLedger) -> None:
     claims = [claimed(ledger, accepted(ledger, max_attempts=2)) for _ in range(4)]
     endings = [
         Ending(state=State.SUCCEEDED),
@@ -332,7 +335,7 @@ def test_endings_that_are_made_together_are_told_apart(ledger: Ledger) -> None:
     assert found == [State.SUCCEEDED, State.RETRYING, None, State.TIMED_OUT]
 
 
-def test_the_running_attempt_is_listed_after_those_that_ended(ledger: Ledger) -> None:
+def test_the_running_attempt_is_listed_after_those_that_ended(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger)
     claimed(ledger, task_id)
     ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
@@ -346,12 +349,12 @@ def test_the_running_attempt_is_listed_after_those_that_ended(ledger: Ledger) ->
     assert attempts_of(ledger, task_id) == [*shown, (3, "host-3", "succeeded")]
 
 
-def attempts_of(ledger: Ledger, task_id: str) -> list[tuple[int, str, str | None]]:
+def attempts_of(ledger: BlockingLedger, task_id: str) -> list[tuple[int, str, str | None]]:
     found = ledger.read_now(lambda conn: tasks.attempts(conn, task_id))
     return [(each.number, each.host, each.outcome) for each in found]
 
 
-def test_a_host_finds_what_it_is_held_to_run(ledger: Ledger) -> None:
+def test_a_host_finds_what_it_is_held_to_run(ledger: BlockingLedger) -> None:
     ids = [accepted(ledger) for _ in range(3)]
     for task_id in ids[:2]:
         claimed(ledger, task_id)
@@ -364,7 +367,7 @@ def test_a_host_finds_what_it_is_held_to_run(ledger: Ledger) -> None:
 # --- release ---------------------------------------------------------------------------------
 
 
-def test_released_tasks_wait_again_with_their_attempts_unspent(ledger: Ledger) -> None:
+def test_released_tasks_wait_again_with_their_attempts_unspent(ledger: BlockingLedger) -> None:
     one, two = (accepted(ledger, max_attempts=1) for _ in range(2))
     claimed(ledger, one)
     claimed(ledger, two)
@@ -378,7 +381,7 @@ def test_released_tasks_wait_again_with_their_attempts_unspent(ledger: Ledger) -
     assert finished(ledger, claim) is State.SUCCEEDED
 
 
-def test_what_keeps_losing_its_hosts_is_crashed(ledger: Ledger) -> None:
+def test_what_keeps_losing_its_hosts_is_crashed(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger)
     states = []
     for _ in range(tasks.MAX_LOSSES + 1):
@@ -394,7 +397,7 @@ def test_what_keeps_losing_its_hosts_is_crashed(ledger: Ledger) -> None:
     assert task.finished_at is not None
 
 
-def test_clean_shutdowns_are_no_losses(ledger: Ledger) -> None:
+def test_clean_shutdowns_are_no_losses(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger)
     for _ in range(tasks.MAX_LOSSES + 5):
         claimed(ledger, task_id)
@@ -404,7 +407,7 @@ def test_clean_shutdowns_are_no_losses(ledger: Ledger) -> None:
     assert state_of(ledger, task_id) is State.QUEUED
 
 
-def test_a_lost_task_that_was_to_be_cancelled_is_cancelled(ledger: Ledger) -> None:
+def test_a_lost_task_that_was_to_be_cancelled_is_cancelled(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
     (released,) = ledger.write_now(
@@ -424,20 +427,20 @@ CANCELLED = {
 
 
 @pytest.mark.parametrize("state", State)
-def test_cancel_tells_where_the_task_stands(ledger: Ledger, state: State) -> None:
+def test_cancel_tells_where_the_task_stands(ledger: BlockingLedger, state: State) -> None:
     task_id = task_in(ledger, state)
     found = ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
     assert found == CANCELLED.get(state, Cancelling(state=state, already_ended=True))
 
 
-def test_a_cancel_of_a_running_task_is_seen_by_its_host(ledger: Ledger) -> None:
+def test_a_cancel_of_a_running_task_is_seen_by_its_host(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     assert ledger.read_now(lambda conn: leases.cancel_requests(conn, HOST)) == []
     ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
     assert ledger.read_now(lambda conn: leases.cancel_requests(conn, HOST)) == [task_id]
 
 
-def test_an_unknown_task_is_none_to_everyone(ledger: Ledger) -> None:
+def test_an_unknown_task_is_none_to_everyone(ledger: BlockingLedger) -> None:
     unknown = new_id()
     assert ledger.write_now(lambda conn: tasks.cancel(conn, unknown, time.time())) is None
     assert ledger.write_now(lambda conn: tasks.requeue(conn, unknown, time.time())) is None
@@ -447,7 +450,9 @@ def test_an_unknown_task_is_none_to_everyone(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_only_what_has_ended_is_copied_to_be_run_again(ledger: Ledger, state: State) -> None:
+def test_only_what_has_ended_is_copied_to_be_run_again(
+    ledger: BlockingLedger, state: State
+) -> None:
     task_id = task_in(ledger, state)
     again = ledger.write_now(lambda conn: tasks.requeue(conn, task_id, time.time()))
     assert (again is not None) == state.is_terminal
@@ -459,7 +464,7 @@ def test_only_what_has_ended_is_copied_to_be_run_again(ledger: Ledger, state: St
 
 
 @pytest.mark.parametrize("value", VALUES, ids=str)
-def test_a_copy_has_the_same_input(ledger: Ledger, value: Value) -> None:
+def test_a_copy_has_the_same_input(ledger: BlockingLedger, value: Value) -> None:
     task_id = accepted(ledger, input=value)
     ledger.write_now(lambda conn: tasks.cancel(conn, task_id, time.time()))
     again = ledger.write_now(lambda conn: tasks.requeue(conn, task_id, time.time()))
@@ -470,7 +475,7 @@ def test_a_copy_has_the_same_input(ledger: Ledger, value: Value) -> None:
 # --- what the scheduler and hosts look for -----------------------------------------------------
 
 
-def test_waiting_is_ordered_by_priority_then_age(ledger: Ledger) -> None:
+def test_waiting_is_ordered_by_priority_then_age(ledger: BlockingLedger) -> None:
     ids = [accepted(ledger, priority=priority) for priority in (0, 5, 0, 5, -1)]
     retry = accepted(ledger, max_attempts=2, priority=5)
     finished(ledger, claimed(ledger, retry), State.FAILED, retry_at=time.time())
@@ -481,7 +486,7 @@ def test_waiting_is_ordered_by_priority_then_age(ledger: Ledger) -> None:
 
 
 def test_the_first_of_every_function_that_waits_are_seen_behind_any_number_of_others(
-    ledger: Ledger,
+    ledger: BlockingLedger,
 ) -> None:
     many = [accepted(ledger, function="a.many") for _ in range(9)]
     few = [accepted(ledger, function=f"{name}.few") for name in "bcc"]
@@ -490,7 +495,7 @@ def test_the_first_of_every_function_that_waits_are_seen_behind_any_number_of_ot
     assert waiting(ledger, 1) == [urgent, *few[:2]]
 
 
-def test_what_has_expired_neither_waits_nor_starts(ledger: Ledger) -> None:
+def test_what_has_expired_neither_waits_nor_starts(ledger: BlockingLedger) -> None:
     now = time.time()
     expired = [accepted(ledger, expires_at=now - 1), accepted(ledger, expires_at=now - 1)]
     ledger.write_now(lambda conn: tasks.due(conn, now, 10))
@@ -500,12 +505,12 @@ def test_what_has_expired_neither_waits_nor_starts(ledger: Ledger) -> None:
     assert [(claim.task.id, claim.task.expires_at) for claim in claims] == [(in_time, None)]
 
 
-def waiting(ledger: Ledger, each: int) -> list[str]:
+def waiting(ledger: BlockingLedger, each: int) -> list[str]:
     found = ledger.read_now(lambda conn: tasks.waiting(conn, POOL, time.time() + 1, each))
     return [task.id for task in found]
 
 
-def test_what_nobody_claimed_is_published_once_per_interval(ledger: Ledger) -> None:
+def test_what_nobody_claimed_is_published_once_per_interval(ledger: BlockingLedger) -> None:
     now = time.time()
     old = [accepted(ledger, created_at=now - 10, available_at=now - 10) for _ in range(3)]
     accepted(ledger)
@@ -517,7 +522,7 @@ def test_what_nobody_claimed_is_published_once_per_interval(ledger: Ledger) -> N
 
 
 def test_what_a_clock_that_was_ahead_has_dated_is_published_and_retried_all_the_same(
-    ledger: Ledger,
+    ledger: BlockingLedger,
 ) -> None:
     """The clock was a day ahead, and has been put back."""
     now, day = time.time(), 86400.0
@@ -540,7 +545,7 @@ def test_what_a_clock_that_was_ahead_has_dated_is_published_and_retried_all_the_
     }
 
 
-def test_only_what_was_never_started_expires(ledger: Ledger) -> None:
+def test_only_what_was_never_started_expires(ledger: BlockingLedger) -> None:
     now = time.time()
     too_late = accepted(ledger, expires_at=now + 5)
     accepted(ledger, expires_at=now + 50)
@@ -554,7 +559,7 @@ def test_only_what_was_never_started_expires(ledger: Ledger) -> None:
     assert "Nobody had started it" in (task.error or {})["detail"]
 
 
-def test_counts_tell_what_has_not_ended_by_pool(ledger: Ledger) -> None:
+def test_counts_tell_what_has_not_ended_by_pool(ledger: BlockingLedger) -> None:
     for state in reversed(State):  # first the one that lets whatever is queued expire
         task_in(ledger, state)
     now = time.time()
@@ -571,7 +576,7 @@ def test_counts_tell_what_has_not_ended_by_pool(ledger: Ledger) -> None:
 # --- pages -----------------------------------------------------------------------------------
 
 
-def pages(ledger: Ledger, limit: int, **filters: Any) -> list[list[str]]:
+def pages(ledger: BlockingLedger, limit: int, **filters: Any) -> list[list[str]]:
     found, cursor = [], None
     while True:
         tasks_, cursor = ledger.read_now(
@@ -582,7 +587,7 @@ def pages(ledger: Ledger, limit: int, **filters: Any) -> list[list[str]]:
             return found
 
 
-def test_pages_show_each_task_once_newest_first(ledger: Ledger) -> None:
+def test_pages_show_each_task_once_newest_first(ledger: BlockingLedger) -> None:
     ids = [accepted(ledger, function=f"f.{number % 2}") for number in range(7)]
     ids.reverse()
     assert pages(ledger, 3) == [ids[:3], ids[3:6], ids[6:]]
@@ -594,7 +599,7 @@ def test_pages_show_each_task_once_newest_first(ledger: Ledger) -> None:
     assert pages(ledger, 5, state=State.FAILED) == [[]]
 
 
-def test_new_tasks_do_not_shift_a_page(ledger: Ledger) -> None:
+def test_new_tasks_do_not_shift_a_page(ledger: BlockingLedger) -> None:
     ids = [accepted(ledger) for _ in range(4)]
     first, cursor = ledger.read_now(lambda conn: tasks.page(conn, limit=2))
     accepted(ledger)
@@ -603,6 +608,6 @@ def test_new_tasks_do_not_shift_a_page(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "z" * 26, "' OR 1=1 --", "a" * 27])
-def test_a_cursor_that_no_page_gave_is_refused(ledger: Ledger, cursor: str) -> None:
+def test_a_cursor_that_no_page_gave_is_refused(ledger: BlockingLedger, cursor: str) -> None:
     with pytest.raises(ValueError, match="cursor"):
         ledger.read_now(lambda conn: tasks.page(conn, limit=2, cursor=cursor))

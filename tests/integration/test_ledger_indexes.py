@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import Ledger, assignments, endings, events, retention, sweeps, tasks, views
+from skipper.ledger import assignments, endings, events, retention, sweeps, tasks, views
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.postgres import PostgresConnection
 from skipper.ledger.sqlite import SqliteConnection
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -50,7 +51,7 @@ SORTED = ("waiting, due", "page of a function")  # a few rows, whatever the tabl
 
 
 @pytest.mark.parametrize("name", LOOK_UPS)
-def test_look_ups_use_their_index_and_do_not_sort(ledger: Ledger, name: str) -> None:
+def test_look_ups_use_their_index_and_do_not_sort(ledger: BlockingLedger, name: str) -> None:
     statement, index = LOOK_UPS[name]
     plan = ledger.write_now(lambda conn: plan_of(conn, statement), durable=False)
     assert re.search(index, plan), plan
@@ -70,7 +71,7 @@ EVENT_LOOK_UPS: dict[str, tuple[Statement, str]] = {
 
 
 @pytest.mark.parametrize("name", EVENT_LOOK_UPS)
-def test_look_ups_of_events_use_their_index(ledger: Ledger, name: str) -> None:
+def test_look_ups_of_events_use_their_index(ledger: BlockingLedger, name: str) -> None:
     statement, index = EVENT_LOOK_UPS[name]
     plan = ledger.record_now(lambda conn: plan_of(conn, statement))
     assert re.search(index, plan), plan

@@ -17,9 +17,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.ledger.records import Claim, Ending
 from skipper.task import State
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import ledger, module_ledger, new_task, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -46,7 +47,7 @@ class Expected:
 class Histories(RuleBasedStateMachine):
     """Two hosts, a gateway and a scheduler, in any order. One tick of the clock per step."""
 
-    ledger: Ledger
+    ledger: BlockingLedger
     ids = Bundle("ids")
     claims = Bundle("claims")
 
@@ -168,7 +169,7 @@ class Histories(RuleBasedStateMachine):
             )
 
 
-def test_every_history_is_as_the_model_says(ledger: Ledger) -> None:
+def test_every_history_is_as_the_model_says(ledger: BlockingLedger) -> None:
     machine = type("HistoriesHere", (Histories,), {"ledger": ledger})
     run_state_machine_as_test(
         machine,

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from skipper.errors import NotFoundError
-from skipper.ledger import Ledger, assignments, models, tasks
+from skipper.ledger import assignments, models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Assignment, ModelVersionNew, NewAssignment
 from skipper.task import State
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import HOST, Place, claimed, ledger, module_ledger, place, task_in
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -31,11 +32,11 @@ def model(task_id: str, **values: Any) -> ModelVersionNew:
     return ModelVersionNew(**{**usual, **owner, **values})
 
 
-def publish(ledger: Ledger, new: ModelVersionNew) -> int | None:
+def publish(ledger: BlockingLedger, new: ModelVersionNew) -> int | None:
     return ledger.write_now(lambda conn: models.publish(conn, new))
 
 
-def test_versions_count_up_by_name(ledger: Ledger) -> None:
+def test_versions_count_up_by_name(ledger: BlockingLedger) -> None:
     one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
     assert publish(ledger, model(one, metrics={"rmse": 3.1}, code="c1")) == 1
     assert publish(ledger, model(two, digest="d2")) == 2
@@ -56,12 +57,12 @@ def test_versions_count_up_by_name(ledger: Ledger) -> None:
     assert ledger.read_now(lambda conn: models.get(conn, "boston", 9)) is None
 
 
-def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Ledger) -> None:
+def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
 
 
-def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: Ledger) -> None:
+def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     assert publish(ledger, model(task_id)) == 1
     ledger.write_now(lambda conn: tasks.release(conn, HOST, None, time.time(), lost=True))
@@ -70,7 +71,7 @@ def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: Ledg
     assert publish(ledger, model(task_id, attempt=2, name="another")) == 1
 
 
-def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
+def test_only_the_attempt_that_owns_the_task_publishes(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     assert publish(ledger, model(task_id, host="host-2")) is None
     assert publish(ledger, model(task_id, attempt=2)) is None
@@ -79,7 +80,9 @@ def test_only_the_attempt_that_owns_the_task_publishes(ledger: Ledger) -> None:
     assert ledger.read_now(models.list_names) == []
 
 
-async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledger: Ledger) -> None:
+async def test_versions_have_no_gap_when_many_publish_at_once(
+    place: Place, ledger: BlockingLedger
+) -> None:
     other = place.open()
     ids = [task_in(ledger, State.RUNNING) for _ in range(12)]
     found = await asyncio.gather(
@@ -96,7 +99,7 @@ async def test_versions_have_no_gap_when_many_publish_at_once(place: Place, ledg
     assert [row.version for row in rows] == list(range(1, 13))
 
 
-def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: Ledger) -> None:
+def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: BlockingLedger) -> None:
     one, two = task_in(ledger, State.RUNNING), task_in(ledger, State.RUNNING)
     is_published, may_commit = threading.Event(), threading.Event()
 
@@ -116,7 +119,7 @@ def test_numbers_of_versions_become_visible_in_order(place: Place, ledger: Ledge
     assert [row.name for row in rows] == ["a", "b"]
 
 
-def test_what_was_published_is_found_by_its_number(ledger: Ledger) -> None:
+def test_what_was_published_is_found_by_its_number(ledger: BlockingLedger) -> None:
     for name in ("a", "b", "c"):
         publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
     first, *others = ledger.read_now(lambda conn: models.published_since(conn, 0))
@@ -125,7 +128,7 @@ def test_what_was_published_is_found_by_its_number(ledger: Ledger) -> None:
     assert ledger.read_now(lambda conn: models.published_since(conn, others[-1].seq)) == []
 
 
-def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
+def test_versions_are_paged_newest_first(ledger: BlockingLedger) -> None:
     for _ in range(3):
         publish(ledger, model(task_in(ledger, State.RUNNING)))
     first, cursor = ledger.read_now(lambda conn: models.versions(conn, "boston", 2))
@@ -139,24 +142,24 @@ def test_versions_are_paged_newest_first(ledger: Ledger) -> None:
 # --- which of them serves --------------------------------------------------------------------
 
 
-def trained(ledger: Ledger, name: str = "boston", versions: int = 1) -> None:
+def trained(ledger: BlockingLedger, name: str = "boston", versions: int = 1) -> None:
     """Publish versions of a model, each by a task of its own."""
     for _ in range(versions):
         publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
 
 
-def serving(ledger: Ledger, name: str = "boston") -> Assignment:
+def serving(ledger: BlockingLedger, name: str = "boston") -> Assignment:
     found = ledger.read_now(lambda conn: assignments.get(conn, name))
     assert found is not None
     return found
 
 
-def assign(ledger: Ledger, version: int, follows: int, **who: Any) -> Assignment | None:
+def assign(ledger: BlockingLedger, version: int, follows: int, **who: Any) -> Assignment | None:
     new = NewAssignment(name="boston", version=version, follows=follows, at=9.0, **who)
     return ledger.write_now(lambda conn: assignments.assign(conn, new))
 
 
-def test_a_published_version_serves_from_then_on(ledger: Ledger) -> None:
+def test_a_published_version_serves_from_then_on(ledger: BlockingLedger) -> None:
     assert ledger.read_now(lambda conn: assignments.get(conn, "boston")) is None
     trained(ledger)
     first = serving(ledger)
@@ -167,7 +170,7 @@ def test_a_published_version_serves_from_then_on(ledger: Ledger) -> None:
     assert serving(ledger).seq > first.seq
 
 
-def test_a_version_that_is_published_again_is_not_assigned_again(ledger: Ledger) -> None:
+def test_a_version_that_is_published_again_is_not_assigned_again(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     publish(ledger, model(task_id))
     trained(ledger)
@@ -176,13 +179,13 @@ def test_a_version_that_is_published_again_is_not_assigned_again(ledger: Ledger)
     assert serving(ledger) == before
 
 
-def test_a_publication_that_is_refused_assigns_nothing(ledger: Ledger) -> None:
+def test_a_publication_that_is_refused_assigns_nothing(ledger: BlockingLedger) -> None:
     publish(ledger, model(task_in(ledger, State.RUNNING), host="host-2"))
     assert ledger.read_now(lambda conn: assignments.changed_since(conn, 0)) == []
 
 
 def test_an_earlier_version_can_be_assigned_and_the_next_training_takes_over(
-    ledger: Ledger,
+    ledger: BlockingLedger,
 ) -> None:
     trained(ledger, versions=2)
     second = serving(ledger)
@@ -195,7 +198,9 @@ def test_an_earlier_version_can_be_assigned_and_the_next_training_takes_over(
     assert (third.version, third.revision, third.by, third.why) == (3, 4, None, None)
 
 
-def test_an_assignment_that_follows_another_revision_changes_nothing(ledger: Ledger) -> None:
+def test_an_assignment_that_follows_another_revision_changes_nothing(
+    ledger: BlockingLedger,
+) -> None:
     trained(ledger, versions=2)
     before = serving(ledger)
     for follows in (0, before.revision - 1, before.revision + 1):
@@ -203,7 +208,7 @@ def test_an_assignment_that_follows_another_revision_changes_nothing(ledger: Led
     assert serving(ledger) == before
 
 
-def test_a_version_that_there_is_not_cannot_be_assigned(ledger: Ledger) -> None:
+def test_a_version_that_there_is_not_cannot_be_assigned(ledger: BlockingLedger) -> None:
     with pytest.raises(NotFoundError, match="'boston' has no version 1"):
         assign(ledger, 1, 0)
     trained(ledger)
@@ -213,7 +218,7 @@ def test_a_version_that_there_is_not_cannot_be_assigned(ledger: Ledger) -> None:
 
 
 async def test_of_assignments_that_follow_the_same_one_is_made(
-    place: Place, ledger: Ledger
+    place: Place, ledger: BlockingLedger
 ) -> None:
     await asyncio.to_thread(trained, ledger, versions=3)
     held, other = await asyncio.to_thread(serving, ledger), place.open()
@@ -234,7 +239,7 @@ async def test_of_assignments_that_follow_the_same_one_is_made(
     assert await asyncio.to_thread(serving, ledger) == winner
 
 
-def test_what_has_been_assigned_is_found_by_its_number_once_a_model(ledger: Ledger) -> None:
+def test_what_has_been_assigned_is_found_by_its_number_once_a_model(ledger: BlockingLedger) -> None:
     for name in ("boston", "digits", "boston"):
         trained(ledger, name)
     digits, boston = ledger.read_now(lambda conn: assignments.changed_since(conn, 0))

@@ -19,15 +19,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import Ledger, assignments, events, migrate, schedules, schema, tasks, totals
+from skipper.ledger import assignments, events, migrate, schedules, schema, tasks, totals
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
-from skipper.ledger.records import Claim, Claiming, NewAssignment, NewEvent
+from skipper.ledger.records import Claiming, NewAssignment, NewEvent
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import PendingOperation, Writer
 from skipper.task import State, new_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger, submitted, wait_for
 from tests.integration.ledger_process import claim_all
 from tests.integration.ledgers import (
     Place,
@@ -69,7 +70,7 @@ def test_of_two_processes_that_claim_a_task_one_gets_it(empty_place: Place) -> N
         process = started("claim", empty_place)
         with futures.ThreadPoolExecutor(1) as pool:
             theirs = pool.submit(process.communicate, " ".join(ids) + "\n", LIMIT_S)
-            ours = claim_all(ledger, list(ids))
+            ours = wait_for(claim_all(ledger, list(ids)))
             output, _ = theirs.result()
         others = [(line.split()[0], int(line.split()[1])) for line in output.splitlines()]
         assert process.returncode == 0
@@ -241,7 +242,7 @@ def test_two_projects_share_a_database(postgres_url: str) -> None:
 
 def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    with Ledger.open(f"sqlite:///{folder / 'ledger.db'}") as ledger:
+    with BlockingLedger.open(f"sqlite:///{folder / 'ledger.db'}") as ledger:
         accepted(ledger)
         ledger.record_now(lambda conn: None)
         files = [file for file in folder.iterdir() if file.is_file()]
@@ -251,7 +252,7 @@ def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
 
 
 def test_a_commit_waits_for_the_disk_unless_told_otherwise(tmp_path: Path) -> None:
-    Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}").close()
+    BlockingLedger.open(f"sqlite:///{tmp_path / 'ledger.db'}").close()
     connection = SqliteConnection(tmp_path / "ledger.db", is_relaxed=False)
     for is_durable, level in ((True, 2), (False, 1), (True, 2)):
         connection.begin(Mark("w", 1, is_durable))
@@ -261,7 +262,7 @@ def test_a_commit_waits_for_the_disk_unless_told_otherwise(tmp_path: Path) -> No
 
 
 def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
-    with Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+    with BlockingLedger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
         task_id = accepted(ledger)
         other = SqliteConnection(tmp_path / "ledger.db", is_relaxed=False)
         other.begin(Mark("w", 1, True))
@@ -274,7 +275,7 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
 
 def test_a_file_that_stays_locked_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skipper.ledger.sqlite.BUSY_TIMEOUT_S", 0.05)
-    with Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+    with BlockingLedger.open(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
         other = SqliteConnection(tmp_path / "ledger.db", is_relaxed=False)
         other.begin(Mark("w", 1, True))
         with pytest.raises(UnavailableError, match="locked"):
@@ -300,20 +301,20 @@ def test_tables_of_a_newer_skipper_are_left_alone(empty_place: Place) -> None:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="cannot be used") as caught:
-        Ledger.open(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}")
+        BlockingLedger.open(f"sqlite:///{tmp_path / 'file' / 'ledger.db'}")
     assert caught.value.code == 10
 
 
 def test_a_file_of_something_else_is_told(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_text("This is not a database, it is a letter to my aunt.")
     with pytest.raises(StartError, match="not a database"):
-        Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
+        BlockingLedger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
 
 
 @pytest.mark.parametrize("url", ["nonsense", "mysql://localhost/x", "sqlite://"])
 def test_a_url_that_names_no_ledger_is_told(url: str) -> None:
     with pytest.raises(StartError):
-        Ledger.open(url)
+        BlockingLedger.open(url)
 
 
 # --- a server --------------------------------------------------------------------------------
@@ -327,11 +328,11 @@ def server() -> Iterator[Server]:
 
 def test_no_server_is_told(server: Server) -> None:
     with pytest.raises(StartError, match="cannot be used") as caught:
-        Ledger.open("postgresql://nobody:secret@127.0.0.1:1/none", patience_s=0.1)
+        BlockingLedger.open("postgresql://nobody:secret@127.0.0.1:1/none", patience_s=0.1)
     assert caught.value.code == 9
     assert "secret" not in str(caught.value)
     with pytest.raises(StartError, match="does not exist"):
-        Ledger.open(server.url.replace("/postgres", "/missing"))
+        BlockingLedger.open(server.url.replace("/postgres", "/missing"))
 
 
 async def test_a_restart_of_the_server_loses_and_doubles_nothing(server: Server) -> None:
@@ -413,17 +414,11 @@ def test_a_commit_without_an_answer_is_done_once(postgres_url: str, is_done: boo
         writer = Writer(database, "dropped", patience_s=LIMIT_S, finisher=totals.flush)
         DroppedConnection.is_answered, DroppedConnection.is_done = False, is_done
         job = PendingOperation(lambda conn: tasks.claim(conn, [task_id], "h", time.time()))
-        (claim,) = _run(writer, job)
+        (claim,) = submitted(writer, job).result(LIMIT_S)
         assert claim.attempt == 1
         writer.close()
         assert state_of(ledger, task_id) is State.RUNNING
         assert finished(ledger, claim) is State.SUCCEEDED
-
-
-def _run(writer: Writer, job: PendingOperation[list[Claim]]) -> list[Claim]:
-    job.future = future = futures.Future[list[Claim]]()
-    writer.submit(job)
-    return future.result(LIMIT_S)
 
 
 def test_a_transaction_that_an_operation_spoiled_is_not_taken_for_committed(

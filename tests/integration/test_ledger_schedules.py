@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.ledger import Ledger, retention, schedules, tasks
+from skipper.ledger import retention, schedules, tasks
 from skipper.ledger.records import Declaration, Firing, Schedule
 from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
@@ -17,6 +17,7 @@ from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import POOL, Place, claimed, finished, ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -50,23 +51,23 @@ def nightly(name: str = "boston.train", **given: Any) -> Declaration:
     return Declaration(name=name, **usual | given)
 
 
-def declare(ledger: Ledger, *declared: Declaration) -> None:
+def declare(ledger: BlockingLedger, *declared: Declaration) -> None:
     ledger.write_now(lambda conn: schedules.declare(conn, declared))
 
 
-def found(ledger: Ledger, name: str = "boston.train") -> Schedule:
+def found(ledger: BlockingLedger, name: str = "boston.train") -> Schedule:
     schedule = ledger.read_now(lambda conn: schedules.get(conn, name))
     assert schedule is not None
     return schedule
 
 
-def made(ledger: Ledger, name: str = "boston.train") -> list[Task]:
+def made(ledger: BlockingLedger, name: str = "boston.train") -> list[Task]:
     """The tasks of a schedule, oldest first."""
     items, _ = ledger.read_now(lambda conn: tasks.page(conn, schedule=name, limit=200))
     return items[::-1]
 
 
-def ticker_of(ledger: Ledger) -> Ticker:
+def ticker_of(ledger: BlockingLedger) -> Ticker:
     """A scheduler's, which announces to nobody."""
     values = ValueStore(BlobStore("/nowhere"), 1024)
     return Ticker(ledger, Intake(ledger, values, Announcer(lambda *_: None, None)))
@@ -75,7 +76,7 @@ def ticker_of(ledger: Ledger) -> Ticker:
 # --- declaring ---
 
 
-def test_a_schedule_is_read_as_it_was_declared(ledger: Ledger) -> None:
+def test_a_schedule_is_read_as_it_was_declared(ledger: BlockingLedger) -> None:
     one = nightly(body=b'{"x":"\xc4\x97"}', max_attempts=3, timeout_s=60.5, missed="all")
     two = nightly("weekly", origin="settings", starts_paused=True)
     declare(ledger, two, one)
@@ -87,7 +88,7 @@ def test_a_schedule_is_read_as_it_was_declared(ledger: Ledger) -> None:
     assert ledger.read_now(lambda conn: schedules.get(conn, "none")) is None
 
 
-async def test_only_another_timetable_sets_it_anew(ledger: Ledger) -> None:
+async def test_only_another_timetable_sets_it_anew(ledger: BlockingLedger) -> None:
     declare(ledger, nightly())
     await ticker_of(ledger).fire(NOON)
     declare(ledger, nightly(max_attempts=5, pool="gpu", missed="all"))
@@ -102,7 +103,9 @@ async def test_only_another_timetable_sets_it_anew(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_a_pause_stands_until_it_is_declared_otherwise(ledger: Ledger, before: bool) -> None:
+def test_a_pause_stands_until_it_is_declared_otherwise(
+    ledger: BlockingLedger, before: bool
+) -> None:
     declare(ledger, nightly(starts_paused=before))
     turn = schedules.resume if before else schedules.pause
     ledger.write_now(lambda conn: turn(conn, "boston.train"))
@@ -113,7 +116,7 @@ def test_a_pause_stands_until_it_is_declared_otherwise(ledger: Ledger, before: b
     assert found(ledger).is_paused is before
 
 
-async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledger) -> None:
+async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: BlockingLedger) -> None:
     declare(ledger, nightly())
     await ticker_of(ledger).fire(NOON)
     await ticker_of(ledger).fire(NOON + DAY_S)
@@ -130,13 +133,13 @@ async def test_what_nobody_declares_rests_and_comes_back_as_it_was(ledger: Ledge
     assert (back.is_paused, back.next_at, back.last_task_id) == (True, None, last)
 
 
-def test_a_pool_drops_its_own_schedules_only(ledger: Ledger) -> None:
+def test_a_pool_drops_its_own_schedules_only(ledger: BlockingLedger) -> None:
     declare(ledger, nightly(pool="gpu"))
     ledger.write_now(lambda conn: schedules.drop(conn, POOL, ["boston.train"], NOON))
     assert found(ledger).gone_at is None
 
 
-def test_what_is_gone_for_long_is_forgotten(ledger: Ledger) -> None:
+def test_what_is_gone_for_long_is_forgotten(ledger: BlockingLedger) -> None:
     declare(ledger, nightly(), nightly("weekly"))
     ledger.write_now(lambda conn: schedules.pause(conn, "weekly"))
     ledger.write_now(lambda conn: schedules.drop(conn, POOL, ["weekly"], NOON))
@@ -153,7 +156,7 @@ def test_what_is_gone_for_long_is_forgotten(ledger: Ledger) -> None:
 # --- firing ---
 
 
-async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
+async def test_each_tick_makes_a_task_like_any_other(ledger: BlockingLedger) -> None:
     demands: dict[str, Any] = {"max_attempts": 3, "timeout_s": 60.0, "priority": 2}
     declare(ledger, nightly(body=b'{"x": 1}', expires_s=HOUR_S, **demands))
     ticker = ticker_of(ledger)
@@ -191,7 +194,7 @@ async def test_each_tick_makes_a_task_like_any_other(ledger: Ledger) -> None:
     ],
 )
 async def test_ticks_that_nobody_saw_are_run_by_policy(
-    ledger: Ledger, missed: str, ticks: list[str]
+    ledger: BlockingLedger, missed: str, ticks: list[str]
 ) -> None:
     declare(ledger, nightly(missed=missed))
     await ticker_of(ledger).fire(NOON)
@@ -201,7 +204,7 @@ async def test_ticks_that_nobody_saw_are_run_by_policy(
     assert found(ledger).next_at == at("2026-11-29 03:00")
 
 
-async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledger) -> None:
+async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: BlockingLedger) -> None:
     declare(ledger, nightly(missed="all"))
     ticker = ticker_of(ledger)
     await ticker.fire(NOON)
@@ -216,7 +219,7 @@ async def test_a_paused_schedule_makes_nothing_and_makes_nothing_up(ledger: Ledg
     assert found(ledger).next_at == at("2026-12-05 03:00")
 
 
-async def test_run_now_leaves_the_ticks_as_they_are(ledger: Ledger) -> None:
+async def test_run_now_leaves_the_ticks_as_they_are(ledger: BlockingLedger) -> None:
     declare(ledger, nightly(body=b"[1]"))
     await ticker_of(ledger).fire(NOON)
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON + 5))
@@ -230,7 +233,7 @@ async def test_run_now_leaves_the_ticks_as_they_are(ledger: Ledger) -> None:
 
 
 async def test_of_many_schedulers_one_makes_the_task_of_a_tick(
-    place: Place, ledger: Ledger
+    place: Place, ledger: BlockingLedger
 ) -> None:
     declare(ledger, *(nightly(f"s{n}", cron="* * * * *") for n in range(5)))
     with place.open() as other, place.open() as third:
@@ -246,7 +249,7 @@ async def test_of_many_schedulers_one_makes_the_task_of_a_tick(
         assert ticks == [f"2026-11-25T12:{minute:02}:00Z" for minute in range(1, 12)]
 
 
-def test_who_looked_before_it_changed_moves_nothing(ledger: Ledger) -> None:
+def test_who_looked_before_it_changed_moves_nothing(ledger: BlockingLedger) -> None:
     declare(ledger, nightly())
     seen = found(ledger)
     tick = at("2026-11-26 03:00")
@@ -273,7 +276,7 @@ def _members(schedule: Schedule) -> dict[str, Any]:
 
 @pytest.mark.parametrize("jump_s", [HOUR_S, 366 * DAY_S])
 async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
-    ledger: Ledger, jump_s: float
+    ledger: BlockingLedger, jump_s: float
 ) -> None:
     declare(ledger, nightly(cron="*/10 * * * *"))
     ticker = ticker_of(ledger)
@@ -296,7 +299,7 @@ async def test_a_clock_that_was_ahead_stops_no_schedule_and_runs_no_tick_twice(
     assert due <= set(ticks)
 
 
-async def test_a_review_leaves_alone_what_is_due_in_its_time(ledger: Ledger) -> None:
+async def test_a_review_leaves_alone_what_is_due_in_its_time(ledger: BlockingLedger) -> None:
     declare(ledger, nightly(), nightly("leap", cron="0 0 29 2 *"), nightly("new"))
     ledger.write_now(lambda conn: schedules.pause(conn, "new"))
     ticker = ticker_of(ledger)
@@ -308,7 +311,7 @@ async def test_a_review_leaves_alone_what_is_due_in_its_time(ledger: Ledger) -> 
 
 
 async def test_one_that_cannot_be_read_here_holds_up_no_other(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ledger: BlockingLedger, caplog: pytest.LogCaptureFixture
 ) -> None:
     declare(ledger, nightly("odd", timezone="Mars/Olympus"), nightly())
     ticker = ticker_of(ledger)
@@ -322,7 +325,7 @@ async def test_one_that_cannot_be_read_here_holds_up_no_other(
 # --- its tasks ---
 
 
-async def test_tasks_are_listed_by_schedule_function_and_state(ledger: Ledger) -> None:
+async def test_tasks_are_listed_by_schedule_function_and_state(ledger: BlockingLedger) -> None:
     declare(ledger, nightly(), nightly("weekly", cron="0 0 * * 0"))
     names = ["boston.train", "weekly", "boston.train"]
     for n, name in enumerate(names):
@@ -346,7 +349,7 @@ async def test_tasks_are_listed_by_schedule_function_and_state(ledger: Ledger) -
     assert ids(cursor=second.id) == [first.id]
 
 
-async def test_a_schedule_outlives_its_tasks(ledger: Ledger) -> None:
+async def test_a_schedule_outlives_its_tasks(ledger: BlockingLedger) -> None:
     declare(ledger, nightly())
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON))
     assert new is not None

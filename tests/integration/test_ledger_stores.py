@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from skipper.ledger import Ledger, events, hosts, leases, retention, tasks, totals
+from skipper.ledger import events, hosts, leases, retention, tasks, totals
 from skipper.ledger.connection import Statement
 from skipper.ledger.records import Beat, Cut, Ending, HostRecord, NewEvent, Pruned
 from skipper.ledger.schema import event_marks, ledger_marks
 from skipper.task import State, new_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import (
     HOST,
     POOL,
@@ -39,7 +40,7 @@ def host(host_id: str, seat: str = "m/cpu") -> HostRecord:
     return HostRecord(id=host_id, pool=POOL, machine="m", seat=seat, started_at=time.time())
 
 
-def test_a_heartbeat_counts_until_the_host_is_dropped(ledger: Ledger) -> None:
+def test_a_heartbeat_counts_until_the_host_is_dropped(ledger: BlockingLedger) -> None:
     ledger.write_now(lambda conn: hosts.register(conn, host("a")))
     assert ledger.read_now(hosts.beats) == [Beat("a", POOL, 0)]
     assert ledger.write_now(lambda conn: hosts.beat(conn, "a"), durable=False)
@@ -49,7 +50,7 @@ def test_a_heartbeat_counts_until_the_host_is_dropped(ledger: Ledger) -> None:
     assert ledger.read_now(hosts.beats) == []
 
 
-def test_who_takes_a_seat_learns_who_had_it(ledger: Ledger) -> None:
+def test_who_takes_a_seat_learns_who_had_it(ledger: BlockingLedger) -> None:
     assert ledger.write_now(lambda conn: hosts.register(conn, host("a"))) == []
     assert ledger.write_now(lambda conn: hosts.register(conn, host("b", "m/gpu"))) == []
     assert ledger.write_now(lambda conn: hosts.register(conn, host("c"))) == ["a"]
@@ -60,7 +61,7 @@ def test_who_takes_a_seat_learns_who_had_it(ledger: Ledger) -> None:
     assert ledger.write_now(lambda conn: hosts.register(conn, host("c"))) == []
 
 
-def test_tasks_of_hosts_that_are_not_registered_come_to_light(ledger: Ledger) -> None:
+def test_tasks_of_hosts_that_are_not_registered_come_to_light(ledger: BlockingLedger) -> None:
     ledger.write_now(lambda conn: hosts.register(conn, host("a")))
     claimed(ledger, accepted(ledger), "a")
     assert ledger.read_now(hosts.unregistered) == []
@@ -73,7 +74,7 @@ def test_tasks_of_hosts_that_are_not_registered_come_to_light(ledger: Ledger) ->
 
 
 def append(
-    ledger: Ledger, task_id: str, *kinds: str, at: float = 1.0, attempt: int = 1
+    ledger: BlockingLedger, task_id: str, *kinds: str, at: float = 1.0, attempt: int = 1
 ) -> list[int]:
     """Write events whose data count from 0 and whose numbers count from 1."""
     rows = [
@@ -90,7 +91,7 @@ def append(
     return ledger.record_now(lambda conn: events.append(conn, rows))
 
 
-def test_events_come_back_in_order_and_from_where_one_left_off(ledger: Ledger) -> None:
+def test_events_come_back_in_order_and_from_where_one_left_off(ledger: BlockingLedger) -> None:
     append(ledger, "a", "state", "log")
     append(ledger, "b", "state")
     append(ledger, "a", "progress")
@@ -102,7 +103,7 @@ def test_events_come_back_in_order_and_from_where_one_left_off(ledger: Ledger) -
     assert rest == [found[1]]
 
 
-def test_the_latest_progress_is_found_among_other_events(ledger: Ledger) -> None:
+def test_the_latest_progress_is_found_among_other_events(ledger: BlockingLedger) -> None:
     assert ledger.read_events_now(lambda conn: events.progress(conn, "a")) is None
     append(ledger, "a", "progress", "progress", "log", "log")
     found = ledger.read_events_now(lambda conn: events.progress(conn, "a"))
@@ -110,7 +111,7 @@ def test_the_latest_progress_is_found_among_other_events(ledger: Ledger) -> None
     assert found.data == {"n": 1}
 
 
-def test_lines_are_found_among_other_events_and_by_their_attempt(ledger: Ledger) -> None:
+def test_lines_are_found_among_other_events_and_by_their_attempt(ledger: BlockingLedger) -> None:
     append(ledger, "a", "log", "metric", "log")
     append(ledger, "a", "progress", "log", attempt=2)
     append(ledger, "b", "log")
@@ -126,7 +127,9 @@ def test_lines_are_found_among_other_events_and_by_their_attempt(ledger: Ledger)
     assert lines(attempt=3) == []
 
 
-def test_the_last_numbers_up_to_a_place_are_told_by_attempt_and_kind(ledger: Ledger) -> None:
+def test_the_last_numbers_up_to_a_place_are_told_by_attempt_and_kind(
+    ledger: BlockingLedger,
+) -> None:
     first = append(ledger, "a", "log", "log", "metric")
     second = append(ledger, "a", "log", attempt=2)
     append(ledger, "a", "log", "log", attempt=2)
@@ -140,7 +143,7 @@ def test_the_last_numbers_up_to_a_place_are_told_by_attempt_and_kind(ledger: Led
 
 @pytest.mark.parametrize(("is_log", "kept"), [(True, [1, 2, 5]), (False, [1, 3, 4, 5])])
 def test_a_cut_takes_out_what_one_attempt_said_of_one_kind(
-    ledger: Ledger, is_log: bool, kept: list[int]
+    ledger: BlockingLedger, is_log: bool, kept: list[int]
 ) -> None:
     seqs = append(ledger, "a", "log", "metric", "log", "log", "log")
     append(ledger, "a", "log", attempt=2)
@@ -154,7 +157,7 @@ def test_a_cut_takes_out_what_one_attempt_said_of_one_kind(
 
 
 def test_events_go_with_their_tasks_bit_by_bit_and_numbers_are_not_used_again(
-    ledger: Ledger,
+    ledger: BlockingLedger,
 ) -> None:
     (*_, last) = append(ledger, "a", *["log"] * 3)
     append(ledger, "b", "log")
@@ -167,7 +170,7 @@ def test_events_go_with_their_tasks_bit_by_bit_and_numbers_are_not_used_again(
 
 
 async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
-    place: Place, ledger: Ledger
+    place: Place, ledger: BlockingLedger
 ) -> None:
     """Numbers become visible in order, whichever process wrote them."""
     other = place.open()
@@ -186,7 +189,7 @@ async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
     await asyncio.to_thread(other.close)
 
 
-async def _write_events(ledger: Ledger, number: int) -> None:
+async def _write_events(ledger: BlockingLedger, number: int) -> None:
     row = NewEvent(task_id="a", attempt=1, number=1, at=1.0, type="log", data={})
     for _ in range(number):
         await ledger.record(lambda conn: events.append(conn, [row]))
@@ -195,7 +198,7 @@ async def _write_events(ledger: Ledger, number: int) -> None:
 # --- retention -------------------------------------------------------------------------------
 
 
-def ended_at(ledger: Ledger, at: float, **values: Any) -> str:
+def ended_at(ledger: BlockingLedger, at: float, **values: Any) -> str:
     """A task that ended at ``at``. Its id is of now: ``before`` must be later to prune it."""
     task_id = accepted(ledger, **values)
     claim = claimed(ledger, task_id)
@@ -206,12 +209,12 @@ def ended_at(ledger: Ledger, at: float, **values: Any) -> str:
     return task_id
 
 
-def prune(ledger: Ledger, before: float, limit: int = 10) -> Pruned:
+def prune(ledger: BlockingLedger, before: float, limit: int = 10) -> Pruned:
     old = ledger.read_now(lambda conn: retention.old(conn, before, limit))
     return ledger.write_now(lambda conn: retention.prune(conn, old, before))
 
 
-def test_a_pruned_task_leaves_a_tombstone(ledger: Ledger) -> None:
+def test_a_pruned_task_leaves_a_tombstone(ledger: BlockingLedger) -> None:
     soon = time.time() + 5
     old, young = ended_at(ledger, soon - 1), ended_at(ledger, soon + 1)
     unended = [task_in(ledger, state) for state in State if not state.is_terminal]
@@ -225,7 +228,7 @@ def test_a_pruned_task_leaves_a_tombstone(ledger: Ledger) -> None:
     assert prune(ledger, soon).ids == ()
 
 
-def test_pruning_goes_oldest_first_and_no_further_than_asked(ledger: Ledger) -> None:
+def test_pruning_goes_oldest_first_and_no_further_than_asked(ledger: BlockingLedger) -> None:
     soon = time.time() + 5
     ids = [ended_at(ledger, soon - 1) for _ in range(5)]
     assert [prune(ledger, soon, 2).ids for _ in range(3)] == [
@@ -235,7 +238,7 @@ def test_pruning_goes_oldest_first_and_no_further_than_asked(ledger: Ledger) -> 
     ]
 
 
-def test_of_two_that_prune_the_same_tasks_one_takes_each(ledger: Ledger) -> None:
+def test_of_two_that_prune_the_same_tasks_one_takes_each(ledger: BlockingLedger) -> None:
     soon = time.time() + 5
     ids = [ended_at(ledger, soon - 1) for _ in range(3)]
     first = ledger.write_now(lambda conn: retention.prune(conn, ids[:2], soon))
@@ -243,7 +246,7 @@ def test_of_two_that_prune_the_same_tasks_one_takes_each(ledger: Ledger) -> None
     assert (first.ids, second.ids) == (tuple(ids[:2]), tuple(ids[2:]))
 
 
-def test_a_blob_that_is_no_tasks_is_found(ledger: Ledger) -> None:
+def test_a_blob_that_is_no_tasks_is_found(ledger: BlockingLedger) -> None:
     task_id = accepted(ledger, input=Value(ref="input"))
     claim = claimed(ledger, task_id)
     ending = Ending(state=State.SUCCEEDED, result=Value(ref="result"))
@@ -252,7 +255,7 @@ def test_a_blob_that_is_no_tasks_is_found(ledger: Ledger) -> None:
     assert unused == {"left"}
 
 
-def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: Ledger) -> None:
+def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: BlockingLedger) -> None:
     soon = time.time() + 5
     ended_at(ledger, soon - 1, input=Value(ref="mine"))
     ended_at(ledger, soon - 1, input=Value(ref="shared"))
@@ -260,7 +263,7 @@ def test_a_blob_goes_with_the_last_task_that_refers_to_it(ledger: Ledger) -> Non
     assert prune(ledger, soon).refs == ("mine",)
 
 
-def test_totals_outlive_the_tasks_they_count(ledger: Ledger) -> None:
+def test_totals_outlive_the_tasks_they_count(ledger: BlockingLedger) -> None:
     soon = time.time() + 5
     ended_at(ledger, soon - 1)
     before = ledger.read_now(totals.read)
@@ -268,7 +271,7 @@ def test_totals_outlive_the_tasks_they_count(ledger: Ledger) -> None:
     assert ledger.read_now(totals.read) == before != {}
 
 
-def test_marks_of_writers_that_are_gone_are_forgotten(place: Place, ledger: Ledger) -> None:
+def test_marks_of_writers_that_are_gone_are_forgotten(place: Place, ledger: BlockingLedger) -> None:
     with place.open() as other:
         accepted(other)
         append(other, "a", "log")
@@ -283,7 +286,7 @@ def writers_in(table: sa.Table) -> Statement:
     return Statement(sa.select(table.c.writer))
 
 
-def test_tombstones_are_forgotten_in_the_end(ledger: Ledger) -> None:
+def test_tombstones_are_forgotten_in_the_end(ledger: BlockingLedger) -> None:
     soon = time.time() + 5
     task_id = ended_at(ledger, soon - 1)
     prune(ledger, soon)

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.ledger import Ledger, events, models, retention, tasks
+from skipper.ledger import events, models, retention, tasks
 from skipper.ledger.records import Ending, ModelVersionNew, NewEvent
 from skipper.scheduler import pruning
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
 from skipper.task import State, first_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import (
     HOST,
     INPUT,
@@ -40,7 +41,7 @@ KEPT_S = 3600.0
 class Archive:
     """A pruner, and the tasks and blobs that it finds."""
 
-    def __init__(self, ledger: Ledger, folder: Path) -> None:
+    def __init__(self, ledger: BlockingLedger, folder: Path) -> None:
         self.ledger, self._folder = ledger, folder / "blobs"
         self.blobs = BlobStore(str(self._folder))
         self.ahead_s = 0.0
@@ -124,7 +125,7 @@ class Archive:
 
 
 @pytest.fixture
-def archive(ledger: Ledger, tmp_path: Path) -> Archive:
+def archive(ledger: BlockingLedger, tmp_path: Path) -> Archive:
     return Archive(ledger, tmp_path)
 
 
@@ -240,7 +241,7 @@ class Broken(BlobStore):
 
 
 async def test_what_fails_is_told_and_does_not_end_the_process(
-    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ledger: BlockingLedger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blobs, stopping = Broken(str(tmp_path)), asyncio.Event()
     blobs.on_use = partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 
 from skipper.gateway.timeline import Change, changes
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.ledger.records import Ending
 from skipper.task import State
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.integration.ledgers import HOST, accepted, ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.services
 class Life:
     """A task, and everything that may happen to it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: BlockingLedger) -> None:
         self._ledger = ledger
         self._id = accepted(ledger, max_attempts=4)
         self._now = time.time()
@@ -102,7 +103,7 @@ LIVES = {
 
 
 @pytest.mark.parametrize("what", LIVES)
-def test_every_change_of_state_is_told(ledger: Ledger, what: str) -> None:
+def test_every_change_of_state_is_told(ledger: BlockingLedger, what: str) -> None:
     life = Life(ledger)
     for each in what.split():
         life.happens(each)
@@ -110,7 +111,7 @@ def test_every_change_of_state_is_told(ledger: Ledger, what: str) -> None:
     assert told == ["queued 0", *LIVES[what]]
 
 
-def test_why_an_attempt_was_followed_by_another_is_told(ledger: Ledger) -> None:
+def test_why_an_attempt_was_followed_by_another_is_told(ledger: BlockingLedger) -> None:
     life = Life(ledger)
     for each in ("claim", "fail", "claim", "lose"):
         life.happens(each)
@@ -120,7 +121,7 @@ def test_why_an_attempt_was_followed_by_another_is_told(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_was_told_once_is_told_so_for_ever(ledger: Ledger, seed: int) -> None:
+def test_what_was_told_once_is_told_so_for_ever(ledger: BlockingLedger, seed: int) -> None:
     """Each look begins with all that an earlier one gave: so a place in it stays right."""
     dice, life = random.Random(seed), Life(ledger)
     acts = ["claim", "claim", "claim", "fail", "lose", "release", "due", "cancel", "succeed"]

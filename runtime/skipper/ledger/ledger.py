@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent import futures
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -104,22 +103,6 @@ class Ledger:
         """:meth:`read` from the event store."""
         return await _answer(self._events.reader, PendingOperation(op))
 
-    def write_now(self, op: Callable[[Connection], T], *, durable: bool = True) -> T:
-        """:meth:`write` for threads without an event loop."""
-        return _wait(self._tasks.writer, PendingOperation(op, is_durable=durable))
-
-    def read_now(self, op: Callable[[Connection], T]) -> T:
-        """:meth:`read` for threads without an event loop."""
-        return _wait(self._tasks.reader, PendingOperation(op))
-
-    def record_now(self, op: Callable[[Connection], T]) -> T:
-        """:meth:`record` for threads without an event loop."""
-        return _wait(self._events.writer, PendingOperation(op, is_durable=False))
-
-    def read_events_now(self, op: Callable[[Connection], T]) -> T:
-        """:meth:`read_events` for threads without an event loop."""
-        return _wait(self._events.reader, PendingOperation(op))
-
     def close(self) -> None:
         """Do what is queued, then close the connections. Blocks while that takes."""
         self._tasks.close()
@@ -150,14 +133,7 @@ def _finisher(interest: Interest | None) -> Finisher:
 
 
 async def _answer(worker: Worker, job: PendingOperation[T]) -> T:
-    job.loop = asyncio.get_running_loop()
-    job.future = answer = job.loop.create_future()
+    job.future = answer = asyncio.get_running_loop().create_future()
     worker.submit(job)
     value: T = await answer
     return value
-
-
-def _wait(worker: Worker, job: PendingOperation[T]) -> T:
-    job.future = answer = futures.Future[T]()
-    worker.submit(job)
-    return answer.result()

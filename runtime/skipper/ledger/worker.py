@@ -14,7 +14,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent import futures
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from skipper.errors import UnavailableError
@@ -37,7 +36,7 @@ class PendingOperation(Generic[T]):
     Either an ``operation``, or an ``item`` for a ``merged`` one, which takes all such at once.
     """
 
-    __slots__ = ("error", "future", "is_durable", "item", "loop", "merged", "operation", "value")
+    __slots__ = ("error", "future", "is_durable", "item", "merged", "operation", "value")
 
     def __init__(
         self,
@@ -53,8 +52,7 @@ class PendingOperation(Generic[T]):
         self.is_durable = is_durable
         self.value: Any = None
         self.error: BaseException | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.future: asyncio.Future[T] | futures.Future[T]
+        self.future: asyncio.Future[T]
 
     def settle(self) -> None:
         """Hand the outcome to the future, unless nobody waits for it any more."""
@@ -73,21 +71,18 @@ def _settle(jobs: Iterable[PendingOperation[Any]]) -> None:
 
 def _deliver(jobs: Iterable[PendingOperation[Any]]) -> None:
     """Settle ``jobs``, waking each event loop once."""
-    by_loop: dict[asyncio.AbstractEventLoop | None, list[PendingOperation[Any]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[PendingOperation[Any]]] = {}
     for job in jobs:
-        by_loop.setdefault(job.loop, []).append(job)
+        by_loop.setdefault(job.future.get_loop(), []).append(job)
     for loop, some in by_loop.items():
-        if loop is None:
-            _settle(some)
-            continue
         try:
             loop.call_soon_threadsafe(_settle, some)
         except RuntimeError:  # the loop has been closed, and with it whoever waited
-            log.debug("%d outcomes had nobody left to tell", len(some))
+            log.debug("nobody waits any more for %d outcomes", len(some))
 
 
 class Worker:
-    """A thread with a connection. Subclasses say how a group of jobs runs on it."""
+    """A thread with a connection. Subclasses decide how a group of jobs runs on it."""
 
     group_size: int
 
@@ -220,7 +215,7 @@ def _refuse(
 class Reader(Worker):
     """Runs each job by itself, outside any transaction."""
 
-    group_size = 16  # they are all told at once, so none should wait for many
+    group_size = 16  # they are all answered at once, so none should wait for many
 
     def _run_group(self, jobs: list[PendingOperation[Any]]) -> None:
         connection = self._connected()
@@ -262,7 +257,7 @@ class Writer(Worker):
     def _earlier_values(
         self, connection: Connection, jobs: list[PendingOperation[Any]]
     ) -> list[Any] | None:
-        """What ``jobs`` came to, if their commit went through though the server did not say so."""
+        """What ``jobs`` came to, if their commit went through without an answer of the server's."""
         unsure = self._unsure
         is_in = unsure is not None and unsure.jobs is jobs and connection.has_committed(unsure.mark)
         self._unsure = None

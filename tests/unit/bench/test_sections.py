@@ -76,13 +76,13 @@ def test_the_speed_of_the_machine_is_told_in_every_round() -> None:
     }
 
 
-def test_a_filled_ledger_holds_ended_tasks_and_some_that_wait(tmp_path: Path) -> None:
+async def test_a_filled_ledger_holds_ended_tasks_and_some_that_wait(tmp_path: Path) -> None:
     with closing(Ledger.open(f"sqlite:///{tmp_path / 'ledger.db'}")) as found:
-        ledger.fill(found, 1000)
-        assert found.read_now(tasks.counts) == {("cpu", State.QUEUED): 10}
-        of_one, _ = found.read_now(lambda conn: tasks.page(conn, function="f.f7", limit=100))
+        await ledger.fill(found, 1000)
+        assert await found.read(tasks.counts) == {("cpu", State.QUEUED): 10}
+        of_one, _ = await found.read(lambda conn: tasks.page(conn, function="f.f7", limit=100))
         assert len(of_one) == 50
-        failed, _ = found.read_now(lambda conn: tasks.page(conn, state=State.FAILED, limit=100))
+        failed, _ = await found.read(lambda conn: tasks.page(conn, state=State.FAILED, limit=100))
         assert len(failed) == 20
         for ask in ledger.questions(found).values():
-            ask()
+            await ask()

@@ -15,7 +15,7 @@ from skipper.blobs import BlobStore
 from skipper.gateway.calls import Dispatcher, Invocation, Preferences
 from skipper.gateway.problems import Problem
 from skipper.gateway.task_reader import TaskReader
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.ledger.records import Ending
 from skipper.outcomes import Outcome
 from skipper.spec import BrokenFile
@@ -24,6 +24,7 @@ from skipper.tasks.watchers import Watchers
 from skipper.values.value import Value
 from skipper.wire import calls as wire
 from skipper.wire.frames import CREDIT_ITEMS
+from tests.blocking import BlockingLedger
 from tests.intakes import Desk
 from tests.unit.gateway.played import PlayedDirectory, PlayedLink, settle
 
@@ -202,7 +203,7 @@ def host_sends(link: PlayedLink, *payloads: bytes) -> None:
 class Acceptances(Desk):
     """Calls that become tasks, on a real ledger."""
 
-    def __init__(self, ledger: Ledger, folder: Path, link: PlayedLink) -> None:
+    def __init__(self, ledger: BlockingLedger, folder: Path, link: PlayedLink) -> None:
         super().__init__(ledger, BlobStore(str(folder / "blobs")))
         self._accepted: asyncio.Queue[str] = asyncio.Queue()
         self._watchers, directory = Watchers(), cast(Any, PlayedDirectory(link))
@@ -226,12 +227,12 @@ class Acceptances(Desk):
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    with Ledger.open(ledger_url) as ledger:
+def ledger(ledger_url: str) -> Iterator[BlockingLedger]:
+    with BlockingLedger.open(ledger_url) as ledger:
         yield ledger
 
 
-async def test_a_call_can_be_accepted_as_a_task(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_call_can_be_accepted_as_a_task(ledger: BlockingLedger, tmp_path: Path) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
     task, result = await acceptance.dispatcher.accept(
         invocation(), Preferences(respond_async=True, priority=5)
@@ -241,7 +242,7 @@ async def test_a_call_can_be_accepted_as_a_task(ledger: Ledger, tmp_path: Path) 
     assert (await ledger.read(lambda conn: tasks.get(conn, task.id))) is not None
 
 
-async def test_a_caller_can_wait_for_its_tasks_end(ledger: Ledger, tmp_path: Path) -> None:
+async def test_a_caller_can_wait_for_its_tasks_end(ledger: BlockingLedger, tmp_path: Path) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
     accepting = acceptance.dispatcher.accept(invocation(), Preferences(wait_s=LIMIT_S))
     (task, result), _ = await asyncio.gather(accepting, acceptance.run_next())
@@ -249,7 +250,7 @@ async def test_a_caller_can_wait_for_its_tasks_end(ledger: Ledger, tmp_path: Pat
 
 
 async def test_a_task_that_has_not_ended_in_time_has_no_result(
-    ledger: Ledger, tmp_path: Path
+    ledger: BlockingLedger, tmp_path: Path
 ) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
     task, result = await acceptance.dispatcher.accept(invocation(), Preferences(wait_s=0.0))
@@ -257,7 +258,7 @@ async def test_a_task_that_has_not_ended_in_time_has_no_result(
 
 
 async def test_a_wrong_input_is_a_problem_and_nothing_is_written(
-    ledger: Ledger, tmp_path: Path
+    ledger: BlockingLedger, tmp_path: Path
 ) -> None:
     wrong = wire.problem(Outcome.INVALID, "no", errors=[{"pointer": "/x"}])
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(wrong))
@@ -269,7 +270,7 @@ async def test_a_wrong_input_is_a_problem_and_nothing_is_written(
 
 
 async def test_the_same_key_is_the_same_task_and_another_body_a_problem(
-    ledger: Ledger, tmp_path: Path
+    ledger: BlockingLedger, tmp_path: Path
 ) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS, FITS, FITS))
     accept = acceptance.dispatcher.accept

@@ -10,6 +10,7 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.ledger.connection import Connection
 from skipper.ledger.worker import PendingOperation, Reader, Writer
+from tests.blocking import submitted
 from tests.unit.ledger.fakes import FakeConnection, FakeDatabase, OutageError, RefusalError
 
 LIMIT_S = 10.0
@@ -45,21 +46,15 @@ def writer(database: FakeDatabase) -> Iterator[Writer]:
     writer.close()
 
 
-def ask(writer: Writer | Reader, job: PendingOperation[object]) -> futures.Future[object]:
-    job.future = future = futures.Future[object]()
-    writer.submit(job)
-    return future
-
-
 def ask_together(
     database: FakeDatabase, writer: Writer, jobs: Sequence[PendingOperation[object]]
 ) -> list[futures.Future[object]]:
     """Submit ``jobs``, all but the first while the writer waits to begin for that one."""
     database.gate.clear()
     database.is_begun.clear()
-    asked = [ask(writer, jobs[0])]
+    asked = [submitted(writer, jobs[0])]
     assert database.is_begun.wait(LIMIT_S)
-    asked += [ask(writer, job) for job in jobs[1:]]
+    asked += [submitted(writer, job) for job in jobs[1:]]
     database.gate.set()
     futures.wait(asked, LIMIT_S)
     return asked
@@ -119,20 +114,20 @@ def test_the_finisher_runs_last_in_the_transaction(database: FakeDatabase) -> No
 async def test_an_event_loop_is_woken_once_per_group(
     database: FakeDatabase, writer: Writer
 ) -> None:
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     wakes = []
-    told = loop.call_soon_threadsafe
+    call_soon = running.call_soon_threadsafe
 
     def count(*arguments: object) -> asyncio.Handle:
         wakes.append(arguments)
-        return told(*arguments)  # type: ignore[arg-type]  # passed on as they came
+        return call_soon(*arguments)  # type: ignore[arg-type]  # passed on as they came
 
-    loop.call_soon_threadsafe = count  # type: ignore[method-assign,assignment]  # there is no hook
+    running.call_soon_threadsafe = count  # type: ignore[method-assign,assignment]  # there is no hook
     database.gate.clear()
     answers = []
     for row in range(8):
         job = PendingOperation(writes(row))
-        job.loop, job.future = loop, loop.create_future()
+        job.future = asyncio.get_running_loop().create_future()
         writer.submit(job)
         answers.append(job.future)
     database.gate.set()
@@ -144,27 +139,25 @@ async def test_an_event_loop_is_woken_once_per_group(
 async def test_a_caller_that_goes_away_harms_nobody_and_its_operation_still_runs(
     database: FakeDatabase, writer: Writer
 ) -> None:
-    loop = asyncio.get_running_loop()
     jobs = [PendingOperation(writes("left")), PendingOperation(writes("stayed"))]
     database.gate.clear()
     for job in jobs:
-        job.loop, job.future = loop, loop.create_future()
+        job.future = asyncio.get_running_loop().create_future()
         writer.submit(job)
     jobs[0].future.cancel()
     database.gate.set()
     async with asyncio.timeout(LIMIT_S):
-        assert isinstance(jobs[1].future, asyncio.Future)
         assert await jobs[1].future == "stayed"
     assert database.rows == ["left", "stayed"]
 
 
 def test_a_loop_that_was_closed_harms_nobody(database: FakeDatabase, writer: Writer) -> None:
-    loop = asyncio.new_event_loop()
+    closed = asyncio.new_event_loop()
     job = PendingOperation(writes("a"))
-    job.loop, job.future = loop, loop.create_future()
-    loop.close()
+    job.future = closed.create_future()
+    closed.close()
     writer.submit(job)
-    assert ask(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
+    assert submitted(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
     assert database.rows == ["a", "b"]
 
 
@@ -174,7 +167,7 @@ def test_an_outage_is_waited_out(database: FakeDatabase, writer: Writer) -> None
         "begin": [OutageError()],
         "commit": [OutageError()],
     }
-    assert ask(writer, PendingOperation(writes("a"))).result(LIMIT_S) == "a"
+    assert submitted(writer, PendingOperation(writes("a"))).result(LIMIT_S) == "a"
     assert database.rows == ["a"]
     assert database.connections == 3
 
@@ -186,7 +179,7 @@ def test_a_commit_that_went_through_unseen_is_not_run_again(
     asked = ask_together(database, writer, [PendingOperation(writes(row)) for row in "ab"])
     assert [each.result() for each in asked] == ["a", "b"]
     assert database.rows == ["a", "b"]
-    assert ask(writer, PendingOperation(writes("c"))).result(LIMIT_S) == "c"
+    assert submitted(writer, PendingOperation(writes("c"))).result(LIMIT_S) == "c"
 
 
 def test_a_group_given_up_while_unsure_does_not_answer_for_the_next(
@@ -195,8 +188,8 @@ def test_a_group_given_up_while_unsure_does_not_answer_for_the_next(
     writer = Writer(database, "test", patience_s=0.0)
     database.trouble = {"committed": [OutageError()]}
     with pytest.raises(UnavailableError):
-        ask(writer, PendingOperation(writes("a"))).result(LIMIT_S)
-    assert ask(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
+        submitted(writer, PendingOperation(writes("a"))).result(LIMIT_S)
+    assert submitted(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
     assert database.rows == ["a", "b"]
     writer.close()
 
@@ -208,13 +201,13 @@ def test_a_long_outage_is_told_and_the_next_caller_does_not_wait_for_it_again(
     database.trouble = {"connect": [OutageError("gone")] * 1000}
     for _ in range(2):
         with pytest.raises(UnavailableError, match="gone"):
-            ask(writer, PendingOperation(writes("a"))).result(LIMIT_S)
+            submitted(writer, PendingOperation(writes("a"))).result(LIMIT_S)
     used = 1000 - len(database.trouble["connect"])
     with pytest.raises(UnavailableError, match="gone"):
-        ask(writer, PendingOperation(writes("a"))).result(LIMIT_S)
+        submitted(writer, PendingOperation(writes("a"))).result(LIMIT_S)
     assert len(database.trouble["connect"]) == 1000 - used - 1
     database.trouble.clear()
-    assert ask(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
+    assert submitted(writer, PendingOperation(writes("b"))).result(LIMIT_S) == "b"
     writer.close()
 
 
@@ -224,19 +217,19 @@ def test_a_full_disk_fails_the_whole_group_at_once(database: FakeDatabase, write
         with pytest.raises(UnavailableError, match="disk is full"):
             each.result()
     assert database.rows == []
-    assert ask(writer, PendingOperation(writes("c"))).result(LIMIT_S) == "c"
+    assert submitted(writer, PendingOperation(writes("c"))).result(LIMIT_S) == "c"
 
 
 def test_close_does_what_is_queued_and_then_refuses(database: FakeDatabase, writer: Writer) -> None:
     database.gate.clear()
-    asked = [ask(writer, PendingOperation(writes(row))) for row in range(600)]
+    asked = [submitted(writer, PendingOperation(writes(row))) for row in range(600)]
     closing = threading.Thread(target=writer.close)
     closing.start()
     database.gate.set()
     closing.join(LIMIT_S)
-    assert [each.result(0) for each in asked] == list(range(600))
+    assert [each.result(LIMIT_S) for each in asked] == list(range(600))
     with pytest.raises(UnavailableError):
-        ask(writer, PendingOperation(writes("late")))
+        submitted(writer, PendingOperation(writes("late")))
 
 
 def test_no_thread_runs_before_the_first_job(database: FakeDatabase) -> None:
@@ -248,7 +241,7 @@ def test_no_thread_runs_before_the_first_job(database: FakeDatabase) -> None:
 def test_one_failing_read_leaves_the_others_alone(database: FakeDatabase) -> None:
     reader = Reader(database, "test-reader", patience_s=1.0)
     asked = [
-        ask(reader, job)
+        submitted(reader, job)
         for job in (
             PendingOperation(writes("a")),
             PendingOperation[object](fails),

@@ -5,23 +5,24 @@ from collections.abc import Iterator
 import pytest
 
 from skipper.instance.jobs import ModelRef, Report
-from skipper.ledger import Connection, Ledger, assignments, models, tasks
+from skipper.ledger import Connection, assignments, models, tasks
 from skipper.ledger.records import ModelVersionNew, NewAssignment, NewTask
 from skipper.pool.models import ServedModels
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import new_id
 from skipper.values.value import Value
 from skipper.wire.frames import FrameKind
+from tests.blocking import BlockingLedger
 from tests.unit.pool.played import Played, job_of, version_of
 
 
 @pytest.fixture
-def own_ledger(ledger_url: str) -> Iterator[Ledger]:
-    with Ledger.open(ledger_url) as opened:
+def own_ledger(ledger_url: str) -> Iterator[BlockingLedger]:
+    with BlockingLedger.open(ledger_url) as opened:
         yield opened
 
 
-def publish(ledger: Ledger, name: str, digest: str = "d" * 64) -> None:
+def publish(ledger: BlockingLedger, name: str, digest: str = "d" * 64) -> None:
     """Train a version of a model, as far as the ledger sees it."""
     task_id, now = new_id(), time.time()
     new = NewTask(
@@ -49,7 +50,7 @@ def publish(ledger: Ledger, name: str, digest: str = "d" * 64) -> None:
     assert ledger.write_now(lambda conn: models.publish(conn, made)) is not None
 
 
-def assign(ledger: Ledger, name: str, version: int) -> None:
+def assign(ledger: BlockingLedger, name: str, version: int) -> None:
     """Have a version serve, whichever does now."""
 
     def assign_next(conn: Connection) -> object:
@@ -82,7 +83,7 @@ def sent(instance: Played) -> list[ModelRef]:
 
 
 async def test_the_assigned_version_of_each_model_is_what_instances_start_with(
-    own_ledger: Ledger,
+    own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
     for name in ("boston", "iris", "boston"):
@@ -98,7 +99,7 @@ async def test_the_assigned_version_of_each_model_is_what_instances_start_with(
 
 
 async def test_what_has_been_assigned_is_taken_in_once_whatever_the_version(
-    own_ledger: Ledger,
+    own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
     for name in ("boston", "iris"):
@@ -113,7 +114,9 @@ async def test_what_has_been_assigned_is_taken_in_once_whatever_the_version(
     assert await served_models.refresh() == []
 
 
-async def test_looks_beside_each_other_take_in_an_assignment_once(own_ledger: Ledger) -> None:
+async def test_looks_beside_each_other_take_in_an_assignment_once(
+    own_ledger: BlockingLedger,
+) -> None:
     served_models = ServedModels(own_ledger)
     publish(own_ledger, "boston")
     found = await asyncio.gather(*(served_models.refresh() for _ in range(3)))
@@ -158,7 +161,7 @@ async def test_an_instance_has_loaded_what_it_was_sent_when_it_has_answered_each
     ],
 )
 async def test_a_function_without_its_model_is_told_with_what_trains_it(
-    own_ledger: Ledger, trainers: list[str], call: str
+    own_ledger: BlockingLedger, trainers: list[str], call: str
 ) -> None:
     predict = version_of("boston.predict", models=("net", "scaler"))
     functions = [predict, *(version_of(name, kind="training") for name in trainers)]

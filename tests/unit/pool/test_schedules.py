@@ -8,12 +8,13 @@ from typing import Any, cast
 import pytest
 
 from skipper.cron import Timetable
-from skipper.ledger import Ledger, schedules
+from skipper.ledger import schedules
 from skipper.ledger.records import Declaration, Schedule
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.schedules import Schedules, changed, gone, wanted
 from skipper.settings.model import ScheduleSettings, Settings
+from tests.blocking import BlockingLedger
 from tests.unit.pool.played import spec_of, version_of
 
 NIGHTLY = Timetable(cron="0 3 * * *", timezone="Europe/Vilnius")
@@ -118,23 +119,23 @@ class Files:
 
 
 @pytest.fixture
-def ledger(ledger_url: str) -> Iterator[Ledger]:
-    with Ledger.open(ledger_url) as opened:
+def ledger(ledger_url: str) -> Iterator[BlockingLedger]:
+    with BlockingLedger.open(ledger_url) as opened:
         yield opened
 
 
 def teller(
-    ledger: Ledger, files: Files, pool: str = "cpu", **tables: ScheduleSettings
+    ledger: BlockingLedger, files: Files, pool: str = "cpu", **tables: ScheduleSettings
 ) -> Schedules:
     settings = Settings(project_dir=Path("/project"), schedules=tables)
     return Schedules(ledger, settings, pool, cast(Catalogue, files))
 
 
-def names(ledger: Ledger) -> list[str]:
+def names(ledger: BlockingLedger) -> list[str]:
     return [each.declared.name for each in ledger.read_now(schedules.present)]
 
 
-async def test_schedules_come_and_go_with_their_functions(ledger: Ledger) -> None:
+async def test_schedules_come_and_go_with_their_functions(ledger: BlockingLedger) -> None:
     files = Files(version_of("f.train", schedule=NIGHTLY), version_of("f.plain"))
     told = teller(ledger, files, weekly=table())
     await told.tell()
@@ -151,14 +152,14 @@ async def test_schedules_come_and_go_with_their_functions(ledger: Ledger) -> Non
     assert names(ledger) == ["g.train"]
 
 
-async def test_a_pool_lets_the_schedules_of_others_be(ledger: Ledger) -> None:
+async def test_a_pool_lets_the_schedules_of_others_be(ledger: BlockingLedger) -> None:
     gpu = Files(version_of("f.train", schedule=NIGHTLY, pool="gpu"))
     await teller(ledger, gpu, "gpu").tell()
     await teller(ledger, Files(version_of("g.train", schedule=NIGHTLY))).tell()
     assert names(ledger) == ["f.train", "g.train"]
 
 
-async def test_a_function_that_moves_to_another_pool_stays_paused(ledger: Ledger) -> None:
+async def test_a_function_that_moves_to_another_pool_stays_paused(ledger: BlockingLedger) -> None:
     on_cpu, on_gpu = (version_of("f.train", schedule=NIGHTLY, pool=pool) for pool in ("cpu", "gpu"))
     await teller(ledger, Files(on_cpu)).tell()
     ledger.write_now(lambda conn: schedules.pause(conn, "f.train"))

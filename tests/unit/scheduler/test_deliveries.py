@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.ledger import Ledger, endings, events, retention, tasks
+from skipper.ledger import endings, events, retention, tasks
 from skipper.ledger.records import Ending, NewEvent, NewTask
 from skipper.scheduler import deliveries as module
 from skipper.scheduler.deliveries import Deliveries
 from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.task import State, Task, new_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.intakes import Desk
 
 SECRET = "whsec_" + base64.b64encode(bytes(24)).decode()
@@ -35,7 +36,7 @@ WEBHOOKS = {"all": webhook(), "bad": webhook(events=["failed"], functions=["f.*"
 class Office(Desk):
     """A ledger whose ends are recorded, and what is announced."""
 
-    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+    def __init__(self, ledger: BlockingLedger, blobs: BlobStore) -> None:
         super().__init__(ledger, blobs)
         self.deliveries = self.another()
 
@@ -87,7 +88,7 @@ class Office(Desk):
 
 @pytest.fixture
 def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
-    with Ledger.open(ledger_url, interest=interest_in(WEBHOOKS)) as ledger:
+    with BlockingLedger.open(ledger_url, interest=interest_in(WEBHOOKS)) as ledger:
         yield Office(ledger, BlobStore(str(tmp_path / "blobs")))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
-from skipper.ledger import Ledger, hosts, tasks
+from skipper.ledger import hosts, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claiming, Ending, Finishing, HostRecord, NewTask
 from skipper.scheduler import scheduler as schedulers
@@ -16,13 +16,14 @@ from skipper.scheduler.presence import Presence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.intakes import Desk
 
 
 class Disk:
     """A ledger's, which may be full: nothing can be written then, and all be read."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: BlockingLedger) -> None:
         self._ledger = ledger
         self.is_full = False
 
@@ -38,12 +39,12 @@ class Disk:
 class Office(Desk):
     """A scheduler with a real ledger; what it announces is kept."""
 
-    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+    def __init__(self, ledger: BlockingLedger, blobs: BlobStore) -> None:
         super().__init__(ledger, blobs)
         self.ahead_s = 0.0
         """How far the wall clock that things expire by is ahead."""
         self.disk = Disk(ledger)
-        self.presence = Presence(cast(Ledger, self.disk), Path("/project"))
+        self.presence = Presence(cast(BlockingLedger, self.disk), Path("/project"))
         self.scheduler = Scheduler(
             ledger,
             self.intake,
@@ -102,7 +103,7 @@ class Office(Desk):
 
 @pytest.fixture
 def office(ledger_url: str, tmp_path: Path) -> Iterator[Office]:
-    with Ledger.open(ledger_url) as ledger:
+    with BlockingLedger.open(ledger_url) as ledger:
         yield Office(ledger, BlobStore(str(tmp_path / "blobs")))
 
 

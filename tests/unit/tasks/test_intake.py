@@ -9,13 +9,14 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
-from skipper.ledger import Ledger, schedules, tasks
+from skipper.ledger import schedules, tasks
 from skipper.ledger.records import Claim, Declaration, Firing, NewTask, Schedule
 from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import State, Task, new_id
 from skipper.tasks.intake import Acceptance, Submission
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 from tests.intakes import INLINE, Desk
 
 SPEC = FunctionSpec(
@@ -92,7 +93,7 @@ class Callers(Desk):
 
 @pytest.fixture
 def callers(ledger_url: str, tmp_path: Path) -> Iterator[Callers]:
-    with Ledger.open(ledger_url, interest=interest_in({"all": WEBHOOK})) as ledger:
+    with BlockingLedger.open(ledger_url, interest=interest_in({"all": WEBHOOK})) as ledger:
         yield Callers(ledger, BlobStore(str(tmp_path / "blobs")))
 
 
@@ -277,7 +278,7 @@ async def test_a_large_body_that_cannot_be_stored_is_refused_as_what_may_pass(
         def put(self, data: bytes) -> str:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with Ledger.open(ledger_url) as ledger:
+    with BlockingLedger.open(ledger_url) as ledger:
         callers = Callers(ledger, Full(str(tmp_path / "blobs")))
         with pytest.raises(UnavailableError, match="No space left"):
             await callers.accept(b"x" * (INLINE + 1))

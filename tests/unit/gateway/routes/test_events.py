@@ -16,8 +16,8 @@ from skipper.gateway.context import Context
 from skipper.gateway.task_reader import POLL_S, TaskReader
 from skipper.gateway.task_stream import EVENTS_AT_ONCE, TaskStream
 from skipper.gateway.timeline import Cursor
-from skipper.ledger import Ledger, tasks
 from skipper.ledger import events as stored_events
+from skipper.ledger import tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, NewEvent, NewTask
 from skipper.settings.model import Settings
@@ -25,12 +25,13 @@ from skipper.task import State, new_id
 from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
+from tests.blocking import BlockingLedger
 
 T = TypeVar("T")
 LIMIT_S = 20.0
 
 
-class Counting(Ledger):
+class Counting(BlockingLedger):
     """A ledger that counts reads, and may be away."""
 
     reads = 0

@@ -16,9 +16,10 @@ from skipper.blobs import BlobStore
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import webhooks
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.settings.webhooks import DELIVER, Webhook
 from skipper.task import Task
+from tests.blocking import BlockingLedger
 from tests.intakes import Desk
 from tests.unit.gateway.asgi import request
 
@@ -31,7 +32,7 @@ OPS = Webhook.model_validate(
 class Gateway(Desk):
     """The routes alone, on a real ledger."""
 
-    def __init__(self, ledger: Ledger, blobs: BlobStore) -> None:
+    def __init__(self, ledger: BlockingLedger, blobs: BlobStore) -> None:
         super().__init__(ledger, blobs)
         context = SimpleNamespace(
             settings=SimpleNamespace(webhooks={"ops": OPS}),
@@ -47,7 +48,7 @@ class Gateway(Desk):
 
 @pytest.fixture
 def gateway(ledger_url: str, tmp_path: Path) -> Iterator[Gateway]:
-    with Ledger.open(ledger_url) as ledger:
+    with BlockingLedger.open(ledger_url) as ledger:
         yield Gateway(ledger, BlobStore(str(tmp_path / "blobs")))
 
 

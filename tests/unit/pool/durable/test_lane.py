@@ -19,7 +19,7 @@ from skipper import failpoints
 from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
-from skipper.ledger import Ledger, events, models, tasks
+from skipper.ledger import events, models, tasks
 from skipper.ledger.connection import Statement
 from skipper.ledger.records import NewTask, Result
 from skipper.ledger.schema import tasks as task_table
@@ -40,6 +40,7 @@ from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame
+from tests.blocking import BlockingLedger
 
 LIMIT_S = 10.0
 INPUT = Value(inline=b"{}")
@@ -119,7 +120,7 @@ class Lingerer(Actor):
         self.state = InstanceState.STOPPING
 
 
-class Moody(Ledger):
+class Moody(BlockingLedger):
     """A ledger that cannot be written ``away`` times."""
 
     away = 0
