@@ -15,6 +15,7 @@ from skipper.tasks.intake import Intake
 from skipper.tasks.publisher import Publisher
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
+from skipper.wire.messages import LinkRole
 from tests.blocking import BlockingLedger
 
 INLINE = 16
@@ -37,7 +38,7 @@ class KeptNudges(Directory):
     """The links to hosts that are not there."""
 
     def __init__(self, keep: Keep) -> None:
-        super().__init__(Path("/nowhere"), POOLS, "gateway")
+        super().__init__(Path("/nowhere"), POOLS, LinkRole.GATEWAY)
         self._keep = keep
 
     def nudge(self, pool: str, task_id: str) -> None:

@@ -11,13 +11,15 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import pytest
 
 from skipper.settings.model import Settings, dump
 from skipper.wire import frames
 from skipper.wire.frames import FrameKind
+from skipper.wire.handshake import introduced, introduction
+from skipper.wire.messages import Hello, LinkRole
 
 POOL = "cpu"
 
@@ -31,7 +33,7 @@ class FakeHost:
         self._held: list[tuple[socket.socket, int]] = []
         self._links: list[socket.socket] = []
         self.holds = False
-        self.hellos: list[dict[str, Any]] = []
+        self.hellos: list[Hello] = []
         self.takes: list[list[str]] = []
         """The ids of each TAKE frame that came, in order."""
 
@@ -86,7 +88,7 @@ class FakeHost:
     def _serve(self, link: socket.socket) -> None:
         splitter = frames.Splitter()
         with link, contextlib.suppress(OSError):  # one that came as this host died is nobody else's
-            link.sendall(frames.pack_json(FrameKind.CATALOGUE, 0, {}))
+            link.sendall(frames.pack(FrameKind.HELLO, 0, introduction(LinkRole.HOST)))
             while data := link.recv(65536):
                 for frame in splitter.feed(data):
                     self._on_frame(link, frame)
@@ -94,7 +96,7 @@ class FakeHost:
     def _on_frame(self, link: socket.socket, frame: frames.Frame) -> None:
         with self._changed:
             if frame.kind == FrameKind.HELLO:
-                self.hellos.append(json.loads(frame.payload))
+                self.hellos.append(introduced(frame))
             elif frame.kind == FrameKind.TAKE:
                 self.takes.append(frame.payload.decode().split("\n"))
                 if self.holds:

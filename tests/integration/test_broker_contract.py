@@ -26,6 +26,7 @@ from skipper.settings.model import BrokerSettings, ProjectSettings, Settings, ma
 from skipper.task import new_id
 from skipper.tasks import broker
 from skipper.tasks.publisher import Publisher
+from skipper.wire.messages import PROTOCOL, Hello
 from tests.integration.consuming import POOL, ConsumerProcess, FakeHost
 from tests.integration.services import (
     Server,
@@ -123,7 +124,7 @@ def test_published_ids_reach_the_host_of_their_pool_once_and_in_order(
     host.wait_for(ids)
     assert host.ids == ids
     assert [len(take) for take in host.takes] == [16, 16, 8]
-    assert host.hellos == [{"role": "consumer", "pid": consumer.process.pid}]
+    assert host.hellos == [Hello(role="consumer", pid=consumer.process.pid, protocol=PROTOCOL)]
     wait_until(lambda: publisher.published == 43)
     assert (publisher.dropped, publisher.is_up) == (0, True)
 

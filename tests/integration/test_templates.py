@@ -18,6 +18,7 @@ from skipper.pool.processes.instance import Instance, Lane
 from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.starter import Starter
 from skipper.settings.model import Settings
+from skipper.wire.messages import TemplateInfo
 
 LIMIT_S = 30.0
 FUNCTIONS = """
@@ -86,10 +87,10 @@ class Pool:
     @property
     def templates(self) -> dict[str, int]:
         """By the library that they hold: process ids."""
-        return {",".join(t["libraries"]): t["pid"] for t in map(dict[str, Any], self.described)}
+        return {",".join(each.libraries): each.pid for each in self.described}
 
     @property
-    def described(self) -> list[dict[str, object]]:
+    def described(self) -> tuple[TemplateInfo, ...]:
         return self.starter.describe()
 
 
@@ -123,7 +124,7 @@ async def test_an_instance_is_forked_and_is_the_hosts_own_child(pool: Pool) -> N
     assert report.broken == ()
     assert is_fork(instance)
     assert parent_of(instance.pid) == os.getpid()
-    assert [t["forks"] for t in pool.described] == [True]
+    assert [each.forks for each in pool.described] == [True]
 
 
 async def test_the_death_of_a_template_touches_no_instance_and_the_next_start_has_another(
@@ -155,7 +156,7 @@ async def test_a_template_whose_library_starts_threads_does_not_fork(
     instance, report = await pool.serve(source)
     assert report.broken == ()
     assert not is_fork(instance)
-    assert [t["forks"] for t in pool.described] == [False]
+    assert [each.forks for each in pool.described] == [False]
     assert "instances are spawned" in caplog.text
 
 

@@ -216,14 +216,14 @@ def make_worker(role: Role, relay: Relay) -> WorkController:
 
 
 def main() -> int:
-    """Consume until told to stop."""
+    """Consume until asked to stop."""
     role = Role.start("Hand the broker's messages for one pool to its host.")
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     if role.control is not None:
         threading.Thread(target=_watch_launcher, args=(role.control,), daemon=True).start()
     # Tracebacks about what a lost connection has swallowed, an acknowledgement or its own end: that
-    # it is lost, and found again, is told by others.
+    # it is lost, and found again, others log.
     for noisy in ("celery.worker.request", "celery.worker.loops"):
         logging.getLogger(noisy).disabled = True
     _refuse_compression()

@@ -36,6 +36,7 @@ from skipper.gateway.routes import (
     webhooks,
 )
 from skipper.gateway.routes.health import Readiness
+from skipper.wire.messages import ListedFunction
 
 _CALLS, _INVOKE = "/v1/functions/", "/invoke"
 _OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_LARGE}
@@ -44,7 +45,7 @@ _OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_L
 class Documented(NamedTuple):
     """An OpenAPI document, and the functions that it describes."""
 
-    functions: list[dict[str, Any]]
+    functions: list[ListedFunction]
     document: dict[str, Any]
 
 
@@ -102,10 +103,11 @@ class Gateway:
 
     async def _document(self, request: Request) -> Response:
         del request
-        functions = self._context.directory.described()
+        functions = self._context.directory.functions()
         if self._documented is None or self._documented.functions != functions:
             needs_key = bool(self._context.settings.gateway.keys)
-            document = openapi.document(self._api.openapi(), functions, needs_key=needs_key)
+            specs = [each.spec for each in functions]
+            document = openapi.document(self._api.openapi(), specs, needs_key=needs_key)
             self._documented = Documented(functions, document)
         return JSONResponse(self._documented.document)
 

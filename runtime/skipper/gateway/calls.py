@@ -249,7 +249,7 @@ class Dispatcher:
         if (broken := self._directory.broken_for(name)) is not None:
             where = f"{broken.file}:{broken.line}" if broken.line else broken.file
             raise Problem(problems.BROKEN, f"{where}: {broken.error}", {"function": name})
-        known = [item["name"] for item in self._directory.described()]
+        known = [item.spec.name for item in self._directory.functions()]
         raise Problem(
             problems.UNKNOWN_FUNCTION, f"there is no function {name!r}", {"functions": known[:100]}
         )

@@ -19,6 +19,7 @@ from skipper.tasks.publisher import Publisher
 from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
+from skipper.wire.messages import LinkRole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +58,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     directory = Directory(
         settings.run_dir,
         settings.local_pools,
-        "gateway",
+        LinkRole.GATEWAY,
         on_tasks=watchers.changed,
-        on_said=watchers.emitted,
+        on_task_events=watchers.emitted,
     )
     with ledger, Publisher(settings) as publisher:
         intake = Intake(ledger, values, Announcer(directory.nudge, publisher.publish))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Any
 
 from skipper.instance.jobs import SourceInfo
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
-from skipper.spec import BrokenFile
+from skipper.spec import BrokenFile, FunctionSpec
+from skipper.wire.messages import CatalogueSnapshot, FunctionState, ListedFunction
 
 LOOK_S = 1.0
 """A function that may come yet is looked for this often even if nothing has changed."""
@@ -87,18 +87,23 @@ class Catalogue:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def describe(self) -> dict[str, Any]:
-        """What links are told: the functions, what is broken, what is still being read."""
+    def snapshot(self, host: str) -> CatalogueSnapshot:
+        """What links get to know: the functions, what is broken, what is still being read."""
         broken = self.broken
         stale = {name for item in broken for name in item.functions}
-        return {
-            "pool": self._pool,
-            "loading": sorted(self.loading),
-            "functions": [
-                version.spec.model_dump(mode="json")
-                | {"file": self._in_project(version.spec.file)}
-                | {"state": "stale" if version.name in stale else "live"}
+        return CatalogueSnapshot(
+            pool=self._pool,
+            host=host,
+            loading=tuple(sorted(self.loading)),
+            functions=tuple(
+                self._listed(version.spec, is_stale=version.name in stale)
                 for version in self.versions.values()
-            ],
-            "broken": [item.model_dump(mode="json") for item in broken],
-        }
+            ),
+            broken=tuple(broken),
+        )
+
+    def _listed(self, spec: FunctionSpec, *, is_stale: bool) -> ListedFunction:
+        return ListedFunction(
+            spec=spec.model_copy(update={"file": self._in_project(spec.file)}),
+            state=FunctionState.STALE if is_stale else FunctionState.LIVE,
+        )

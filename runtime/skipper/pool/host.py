@@ -48,7 +48,20 @@ from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
-from skipper.wire.frames import FrameKind
+from skipper.wire.messages import (
+    Answer,
+    AnyQuestion,
+    CancelAnswer,
+    CancelTask,
+    CatalogueSnapshot,
+    DeviceInfo,
+    GetMetrics,
+    GetPoolState,
+    LinkRole,
+    ModelsRenewed,
+    PoolState,
+    RenewModels,
+)
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +93,11 @@ class Host:
             untrained=self._untrained,
             metrics=self._metrics,
         )
-        self._journal = Journal(ledger, self._tell_said)
+        self._journal = Journal(ledger, self._publish_task_events)
         self._directory = Directory(
             settings.run_dir,
             settings.local_pools,
-            "host",
+            LinkRole.HOST,
             on_tasks=lambda ids: self._nested.tasks_changed(ids),  # noqa: PLW0108 - made below
         )
         self._tasks = TaskLane(
@@ -112,7 +125,7 @@ class Host:
             direct=self._direct,
             tasks=self._tasks,
             quarantine=self._instances.quarantine,
-            on_change=self._announce_catalogue,
+            on_change=self._publish_catalogue,
             metrics=self._metrics,
         )
         self._join_instances()
@@ -134,7 +147,7 @@ class Host:
             start=lambda version: self._instances.serve(version, Lane.TASKS),
             untrained=self._untrained,
             announce_models=self._announce_models,
-            changed=self._tell_tasks,
+            changed=self._publish_tasks,
             metrics=self._metrics,
         )
 
@@ -250,7 +263,7 @@ class Host:
             for pool, link in self._directory.links.items()
             if pool != self._pool and link.is_up
         ]
-        await asyncio.gather(*(link.ask("models") for link in others), return_exceptions=True)
+        await asyncio.gather(*(link.ask(RenewModels()) for link in others), return_exceptions=True)
 
     def _nudge(self, pool: str, task_id: str) -> None:
         if pool == self._pool:
@@ -258,66 +271,64 @@ class Host:
         else:
             self._directory.nudge(pool, task_id)
 
-    def _tell_tasks(self, ids: Iterable[str]) -> None:
-        told = list(ids)
-        self._links.tell_tasks(told)
-        self._nested.tasks_changed(told)
+    def _publish_tasks(self, ids: Iterable[str]) -> None:
+        changed = list(ids)
+        self._links.publish_tasks(changed)
+        self._nested.tasks_changed(changed)
 
-    def _tell_said(self, ids: Iterable[str]) -> None:
-        self._links.tell_tasks(ids, FrameKind.SAID)
+    def _publish_task_events(self, ids: Iterable[str]) -> None:
+        self._links.publish_task_events(ids)
 
-    def _announce_catalogue(self) -> None:
+    def _publish_catalogue(self) -> None:
         self._catalogue.wake()
         self._starter.keep(self._catalogue.sources)
-        self._links.tell_catalogue()
+        self._links.publish_catalogue()
         self._schedules.changed()
 
     def _printed(self, instance: Instance, printed: Printed) -> str | None:
         return self._tasks.on_printed(instance, printed) if instance.lane is Lane.TASKS else None
 
-    async def _answer(self, question: dict[str, Any]) -> Any:
-        """Questions that links ask: ``pool``, ``metrics``, ``models``, ``cancel``."""
-        match question.get("what"):
-            case "pool":
-                return self._describe_pool()
-            case "metrics":
-                return self._metrics.describe() | self._gauges()
-            case "models":
+    async def _answer(self, question: AnyQuestion) -> Answer:
+        """Answer what is asked over a link."""
+        match question:
+            case GetPoolState():
+                return self._pool_state()
+            case GetMetrics():
+                instances = self._instances.describe()
+                return self._metrics.snapshot(
+                    queued=self._direct.queued,
+                    instances=((each.function, each.state) for each in instances),
+                )
+            case RenewModels():
                 await self._renew_models()
-                return {}
-            case "cancel":
-                return {"known": self._tasks.cancel(str(question.get("id")))}
-            case what:
-                return {"error": f"unknown question {what!r}"}
+                return ModelsRenewed()
+            case CancelTask(task_id=task_id):
+                return CancelAnswer(known=self._tasks.cancel(task_id))
 
-    def _gauges(self) -> dict[str, Any]:
-        return {
-            "queued": self._direct.queued,
-            "instances": [[i["function"], i["state"]] for i in self._instances.describe()],
-        }
+    def _describe(self) -> CatalogueSnapshot:
+        return self._catalogue.snapshot(self.id)
 
-    def _describe(self) -> dict[str, Any]:
-        return self._catalogue.describe() | {"host": self.id}
-
-    def _describe_pool(self) -> dict[str, Any]:
-        return {
-            "pool": self._pool,
-            "host_id": self.id,
-            "pid": os.getpid(),
-            "devices": [
-                {"name": d.name, "memory_mb": d.memory_mb} for d in self._instances.devices
-            ],
-            "slots": self._direct.slots,
-            "task_slots": self._tasks.slots,
-            "task_slots_free": self._tasks.free,
-            "tasks_listed": self._tasks.waiting,
-            "busy": self._direct.busy,
-            "queued": self._direct.queued,
-            "tasks_running": len(self._tasks.running),
-            "instances": self._instances.describe(),
-            "templates": self._starter.describe(),
-            "consumer": self._links.has_consumer,
-        }
+    def _pool_state(self) -> PoolState:
+        return PoolState(
+            pool=self._pool,
+            host_id=self.id,
+            pid=os.getpid(),
+            devices=tuple(
+                DeviceInfo(name=each.name, memory_mb=each.memory_mb)
+                for each in self._instances.devices
+            ),
+            slots=self._direct.slots,
+            task_slots=self._tasks.slots,
+            task_slots_free=self._tasks.free,
+            tasks_listed=self._tasks.waiting,
+            busy=self._direct.busy,
+            queued=self._direct.queued,
+            tasks_running=len(self._tasks.running),
+            instances=self._instances.describe(),
+            templates=self._starter.describe(),
+            consumer=self._links.has_consumer,
+            consumer_problem=self._links.consumer_problem,
+        )
 
 
 @asynccontextmanager

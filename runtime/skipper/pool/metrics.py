@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 from skipper.outcomes import MEANINGS
+from skipper.wire.messages import CallCount, HistogramCounts, InstanceCount, MetricsSnapshot
 
 BUCKETS_S = (
     0.001,
@@ -43,8 +44,8 @@ class Histogram:
         self.counts[bisect_left(self._bounds, value)] += 1
         self.total += value
 
-    def describe(self) -> dict[str, Any]:
-        return {"bounds": self._bounds, "counts": self.counts, "sum": self.total}
+    def snapshot(self) -> HistogramCounts:
+        return HistogramCounts(bounds=self._bounds, counts=tuple(self.counts), sum=self.total)
 
 
 class PoolMetrics:
@@ -65,15 +66,27 @@ class PoolMetrics:
         self._calls[function, outcome] += 1
         self._durations[function].observe(seconds)
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "calls": [
-                [function, MEANINGS[outcome].name, n]
-                for (function, outcome), n in self._calls.items()
-            ],
-            "call_duration": {name: h.describe() for name, h in self._durations.items()},
-            "task_wait": {name: h.describe() for name, h in self.task_waits.items()},
-            "cold_start": {name: h.describe() for name, h in self.cold_starts.items()},
-            "batch_size": {name: h.describe() for name, h in self.batch_sizes.items()},
-            "reloads": dict(self.reloads),
-        }
+    def snapshot(self, *, queued: int, instances: Iterable[tuple[str, str]]) -> MetricsSnapshot:
+        """All counts, with what the pool has just now: calls that wait, and its ``instances``, each
+        by its function and its state.
+        """
+        return MetricsSnapshot(
+            calls=tuple(
+                CallCount(function=function, outcome=MEANINGS[outcome].name, count=count)
+                for (function, outcome), count in self._calls.items()
+            ),
+            call_duration=_snapshots(self._durations),
+            task_wait=_snapshots(self.task_waits),
+            cold_start=_snapshots(self.cold_starts),
+            batch_size=_snapshots(self.batch_sizes),
+            reloads=dict(self.reloads),
+            queued=queued,
+            instances=tuple(
+                InstanceCount(function=function, state=state, count=count)
+                for (function, state), count in Counter(instances).items()
+            ),
+        )
+
+
+def _snapshots(histograms: Mapping[str, Histogram]) -> dict[str, HistogramCounts]:
+    return {function: histogram.snapshot() for function, histogram in histograms.items()}

@@ -29,6 +29,7 @@ from skipper.tasks.intake import Intake
 from skipper.tasks.publisher import Publisher
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
+from skipper.wire.messages import LinkRole
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +151,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
         interest=interest_in(settings.webhooks),
     )
     blobs = BlobStore(settings.storage_url)
-    hosts_here = Directory(settings.run_dir, settings.local_pools, "scheduler")
+    hosts_here = Directory(settings.run_dir, settings.local_pools, LinkRole.SCHEDULER)
     with ledger, Publisher(settings) as publisher:
         presence, clock = Presence(ledger, settings.project_dir), CautiousClock()
         announcer = Announcer(hosts_here.nudge, publisher.publish)

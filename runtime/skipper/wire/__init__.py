@@ -1,1 +1,1 @@
-"""What the processes of one tree say to each other, and the links over which they do."""
+"""What the processes of one tree send each other, and the links over which they do."""

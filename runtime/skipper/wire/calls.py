@@ -97,7 +97,7 @@ def reply(outcome: Outcome, served: bytes, body: bytes) -> bytes:
 
 
 def problem(outcome: Outcome, detail: str, served: bytes = b"", **members: Any) -> bytes:
-    """The payload of a REPLY that says what went wrong."""
+    """The payload of a REPLY with what went wrong."""
     return reply(outcome, served, json.dumps({"detail": detail, **members}).encode())
 
 

@@ -7,42 +7,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from skipper.errors import UnavailableError
 from skipper.spec import BrokenFile, FunctionSpec
 from skipper.wire.link import Link
-
-log = logging.getLogger(__name__)
+from skipper.wire.messages import LinkRole, ListedFunction, RenewModels
 
 MODELS_S = 3.0
-"""How long hosts may take to serve new models before a task's success is told all the same."""
+"""How long hosts may take to serve new models before a task's success is shown all the same."""
 SWEEP_S = 0.1
 
 
 class Directory:
     """All links of one process.
 
-    ``on_tasks`` hears ids of tasks whose record has changed, ``on_said`` of those that have new
-    events.
+    ``on_tasks`` gets ids of tasks whose record has changed, ``on_task_events`` of those that have
+    new events.
     """
 
     def __init__(
         self,
         run_dir: Path,
         pools: Iterable[str],
-        role: str,
+        role: LinkRole,
         *,
         on_tasks: Callable[[list[str]], None] = lambda _: None,
-        on_said: Callable[[list[str]], None] = lambda _: None,
+        on_task_events: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
         self.links = {pool: Link(pool, run_dir / f"{pool}.sock", role, self) for pool in pools}
-        self.tasks_changed, self.tasks_said = on_tasks, on_said
-        self._learned = asyncio.Event()
+        self.on_tasks, self.on_task_events = on_tasks, on_task_events
+        self._changed = asyncio.Event()
         self._by_name: dict[str, tuple[FunctionSpec, Link]] = {}
         self._jobs: list[asyncio.Task[None]] = []
 
@@ -56,15 +53,15 @@ class Directory:
             job.cancel()
         await asyncio.gather(*self._jobs, return_exceptions=True)
 
-    def learned(self) -> None:
-        """A host has told what it serves."""
+    def on_catalogue(self) -> None:
+        """What some host serves has changed, or whether this process talks to it."""
         self._by_name = {
             name: (spec, link)
             for link in self.links.values()
             for name, spec in link.functions.items()
         }
-        self._learned.set()
-        self._learned = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def get(self, name: str) -> tuple[FunctionSpec, Link] | None:
         """The function and its host's link, if it is known now."""
@@ -80,25 +77,30 @@ class Directory:
     async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link] | None:
         """:meth:`get`, waiting for hosts that are still reading files, at most ``patience_s``.
 
-        Raises UnavailableError where they are at it still.
+        Raises UnavailableError where they are at it still, or are all of another version.
         """
         ends = time.monotonic() + patience_s
-        while (found := self._by_name.get(name)) is None and self._may_come(name):
-            learned, left = self._learned, ends - time.monotonic()
+        while (found := self._by_name.get(name)) is None:
+            coming = [link for link in self.links.values() if link.may_come(name)]
+            if not coming:
+                return None
+            if all(link.incompatible for link in coming):
+                raise UnavailableError(coming[0].incompatible)
+            changed, left = self._changed, ends - time.monotonic()
             if left <= 0:
                 raise UnavailableError(f"{name} is not known yet: its file is still being read")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(learned.wait(), left)
+                await asyncio.wait_for(changed.wait(), left)
         return found
 
     async def renew_models(self, limit_s: float = MODELS_S) -> None:
         """Have every host that can be reached look for new models, and wait at most ``limit_s``."""
-        asked = [link.ask("models") for link in self.links.values() if link.is_up]
+        asked = [link.ask(RenewModels()) for link in self.links.values() if link.is_up]
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), limit_s)
 
     def nudge(self, pool: str, task_id: str) -> None:
-        """Tell the pool's host on this machine, if there is one, of a task: it may be free now."""
+        """Hint to the pool's host on this machine, if there is one: it may be free for a task."""
         if (link := self.links.get(pool)) is not None:
             link.nudge(task_id)
 
@@ -116,38 +118,27 @@ class Directory:
 
     def broken(self) -> list[BrokenFile]:
         """What could not be read, each file once."""
-        items = (
-            item
-            for link in self.links.values()
-            for item in (link.catalogue or {}).get("broken", ())
-        )
         found: dict[str, BrokenFile] = {}
-        for item in map(BrokenFile.model_validate, items):
-            # A pool that serves nothing of a file does not know which functions stay as they were.
-            if item.file not in found or item.functions:
-                found[item.file] = item
+        for link in self.links.values():
+            for item in link.catalogue.broken if link.catalogue else ():
+                # A pool that serves nothing of a file does not know which functions stay as they
+                # were.
+                if item.file not in found or item.functions:
+                    found[item.file] = item
         return list(found.values())
 
-    def described(self) -> list[dict[str, Any]]:
-        """The functions as their hosts describe them, by name."""
+    def functions(self) -> list[ListedFunction]:
+        """The functions as their hosts list them, by name."""
         items = (
             item
             for link in self.links.values()
-            for item in (link.catalogue or {}).get("functions", ())
+            for item in (link.catalogue.functions if link.catalogue else ())
         )
-        return sorted(items, key=lambda item: str(item["name"]))
+        return sorted(items, key=lambda item: item.spec.name)
 
     def loading(self) -> list[str]:
-        """Sources that some host still reads; ``*`` stands for a host that has not spoken yet."""
-        names = (
-            name
-            for link in self.links.values()
-            for name in (link.catalogue or {"loading": ["*"]})["loading"]
-        )
-        return sorted(set(names))
-
-    def _may_come(self, name: str) -> bool:
-        return any(link.may_come(name) for link in self.links.values())
+        """Sources that some host still reads; ``*`` stands for a host that is not heard of yet."""
+        return sorted({name for link in self.links.values() for name in link.loading})
 
     async def _sweep(self) -> None:
         while True:

@@ -1,23 +1,23 @@
 """Frames on unix stream sockets between the processes of one machine. No policy.
 
 A frame is ``length (u32), kind (u8), id (u64)`` in network order, then ``length`` bytes.
-Who speaks:
+They are sent over
 
-- *links* (gateway, consumer or another pool's host → a host's ``<pool>.sock``),
+- *links* (gateway, consumer or another pool's host → a host's ``<pool>.sock``); the asker is the
+  side that connects,
 - *instance sockets* (host ↔ instance, one socket pair each).
 
-The id pairs an answer with its question and is chosen by the asker. What the payloads of calls and
+The id pairs an answer with its question and is chosen by who asks. What the payloads of calls and
 replies are stands in :mod:`skipper.wire.calls`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 HEAD = struct.Struct("!IBQ")
 MAX_FRAME = 1 << 30
@@ -27,13 +27,14 @@ MAX_FRAME = 1 << 30
 class FrameKind:
     """What a frame is: plain numbers, since an enum's member takes far longer to look up."""
 
-    # on links
+    # on links: what they carry is in :mod:`skipper.wire.messages`
     HELLO = 1
-    """asker → host, JSON ``{"role", "pid"}``; the first frame."""
+    """:class:`~skipper.wire.messages.Hello`; the first frame of either side."""
     CATALOGUE = 2
-    """host → asker, JSON: what this host serves; sent after HELLO and at every change."""
+    """host → asker, :class:`~skipper.wire.messages.CatalogueSnapshot`; after HELLO and at every
+    change."""
     ASK = 3
-    """JSON question ``{"what": …}``; answered by ANSWER with the same id."""
+    """:class:`~skipper.wire.messages.Question`; ANSWER or REFUSED comes back with the same id."""
     ANSWER = 4
     TASKS = 5
     """host → asker: ids of tasks whose record has changed, one a line. A hint only."""
@@ -42,8 +43,10 @@ class FrameKind:
     TAKE = 7
     """consumer → host: task ids, one a line; answered by TAKEN when the host has taken them."""
     TAKEN = 8
-    SAID = 9
+    TASK_EVENTS = 9
     """host → asker: ids of tasks that have new events, one a line. A hint only."""
+    REFUSED = 10
+    """Why a question has no answer, in one line of text."""
 
     # on links and instance sockets
     CALL = 16
@@ -65,7 +68,7 @@ class FrameKind:
     REPORT = 33
     """instance → host, JSON: the job's answer; a serving instance takes calls from here on.
 
-    Once it serves, empty: it has loaded, or cannot load, what a MODEL frame told it to."""
+    Once it serves, empty: it has loaded, or cannot load, what a MODEL frame asked for."""
     EVENT = 34
     """instance → host, JSON of this id's call: ``{"type": "progress" | "metric" | "log", …}``, a
     ``model`` to publish, or how much of the former was ``left_out``."""
@@ -96,11 +99,6 @@ def pack(kind: int, id_: int, *parts: bytes) -> bytes:
     """One frame, ready to send."""
     payload = parts[0] if len(parts) == 1 else b"".join(parts)
     return HEAD.pack(len(payload), kind, id_) + payload
-
-
-def pack_json(kind: int, id_: int, value: Any) -> bytes:
-    """:func:`pack` of a value's JSON."""
-    return pack(kind, id_, json.dumps(value, separators=(",", ":")).encode())
 
 
 class Splitter:
@@ -179,14 +177,9 @@ class FrameProtocol(asyncio.Protocol):
         self.is_full = False
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
-        """Send a frame. To a peer that is gone it goes nowhere: ``on_lost`` tells of that."""
+        """Send a frame. To a peer that is gone it goes nowhere: ``on_lost`` runs for that."""
         if not self.transport.is_closing():
             self.transport.write(pack(kind, id_, *parts))
-
-    def send_json(self, kind: int, id_: int, value: Any) -> None:
-        """:meth:`send` with ``value`` as the payload."""
-        if not self.transport.is_closing():
-            self.transport.write(pack_json(kind, id_, value))
 
 
 def peer_is_us(sock: socket.socket, uid: int) -> bool:

@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from skipper.errors import UnavailableError
 from skipper.outcomes import Outcome
 from skipper.spec import FunctionSpec, is_private
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
+from skipper.wire.handshake import introduced, introduction, mismatch
+from skipper.wire.messages import A, CatalogueSnapshot, LinkRole, Question
+
+log = logging.getLogger(__name__)
 
 RECONNECT_S = 0.05
-
-
+"""Pause before the next connection where a host is away or has gone."""
+LAST_RETRY_S = 2.0
+"""The longest pause where the host that is there is of another version."""
 ANSWER_S = 10.0
-
-
 UNSENT_BYTES = 64 << 20
 """A host that has let so much pile up does not read at the moment: nothing more is sent to it."""
-
-
 SLOW_S = 0.1
 """A call that lasts longer than this is worth the trouble of noticing that its caller leaves."""
-
-
 LATE_S = 3.0
 """A host that has not answered this long after a call's deadline is not going to."""
+
+
+def next_pause_s(last_s: float, *, is_incompatible: bool) -> float:
+    """The pause before the next connection, after one of ``last_s``."""
+    return min(2 * last_s, LAST_RETRY_S) if is_incompatible else RECONNECT_S
 
 
 class PendingCall:
@@ -68,63 +71,95 @@ class PendingCall:
 
 
 class Listener(Protocol):
-    """Whoever is told what comes over a link unasked."""
+    """Gets what comes over a link unasked."""
 
-    def learned(self) -> None:
-        """What the host serves has changed, or its link has been made anew."""
+    def on_catalogue(self) -> None:
+        """What the host serves has changed, or whether this process talks to it."""
         ...
 
-    def tasks_changed(self, ids: list[str]) -> None:
+    def on_tasks(self, ids: list[str]) -> None:
         """The records of these tasks have changed."""
         ...
 
-    def tasks_said(self, ids: list[str]) -> None:
+    def on_task_events(self, ids: list[str]) -> None:
         """These tasks have new events."""
         ...
 
 
 class Link:
-    """The connection to one pool's host; made again whenever it breaks."""
+    """The connection to one pool's host; made again whenever it breaks.
 
-    def __init__(self, pool: str, path: Path, role: str, listener: Listener) -> None:
+    It is up once both sides have introduced themselves. With a host of another version it never
+    is: that is logged once, and tried again less and less often.
+    """
+
+    def __init__(
+        self,
+        pool: str,
+        path: Path,
+        role: LinkRole,
+        listener: Listener,
+        *,
+        unsent_bytes: int = UNSENT_BYTES,
+    ) -> None:
         self.pool, self._path, self._role, self._listener = pool, path, role, listener
-        self.catalogue: dict[str, Any] | None = None
+        self._unsent_bytes = unsent_bytes
+        self.catalogue: CatalogueSnapshot | None = None
         self.functions: dict[str, FunctionSpec] = {}
         self.remembered: dict[str, FunctionSpec] = {}
         """``functions``, and those of the last host whose files this one has yet to read."""
-        self._protocol: FrameProtocol | None = None
-        self._waiting: dict[int, PendingCall] = {}
-        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self.incompatible = ""
+        """Why this process does not talk to the host that is there; empty where it does."""
+        self._logged = ""
+        """The last such reason that was logged."""
+        self._connection: FrameProtocol | None = None
+        """Set while the link is up."""
+        self._pending: dict[int, PendingCall] = {}
+        self._answers: dict[int, asyncio.Future[bytes]] = {}
         self._ids = itertools.count(1)
         self._lost = asyncio.Event()
         self._made = asyncio.Event()
 
     @property
     def is_up(self) -> bool:
-        return self._protocol is not None
+        return self._connection is not None
+
+    @property
+    def loading(self) -> tuple[str, ...]:
+        """Sources that the host still reads; ``*`` where that is not known."""
+        return ("*",) if self.catalogue is None else self.catalogue.loading
+
+    def may_come(self, name: str) -> bool:
+        """Whether the host has not read all files yet that may define ``name``."""
+        return "*" in self.loading or name.partition(".")[0] in self.loading
 
     async def until_up(self, patience_s: float) -> None:
         """Wait for a host that is being started again. Raises UnavailableError."""
+        if self.incompatible:
+            raise self._away()
         try:
             await asyncio.wait_for(self._made.wait(), patience_s)
         except TimeoutError:
-            raise UnavailableError(f"pool {self.pool} is not reachable at the moment") from None
+            raise self._away() from None
 
     async def run(self) -> None:
         """Keep the link up, for ever."""
-        loop = asyncio.get_running_loop()
+        loop, pause_s = asyncio.get_running_loop(), RECONNECT_S
         while True:
             self._lost.clear()
             try:
                 await loop.create_unix_connection(
-                    lambda: FrameProtocol(self._frames, self._on_lost, self._on_made),
+                    lambda: FrameProtocol(self._on_frames, self._on_lost, self._on_connected),
                     str(self._path),
                 )
             except OSError:
-                await asyncio.sleep(RECONNECT_S)
-                continue
-            await self._lost.wait()
-            await asyncio.sleep(RECONNECT_S)
+                self.incompatible = ""  # whoever it was has gone
+            else:
+                await self._lost.wait()
+            pause_s = next_pause_s(pause_s, is_incompatible=bool(self.incompatible))
+            await asyncio.sleep(pause_s)
+
+    # --- what goes out
 
     def call(
         self, payload: bytes, deadline: float, items: asyncio.Queue[bytes | None] | None = None
@@ -133,120 +168,156 @@ class Link:
 
         ``items`` is the queue of a stream's items, None for a call that wants one value.
         """
-        protocol = self._protocol
-        if protocol is None:
-            raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
-        if protocol.is_full:
+        connection = self._connection
+        if connection is None:
+            raise self._away()
+        if connection.is_full:
             raise UnavailableError(f"pool {self.pool} does not take what it is sent; try again")
         id_ = next(self._ids)
-        waiting = self._waiting[id_] = PendingCall(self, id_, deadline, items)
-        protocol.transport.write(frames.pack(FrameKind.CALL, id_, payload))
-        return waiting
+        pending = self._pending[id_] = PendingCall(self, id_, deadline, items)
+        connection.transport.write(frames.pack(FrameKind.CALL, id_, payload))
+        return pending
 
-    def credit(self, waiting: PendingCall) -> None:
+    def credit(self, pending: PendingCall) -> None:
         """The caller has taken :data:`~skipper.wire.frames.CREDIT_ITEMS` more items."""
-        if waiting.id in self._waiting and self._protocol is not None:
-            self._protocol.send(FrameKind.CREDIT, waiting.id)
+        if pending.id in self._pending and self._connection is not None:
+            self._connection.send(FrameKind.CREDIT, pending.id)
 
-    def cancel(self, waiting: PendingCall) -> None:
+    def cancel(self, pending: PendingCall) -> None:
         """Nobody wants the answer any more."""
-        if self._waiting.pop(waiting.id, None) is not None and self._protocol is not None:
-            self._protocol.send(FrameKind.CANCEL, waiting.id)
+        if self._pending.pop(pending.id, None) is not None and self._connection is not None:
+            self._connection.send(FrameKind.CANCEL, pending.id)
 
-    async def ask(self, what: str, limit_s: float | None = None, **question: Any) -> Any:
+    async def ask(self, question: Question[A], limit_s: float = ANSWER_S) -> A:
         """The host's answer to a question. Raises UnavailableError where none comes in time."""
-        limit_s = ANSWER_S if limit_s is None else limit_s
-        if self._protocol is None:
-            raise UnavailableError(f"pool {self.pool} is not reachable at the moment")
+        if self._connection is None:
+            raise self._away()
         id_ = next(self._ids)
         answer = self._answers[id_] = asyncio.get_running_loop().create_future()
-        self._protocol.send_json(FrameKind.ASK, id_, {"what": what} | question)
+        self._connection.send(FrameKind.ASK, id_, question.to_json())
         try:
-            return await asyncio.wait_for(answer, limit_s)
+            return question.parse_answer(await asyncio.wait_for(answer, limit_s))
         except TimeoutError:
-            raise UnavailableError(
-                f"pool {self.pool} did not answer within {limit_s:g} s"
-            ) from None
+            detail = f"pool {self.pool} did not answer within {limit_s:g} s"
+        except ValueError as error:
+            detail = f"the answer of pool {self.pool} cannot be read: {error}"
         finally:
             self._answers.pop(id_, None)
+        raise UnavailableError(detail)
 
     def nudge(self, task_id: str) -> None:
-        """Tell the host of a task that has just been accepted."""
-        if self._protocol is not None:
-            self._protocol.send(FrameKind.NUDGE, 0, task_id.encode())
+        """Hint to the host that a task has just been accepted."""
+        if self._connection is not None:
+            self._connection.send(FrameKind.NUDGE, 0, task_id.encode())
 
     def sweep(self, now: float) -> None:
         """Look after calls that last: they are slow, or their host hangs.
 
         Answers in the place of such a host, and has it stop those calls once it can.
         """
-        for waiting in list(self._waiting.values()):
-            if waiting.on_slow is not None and waiting.sent_at + SLOW_S < now:
-                on_slow, waiting.on_slow = waiting.on_slow, None
-                on_slow(waiting)
-        told = f"the deadline passed and pool {self.pool} does not answer"
-        late = [each for each in self._waiting.values() if each.deadline + LATE_S < now]
-        for waiting in late:
-            self.cancel(waiting)
-            waiting.answer(calls.problem(Outcome.TIMED_OUT, told))
+        for pending in list(self._pending.values()):
+            if pending.on_slow is not None and pending.sent_at + SLOW_S < now:
+                on_slow, pending.on_slow = pending.on_slow, None
+                on_slow(pending)
+        detail = f"the deadline passed and pool {self.pool} does not answer"
+        late = [each for each in self._pending.values() if each.deadline + LATE_S < now]
+        for pending in late:
+            self.cancel(pending)
+            pending.answer(calls.problem(Outcome.TIMED_OUT, detail))
 
-    def _on_made(self, protocol: FrameProtocol) -> None:
-        self._protocol = protocol
-        protocol.transport.set_write_buffer_limits(UNSENT_BYTES)
-        # Perhaps a new host, which has not read its files yet: what the last one served is no use.
-        self.catalogue, self.functions = None, {}
-        self._listener.learned()
-        self._made.set()
-        protocol.send_json(FrameKind.HELLO, 0, {"role": self._role, "pid": os.getpid()})
+    def _away(self) -> UnavailableError:
+        """Why nothing can be sent to the host."""
+        away = f"pool {self.pool} is not reachable at the moment"
+        return UnavailableError(self.incompatible or away)
 
-    def _on_lost(self, protocol: FrameProtocol) -> None:
-        del protocol
-        self._protocol = None
+    # --- the connection
+
+    def _on_connected(self, connection: FrameProtocol) -> None:
+        connection.transport.set_write_buffer_limits(self._unsent_bytes)
+        connection.send(FrameKind.HELLO, 0, introduction(self._role))
+
+    def _on_lost(self, connection: FrameProtocol) -> None:
+        del connection
+        self._connection = None
         self._made.clear()
-        for waiting in self._waiting.values():
-            waiting.answer(
-                calls.problem(
-                    Outcome.DIED, f"the host of pool {self.pool} went away during the call"
-                )
-            )
-        self._waiting.clear()
+        detail = f"the host of pool {self.pool} went away during the call"
+        for pending in self._pending.values():
+            pending.answer(calls.problem(Outcome.DIED, detail))
+        self._pending.clear()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(UnavailableError(f"pool {self.pool} went away"))
         self._lost.set()
 
-    def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
-        for kind, id_, payload in frames:
-            if kind == FrameKind.REPLY:
-                waiting = self._waiting.pop(id_, None)
-                if waiting is not None:
-                    waiting.answer(payload)
-            elif kind in (FrameKind.ITEM, FrameKind.SERVED):
-                if (waiting := self._waiting.get(id_)) is not None and waiting.items is not None:
-                    waiting.items.put_nowait(payload)
-            elif kind == FrameKind.ANSWER:
-                if (answer := self._answers.get(id_)) is not None and not answer.done():
-                    answer.set_result(json.loads(payload))
-            elif kind == FrameKind.CATALOGUE:
-                self._learn(json.loads(payload))
-            elif kind in (FrameKind.TASKS, FrameKind.SAID):
-                told = self._listener
-                hear = told.tasks_changed if kind == FrameKind.TASKS else told.tasks_said
-                hear(payload.decode().split("\n"))
+    def _on_hello(self, connection: FrameProtocol, first: Frame) -> bool:
+        """The host has introduced itself. Whether the link is up now: else the two do not talk."""
+        peer, number = f"the host of pool {self.pool}", introduced(first).protocol
+        if reason := mismatch(peer, number, f"this {self._role}"):
+            self._leave(connection, reason)
+            return False
+        self._connection, self.incompatible = connection, ""
+        # Perhaps a new host, which has not read its files yet: what the last one served is no use.
+        self._forget_catalogue()
+        self._made.set()
+        return True
 
-    def _learn(self, catalogue: dict[str, Any]) -> None:
-        if self._role != "host":  # what is private is for functions, and a host answers for those
-            offered = [item for item in catalogue["functions"] if not is_private(item["name"])]
-            catalogue = catalogue | {"functions": offered}
-        self.catalogue = catalogue
-        specs = ({k: v for k, v in item.items() if k != "state"} for item in catalogue["functions"])
-        self.functions = {spec.name: spec for spec in map(FunctionSpec.model_validate, specs)}
+    def _leave(self, connection: FrameProtocol, reason: str) -> None:
+        """Hang up on a host of another version."""
+        self._connection, self.incompatible = None, reason
+        if reason != self._logged:
+            self._logged = reason
+            log.error(reason)
+        self._forget_catalogue()
+        connection.transport.close()
+
+    def _forget_catalogue(self) -> None:
+        self.catalogue, self.functions = None, {}
+        self._listener.on_catalogue()
+
+    def _on_frames(self, connection: FrameProtocol, received: list[Frame]) -> None:
+        if connection is not self._connection and not self._on_hello(connection, received.pop(0)):
+            return
+        for kind, id_, payload in received:
+            if kind == FrameKind.REPLY:
+                pending = self._pending.pop(id_, None)
+                if pending is not None:
+                    pending.answer(payload)
+            elif kind in (FrameKind.ITEM, FrameKind.SERVED):
+                if (pending := self._pending.get(id_)) is not None and pending.items is not None:
+                    pending.items.put_nowait(payload)
+            else:
+                self._on_message(connection, kind, id_, payload)
+
+    def _on_message(self, connection: FrameProtocol, kind: int, id_: int, payload: bytes) -> None:
+        """A frame that is not about a call."""
+        if kind in (FrameKind.ANSWER, FrameKind.REFUSED):
+            answer = self._answers.get(id_)
+            if answer is None or answer.done():
+                return
+            if kind == FrameKind.ANSWER:
+                answer.set_result(payload)
+            else:
+                answer.set_exception(UnavailableError(f"pool {self.pool}: {payload.decode()}"))
+        elif kind == FrameKind.CATALOGUE:
+            try:
+                self._take_over(CatalogueSnapshot.parse(payload))
+            except ValueError as error:
+                detail = f"what the host of pool {self.pool} serves cannot be read: {error}"
+                self._leave(connection, detail)
+        elif kind == FrameKind.TASKS:
+            self._listener.on_tasks(payload.decode().split("\n"))
+        elif kind == FrameKind.TASK_EVENTS:
+            self._listener.on_task_events(payload.decode().split("\n"))
+
+    def _take_over(self, catalogue: CatalogueSnapshot) -> None:
+        functions = catalogue.functions
+        if self._role != LinkRole.HOST:
+            # what is private is for functions, and a host answers for those
+            functions = tuple(each for each in functions if not is_private(each.spec.name))
+        self.catalogue = catalogue.model_copy(update={"functions": functions})
+        self.functions = {each.spec.name: each.spec for each in functions}
         self.remembered = {
             name: spec for name, spec in self.remembered.items() if self.may_come(name)
         } | self.functions
-        self._listener.learned()
-
-    def may_come(self, name: str) -> bool:
-        """Whether the host has not read all files yet that may define ``name``."""
-        loading = ["*"] if self.catalogue is None else self.catalogue["loading"]
-        return "*" in loading or name.partition(".")[0] in loading
+        self._logged = ""
+        self._listener.on_catalogue()

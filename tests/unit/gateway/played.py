@@ -7,6 +7,7 @@ from typing import Any
 
 from skipper.spec import BrokenFile, FunctionSpec, Kind
 from skipper.wire.link import PendingCall
+from skipper.wire.messages import ListedFunction
 
 SPEC = FunctionSpec(
     name="f.f",
@@ -73,8 +74,8 @@ class PlayedDirectory:
     def broken_for(self, name: str) -> BrokenFile | None:
         return self.broken
 
-    def described(self) -> list[dict[str, Any]]:
-        return [{"name": self._spec.name}]
+    def functions(self) -> list[ListedFunction]:
+        return [ListedFunction(spec=self._spec)]
 
     async def renew_models(self) -> None:
         pass

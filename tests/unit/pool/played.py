@@ -219,6 +219,6 @@ def body_of(payload: bytes) -> bytes:
 def counted(metrics: PoolMetrics) -> dict[str, int]:
     """Direct calls by how they ended."""
     totals: dict[str, int] = {}
-    for _, outcome, count in metrics.describe()["calls"]:
-        totals[outcome] = totals.get(outcome, 0) + count
+    for each in metrics.snapshot(queued=0, instances=()).calls:
+        totals[each.outcome] = totals.get(each.outcome, 0) + each.count
     return totals

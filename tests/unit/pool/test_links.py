@@ -2,16 +2,16 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from skipper.errors import UnavailableError
 from skipper.instance.jobs import Report
 from skipper.outcomes import Outcome
 from skipper.pool.direct.lane import DirectLane
@@ -22,13 +22,26 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.handshake import introduced
+from skipper.wire.messages import (
+    PROTOCOL,
+    Answer,
+    AnyQuestion,
+    CancelAnswer,
+    CancelTask,
+    CatalogueSnapshot,
+    GetMetrics,
+    Hello,
+    ModelsRenewed,
+    RenewModels,
+)
 from tests.unit.pool.played import Played, call_of, job_of, version_of
 
 LIMIT_S = 30.0
 
 
 class Tasks:
-    """Notes what the durable lane is told."""
+    """Keeps what the durable lane is given."""
 
     def __init__(self) -> None:
         self.untaken: list[tuple[list[str], Callable[[], None]]] = []
@@ -47,11 +60,13 @@ class Host:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.started: list[Played] = []
-        self.asked: list[dict[str, Any]] = []
+        self.asked: list[AnyQuestion] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.tasks = Tasks()
-        self.served = {"functions": [], "loading": ["*"], "broken": []}
+        self.served = CatalogueSnapshot(
+            pool="cpu", host="cpu-0", loading=("*",), functions=(), broken=()
+        )
         self.lane = DirectLane(
             PoolSettings(),
             2,
@@ -72,10 +87,16 @@ class Host:
         self.started.append(Played(job_of(version), self.lane))
         return self.started[-1], Report()
 
-    async def _answer(self, question: dict[str, Any]) -> Any:
+    async def _answer(self, question: AnyQuestion) -> Answer:
         self.asked.append(question)
         await self.may_answer.wait()
-        return {"you asked": question}
+        match question:
+            case RenewModels():
+                return ModelsRenewed()
+            case CancelTask(task_id=task_id):
+                return CancelAnswer(known=task_id == "known")
+            case _:
+                raise UnavailableError("nobody knows")
 
 
 class Asker:
@@ -84,18 +105,18 @@ class Asker:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._splitter = frames.Splitter()
-        self._heard: list[Frame] = []
+        self._received: list[Frame] = []
 
-    def say(self, kind: int, id_: int = 0, payload: bytes = b"") -> None:
+    def send(self, kind: int, id_: int = 0, payload: bytes = b"") -> None:
         self._writer.write(frames.pack(kind, id_, payload))
 
-    async def hear(self) -> Frame:
+    async def receive(self) -> Frame:
         async with asyncio.timeout(LIMIT_S):
-            while not self._heard:
+            while not self._received:
                 data = await self._reader.read(1 << 16)
                 assert data, "the host hung up"
-                self._heard += self._splitter.feed(data)
-        return self._heard.pop(0)
+                self._received += self._splitter.feed(data)
+        return self._received.pop(0)
 
     async def is_at_its_end(self) -> bool:
         """Whether the host hangs up, now or soon."""
@@ -124,19 +145,28 @@ async def host(path: Path) -> AsyncIterator[Host]:
     made.links.close()
 
 
-async def linked(host: Host, role: str) -> Asker:
-    """A link that has said who it is and, if it is told, has heard what is served."""
+async def connected(host: Host, hello: Hello | None) -> Asker:
+    """A link over which both sides have introduced themselves."""
     asker = Asker(*await asyncio.open_unix_connection(host.path))
-    asker.say(FrameKind.HELLO, 0, json.dumps({"role": role, "pid": 1}).encode())
+    if hello is not None:
+        asker.send(FrameKind.HELLO, 0, hello.to_json())
+    first = await asker.receive()
+    assert introduced(first) == Hello(role="host", pid=os.getpid(), protocol=PROTOCOL)
+    return asker
+
+
+async def linked(host: Host, role: str) -> Asker:
+    """A link whose asker knows what is served, if its role is to know."""
+    asker = await connected(host, Hello(role=role, pid=1, protocol=PROTOCOL))
     if role in ("gateway", "host"):
-        assert (await asker.hear()).kind == FrameKind.CATALOGUE
+        assert (await asker.receive()).kind == FrameKind.CATALOGUE
     return asker
 
 
 async def settled(asker: Asker) -> None:
-    """Everything that was said before has been heard by the host."""
-    asker.say(FrameKind.ASK, 99, b"{}")
-    while (await asker.hear()).id != 99:
+    """Everything that was sent before has been received by the host."""
+    asker.send(FrameKind.ASK, 99, b"{}")
+    while (await asker.receive()).id != 99:
         pass
 
 
@@ -155,37 +185,35 @@ def test_the_socket_is_this_users_alone_and_gone_afterwards(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("role", "is_told"), [("gateway", True), ("host", True), ("consumer", False)]
+    ("role", "is_caller"), [("gateway", True), ("host", True), ("consumer", False)]
 )
-async def test_who_calls_functions_is_told_what_is_served_at_once_and_at_every_change(
-    host: Host, role: str, is_told: bool
+async def test_who_calls_functions_gets_what_is_served_at_once_and_at_every_change(
+    host: Host, role: str, is_caller: bool
 ) -> None:
     asker = await linked(host, role)
-    host.served = {"functions": [], "loading": [], "broken": []}
+    host.served = host.served.model_copy(update={"loading": ("f",)})
     await settled(asker)
-    host.links.tell_catalogue()
-    asker.say(FrameKind.ASK, 1, b"{}")
-    frame = await asker.hear()
-    assert frame.kind == (FrameKind.CATALOGUE if is_told else FrameKind.ANSWER)
-    if is_told:
-        assert json.loads(frame.payload) == host.served
+    host.links.publish_catalogue()
+    asker.send(FrameKind.ASK, 1, b"{}")
+    frame = await asker.receive()
+    assert frame.kind == (FrameKind.CATALOGUE if is_caller else FrameKind.REFUSED)
+    if is_caller:
+        assert CatalogueSnapshot.parse(frame.payload) == host.served
 
 
-async def test_a_new_link_is_told_nothing_before_the_host_has_looked_for_models(
-    host: Host,
-) -> None:
+async def test_a_new_link_gets_nothing_before_the_host_has_looked_for_models(host: Host) -> None:
     host.may_answer.clear()
-    asker = Asker(*await asyncio.open_unix_connection(host.path))
-    asker.say(FrameKind.HELLO, 0, json.dumps({"role": "gateway", "pid": 1}).encode())
+    asker = await connected(host, Hello(role="gateway", pid=1, protocol=PROTOCOL))
     async with asyncio.timeout(LIMIT_S):
         while not host.asked:  # noqa: ASYNC110 - it comes over a socket
             await asyncio.sleep(0.005)
-    assert host.asked == [{"what": "models"}]
-    host.links.tell_catalogue()
-    host.served = host.served | {"loading": []}
+    assert host.asked == [RenewModels()]
+    host.links.publish_catalogue()
+    host.served = host.served.model_copy(update={"loading": ()})
     host.may_answer.set()
-    frame = await asker.hear()
-    assert (frame.kind, json.loads(frame.payload)["loading"]) == (FrameKind.CATALOGUE, [])
+    frame = await asker.receive()
+    assert frame.kind == FrameKind.CATALOGUE
+    assert CatalogueSnapshot.parse(frame.payload).loading == ()
 
 
 async def test_a_new_link_does_not_wait_for_ever_for_models(host: Host) -> None:
@@ -195,22 +223,22 @@ async def test_a_new_link_does_not_wait_for_ever_for_models(host: Host) -> None:
 
 async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
     first, second = await linked(host, "gateway"), await linked(host, "host")
-    first.say(FrameKind.CALL, 7, call_of(body=b"first"))
+    first.send(FrameKind.CALL, 7, call_of(body=b"first"))
     await settled(first)
-    second.say(FrameKind.CALL, 7, call_of(body=b"second"))
+    second.send(FrameKind.CALL, 7, call_of(body=b"second"))
     await settled(second)
     host.started[0].replies("first")
-    answer = await first.hear()
+    answer = await first.receive()
     assert (answer.kind, answer.id) == (FrameKind.REPLY, 7)
     assert calls.parse_reply(answer.payload)[2] == b'"first"'
     host.started[0].replies("second")
-    assert calls.parse_reply((await second.hear()).payload)[2] == b'"second"'
+    assert calls.parse_reply((await second.receive()).payload)[2] == b'"second"'
 
 
 async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
     leaving, staying = await linked(host, "gateway"), await linked(host, "gateway")
     for asker in (leaving, staying):
-        asker.say(FrameKind.CALL, 1, call_of())
+        asker.send(FrameKind.CALL, 1, call_of())
         await settled(asker)
     leaving.hang_up()
     async with asyncio.timeout(LIMIT_S):
@@ -219,34 +247,34 @@ async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
     host.started[0].replies()
     assert host.started[0].cancelled == [1]
     host.started[0].replies("kept")
-    assert calls.parse_reply((await staying.hear()).payload)[0] == Outcome.OK
+    assert calls.parse_reply((await staying.receive()).payload)[0] == Outcome.OK
 
 
 async def test_a_cancel_and_room_for_items_reach_the_call_they_name(host: Host) -> None:
     asker = await linked(host, "gateway")
-    asker.say(FrameKind.CALL, 7, call_of())
+    asker.send(FrameKind.CALL, 7, call_of())
     await settled(asker)
     for kind in (FrameKind.CREDIT, FrameKind.CANCEL, FrameKind.CANCEL, FrameKind.CREDIT):
-        asker.say(kind, 7)
-        asker.say(kind, 8)
+        asker.send(kind, 7)
+        asker.send(kind, 8)
     await settled(asker)
-    told = [
+    sent = [
         frame.kind for frame in host.started[0].transport.frames if frame.kind != FrameKind.CALL
     ]
-    assert told == [FrameKind.CREDIT, FrameKind.CANCEL]
+    assert sent == [FrameKind.CREDIT, FrameKind.CANCEL]
 
 
 async def test_a_message_is_acknowledged_when_its_ids_are_taken_and_not_before(host: Host) -> None:
     consumer = await linked(host, "consumer")
-    consumer.say(FrameKind.TAKE, 1, b"a\nb")
-    consumer.say(FrameKind.TAKE, 2, b"c")
+    consumer.send(FrameKind.TAKE, 1, b"a\nb")
+    consumer.send(FrameKind.TAKE, 2, b"c")
     await settled(consumer)
     (first, one), (second, two) = host.tasks.untaken
     assert (first, second) == (["a", "b"], ["c"])
     two()
-    assert await consumer.hear() == (FrameKind.TAKEN, 2, b"")
+    assert await consumer.receive() == (FrameKind.TAKEN, 2, b"")
     one()
-    assert await consumer.hear() == (FrameKind.TAKEN, 1, b"")
+    assert await consumer.receive() == (FrameKind.TAKEN, 1, b"")
 
 
 async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
@@ -264,7 +292,7 @@ async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
 
 async def test_a_nudge_reaches_the_durable_lane(host: Host) -> None:
     asker = await linked(host, "gateway")
-    asker.say(FrameKind.NUDGE, 0, b"a-task")
+    asker.send(FrameKind.NUDGE, 0, b"a-task")
     await settled(asker)
     assert host.tasks.nudges == ["a-task"]
 
@@ -272,11 +300,40 @@ async def test_a_nudge_reaches_the_durable_lane(host: Host) -> None:
 async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host) -> None:
     gateway, consumer = await linked(host, "gateway"), await linked(host, "consumer")
     await settled(consumer)
-    host.links.tell_tasks(["a", "b"])
-    host.links.tell_tasks([])
-    assert await gateway.hear() == (FrameKind.TASKS, 0, b"a\nb")
-    consumer.say(FrameKind.ASK, 5, b"{}")
-    assert (await consumer.hear()).id == 5
+    host.links.publish_tasks(["a", "b"])
+    host.links.publish_tasks([])
+    assert await gateway.receive() == (FrameKind.TASKS, 0, b"a\nb")
+    consumer.send(FrameKind.ASK, 5, b"{}")
+    assert (await consumer.receive()).id == 5
+
+
+async def test_hints_of_new_events_go_to_gateways_alone(host: Host) -> None:
+    gateway, other = await linked(host, "gateway"), await linked(host, "host")
+    host.links.publish_task_events(["a"])
+    host.links.publish_tasks(["b"])
+    assert await gateway.receive() == (FrameKind.TASK_EVENTS, 0, b"a")
+    assert await other.receive() == (FrameKind.TASKS, 0, b"b")
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind", "answer"),
+    [
+        (CancelTask(task_id="known").to_json(), FrameKind.ANSWER, b'{"known":true}'),
+        (RenewModels().to_json(), FrameKind.ANSWER, b"{}"),
+        (GetMetrics().to_json(), FrameKind.REFUSED, b"nobody knows"),
+        (b'{"what":"weather"}', FrameKind.REFUSED, b"a question that is none: "),
+        (b'{"what":"models","since":1}', FrameKind.REFUSED, b"models.since: Extra inputs"),
+        (b"{", FrameKind.REFUSED, b"a question that is none: Invalid JSON"),
+    ],
+)
+async def test_a_question_is_answered_or_refused_with_the_reason(
+    host: Host, payload: bytes, kind: int, answer: bytes
+) -> None:
+    asker = await linked(host, "gateway")
+    asker.send(FrameKind.ASK, 5, payload)
+    frame = await asker.receive()
+    assert (frame.kind, frame.id) == (kind, 5)
+    assert answer in frame.payload
 
 
 async def test_what_does_not_speak_frames_is_hung_up_on_and_others_go_on(host: Host) -> None:
@@ -290,9 +347,46 @@ async def test_what_does_not_speak_frames_is_hung_up_on_and_others_go_on(host: H
 @pytest.mark.parametrize("payload", [b"", b"\0\0\0", b"\xff" * 10])
 async def test_a_call_that_makes_no_sense_harms_nobody_else(host: Host, payload: bytes) -> None:
     odd, good = await linked(host, "gateway"), await linked(host, "gateway")
-    odd.say(FrameKind.CALL, 1, payload)
+    odd.send(FrameKind.CALL, 1, payload)
     await settled(good)
-    good.say(FrameKind.CALL, 1, call_of())
+    good.send(FrameKind.CALL, 1, call_of())
     await settled(good)
     host.started[0].replies()
-    assert (await good.hear()).kind == FrameKind.REPLY
+    assert (await good.receive()).kind == FrameKind.REPLY
+
+
+# --- peers of other versions -----------------------------------------------------------------
+
+OTHERS = [
+    pytest.param(Hello(role="gateway", pid=1, protocol=PROTOCOL + 1), id="newer"),
+    pytest.param(Hello(role="consumer", pid=1), id="without a number"),
+    pytest.param(None, id="does not introduce itself"),
+]
+
+
+@pytest.mark.parametrize("hello", OTHERS)
+async def test_a_peer_of_another_version_is_not_talked_to_and_logged_once(
+    host: Host, caplog: pytest.LogCaptureFixture, hello: Hello | None
+) -> None:
+    for _ in range(3):
+        asker = await connected(host, hello)
+        asker.send(FrameKind.CALL, 1, call_of())
+        asker.send(FrameKind.ASK, 2, CancelTask(task_id="t").to_json())
+        asker.send(FrameKind.TAKE, 3, b"a")
+        asker.send(FrameKind.NUDGE, 0, b"a")
+        assert await asker.is_at_its_end()
+    assert (host.started, host.asked, host.tasks.untaken, host.tasks.nudges) == ([], [], [], [])
+    assert not host.links.has_consumer
+    (record,) = caplog.records
+    number = hello.protocol if hello else 0
+    assert f"speaks protocol {number}" in record.message
+    assert f"this host protocol {PROTOCOL}" in record.message
+
+
+async def test_why_there_is_no_consumer_is_known_until_there_is_one(host: Host) -> None:
+    assert host.links.consumer_problem == ""
+    older = await connected(host, Hello(role="consumer", pid=1))
+    assert await older.is_at_its_end()
+    assert "the consumer (pid 1) speaks protocol 0" in host.links.consumer_problem
+    await settled(await linked(host, "consumer"))
+    assert host.links.consumer_problem == ""

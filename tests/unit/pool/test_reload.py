@@ -15,6 +15,7 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.reload import Reloader
 from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
+from skipper.wire.messages import CatalogueSnapshot
 from tests.unit.pool.played import Played, source_of, spec_of
 
 
@@ -147,7 +148,11 @@ class Project:
 
     @property
     def states(self) -> dict[str, str]:
-        return {item["name"]: item["state"] for item in self.catalogue.describe()["functions"]}
+        return {each.spec.name: each.state for each in self.snapshot.functions}
+
+    @property
+    def snapshot(self) -> CatalogueSnapshot:
+        return self.catalogue.snapshot("cpu-0")
 
 
 async def with_(*files: tuple[str, str, tuple[str, ...]], pool: str = "cpu") -> Project:
@@ -173,25 +178,25 @@ async def test_good_files_are_served_and_what_read_them_is_stopped() -> None:
 
 
 async def test_before_the_first_look_anything_may_come() -> None:
-    assert Project().catalogue.describe()["loading"] == ["*"]
+    assert Project().snapshot.loading == ("*",)
 
 
 async def test_while_a_file_is_read_it_is_told_to_be_loading() -> None:
     project = Project()
     project.write(*ONE[:2], *ONE[2])
-    told: list[list[str]] = []
+    reported: list[tuple[str, ...]] = []
     project._changed = lambda: None  # type: ignore[method-assign] # replaced below
-    project.reloader._on_change = lambda: told.append(project.catalogue.describe()["loading"])
+    project.reloader._on_change = lambda: reported.append(project.snapshot.loading)
     await project.refresh()
-    assert told[0] == ["boston"]
-    assert told[-1] == []
+    assert reported[0] == ("boston",)
+    assert reported[-1] == ()
 
 
 async def test_a_look_that_is_cut_short_does_not_say_that_it_is_at_its_end() -> None:
     project = Project()
     project.write(*ONE[:2], *ONE[2])
-    told: list[list[str]] = []
-    project.reloader._on_change = lambda: told.append(project.catalogue.describe()["loading"])
+    reported: list[tuple[str, ...]] = []
+    project.reloader._on_change = lambda: reported.append(project.snapshot.loading)
     looking = asyncio.create_task(project.refresh())
     for _ in range(10):
         if not project.read:
@@ -199,7 +204,7 @@ async def test_a_look_that_is_cut_short_does_not_say_that_it_is_at_its_end() -> 
     looking.cancel()
     await asyncio.wait({looking})
     assert looking.cancelled()
-    assert told == [["boston"]]
+    assert reported == [("boston",)]
 
 
 async def test_a_file_that_has_not_changed_is_not_read_again() -> None:
@@ -441,7 +446,7 @@ async def test_a_project_that_cannot_be_surveyed_makes_nobody_wait() -> None:
     project = Project()
     project.errors["*"] = TimeoutError()
     await project.refresh()
-    assert project.catalogue.describe()["loading"] == []
+    assert project.snapshot.loading == ()
     assert project.changes == 1
 
 

@@ -25,7 +25,7 @@ def routes(context: Context) -> APIRouter:
         directory = context.directory
         return JSONResponse(
             {
-                "items": directory.described(),
+                "items": [item.document() for item in directory.functions()],
                 "broken": [item.model_dump(mode="json") for item in directory.broken()],
                 "loading": directory.loading(),
             }
@@ -33,9 +33,9 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/functions/{name}", summary="Look at one function")
     async def function(name: Name) -> Any:
-        for item in context.directory.described():
-            if item["name"] == name:
-                return JSONResponse(item)
+        for item in context.directory.functions():
+            if item.spec.name == name:
+                return JSONResponse(item.document())
         if (broken := context.directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,

@@ -14,6 +14,7 @@ from skipper.errors import SkipperError
 from skipper.gateway.context import Context
 from skipper.ledger import hosts
 from skipper.ledger.records import Beat
+from skipper.wire.messages import GetPoolState, PoolState
 
 ANSWER_S = 2.0
 """How long a pool, or the ledger, may take to answer whoever looks after this machine."""
@@ -40,13 +41,15 @@ class Readiness:
             else "not reachable; tasks are accepted and start a little later"
         )
         asked = await asyncio.gather(
-            *(link.ask("pool", ANSWER_S) for link in context.directory.links.values()),
+            *(link.ask(GetPoolState(), ANSWER_S) for link in context.directory.links.values()),
             return_exceptions=True,
         )
         for pool, answer in zip(context.directory.links, asked, strict=True):
-            checks[f"pool {pool}"] = str(answer) if isinstance(answer, BaseException) else ""
-            if isinstance(answer, dict):
-                checks[f"consumer {pool}"] = "" if answer["consumer"] else "not connected yet"
+            if isinstance(answer, BaseException):
+                checks[f"pool {pool}"] = str(answer)
+            else:
+                checks[f"pool {pool}"] = ""
+                checks[f"consumer {pool}"] = consumer_problem(answer)
         loading = context.directory.loading()
         checks["functions"] = f"still reading {', '.join(loading)}" if loading else ""
         broken = context.directory.broken()
@@ -75,8 +78,13 @@ class Readiness:
         return {"ledger": problem, "scheduler": self._rounds.problem}
 
 
+def consumer_problem(state: PoolState) -> str:
+    """What is wrong with a pool's consumer; empty where nothing is."""
+    return "" if state.consumer else state.consumer_problem or "not connected yet"
+
+
 class Rounds:
-    """Whether schedulers do their rounds, as their heartbeats tell between two looks.
+    """Whether schedulers do their rounds, as their heartbeats show between two looks.
 
     A heartbeat at the first look may be that of a scheduler that was killed long ago.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,9 +16,31 @@ from skipper.gateway.context import Context
 from skipper.gateway.routes.health import ANSWER_S
 from skipper.ledger import tasks, totals
 from skipper.task import State
+from skipper.wire.messages import GetMetrics, HistogramCounts, MetricsSnapshot
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+_HISTOGRAMS: tuple[
+    tuple[str, str, Callable[[MetricsSnapshot], dict[str, HistogramCounts]]], ...
+] = (
+    (
+        "skipper_call_duration_seconds",
+        "Direct calls, from the host's receipt to the answer.",
+        lambda found: found.call_duration,
+    ),
+    (
+        "skipper_task_wait_seconds",
+        "From when a task could run to its claim.",
+        lambda found: found.task_wait,
+    ),
+    (
+        "skipper_cold_start_seconds",
+        "Starting an instance of a function.",
+        lambda found: found.cold_start,
+    ),
+    ("skipper_batch_size", "Items that ran as one.", lambda found: found.batch_size),
+)
 
 Sample = tuple[dict[str, str], float]
 Samples = Iterable[Sample]
@@ -38,49 +61,29 @@ async def exposition(context: Context) -> list[str]:
     """Every metric, in Prometheus' text format."""
     links = context.directory.links
     asked = await asyncio.gather(
-        *(link.ask("metrics", ANSWER_S) for link in links.values()), return_exceptions=True
+        *(link.ask(GetMetrics(), ANSWER_S) for link in links.values()), return_exceptions=True
     )
     pools = {
-        pool: answer for pool, answer in zip(links, asked, strict=True) if isinstance(answer, dict)
+        pool: answer
+        for pool, answer in zip(links, asked, strict=True)
+        if not isinstance(answer, BaseException)
     }
     lines = [
         *_sample("skipper_build_info", "gauge", "Version.", [({"version": skipper.__version__}, 1)])
     ]
     lines += _sample("skipper_calls_total", "counter", "Direct calls answered.", _calls(pools))
-    for key, name, text in (
-        (
-            "call_duration",
-            "skipper_call_duration_seconds",
-            "Direct calls, from the host's receipt to the answer.",
-        ),
-        ("task_wait", "skipper_task_wait_seconds", "From when a task could run to its claim."),
-        ("cold_start", "skipper_cold_start_seconds", "Starting an instance of a function."),
-        ("batch_size", "skipper_batch_size", "Items that ran as one."),
-    ):
+    for name, text, counts in _HISTOGRAMS:
         lines += _histogram(
-            name,
-            text,
-            ((f, p, h) for p, answer in pools.items() for f, h in answer[key].items()),
+            name, text, ((f, p, h) for p, found in pools.items() for f, h in counts(found).items())
         )
     depths, ended = await _of_tasks(context)
-    depths += [
-        ({"pool": pool, "lane": "direct"}, answer["queued"]) for pool, answer in pools.items()
-    ]
+    depths += [({"pool": pool, "lane": "direct"}, found.queued) for pool, found in pools.items()]
     lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
     lines += _sample(
         "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", ended
     )
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
-    reloads: dict[str, int] = {}
-    for answer in pools.values():
-        for outcome, count in answer["reloads"].items():
-            reloads[outcome] = reloads.get(outcome, 0) + count
-    lines += _sample(
-        "skipper_reloads_total",
-        "counter",
-        "Changed files followed.",
-        [({"outcome": o}, n) for o, n in reloads.items()],
-    )
+    lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
     return lines
 
 
@@ -99,19 +102,27 @@ async def _of_tasks(context: Context) -> tuple[list[Sample], list[Sample]]:
     return queued, [(total._asdict(), count) for total, count in ended.items()]
 
 
-def _calls(pools: dict[str, Any]) -> Samples:
-    for pool, answer in pools.items():
-        for function, outcome, count in answer["calls"]:
-            yield {"function": function, "pool": pool, "outcome": outcome}, count
+def _calls(pools: dict[str, MetricsSnapshot]) -> Samples:
+    for pool, found in pools.items():
+        for each in found.calls:
+            yield {"function": each.function, "pool": pool, "outcome": each.outcome}, each.count
 
 
-def _instances(pools: dict[str, Any]) -> Samples:
-    counted: dict[tuple[str, str], int] = {}
-    for answer in pools.values():
-        for function, state in answer["instances"]:
-            counted[function, state] = counted.get((function, state), 0) + 1
+def _instances(pools: dict[str, MetricsSnapshot]) -> Samples:
+    counted: Counter[tuple[str, str]] = Counter()
+    for found in pools.values():
+        for each in found.instances:
+            counted[each.function, each.state] += each.count
     for (function, state), count in counted.items():
         yield {"function": function, "state": state}, count
+
+
+def _reloads(pools: dict[str, MetricsSnapshot]) -> Samples:
+    counted: Counter[str] = Counter()
+    for found in pools.values():
+        counted.update(found.reloads)
+    for outcome, count in counted.items():
+        yield {"outcome": outcome}, count
 
 
 def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
@@ -123,16 +134,16 @@ def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
 def _histogram(
     name: str,
     text: str,
-    series: Iterable[tuple[str, str, dict[str, Any]]],
+    series: Iterable[tuple[str, str, HistogramCounts]],
 ) -> Iterator[str]:
     yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
     for function, pool, histogram in series:
         labels, seen = {"function": function, "pool": pool}, 0
-        bounds = (*map(str, histogram["bounds"]), "+Inf")
-        for bound, count in zip(bounds, histogram["counts"], strict=True):
+        bounds = (*map(str, histogram.bounds), "+Inf")
+        for bound, count in zip(bounds, histogram.counts, strict=True):
             seen += count
             yield f"{name}_bucket{_labels(labels | {'le': bound})} {seen}\n"
-        yield f"{name}_sum{_labels(labels)} {histogram['sum']!r}\n"
+        yield f"{name}_sum{_labels(labels)} {histogram.sum!r}\n"
         yield f"{name}_count{_labels(labels)} {seen}\n"
 
 

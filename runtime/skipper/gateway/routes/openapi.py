@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from skipper.gateway.access import OPEN
 from skipper.gateway.answers import PROBLEM_TYPE
-from skipper.spec import PRIORITIES, Kind
+from skipper.spec import PRIORITIES, FunctionSpec, Kind, Mode
 from skipper.task import State
 
 PROBLEM_SCHEMA = {
@@ -105,38 +106,38 @@ _REFUSALS = {
 
 
 def document(
-    base: dict[str, Any], functions: list[dict[str, Any]], *, needs_key: bool = False
+    base: dict[str, Any], functions: Iterable[FunctionSpec], *, needs_key: bool = False
 ) -> dict[str, Any]:
     """``base`` with the functions' operations added, and how to show a key where one is needed."""
-    told = json.loads(json.dumps(base))
-    schemas = told.setdefault("components", {}).setdefault("schemas", {})
+    whole = json.loads(json.dumps(base))
+    schemas = whole.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
-    for path in told["paths"].values():
+    for path in whole["paths"].values():
         for operation in path.values():
             if "422" in operation.get("responses", {}):
                 operation["responses"]["422"] = _refusal("A parameter is wrong")
-    for item in functions:
-        operation = _operation(item, schemas)
-        told["paths"][f"/v1/functions/{item['name']}/invoke"] = {"post": operation}
+    for spec in functions:
+        operation = _operation(spec, schemas)
+        whole["paths"][f"/v1/functions/{spec.name}/invoke"] = {"post": operation}
     if needs_key:
-        told["components"]["securitySchemes"] = _SECURITY
-        told["security"] = [{name: []} for name in _SECURITY]
-        for path in OPEN & told["paths"].keys():
-            told["paths"][path]["get"]["security"] = []
+        whole["components"]["securitySchemes"] = _SECURITY
+        whole["security"] = [{name: []} for name in _SECURITY]
+        for path in OPEN & whole["paths"].keys():
+            whole["paths"][path]["get"]["security"] = []
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
-    return dict(told)
+    return dict(whole)
 
 
-def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
-    name = item["name"]
-    given = _adopt(item["input_schema"], f"{name}.", schemas)
-    value = _adopt(item["output_schema"], f"{name}.value.", schemas)
-    if item["streams"]:
+def _operation(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
+    name = spec.name
+    given = _adopt(spec.input_schema, f"{name}.", schemas)
+    value = _adopt(spec.output_schema, f"{name}.value.", schemas)
+    if spec.streams:
         value = {"type": "array", "items": value}
-    if item["batch"] > 1 and "items" not in given.get("properties", {}):
+    if spec.batch > 1 and "items" not in given.get("properties", {}):
         given, value = _or_many(given, given), _or_many(value, {"anyOf": [value, _FAILED]})
-    is_task = item["mode"] == "task"
+    is_task = spec.mode is Mode.TASK
     responses = {
         "200": {"description": "The value", "content": {"application/json": {"schema": value}}},
         "202": {
@@ -145,9 +146,9 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
         },
     } | {status: _refusal(text) for status, text in _REFUSALS.items()}
     return {
-        "tags": [f"functions: {item['kind']}"],
-        "summary": item["summary"] or name,
-        "description": item["description"]
+        "tags": [f"functions: {spec.kind}"],
+        "summary": spec.summary or name,
+        "description": spec.description
         + ("\n\nA plain call is answered with a task." if is_task else ""),
         "operationId": name,
         "parameters": [
@@ -161,7 +162,7 @@ def _operation(item: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
             for name, (text, schema) in _HEADERS.items()
         ],
         "requestBody": {
-            "required": bool(item["input_schema"].get("required")),
+            "required": bool(spec.input_schema.get("required")),
             "content": {"application/json": {"schema": given}},
         },
         "responses": responses,

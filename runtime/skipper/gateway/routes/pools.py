@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from skipper.errors import SkipperError
 from skipper.gateway.context import Context
 from skipper.wire.link import Link
+from skipper.wire.messages import GetPoolState
 
 
 def routes(context: Context) -> APIRouter:
@@ -27,7 +28,7 @@ def routes(context: Context) -> APIRouter:
 
 async def _pool(link: Link) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = await link.ask("pool")
+        state = await link.ask(GetPoolState())
     except SkipperError as error:
         return {"pool": link.pool, "reachable": False, "error": str(error)}
-    return {"reachable": True} | told
+    return {"reachable": True} | state.document()

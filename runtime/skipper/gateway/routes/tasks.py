@@ -22,6 +22,7 @@ from skipper.ledger import tasks
 from skipper.outcomes import error_document
 from skipper.task import Attempt, State
 from skipper.tasks.documents import timestamp
+from skipper.wire.messages import CancelTask
 
 
 def routes(context: Context) -> APIRouter:
@@ -115,7 +116,7 @@ async def _cancel(context: Context, task_id: str) -> Response:
         if link is not None and link.is_up:
             # Best effort, because its host reads the cancellation from the ledger, too.
             with contextlib.suppress(SkipperError):
-                await link.ask("cancel", id=task_id)
+                await link.ask(CancelTask(task_id=task_id))
         task = await context.tasks.get(task_id)
     context.watchers.changed([task_id])
     is_late = cancelling is None or cancelling.already_ended

@@ -26,6 +26,7 @@ from skipper.pool.processes.starter import Starter, children, end_strays
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import PoolSettings, Settings
 from skipper.wire.frames import Frame
+from skipper.wire.messages import InstanceInfo
 
 log = logging.getLogger(__name__)
 
@@ -244,20 +245,21 @@ class Instances:
     def _count_device(self, instance: Instance, change: int) -> None:
         self._device_use[instance.job.environment.get("CUDA_VISIBLE_DEVICES", "")] += change
 
-    def describe(self) -> list[dict[str, object]]:
-        return [
-            {
-                "function": instance.job.function,
-                "code": instance.job.source.code if instance.job.source else None,
-                "state": instance.state,
-                "lane": instance.lane,
-                "pid": instance.pid,
-                "calls": len(instance.calls),
-                "memory_mb": round(instance.memory_mb(), 1),
-            }
+    def describe(self) -> tuple[InstanceInfo, ...]:
+        """Those that serve."""
+        return tuple(
+            InstanceInfo(
+                function=instance.job.function,
+                code=instance.job.source.code if instance.job.source else None,
+                state=instance.state,
+                lane=instance.lane,
+                pid=instance.pid,
+                calls=len(instance.calls),
+                memory_mb=round(instance.memory_mb(), 1),
+            )
             for instance in self.all
             if instance.lane is not Lane.READING and instance.state is not InstanceState.GONE
-        ]
+        )
 
 
 def _memory_limit_mb(settings: PoolSettings) -> int:

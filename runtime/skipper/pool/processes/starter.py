@@ -24,6 +24,7 @@ from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.processes.instance import HostEnds, Instance
 from skipper.settings.environment import child_environment, thread_limits
 from skipper.settings.model import PoolSettings
+from skipper.wire.messages import TemplateInfo
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -101,8 +102,8 @@ class Starter:
         """Its templates' processes; those that have died are reaped on the way."""
         return {template.pid for template in self._templates.values() if not template.is_dead}
 
-    def describe(self) -> list[dict[str, object]]:
-        return [template.describe() for template in self._templates.values()]
+    def describe(self) -> tuple[TemplateInfo, ...]:
+        return tuple(template.describe() for template in self._templates.values())
 
     def _template(self, key: TemplateKey) -> Template:
         template = self._templates.get(key)
@@ -231,13 +232,13 @@ class Template:
     def shown(self) -> str:
         return ", ".join(self.libraries) or "bare"
 
-    def describe(self) -> dict[str, object]:
-        return {
-            "libraries": self.libraries,
-            "pid": self.pid,
-            "state": "ready" if self._threads else "loading",
-            "forks": self._threads == 1,
-        }
+    def describe(self) -> TemplateInfo:
+        return TemplateInfo(
+            libraries=tuple(self.libraries),
+            pid=self.pid,
+            state="ready" if self._threads else "loading",
+            forks=self._threads == 1,
+        )
 
     async def _become_ready(self) -> None:
         hello = json.loads(await self._receive())

@@ -1,7 +1,10 @@
-"""Whether the scheduler is at work, as two looks at the heartbeats tell."""
+"""Whether the scheduler is at work, as two looks at the heartbeats show; and the consumers."""
 
-from skipper.gateway.routes.health import STILL_S, Rounds
+import pytest
+
+from skipper.gateway.routes.health import STILL_S, Rounds, consumer_problem
 from skipper.ledger.records import Beat
+from tests.unit.wire.stand_in import POOL
 
 
 def beat(counter: int, id_: str = "scheduler-1") -> list[Beat]:
@@ -51,3 +54,19 @@ def test_a_scheduler_that_stops_at_work_is_told() -> None:
     clock.now += STILL_S + 5
     rounds.look(beat(2))
     assert rounds.problem == "has done no round for 15 s"
+
+
+@pytest.mark.parametrize(
+    ("is_linked", "problem", "shown"),
+    [
+        (True, "", ""),
+        (True, "it was of another version", ""),
+        (False, "", "not connected yet"),
+        (False, "it is of another version", "it is of another version"),
+    ],
+)
+def test_a_consumer_that_is_not_linked_is_shown_with_the_reason(
+    is_linked: bool, problem: str, shown: str
+) -> None:
+    state = POOL.model_copy(update={"consumer": is_linked, "consumer_problem": problem})
+    assert consumer_problem(state) == shown

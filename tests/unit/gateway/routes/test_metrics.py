@@ -1,6 +1,7 @@
 """`/metrics`, read as Prometheus reads it."""
 
 import re
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from skipper.ledger.connection import Total
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import BUCKETS_S, PoolMetrics
 from skipper.task import State
+from skipper.wire.messages import GetMetrics, MetricsSnapshot, Question
 
 _LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
 
@@ -20,15 +22,21 @@ _LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
 class Link:
     """A pool's host that answers with its counts, or not at all."""
 
-    def __init__(self, metrics: PoolMetrics | None, **gauges: Any) -> None:
-        self._metrics, self._gauges = metrics, gauges
+    def __init__(
+        self,
+        metrics: PoolMetrics | None,
+        *,
+        queued: int = 0,
+        instances: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._metrics, self._queued, self._instances = metrics, queued, instances
 
-    async def ask(self, what: str, limit_s: float) -> Any:
-        assert what == "metrics"
+    async def ask(self, question: Question[Any], limit_s: float) -> MetricsSnapshot:
+        assert question == GetMetrics()
         if self._metrics is None:
             raise UnavailableError("away")
-        queued = {"queued": 0, "instances": []}
-        return self._metrics.describe() | queued | self._gauges
+        sent = self._metrics.snapshot(queued=self._queued, instances=self._instances).to_json()
+        return GetMetrics().parse_answer(sent)
 
 
 class FullLedger:
@@ -97,9 +105,9 @@ async def test_gauges_of_several_pools_are_kept_apart_or_added_up() -> None:
         cpu=Link(
             PoolMetrics(),
             queued=3,
-            instances=[["f.f", "idle"], ["f.f", "idle"], ["f.f", "busy"]],
+            instances=[("f.f", "idle"), ("f.f", "idle"), ("f.f", "busy")],
         ),
-        gpu=Link(PoolMetrics(), instances=[["f.f", "idle"]]),
+        gpu=Link(PoolMetrics(), instances=[("f.f", "idle")]),
     )
     assert found['skipper_queue_depth{pool="cpu",lane="direct"}'] == 3
     assert found['skipper_queue_depth{pool="gpu",lane="direct"}'] == 0

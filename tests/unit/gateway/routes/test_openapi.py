@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, computed_field
 
 import skipper
 from skipper.gateway.routes import openapi
+from skipper.spec import FunctionSpec
 from skipper.task import State, Task
 from skipper.tasks.documents import task_document
 
@@ -86,13 +87,13 @@ BASE = {
 }
 
 
-def described(*functions: Any) -> list[dict[str, Any]]:
-    """As hosts tell the gateway, through JSON."""
-    return [json.loads(f.spec("c0de").model_dump_json()) | {"state": "live"} for f in functions]
+def sent(spec: FunctionSpec) -> FunctionSpec:
+    """As it comes from a host, through JSON."""
+    return FunctionSpec.model_validate_json(spec.model_dump_json())
 
 
 def document(*functions: Any) -> dict[str, Any]:
-    return openapi.document(BASE, described(*functions))
+    return openapi.document(BASE, [sent(f.spec("c0de")) for f in functions])
 
 
 def operation(function: Any) -> dict[str, Any]:
@@ -122,11 +123,9 @@ def test_every_function_is_an_operation_of_its_own_name() -> None:
 
 
 def test_names_that_differ_in_dots_alone_stay_apart() -> None:
-    items = [
-        {**price.spec("c0de").model_dump(mode="json"), "name": name} for name in ("a.b_c", "a_b.c")
-    ]
-    told = openapi.document(BASE, items)
-    paths = (f"/v1/functions/{item['name']}/invoke" for item in items)
+    specs = [price.spec("c0de").model_copy(update={"name": name}) for name in ("a.b_c", "a_b.c")]
+    told = openapi.document(BASE, specs)
+    paths = (f"/v1/functions/{spec.name}/invoke" for spec in specs)
     assert [told["paths"][path]["post"]["operationId"] for path in paths] == ["a.b_c", "a_b.c"]
 
 
