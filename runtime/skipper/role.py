@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 from skipper import failpoints
 from skipper.errors import StartError
 from skipper.settings.environment import failpoints_folder, tree_mark
-from skipper.settings.model import Settings, restore
+from skipper.settings.handover import restore
+from skipper.settings.model import Settings
 
 LAUNCHER_GONE = 70
 """Exit code of a role whose launcher disappeared."""

@@ -15,7 +15,8 @@ from typing import Self
 
 import pytest
 
-from skipper.settings.model import Settings, dump
+from skipper.settings.handover import dump
+from skipper.settings.model import Settings
 from skipper.wire import frames
 from skipper.wire.frames import FrameKind
 from skipper.wire.handshake import introduced, introduction

@@ -28,7 +28,8 @@ from typing import Any, NoReturn
 import pytest
 
 from skipper.launcher import valkey
-from skipper.settings.model import Settings, make_run_dir
+from skipper.settings.handover import make_run_dir
+from skipper.settings.model import Settings
 
 RABBITMQ = ("127.0.0.1", 5672)
 REDIS = ("127.0.0.1", 6379)

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import SecretStr
 
 from skipper.role import LAUNCHER_GONE
-from skipper.settings.model import BrokerSettings, ProjectSettings, Settings, make_run_dir
+from skipper.settings.handover import make_run_dir
+from skipper.settings.masking import SecretUrl
+from skipper.settings.model import BrokerSettings, ProjectSettings, Settings
 from skipper.task import new_id
 from skipper.tasks import broker
 from skipper.tasks.publisher import Publisher
@@ -50,7 +51,7 @@ def _project(url: str) -> Iterator[Settings]:
         settings = Settings(
             project_dir=Path(folder),
             project=ProjectSettings(name=project_name()),
-            broker=BrokerSettings(url=SecretStr(url)),
+            broker=BrokerSettings(url=SecretUrl(url)),
         )
         make_run_dir(settings)
         yield settings

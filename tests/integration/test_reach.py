@@ -13,7 +13,8 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.launcher.reach import check
-from skipper.settings.model import Settings, dump, make_run_dir
+from skipper.settings.handover import dump, make_run_dir
+from skipper.settings.model import Settings
 from tests.integration.services import project_name
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.role import Role
-from skipper.settings.model import Settings, dump
+from skipper.settings.handover import dump
+from skipper.settings.model import Settings
 
 
 @pytest.fixture

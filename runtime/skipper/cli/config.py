@@ -33,7 +33,8 @@ def show_settings(
       skipper config show --origin
       SKIPPER_GATEWAY_PORT=9000 skipper config show --json
     """
-    from skipper.settings.loading import leaves, load
+    from skipper.settings.loading import load
+    from skipper.settings.schema import leaves
 
     settings, origins = load(project)
     values = dict(leaves(settings))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from skipper.launcher.lines import neutral
-from skipper.settings.model import Settings, masked
+from skipper.settings.masking import masked
+from skipper.settings.model import Settings
 
 _MOST = 20
 """More functions than that are counted, not listed."""

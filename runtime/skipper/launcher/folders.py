@@ -16,7 +16,8 @@ from pathlib import Path
 from skipper.errors import SettingsError, StartError, UnavailableError
 from skipper.exits import Exit
 from skipper.launcher import client, guard
-from skipper.settings.model import Settings, make_run_dir
+from skipper.settings.handover import make_run_dir
+from skipper.settings.model import Settings
 
 _WAIT_S = 12.0
 """How long a start waits for the lock of a tree that ends, or whose guard is at work."""

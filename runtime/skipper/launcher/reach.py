@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 
 from skipper.errors import StartError
 from skipper.exits import Exit
-from skipper.settings.model import Settings, masked
+from skipper.settings.masking import masked
+from skipper.settings.model import Settings
 
 LIMIT_S = 10.0
 _PAUSE_S = 0.25

@@ -26,7 +26,8 @@ from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
 from skipper.launcher.process import Child, Ground
 from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings.environment import child_environment, failpoints_folder
-from skipper.settings.model import Settings, dump
+from skipper.settings.handover import dump
+from skipper.settings.model import Settings
 
 Planner = Callable[[Settings, frozenset[str] | None], tuple[ChildPlan, ...]]
 

@@ -79,7 +79,7 @@ class Host:
         self._metrics = PoolMetrics()
         blobs = BlobStore(settings.storage_url)
         self._values = ValueStore(blobs, settings.storage.inline_kb * 1024)
-        self._starter = Starter(settings.pools[pool], role.tree, first)  # type: ignore[index] # a str of one of the keys
+        self._starter = Starter(settings.pools[pool], role.tree, first)
         self._served_models = ServedModels(ledger)
         self._instances = Instances(
             settings, pool, self._starter, self._served_models, self._metrics

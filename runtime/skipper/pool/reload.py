@@ -196,7 +196,7 @@ class Reloader:
             async with self._reads:
                 instance, report = await self._run(job, Lane.READING)
         except TimeoutError:
-            limit = self._settings.pools[self._pool].load_timeout_s  # type: ignore[index] # a str of one of the keys
+            limit = self._settings.pools[self._pool].load_timeout_s
             return Report(
                 broken=(
                     BrokenFile(file=str(source.file), error=f"it did not load within {limit:g} s"),

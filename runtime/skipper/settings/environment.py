@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-_SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
+SOCKET_PATH_LIMIT = 107  # sun_path of unix(7), less its closing NUL
 _OTHER_VARIABLES = {
     "SKIPPER_VALKEY_BIN",
     "SKIPPER_URL",
@@ -29,11 +29,11 @@ def settings_variables() -> Iterator[tuple[str, str]]:
 def runtime_base() -> Path:
     """A short folder of this user's own for sockets."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
-    is_short = 0 < len(base) < _SOCKET_PATH_LIMIT - 40
+    is_short = 0 < len(base) < SOCKET_PATH_LIMIT - 40
     if is_short and Path(base).is_dir() and os.access(base, os.W_OK):
         return Path(base)
     temporary = tempfile.gettempdir()
-    if len(temporary) > _SOCKET_PATH_LIMIT - 50:
+    if len(temporary) > SOCKET_PATH_LIMIT - 50:
         temporary = "/tmp"  # noqa: S108 - the folder in it is made 0700 and checked below
     return Path(temporary) / f"skp-{os.getuid()}"
 

@@ -1,25 +1,25 @@
-"""Where settings come from: flags > ``SKIPPER_*`` > ``skipper.toml`` > defaults."""
+"""Reads the settings: flags > ``SKIPPER_*`` > ``skipper.toml`` > defaults. Names what is wrong."""
 
 from __future__ import annotations
 
-import difflib
-import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import ValidationError
 
 from skipper.errors import SettingsError
-from skipper.settings import environment
-from skipper.settings.model import PLAIN_NAME, TABLES, Settings, is_loopback, masked
-from skipper.settings.webhooks import SigningSecret
+from skipper.settings import layers, schema
+from skipper.settings.layers import FILE_NAME, Written
+from skipper.settings.masking import without_values
+from skipper.settings.model import Settings, is_loopback
+from skipper.settings.schema import Setting, SettingPath, leaves
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-FILE_NAME = "skipper.toml"
+Origins = Mapping[str, str]
+"""Where each value that is written somewhere came from, by dotted name."""
 
 
 def load(
@@ -34,20 +34,13 @@ def load(
     folder = (project_dir or find_project()).resolve()
     if not folder.is_dir():
         raise SettingsError(f"{folder} is not a folder; name the project's with --project DIR.")
-    written = [*_toml_layer(folder / FILE_NAME)]
-    tables = _tables_in(name for name, _, _ in written)
-    known = _known_names(tables)
-    layers = [
-        *written,
-        *_environment_layer(known),
-        *((name, value, "flag") for name, value in (flags or {}).items() if value is not None),
-    ]
+    file = layers.in_file(folder / FILE_NAME)
+    written = [*file, *layers.in_environment(file), *layers.from_flags(flags or {})]
+    _check_known(written, layers.known_paths(each.path for each in file))
     values: dict[str, Any] = {"project_dir": folder}
-    origins: dict[str, str] = {}
-    for name, value, origin in layers:
-        _check_known(name, origin, known, tables)
-        _put(values, name.split("."), value)
-        origins[name] = origin
+    for each in written:
+        _put(values, each.path, each.value)
+    origins = {each.name: each.origin for each in written}
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -66,160 +59,58 @@ def find_project() -> Path:
     return here
 
 
-def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
-    """Each dotted name with its value, secrets masked."""
-
-    def walk(section: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
-        for key in type(section).model_fields:
-            if key == "project_dir":
-                continue
-            yield from expand(getattr(section, key), prefix + key)
-
-    def expand(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, BaseModel):
-            yield from walk(value, name + ".")
-        elif isinstance(value, dict) and name in ("pools", *TABLES):
-            for key, item in sorted(value.items()):
-                yield from expand(item, f"{name}.{key}")
-        else:
-            yield name, masked(value)
-
-    yield from walk(settings, "")
-
-
-def _toml_layer(file: Path) -> Iterator[tuple[str, Any, str]]:
-    try:
-        data = tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        return
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file}: not valid TOML: {error}.") from None
-    except OSError as error:
-        raise SettingsError(f"{file}: cannot be read: {error.strerror}.") from None
-    for name, value in _flatten(data, ""):
-        yield name, value, f"{file.name}:{_line_of(file, name)}"
-
-
-def _flatten(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        is_table = isinstance(value, dict) and not _SCHEDULES_BODY.fullmatch(prefix + key)
-        if is_table and (value or _is_section(prefix + key)):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-_SCHEDULES_BODY = re.compile(r"schedules\.[^.]+\.body")
-
-
-def _is_section(name: str) -> bool:
-    return name in TABLES or any(known.startswith(name + ".") for known in _known_names())
-
-
-def _tables_in(names: Iterable[str]) -> set[str]:
-    """The tables of the user's naming that these settings stand in: ``webhooks.ops``."""
-    paths = (name.split(".") for name in names)
-    return {".".join(path[:2]) for path in paths if path[0] in TABLES and len(path) > 1}
-
-
-def _type_in_table(name: str) -> Any:
-    """The type of a setting in a table of the user's naming; None for any other."""
-    section, member = name.partition(".")[0], name.rpartition(".")[2]
-    fields = TABLES[section].model_fields if section in TABLES else {}
-    return fields[member].annotation if member in fields else None
-
-
-def _line_of(file: Path, name: str) -> int:
-    """The line on which ``name`` is set: the key's own, or that of the inline table around it."""
-    table = ""
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
-        if header := re.match(r"\s*\[+([^\]]+)\]", line):
-            table = _plain_key(header[1]) + "."
-            set_here = table.rstrip(".")
-            if set_here == name:  # an empty table
-                return number
-        elif assignment := re.match(r"([^=#]+)=", line):
-            set_here = table + _plain_key(assignment[1])
-            if name == set_here or name.startswith(set_here + "."):
-                return number
-    return 1
-
-
-def _plain_key(key: str) -> str:
-    return ".".join(part.strip(" \t\"'") for part in key.split("."))
-
-
-def _environment_layer(known: Iterable[str]) -> Iterator[tuple[str, Any, str]]:
-    names = {_variable(name): name for name in known}
-    for variable, text in environment.settings_variables():
-        if variable not in names:
-            raise SettingsError(f"Environment: no setting {variable}{_nearest(variable, names)}")
-        name = names[variable]
-        is_list = name in ("gateway.keys", "gateway.allowed_hosts", "run.only")
-        is_list |= get_origin(_type_in_table(name)) is tuple
-        yield name, [part for part in text.split(",") if part] if is_list else text, f"${variable}"
-
-
-def _variable(name: str) -> str:
-    return "SKIPPER_" + name.upper().replace(".", "_").replace("-", "_")
-
-
-def _known_names(tables: Iterable[str] = ()) -> list[str]:
-    """Every setting, those of the user's own ``tables`` included."""
-    fixed = [name for name, _ in leaves(Settings(project_dir=Path()))]
-    return fixed + [
-        f"{table}.{member}"
-        for table in sorted(tables)
-        for member in TABLES[table.partition(".")[0]].model_fields
-    ]
-
-
-def _check_known(name: str, origin: str, known: list[str], tables: set[str]) -> None:
-    section, *rest = name.split(".")
-    if name in TABLES:
-        raise SettingsError(f"{origin}: {name} holds tables: write [{name}.NAME].")
-    if section in TABLES and rest and not re.fullmatch(PLAIN_NAME, rest[0]):
-        raise SettingsError(
-            f"{origin}: {section}.{rest[0]}: use lower-case letters, digits, - and _, at most 40."
-        )
-    if name not in known and name not in tables:
-        raise SettingsError(f"{origin}: no setting {name!r}{_nearest(name, known)}")
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else "; `skipper config show` lists them all."
-
-
-def _put(values: dict[str, Any], path: list[str], value: Any) -> None:
-    for key in path[:-1]:
-        values = values.setdefault(key, {})
+def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for name in path[:-1]:
+        values = values.setdefault(name, {})
     values[path[-1]] = value
 
 
-def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+# --- what is wrong ----------------------------------------------------------------------------
+
+
+def _check_known(written: Iterable[Written], known: Collection[SettingPath]) -> None:
+    for each in written:
+        if len(each.path) == 1 and each.name in schema.TABLES:
+            raise SettingsError(
+                f"{each.origin}: {each.name} holds tables: write [{each.name}.NAME]."
+            )
+        if not isinstance(schema.at(each.path), Setting) and not schema.is_table(each.path):
+            hint = layers.nearest(each.name, list(map(".".join, known)))
+            raise SettingsError(f"{each.origin}: no setting {each.name!r}{hint}")
+
+
+def _explain(error: ValidationError, origins: Origins) -> str:
     return "\n".join(_sentence(item, origins) for item in error.errors())
 
 
-def _sentence(item: ErrorDetails, origins: Mapping[str, str]) -> str:
-    name = ".".join(map(str, item["loc"]))
+def _sentence(item: ErrorDetails, origins: Origins) -> str:
+    *around, last = map(str, item["loc"])
     if item["type"] == "missing":
-        table, _, member = name.rpartition(".")
-        return f"{_origin_of_table(name, origins)}: {table} needs {member} = …"
-    while name not in origins and "." in name:  # an item of a list: its setting
-        name = name.rpartition(".")[0]
-    is_secret = name in ("gateway.keys", "broker.url", "database.url")
-    is_secret |= _type_in_table(name) in (SecretStr, SigningSecret)
-    shown = "" if is_secret else f" = {item['input']!r}"
-    message = item["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{origins.get(name, 'settings')}: {name}{shown}: {message}."
+        table = ".".join(around)
+        return f"{_origin_of(table, origins)}: {table} needs {last} = …"
+    is_of_name = last == "[key]"  # of a table, and not what stands in it
+    path = tuple(around) if is_of_name else _declared((*around, last))
+    found = schema.at(path)
+    shown, detail = "", item["msg"].removeprefix("Value error, ").rstrip(".")
+    if found is None or schema.holds_secrets(found):
+        detail = without_values(detail, item["input"])
+    elif not is_of_name:
+        shown = f" = {item['input']!r}"
+    name = ".".join(path)
+    return f"{_origin_of(name, origins)}: {name}{shown}: {detail}."
 
 
-def _origin_of_table(name: str, origins: Mapping[str, str]) -> str:
-    """Where the table around ``name`` is first written."""
-    table = name.rpartition(".")[0]
-    inside = (origin for key, origin in origins.items() if f"{key}.".startswith(f"{table}."))
-    return next(inside, "settings")
+def _declared(path: SettingPath) -> SettingPath:
+    """Of the place of a mistake, the setting or table around it: that of a list, of its item."""
+    while len(path) > 1 and schema.at(path) is None:
+        path = path[:-1]
+    return path
+
+
+def _origin_of(name: str, origins: Origins) -> str:
+    """Where a setting is written, or first something in a table."""
+    inside = (origin for key, origin in origins.items() if f"{key}.".startswith(f"{name}."))
+    return origins.get(name) or next(inside, "settings")
 
 
 def _check_exposure(settings: Settings) -> None:
@@ -232,7 +123,7 @@ def _check_exposure(settings: Settings) -> None:
         )
 
 
-def _check_webhooks(settings: Settings, origins: Mapping[str, str]) -> None:
+def _check_webhooks(settings: Settings, origins: Origins) -> None:
     for name, webhook in settings.webhooks.items():
         if not webhook.is_encrypted and not webhook.allow_private:
             setting = f"webhooks.{name}.url"

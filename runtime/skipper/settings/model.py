@@ -1,28 +1,26 @@
 """Settings: one frozen model of all that can be set.
 
-:mod:`skipper.settings.loading` reads them. A role process does not do so again: the launcher hands
-each child the resolved settings as a file (:func:`dump`, :func:`restore`).
+:mod:`skipper.settings.loading` reads them. What is a list, a secret or a table of the user's naming
+follows from the annotations here (:mod:`skipper.settings.schema`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
-import stat
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from skipper.cron import Missed, check_cron, check_timezone
-from skipper.errors import SettingsError
 from skipper.settings import environment
-from skipper.settings.webhooks import SigningSecret, Webhook, WebhookName
+from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
+from skipper.settings.masking import SecretUrl, in_clear
+from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
+from skipper.settings.webhooks import SOURCE as WEBHOOKS
+from skipper.settings.webhooks import Webhook
 
-SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
-PLAIN_NAME = r"[a-z0-9][a-z0-9_-]{0,39}"
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
 
@@ -64,30 +62,30 @@ class GatewaySettings(_Section):
 class BrokerSettings(_Section):
     """What carries task ids."""
 
-    url: SecretStr = Field(
-        SecretStr("embedded"), description="embedded, amqp://…, redis://… or redis+socket://…"
+    url: SecretUrl = Field(
+        SecretUrl("embedded"), description="embedded, amqp://…, redis://… or redis+socket://…"
     )
 
     @field_validator("url")
     @classmethod
-    def _is_known(cls, value: SecretStr) -> SecretStr:
+    def _is_known(cls, value: SecretUrl) -> SecretUrl:
         return _check_scheme(value, "embedded", _BROKERS)
 
 
 class DatabaseSettings(_Section):
     """Where the ledger lies."""
 
-    url: SecretStr = Field(
-        SecretStr("sqlite"), description="sqlite (a file under .skipper/) or postgresql://…"
+    url: SecretUrl = Field(
+        SecretUrl("sqlite"), description="sqlite (a file under .skipper/) or postgresql://…"
     )
 
     @field_validator("url")
     @classmethod
-    def _is_known(cls, value: SecretStr) -> SecretStr:
+    def _is_known(cls, value: SecretUrl) -> SecretUrl:
         return _check_scheme(value, "sqlite", _DATABASES)
 
 
-def _check_scheme(url: SecretStr, word: str, schemes: tuple[str, ...]) -> SecretStr:
+def _check_scheme(url: SecretUrl, word: str, schemes: tuple[str, ...]) -> SecretUrl:
     scheme, colon, _ = url.get_secret_value().partition("://")
     if scheme != word and not (colon and scheme in schemes):
         raise ValueError(f"write {word!r} or a URL that begins with {' or '.join(schemes)}://")
@@ -97,35 +95,9 @@ def _check_scheme(url: SecretStr, word: str, schemes: tuple[str, ...]) -> Secret
 class StorageSettings(_Section):
     """Where models and large values lie."""
 
-    url: str = Field("", description="an fsspec URL; .skipper/blobs if empty")
+    url: SecretUrl = Field(SecretUrl(""), description="an fsspec URL; .skipper/blobs if empty")
     inline_kb: int = Field(
         64, ge=0, le=1024, description="larger payloads and results go to the store, KiB"
-    )
-
-
-class PoolSettings(_Section):
-    """One hardware class. Direct calls and tasks have separate capacity."""
-
-    slots: int = Field(
-        0, ge=0, le=1024, description="direct calls at once; 0 means twice the cores"
-    )
-    task_slots: int = Field(0, ge=0, le=1024, description="tasks at once; 0 means the cores")
-    queue: int = Field(1000, ge=1, description="direct calls that may wait per function")
-    queue_total: int = Field(4000, ge=1, description="direct calls that may wait in the pool")
-    queue_wait_s: float = Field(30.0, gt=0, description="how long a direct call may wait, seconds")
-    idle_instances: int = Field(
-        64, ge=0, description="idle instances kept at most, those of `min=` apart"
-    )
-    memory_mb: int = Field(
-        0, ge=0, description="limit per instance, MiB; 0 means half the machine's memory"
-    )
-    max_result_mb: float = Field(
-        32.0, gt=0, le=512, description="largest value that a function may return, MiB of JSON"
-    )
-    start: Literal["auto", "fork", "spawn"] = Field("auto", description="how instances start")
-    require_device: bool = Field(False, description="refuse to start the gpu pool without a GPU")
-    load_timeout_s: float = Field(
-        120.0, gt=0, description="how long a file, a model or a template may load"
     )
 
 
@@ -138,7 +110,7 @@ class ScheduleSettings(_Section):
     missed: Missed = Field(
         Missed.ONCE, description="what becomes of runs while no scheduler was up: once, skip or all"
     )
-    body: Any = Field({}, description="the input of each run")
+    body: JsonData = Field({}, description="the input of each run")
     paused: bool = Field(False, description="whether it waits for `skipper schedules resume`")
 
     @field_validator("cron")
@@ -150,15 +122,6 @@ class ScheduleSettings(_Section):
     @classmethod
     def _is_a_zone(cls, value: str) -> str:
         return check_timezone(value)
-
-    @field_validator("body")
-    @classmethod
-    def _is_json(cls, value: Any) -> Any:
-        try:
-            json.dumps(value, allow_nan=False)
-        except (TypeError, ValueError):
-            raise ValueError("write what JSON can say: no dates, no nan, no inf") from None
-        return value
 
 
 class RetentionSettings(_Section):
@@ -188,14 +151,8 @@ class RunSettings(_Section):
     strict: bool = Field(False, description="a broken function file makes the tree not ready")
     grace_s: float = Field(8.0, ge=0, description="how long a shutdown waits for what is running")
     only: tuple[str, ...] = Field(
-        (), description="parts of the tree to run here, such as pool:gpu; all of them if empty"
+        (), description="parts of the tree to run here, such as pool:NAME; all of them if empty"
     )
-
-
-TABLES: dict[str, type[BaseModel]] = {"schedules": ScheduleSettings, "webhooks": Webhook}
-"""Sections that hold a table per name that the user has chosen."""
-_OF_SOURCES = ("webhooks",)
-"""Of those, what belongs to the source of functions of that name."""
 
 
 class Settings(_Section):
@@ -207,20 +164,17 @@ class Settings(_Section):
     broker: BrokerSettings = BrokerSettings()
     database: DatabaseSettings = DatabaseSettings()
     storage: StorageSettings = StorageSettings()
-    pools: dict[Literal["cpu", "gpu"], PoolSettings] = {
-        "cpu": PoolSettings(),
-        "gpu": PoolSettings(),
-    }
-    schedules: dict[str, ScheduleSettings] = {}
+    pools: dict[PoolName, PoolSettings] = dict(BUILT_IN)
+    schedules: dict[PlainName, ScheduleSettings] = {}
     retention: RetentionSettings = RetentionSettings()
-    webhooks: dict[WebhookName, Webhook] = {}
+    webhooks: dict[PlainName, Webhook] = {}
     log: LogSettings = LogSettings()
     run: RunSettings = RunSettings()
 
-    @field_validator("pools")
+    @field_validator("pools", mode="before")
     @classmethod
-    def _both_pools(cls, value: dict[str, PoolSettings]) -> dict[str, PoolSettings]:
-        return {"cpu": PoolSettings(), "gpu": PoolSettings()} | value
+    def _with_built_in(cls, value: Any) -> Any:
+        return with_built_in(value)
 
     @property
     def name(self) -> str:
@@ -257,18 +211,18 @@ class Settings(_Section):
     @property
     def set_up_sources(self) -> frozenset[str]:
         """Names of the sources of functions that have a table of settings."""
-        return frozenset(name for name in _OF_SOURCES if getattr(self, name))
+        return frozenset({WEBHOOKS} if self.webhooks else ())
 
     def of_source(self, name: str) -> dict[str, Any]:
         """The table of settings of a source of functions, secrets included; JSON data."""
         if name not in self.set_up_sources:
             return {}
-        tables: dict[str, Any] = json.loads(_as_json(getattr(self, name)))
+        tables: dict[str, Any] = in_clear(getattr(self, name))
         return tables
 
     @property
     def storage_url(self) -> str:
-        return self.storage.url or str(self.state_dir / "blobs")
+        return self.storage.url.get_secret_value() or str(self.state_dir / "blobs")
 
     @property
     def database_url(self) -> str:
@@ -306,69 +260,3 @@ class Settings(_Section):
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches ``host``."""
     return host in ("localhost", "::1", "[::1]") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
-
-
-def masked(value: Any) -> Any:
-    """``value`` with secrets replaced: keys whole, URLs in their passwords only."""
-    if isinstance(value, SigningSecret):
-        return SECRET_MASK
-    if isinstance(value, SecretStr):
-        value = value.get_secret_value()
-    if isinstance(value, str) and "://" in value:
-        # The last @ ends the password, which may hold @, : and / of its own.
-        value = re.sub(r"(://[^:@]*):.*@", rf"\1:{SECRET_MASK}@", value)
-        return re.sub(r"((?:password|secret|key|token)[^=&?]*=)[^&]*", rf"\1{SECRET_MASK}", value)
-    if isinstance(value, tuple):
-        return [SECRET_MASK if isinstance(item, SecretStr) else item for item in value]
-    return value
-
-
-# --- its run folder, and its way to child processes -----------------------------------------
-
-
-def make_run_dir(settings: Settings) -> Path:
-    """Make the run folder, private to this user.
-
-    Raises :class:`SettingsError` where it is someone else's.
-    """
-    folder = settings.run_dir
-    for part in (folder.parent, folder):
-        if part == folder or part.name.startswith("skp-"):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _check_private(part)
-    return folder
-
-
-def _check_private(folder: Path) -> None:
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise SettingsError(
-            f"{folder} must be a folder of your own that nobody else can open; remove it and "
-            "start again."
-        )
-
-
-def dump(settings: Settings, file: Path) -> None:
-    """Write ``settings``, secrets included, to ``file``, readable by its owner alone."""
-    text = _as_json(settings)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-
-
-def _as_json(value: Any) -> str:
-    """The JSON of settings, secrets in clear."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, SecretStr):
-            return value.get_secret_value()
-        if isinstance(value, BaseModel):
-            return value.model_dump()
-        return str(value)
-
-    return json.dumps(value, default=plain)
-
-
-def restore(file: Path) -> Settings:
-    """The settings that :func:`dump` wrote."""
-    return Settings.model_validate_json(file.read_text("utf-8"))

@@ -8,11 +8,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from skipper.settings.masking import SECRET_MASK, SecretUrl
 from skipper.task import TERMINAL, State
 
 SOURCE = "webhooks"
@@ -22,11 +22,20 @@ DELIVER = f"{SOURCE}._deliver"
 
 ATTEMPTS = 40
 """Of one delivery. What the pauses between them come to stands in docs/webhooks.md."""
-WebhookName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
 
 
-class SigningSecret(SecretStr):
-    """A key that events are signed with; masked whole where it is shown."""
+class ReceiverUrl(SecretUrl):
+    """Where events are posted. What follows the host may be a secret of the receiver's."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        url = urlsplit(self.get_secret_value())
+        return f"{url.scheme}://{url.netloc}"
+
+    @property
+    def shown(self) -> str:
+        return f"{self.origin}/{SECRET_MASK}"
 
 
 class Webhook(BaseModel):
@@ -34,10 +43,10 @@ class Webhook(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: SecretStr = Field(
+    url: ReceiverUrl = Field(
         description="where events are posted: https://…; http://… to private addresses alone"
     )
-    secret: SigningSecret = Field(
+    secret: SecretStr = Field(
         description="what they are signed with: whsec_ and 24 to 64 random bytes in base64"
     )
     events: tuple[State, ...] = Field(
@@ -55,7 +64,7 @@ class Webhook(BaseModel):
 
     @field_validator("url")
     @classmethod
-    def _has_a_host(cls, value: SecretStr) -> SecretStr:
+    def _has_a_host(cls, value: ReceiverUrl) -> ReceiverUrl:
         try:
             url = urlsplit(value.get_secret_value())
             is_url = url.scheme in ("https", "http") and bool(url.hostname) and url.port != 0
@@ -69,7 +78,7 @@ class Webhook(BaseModel):
 
     @field_validator("secret")
     @classmethod
-    def _is_long_enough(cls, value: SigningSecret) -> SigningSecret:
+    def _is_long_enough(cls, value: SecretStr) -> SecretStr:
         prefix, _, text = value.get_secret_value().partition("_")
         try:
             size = len(base64.b64decode(text, validate=True))
@@ -90,14 +99,8 @@ class Webhook(BaseModel):
         return value
 
     @property
-    def origin(self) -> str:
-        """The URL without its path, which may hold a secret of the receiver's."""
-        url = urlsplit(self.url.get_secret_value())
-        return f"{url.scheme}://{url.netloc}"
-
-    @property
     def is_encrypted(self) -> bool:
-        return self.origin.startswith("https:")
+        return self.url.origin.startswith("https:")
 
     def wants(self, function: str, state: str) -> bool:
         """Whether it is to hear of a task of ``function`` that ended in ``state``."""

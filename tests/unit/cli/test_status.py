@@ -15,8 +15,8 @@ import pytest
 from skipper.cli.status import _age
 from skipper.exits import Exit
 from skipper.launcher.client import SOCKET
+from skipper.settings.handover import make_run_dir
 from skipper.settings.loading import load
-from skipper.settings.model import make_run_dir
 from tests.unit.cli.stand_in import StandIn, free_port
 
 Run = Callable[..., Any]

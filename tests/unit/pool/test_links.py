@@ -19,7 +19,7 @@ from skipper.pool.durable.lane import TaskLane
 from skipper.pool.links import Links
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
-from skipper.settings.model import PoolSettings
+from skipper.settings.pools import PoolSettings
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.handshake import introduced

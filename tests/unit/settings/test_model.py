@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from skipper.errors import SettingsError
+from skipper.settings.handover import make_run_dir
 from skipper.settings.loading import load
-from skipper.settings.model import Settings, make_run_dir
+from skipper.settings.model import Settings
 
 
 @pytest.fixture(autouse=True)

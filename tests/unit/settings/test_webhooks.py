@@ -97,7 +97,7 @@ def test_what_cannot_work_is_refused(values: dict[str, Any], words: str) -> None
     ],
 )
 def test_others_are_shown_where_it_leads_and_no_more(url: str, origin: str) -> None:
-    assert webhook(url=url).origin == origin
+    assert webhook(url=url).url.origin == origin
     assert webhook(url=url).is_encrypted is url.startswith("https")
 
 

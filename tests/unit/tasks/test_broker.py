@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
+from skipper.settings.masking import SecretUrl
 from skipper.settings.model import BrokerSettings, ProjectSettings, Settings
 from skipper.tasks import broker
 from skipper.tasks.broker import TASK_NAME
@@ -26,7 +26,7 @@ def settings_for(url: str) -> Settings:
     return Settings(
         project_dir=Path("/nowhere/my project"),
         project=ProjectSettings(name="mine"),
-        broker=BrokerSettings(url=SecretStr(url)),
+        broker=BrokerSettings(url=SecretUrl(url)),
     )
 
 

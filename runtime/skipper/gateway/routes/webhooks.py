@@ -34,7 +34,7 @@ def routes(context: Context) -> APIRouter:
 
 def _shown(name: str, webhook: Webhook) -> dict[str, Any]:
     shown = webhook.model_dump(exclude={"url", "secret"}, mode="json")
-    return {"name": name, "origin": webhook.origin} | shown
+    return {"name": name, "origin": webhook.url.origin} | shown
 
 
 async def _test(context: Context, name: str) -> Response:

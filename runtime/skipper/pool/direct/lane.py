@@ -18,7 +18,7 @@ from skipper.pool.direct.queue import DirectCall, FunctionQueue, Origin
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.version import FunctionVersion
-from skipper.settings.model import PoolSettings
+from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind

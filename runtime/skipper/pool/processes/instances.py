@@ -24,7 +24,8 @@ from skipper.pool.processes.output import Echo, Printed
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.starter import Starter, children, end_strays
 from skipper.pool.processes.version import FunctionVersion
-from skipper.settings.model import PoolSettings, Settings
+from skipper.settings.model import Settings
+from skipper.settings.pools import PoolSettings
 from skipper.wire.frames import Frame
 from skipper.wire.messages import InstanceInfo
 
@@ -88,7 +89,7 @@ class Instances:
 
     @property
     def pool_settings(self) -> PoolSettings:
-        return self._settings.pools[self._pool]  # type: ignore[index] # a str of one of the keys
+        return self._settings.pools[self._pool]
 
     async def run(
         self, job: Job, lane: Lane, *, spawn: bool = False, timeout_s: float | None = None

@@ -23,7 +23,7 @@ import psutil
 from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.pool.processes.instance import HostEnds, Instance
 from skipper.settings.environment import child_environment, thread_limits
-from skipper.settings.model import PoolSettings
+from skipper.settings.pools import PoolSettings
 from skipper.wire.messages import TemplateInfo
 
 log = logging.getLogger(__name__)

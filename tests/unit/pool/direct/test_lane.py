@@ -15,7 +15,7 @@ from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import AHEAD, DirectCall, FunctionQueue, VersionInstances
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
-from skipper.settings.model import PoolSettings
+from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.wire.calls import CHECK, call_key, problem
 from skipper.wire.frames import FrameKind

@@ -16,7 +16,7 @@ from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import AHEAD, DirectCall
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
-from skipper.settings.model import PoolSettings
+from skipper.settings.pools import PoolSettings
 from tests.unit.pool.played import Caller, Played, call_of, job_of, version_of
 
 SLOTS = 2

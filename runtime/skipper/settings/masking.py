@@ -1,0 +1,82 @@
+"""Secrets among the settings: how they are written down, and how they are shown.
+
+A setting is a secret by its annotation alone: one of pydantic's secret types, :class:`SecretUrl`
+among them. Nothing here, nor in ``repr`` or a message of a wrong setting, shows its value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr
+
+SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
+SECRET_TYPES = (Secret, SecretStr, SecretBytes)
+_SHORTEST = 4
+"""Shorter texts guard nothing, and would blot out parts of the words around them."""
+
+
+class SecretUrl(SecretStr):
+    """A URL that may hold a password; the rest of it is shown."""
+
+    @property
+    def shown(self) -> str:
+        """The URL, or the word in its place, as anybody may see it."""
+        return masked_url(self.get_secret_value())
+
+
+def masked(value: Any) -> Any:
+    """``value`` as JSON data, with the secrets in it masked: URLs in their passwords only."""
+    if isinstance(value, SecretUrl):
+        return value.shown
+    if isinstance(value, SECRET_TYPES):
+        return SECRET_MASK
+    if isinstance(value, list | tuple):
+        return [masked(item) for item in value]
+    return value
+
+
+def in_clear(value: Any) -> Any:
+    """Settings as JSON data with their secrets in clear, for the process that needs them."""
+    if isinstance(value, SECRET_TYPES):
+        return in_clear(value.get_secret_value())
+    if isinstance(value, BaseModel):
+        return {name: in_clear(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, dict):
+        return {name: in_clear(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [in_clear(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def masked_url(url: str) -> str:
+    """``url`` without its password, and without what its query calls a secret."""
+    if "://" not in url:
+        return url
+    # The last @ ends the password, which may hold @, : and / of its own.
+    url = re.sub(r"(://[^:@]*):.*@", rf"\1:{SECRET_MASK}@", url)
+    return re.sub(r"((?:password|secret|key|token)[^=&?]*=)[^&]*", rf"\1{SECRET_MASK}", url)
+
+
+def without_values(text: str, values: Any) -> str:
+    """``text`` with every text and number in ``values``, JSON data, masked wherever it stands.
+
+    For words that come from elsewhere, such as a validator's, and may repeat what they are about.
+    """
+    for found in sorted(set(_texts(values)), key=len, reverse=True):
+        text = text.replace(found, SECRET_MASK)
+    return text
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, dict):
+        for item in values.values():
+            yield from _texts(item)
+    elif isinstance(values, list | tuple):
+        for item in values:
+            yield from _texts(item)
+    elif len(str(values)) >= _SHORTEST and not isinstance(values, bool | None):
+        yield str(values)
