@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from skipper.cron import Timetable
 from skipper.errors import DefinitionError
 
-POOLS = ("cpu", "gpu")
 DEFAULT_POOL = "cpu"
+"""The pool of a function that names none; every project has it."""
 PRIORITIES = range(-10, 11)
 """Few enough that each step means something, and that nobody needs to go beyond the last."""
 BACKOFF_S = (1.0, 300.0)

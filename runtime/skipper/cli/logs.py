@@ -40,7 +40,7 @@ def logs(
     ] = None,
     name: Annotated[
         str | None,
-        typer.Option(metavar="COMPONENT", help="Only gateway, scheduler, cpu, cpu-consumer, …"),
+        typer.Option(metavar="COMPONENT", help="Only gateway, scheduler, POOL, POOL-consumer, …"),
     ] = None,
     level: Annotated[
         str | None,

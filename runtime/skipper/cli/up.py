@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         "--only",
         action="append",
         metavar="PART",
-        help="gateway, scheduler, broker, pool:cpu, pool:gpu; several times or with commas",
+        help="gateway, scheduler, broker, pool:NAME; several times or with commas",
     )
     add(
         "--reload",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 from skipper.cron import Missed, check_cron, check_timezone
 from skipper.errors import DefinitionError
-from skipper.spec import BACKOFF_S, LONGEST_S, POOLS, PRIORITIES, Mode, seconds
+from skipper.spec import BACKOFF_S, DEFAULT_POOL, LONGEST_S, PRIORITIES, FunctionSpec, Mode, seconds
 
 ExceptionKinds: TypeAlias = type[BaseException] | str | tuple[type[BaseException] | str, ...]
 
@@ -18,7 +18,7 @@ class Options(TypedDict, total=False):
     """The options. Times are seconds, or ``"90s"``, ``"30m"``, ``"1h30m"``."""
 
     pool: str
-    """Hardware class: ``cpu`` (default) or ``gpu``."""
+    """Hardware class: the name of one of the project's pools."""
     mode: str
     """How a plain call is answered: ``direct`` or ``task``. Default: training is a task."""
     timeout: float | str
@@ -103,12 +103,28 @@ def _check_known(name: str) -> None:
         raise DefinitionError(f"unknown option {name!r}; {hint}")
 
 
+def check_pool(spec: FunctionSpec, pools: Collection[str]) -> None:
+    """Raise :class:`DefinitionError`, with file and line, unless the project has its pool.
+
+    Apart from :func:`check`: a file may be imported where nobody knows which pools there are.
+    """
+    try:
+        _one_of(*pools)("pool", spec.pool)
+    except DefinitionError as error:
+        raise DefinitionError(str(error), file=spec.file, line=spec.line) from None
+
+
 def _one_of(*values: str) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
         if value not in values:
             raise DefinitionError(f"{name}={value!r}: write {' or '.join(map(repr, values))}.")
 
     return check
+
+
+def _pool(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise DefinitionError(f"{name}={value!r}: write a pool's name, as {DEFAULT_POOL!r}.")
 
 
 def _whole(least: int) -> Callable[[str, Any], None]:
@@ -178,7 +194,7 @@ def _passes(check: Callable[[str], str]) -> Callable[[str, Any], None]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "pool": _one_of(*POOLS),
+    "pool": _pool,
     "mode": _one_of(*(mode.value for mode in Mode)),
     "timeout": _timeout,
     "start_timeout": _time,

@@ -88,7 +88,7 @@ def _work(link: HostLink) -> None:
         _serve(link, job, plugins)
         return
     is_survey = job.kind is JobKind.SURVEY
-    report = loader.survey(project, plugins) if is_survey else loader.read(job)
+    report = loader.survey(project, plugins, job.pools) if is_survey else loader.read(job)
     _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
 
 

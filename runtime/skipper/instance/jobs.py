@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from skipper.spec import BrokenFile, FunctionSpec
+from skipper.spec import DEFAULT_POOL, BrokenFile, FunctionSpec
 
 CALLS_AT_ONCE = 16
 """Calls of an ``async def`` function that one instance runs side by side."""
@@ -69,6 +69,8 @@ class Job(_Record):
     kind: JobKind
     project_dir: Path
     source: SourceInfo | None = None
+    pools: tuple[str, ...] = (DEFAULT_POOL,)
+    """To survey and to read: the project's pools; a function may name no other."""
     texts: dict[Path, bytes] = {}
     """To serve: the text of the source's files as it was read, whatever is on the disk by now."""
     function: str = ""

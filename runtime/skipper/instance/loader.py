@@ -16,6 +16,7 @@ from typing import Any
 
 from skipper.errors import DefinitionError
 from skipper.function.decorators import Function, defined_in
+from skipper.function.options import check_pool
 from skipper.hookspecs import Project, Source
 from skipper.instance import source as text
 from skipper.instance.faults import describe
@@ -45,7 +46,7 @@ def open_project(
     return Plugins(project.plugins_dir, without=without, on_turn=on_turn)
 
 
-def survey(project: Project, plugins: Plugins) -> Report:
+def survey(project: Project, plugins: Plugins, pools: Collection[str]) -> Report:
     """Which files define functions, and what can be told of them without importing them."""
     broken: list[BrokenFile] = []
     found = [s for each in plugins.ask("skipper_sources", _sources, project=project) for s in each]
@@ -55,7 +56,7 @@ def survey(project: Project, plugins: Plugins) -> Report:
             broken.append(_twice(source, other, project))
             continue
         try:
-            infos[source.name] = _look_at(source, plugins)
+            infos[source.name] = _look_at(source, plugins, pools)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             broken.append(describe(error, source.file))
     return Report(sources=tuple(infos.values()), broken=tuple(broken))
@@ -70,7 +71,7 @@ def _twice(source: Source, other: SourceInfo, project: Project) -> BrokenFile:
     )
 
 
-def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
+def _look_at(source: Source, plugins: Plugins, pools: Collection[str]) -> SourceInfo:
     texts = text.read(source.file)
     trees = [ast.parse(content, str(path)) for path, content in texts.items()]
     imports = text.imports_of(trees)
@@ -85,7 +86,7 @@ def _look_at(source: Source, plugins: Plugins) -> SourceInfo:
         imports=_heavy(imports, source),
         libraries=_heavy(libraries, source),
         environment={name: value for named in variables for name, value in named.items()},
-        pools=text.pools_of(trees),
+        pools=text.pools_of(trees, pools),
     )
 
 
@@ -206,6 +207,8 @@ def read(job: Job) -> Report:
         texts = text.read(job.source.file)
         functions, code = load(job.source, texts)
         specs = tuple(function.spec(code) for function in functions)
+        for spec in specs:
+            check_pool(spec, job.pools)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         return Report(broken=(describe(error, job.source.file),), code=job.source.code)
     return Report(specs=specs, texts=texts, code=code)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from skipper.spec import POOLS
+from skipper.spec import DEFAULT_POOL
 
 _KINDS = ("data", "training", "inference")
 
@@ -37,8 +37,11 @@ def imports_of(trees: list[ast.Module]) -> frozenset[str]:
     )
 
 
-def pools_of(trees: list[ast.Module]) -> tuple[str, ...] | None:
-    """The pools that decorators name, or None where only running the file can tell."""
+def pools_of(trees: list[ast.Module], known: Collection[str]) -> tuple[str, ...] | None:
+    """The pools that decorators name, or None where only running the file can tell.
+
+    None too where one is not ``known``: whoever reads the file is to say so.
+    """
     pools: set[str] = set()
     for tree in trees:
         modules, kinds = _skipper_names(tree)
@@ -49,7 +52,7 @@ def pools_of(trees: list[ast.Module]) -> tuple[str, ...] | None:
             if not _is_kind(reference, modules, kinds):
                 continue
             pool = _literal_pool(decorator)
-            if pool not in POOLS:
+            if pool is None or pool not in known:
                 return None
             pools.add(pool)
             understood.add(reference)
@@ -98,7 +101,7 @@ def _is_kind(node: ast.AST, modules: set[str], kinds: set[str]) -> bool:
 
 def _literal_pool(decorator: ast.expr) -> str | None:
     if not isinstance(decorator, ast.Call):
-        return "cpu"
+        return DEFAULT_POOL
     for keyword in decorator.keywords:
         if keyword.arg is None:
             return None
@@ -109,4 +112,4 @@ def _literal_pool(decorator: ast.expr) -> str | None:
                 if isinstance(value, ast.Constant) and isinstance(value.value, str)
                 else None
             )
-    return "cpu"
+    return DEFAULT_POOL

@@ -31,8 +31,8 @@ def run(
 
     0 after ``skipper down``, 130 after SIGINT, 143 after SIGTERM, 129 after SIGHUP;
     :data:`ALREADY_RUNNING` where another launcher holds the project. ``only`` names parts of the
-    tree (:data:`skipper.launcher.plan.PARTS`). With ``detach`` the tree runs as a daemon, and 0 is
-    returned once it is ready. ``planner`` stands in for :mod:`skipper.launcher.plan` in tests.
+    tree (:func:`skipper.launcher.plan.parts_of`). With ``detach`` the tree runs as a daemon, and 0
+    is returned once it is ready. ``planner`` stands in for :mod:`skipper.launcher.plan` in tests.
 
     Raises :class:`skipper.errors.StartError` where the tree cannot start or go on, with code 2 for
     a wrong ``only``, 3 for a broken file under ``run.strict``, 7 for a taken port, 9 for a broker

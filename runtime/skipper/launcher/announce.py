@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import skipper
 from skipper.errors import StartError
 from skipper.exits import Exit
 from skipper.launcher import rest
-from skipper.launcher.banner import View, banner, gpu_note
+from skipper.launcher.banner import View, banner, device_text
 from skipper.launcher.output import LogOutput
+from skipper.launcher.plan import GATEWAY
 from skipper.launcher.supervisor import Supervisor
 from skipper.settings.model import Settings
 
@@ -36,8 +37,9 @@ class Announcer:
 
     def __init__(self, settings: Settings, output: LogOutput, supervisor: Supervisor) -> None:
         self._settings, self._output, self._supervisor = settings, output, supervisor
-        names = [keeper.plan.name for keeper in supervisor.keepers]
-        self._has_gateway = any(name.startswith("gateway") for name in names)
+        plans = [keeper.plan for keeper in supervisor.keepers]
+        self._has_gateway = any(plan.level == GATEWAY for plan in plans)
+        names = [plan.name for plan in plans]
         self._pools = tuple(name for name in settings.pools if name in names)
         self.answers = asyncio.Event()
         """Set when the banner has been shown."""
@@ -65,10 +67,14 @@ class Announcer:
             await self._until_readyz()
         took_s = process_age_s()
         _, pools = await rest.get(self._settings, "/v1/pools") or (0, None)
-        gpu = next((pool for pool in _items(pools) if pool.get("pool") == "gpu"), None)
-        note = gpu_note("gpu", gpu) if gpu and gpu.get("reachable", True) else ""
-        self._output.say("info", f"ready in {took_s:.1f} s{note}")
+        self._output.say("info", f"ready in {took_s:.1f} s{self._devices(_items(pools))}")
         report()
+
+    def _devices(self, pools: Iterable[dict[str, Any]]) -> str:
+        answers = {str(each.get("pool")): each for each in pools if each.get("reachable", True)}
+        having = [name for name, pool in self._settings.pools.items() if pool.devices]
+        texts = [device_text(name, answers[name]) for name in having if name in answers]
+        return "".join(dict.fromkeys(texts))  # the same devices once
 
     def _show(self, view: View) -> None:
         url = self._settings.base_url if view.is_answering else ""

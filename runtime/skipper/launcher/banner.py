@@ -26,7 +26,7 @@ class View:
     version: str
     took_s: float
     broker_version: str = ""
-    shown_pools: tuple[str, ...] = ("cpu", "gpu")
+    shown_pools: tuple[str, ...]
     functions: tuple[Document, ...] = ()
     broken: tuple[Document, ...] = ()
     reading: tuple[str, ...] = ()
@@ -71,16 +71,18 @@ def _pool(view: View, name: str) -> str:
     found = next((pool for pool in view.pools if pool.get("pool") == name), None)
     if not found or not found.get("reachable", True):
         return f"{name} (starting)"
-    return f"{name} \N{MULTIPLICATION SIGN}{found.get('slots', '?')}{gpu_note(name, found)}"
+    return f"{name} \N{MULTIPLICATION SIGN}{found.get('slots', '?')}{_devices(view, name, found)}"
 
 
-def gpu_note(name: str, pool: Document) -> str:
-    """What to say of the gpu pool's device: its name, or that there is none."""
-    if name != "gpu":
-        return ""
+def _devices(view: View, name: str, pool: Document) -> str:
+    return device_text(name, pool) if view.settings.pools[name].devices else ""
+
+
+def device_text(name: str, pool: Document) -> str:
+    """The devices of a pool that may have some, or that there are none."""
     names = [str(device["name"]) for device in pool.get("devices", ())]
     if not names:
-        return " (no GPU found: gpu functions run on the CPU)"
+        return f" (no GPU found: {name} functions run on the CPU)"
     return f" ({neutral(', '.join(names))})"
 
 

@@ -113,7 +113,7 @@ def as_json(record: Record) -> bytes:
 
 
 class Pretty:
-    """Records as lines for people: ``10:31:02 cpu │ INFO  message key=value``.
+    """Records as lines for people: ``10:31:02 gateway │ INFO  message key=value``.
 
     ``names`` are the components whose colours are fixed by their place; others have one by name.
     """

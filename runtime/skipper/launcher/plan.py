@@ -17,10 +17,6 @@ LISTEN = "{listen}"
 LOCK = "{lock}"
 """These stand in a command for what is known at its start only: a file, and descriptors."""
 
-POOLS = ("cpu", "gpu")
-PARTS = ("broker", "gateway", "scheduler", "pool:cpu", "pool:gpu")
-"""What ``--only`` may name."""
-
 # Stages of the start: what decides the time to the first answer goes before the rest.
 FIRST, SERVING, REST = 0, 1, 2
 # Levels of dependence; a drain goes from the highest down.
@@ -54,7 +50,7 @@ def plan(
     broker is part of every tree, since no other part does without one. Raises :class:`StartError`
     where ``only`` names no part, or parts that are of no use together.
     """
-    parts = _check(only) if only else frozenset(PARTS)
+    parts = _check(only, settings) if only else frozenset(parts_of(settings))
     children = []
     if settings.broker_is_embedded:
         assert valkey is not None
@@ -63,10 +59,15 @@ def plan(
         children += [_gateway(name) for name in _gateway_names(settings.gateway.workers)]
     if "scheduler" in parts:
         children.append(_role("scheduler", "skipper.scheduler", stage=REST, level=SOURCES))
-    for pool in POOLS:
-        if f"pool:{pool}" in parts:
-            children += [_host(pool), _consumer(pool)]
+    pools = [pool for pool in settings.pools if f"pool:{pool}" in parts]
+    for pool in pools:
+        children += [_host(pool, is_first=pool == pools[0]), _consumer(pool)]
     return tuple(children)
+
+
+def parts_of(settings: Settings) -> tuple[str, ...]:
+    """What ``--only`` may name."""
+    return ("broker", "gateway", "scheduler", *(f"pool:{pool}" for pool in settings.pools))
 
 
 def guard(tree: str) -> ChildPlan:
@@ -81,15 +82,17 @@ def guard(tree: str) -> ChildPlan:
     )
 
 
-def _check(only: frozenset[str]) -> frozenset[str]:
-    for part in sorted(only - set(PARTS)):
-        close = difflib.get_close_matches(part, PARTS, 1, 0.4)
-        hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(PARTS)}."
+def _check(only: frozenset[str], settings: Settings) -> frozenset[str]:
+    parts = parts_of(settings)
+    for part in sorted(only - set(parts)):
+        close = difflib.get_close_matches(part, parts, 1, 0.4)
+        hint = f"did you mean {close[0]!r}?" if close else f"use {', '.join(parts)}."
         raise StartError(f"--only: the tree has no part {part!r}; {hint}", code=Exit.USAGE)
-    if "gateway" in only and not any(f"pool:{pool}" in only for pool in POOLS):
+    pools = [part for part in parts if part.startswith("pool:")]
+    if "gateway" in only and only.isdisjoint(pools):
         raise StartError(
-            "--only: a gateway serves the functions of the pools beside it, and none is named; "
-            "add pool:cpu, pool:gpu or both, or leave gateway out.",
+            "--only: a gateway serves the functions of the pools beside it, and none is named; add "
+            f"{', '.join(pools)} or {'both' if len(pools) == 2 else 'all'}, or leave gateway out.",
             code=Exit.USAGE,
         )
     return only
@@ -114,8 +117,8 @@ def _gateway(name: str) -> ChildPlan:
     return _role(name, "skipper.gateway", "--listen", LISTEN, stage=SERVING, level=GATEWAY)
 
 
-def _host(pool: str) -> ChildPlan:
-    stage = SERVING if pool == "cpu" else REST
+def _host(pool: str, *, is_first: bool) -> ChildPlan:
+    stage = SERVING if is_first else REST  # most functions are in the default pool, the first
     return _role(pool, "skipper.pool", "--pool", pool, stage=stage, level=HOSTS)
 
 

@@ -153,14 +153,10 @@ class Host:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until ``stopping`` is set, then drain."""
-        if (
-            not self._instances.devices
-            and self._instances.pool_settings.require_device
-            and self._pool == "gpu"
-        ):
-            raise StartError(
-                "pools.gpu.require_device is set and no GPU was found", code=Exit.INVALID
-            )
+        pool = self._instances.pool_settings
+        if pool.devices and pool.require_device and not self._instances.devices:
+            detail = f"pools.{self._pool}.require_device is set and no GPU was found"
+            raise StartError(detail, code=Exit.INVALID)
         async with AsyncExitStack() as stack:
             stack.callback(self._starter.close)
             stack.push_async_callback(self._instances.close)
@@ -171,7 +167,7 @@ class Host:
             stack.callback(self._links.close)
             await stack.enter_async_context(self._directory)
             await stack.enter_async_context(_background(*self._jobs()))
-            self._role.ready(gpu=[device.name for device in self._instances.devices])
+            self._role.ready(devices=[device.name for device in self._instances.devices])
             await stopping.wait()
             grace_s = self._settings.run.grace_s * 0.8
             await asyncio.gather(self._direct.close(grace_s), self._tasks.close(grace_s))

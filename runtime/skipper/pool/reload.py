@@ -114,6 +114,7 @@ class Reloader:
             kind=JobKind.SURVEY,
             project_dir=self._settings.project_dir,
             environment=devices.NONE,
+            pools=tuple(self._settings.pools),
             set_up=self._settings.set_up_sources,
         )
         try:
@@ -190,6 +191,7 @@ class Reloader:
             kind=JobKind.READ,
             project_dir=self._settings.project_dir,
             source=source,
+            pools=tuple(self._settings.pools),
             environment=source.environment | devices.NONE,
         )
         try:

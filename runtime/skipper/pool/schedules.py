@@ -30,7 +30,7 @@ class Schedules:
     """Keeps the ledger's schedules of one pool as its catalogue and the settings have them."""
 
     def __init__(self, ledger: Ledger, settings: Settings, pool: str, catalogue: Catalogue) -> None:
-        self._ledger, self._tables, self._pool = ledger, settings.schedules, pool
+        self._ledger, self._settings, self._pool = ledger, settings, pool
         self._catalogue = catalogue
         self._changed = asyncio.Event()
 
@@ -55,10 +55,13 @@ class Schedules:
         specs = [version.spec for version in self._catalogue.versions.values()]
         unsettled = self._catalogue.unsettled
         stored = await self._ledger.read(schedules.present)
-        declared = wanted(specs, self._tables)
+        declared = wanted(specs, self._settings.schedules)
         await self._declare(changed(stored, declared))
-        mine = [each for each in stored if each.declared.pool == self._pool]
-        await self._drop(gone(mine, declared, self._tables, unsettled))
+        # Those of a pool that the project has no longer have no host that would drop them.
+        removed = {each.declared.pool for each in stored} - set(self._settings.pools)
+        for pool in sorted({self._pool} | removed):
+            its = [each for each in stored if each.declared.pool == pool]
+            await self._drop(pool, gone(its, declared, self._settings.schedules, unsettled))
 
     async def _declare(self, declared: Sequence[Declaration]) -> None:
         if declared:
@@ -66,9 +69,9 @@ class Schedules:
         for each in declared:
             log.info("%s is scheduled: %s (%s)", each.name, each.cron, each.timezone)
 
-    async def _drop(self, names: Sequence[str]) -> None:
+    async def _drop(self, pool: str, names: Sequence[str]) -> None:
         if names:
-            drop = partial(schedules.drop, pool=self._pool, names=names, now=time.time())
+            drop = partial(schedules.drop, pool=pool, names=names, now=time.time())
             await self._ledger.write(drop)
             log.info("no longer scheduled: %s", ", ".join(names))
 

@@ -79,8 +79,11 @@ class Publisher:
         return self._refused + self._dropped  # one counter for each thread that counts
 
     def publish(self, pool: str, ids: Sequence[str]) -> None:
-        """Send ``ids`` to ``pool`` as soon as may be, up to 16 in a message."""
-        if not ids:
+        """Send ``ids`` to ``pool`` as soon as may be, up to 16 in a message.
+
+        Not those of a pool that the project has no longer: nobody would take them off its queue.
+        """
+        if not ids or pool not in self._settings.pools:
             return
         with self._wake:
             if self._backlog + len(ids) > _BACKLOG:

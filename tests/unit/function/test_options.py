@@ -72,12 +72,16 @@ def test_good_options_pass(given_: Any) -> None:
     options.check(given_, "f.py", 1)
 
 
+def test_a_file_may_name_any_pool_until_it_is_known_which_there_are() -> None:
+    options.check({"pool": "big"}, "functions/f.py", 7)
+
+
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
         ({"polo": "cpu"}, "unknown option 'polo'; did you mean 'pool'?"),
         ({"xyz": 1}, "known are pool, mode, timeout"),
-        ({"pool": "tpu"}, "pool='tpu': write 'cpu' or 'gpu'"),
+        ({"pool": 1}, "pool=1: write a pool's name, as 'cpu'"),
         ({"mode": "queue"}, "mode='queue': write 'direct' or 'task'"),
         ({"timeout": 0}, "timeout=0: write a positive time"),
         ({"timeout": -1}, "timeout=-1: write a positive time"),

@@ -2,6 +2,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def survey(project: Project, plugins: Plugins) -> Callable[..., Report]:
             path = project.functions_dir / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(dedent(text))
-        report = loader.survey(project, plugins)
+        report = loader.survey(project, plugins, ["cpu", "gpu"])
         own = tuple(s for s in report.sources if s.file.is_relative_to(project.folder))
         return report.model_copy(update={"sources": own})
 
@@ -53,8 +54,8 @@ def only(report: Report) -> SourceInfo:
     return found
 
 
-def read(report: Report) -> Report:
-    job = Job(kind=JobKind.READ, project_dir=Path(), source=only(report))
+def read(report: Report, **given: Any) -> Report:
+    job = Job(kind=JobKind.READ, project_dir=Path(), source=only(report), **given)
     return loader.read(job)
 
 
@@ -133,7 +134,7 @@ def test_a_plugin_names_libraries_and_variables_for_imports(
     (project.functions_dir / "a.py").write_text("import no_such")
     (project.functions_dir / "b.py").write_text("import no_other")
     plugins = loader.open_project(project)
-    found = {s.name: s for s in loader.survey(project, plugins).sources}
+    found = {s.name: s for s in loader.survey(project, plugins, ["cpu", "gpu"]).sources}
     assert found["a"].libraries == ("no_such", "no_such.inner")
     assert found["a"].environment == {"NO_SUCH_LEVEL": "3"}
     assert found["b"].libraries == ("no_other",)
@@ -160,7 +161,7 @@ def test_a_hook_that_fails_is_told_with_its_place_and_everything_else_is_found(
     for name in ("a.py", "b.py"):
         (project.functions_dir / name).write_text("import no_such")
     plugins = loader.open_project(project)
-    report = loader.survey(project, plugins)
+    report = loader.survey(project, plugins, ["cpu", "gpu"])
     assert {"a", "b"} <= {source.name for source in report.sources}
     (broken,) = plugins.broken
     assert (broken.file, broken.line) == (str(file), line)
@@ -173,7 +174,7 @@ def test_a_hook_that_fails_is_told_with_its_place_and_everything_else_is_found(
 
 
 def test_a_file_declares_its_functions_in_order(survey: Callable[..., Report]) -> None:
-    report = read(survey({"mine.py": GOOD}))
+    report = read(survey({"mine.py": GOOD}), pools=("cpu", "gpu"))
     rows, train = report.specs
     assert report.broken == ()
     assert (rows.name, rows.kind, rows.mode, rows.pool) == ("mine.rows", "data", "direct", "cpu")
@@ -232,6 +233,18 @@ def test_a_file_that_does_not_load_is_told_with_line_and_reason(
     assert Path(broken.file).name == "mine.py"
     assert broken.line == line
     assert error in broken.error
+
+
+def test_a_function_of_a_pool_that_the_project_lacks_is_told_with_line_and_choice(
+    survey: Callable[..., Report],
+) -> None:
+    text = "import skipper\n@skipper.data\ndef f(): ...\n@skipper.data(pool='big')\ndef g(): ..."
+    found = survey({"mine.py": text})
+    assert only(found).pools is None  # every host reads it, so that one does
+    (broken,) = read(found, pools=("cpu", "gpu")).broken
+    assert (broken.line, broken.error) == (4, "DefinitionError: pool='big': write 'cpu' or 'gpu'.")
+    specs = read(found, pools=("cpu", "big")).specs
+    assert {spec.name: spec.pool for spec in specs} == {"mine.f": "cpu", "mine.g": "big"}
 
 
 def test_a_package_serves_what_its_own_modules_define_under_its_name(

@@ -111,10 +111,16 @@ F = "\ndef f(): ...\n"
 def test_pools_are_told_where_the_text_alone_tells_them(
     text: str, pools: tuple[str, ...] | None
 ) -> None:
-    assert source.pools_of([ast.parse(HEAD + text)]) == pools
+    assert source.pools_of([ast.parse(HEAD + text)], ("cpu", "gpu")) == pools
+
+
+def test_a_pool_that_is_not_known_is_left_to_whoever_reads_the_file() -> None:
+    trees = [ast.parse(HEAD + "@skipper.data(pool='big')" + F)]
+    assert source.pools_of(trees, ("cpu", "big")) == ("big",)
+    assert source.pools_of(trees, ("cpu", "gpu")) is None
 
 
 def test_one_module_that_does_not_tell_makes_the_package_untold() -> None:
     plain, odd = HEAD + "@skipper.data" + F, HEAD + "@skipper.data(pool=POOL)" + F
-    assert source.pools_of([ast.parse(plain), ast.parse("x = 1")]) == ("cpu",)
-    assert source.pools_of([ast.parse(plain), ast.parse(odd)]) is None
+    assert source.pools_of([ast.parse(plain), ast.parse("x = 1")], ["cpu"]) == ("cpu",)
+    assert source.pools_of([ast.parse(plain), ast.parse(odd)], ["cpu"]) is None

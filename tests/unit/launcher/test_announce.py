@@ -16,7 +16,7 @@ import pytest
 from skipper.errors import StartError
 from skipper.launcher.announce import Announcer, process_age_s
 from skipper.launcher.output import LogOutput
-from skipper.launcher.plan import ChildPlan
+from skipper.launcher.plan import GATEWAY, ChildPlan
 from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings.model import Settings
 
@@ -66,7 +66,7 @@ async def announced(screen: Path, gateway: Gateway, *, strict: bool = False) -> 
     async with gateway.serving() as port:
         sections = {"gateway": {"port": port}, "run": {"strict": strict}}
         settings = Settings.model_validate({"project_dir": screen.parent, **sections})
-        plan = ChildPlan(name="gateway", command=(), stage=0, level=0)
+        plan = ChildPlan(name="gateway", command=(), stage=0, level=GATEWAY)
         fd = os.open(screen, os.O_WRONLY | os.O_CREAT)
         with LogOutput(settings, ("gateway",), terminal=fd) as output:
             supervisor = Supervisor(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skipper.launcher.banner import View, banner, gpu_note
+from skipper.launcher.banner import View, banner, device_text
 from skipper.settings.model import Settings
 
 SETTINGS = Settings.model_validate({"project_dir": "/srv/proj", "run": {"reload": True}})
@@ -13,7 +13,9 @@ FUNCTION = {"name": "a.b", "kind": "data", "pool": "cpu", "file": "functions/a.p
 
 
 def shown(settings: Settings = SETTINGS, **more: Any) -> str:
-    return banner(View(settings=settings, version="0.1.0", took_s=1.234, **more), colour=False)
+    facts: dict[str, Any] = {"version": "0.1.0", "took_s": 1.234}
+    facts |= {"shown_pools": tuple(settings.pools)} | more
+    return banner(View(settings=settings, **facts), colour=False)
 
 
 def test_addresses_broker_and_pools() -> None:
@@ -64,10 +66,18 @@ def test_a_tree_without_gateway_has_no_addresses() -> None:
     assert "  Pools      gpu (starting)\n" in text
 
 
-def test_the_gpu_pool_says_where_it_runs() -> None:
-    assert gpu_note("cpu", {}) == ""
-    assert "no GPU found" in gpu_note("gpu", {"devices": []})
-    assert gpu_note("gpu", {"devices": [{"name": "T4"}, {"name": "T4"}]}) == " (T4, T4)"
+def test_a_pool_with_devices_says_where_it_runs() -> None:
+    assert device_text("gpu", {}) == " (no GPU found: gpu functions run on the CPU)"
+    assert device_text("big", {"devices": []}) == " (no GPU found: big functions run on the CPU)"
+    assert device_text("gpu", {"devices": [{"name": "T4"}, {"name": "T4"}]}) == " (T4, T4)"
+
+
+def test_only_a_pool_that_is_given_devices_speaks_of_them() -> None:
+    pools = {"gpu": {"devices": False}, "big": {"devices": True}, "many": {}}
+    settings = Settings.model_validate({"project_dir": "/p", "pools": pools})
+    answers = tuple({"pool": name, "slots": 2, "devices": []} for name in settings.pools)
+    big = "big ×2 (no GPU found: big functions run on the CPU)"  # noqa: RUF001 - as it is shown
+    assert f"cpu ×2   gpu ×2   {big}   many ×2\n" in shown(settings, pools=answers)  # noqa: RUF001 - as it is shown
 
 
 def test_a_pool_that_cannot_be_reached_yet_is_starting() -> None:

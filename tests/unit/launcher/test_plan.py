@@ -46,6 +46,16 @@ def test_an_unknown_part_is_told_with_the_nearest_one() -> None:
     assert seen.value.code == 2
 
 
+def test_a_pool_of_the_projects_own_is_a_part_like_any_other() -> None:
+    settings = Settings.model_validate({"project_dir": "/p", "pools": {"big": {}}})
+    assert names(settings)[-2:] == ["big", "big-consumer"]
+    assert names(settings, frozenset({"pool:big"})) == ["broker", "big", "big-consumer"]
+    with pytest.raises(StartError, match="add pool:cpu, pool:gpu, pool:big or all, or leave"):
+        names(settings, frozenset({"gateway"}))
+    with pytest.raises(StartError, match="did you mean 'pool:big'"):
+        names(settings, frozenset({"pool:bog"}))
+
+
 def test_a_gateway_without_a_pool_beside_it_is_refused() -> None:
     with pytest.raises(StartError, match="add pool:cpu, pool:gpu or both") as seen:
         names(only=frozenset({"gateway", "scheduler"}))
@@ -62,6 +72,12 @@ def test_what_answers_the_first_call_starts_before_the_rest() -> None:
     stages = {child.name: child.stage for child in plan(EMBEDDED, valkey=VALKEY)}
     assert stages["broker"] < stages["gateway"] == stages["cpu"] < stages["scheduler"]
     assert stages["scheduler"] == stages["gpu"] == stages["cpu-consumer"] == stages["gpu-consumer"]
+
+
+def test_the_first_pool_that_there_is_serves_first() -> None:
+    only = frozenset({"gateway", "pool:gpu", "scheduler"})
+    stages = {child.name: child.stage for child in plan(ELSEWHERE, only)}
+    assert stages["gpu"] == stages["gateway"] < stages["scheduler"]
 
 
 def test_a_drain_goes_from_the_sources_of_work_to_the_broker() -> None:

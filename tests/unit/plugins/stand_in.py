@@ -12,7 +12,7 @@ _SURVEY = """
 import pathlib, sys
 from skipper.instance import loader
 project = loader.project_of(pathlib.Path(sys.argv[1]))
-print(loader.survey(project, loader.open_project(project)).model_dump_json())
+print(loader.survey(project, loader.open_project(project), ["cpu", "gpu"]).model_dump_json())
 """
 
 

@@ -159,6 +159,17 @@ async def test_a_pool_lets_the_schedules_of_others_be(ledger: BlockingLedger) ->
     assert names(ledger) == ["f.train", "g.train"]
 
 
+async def test_schedules_of_a_pool_that_the_project_has_no_longer_go_with_it(
+    ledger: BlockingLedger,
+) -> None:
+    big = Files(version_of("f.train", schedule=NIGHTLY, pool="big"))
+    await teller(ledger, big, "big").tell()
+    await teller(ledger, Files(unsettled={"f"})).tell()  # its file is told as broken
+    assert names(ledger) == ["f.train"]
+    await teller(ledger, Files()).tell()
+    assert names(ledger) == []
+
+
 async def test_a_function_that_moves_to_another_pool_stays_paused(ledger: BlockingLedger) -> None:
     on_cpu, on_gpu = (version_of("f.train", schedule=NIGHTLY, pool=pool) for pool in ("cpu", "gpu"))
     await teller(ledger, Files(on_cpu)).tell()

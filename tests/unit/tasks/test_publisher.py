@@ -98,6 +98,7 @@ def test_what_waits_travels_together_and_pools_take_turns(
         publisher.publish("cpu", [item])
     publisher.publish("gpu", gpu)
     publisher.publish("gpu", [])
+    publisher.publish("gone", ["lost"])  # of a pool that the settings have no longer
     fake.is_open.set()
     fake.wait_for(lambda: sum(len(ids) for _, ids in fake.sent) == 44)
     together = [ids for pool, ids in fake.sent if pool == "cpu"]

@@ -20,7 +20,7 @@ class Device:
 
 
 NONE = {"CUDA_VISIBLE_DEVICES": "-1"}
-"""What an instance sees that is to use no device: all of the cpu pool, and whatever only reads."""
+"""What an instance sees that is to use no device: where the pool has none, and to read files."""
 
 
 def find() -> tuple[Device, ...]:
@@ -56,12 +56,12 @@ def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def environment(pool: str, devices: tuple[Device, ...], used: Mapping[str, int]) -> dict[str, str]:
-    """What an instance must see: the least used device in the gpu pool; none in the cpu pool.
+def environment(devices: tuple[Device, ...], used: Mapping[str, int]) -> dict[str, str]:
+    """What an instance must see: the least used of its pool's devices, or none.
 
     ``used`` counts the instances by device.
     """
-    if pool != "gpu" or not devices:
+    if not devices:
         return NONE
     device = min(devices, key=lambda device: used.get(device.uuid, 0))
     return {"CUDA_VISIBLE_DEVICES": device.uuid}

@@ -66,7 +66,7 @@ class Instances:
     ) -> None:
         self._settings, self._pool = settings, pool
         self._starter, self._served_models, self._metrics = starter, served_models, metrics
-        self.devices = devices.find() if pool == "gpu" else ()
+        self.devices = devices.find() if self.pool_settings.devices else ()
         self._device_use: Counter[str] = Counter()
         self.quarantine = Quarantine()
         self.all: set[Instance] = set()
@@ -152,7 +152,7 @@ class Instances:
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
             settings=self._settings.of_source(version.source.name),
             environment=version.source.environment
-            | devices.environment(self._pool, self.devices, self._device_use),
+            | devices.environment(self.devices, self._device_use),
         )
         # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
         # https://docs.nvidia.com/cuda/cuda-c-programming-guide

@@ -8,18 +8,17 @@ A, B = (
 
 
 @pytest.mark.parametrize(
-    ("pool", "devices", "used", "seen"),
+    ("devices", "used", "seen"),
     [
-        ("gpu", (A,), {}, "GPU-a"),
-        ("gpu", (A, B), {}, "GPU-a"),
-        ("gpu", (A, B), {"GPU-a": 1}, "GPU-b"),
-        ("gpu", (A, B), {"GPU-a": 1, "GPU-b": 1}, "GPU-a"),
-        ("gpu", (A, B), {"GPU-a": 1, "GPU-b": 2}, "GPU-a"),
-        ("gpu", (), {}, "-1"),
-        ("cpu", (A, B), {}, "-1"),
+        ((A,), {}, "GPU-a"),
+        ((A, B), {}, "GPU-a"),
+        ((A, B), {"GPU-a": 1}, "GPU-b"),
+        ((A, B), {"GPU-a": 1, "GPU-b": 1}, "GPU-a"),
+        ((A, B), {"GPU-a": 1, "GPU-b": 2}, "GPU-a"),
+        ((), {}, "-1"),
     ],
 )
-def test_an_instance_of_the_gpu_pool_sees_the_least_used_device_and_no_other_sees_any(
-    pool: str, devices: tuple[Device, ...], used: dict[str, int], seen: str
+def test_an_instance_sees_the_least_used_of_its_pools_devices_or_none(
+    devices: tuple[Device, ...], used: dict[str, int], seen: str
 ) -> None:
-    assert environment(pool, devices, used) == {"CUDA_VISIBLE_DEVICES": seen}
+    assert environment(devices, used) == {"CUDA_VISIBLE_DEVICES": seen}
