@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skipper.instance.calls import Calls, IncomingCall, Items
+from skipper.instance.calls import IncomingCall, Items, ServedFunction
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
 from skipper.outcomes import Outcome
@@ -22,13 +22,14 @@ from skipper.wire.calls import CHECK, STREAM, problem
 from skipper.wire.frames import Frame, FrameKind
 
 
-def serve(link: HostLink, calls: Calls) -> None:
-    """Run calls until the host hangs up. A thread reads, the event loop runs the function.
+def serve(link: HostLink, function: ServedFunction) -> None:
+    """Run the calls of ``function`` that come over ``link``, side by side, until the host hangs up.
 
-    Raises LinkClosedError where the function has closed the descriptors of either.
+    A thread reads, the event loop runs the function. Raises LinkClosedError where the function has
+    closed the descriptors of either.
     """
     try:
-        asyncio.run(_AsyncServer(link, calls).run())
+        asyncio.run(_AsyncServer(link, function).run())
     except OSError as error:
         if error.errno == errno.EBADF:
             raise LinkClosedError from None
@@ -36,15 +37,16 @@ def serve(link: HostLink, calls: Calls) -> None:
 
 
 class _AsyncServer:
-    def __init__(self, link: HostLink, calls: Calls) -> None:
-        self._link, self._calls = link, calls
+    def __init__(self, link: HostLink, function: ServedFunction) -> None:
+        self._link, self._function = link, function
         self._running: dict[int, asyncio.Task[bytes]] = {}
         self._pid = os.getpid()
         self._over = asyncio.Event()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        # A stream that nobody reads holds a thread, and so does a call that waits for another.
+        # So many, because a stream that nobody reads holds a thread, and so does a call that waits
+        # for another.
         loop.set_default_executor(ThreadPoolExecutor(4 * CALLS_AT_ONCE))
         loop.add_signal_handler(signal.SIGTERM, self._terminated)
         threading.Thread(target=self._read, args=(loop,), daemon=True, name="skipper-link").start()
@@ -69,7 +71,7 @@ class _AsyncServer:
         ):
             running.cancel()
         elif frame.kind == FrameKind.MODEL:
-            self._calls.take_model(ModelRef.model_validate_json(frame.payload))
+            self._function.take_model(ModelRef.model_validate_json(frame.payload))
 
     def _terminated(self) -> None:
         if not self._running:
@@ -79,7 +81,7 @@ class _AsyncServer:
 
     def _answer(self, id_: int, task: asyncio.Task[bytes]) -> None:
         del self._running[id_]
-        # One that is cancelled before its first step runs no line of `_reply`.
+        # Here too, because a task that is cancelled before its first step runs no line of `_reply`.
         reply = self._cancelled() if task.cancelled() else task.result()
         try:
             self._link.send(FrameKind.REPLY, id_, reply)
@@ -90,43 +92,43 @@ class _AsyncServer:
         self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
-        calls, asked = self._calls, IncomingCall(frame)
+        function, call = self._function, IncomingCall(frame)
         try:
-            if asked.wants(CHECK):
-                return calls.checked(asked.body)
-            kwargs = calls.arguments(asked)
+            if call.wants(CHECK):
+                return function.check(call.body)
+            kwargs = function.arguments(call)
         except ValidationError as error:
-            return calls.invalid(error)
+            return function.invalid(error)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's own may raise anything
-            return calls.failure(error)
+            return function.failure(error)
         try:
-            calls.enter(asked)
-            if calls.signature.streams:
-                return await self._stream(asked, calls.target(**kwargs))
-            return calls.result(asked, await calls.target(**kwargs))
+            function.enter(call)
+            if function.signature.streams:
+                return await self._stream(call, function.target(**kwargs))
+            return function.result(call, await function.target(**kwargs))
         except asyncio.CancelledError:
             return self._cancelled()
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
-            return calls.failure(error)
+            return function.failure(error)
         finally:
             if os.getpid() != self._pid:  # the function forked, and its child came back here
                 os._exit(0)
             with contextlib.suppress(HostGoneError, LinkClosedError):  # the reply finds the same
-                calls.leave(asked.id)
+                function.leave(call.id)
 
     def _cancelled(self) -> bytes:
-        return problem(Outcome.CANCELLED, "the run was cancelled", self._calls.served)
+        return problem(Outcome.CANCELLED, "the run was cancelled", self._function.served)
 
-    async def _stream(self, asked: IncomingCall, items: Any) -> bytes:
-        calls = self._calls
-        if asked.wants(STREAM):
-            self._link.send(FrameKind.SERVED, asked.id, calls.served)
+    async def _stream(self, call: IncomingCall, items: Any) -> bytes:
+        function = self._function
+        if call.wants(STREAM):
+            self._link.send(FrameKind.SERVED, call.id, function.served)
             async for item in items:
-                if not await asyncio.to_thread(self._link.take_credit, asked.id):
+                if not await asyncio.to_thread(self._link.take_credit, call.id):
                     raise asyncio.CancelledError
-                self._link.send(FrameKind.ITEM, asked.id, calls.dump(item))
-            return calls.good(b"")
-        whole = Items(calls)
+                self._link.send(FrameKind.ITEM, call.id, function.dump(item))
+            return function.success(b"")
+        whole = Items(function)
         async for item in items:
             whole.add(item)
-        return calls.good(whole.json())
+        return function.success(whole.json())

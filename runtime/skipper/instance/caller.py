@@ -20,13 +20,15 @@ class CallContext(NamedTuple):
     """What a call passes on to the calls that it makes."""
 
     depth: int
+    """How many calls stand above it."""
     request_id: str
     parent: str
+    """Id of the task that it is an attempt of; empty in a direct call."""
     ends: float = math.inf
-    """Its deadline, on this process's monotonic clock."""
+    """Its deadline, in seconds of this process's monotonic clock."""
 
     def budget_ms(self) -> int:
-        """What is left of its time, 0 where it has no deadline. Raises DeadlineError if nothing."""
+        """Milliseconds that are left, 0 where it has no deadline. Raises DeadlineError for none."""
         if self.ends == math.inf:
             return 0
         if (left_ms := int((self.ends - time.monotonic()) * 1000)) <= 0:
@@ -77,7 +79,10 @@ class SpawnedTask:
 
 
 class HostCaller:
-    """Implements :class:`skipper.function.decorators.Caller` on the instance's socket."""
+    """Implements :class:`skipper.function.decorators.Caller` on the instance's socket.
+
+    A body may have at most ``max_body`` bytes, 0 for any number.
+    """
 
     def __init__(self, link: HostLink, max_body: int = 0) -> None:
         self._link, self._max_body = link, max_body
@@ -93,12 +98,11 @@ class HostCaller:
     async def call_async(self, name: str, body: bytes) -> Any:
         id_ = self._ask(name, body, 0, current.get().budget_ms())
         try:
-            # A thread waits, so that the loop goes on.
+            # In a thread, because waiting for the socket would hold up the loop's other calls.
             return value_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
         except asyncio.CancelledError:
-            self._link.send(
-                FrameKind.CANCEL, id_
-            )  # its answer, which comes at once, frees the thread
+            # The thread cannot be interrupted; the reply to this, which comes at once, frees it.
+            self._link.send(FrameKind.CANCEL, id_)
             raise
 
     def _ask(self, name: str, body: bytes, flags: int, budget_ms: int = 0) -> int:

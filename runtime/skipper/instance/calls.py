@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,12 +28,13 @@ from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, serve
 from skipper.wire.frames import Frame, FrameKind
 
 _MAX_ERRORS = 100
-_MAX_TOLD = 1000
-"""Characters of what is told of one place in a body: the names of members are the caller's."""
+"""Places in a body that a problem names; a body may be wrong in as many as it has members."""
+_MAX_DETAIL = 1000
+"""Characters about one place in a body: the names of members in it are the caller's."""
 
 
 class IncomingCall:
-    """A call as it was asked for."""
+    """A call as it came from the host: its head, read, and its body as bytes."""
 
     __slots__ = ("_at", "_payload", "head", "id")
 
@@ -52,8 +52,13 @@ class IncomingCall:
         return bool(self.head.flags & flag)
 
 
-class Calls:
-    """What a call needs beside its body, whichever way the function runs."""
+class ServedFunction:
+    """The function that this instance serves, with its models: bytes in, bytes out.
+
+    Used by ``runner`` and ``aio``, which call it. ``link`` takes what leaves before the replies;
+    ``code`` is the hash that replies name; a value's JSON has at most ``max_result`` bytes, 0 for
+    any number.
+    """
 
     def __init__(
         self,
@@ -66,7 +71,7 @@ class Calls:
         self.link = link
         self._max_result = max_result
         self.signature: Signature = function.signature
-        """What callers send and get."""
+        """What one caller sends and gets."""
         self.batch = function.options.get("batch", 0)
         """The largest batch; 0 for a function that takes calls one by one."""
         self._taking = function.batch_signature if self.batch else function.signature
@@ -95,18 +100,21 @@ class Calls:
         self.served = served_by(self._code, self._models.versions)
         self._good = reply(Outcome.OK, self.served, b"")
 
-    def arguments(self, asked: IncomingCall) -> dict[str, Any]:
-        """Keyword arguments of a call. Raises ValidationError."""
-        kwargs = self.signature.parse(asked.body)
+    def arguments(self, call: IncomingCall) -> dict[str, Any]:
+        """Keyword arguments for a call, models and :class:`Run` included.
+
+        Raises ValidationError, and whatever a validator of the user's raises.
+        """
+        kwargs = self.signature.parse(call.body)
         if self.loaded:
             kwargs |= self.loaded
         if self.signature.run_parameters:
-            run = self._run(asked)
+            run = self._run(call)
             kwargs |= dict.fromkeys(self.signature.run_parameters, run)
         return kwargs
 
-    def checked(self, body: bytes) -> bytes:
-        """The reply to a call that only asks whether its body matches."""
+    def check(self, body: bytes) -> bytes:
+        """The reply to a call that only wants to know whether its body matches."""
         try:
             if not self.batch or self.signature.parse_items(body) is None:
                 self.signature.parse(body)
@@ -114,9 +122,12 @@ class Calls:
             return self.refusal(error)
         return self._good
 
-    def enter(self, asked: IncomingCall) -> bool:
-        """Make the call known to the calls it will make; whether it is a task."""
-        head = asked.head
+    def enter(self, call: IncomingCall) -> bool:
+        """Have the calls that this one makes carry its deadline and ids; whether it is a task.
+
+        For the thread, or the asyncio task, that runs this.
+        """
+        head = call.head
         task_id, _, request_id = _context(head)
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
@@ -126,14 +137,14 @@ class Calls:
         return True
 
     def leave(self, id_: int) -> None:
-        """Have the last words of the call with this id sent before its reply."""
+        """Send the last events of the call with this id, which its reply is to follow."""
         if (sink := self._sinks.pop(id_, None)) is not None:
             sink.close()
 
-    def _run(self, asked: IncomingCall) -> Run:
-        head = asked.head
+    def _run(self, call: IncomingCall) -> Run:
+        head = call.head
         task_id, attempt, request_id = _context(head)
-        sink = self._sinks[asked.id] = EventSink(self.link, asked.id)
+        sink = self._sinks[call.id] = EventSink(self.link, call.id)
         return Run(
             sink,
             task_id=task_id,
@@ -142,40 +153,48 @@ class Calls:
             seconds=head.budget_ms / 1000 if head.budget_ms else None,
         )
 
-    def result(self, asked: IncomingCall, value: Any) -> bytes:
-        """The reply for a returned value; a model goes to the store on the way.
+    def result(self, call: IncomingCall, value: Any) -> bytes:
+        """The reply for a returned value; a model is put into the store first.
 
-        Raises TypeError for a model out of a direct call: only a task's end can publish it.
+        Raises TypeError for what is not JSON, and for a model out of a direct call: only a task's
+        end can publish it. Raises TooLargeError, FormatError, and what a plugin raises.
         """
         if isinstance(value, Model):
-            if not asked.wants(TASK):
+            if not call.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
-            metrics = self.checked_size(_json(value.metrics, self._plain))
+            metrics = self.checked_size(_metrics(value))
             saved = to_json({"name": value.name} | self._models.save(value))
             failpoint("instance.saved")
+            # Before the reply, because the host publishes what it knows of when the reply comes.
             self.link.send(
                 FrameKind.EVENT,
-                asked.id,
+                call.id,
                 b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
             )
-            return self.good(metrics)
-        return self.good(self.dump(value))
+            return self.success(metrics)
+        return self.success(self.dump(value))
 
-    def good(self, body: bytes) -> bytes:
+    def success(self, body: bytes) -> bytes:
         """The reply of a call that ended well; ``body`` is its value's JSON."""
         return self._good + body
 
     def dump(self, value: Any) -> bytes:
-        """The JSON of a returned value. Raises TypeError or ValueError where it cannot be sent."""
+        """The JSON of a returned value. Raises TypeError or ValueError where it cannot be sent,
+
+        TooLargeError where it has more than ``max_result`` bytes.
+        """
         return self.checked_size(self.signature.dump(value))
 
     def checked_size(self, text: bytes) -> bytes:
-        """``text``. Raises TooLargeError where hosts and gateways would have to hold too much."""
+        """``text``. Raises TooLargeError as :meth:`check_size` does."""
         self.check_size(len(text))
         return text
 
     def check_size(self, size: int) -> None:
-        """Raise TooLargeError where ``size`` bytes are more than a reply may have."""
+        """Raise TooLargeError where ``size`` bytes are more than a reply may have.
+
+        Host and gateway would have to hold them.
+        """
         if 0 < self._max_result < size:
             raise TooLargeError(
                 f"the returned value is {size / (1 << 20):.1f} MiB of JSON; at most "
@@ -183,11 +202,8 @@ class Calls:
                 "less, or store it and return where it is"
             )
 
-    def _plain(self, value: Any) -> Any:
-        return value.tolist() if hasattr(value, "tolist") else str(value)
-
     def failure(self, error: BaseException) -> bytes:
-        """The reply for whatever a call raised, and whether ``retry_on`` leaves it out."""
+        """The reply for whatever a call raised; not to be retried where ``retry_on`` omits it."""
         if isinstance(error, Cancelled):
             return problem(Outcome.CANCELLED, "the run was cancelled", self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
@@ -211,29 +227,29 @@ class Calls:
             return problem(
                 Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", self.served
             )
-        told = [
-            {"pointer": _pointer(item["loc"])[:_MAX_TOLD], "detail": item["msg"][:_MAX_TOLD]}
+        shown = [
+            {"pointer": _pointer(item["loc"])[:_MAX_DETAIL], "detail": item["msg"][:_MAX_DETAIL]}
             for item in errors[:_MAX_ERRORS]
         ]
-        first = f"{told[0]['pointer'] or 'the body'}: {told[0]['detail']}"
+        first = f"{shown[0]['pointer'] or 'the body'}: {shown[0]['detail']}"
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return problem(Outcome.INVALID, first + more, self.served, errors=told)
+        return problem(Outcome.INVALID, first + more, self.served, errors=shown)
 
 
 class Items:
-    """What a generator has yielded so far, on its way to be one array."""
+    """What a generator has yielded so far, as JSON: the parts of one array."""
 
-    def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+    def __init__(self, function: ServedFunction) -> None:
+        self._function = function
         self._parts: list[bytes] = []
         self._size = 2
 
     def add(self, item: Any) -> None:
-        """Raises TooLargeError as soon as the array is too large to be sent."""
-        part = self._calls.signature.dump(item)
+        """Add one. Raises TooLargeError as soon as the array is too large to be sent."""
+        part = self._function.signature.dump(item)
         self._parts.append(part)
         self._size += len(part) + 1
-        self._calls.check_size(self._size)
+        self._function.check_size(self._size)
 
     def json(self) -> bytes:
         return b"[" + b",".join(self._parts) + b"]"
@@ -249,12 +265,17 @@ def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:
     )
 
 
-def _json(value: Any, fallback: Callable[[Any], Any]) -> bytes:
-    """JSON as everybody reads it: a loss that is not a number is null."""
-    return to_json(value, fallback=fallback, inf_nan_mode="null")
+def _metrics(model: Model) -> bytes:
+    """Their JSON; a loss that is not a number is null, since JSON has no NaN."""
+
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)
+
+    return to_json(model.metrics, fallback=plain, inf_nan_mode="null")
 
 
 def _context(head: CallHead) -> tuple[str | None, int, str]:
+    """Task id (None in a direct call), attempt, request id."""
     if not head.flags & TASK:
         return None, 1, head.context
     task_id, attempt, request_id = head.context.split("/", 2)

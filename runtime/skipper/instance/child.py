@@ -1,6 +1,6 @@
 """The life of one instance: take a job, report, serve until the host hangs up.
 
-``python -m skipper.instance.child FD HOST_PID`` starts one; a template forks into :func:`live`.
+``python -m skipper.instance.child FD HOST_PID`` starts one; a template forks into :func:`run`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from skipper.settings.environment import adopt_environment, failpoints_folder, t
 from skipper.wire.frames import FrameKind
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
-_FIRST_TO_GO = 500  # of 1000: proc(5), oom_score_adj
+_OOM_SCORE = 500  # of 1000, proc(5): an instance is ended before anything that has the usual 0
 
 
-def live(sock: socket.socket) -> None:
-    """Serve the host at the other end of ``sock`` until it hangs up."""
+def run(sock: socket.socket) -> None:
+    """Do one job for the host at the other end of ``sock``; to serve is one until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     link = HostLink(out_of_reach(sock))
     _Forks(link).watch()
     try:
-        _work(link)
+        _run_job(link)
     except HostGoneError:
         return
     except LinkClosedError:
@@ -49,36 +49,37 @@ def live(sock: socket.socket) -> None:
 
 
 class _Forks:
-    """What an instance's function forks is no instance: it neither speaks nor ends as one.
+    """Keeps what an instance's function forks from acting as the instance.
 
-    SIGTERM waits while a fork is made. One that came before its handler is gone would be lost, and
-    a ``multiprocessing.Pool`` waits for ever for a worker that has not heard it.
+    It has neither the socket nor the signal handler. SIGTERM is blocked while a fork is made,
+    because one that came before its handler is gone would be lost, and a ``multiprocessing.Pool``
+    waits for ever for a worker that has not received it.
     """
 
     def __init__(self, link: HostLink) -> None:
         self._link, self._of_thread = link, threading.local()
 
     def watch(self) -> None:
-        """Look after the forks that this process makes from here on."""
+        """From here on, for the rest of this process's life."""
         os.register_at_fork(
-            before=self._hold, after_in_parent=self._release, after_in_child=self._part
+            before=self._block, after_in_parent=self._unblock, after_in_child=self._detach
         )
 
-    def _hold(self) -> None:
+    def _block(self) -> None:
         self._of_thread.mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    def _release(self) -> None:
+    def _unblock(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._of_thread.mask)
 
-    def _part(self) -> None:
-        self._link.leave()
+    def _detach(self) -> None:
+        self._link.close()
         with contextlib.suppress(ValueError):  # forked by another thread than the first
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._release()
+        self._unblock()
 
 
-def _work(link: HostLink) -> None:
+def _run_job(link: HostLink) -> None:
     job = Job.model_validate_json(link.next().payload)
     _prepare(job)
     project = loader.project_of(job.project_dir, job.set_up)
@@ -97,13 +98,13 @@ def _report(link: HostLink, report: Report) -> None:
 
 
 def _turns(link: HostLink) -> OnTurn:
-    """Tells the host whose code comes next, so that it knows whom to blame for what follows."""
+    """Announces to the host whose code runs next, so that a death or a hang has a culprit."""
 
-    @functools.cache  # a survey asks the same plugins the same for every file
-    def told(name: str, file: Path | None, hook: str) -> bytes:
+    @functools.cache  # because a survey calls the same hooks of the same plugins for every file
+    def payload(name: str, file: Path | None, hook: str) -> bytes:
         return Turn(plugin=name, file=file, hook=hook).model_dump_json().encode()
 
-    return lambda name, file, hook: link.send(FrameKind.TURN, 0, told(name, file, hook))
+    return lambda name, file, hook: link.send(FrameKind.TURN, 0, payload(name, file, hook))
 
 
 def _prepare(job: Job) -> None:
@@ -111,26 +112,27 @@ def _prepare(job: Job) -> None:
     adopt_environment(thread_limits(job.threads) | job.environment)
     failpoints.enable(failpoints_folder(), "instance")
     if job.nice:
-        _give_way(job.nice)
-    _go_first()
+        _lower_priority(job.nice)
+    _raise_oom_score()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
     with contextlib.suppress(OSError):
         os.chdir(job.project_dir)
 
 
-def _give_way(nice: int) -> None:
+def _lower_priority(nice: int) -> None:
     os.nice(nice)
-    # Where the kernel groups processes by session, a nice value counts within the group alone.
+    # The group's too, because where the kernel groups processes by session (sched(7), autogroup) a
+    # nice value counts within the group alone.
     with contextlib.suppress(OSError):
         Path("/proc/self/autogroup").write_text(str(nice))
 
 
-def _go_first() -> None:
+def _raise_oom_score() -> None:
     """When memory runs out, the kernel is to end instances before hosts, brokers and databases."""
     score = Path("/proc/self/oom_score_adj")
     with contextlib.suppress(OSError):
-        score.write_text(str(max(int(score.read_text()), _FIRST_TO_GO)))
+        score.write_text(str(max(int(score.read_text()), _OOM_SCORE)))
 
 
 def _start_libraries(plugins: Plugins, job: Job) -> None:
@@ -143,8 +145,8 @@ def _start_libraries(plugins: Plugins, job: Job) -> None:
 
         threadpool_limits(job.threads)
     known = len(plugins.broken)
-    plugins.ask("skipper_instance_started", lambda _: None, threads=job.threads)
-    if job.kind is JobKind.SERVE:  # else it is reported
+    plugins.call("skipper_instance_started", lambda _: None, threads=job.threads)
+    if job.kind is JobKind.SERVE:  # the other jobs have them in their reports
         for item in plugins.broken[known:]:
             sys.stderr.write(f"{item.file}:{item.line or 1} is left out: {item.error}\n")
 
@@ -154,7 +156,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.function import decorators
     from skipper.instance import aio, runner
     from skipper.instance.caller import HostCaller
-    from skipper.instance.calls import Calls
+    from skipper.instance.calls import ServedFunction
     from skipper.instance.models import LoadedModels
 
     assert job.source is not None
@@ -167,18 +169,19 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             models.put(ref)
-        calls = Calls(link, mine, models, code, job.max_result)
+        served = ServedFunction(link, mine, models, code, job.max_result)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
     _report(link, Report(specs=(mine.spec(code),), code=code))
-    (aio if mine.signature.is_async else runner).serve(link, calls)
+    (aio if mine.signature.is_async else runner).serve(link, served)
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies. Linux only; elsewhere nothing.
 
     Waits until ``parent`` is the parent: a fork is handed to it when the process between them ends.
+    Where ``parent`` has ended already, so does this process.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -187,7 +190,7 @@ def die_with_parent(parent: int) -> None:
             os._exit(0)
         os.sched_yield()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # it died before the kernel was asked
         os._exit(0)
 
 
@@ -203,7 +206,7 @@ def _has_ended(pid: int) -> bool:
 def main() -> None:
     """Start afresh; arguments: the socket's descriptor and the host's process id."""
     die_with_parent(int(sys.argv[2]))
-    live(socket.socket(fileno=int(sys.argv[1])))
+    run(socket.socket(fileno=int(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is wrong with a file or a call, said once for functions and plugins."""
+"""What is wrong with a file or a call, described alike for functions and plugins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skipper.spec import BrokenFile
 
 
 def describe(error: BaseException, file: Path) -> BrokenFile:
-    """Where and why a file could not be loaded, told by the user's own frames alone."""
+    """Where and why a file could not be loaded, from the frames of the user's own files alone."""
     line = getattr(error, "line", None)
     if isinstance(error, SyntaxError) and _same_file(error.filename or str(file), file):
         line = error.lineno
@@ -28,7 +28,7 @@ def describe(error: BaseException, file: Path) -> BrokenFile:
 
 
 MAX_CAUSES = 20
-"""Of an exception's causes so many are told: a chain of a hundred thousand would take seconds."""
+"""Causes of an exception that its traceback shows: a chain of 100,000 would take seconds."""
 
 
 def class_of(error: BaseException) -> str:
@@ -37,7 +37,10 @@ def class_of(error: BaseException) -> str:
 
 
 def shown(error: BaseException) -> str:
-    """``NameError: name 'np' is not defined``, bounded, whatever its own ``str`` does."""
+    """``NameError: name 'np' is not defined``, of at most 2,000 characters.
+
+    Raises nothing, whatever the exception's own ``__str__`` does.
+    """
     kind = class_of(error)
     try:
         if isinstance(error, SystemExit):
@@ -49,25 +52,25 @@ def shown(error: BaseException) -> str:
 
 
 def user_traceback(error: BaseException, limit: int = 8000) -> str:
-    """The traceback without Skipper's own frames, bounded."""
+    """The traceback without Skipper's own frames; of one longer than ``limit`` both ends."""
     own = str(Path(__file__).parents[1])
     try:
         _cut_causes(error)
-        told = traceback.TracebackException.from_exception(error, limit=-40, compact=True)
-        outer: traceback.TracebackException | None = told
+        summary = traceback.TracebackException.from_exception(error, limit=-40, compact=True)
+        outer: traceback.TracebackException | None = summary
         while outer is not None:
             outer.stack = traceback.StackSummary.from_list(
                 [frame for frame in outer.stack if not frame.filename.startswith((own, "<frozen"))]
             )
             outer = outer.__cause__ or outer.__context__
-        text = "".join(told.format())
+        text = "".join(summary.format())
     except BaseException as inner:  # noqa: BLE001 - as in `shown`
         text = f"<its traceback cannot be shown: {type(inner).__name__}>"
     return text if len(text) <= limit else text[: limit // 2] + "\n…\n" + text[-limit // 2 :]
 
 
 def _cut_causes(error: BaseException) -> None:
-    """Take from an exception, which nobody else will look at, the causes beyond the bound."""
+    """Take the causes beyond the bound from an exception, in place: nobody else looks at it."""
     seen: set[int] = set()
     while len(seen) < MAX_CAUSES:
         seen.add(id(error))

@@ -1,4 +1,4 @@
-"""What a host asks of an instance, and what the instance answers: the first frame each way."""
+"""The job that a host gives an instance, and the instance's report: the first frame each way."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class JobKind(StrEnum):
     """What an instance is for."""
 
     SURVEY = "survey"
-    """Load the plugins and say which files define functions, importing none of those."""
+    """Load the plugins and report which files define functions, importing none of those."""
     READ = "read"
-    """Load one file and say what its functions declare."""
+    """Load one file and report what its functions declare."""
     SERVE = "serve"
     """Run calls of one function of a file, from the text that was read."""
 
@@ -47,7 +47,7 @@ class SourceInfo(_Record):
     environment: dict[str, str] = {}
     """Set before those are imported."""
     pools: tuple[str, ...] | None
-    """Pools that its decorators name; None where only importing it can tell."""
+    """Pools that its decorators name; None where only importing it can show them."""
 
 
 class ModelRef(_Record):
@@ -90,7 +90,7 @@ class Job(_Record):
     set_up: frozenset[str] = frozenset()
     """To survey: the sources that the project has a table of settings for."""
     settings: dict[str, Any] = {}
-    """To serve: the source's table of settings. Its secrets are told to no other instance."""
+    """To serve: the source's table of settings. Its secrets are sent to no other instance."""
     without: tuple[str, ...] = ()
     """Names of plugins that are not to be loaded."""
 

@@ -16,17 +16,18 @@ from skipper.wire.frames import Frame, FrameKind
 
 T = TypeVar("T")
 
-_CHUNK = 1 << 16  # a larger buffer costs the system a mapping of its own for every call
-_CANCELLED = 1024
+_CHUNK = 1 << 16  # because malloc maps a larger buffer anew for each call
+_MAX_CANCELLED = 1024
+"""Ids of cancelled calls that are remembered."""
 _OUT_OF_REACH = 900
 """The socket's descriptor is moved up to here: code that closes what it did not open begins at 3,
 and a number that is free again would be given to a file of the function's."""
 OWN = 1 << 63
-"""Set in the ids of calls that this instance makes, to tell them from those it is asked."""
+"""Set in the ids of calls that this instance makes, to part them from those that come to it."""
 
 
 class HostGoneError(ConnectionError):
-    """The host closed the socket: this process has nothing left to live for."""
+    """The host closed the socket: nobody needs this process any more."""
 
 
 class LinkClosedError(ConnectionError):
@@ -38,7 +39,7 @@ CLOSED_CODE = 83
 
 
 def out_of_reach(sock: socket.socket) -> socket.socket:
-    """``sock`` under a higher descriptor, where there may be one."""
+    """``sock`` under a higher descriptor; as it is, where the limit of descriptors is lower."""
     with contextlib.suppress(OSError):
         moved = fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_REACH)
         sock.close()
@@ -72,10 +73,10 @@ class HostLink:
         self._is_reading = False
         self._waiting = 0
         """Threads that another one reads for."""
-        self._asked = 0
+        self._last_call = 0
 
-    def leave(self) -> None:
-        """Let go of the socket: in a fork of this process, which must not speak in its place."""
+    def close(self) -> None:
+        """Close the socket: in a fork of this process, which must not send in its place."""
         self._sock.close()
 
     def send(self, kind: int, id_: int, *parts: bytes) -> None:
@@ -90,7 +91,7 @@ class HostLink:
                 raise _why(error) from None
 
     def take_credit(self, id_: int) -> bool:
-        """Room for one more item of a stream; waits while the caller has not taken earlier ones.
+        """Wait until one more item of the stream may be sent: the caller takes some at a time.
 
         False where the caller wants no more.
         """
@@ -122,8 +123,8 @@ class HostLink:
     def ask(self, payload: bytes) -> int:
         """Send a call of this instance's own; its id."""
         with self._lock:
-            self._asked += 1
-            id_ = OWN | self._asked
+            self._last_call += 1
+            id_ = OWN | self._last_call
         self.send(FrameKind.CALL, id_, payload)
         return id_
 
@@ -141,6 +142,7 @@ class HostLink:
                     self._waiting -= 1
                     continue
                 self._is_reading = True
+                # Other threads must be able to send, and to wait, while this one reads for all.
                 self._lock.release()
                 try:
                     data = self._sock.recv(_CHUNK)
@@ -157,7 +159,7 @@ class HostLink:
             return found
 
     def is_cancelled(self, id_: int) -> bool:
-        """Whether the host has said so by now; never waits."""
+        """Whether the host has cancelled the call by now; never waits."""
         with self._lock:
             if not self._is_reading:
                 self._read_what_is_there()
@@ -185,8 +187,8 @@ class HostLink:
         for frame in self._splitter.feed(data):
             if frame.kind == FrameKind.CANCEL:
                 self._cancelled.add(frame.id)
-                if len(self._cancelled) > _CANCELLED:  # cancels of calls that had just ended
-                    self._cancelled = set(sorted(self._cancelled)[_CANCELLED // 2 :])
+                if len(self._cancelled) > _MAX_CANCELLED:  # cancels of calls that had just ended
+                    self._cancelled = set(sorted(self._cancelled)[_MAX_CANCELLED // 2 :])
             if frame.kind == FrameKind.REPLY:
                 self._answers[frame.id] = frame
             elif frame.kind == FrameKind.CREDIT:

@@ -21,12 +21,12 @@ from skipper.hookspecs import Project, Source
 from skipper.instance import source as text
 from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, Report, SourceInfo
-from skipper.instance.plugins import OnTurn, Plugins, unheard
+from skipper.instance.plugins import OnTurn, Plugins, no_turns
 from skipper.spec import BrokenFile
 
 
 def project_of(folder: Path, set_up: frozenset[str] = frozenset()) -> Project:
-    """The project in ``folder``, as hooks are told of it."""
+    """The project in ``folder``, as hooks get it."""
     return Project(
         folder=folder,
         functions_dir=folder / "functions",
@@ -36,10 +36,12 @@ def project_of(folder: Path, set_up: frozenset[str] = frozenset()) -> Project:
 
 
 def open_project(
-    project: Project, *, without: Collection[str] = (), on_turn: OnTurn = unheard
+    project: Project, *, without: Collection[str] = (), on_turn: OnTurn = no_turns
 ) -> Plugins:
-    """Make the project's own modules importable and load its plugins, as :class:`Plugins` says."""
+    """Make the project's own modules importable and load its plugins, as :class:`Plugins` does."""
     sys.path.insert(0, str(project.folder))
+    # Made here, because the folder has no __init__.py, and Python would rather import an installed
+    # package of that name.
     functions = ModuleType("functions")
     functions.__path__ = [str(project.functions_dir)]
     sys.modules["functions"] = functions
@@ -47,9 +49,9 @@ def open_project(
 
 
 def survey(project: Project, plugins: Plugins, pools: Collection[str]) -> Report:
-    """Which files define functions, and what can be told of them without importing them."""
+    """Which files define functions, and what can be known of them without importing them."""
     broken: list[BrokenFile] = []
-    found = [s for each in plugins.ask("skipper_sources", _sources, project=project) for s in each]
+    found = [s for each in plugins.call("skipper_sources", _sources, project=project) for s in each]
     infos: dict[str, SourceInfo] = {}
     for source in sorted(found, key=lambda source: (source.origin != "functions", source.name)):
         if (other := infos.get(source.name)) is not None:
@@ -75,8 +77,8 @@ def _look_at(source: Source, plugins: Plugins, pools: Collection[str]) -> Source
     texts = text.read(source.file)
     trees = [ast.parse(content, str(path)) for path, content in texts.items()]
     imports = text.imports_of(trees)
-    libraries = imports.union(*plugins.ask("skipper_libraries", _modules, imports=imports))
-    variables = plugins.ask("skipper_environment", _variables, imports=imports)
+    libraries = imports.union(*plugins.call("skipper_libraries", _modules, imports=imports))
+    variables = plugins.call("skipper_environment", _variables, imports=imports)
     return SourceInfo(
         name=source.name,
         file=source.file,
@@ -174,6 +176,8 @@ class _Texts:
 
 
 class _Text(importlib.machinery.SourceFileLoader):
+    """Loads one module from text, and shows that text in tracebacks."""
+
     def __init__(self, name: str, file: Path, content: bytes) -> None:
         super().__init__(name, str(file))
         self._content = content
@@ -201,7 +205,7 @@ def _module_of(source: SourceInfo, file: Path) -> str:
 
 
 def read(job: Job) -> Report:
-    """Load a file and say what each of its functions declares, or what is wrong with it."""
+    """Load a file and report what each of its functions declares, or what is wrong with it."""
     assert job.source is not None
     try:
         texts = text.read(job.source.file)

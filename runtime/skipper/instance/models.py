@@ -14,7 +14,10 @@ from skipper.instance.plugins import Plugins
 
 
 class LoadedModels:
-    """Models by name, each in one version. Not shared between threads."""
+    """Models by name, each in one version. Not shared between threads.
+
+    ``tmp_dir`` is where a model's files lie while a plugin reads or writes them.
+    """
 
     def __init__(self, store: BlobStore, plugins: Plugins, tmp_dir: Path) -> None:
         self._store, self._plugins, self._tmp_dir = store, plugins, tmp_dir
@@ -53,7 +56,10 @@ class LoadedModels:
         return [f"{ref.name}@{ref.version}" for ref in self._refs.values()]
 
     def save(self, model: Model) -> dict[str, str]:
-        """Put a trained model into the store; its format and digest."""
+        """Put a trained model into the store: its ``format`` and ``digest``.
+
+        Raises FormatError where no plugin saves it, OSError, and what a plugin raises.
+        """
         with temporary_folder(self._tmp_dir) as folder:
             format_ = self._plugins.hook.skipper_save_model(value=model.value, folder=Path(folder))
             if format_ is None:

@@ -24,22 +24,23 @@ from skipper.spec import BrokenFile
 T = TypeVar("T")
 
 OnTurn = Callable[[str, Path | None, str], None]
-"""Hears a plugin's name, its file and the hook whose turn it is; no hook while it is loaded."""
+"""Called with a plugin's name, its file and the hook that runs next; no hook while it is loaded."""
 
 
-def unheard(name: str, file: Path | None, hook: str) -> None:
-    """Hears of turns where nobody wants to know."""
+def no_turns(name: str, file: Path | None, hook: str) -> None:
+    """An :data:`OnTurn` that does nothing."""
 
 
 class Plugins:
     """The plugins of one project, loaded in this process.
 
     Those named in ``without`` are not loaded. ``on_turn`` runs before each plugin's code does, and
-    once with an empty name when all are loaded, and after every :meth:`ask`.
+    once with an empty name when all are loaded, and after every :meth:`call`. ``broken`` has those
+    that failed.
     """
 
     def __init__(
-        self, plugins_dir: Path, *, without: Collection[str] = (), on_turn: OnTurn = unheard
+        self, plugins_dir: Path, *, without: Collection[str] = (), on_turn: OnTurn = no_turns
     ) -> None:
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
@@ -58,13 +59,14 @@ class Plugins:
         """The hooks of :mod:`skipper.hookspecs`, to be called with keyword arguments."""
         return self._manager.hook
 
-    def ask(self, hook: str, check: Callable[[Any], T], **arguments: Any) -> list[T]:
-        """What every plugin answers to a hook, as ``check`` makes it; the last loaded comes first.
+    def call(self, hook: str, check: Callable[[Any], T], **arguments: Any) -> list[T]:
+        """What every plugin returns from a hook, through ``check``; the last loaded comes first.
 
-        A plugin that raises, or whose answer ``check`` refuses with a TypeError, is told as broken
-        and takes part in nothing from then on.
+        A plugin that raises, or whose value ``check`` refuses with a TypeError, is added to
+        ``broken`` and takes part in nothing from then on.
         """
         answers = []
+        # Not by pluggy's own call, because one plugin that raises would end the others' turns.
         for impl in reversed(getattr(self.hook, hook).get_hookimpls()):
             file = _file_of(impl.plugin)
             self._on_turn(impl.plugin_name, file, hook)
@@ -122,14 +124,14 @@ def _file_of(plugin: object) -> Path | None:
 
 
 def _failed(error: BaseException, hook: str, file: Path, impl: Any) -> BrokenFile:
-    """What is told of a hook that raised; where it was the answer that is wrong, of its first line.
+    """What is wrong with a hook that raised, and where; of a wrong answer, the hook's first line.
 
     ``impl`` is pluggy's record of it.
     """
-    told = describe(error, file)
+    found = describe(error, file)
     code = getattr(impl.function, "__code__", None)
-    line = told.line or (code.co_firstlineno if code else None)
-    return told.model_copy(update={"line": line, "error": f"{hook}: {told.error}"})
+    line = found.line or (code.co_firstlineno if code else None)
+    return found.model_copy(update={"line": line, "error": f"{hook}: {found.error}"})
 
 
 def _installed() -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
@@ -159,6 +161,3 @@ def _import_file(name: str, file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-# --- what is wrong with a file, said once for functions and plugins --------------------------

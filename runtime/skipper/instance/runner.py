@@ -15,20 +15,24 @@ from pydantic import ValidationError
 from skipper.errors import Cancelled
 from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
-from skipper.instance.calls import Calls, IncomingCall, Items
+from skipper.instance.calls import IncomingCall, Items, ServedFunction
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostGoneError, HostLink
 from skipper.wire import frames
 from skipper.wire.calls import CHECK, STREAM
 from skipper.wire.frames import Frame, FrameKind
 
-_WHATEVER = contextlib.suppress(Exception)
-"""Around what the function may have closed or replaced: its standard streams."""
+_ANYTHING = contextlib.suppress(Exception)
+"""Around the standard streams, which the function may have closed or replaced."""
 
 
-def serve(link: HostLink, calls: Calls) -> None:
-    """Run calls until the host hangs up."""
-    runner = _Runner(link, calls)
+def serve(link: HostLink, function: ServedFunction) -> None:
+    """Run the calls of ``function`` that come over ``link``, in turn, until the host hangs up.
+
+    SIGTERM raises :class:`Cancelled` in the call that runs, and this returns after it. Raises
+    LinkClosedError where the function has closed the socket.
+    """
+    runner = _Runner(link, function)
     signal.signal(signal.SIGTERM, runner.terminated)
     with contextlib.suppress(HostGoneError):
         while not runner.is_ended:
@@ -38,19 +42,19 @@ def serve(link: HostLink, calls: Calls) -> None:
             elif frame.kind == FrameKind.BATCH:
                 runner.answer_batch(frames.Splitter().feed(frame.payload))
             elif frame.kind == FrameKind.MODEL:
-                calls.take_model(ModelRef.model_validate_json(frame.payload))
+                function.take_model(ModelRef.model_validate_json(frame.payload))
 
 
 class _Runner:
-    def __init__(self, link: HostLink, calls: Calls) -> None:
-        self._link, self._calls = link, calls
+    def __init__(self, link: HostLink, function: ServedFunction) -> None:
+        self._link, self._function = link, function
         self._is_in_call = self._is_task = False
         self.is_ended = False
-        """Told to end while it ran a call: it takes no other, which had no part in it."""
+        """SIGTERM came during a call. It takes no other, which would have no part in that."""
         self._pid = os.getpid()
 
     def terminated(self, signum: int, frame: types.FrameType | None) -> None:
-        """SIGTERM stops the call that runs, or an idle process."""
+        """Handle SIGTERM: stop the call that runs, or else the process."""
         del signum, frame
         if not self._is_in_call:
             raise SystemExit(0)
@@ -59,77 +63,77 @@ class _Runner:
 
     def answer(self, frame: Frame) -> None:
         """Run one call and send its reply."""
-        if self._calls.batch:
+        if self._function.batch:
             self.answer_batch([frame])
             return
-        asked = IncomingCall(frame)
-        checks = asked.head.flags & CHECK
-        reply = self._calls.checked(asked.body) if checks else self._run(asked)
-        self._link.send(FrameKind.REPLY, asked.id, reply)
-        self._link.forget(asked.id)
+        call = IncomingCall(frame)
+        checks = call.head.flags & CHECK
+        reply = self._function.check(call.body) if checks else self._run(call)
+        self._link.send(FrameKind.REPLY, call.id, reply)
+        self._link.forget(call.id)
 
-    def answer_batch(self, calls: list[Frame]) -> None:
+    def answer_batch(self, received: list[Frame]) -> None:
         """Run calls as one and send their replies together."""
-        batch = [IncomingCall(frame) for frame in calls]
-        self._begin(batch[-1])  # the last to come has the most time left
+        batch = [IncomingCall(frame) for frame in received]
+        self._begin(batch[-1])  # because the last to come has the most time left
         try:
-            sizes, replies = run_batch(self._calls, batch)
+            sizes, replies = run_batch(self._function, batch)
         finally:
             self._end(batch[-1].id)
-        told = [frames.pack(FrameKind.SIZE, size) for size in sizes]
-        told += [frames.pack(FrameKind.REPLY, id_, reply) for id_, reply in replies.items()]
-        self._link.send_packed(b"".join(told))
-        for asked in batch:
-            self._link.forget(asked.id)
+        packed = [frames.pack(FrameKind.SIZE, size) for size in sizes]
+        packed += [frames.pack(FrameKind.REPLY, id_, reply) for id_, reply in replies.items()]
+        self._link.send_packed(b"".join(packed))
+        for call in batch:
+            self._link.forget(call.id)
 
-    def _begin(self, asked: IncomingCall) -> None:
-        self._is_task = self._calls.enter(asked)
+    def _begin(self, call: IncomingCall) -> None:
+        self._is_task = self._function.enter(call)
         self._is_in_call = True
 
     def _end(self, id_: int) -> None:
         self._is_in_call = False
         for stream in (sys.stdout, sys.stderr):
-            with _WHATEVER:
+            with _ANYTHING:
                 stream.flush()
         if os.getpid() != self._pid:  # the function forked, and its child came back here
             os._exit(0)
         if self._is_task:
             failpoint("instance.ran")
-        self._calls.leave(id_)
+        self._function.leave(id_)
 
-    def _run(self, asked: IncomingCall) -> bytes:
+    def _run(self, call: IncomingCall) -> bytes:
         """The reply to one call, whatever the function does."""
-        calls = self._calls
+        function = self._function
         try:
-            kwargs = calls.arguments(asked)
+            kwargs = function.arguments(call)
         except ValidationError as error:
-            return calls.invalid(error)
+            return function.invalid(error)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's own may raise anything
-            return calls.failure(error)
+            return function.failure(error)
         try:
-            self._begin(asked)
+            self._begin(call)
             try:
-                value = calls.target(**kwargs)
-                if calls.signature.streams:
-                    return self._stream(asked, value)
-                return calls.result(asked, value)
+                value = function.target(**kwargs)
+                if function.signature.streams:
+                    return self._stream(call, value)
+                return function.result(call, value)
             finally:
-                self._end(asked.id)
+                self._end(call.id)
         except HostGoneError:
             raise
         except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
-            return calls.failure(error)
+            return function.failure(error)
 
-    def _stream(self, asked: IncomingCall, items: Iterator[Any]) -> bytes:
-        calls = self._calls
-        if not asked.wants(STREAM):
-            whole = Items(calls)
+    def _stream(self, call: IncomingCall, items: Iterator[Any]) -> bytes:
+        function = self._function
+        if not call.wants(STREAM):
+            whole = Items(function)
             for item in items:
                 whole.add(item)
-            return calls.good(whole.json())
-        self._link.send(FrameKind.SERVED, asked.id, calls.served)
+            return function.success(whole.json())
+        self._link.send(FrameKind.SERVED, call.id, function.served)
         for item in items:
-            if not self._link.take_credit(asked.id):
+            if not self._link.take_credit(call.id):
                 raise Cancelled
-            self._link.send(FrameKind.ITEM, asked.id, calls.dump(item))
-        return calls.good(b"")
+            self._link.send(FrameKind.ITEM, call.id, function.dump(item))
+        return function.success(b"")

@@ -1,4 +1,4 @@
-"""What a file of functions says of itself without being imported: hash, imports, pools."""
+"""What can be read off a file of functions without importing it: hash, imports, pools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = ("data", "training", "inference")
 
 
 def read(file: Path) -> dict[Path, bytes]:
-    """The source text of a function file, or of every module of its package."""
+    """The source text of a function file, or of every module of its package. Raises OSError."""
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
     return {path: path.read_bytes() for path in files}
 
@@ -38,9 +38,10 @@ def imports_of(trees: list[ast.Module]) -> frozenset[str]:
 
 
 def pools_of(trees: list[ast.Module], known: Collection[str]) -> tuple[str, ...] | None:
-    """The pools that decorators name, or None where only running the file can tell.
+    """The pools that decorators name, or None where only running the file can show them.
 
-    None too where one is not ``known``: whoever reads the file is to say so.
+    That is so for a decorator with ``**options`` or a computed pool, and for one that is kept under
+    another name; and where a pool is not ``known``, because reading the file then says so.
     """
     pools: set[str] = set()
     for tree in trees:

@@ -4,6 +4,10 @@
 native thread pools are held to one thread by the environment that the host gives it, so that
 forking is safe (it refuses to fork while it has more than one thread). A fork is orphaned at once,
 so that the host, the sub-reaper, is its parent and the template's own death touches no instance.
+
+The host writes one message for each fork, with three descriptors (the instance's socket, standard
+output and error), and reads one JSON object: first what was imported, then each fork's pid, 0 where
+it was refused.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import traceback
 from pathlib import Path
 
 from skipper.failpoints import enable, failpoint
-from skipper.instance.child import die_with_parent, live
+from skipper.instance.child import die_with_parent, run
 from skipper.settings.environment import failpoints_folder
 
 _MAX_REQUEST = 64
@@ -28,7 +32,7 @@ _INSTALLED_IN = ("site-packages", "dist-packages")
 
 
 def main() -> None:
-    """Import, say so, then fork on request until the host hangs up."""
+    """Import, report that, then fork on request until the host hangs up."""
     control = socket.socket(fileno=int(sys.argv[1]))
     host_pid, libraries = int(sys.argv[2]), sys.argv[3:]
     die_with_parent(host_pid)
@@ -37,7 +41,7 @@ def main() -> None:
         signal.signal(signum, signal.SIG_IGN)
     missing = _import(["skipper.instance.runner", "skipper.instance.models", *libraries])
     gc.collect()
-    gc.freeze()  # keeps the collector from touching, and so copying, shared pages in every fork
+    gc.freeze()  # because the collector would touch, and so copy, shared pages in every fork
     hello = {"threads": _threads(), "missing": missing, "files": _files(libraries)}
     with contextlib.suppress(ConnectionError):  # the host has ended in the meantime
         control.send(json.dumps(hello).encode())
@@ -59,7 +63,7 @@ def main() -> None:
 
 
 def _import(names: list[str]) -> list[str]:
-    """Import what can be imported; the function file itself will say what is missing, and where."""
+    """Import what can be imported. What is missing is an error where the file itself imports it."""
     missing = []
     for name in names:
         try:
@@ -104,7 +108,7 @@ def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> int:
         os.close(reader)
         os.close(writer)
         control.close()
-        with contextlib.suppress(SystemExit):  # it was told to stop
+        with contextlib.suppress(SystemExit):  # SIGTERM to an idle instance
             _become_instance(descriptors, host_pid)
         code = 0
     except BaseException:  # noqa: BLE001 - it must not get back into the template's own loop
@@ -124,7 +128,7 @@ def _become_instance(descriptors: list[int], host_pid: int) -> None:
     os.close(stdout)
     os.close(stderr)
     die_with_parent(host_pid)
-    live(socket.socket(fileno=sock))
+    run(socket.socket(fileno=sock))
 
 
 if __name__ == "__main__":

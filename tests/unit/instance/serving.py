@@ -1,4 +1,4 @@
-"""Serves one function over a real socket pair, and reads what the host would hear."""
+"""Serves one function over a real socket pair, and reads what the host would receive."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from skipper.blobs import BlobStore
 from skipper.function.decorators import Function
 from skipper.instance import aio, runner
-from skipper.instance.calls import Calls
+from skipper.instance.calls import ServedFunction
 from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
@@ -66,9 +66,9 @@ def parse(frame: Frame) -> Reply:
     return Reply(Outcome(outcome), served.decode(), json.loads(body) if body else None)
 
 
-def calls_in(said: tuple[int, int, bytes]) -> int:
+def calls_in(sent: tuple[int, int, bytes]) -> int:
     """How many replies a frame of the host asks for."""
-    kind, _, payload = said
+    kind, _, payload = sent
     if kind == FrameKind.BATCH:
         return len(frames.Splitter().feed(payload))
     return kind == FrameKind.CALL
@@ -80,64 +80,64 @@ class Serving:
     def __init__(self, folder: Path, plugins: Plugins) -> None:
         self.models = LoadedModels(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
         self.ours, self.theirs = socket.socketpair()
-        self.theirs.settimeout(10.0)  # an instance that says nothing fails a test, not the run
+        self.theirs.settimeout(10.0)  # an instance that sends nothing fails a test, not the run
         self.link = HostLink(self.ours)
         self.max_result = 0
 
-    def calls(self, function: Function[..., Any]) -> Calls:
-        return Calls(self.link, function, self.models, CODE, self.max_result)
+    def calls(self, function: Function[..., Any]) -> ServedFunction:
+        return ServedFunction(self.link, function, self.models, CODE, self.max_result)
 
     def run(
         self,
         function: Function[..., Any],
-        *said: tuple[int, int, bytes],
+        *sent: tuple[int, int, bytes],
         until: int | None = None,
         react: Callable[[Frame], bytes] = lambda _: b"",
     ) -> list[Frame]:
         """Say these frames and serve until all calls are answered; every frame of the instance.
 
-        With ``until`` the host hangs up after so many frames instead. ``react`` is what it says
-        to each frame that it hears.
+        With ``until`` the host hangs up after so many frames instead. ``react`` is what it sends
+        for each frame that it receives.
         """
-        self.theirs.sendall(b"".join(frames.pack(*frame) for frame in said))
-        replies = sum(map(calls_in, said))
-        heard: list[Frame] = []
+        self.theirs.sendall(b"".join(frames.pack(*frame) for frame in sent))
+        replies = sum(map(calls_in, sent))
+        received: list[Frame] = []
 
         def is_over() -> bool:
-            answered = sum(frame.kind == FrameKind.REPLY for frame in heard)
-            return answered >= replies if until is None else len(heard) >= until
+            answered = sum(frame.kind == FrameKind.REPLY for frame in received)
+            return answered >= replies if until is None else len(received) >= until
 
-        host = threading.Thread(target=self.hear, args=(heard, is_over, react))
+        host = threading.Thread(target=self.receive, args=(received, is_over, react))
         host.start()
         serve = aio.serve if function.signature.is_async else runner.serve
         with own_signals():
             serve(self.link, self.calls(function))
         self.ours.close()
         host.join()
-        return heard
+        return received
 
-    def hear(
-        self, heard: list[Frame], is_over: Callable[[], bool], react: Callable[[Frame], bytes]
+    def receive(
+        self, received: list[Frame], is_over: Callable[[], bool], react: Callable[[Frame], bytes]
     ) -> None:
-        """Be the host: note frames in ``heard``, hang up when it is over, read the rest."""
+        """Be the host: add frames to ``received``, hang up when it is over, read the rest."""
         splitter, hung_up = frames.Splitter(), False
         while True:
             if not hung_up and (hung_up := is_over()):
                 self.theirs.shutdown(socket.SHUT_WR)
             if not (data := self.theirs.recv(1 << 16)):
                 return
-            received = splitter.feed(data)
-            heard += received
-            if answer := b"".join(map(react, received)):
+            new = splitter.feed(data)
+            received += new
+            if answer := b"".join(map(react, new)):
                 self.theirs.sendall(answer)
 
-    def answers(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> list[Reply]:
+    def answers(self, function: Function[..., Any], *sent: tuple[int, int, bytes]) -> list[Reply]:
         """The replies alone, in the order of their calls."""
-        heard = [frame for frame in self.run(function, *said) if frame.kind == FrameKind.REPLY]
-        return [parse(frame) for frame in sorted(heard, key=lambda frame: frame.id)]
+        received = [frame for frame in self.run(function, *sent) if frame.kind == FrameKind.REPLY]
+        return [parse(frame) for frame in sorted(received, key=lambda frame: frame.id)]
 
-    def answer(self, function: Function[..., Any], *said: tuple[int, int, bytes]) -> Reply:
-        (only,) = self.answers(function, *said)
+    def answer(self, function: Function[..., Any], *sent: tuple[int, int, bytes]) -> Reply:
+        (only,) = self.answers(function, *sent)
         return only
 
     def close(self) -> None:

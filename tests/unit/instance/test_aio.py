@@ -36,8 +36,8 @@ def test_calls_run_at_the_same_time_and_each_gets_its_own_answer(serving: Servin
         await barrier.wait()
         return x
 
-    said = [call({"x": n}, n) for n in range(CALLS_AT_ONCE)]
-    assert [reply.value for reply in serving.answers(meet, *said)] == [*range(CALLS_AT_ONCE)]
+    sent = [call({"x": n}, n) for n in range(CALLS_AT_ONCE)]
+    assert [reply.value for reply in serving.answers(meet, *sent)] == [*range(CALLS_AT_ONCE)]
 
 
 def test_a_slow_call_does_not_hold_up_the_next(serving: Serving) -> None:
@@ -50,8 +50,8 @@ def test_a_slow_call_does_not_hold_up_the_next(serving: Serving) -> None:
         await held.wait()
         return free
 
-    heard = serving.run(hold, call({"free": False}, 1), call({"free": True}, 2))
-    assert {frame.id for frame in heard} == {1, 2}
+    received = serving.run(hold, call({"free": False}, 1), call({"free": True}, 2))
+    assert {frame.id for frame in received} == {1, 2}
 
 
 def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
@@ -72,14 +72,14 @@ def test_a_cancel_stops_its_call_alone(serving: Serving) -> None:
             else b""
         )
 
-    said = call({}, 1, context="first"), call({}, 2, context="second")
-    heard = serving.run(wait, *said, until=3, react=react)
-    assert [frame.kind for frame in heard[:3]] == [
+    sent = call({}, 1, context="first"), call({}, 2, context="second")
+    received = serving.run(wait, *sent, until=3, react=react)
+    assert [frame.kind for frame in received[:3]] == [
         FrameKind.EVENT,
         FrameKind.EVENT,
         FrameKind.REPLY,
     ]
-    assert (heard[2].id, parse(heard[2]).outcome) == (1, Outcome.CANCELLED)
+    assert (received[2].id, parse(received[2]).outcome) == (1, Outcome.CANCELLED)
     assert cleaned[0] == "first"
 
 
@@ -103,12 +103,12 @@ def test_a_cancelled_call_gives_up_what_it_waits_for(serving: Serving) -> None:
 
     connect_to(HostCaller(serving.link))
     try:
-        heard = serving.run(outer, call({"x": 1}, 1), react=react)
+        received = serving.run(outer, call({"x": 1}, 1), react=react)
     finally:
         connect_to(None)
-    asked = next(frame for frame in heard if frame.kind == FrameKind.CALL)
-    assert (FrameKind.CANCEL, asked.id, b"") in heard
-    reply = next(frame for frame in heard if frame.kind == FrameKind.REPLY)
+    made = next(frame for frame in received if frame.kind == FrameKind.CALL)
+    assert (FrameKind.CANCEL, made.id, b"") in received
+    reply = next(frame for frame in received if frame.kind == FrameKind.REPLY)
     assert parse(reply).outcome is Outcome.CANCELLED
 
 
@@ -119,8 +119,8 @@ async def test_a_call_that_is_cancelled_before_its_first_step_is_answered_too(
     server = aio._AsyncServer(serving.link, serving.calls(double))
     server._take(Frame(*call({"x": 1}, 7)))
     server._take(Frame(FrameKind.CANCEL, 7, b""))
-    heard = await asyncio.get_running_loop().run_in_executor(None, serving.theirs.recv, 1 << 16)
-    (reply,) = frames.Splitter().feed(heard)
+    received = await asyncio.get_running_loop().run_in_executor(None, serving.theirs.recv, 1 << 16)
+    (reply,) = frames.Splitter().feed(received)
     assert (reply.id, parse(reply).outcome) == (7, Outcome.CANCELLED)
 
 
@@ -163,12 +163,12 @@ async def count(n: int) -> AsyncIterator[int]:
 
 
 def test_a_stream_sends_its_items_and_a_plain_call_gets_the_array(serving: Serving) -> None:
-    heard = serving.run(count, call({"n": 2}, 1, flags=calls.STREAM), call({"n": 3}, 2))
-    items = [frame for frame in heard if frame.id == 1]
+    received = serving.run(count, call({"n": 2}, 1, flags=calls.STREAM), call({"n": 3}, 2))
+    items = [frame for frame in received if frame.id == 1]
     assert items[0] == (FrameKind.SERVED, 1, CODE.encode())
     assert items[1:3] == [(FrameKind.ITEM, 1, b"0"), (FrameKind.ITEM, 1, b"1")]
     assert parse(items[3]).value is None
-    assert [parse(frame).value for frame in heard if frame.id == 2] == [[0, 1, 2]]
+    assert [parse(frame).value for frame in received if frame.id == 2] == [[0, 1, 2]]
 
 
 def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving) -> None:
@@ -180,10 +180,10 @@ def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving
             made.append(i)
             yield i
 
-    said = call({"n": 10_000}, 1, flags=calls.STREAM), call({"n": 1}, 2)
-    heard = serving.run(many, *said, until=frames.WINDOW_ITEMS + 2)
-    assert sum(frame.kind == FrameKind.ITEM for frame in heard) == frames.WINDOW_ITEMS
-    assert [parse(frame).value for frame in heard if frame.id == 2] == [[0]]
+    sent = call({"n": 10_000}, 1, flags=calls.STREAM), call({"n": 1}, 2)
+    received = serving.run(many, *sent, until=frames.WINDOW_ITEMS + 2)
+    assert sum(frame.kind == FrameKind.ITEM for frame in received) == frames.WINDOW_ITEMS
+    assert [parse(frame).value for frame in received if frame.id == 2] == [[0]]
     assert len(made) == frames.WINDOW_ITEMS + 2
 
 
@@ -193,8 +193,8 @@ def test_a_cancelled_stream_ends(serving: Serving) -> None:
         while True:
             yield 1
 
-    said = call({}, 1, flags=calls.STREAM), (FrameKind.CANCEL, 1, b"")
-    assert serving.answer(endless, *said).outcome is Outcome.CANCELLED
+    sent = call({}, 1, flags=calls.STREAM), (FrameKind.CANCEL, 1, b"")
+    assert serving.answer(endless, *sent).outcome is Outcome.CANCELLED
 
 
 @skipper.data

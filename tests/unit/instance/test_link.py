@@ -15,22 +15,22 @@ LIMIT_S = 10.0
 
 
 class HostEnd:
-    """The host's end of the socket, spoken to and heard in blocking calls."""
+    """The host's end of the socket, for blocking calls."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._splitter = frames.Splitter()
-        self._heard: list[Frame] = []
+        self._received: list[Frame] = []
 
-    def say(self, *parts: tuple[Any, ...]) -> None:
+    def send(self, *parts: tuple[Any, ...]) -> None:
         self._sock.sendall(b"".join(frames.pack(*part) for part in parts))
 
-    def hear(self) -> Frame:
-        while not self._heard:
+    def receive(self) -> Frame:
+        while not self._received:
             data = self._sock.recv(1 << 16)
             assert data, "the instance hung up"
-            self._heard = self._splitter.feed(data)
-        return self._heard.pop(0)
+            self._received = self._splitter.feed(data)
+        return self._received.pop(0)
 
     def hang_up(self) -> None:
         self._sock.close()
@@ -54,7 +54,7 @@ def threads() -> Iterator[Callable[..., Any]]:
 
 def test_frames_come_in_order_and_one_at_a_time(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
-    host.say((FrameKind.JOB, 0, b"{}"), (FrameKind.CALL, 1, b"a"), (FrameKind.CALL, 2, b"b"))
+    host.send((FrameKind.JOB, 0, b"{}"), (FrameKind.CALL, 1, b"a"), (FrameKind.CALL, 2, b"b"))
     assert [link.next() for _ in range(3)] == [
         (FrameKind.JOB, 0, b"{}"),
         (FrameKind.CALL, 1, b"a"),
@@ -66,8 +66,8 @@ def test_what_is_sent_arrives_as_whole_frames(ends: tuple[HostLink, HostEnd]) ->
     link, host = ends
     link.send(FrameKind.ITEM, 3, b"[1,", b"2]")
     link.send_packed(frames.pack(FrameKind.SIZE, 2) + frames.pack(FrameKind.REPLY, 4, b"x"))
-    heard = [host.hear() for _ in range(3)]
-    assert heard == [
+    received = [host.receive() for _ in range(3)]
+    assert received == [
         (FrameKind.ITEM, 3, b"[1,2]"),
         (FrameKind.SIZE, 2, b""),
         (FrameKind.REPLY, 4, b"x"),
@@ -80,17 +80,17 @@ def test_frames_of_several_threads_do_not_mix(
     link, host = ends
     body = b"x" * 100_000  # more than the socket takes at once
     sent = [threads(link.send, FrameKind.EVENT, n, body) for n in range(8)]
-    assert sorted(host.hear() for _ in sent) == [(FrameKind.EVENT, n, body) for n in range(8)]
+    assert sorted(host.receive() for _ in sent) == [(FrameKind.EVENT, n, body) for n in range(8)]
 
 
 def test_an_answer_goes_to_who_asked_and_calls_to_who_serves(
     ends: tuple[HostLink, HostEnd],
 ) -> None:
     link, host = ends
-    asked = link.ask(b"call")
-    assert host.hear() == (FrameKind.CALL, asked, b"call")
-    host.say((FrameKind.CALL, 1, b"work"), (FrameKind.REPLY, asked, b"answer"))
-    assert link.wait_for(asked).payload == b"answer"
+    call_id = link.ask(b"call")
+    assert host.receive() == (FrameKind.CALL, call_id, b"call")
+    host.send((FrameKind.CALL, 1, b"work"), (FrameKind.REPLY, call_id, b"answer"))
+    assert link.wait_for(call_id).payload == b"answer"
     assert link.next() == (FrameKind.CALL, 1, b"work")
 
 
@@ -110,8 +110,8 @@ def test_each_of_several_waiting_threads_gets_its_own_answer(
     ids = [link.ask(b"") for _ in range(6)]
     waiting = {id_: threads(link.wait_for, id_) for id_ in ids}
     serving = threads(link.next)
-    host.say(*((FrameKind.REPLY, id_, str(id_).encode()) for id_ in reversed(ids)))
-    host.say((FrameKind.CALL, 1, b"work"))
+    host.send(*((FrameKind.REPLY, id_, str(id_).encode()) for id_ in reversed(ids)))
+    host.send((FrameKind.CALL, 1, b"work"))
     for id_, answer in waiting.items():
         assert answer.result(LIMIT_S).payload == str(id_).encode()
     assert serving.result(LIMIT_S) == (FrameKind.CALL, 1, b"work")
@@ -122,10 +122,10 @@ def test_an_answer_is_taken_while_another_thread_waits_for_calls(
 ) -> None:
     link, host = ends
     serving = threads(link.next)
-    asked = link.ask(b"")
-    host.say((FrameKind.REPLY, asked, b"answer"))
-    assert link.wait_for(asked).payload == b"answer"
-    host.say((FrameKind.CALL, 1, b""))
+    call_id = link.ask(b"")
+    host.send((FrameKind.REPLY, call_id, b"answer"))
+    assert link.wait_for(call_id).payload == b"answer"
+    host.send((FrameKind.CALL, 1, b""))
     assert serving.result(LIMIT_S).kind == FrameKind.CALL
 
 
@@ -134,7 +134,7 @@ def test_a_cancel_is_known_without_waiting_until_the_call_is_over(
 ) -> None:
     link, host = ends
     assert not link.is_cancelled(7)
-    host.say((FrameKind.CANCEL, 7))
+    host.send((FrameKind.CANCEL, 7))
     assert link.is_cancelled(7)
     assert not link.is_cancelled(8)
     link.forget(7)
@@ -143,7 +143,7 @@ def test_a_cancel_is_known_without_waiting_until_the_call_is_over(
 
 def test_looking_for_a_cancel_keeps_the_frames_beside_it(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
-    host.say((FrameKind.CALL, 2, b"next"), (FrameKind.CANCEL, 1))
+    host.send((FrameKind.CALL, 2, b"next"), (FrameKind.CANCEL, 1))
     assert link.is_cancelled(1)
     assert link.next() == (FrameKind.CALL, 2, b"next")
 
@@ -153,7 +153,7 @@ def test_a_cancel_is_seen_by_a_thread_beside_the_one_that_reads(
 ) -> None:
     link, host = ends
     serving = threads(link.next)
-    host.say((FrameKind.CANCEL, 1))
+    host.send((FrameKind.CANCEL, 1))
     assert serving.result(LIMIT_S) == (FrameKind.CANCEL, 1, b"")
     assert link.is_cancelled(1)
 
@@ -164,12 +164,12 @@ def test_a_stream_sends_a_window_and_then_what_there_is_credit_for(
     link, host = ends
     assert all(link.take_credit(1) for _ in range(frames.WINDOW_ITEMS))
     stopped = threads(link.take_credit, 1)
-    host.say((FrameKind.CREDIT, 1))
+    host.send((FrameKind.CREDIT, 1))
     assert stopped.result(LIMIT_S) is True
     assert all(link.take_credit(1) for _ in range(frames.CREDIT_ITEMS - 1))
     stopped = threads(link.take_credit, 1)
     assert not stopped.done()
-    host.say((FrameKind.CANCEL, 1))
+    host.send((FrameKind.CANCEL, 1))
     assert stopped.result(LIMIT_S) is False
 
 
@@ -184,7 +184,7 @@ def test_credit_for_a_stream_that_has_ended_is_not_kept(ends: tuple[HostLink, Ho
     link, host = ends
     link.take_credit(1)
     link.forget(1)
-    host.say((FrameKind.CREDIT, 1), (FrameKind.CANCEL, 2))
+    host.send((FrameKind.CREDIT, 1), (FrameKind.CANCEL, 2))
     while not link.is_cancelled(2):  # frames come in order
         pass
     assert link._credit == {}
@@ -194,13 +194,13 @@ def test_nobody_waits_for_a_host_that_is_gone(
     ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
-    asked = link.ask(b"")
-    waiting = [threads(link.next), threads(link.wait_for, asked)]
+    call_id = link.ask(b"")
+    waiting = [threads(link.next), threads(link.wait_for, call_id)]
     host.hang_up()
     for one in waiting:
         with pytest.raises(HostGoneError):
             one.result(LIMIT_S)
-    acts = (link.next, lambda: link.wait_for(asked), lambda: link.is_cancelled(1))
+    acts = (link.next, lambda: link.wait_for(call_id), lambda: link.is_cancelled(1))
     for act in (*acts, lambda: link.send(FrameKind.ITEM, 1)):
         with pytest.raises(HostGoneError):
             act()
@@ -209,15 +209,15 @@ def test_nobody_waits_for_a_host_that_is_gone(
 def test_an_idle_instance_is_one_thread(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
     before = threading.active_count()
-    host.say((FrameKind.REPLY, link.ask(b""), calls.reply(Outcome.OK, b"", b"1")))
+    host.send((FrameKind.REPLY, link.ask(b""), calls.reply(Outcome.OK, b"", b"1")))
     link.is_cancelled(1)
     assert threading.active_count() <= before  # fewer where another test's thread ends just now
 
 
-def test_a_socket_that_its_own_process_has_closed_is_told_from_a_host_that_is_gone() -> None:
+def test_a_socket_that_its_own_process_has_closed_is_no_host_that_is_gone() -> None:
     ours, theirs = socket.socketpair()
     link = HostLink(ours)
-    link.leave()
+    link.close()
     for act in (link.next, lambda: link.is_cancelled(1), lambda: link.send(FrameKind.ITEM, 1)):
         with pytest.raises(LinkClosedError):
             act()
@@ -230,4 +230,4 @@ def test_what_closes_low_descriptors_leaves_the_link_alone() -> None:
         assert ours.fileno() == -1
         assert moved.fileno() >= 900
         HostLink(moved).send(FrameKind.ITEM, 3, b"[]")
-        assert HostEnd(theirs).hear() == (FrameKind.ITEM, 3, b"[]")
+        assert HostEnd(theirs).receive() == (FrameKind.ITEM, 3, b"[]")

@@ -143,7 +143,7 @@ def test_a_plugin_names_libraries_and_variables_for_imports(
 
 
 @pytest.mark.parametrize(
-    ("hook", "body", "line", "told"),
+    ("hook", "body", "line", "message"),
     [
         ("skipper_sources(project)", "return 1 / 0", 4, "ZeroDivisionError"),
         ("skipper_sources(project)", "yield 3", 2, "it named 3"),
@@ -152,8 +152,8 @@ def test_a_plugin_names_libraries_and_variables_for_imports(
         ("skipper_environment(imports)", "return {'THREADS': 1}", 2, "a dict of texts"),
     ],
 )
-def test_a_hook_that_fails_is_told_with_its_place_and_everything_else_is_found(
-    project: Project, hook: str, body: str, line: int, told: str
+def test_a_hook_that_fails_is_reported_with_its_place_and_everything_else_is_found(
+    project: Project, hook: str, body: str, line: int, message: str
 ) -> None:
     file = project.folder / "plugins" / "failing_plugin.py"
     file.parent.mkdir()
@@ -166,7 +166,7 @@ def test_a_hook_that_fails_is_told_with_its_place_and_everything_else_is_found(
     (broken,) = plugins.broken
     assert (broken.file, broken.line) == (str(file), line)
     assert hook.partition("(")[0] in broken.error
-    assert told in broken.error
+    assert message in broken.error
     assert "failing_plugin" not in plugins.names
 
 
@@ -195,7 +195,7 @@ def test_what_runs_is_what_was_hashed(survey: Callable[..., Report]) -> None:
 
 
 def test_a_version_is_loaded_again_from_its_own_text(survey: Callable[..., Report]) -> None:
-    """Whatever its files say by then, in every module of a package."""
+    """Whatever is in its files by then, in every module of a package."""
     inner = "import skipper\n@skipper.data\ndef f(): return 'good'"
     report = survey({"house/__init__.py": "from .inner import f", "house/inner.py": inner})
     good = read(report)
@@ -224,7 +224,7 @@ def test_a_version_is_loaded_again_from_its_own_text(survey: Callable[..., Repor
         ("class E(BaseException): ...\nraise E", 2, "E"),
     ],
 )
-def test_a_file_that_does_not_load_is_told_with_line_and_reason(
+def test_a_file_that_does_not_load_is_reported_with_line_and_reason(
     survey: Callable[..., Report], text: str, line: int | None, error: str
 ) -> None:
     report = read(survey({"mine.py": text}))

@@ -60,10 +60,10 @@ def test_other_mistakes_are_not_taken_for_moves(tmp_path: Path, text: str) -> No
     assert broken.hint == ""
 
 
-def test_every_module_of_the_table_has_gone_where_it_says() -> None:
+def test_every_module_of_the_table_is_where_the_table_has_it() -> None:
     """A move makes this fail: write the module's newest place into `moved.MOVED`."""
     for old, new in moved.MOVED.items():
-        assert importlib.util.find_spec(new), f"{old} is said to be in {new}"
+        assert importlib.util.find_spec(new), f"{old} should be in {new}"
         found = importlib.util.find_spec(old)
         assert found is None or found.submodule_search_locations, f"{old} is there"
 

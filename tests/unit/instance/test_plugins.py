@@ -40,7 +40,7 @@ def sources(plugins: Plugins, folder: Path) -> list[str]:
     return [s.name for found in plugins.hook.skipper_sources(project=project) for s in found]
 
 
-def test_a_projects_plugin_is_heard_and_asked_before_the_built_in_one(
+def test_a_projects_plugin_is_called_before_the_built_in_one(
     plugins: Callable[..., Plugins], tmp_path: Path
 ) -> None:
     (tmp_path / "functions").mkdir()
@@ -137,14 +137,14 @@ def test_a_hook_may_not_wrap_those_of_others(plugins: Callable[..., Plugins]) ->
     assert "skipper_libraries wraps" in loaded.broken[0].error
 
 
-def test_it_is_told_whose_turn_it_is(tmp_path: Path) -> None:
+def test_each_turn_is_announced(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import skipper\n@skipper.hook\ndef skipper_instance_started(): ..."
     )
     turns: list[tuple[str, str]] = []
     loaded = Plugins(tmp_path, on_turn=lambda name, _, hook: turns.append((name, hook)))
     assert turns[-2:] == [("mine", ""), ("", "")]
-    loaded.ask("skipper_instance_started", lambda _: None, threads=1)
+    loaded.call("skipper_instance_started", lambda _: None, threads=1)
     assert ("mine", "skipper_instance_started") in turns
     assert turns[-1] == ("", "")
 
@@ -177,7 +177,7 @@ def test_a_plugin_cannot_take_the_name_of_a_loaded_module(plugins: Callable[...,
 
 
 def failing(tmp_path: Path, text: str) -> BrokenFile:
-    """What is told of a file with this text once it has run."""
+    """What is found wrong with a file with this text once it has run."""
     file = tmp_path / "functions" / "mine.py"
     file.parent.mkdir(exist_ok=True)
     file.write_text(dedent(text))
@@ -199,19 +199,19 @@ def failing(tmp_path: Path, text: str) -> BrokenFile:
         ("class E(Exception):\n  def __str__(self): return 1 / 0\nraise E", 3, None),
     ],
 )
-def test_a_file_is_told_with_the_line_of_its_own_that_failed(
+def test_a_file_is_described_with_the_line_of_its_own_that_failed(
     tmp_path: Path, text: str, line: int, error: str | None
 ) -> None:
-    told = failing(tmp_path, text)
-    assert told.line == line
-    assert told.file == str(tmp_path / "functions" / "mine.py")
-    assert error is None or told.error == error
+    broken = failing(tmp_path, text)
+    assert broken.line == line
+    assert broken.file == str(tmp_path / "functions" / "mine.py")
+    assert error is None or broken.error == error
 
 
-def test_a_definition_error_says_its_own_place(tmp_path: Path) -> None:
+def test_a_definition_error_has_its_own_place(tmp_path: Path) -> None:
     error = DefinitionError("no schema", file="functions/other.py", line=12)
-    told = describe(error, tmp_path / "mine.py")
-    assert (told.file, told.line) == ("functions/other.py", 12)
+    broken = describe(error, tmp_path / "mine.py")
+    assert (broken.file, broken.line) == ("functions/other.py", 12)
 
 
 @pytest.mark.parametrize(
@@ -234,17 +234,17 @@ def test_a_common_mistake_comes_with_its_remedy(tmp_path: Path, text: str, hint:
 
 
 def test_a_traceback_shows_the_users_frames_and_none_of_ours(tmp_path: Path) -> None:
-    told = failing(tmp_path, "import skipper\n@skipper.data(timeout='soon')\ndef f(): ...")
-    assert 'mine.py", line 2' in told.traceback
-    assert "'soon' is not a time" in told.traceback
-    assert "runtime/skipper" not in told.traceback
+    broken = failing(tmp_path, "import skipper\n@skipper.data(timeout='soon')\ndef f(): ...")
+    assert 'mine.py", line 2' in broken.traceback
+    assert "'soon' is not a time" in broken.traceback
+    assert "runtime/skipper" not in broken.traceback
 
 
-def test_the_cause_of_an_error_is_told_with_it(tmp_path: Path) -> None:
+def test_the_cause_of_an_error_is_shown_with_it(tmp_path: Path) -> None:
     text = "try:\n  1 / 0\nexcept ZeroDivisionError as e:\n  raise ValueError('odd') from e"
-    told = failing(tmp_path, text)
-    assert told.line == 4
-    assert told.traceback.index("ZeroDivisionError") < told.traceback.index("ValueError: odd")
+    broken = failing(tmp_path, text)
+    assert broken.line == 4
+    assert broken.traceback.index("ZeroDivisionError") < broken.traceback.index("ValueError: odd")
 
 
 class SilentError(Exception):
@@ -254,18 +254,18 @@ class SilentError(Exception):
         raise RuntimeError("no text")
 
 
-def test_an_exception_without_a_text_is_told_all_the_same() -> None:
+def test_an_exception_without_a_text_is_shown_all_the_same() -> None:
     assert shown(SilentError()) == "SilentError: <its text cannot be shown: RuntimeError>"
     assert "SilentError" in user_traceback(SilentError())
 
 
 @pytest.mark.parametrize("error", [ValueError("x" * 10_000), SystemExit("x" * 10_000)])
-def test_what_is_told_of_an_error_is_bounded(error: BaseException) -> None:
+def test_what_is_shown_of_an_error_is_bounded(error: BaseException) -> None:
     assert len(shown(error)) <= 2000
     assert len(user_traceback(error)) < 8100
 
 
-def test_deep_recursion_is_told_in_bounded_time_and_space() -> None:
+def test_deep_recursion_is_shown_in_bounded_time_and_space() -> None:
     def deeper() -> None:
         deeper()
 
@@ -275,19 +275,19 @@ def test_deep_recursion_is_told_in_bounded_time_and_space() -> None:
     assert len(traceback.extract_tb(caught.value.__traceback__)) > 500
 
 
-def test_of_very_many_causes_the_last_are_told_in_bounded_time() -> None:
+def test_of_very_many_causes_the_last_are_shown_in_bounded_time() -> None:
     cause: BaseException | None = None
     for number in range(100_000):
         error = ValueError(f"cause {number}")
         error.__cause__, cause = cause, error
     end = RuntimeError("the end")
     end.__cause__ = cause
-    told = user_traceback(end, limit=100_000)
-    assert "cause 99999" in told
-    assert told.count("direct cause") == MAX_CAUSES
+    text = user_traceback(end, limit=100_000)
+    assert "cause 99999" in text
+    assert text.count("direct cause") == MAX_CAUSES
 
 
-def test_causes_that_lead_in_a_circle_are_told_once() -> None:
+def test_causes_that_lead_in_a_circle_are_shown_once() -> None:
     first, second = ValueError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     assert user_traceback(first).count("second") == 1
@@ -303,7 +303,7 @@ class SilentRepr:
         raise RuntimeError("no words")
 
 
-def test_an_exit_code_without_words_is_told_all_the_same() -> None:
+def test_an_exit_code_without_words_is_shown_all_the_same() -> None:
     assert "cannot be shown: RuntimeError" in shown(SilentCodeError())
 
 

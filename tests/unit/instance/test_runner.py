@@ -56,8 +56,8 @@ def test_a_call_is_answered_with_its_value_and_the_code_that_served_it(serving: 
 
 
 def test_calls_are_answered_one_by_one_under_their_own_ids(serving: Serving) -> None:
-    heard = serving.run(double, *(call({"x": n}, n) for n in range(1, 50)))
-    assert [(f.id, parse(f).value) for f in heard] == [(n, 2 * n) for n in range(1, 50)]
+    received = serving.run(double, *(call({"x": n}, n) for n in range(1, 50)))
+    assert [(f.id, parse(f).value) for f in received] == [(n, 2 * n) for n in range(1, 50)]
 
 
 @pytest.mark.parametrize(
@@ -86,13 +86,13 @@ def test_the_errors_of_one_body_are_bounded_but_counted(serving: Serving) -> Non
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b"no"])
-def test_a_body_that_is_not_json_is_told_from_one_that_does_not_match(
+def test_a_body_that_is_not_json_is_another_problem_than_one_that_does_not_match(
     serving: Serving, body: bytes
 ) -> None:
     assert serving.answer(double, call(body)).outcome is Outcome.MALFORMED
 
 
-def test_what_was_sent_is_not_told_back(serving: Serving) -> None:
+def test_what_was_sent_is_not_sent_back(serving: Serving) -> None:
     """A body may hold secrets, and problems are logged."""
     reply = serving.answer(double, call({"x": "my-password"}))
     assert "my-password" not in json.dumps(reply.value)
@@ -132,7 +132,7 @@ def raise_(error: BaseException) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("error", "outcome", "told"),
+    ("error", "outcome", "detail"),
     [
         (ValueError("too small"), Outcome.FAILED, "ValueError: too small"),
         (SystemExit(3), Outcome.FAILED, "sys.exit(3)"),
@@ -144,7 +144,7 @@ def raise_(error: BaseException) -> Any:
     ],
 )
 def test_whatever_a_function_raises_is_its_answer_and_the_next_call_runs(
-    serving: Serving, error: BaseException, outcome: Outcome, told: str
+    serving: Serving, error: BaseException, outcome: Outcome, detail: str
 ) -> None:
     @skipper.data
     def f(fail: bool) -> int:
@@ -152,19 +152,19 @@ def test_whatever_a_function_raises_is_its_answer_and_the_next_call_runs(
 
     failed, fine = serving.answers(f, call({"fail": True}, 1), call({"fail": False}, 2))
     assert failed.outcome is outcome
-    assert told in failed.value["detail"]
+    assert detail in failed.value["detail"]
     assert (fine.outcome, fine.value) == (Outcome.OK, 1)
 
 
-def test_a_failure_is_told_with_its_class_and_the_users_own_frames(serving: Serving) -> None:
+def test_a_failure_has_its_class_and_the_users_own_frames(serving: Serving) -> None:
     @skipper.data
     def f() -> Any:
         return raise_(LookupError("nothing there"))
 
-    told = serving.answer(f, call({})).value
-    assert told["exception"] == "LookupError"
-    assert "raise error" in told["traceback"]
-    assert "runtime/skipper" not in told["traceback"]
+    problem = serving.answer(f, call({})).value
+    assert problem["exception"] == "LookupError"
+    assert "raise error" in problem["traceback"]
+    assert "runtime/skipper" not in problem["traceback"]
 
 
 def test_a_validator_that_breaks_is_a_failure_of_that_call_alone(serving: Serving) -> None:
@@ -223,7 +223,7 @@ def test_a_closed_output_does_not_stop_an_instance(
 
 
 @skipper.data
-def tells(*, run: skipper.Run) -> Any:
+def reports(*, run: skipper.Run) -> Any:
     run.progress(1, 2, loss=np.float64(0.5))
     run.metric("rmse", 0.1, 3)
     run.log("half way")
@@ -232,29 +232,29 @@ def tells(*, run: skipper.Run) -> Any:
 
 
 def test_a_direct_call_has_a_request_and_a_deadline_but_no_task(serving: Serving) -> None:
-    reply = serving.answer(tells, call({}, context="req-9", budget_ms=60_000))
+    reply = serving.answer(reports, call({}, context="req-9", budget_ms=60_000))
     assert reply.value == [None, 1, "req-9", True, False]
 
 
 def test_an_attempt_knows_its_task(serving: Serving) -> None:
     context = calls.task_context("task-1", 3, None)
-    reply = serving.answer(tells, call({}, flags=calls.TASK, context=context))
+    reply = serving.answer(reports, call({}, flags=calls.TASK, context=context))
     assert reply.value == ["task-1", 3, None, None, False]
 
 
 def test_a_request_id_may_hold_whatever_ids_hold(serving: Serving) -> None:
     context = calls.task_context("task-1", 3, "a/b/c")
-    reply = serving.answer(tells, call({}, flags=calls.TASK, context=context))
+    reply = serving.answer(reports, call({}, flags=calls.TASK, context=context))
     assert reply.value[:3] == ["task-1", 3, "a/b/c"]
 
 
 def test_words_are_sent_with_the_calls_id_before_its_answer(serving: Serving) -> None:
-    *events, reply = serving.run(tells, call({}, 5))
+    *events, reply = serving.run(reports, call({}, 5))
     assert {(frame.kind, frame.id) for frame in events} == {(FrameKind.EVENT, 5)}
-    told = [json.loads(frame.payload) for frame in events]
-    assert [event["type"] for event in told] == ["progress", "metric", "log"]
-    assert told[0]["data"] == {"done": 1, "total": 2, "loss": 0.5}
-    assert all(event["at"] > 1_000_000_000 for event in told)
+    sent = [json.loads(frame.payload) for frame in events]
+    assert [event["type"] for event in sent] == ["progress", "metric", "log"]
+    assert sent[0]["data"] == {"done": 1, "total": 2, "loss": 0.5}
+    assert all(event["at"] > 1_000_000_000 for event in sent)
     assert reply.id == 5
 
 
@@ -262,7 +262,7 @@ def task(body: Any, id_: int = 1) -> tuple[int, int, bytes]:
     return call(body, id_, flags=calls.TASK, context=calls.task_context("t1", 1, None))
 
 
-def test_a_loss_that_is_not_a_number_is_told_in_json_that_everybody_reads(
+def test_a_loss_that_is_not_a_number_is_json_that_everybody_reads(
     serving: Serving,
 ) -> None:
     @skipper.training
@@ -286,7 +286,7 @@ def strictly(text: bytes) -> Any:
 
 
 def test_a_cancel_is_seen_while_the_function_runs_and_forgotten_after(serving: Serving) -> None:
-    first, second = serving.answers(tells, call({}, 1), (FrameKind.CANCEL, 1, b""), call({}, 2))
+    first, second = serving.answers(reports, call({}, 1), (FrameKind.CANCEL, 1, b""), call({}, 2))
     assert first.value[-1] is True
     assert second.value[-1] is False
 
@@ -302,7 +302,7 @@ def count(n: int, fail_at: int = -1) -> Iterator[int]:
         yield i
 
 
-def test_a_stream_says_what_serves_it_then_each_item_then_an_empty_answer(
+def test_a_stream_names_what_serves_it_then_each_item_then_an_empty_answer(
     serving: Serving,
 ) -> None:
     served, *items, reply = serving.run(count, call({"n": 3}, 4, flags=calls.STREAM))
@@ -336,12 +336,12 @@ def test_a_cancelled_stream_stops_and_is_cleaned_up(serving: Serving) -> None:
         finally:
             closed.append(True)
 
-    said = (
+    sent = (
         call({}, 1, flags=calls.STREAM),
         (FrameKind.CANCEL, 1, b""),
         call({}, 2, flags=calls.CHECK),
     )
-    first, second = serving.answers(endless, *said)
+    first, second = serving.answers(endless, *sent)
     assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.OK)
     assert closed == [True]
 
@@ -355,8 +355,8 @@ def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> 
             made.append(i)
             yield i
 
-    heard = serving.run(many, call({}, 1, flags=calls.STREAM), until=frames.WINDOW_ITEMS + 1)
-    assert [frame.kind for frame in heard] == [FrameKind.SERVED] + [
+    received = serving.run(many, call({}, 1, flags=calls.STREAM), until=frames.WINDOW_ITEMS + 1)
+    assert [frame.kind for frame in received] == [FrameKind.SERVED] + [
         FrameKind.ITEM
     ] * frames.WINDOW_ITEMS
     assert len(made) == frames.WINDOW_ITEMS + 1
@@ -389,11 +389,11 @@ def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Servi
     assert new == (Outcome.OK, f"{CODE} scale@2", 3.0)
 
 
-def test_that_a_version_is_loaded_is_told_before_calls_that_it_serves(serving: Serving) -> None:
+def test_that_a_version_is_loaded_is_reported_before_calls_that_it_serves(serving: Serving) -> None:
     serving.models.put(version(serving, 1, {"by": 2.0}))
-    said = model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 1)
-    heard = serving.run(scaled, *said)
-    assert [frame.kind for frame in heard] == [FrameKind.REPORT, FrameKind.REPLY]
+    sent = model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 1)
+    received = serving.run(scaled, *sent)
+    assert [frame.kind for frame in received] == [FrameKind.REPORT, FrameKind.REPLY]
 
 
 @pytest.mark.parametrize(("held", "given"), [(5, 4), (4, 5)])
@@ -454,12 +454,12 @@ def test_a_direct_call_cannot_publish_a_model(serving: Serving) -> None:
     assert "only a task publishes a model" in reply.value["detail"]
 
 
-def test_a_returned_model_is_stored_and_told_before_the_answer(serving: Serving) -> None:
+def test_a_returned_model_is_stored_and_announced_before_the_answer(serving: Serving) -> None:
     event, reply = serving.run(train, task({}, 3))
-    told = json.loads(event.payload)
-    assert (event.kind, event.id, told["type"]) == (FrameKind.EVENT, 3, "model")
-    assert told["metrics"] == {"rmse": 0.5}
-    serving.models.put(ModelRef(version=1, seq=1, **told["data"]))
+    model = json.loads(event.payload)
+    assert (event.kind, event.id, model["type"]) == (FrameKind.EVENT, 3, "model")
+    assert model["metrics"] == {"rmse": 0.5}
+    serving.models.put(ModelRef(version=1, seq=1, **model["data"]))
     assert serving.models.injected({"net": "scale"}) == {"net": {"by": 4.0}}
     assert parse(reply).outcome is Outcome.OK
 
@@ -482,14 +482,14 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
     answer = frames.pack(FrameKind.REPLY, OWN | 1, calls.reply(Outcome.OK, b"", b"8"))
     serving.theirs.sendall(frames.pack(*call({"x": 4}, 1, depth=2, context="req-7")) + answer)
     try:
-        asked, reply = serving.run(outer, until=2)
+        made, reply = serving.run(outer, until=2)
     finally:
         connect_to(None)
-    head, at = calls.parse_call(asked.payload)
-    assert (asked.kind, asked.id) == (FrameKind.CALL, OWN | 1)
+    head, at = calls.parse_call(made.payload)
+    assert (made.kind, made.id) == (FrameKind.CALL, OWN | 1)
     assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
     assert head.budget_ms == 0
-    assert json.loads(asked.payload[at:]) == {"x": 4}
+    assert json.loads(made.payload[at:]) == {"x": 4}
     assert parse(reply).value == 9
 
 
@@ -515,9 +515,11 @@ def test_a_call_passes_on_what_is_left_of_its_time(serving: Serving) -> None:
         double.spawn(1).result(timeout=1.0)
         double.spawn(1).result(timeout=100.0)
 
-    heard = serving.run(outer, call({}, budget_ms=5000), react=answered)
+    received = serving.run(outer, call({}, budget_ms=5000), react=answered)
     budgets = [
-        calls.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
+        calls.call_key(frame.payload).budget_ms
+        for frame in received
+        if frame.kind == FrameKind.CALL
     ]
     direct, _, waits, _, waits_longer = budgets
     assert 4000 < direct <= 5000
@@ -547,10 +549,12 @@ def test_a_batch_passes_on_the_time_of_who_came_last(serving: Serving) -> None:
     def outer(x: list[int]) -> list[Any]:
         return [double.remote(n) for n in x]
 
-    said = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
-    heard = serving.run(outer, said, react=answered)
+    sent = batch(call({"x": 1}, 1, budget_ms=1000), call({"x": 2}, 2, budget_ms=5000))
+    received = serving.run(outer, sent, react=answered)
     budgets = [
-        calls.call_key(frame.payload).budget_ms for frame in heard if frame.kind == FrameKind.CALL
+        calls.call_key(frame.payload).budget_ms
+        for frame in received
+        if frame.kind == FrameKind.CALL
     ]
     assert all(4000 < budget <= 5000 for budget in budgets)
 
@@ -570,20 +574,20 @@ def test_term_stops_the_call_that_runs_and_no_other_is_begun(serving: Serving) -
             cleaned.append(term)
         return 1
 
-    said = call({"term": True}, 1), call({"term": False}, 2)
-    (only,) = serving.run(f, *said, until=1)
+    sent = call({"term": True}, 1), call({"term": False}, 2)
+    (only,) = serving.run(f, *sent, until=1)
     assert parse(only).outcome is Outcome.CANCELLED
     assert cleaned == [True]
 
 
 def test_term_ends_an_idle_instance(serving: Serving) -> None:
     given = serving.calls(double)
-    told = threading.Thread(target=term_when_answered, args=(serving,))
+    host = threading.Thread(target=term_when_answered, args=(serving,))
     serving.theirs.sendall(frames.pack(*call({"x": 1})))
-    told.start()
+    host.start()
     with own_signals(), pytest.raises(SystemExit) as ended:
         runner.serve(serving.link, given)
-    told.join()
+    host.join()
     assert ended.value.code == 0
 
 
@@ -608,9 +612,9 @@ def batch(*given: tuple[int, int, bytes]) -> tuple[int, int, bytes]:
 
 
 def test_a_batch_runs_as_one_and_each_caller_gets_its_own(serving: Serving) -> None:
-    heard = serving.run(halves, batch(*(call({"x": n}, n) for n in (2, 4, 6))))
-    assert heard[0] == (FrameKind.SIZE, 3, b"")
-    assert {f.id: parse(f).value for f in heard[1:]} == {2: 1.0, 4: 2.0, 6: 3.0}
+    received = serving.run(halves, batch(*(call({"x": n}, n) for n in (2, 4, 6))))
+    assert received[0] == (FrameKind.SIZE, 3, b"")
+    assert {f.id: parse(f).value for f in received[1:]} == {2: 1.0, 4: 2.0, 6: 3.0}
 
 
 def test_in_a_batch_only_whose_body_is_wrong_is_refused(serving: Serving) -> None:
@@ -636,19 +640,19 @@ def test_a_batch_that_raises_fails_every_call_of_it_and_none_of_the_next(serving
 
 def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving: Serving) -> None:
     items = {"items": [{"x": n} for n in (2, 4, 0, 6, 8)]}
-    heard = serving.run(halves, call(items, 1))
-    assert [f.id for f in heard if f.kind == FrameKind.SIZE] == [3, 2]
-    told = parse(heard[-1]).value["items"]
-    assert [told[0], told[1], told[3], told[4]] == [1.0, 2.0, 3.0, 4.0]
-    assert told[2]["error"]["exception"] == "ZeroDivisionError"
-    assert "traceback" not in told[2]["error"]
+    received = serving.run(halves, call(items, 1))
+    assert [f.id for f in received if f.kind == FrameKind.SIZE] == [3, 2]
+    answers = parse(received[-1]).value["items"]
+    assert [answers[0], answers[1], answers[3], answers[4]] == [1.0, 2.0, 3.0, 4.0]
+    assert answers[2]["error"]["exception"] == "ZeroDivisionError"
+    assert "traceback" not in answers[2]["error"]
 
 
 def test_of_many_items_one_that_does_not_match_fails_alone(serving: Serving) -> None:
     items = {"items": [{"x": 2}, {"x": "?"}, {"y": 1}, {"x": 4}]}
-    heard = serving.run(halves, call(items, 1))
-    assert [f.id for f in heard if f.kind == FrameKind.SIZE] == [2], "only what matches is run"
-    first, wrong, odd, last = parse(heard[-1]).value["items"]
+    received = serving.run(halves, call(items, 1))
+    assert [f.id for f in received if f.kind == FrameKind.SIZE] == [2], "only what matches is run"
+    first, wrong, odd, last = parse(received[-1]).value["items"]
     assert (first, last) == (1.0, 2.0)
     assert wrong["error"]["errors"][0]["pointer"] == "/x"
     assert odd["error"]["detail"].startswith("/x: ")
@@ -671,7 +675,7 @@ def test_many_items_may_be_a_task_as_single_ones_may(serving: Serving) -> None:
     assert done.value == {"items": [1.0, 2.0]}
 
 
-def test_an_item_error_fails_its_item_and_says_why(serving: Serving) -> None:
+def test_an_item_error_fails_its_item_with_the_reason(serving: Serving) -> None:
     @skipper.inference(batch=4)
     def picky(x: list[int]) -> list[Any]:
         return [skipper.ItemError(f"{n} is odd") if n % 2 else n for n in x]
@@ -691,8 +695,8 @@ def test_another_function_may_run_the_batches_of_one_of_single_items(serving: Se
     def single(x: int, y: int = 1) -> int:
         raise AssertionError("the one that takes lists runs")
 
-    said = batch(call({"x": 1}, 1), call({"x": 2, "y": 5}, 2))
-    assert [reply.value for reply in serving.answers(single, said)] == [3, 3]
+    sent = batch(call({"x": 1}, 1), call({"x": 2, "y": 5}, 2))
+    assert [reply.value for reply in serving.answers(single, sent)] == [3, 3]
 
 
 @pytest.mark.parametrize("returned", ["ab", b"ab", {1: 1, 2: 2}, {1, 2}])
@@ -750,7 +754,7 @@ class OutOfReachError(OSError):
         (Exception, SystemExit, False),
     ],
 )
-def test_a_failure_says_whether_it_may_be_tried_again(
+def test_a_failure_has_whether_it_may_be_tried_again(
     serving: Serving, kinds: Any, error: type[BaseException], is_retried: bool
 ) -> None:
     options = {} if kinds is None else {"retries": 1, "retry_on": kinds}
@@ -824,16 +828,16 @@ def test_in_a_batch_each_value_is_measured_alone_and_all_items_of_a_body_togethe
 
 def test_a_word_that_would_fill_the_record_is_refused_where_it_is_said(serving: Serving) -> None:
     @skipper.data
-    def tells_all(*, run: skipper.Run) -> str:
+    def reports_too_much(*, run: skipper.Run) -> str:
         try:
-            run.progress(1, note="x" * MAX_EVENT)
+            run.progress(1, text="x" * MAX_EVENT)
         except ValueError as error:
             run.log("y" * 1000)
             return str(error)
         return "it was sent"
 
-    told, reply = serving.run(tells_all, call({}))
-    assert json.loads(told.payload)["data"]["text"] == "y" * 1000
+    event, reply = serving.run(reports_too_much, call({}))
+    assert json.loads(event.payload)["data"]["text"] == "y" * 1000
     assert "bytes of progress: say figures, of at most 65536 bytes" in parse(reply).value
 
 
@@ -844,7 +848,7 @@ def test_a_call_of_another_function_is_bounded_as_a_value_is(serving: Serving) -
 
 
 @pytest.mark.parametrize("body", [{"x" * 5000: 1}, {f"{n}" * 500: n for n in range(9)}])
-def test_what_is_told_of_a_body_does_not_grow_with_it(
+def test_the_problem_of_a_body_does_not_grow_with_it(
     serving: Serving, body: dict[str, int]
 ) -> None:
     reply = serving.answer(repeat, call(body))

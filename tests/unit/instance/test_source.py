@@ -73,7 +73,7 @@ def test_any_change_of_the_text_changes_the_hash(changed: dict[str, bytes]) -> N
         ("", set()),
     ],
 )
-def test_what_loading_the_file_imports_is_told(text: str, imports: set[str]) -> None:
+def test_what_loading_the_file_imports_is_found(text: str, imports: set[str]) -> None:
     assert source.imports_of([ast.parse(text)]) == imports
 
 
@@ -108,7 +108,7 @@ F = "\ndef f(): ...\n"
         ("@other.data" + F, None),
     ],
 )
-def test_pools_are_told_where_the_text_alone_tells_them(
+def test_pools_are_found_where_the_text_alone_shows_them(
     text: str, pools: tuple[str, ...] | None
 ) -> None:
     assert source.pools_of([ast.parse(HEAD + text)], ("cpu", "gpu")) == pools
@@ -120,7 +120,7 @@ def test_a_pool_that_is_not_known_is_left_to_whoever_reads_the_file() -> None:
     assert source.pools_of(trees, ("cpu", "gpu")) is None
 
 
-def test_one_module_that_does_not_tell_makes_the_package_untold() -> None:
+def test_one_module_that_does_not_show_its_pools_leaves_the_packages_unknown() -> None:
     plain, odd = HEAD + "@skipper.data" + F, HEAD + "@skipper.data(pool=POOL)" + F
     assert source.pools_of([ast.parse(plain), ast.parse("x = 1")], ["cpu"]) == ("cpu",)
     assert source.pools_of([ast.parse(plain), ast.parse(odd)], ["cpu"]) is None
