@@ -1,4 +1,4 @@
-"""A task as others are shown it: over REST, and in the events of webhooks."""
+"""A task as others are shown it, over REST and in the events of webhooks; and its schema."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from skipper.outcomes import error_document
+from skipper.spec import Kind
 from skipper.task import State, Task
 
 
 def task_document(
     task: Task, progress: dict[str, Any] | None, *, with_traceback: bool
 ) -> dict[str, Any]:
-    """A task as callers see it."""
+    """A task as callers see it, with its latest ``progress``; its members are ``TASK_SCHEMA``'s."""
     return {
         "id": task.id,
         "function": task.function,
@@ -48,3 +49,44 @@ def timestamp(seconds: float | None) -> str | None:
         .isoformat(timespec="milliseconds")
         .replace("+00:00", "Z")
     )
+
+
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer"}
+_TIME = {"type": "string", "format": "date-time"}
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+_TASK_MEMBERS = {
+    "id": _TEXT,
+    "function": _TEXT,
+    "kind": {"type": "string", "enum": list(Kind)},
+    "pool": _TEXT,
+    "state": {"type": "string", "enum": list(State)},
+    "attempt": _COUNT,
+    "max_attempts": _COUNT,
+    "priority": _COUNT,
+    "created_at": _TIME,
+    "available_at": _TIME,
+    "expires_at": _or_null(_TIME),
+    "started_at": _or_null(_TIME),
+    "finished_at": _or_null(_TIME),
+    "deadline_at": _or_null(_TIME),
+    "progress": _or_null({"type": "object"}),
+    "error": _or_null({"$ref": "#/components/schemas/Problem"}),
+    "result": _or_null(_TEXT | {"description": "Where its value is, once it has succeeded"}),
+    "model": _or_null(_TEXT),
+    "code": _or_null(_TEXT),
+    "parent_id": _or_null(_TEXT),
+    "request_id": _or_null(_TEXT),
+    "schedule": _or_null(_TEXT),
+}
+TASK_SCHEMA: dict[str, Any] = {
+    "title": "Task",
+    "type": "object",
+    "properties": _TASK_MEMBERS,
+    "required": list(_TASK_MEMBERS),
+}
+"""The JSON Schema of :func:`task_document`, which refers to OpenAPI's component ``Problem``."""

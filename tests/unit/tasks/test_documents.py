@@ -1,12 +1,16 @@
 """A task as others are shown it."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from skipper.task import State, Task
-from skipper.tasks.documents import task_document, timestamp
+from skipper.tasks.documents import TASK_SCHEMA, task_document, timestamp
+
+PAGE = (Path(__file__).parents[3] / "docs" / "rest.md").read_text("utf-8")
 
 
 def task(**given: Any) -> Task:
@@ -38,14 +42,15 @@ def test_times_are_in_utc_to_the_millisecond(seconds: float | None, text: str | 
     assert timestamp(seconds) == text
 
 
-def test_a_task_is_told_with_every_member_of_the_api() -> None:
-    assert set(shown()) == {
-        *("id", "function", "kind", "pool", "state", "attempt", "max_attempts", "priority"),
-        *("created_at", "available_at", "expires_at"),
-        *("started_at", "finished_at", "deadline_at", "progress", "error", "result", "model"),
-        *("code", "parent_id", "request_id", "schedule"),
-    }
+def test_a_document_has_the_members_of_its_schema() -> None:
+    assert list(shown()) == list(TASK_SCHEMA["properties"]) == TASK_SCHEMA["required"]
     json.dumps(shown())
+
+
+def test_the_page_lists_the_members_of_a_task() -> None:
+    listed = re.search(r"carries `Location`, `Retry-After` and the task:\s+`([^`]*)`", PAGE)
+    assert listed is not None, "docs/rest.md no longer lists a task's members"
+    assert re.split(r",\s+", listed[1]) == list(shown())
 
 
 def test_a_deadline_is_the_ledgers_since_only_the_host_knows_when_a_run_began() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 from skipper.gateway.access import OPEN
 from skipper.gateway.answers import PROBLEM_TYPE
-from skipper.spec import PRIORITIES, FunctionSpec, Kind, Mode
-from skipper.task import State
+from skipper.spec import PRIORITIES, FunctionSpec, Mode
+from skipper.tasks.documents import TASK_SCHEMA
 
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -30,44 +30,7 @@ PROBLEM_SCHEMA = {
     },
     "required": ["type", "title", "status", "detail"],
 }
-_TEXT, _COUNT = {"type": "string"}, {"type": "integer"}
-_TIME = {"type": "string", "format": "date-time"}
-
-
-def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
-_TASK_MEMBERS = {
-    "id": _TEXT,
-    "function": _TEXT,
-    "kind": {"type": "string", "enum": list(Kind)},
-    "pool": _TEXT,
-    "state": {"type": "string", "enum": list(State)},
-    "attempt": _COUNT,
-    "max_attempts": _COUNT,
-    "priority": _COUNT,
-    "created_at": _TIME,
-    "available_at": _TIME,
-    "expires_at": _or_null(_TIME),
-    "started_at": _or_null(_TIME),
-    "finished_at": _or_null(_TIME),
-    "deadline_at": _or_null(_TIME),
-    "progress": _or_null({"type": "object"}),
-    "error": _or_null({"$ref": "#/components/schemas/Problem"}),
-    "result": _or_null(_TEXT | {"description": "Where its value is, once it has succeeded"}),
-    "model": _or_null(_TEXT),
-    "code": _or_null(_TEXT),
-    "parent_id": _or_null(_TEXT),
-    "request_id": _or_null(_TEXT),
-    "schedule": _or_null(_TEXT),
-}
-TASK_SCHEMA = {
-    "title": "Task",
-    "type": "object",
-    "properties": _TASK_MEMBERS,
-    "required": list(_TASK_MEMBERS),
-}
+_TEXT = {"type": "string"}
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
