@@ -36,7 +36,7 @@ REACH_S = 5.0
 """How long a call waits for a host that is being started again."""
 CHECK_S = 1.0
 """How long a task's acceptance waits for its input to be checked."""
-_OK = int(Outcome.OK)
+_OK = int(Outcome.OK)  # a plain number, because every reply is compared with it
 
 Callee = tuple[FunctionSpec, Link]
 """A function, and the way to the host that serves it."""
