@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from skipper.instance.jobs import SourceInfo
@@ -17,13 +18,27 @@ LOOK_S = 1.0
 """A function that may come yet is looked for this often even if nothing has changed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FunctionAssignment:
+    """Which version of a function new calls and claims go to.
+
+    ``seq`` counts the assignments of a host, so of two the later one holds, whichever code is new.
+    """
+
+    version: FunctionVersion
+    seq: int
+
+
 class Catalogue:
     """The functions of one pool. Kept by :class:`~skipper.pool.reload.Reloader`."""
 
     def __init__(self, settings: Settings, pool: str, quarantine: Quarantine) -> None:
         self._settings, self._pool, self._quarantine = settings, pool, quarantine
-        self.versions: dict[str, FunctionVersion] = {}
-        """The version of each function that serves, by the function's name."""
+        self.assigned: dict[str, FunctionAssignment] = {}
+        """By the function's name."""
+        self._live: dict[str, list[FunctionVersion]] = {}
+        """By its name: the versions of each function that may run calls, the assigned one too."""
+        self._seq = 0
         self.loading: set[str] = {"*"}
         """Files that are being read, ``*`` while it is not known which there are."""
         self.known: dict[str, SourceInfo] = {}
@@ -34,6 +49,33 @@ class Catalogue:
         self.failed: dict[str, BrokenFile] = {}
         """By name of the source: files that did not load."""
         self._changed = asyncio.Event()
+
+    @property
+    def versions(self) -> list[FunctionVersion]:
+        """The version of each function that new calls and claims go to."""
+        return [each.version for each in self.assigned.values()]
+
+    def assign(self, version: FunctionVersion) -> None:
+        """Have new calls and claims of its function go to a version; the one before stays live."""
+        live = self._live.setdefault(version.name, [])
+        if version not in live:
+            live.append(version)
+        self._seq += 1
+        self.assigned[version.name] = FunctionAssignment(version=version, seq=self._seq)
+
+    def retire(self, version: FunctionVersion) -> None:
+        """A version is not live any more; nor is its function, if it is the assigned one."""
+        live = self._live[version.name]
+        live.remove(version)
+        if self.assigned[version.name].version is version:
+            del self.assigned[version.name]
+        if not live:
+            del self._live[version.name]
+
+    def superseded(self, name: str) -> list[FunctionVersion]:
+        """The live versions of a function beside the one that is assigned, the oldest first."""
+        assigned = self.assigned[name].version
+        return [each for each in self._live[name] if each is not assigned]
 
     @property
     def sources(self) -> list[SourceInfo]:
@@ -60,7 +102,7 @@ class Catalogue:
 
     def shown(self, item: BrokenFile) -> BrokenFile:
         """As users see it: the path in the project, and the functions that stay as they were."""
-        stale = (v.name for v in self.versions.values() if str(v.source.file) == item.file)
+        stale = (v.name for v in self.versions if str(v.source.file) == item.file)
         shown = {"file": self._in_project(item.file), "functions": tuple(stale)}
         return item.model_copy(update=shown)
 
@@ -72,15 +114,15 @@ class Catalogue:
         return str(path)
 
     async def find(self, name: str) -> FunctionVersion | None:
-        """The version of a function that serves; waits for files that are still being read."""
+        """The assigned version of a function; waits for files that are still being read."""
         stem = name.partition(".")[0]
-        while (version := self.versions.get(name)) is None:
+        while (assigned := self.assigned.get(name)) is None:
             if not self.loading & {"*", stem}:
                 return None
             changed = self._changed
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(changed.wait(), LOOK_S)
-        return version
+        return assigned.version
 
     def wake(self) -> None:
         """Have those who look for a function look again: something has changed."""
@@ -97,7 +139,7 @@ class Catalogue:
             loading=tuple(sorted(self.loading)),
             functions=tuple(
                 self._listed(version.spec, is_stale=version.name in stale)
-                for version in self.versions.values()
+                for version in self.versions
             ),
             broken=tuple(broken),
         )

@@ -249,7 +249,7 @@ class Host:
     # --- what the parts ask of each other ---
 
     def _untrained(self, version: FunctionVersion) -> str:
-        return self._served_models.untrained(version, self._catalogue.versions.values())
+        return self._served_models.untrained(version, self._catalogue.versions)
 
     async def _announce_models(self) -> None:
         """Have every host of this machine look for new versions before anything else happens."""

@@ -45,14 +45,14 @@ class ServingLane(Protocol):
         What is wrong where one cannot serve.
         """
 
-    def serve(self, version: FunctionVersion) -> None:
-        """Send calls to this version from now on."""
+    def assign(self, version: FunctionVersion) -> None:
+        """Send this version the calls of its function that come from now on."""
 
     def retire(self, version: FunctionVersion) -> None:
-        """Stop the instances of a version that is not to serve."""
+        """Send a version no more calls and stop its instances, busy ones when done.
 
-    def drop(self, name: str) -> None:
-        """Serve a function no more."""
+        Where it is the assigned one, its function is served no more.
+        """
 
 
 class RetiringLane(Protocol):
@@ -231,17 +231,21 @@ class Reloader:
         )
 
     def _replace(self, source: SourceInfo, fresh: list[FunctionVersion]) -> None:
-        """Serve ``fresh`` in place of whatever the source served before."""
-        versions, names = self._catalogue.versions, {version.name for version in fresh}
-        before = [each for each in versions.values() if each.source.name == source.name]
+        """Assign ``fresh``, and retire whatever the source served before."""
+        names = {version.name for version in fresh}
+        before = [each for each in self._catalogue.versions if each.source.name == source.name]
+        for version in fresh:
+            self._catalogue.assign(version)
+            self._direct.assign(version)
+            for old in self._catalogue.superseded(version.name):
+                self._retire(old)
         for version in before:
             if version.name not in names:
-                del versions[version.name]
-                self._tasks.retire(version)
-                self._direct.drop(version.name)
+                for each in (*self._catalogue.superseded(version.name), version):
+                    self._retire(each)
                 log.info("%s is no longer served", version.name, extra={"event": "removed"})
-        for version in fresh:
-            old, versions[version.name] = versions.get(version.name), version
-            self._direct.serve(version)
-            if old is not None:
-                self._tasks.retire(old)
+
+    def _retire(self, version: FunctionVersion) -> None:
+        self._catalogue.retire(version)
+        self._tasks.retire(version)
+        self._direct.retire(version)

@@ -52,7 +52,7 @@ class Schedules:
 
     async def tell(self) -> None:
         """Have the ledger say what the catalogue and the settings say now."""
-        specs = [version.spec for version in self._catalogue.versions.values()]
+        specs = [version.spec for version in self._catalogue.versions]
         unsettled = self._catalogue.unsettled
         stored = await self._ledger.read(schedules.present)
         declared = wanted(specs, self._settings.schedules)

@@ -23,7 +23,8 @@ async def test_a_function_whose_file_is_being_read_is_waited_for(
     catalogue.loading = {loading}
     finding = asyncio.create_task(catalogue.find("f.f"))
     await asyncio.sleep(0)
-    catalogue.versions["f.f"] = version = version_of("f.f")
+    version = version_of("f.f")
+    catalogue.assign(version)
     catalogue.wake()
     assert await asyncio.wait_for(finding, 0.5) is version
 
@@ -37,3 +38,34 @@ async def test_a_function_that_no_file_may_bring_any_more_is_not_waited_for(
     catalogue.loading = {"g"}
     catalogue.wake()
     assert await asyncio.wait_for(finding, 0.5) is None
+
+
+async def test_of_the_versions_of_a_function_the_one_that_was_assigned_last_is_found(
+    catalogue: Catalogue,
+) -> None:
+    old, new, other = version_of("f.f"), version_of("f.f", code="beef"), version_of("f.g")
+    for version in (old, new, other):
+        catalogue.assign(version)
+    assert await catalogue.find("f.f") is new
+    assert catalogue.superseded("f.f") == [old]
+    before = catalogue.assigned["f.f"]
+    catalogue.assign(old)
+    assert await catalogue.find("f.f") is old
+    assert catalogue.assigned["f.f"].seq > before.seq > 0
+    assert catalogue.superseded("f.f") == [new]
+    assert catalogue.versions == [old, other]
+
+
+async def test_a_version_that_is_retired_is_not_live_and_the_assigned_one_takes_its_function_along(
+    catalogue: Catalogue,
+) -> None:
+    old, new = version_of("f.f"), version_of("f.f", code="beef")
+    catalogue.loading = set()
+    for version in (old, new):
+        catalogue.assign(version)
+    catalogue.retire(old)
+    assert catalogue.superseded("f.f") == []
+    assert await catalogue.find("f.f") is new
+    catalogue.retire(new)
+    assert await catalogue.find("f.f") is None
+    assert catalogue.versions == []

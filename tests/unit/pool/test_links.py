@@ -74,7 +74,7 @@ class Host:
             untrained=lambda _: "",
             metrics=PoolMetrics(),
         )
-        self.lane.serve(version_of())
+        self.lane.assign(version_of())
         self.links = Links(
             path,
             self.lane,

@@ -34,25 +34,21 @@ class Lanes:
         self.warmed: list[FunctionVersion] = []
         self.cold: BrokenFile | None = None
         """What is wrong with every version that is warmed."""
-        self.serving: dict[str, FunctionVersion] = {}
-        self.dropped: list[str] = []
-        self.withdrawn: list[FunctionVersion] = []
-        """Versions that were never served."""
+        self.assigned: dict[str, FunctionVersion] = {}
+        self.retired: list[FunctionVersion] = []
         self.tasks = RetiredTasks()
 
     async def warm(self, version: FunctionVersion) -> BrokenFile | None:
         self.warmed.append(version)
         return self.cold
 
-    def serve(self, version: FunctionVersion) -> None:
-        self.serving[version.name] = version
+    def assign(self, version: FunctionVersion) -> None:
+        self.assigned[version.name] = version
 
     def retire(self, version: FunctionVersion) -> None:
-        self.withdrawn.append(version)
-
-    def drop(self, name: str) -> None:
-        del self.serving[name]
-        self.dropped.append(name)
+        self.retired.append(version)
+        if self.assigned.get(version.name) is version:
+            del self.assigned[version.name]
 
 
 class RetiredTasks:
@@ -143,8 +139,8 @@ class Project:
     @property
     def served(self) -> dict[str, str]:
         """Name → code of what is served."""
-        assert self.lanes.serving == self.catalogue.versions
-        return {each.name: each.spec.code for each in self.catalogue.versions.values()}
+        assert [*self.lanes.assigned.values()] == self.catalogue.versions
+        return {each.name: each.spec.code for each in self.catalogue.versions}
 
     @property
     def states(self) -> dict[str, str]:
@@ -251,11 +247,11 @@ async def test_light_files_are_served_before_those_that_need_libraries() -> None
 
 async def test_new_code_takes_the_place_of_the_old() -> None:
     project = await with_(ONE)
-    old = [*project.catalogue.versions.values()]
+    old = project.catalogue.versions
     project.write("boston", "2", *ONE[2])
     await project.refresh()
     assert project.served == {"boston.train": "2", "boston.predict": "2"}
-    assert project.lanes.tasks.retired == old
+    assert project.lanes.tasks.retired == project.lanes.retired == old
     assert project.metrics.reloads == {"swapped": 1}
 
 
@@ -264,7 +260,7 @@ async def test_a_function_is_warm_in_its_new_version_before_calls_move() -> None
     project.lanes.warmed.clear()
     project.write("boston", "2", *ONE[2])
     await project.refresh()
-    assert project.lanes.warmed == [*project.catalogue.versions.values()]
+    assert project.lanes.warmed == project.catalogue.versions
 
 
 async def test_new_code_that_cannot_serve_leaves_the_old_serving_and_nothing_behind() -> None:
@@ -274,18 +270,18 @@ async def test_new_code_that_cannot_serve_leaves_the_old_serving_and_nothing_beh
     await project.refresh()
     assert project.served == {"boston.train": "1", "boston.predict": "1"}
     assert set(project.states.values()) == {"stale"}
-    assert project.lanes.warmed[-1] in project.lanes.withdrawn
-    assert {version.spec.code for version in project.lanes.withdrawn} == {"2"}
+    assert project.lanes.warmed[-1] in project.lanes.retired
+    assert {version.spec.code for version in project.lanes.retired} == {"2"}
     assert project.lanes.tasks.retired == []
 
 
 async def test_functions_that_are_gone_from_a_file_are_dropped_and_new_ones_served() -> None:
     project = await with_(ONE)
-    gone = project.catalogue.versions["boston.train"]
+    gone = project.catalogue.assigned["boston.train"].version
     project.write("boston", "2", "predict", "explain")
     await project.refresh()
     assert set(project.served) == {"boston.predict", "boston.explain"}
-    assert project.lanes.dropped == ["boston.train"]
+    assert gone in project.lanes.retired
     assert gone in project.lanes.tasks.retired
 
 
@@ -294,7 +290,8 @@ async def test_a_file_that_is_gone_is_served_no_more() -> None:
     del project.surveyed["boston"]
     await project.refresh()
     assert project.served == {"iris.fit": "1"}
-    assert sorted(project.lanes.dropped) == ["boston.predict", "boston.train"]
+    retired = sorted(version.name for version in project.lanes.retired)
+    assert retired == ["boston.predict", "boston.train"]
 
 
 async def test_a_file_that_goes_while_it_is_read_is_not_broken() -> None:
@@ -331,7 +328,7 @@ async def test_a_file_that_does_not_load_leaves_its_good_version_serving(
     project.spoil("boston", "2")
     await project.refresh()
     assert project.served == {"boston.train": "1", "boston.predict": "1"}
-    assert (project.lanes.tasks.retired, project.lanes.dropped) == ([], [])
+    assert project.lanes.tasks.retired == project.lanes.retired == []
     assert set(project.states.values()) == {"stale"}
     (broken,) = project.catalogue.broken
     assert (broken.file, broken.line) == ("functions/boston.py", 3)

@@ -114,7 +114,7 @@ class Files:
     """A catalogue whose content the test sets."""
 
     def __init__(self, *versions: FunctionVersion, unsettled: set[str] | None = None) -> None:
-        self.versions = {version.name: version for version in versions}
+        self.versions = [*versions]
         self.unsettled = unsettled or set()
 
 
@@ -140,11 +140,11 @@ async def test_schedules_come_and_go_with_their_functions(ledger: BlockingLedger
     told = teller(ledger, files, weekly=table())
     await told.tell()
     assert names(ledger) == ["f.train", "weekly"]
-    specs = [version.spec for version in files.versions.values()]
+    specs = [version.spec for version in files.versions]
     assert changed(ledger.read_now(schedules.present), wanted(specs, {"weekly": table()})) == ()
-    del files.versions["f.train"]
+    files.versions = [each for each in files.versions if each.name != "f.train"]
     files.unsettled = {"f"}
-    files.versions["g.train"] = version_of("g.train", schedule=NIGHTLY)
+    files.versions.append(version_of("g.train", schedule=NIGHTLY))
     await told.tell()
     assert names(ledger) == ["f.train", "g.train", "weekly"]
     files.unsettled = set()

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from skipper.instance.jobs import Report
 from skipper.outcomes import LOGGED, Outcome
 from skipper.pool.direct.fleet import Fleet
-from skipper.pool.direct.queue import DirectCall, FunctionQueue, Origin
+from skipper.pool.direct.queue import DirectCall, Origin, VersionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.version import FunctionVersion
@@ -46,11 +46,12 @@ class DirectLane:
         metrics: PoolMetrics,
     ) -> None:
         self._settings, self._metrics = settings, metrics
-        self.queues: dict[bytes, FunctionQueue] = {}
-        """By the function's name, as calls carry it."""
+        self.queues: dict[bytes, VersionQueue] = {}
+        """Where the calls of a function go, by its name as calls carry it: the assigned version."""
+        self._live: dict[FunctionVersion, VersionQueue] = {}
+        """Every version that is not retired, assigned or not."""
         self.fleet = Fleet(
             slots,
-            self.queues,
             most_idle=settings.idle_instances,
             start=start,
             untrained=untrained,
@@ -59,7 +60,7 @@ class DirectLane:
         )
         self.slots = self._free = slots
         self.queued = 0
-        self._ring: deque[FunctionQueue] = deque()
+        self._ring: deque[VersionQueue] = deque()
 
     # --- calls ---
 
@@ -84,7 +85,7 @@ class DirectLane:
         return call
 
     def cancel(self, call: DirectCall) -> None:
-        """The caller is gone: free its place, and tell the function."""
+        """The caller is gone: free its place, and ask the function to stop."""
         if call.is_answered:
             return
         call.is_answered = True
@@ -110,7 +111,7 @@ class DirectLane:
                 self._answer(call, uncancelled(frame.payload))
                 if not instance.calls and not instance.waiting:
                     self._free += 1
-                if not instance.calls or call.queue.serving.version.is_in_turn:
+                if not instance.calls or call.queue.version.is_in_turn:
                     call.queue.ran(instance.idle_since - max(call.started, before))
                 self.fleet.freed(call.queue, instance)
                 if self._ring:
@@ -167,44 +168,58 @@ class DirectLane:
 
         What is wrong where one cannot serve.
         """
-        queue = self.queues.get(version.name.encode())
-        if queue is None or not queue.serving.instances:
+        queue, assigned = self._live_queue(version), self.queues.get(version.name.encode())
+        if assigned is None or not assigned.instances:
             return None
-        return await self.fleet.warm(version, len(queue.serving.instances))
+        return await self.fleet.warm(queue, len(assigned.instances))
 
-    def serve(self, version: FunctionVersion) -> None:
-        """Send the calls of its function to this version from now on, those too that wait."""
-        name, serving = version.name.encode(), self.fleet.of(version)
-        if (queue := self.queues.get(name)) is None:
-            self.queues[name] = FunctionQueue(serving)
-            return
-        old = queue.serving.version
-        queue.serve(serving)
-        self.fleet.retire(old)
+    def assign(self, version: FunctionVersion) -> None:
+        """Send this version the calls of its function that come from now on.
+
+        The version before stays beside it and runs what it was sent, until it is retired.
+        """
+        name, queue = version.name.encode(), self._live_queue(version)
+        if (before := self.queues.get(name)) is not None:
+            queue.run_s = queue.run_s or before.run_s
+        self.queues[name] = queue
 
     def retire(self, version: FunctionVersion) -> None:
-        """Stop the instances of a version that is not to serve."""
-        self.fleet.retire(version)
+        """Send a version no more calls, and stop its instances, busy ones when done.
 
-    def drop(self, name: str) -> None:
-        """Serve a function no more; what waits for it is answered so."""
-        queue = self.queues.pop(name.encode())
-        self.fleet.retire(queue.serving.version)
-        self._empty(queue, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
+        What waits for it goes to the version that is assigned. If it is itself that one, its
+        function is served no more, and that is the answer.
+        """
+        name, queue = version.name.encode(), self._live.pop(version, None)
+        if queue is None:
+            return
+        self.fleet.retire(queue)
+        if self.queues.get(name) is queue:
+            del self.queues[name]
+        if (assigned := self.queues.get(name)) is None:
+            self._empty(queue, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
+        else:
+            self._move_waiting(queue, assigned)
+
+    def _live_queue(self, version: FunctionVersion) -> VersionQueue:
+        """That of a version, made where it has none yet."""
+        if (queue := self._live.get(version)) is None:
+            queue = self._live[version] = VersionQueue(version)
+        return queue
 
     # --- the rest of its life ---
 
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
-        for queue in list(self.queues.values()):
+        for version, queue in list(self._live.items()):
             if not queue.is_active:
                 continue
             if queue.calls:
                 self._check_queue(queue, now)
-            self.fleet.sweep(queue, now)
-        for instance, serving in list(self.fleet.all.items()):
+            is_assigned = self.queues.get(version.name.encode()) is queue
+            self.fleet.sweep(queue, now, is_assigned=is_assigned)
+        for instance, queue in list(self.fleet.all.items()):
             if instance.calls and instance.is_alive:
-                self._check_calls(instance, serving.version, now)
+                self._check_calls(instance, queue.version, now)
         self.fleet.trim()
         self._pump()
 
@@ -249,30 +264,47 @@ class DirectLane:
         else:
             queue.calls.append(call)
         self._count_waiting(queue)
-        if not queue.serving.instances:
+        if not queue.instances:
             self.fleet.grow(queue)
         elif queue.spec.batch_wait_s:
             self._pump()
 
-    def _count_waiting(self, queue: FunctionQueue) -> None:
+    def _count_waiting(self, queue: VersionQueue) -> None:
         self.queued += 1
+        self._enter_ring(queue)
+
+    def _enter_ring(self, queue: VersionQueue) -> None:
         if not queue.is_in_ring:
             queue.is_in_ring = True
             self._ring.append(queue)
+
+    def _move_waiting(self, queue: VersionQueue, to: VersionQueue) -> None:
+        """Have another version run what waits for one, before what came to it meanwhile."""
+        if not queue.calls:
+            return
+        for call in queue.calls:
+            call.queue = to
+        to.calls.extendleft(reversed(queue.calls))
+        queue.calls.clear()
+        self._enter_ring(to)
+        self._pump()
 
     def _wait_again(self, call: DirectCall) -> None:
         """Put a call that had not begun before those that wait."""
         if call.is_answered:
             return
         call.instance, queue = None, call.queue
-        if self.queues.get(queue.spec.name.encode()) is queue:
-            queue.calls.appendleft(call)
-            self._count_waiting(queue)
-        else:
-            self._answer(call, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
+        if queue.is_retired:
+            assigned = self.queues.get(queue.version.name.encode())
+            if assigned is None:
+                self._answer(call, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
+                return
+            call.queue = queue = assigned
+        queue.calls.appendleft(call)
+        self._count_waiting(queue)
 
     def _pump(self) -> None:
-        """Give free slots to waiting calls, function by function in turn, until none can go on."""
+        """Give free slots to waiting calls, version by version in turn, until none can go on."""
         in_vain = 0
         while in_vain < len(self._ring):
             queue = self._ring.popleft()
@@ -282,7 +314,7 @@ class DirectLane:
             else:
                 queue.is_in_ring, in_vain = False, 0
 
-    def _feed(self, queue: FunctionQueue) -> bool:
+    def _feed(self, queue: VersionQueue) -> bool:
         """Dispatch a waiting call, or a batch of them, if an instance is free; whether one was."""
         while queue.calls and queue.calls[0].is_answered:
             self._take(queue)
@@ -301,11 +333,11 @@ class DirectLane:
         self._dispatch(batch, instance)
         return True
 
-    def _take(self, queue: FunctionQueue) -> DirectCall:
+    def _take(self, queue: VersionQueue) -> DirectCall:
         self.queued -= 1
         return queue.calls.popleft()
 
-    def _is_due(self, queue: FunctionQueue) -> bool:
+    def _is_due(self, queue: VersionQueue) -> bool:
         """Whether a batch may go: it is full, or has waited as long as it may."""
         wait_s = queue.spec.batch_wait_s
         if not wait_s or len(queue.calls) >= queue.spec.batch:
@@ -318,33 +350,33 @@ class DirectLane:
             asyncio.get_running_loop().call_later(left, self._alarm, queue)
         return False
 
-    def _alarm(self, queue: FunctionQueue) -> None:
+    def _alarm(self, queue: VersionQueue) -> None:
         queue.is_alarmed = False
         self._pump()
 
-    def _refusal(self, queue: FunctionQueue) -> bytes | None:
+    def _refusal(self, queue: VersionQueue) -> bytes | None:
         """Why a call cannot even wait, as a reply; None where it can."""
         name = queue.spec.name
         if len(queue.calls) >= self._settings.queue:
             return calls.problem(Outcome.BUSY, f"{len(queue.calls)} calls of {name} wait already")
         if self.queued >= self._settings.queue_total:
             return calls.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
-        if queue.serving.instances or queue.serving.starting:
+        if queue.instances or queue.starting:
             return None
-        if reason := self.fleet.untrained(queue.serving.version):
+        if reason := self.fleet.untrained(queue.version):
             return calls.problem(Outcome.UNAVAILABLE, reason)
         if queue.load_error is not None and time.monotonic() < queue.retry_at:
             return _broken(queue, queue.load_error)
         return None
 
-    def _fail_waiting(self, queue: FunctionQueue, problem: BrokenFile) -> None:
+    def _fail_waiting(self, queue: VersionQueue, problem: BrokenFile) -> None:
         self._empty(queue, _broken(queue, problem))
 
-    def _empty(self, queue: FunctionQueue, reply: bytes) -> None:
+    def _empty(self, queue: VersionQueue, reply: bytes) -> None:
         while queue.calls:
             self._answer(self._take(queue), reply)
 
-    def _check_queue(self, queue: FunctionQueue, now: float) -> None:
+    def _check_queue(self, queue: VersionQueue, now: float) -> None:
         longest = self._settings.queue_wait_s
         for call in list(queue.calls):
             if call.deadline <= now:
@@ -400,11 +432,11 @@ class DirectLane:
             self._metrics.ended(call.queue.spec.name, outcome, time.monotonic() - call.received)
 
 
-def _removed(queue: FunctionQueue) -> str:
-    return f"{queue.spec.name} was removed"
+def _removed(queue: VersionQueue) -> str:
+    return f"{queue.version.name} was removed"
 
 
-def _broken(queue: FunctionQueue, problem: BrokenFile) -> bytes:
+def _broken(queue: VersionQueue, problem: BrokenFile) -> bytes:
     """The reply of a function whose instances do not start, with when that is tried again."""
     retry_after_s = max(1, math.ceil(queue.retry_at - time.monotonic()))
     detail = f"{queue.spec.name} cannot be loaded: {problem.error}"

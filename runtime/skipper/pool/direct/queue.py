@@ -1,4 +1,4 @@
-"""The calls of one function, and where they may go: its version that is served, its instances."""
+"""The calls of one version of a function, and the instances that they may go to."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DirectCall:
     )
 
     def __init__(
-        self, origin: Origin, id_: int, payload: bytes, queue: FunctionQueue, key: CallKey
+        self, origin: Origin, id_: int, payload: bytes, queue: VersionQueue, key: CallKey
     ) -> None:
         self.origin, self.id, self.payload, self.queue = origin, id_, payload, queue
         self.received = self.started = now = time.monotonic()
@@ -72,22 +72,22 @@ class DirectCall:
         return calls.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
 
 
-class VersionInstances:
-    """The instances of the direct lane that have loaded one version of a function."""
+class VersionQueue:
+    """One version of a function: the instances that have loaded it, the calls that wait for them.
+
+    Versions of one function stand side by side, each with calls and instances of its own, so that a
+    call is never run by a version that it was not sent to, and one version's trouble is not
+    another's.
+    """
 
     def __init__(self, version: FunctionVersion) -> None:
         self.version = version
+        self.spec: FunctionSpec = version.spec
         self.instances: list[Instance] = []
         """Those that may be sent calls, the one used last at the end."""
         self.starting = 0
-
-
-class FunctionQueue:
-    """One function: the calls that wait for it, and the version that they are sent to."""
-
-    def __init__(self, serving: VersionInstances) -> None:
-        self.serving = serving
-        self.spec: FunctionSpec = serving.version.spec
+        self.is_retired = False
+        """No call is sent to it any more."""
         self.calls: deque[DirectCall] = deque()
         self.is_in_ring = False
         """Whether the lane has it among those whose calls wait for their turn."""
@@ -98,15 +98,9 @@ class FunctionQueue:
         self.longest_s = UNKNOWN_S
         """The longest such time of late: long until a hundred runs or so say otherwise."""
         self.load_error: BrokenFile | None = None
-        """Why no instance of this version can serve; tried again from time to time."""
+        """Why no instance can serve; tried again from time to time."""
         self.retry_at = 0.0
         self.failures = 0
-
-    def serve(self, serving: VersionInstances) -> None:
-        """Send calls to another version from now on, of which nothing is known yet."""
-        self.serving, self.spec = serving, serving.version.spec
-        self.load_error, self.retry_at, self.failures = None, 0.0, 0
-        self.longest_s = UNKNOWN_S
 
     def ran(self, seconds: float) -> None:
         """Take in that an instance was busy for so long."""
@@ -121,11 +115,11 @@ class FunctionQueue:
         So that a quick function need not wait for its host between two calls. None where calls have
         taken long lately: one that lies there cannot be given to another instance.
         """
-        if not self.serving.version.may_lie_ready:
+        if not self.version.may_lie_ready:
             return 0
         return min(AHEAD, int(AHEAD_S / self.longest_s))
 
     @property
     def is_active(self) -> bool:
         """Whether there is anything to look after: most of many functions are not called."""
-        return bool(self.calls or self.serving.instances or self.spec.min_instances)
+        return bool(self.calls or self.instances or self.spec.min_instances)

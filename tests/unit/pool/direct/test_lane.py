@@ -12,7 +12,7 @@ from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.outcomes import Outcome
 from skipper.pool.direct import fleet, lane
 from skipper.pool.direct.lane import DirectLane
-from skipper.pool.direct.queue import AHEAD, DirectCall, FunctionQueue, VersionInstances
+from skipper.pool.direct.queue import AHEAD, DirectCall, VersionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.pools import PoolSettings
@@ -47,7 +47,7 @@ class Pool:
             metrics=self.metrics,
         )
         for version in versions or (version_of(),):
-            self.lane.serve(version)
+            self.lane.assign(version)
         self._ids = 0
 
     async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
@@ -63,12 +63,12 @@ class Pool:
         return instance, report
 
     @property
-    def queue(self) -> FunctionQueue:
+    def queue(self) -> VersionQueue:
         return next(iter(self.lane.queues.values()))
 
     @property
     def version(self) -> FunctionVersion:
-        return self.queue.serving.version
+        return self.queue.version
 
     def submit(self, name: str = "f.f", **call: Any) -> int:
         """Send a call; its id. Its body is its id."""
@@ -105,9 +105,9 @@ class Pool:
 
 async def warmed(pool: Pool, instances: int = 1, name: str = "f.f") -> Pool:
     """The pool with this many idle instances of a function."""
-    version = pool.lane.queues[name.encode()].serving.version
+    queue = pool.lane.queues[name.encode()]
     for _ in range(instances):
-        assert await pool.lane.fleet.warm(version) is None
+        assert await pool.lane.fleet.warm(queue) is None
     return pool
 
 
@@ -352,7 +352,7 @@ async def test_a_deadline_holds_for_what_runs_where_no_more_calls_are_sent(leave
     if leaves == "reload":
         exchange(pool)
     elif leaves == "removal":
-        pool.lane.drop("f.f")
+        pool.lane.retire(pool.version)
     else:
         pool.lane.fleet.replace(instance)
         await pool.settle()
@@ -654,7 +654,8 @@ async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started(
 def exchange(pool: Pool) -> FunctionVersion:
     """Have new code served in place of what was; the old version."""
     old = pool.version
-    pool.lane.serve(version_of(code="beef"))
+    pool.lane.assign(version_of(code="beef"))
+    pool.lane.retire(old)
     return old
 
 
@@ -664,12 +665,15 @@ async def test_what_waits_is_run_by_new_code_of_which_nothing_is_known_yet() -> 
     pool.submit()
     queue = pool.queue
     trouble = {"load_error": BROKEN.broken[0], "failures": 3, "retry_at": float("inf")}
-    vars(queue).update(trouble, longest_s=0.001)
+    vars(queue).update(trouble, longest_s=0.001, run_s=0.5)
     assert queue.ahead > 0
     exchange(pool)
-    assert pool.queue is queue
-    assert (len(queue.calls), queue.spec.code, queue.ahead) == (1, "beef", 0)
-    assert [vars(queue)[name] for name in trouble] == [None, 0, 0.0]
+    assert queue.is_retired
+    assert not queue.calls
+    fresh = pool.queue
+    assert (len(fresh.calls), fresh.spec.code, fresh.ahead) == (1, "beef", 0)
+    assert [vars(fresh)[name] for name in trouble] == [None, 0, 0.0]
+    assert fresh.run_s == 0.5, "as many instances are worth while as of the old code"
 
 
 @pytest.mark.parametrize("warm", [0, 2])
@@ -680,7 +684,9 @@ async def test_a_version_that_takes_over_has_as_many_instances_as_the_one_it_rep
     new = version_of(code="beef")
     assert await pool.lane.warm(new) is None
     assert len(pool.started) == 2 * warm
-    pool.lane.serve(new)
+    old = pool.version
+    pool.lane.assign(new)
+    pool.lane.retire(old)
     assert [instance.is_stopped for instance in pool.started] == [True] * warm + [False] * warm
 
 
@@ -690,6 +696,77 @@ async def test_a_version_that_was_warmed_and_is_not_to_serve_leaves_no_instance(
     assert await pool.lane.warm(new) is None
     pool.lane.retire(new)
     assert [instance.is_stopped for instance in pool.started] == [False, True]
+
+
+async def test_two_versions_of_a_function_serve_side_by_side() -> None:
+    pool = await warmed(Pool(slots=4))
+    old, new = pool.version, version_of(code="beef")
+    assert await pool.lane.warm(new) is None
+    for version in (old, new):
+        pool.lane.assign(version)
+        pool.submit()
+    codes = [instance.job.source.code for instance in pool.started if instance.job.source]
+    assert codes == ["c0de", "beef"]
+    assert pool.running == {0: b"1", 1: b"2"}
+    pool.started[0].replies("old")
+    pool.lane.assign(old)
+    pool.submit()
+    assert pool.running == {0: b"3", 1: b"2"}, "calls go back at once, and nothing is started"
+    pool.started[1].replies("new")
+    pool.started[0].replies("old")
+    values = {answer.id: answer.value for answer in pool.caller.answers}
+    assert values == {1: "old", 2: "new", 3: "old"}
+    assert len(pool.started) == 2
+
+
+async def test_a_call_is_run_by_the_version_that_it_waits_for() -> None:
+    pool = Pool(slots=4)
+    pool.starts = asyncio.Semaphore(0)
+    pool.submit()
+    pool.lane.assign(version_of(code="beef"))
+    pool.submit()
+    for _ in range(2):
+        pool.starts.release()
+        await pool.settle()
+    given = {each.job.source.code: each.given for each in pool.started if each.job.source}
+    assert given == {"c0de": [b"1"], "beef": [b"2"]}
+
+
+async def test_what_waits_for_a_version_that_is_retired_goes_before_what_came_to_the_next() -> None:
+    pool = Pool(version_of(max_instances=1))
+    old, new = pool.version, version_of(code="beef", max_instances=1)
+    pool.starts = asyncio.Semaphore(0)
+    first, second = pool.submit(), pool.submit()
+    pool.lane.assign(new)
+    third = pool.submit()
+    pool.lane.retire(old)
+    assert pool.lane.queued == 3
+    for _ in range(2):
+        pool.starts.release()
+        await pool.settle()
+    (serving,) = [each for each in pool.started if not each.is_stopped]
+    for _ in range(3):
+        serving.replies()
+    assert [answer.id for answer in pool.caller.answers] == [first, second, third]
+    assert pool.lane.queued == 0
+
+
+async def test_a_version_beside_the_assigned_one_is_kept_and_not_made_more() -> None:
+    pool = Pool(version_of(min_instances=1))
+    for code in ("c0de", "beef"):
+        if code != pool.version.spec.code:
+            pool.lane.assign(version_of(code=code, min_instances=1))
+        pool.later(0)
+        await pool.settle()
+    old, new = pool.started
+    pool.later(10 * fleet.IDLE_S)
+    assert not old.is_stopped
+    for instance in (old, new):
+        instance.dies()
+    pool.later(fleet.RETRY_S[-1])
+    await pool.settle()
+    codes = [each.job.source.code for each in pool.started[2:] if each.job.source]
+    assert codes == ["beef"]
 
 
 async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
@@ -710,10 +787,10 @@ async def test_an_old_version_answers_what_it_runs_and_then_ends() -> None:
 
 async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() -> None:
     pool = Pool(slots=4)
-    assert await pool.lane.fleet.warm(pool.version, 3) is None
-    assert len(pool.queue.serving.instances) == 3
+    assert await pool.lane.fleet.warm(pool.queue, 3) is None
+    assert len(pool.queue.instances) == 3
     pool.report = BROKEN
-    assert await pool.lane.fleet.warm(version_of(code="beef"), 3) == BROKEN.broken[0]
+    assert await pool.lane.fleet.warm(VersionQueue(version_of(code="beef")), 3) == BROKEN.broken[0]
 
 
 HELD, REF = (
@@ -820,7 +897,7 @@ async def test_a_function_that_is_removed_answers_what_waits_and_leaves_no_insta
     pool.starts = asyncio.Semaphore(0)
     waiting = pool.submit()
     await pool.settle()
-    pool.lane.drop("f.f")
+    pool.lane.retire(pool.version)
     assert pool.outcomes == {waiting: Outcome.NOT_FOUND}
     pool.starts.release()
     await pool.settle()
@@ -831,7 +908,7 @@ async def test_a_function_that_is_removed_answers_what_waits_and_leaves_no_insta
 async def test_a_removed_function_finishes_what_it_runs() -> None:
     pool = await warmed(Pool())
     running = pool.submit()
-    pool.lane.drop("f.f")
+    pool.lane.retire(pool.version)
     assert not pool.started[0].is_stopped
     pool.started[0].replies()
     assert pool.outcomes == {running: Outcome.OK}
@@ -1161,13 +1238,13 @@ async def test_a_free_instance_comes_first_and_then_the_one_with_the_fewest_call
     ids=["async", "batch", "stream"],
 )
 def test_only_calls_that_run_in_turn_and_end_at_once_lie_ready(options: dict[str, Any]) -> None:
-    queue = FunctionQueue(VersionInstances(version_of(**options)))
+    queue = VersionQueue(version_of(**options))
     queue.longest_s = 0.0001
     assert queue.ahead == 0
 
 
 def test_whether_a_function_is_quick_is_learned_and_forgotten_again() -> None:
-    queue = FunctionQueue(VersionInstances(version_of()))
+    queue = VersionQueue(version_of())
     assert queue.ahead == 0, "until it is known"
     for _ in range(200):
         queue.ran(0.0005)
@@ -1237,9 +1314,25 @@ async def test_a_caller_who_left_does_not_wait_again() -> None:
 async def test_what_lay_ready_of_a_function_that_was_removed_is_not_found() -> None:
     pool = quick(await warmed(Pool(slots=1)))
     ids = [pool.submit() for _ in range(2)]
-    pool.lane.drop("f.f")
+    pool.lane.retire(pool.version)
     pool.started[0].dies()
     assert pool.outcomes == {ids[0]: Outcome.DIED, ids[1]: Outcome.NOT_FOUND}
+
+
+async def test_what_lay_ready_in_an_old_version_that_dies_is_run_by_the_new_one() -> None:
+    pool = quick(await warmed(Pool(slots=2)))
+    ids = [pool.submit() for _ in range(2)]
+    assert pool.started[0].given == [b"1", b"2"]
+    new = version_of(code="beef")
+    assert await pool.lane.warm(new) is None
+    old = pool.version
+    pool.lane.assign(new)
+    pool.lane.retire(old)
+    pool.started[0].dies()
+    assert pool.started[1].given == [b"2"]
+    pool.started[1].replies()
+    assert pool.outcomes == {ids[0]: Outcome.DIED, ids[1]: Outcome.OK}
+    assert not pool.started[1].is_stopped
 
 
 async def test_a_call_whose_time_is_over_takes_only_itself_with_its_process() -> None:

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from skipper.instance.jobs import Report
 from skipper.pool.direct.fleet import PATIENCE_S
 from skipper.pool.direct.lane import DirectLane
-from skipper.pool.direct.queue import AHEAD, DirectCall
+from skipper.pool.direct.queue import AHEAD, DirectCall, VersionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.pools import PoolSettings
@@ -41,6 +41,8 @@ class Life(RuleBasedStateMachine):
         self.calls: dict[int, DirectCall] = {}
         self.left: set[int] = set()
         self.ids = 0
+        self.beside: list[FunctionVersion] = []
+        """Versions that are live and not assigned."""
         self.lane = DirectLane(
             PoolSettings(queue=3),
             SLOTS,
@@ -49,7 +51,7 @@ class Life(RuleBasedStateMachine):
             metrics=PoolMetrics(),
         )
         for name, given in KINDS.items():
-            self.lane.serve(version_of(name, **given))
+            self.lane.assign(version_of(name, **given))
         self.lane.queues[b"d.quick"].longest_s = 0.002
 
     async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
@@ -63,6 +65,11 @@ class Life(RuleBasedStateMachine):
                 await asyncio.sleep(0)
 
         self.loop.run_until_complete(with_all_that_follows())
+
+    @property
+    def queues(self) -> list[VersionQueue]:
+        """Those of all live versions."""
+        return [*self.lane._live.values()]
 
     @property
     def busy(self) -> list[Played]:
@@ -137,9 +144,37 @@ class Life(RuleBasedStateMachine):
     @rule(name=st.sampled_from([*KINDS]))
     def new_code_takes_over(self, name: str) -> None:
         async def exchange() -> None:
-            self.lane.serve(version_of(name, **KINDS[name]))
+            old = self.lane.queues[name.encode()].version
+            self.lane.assign(version_of(name, **KINDS[name]))
+            self.lane.retire(old)
 
         self.happens(exchange())
+
+    @rule(name=st.sampled_from([*KINDS]))
+    def a_version_is_assigned_beside_another(self, name: str) -> None:
+        async def assign() -> None:
+            self.beside.append(self.lane.queues[name.encode()].version)
+            self.lane.assign(version_of(name, **KINDS[name]))
+
+        self.happens(assign())
+
+    @precondition(lambda self: self.beside)
+    @rule(which=pick)
+    def calls_go_back_to_an_earlier_version(self, which: int) -> None:
+        async def go_back() -> None:
+            version = self.beside.pop(which % len(self.beside))
+            self.beside.append(self.lane.queues[version.name.encode()].version)
+            self.lane.assign(version)
+
+        self.happens(go_back())
+
+    @precondition(lambda self: self.beside)
+    @rule(which=pick)
+    def a_version_beside_another_is_retired(self, which: int) -> None:
+        async def retire() -> None:
+            self.lane.retire(self.beside.pop(which % len(self.beside)))
+
+        self.happens(retire())
 
     @invariant()
     def nobody_is_answered_twice(self) -> None:
@@ -149,11 +184,11 @@ class Life(RuleBasedStateMachine):
     def every_slot_is_accounted_for(self) -> None:
         holding = [instance for instance in self.busy if not instance.waiting]
         assert self.lane.busy == len(holding)
-        assert self.lane.queued == sum(len(queue.calls) for queue in self.lane.queues.values())
+        assert self.lane.queued == sum(len(queue.calls) for queue in self.queues)
 
     @invariant()
     def nobody_waits_beside_a_free_instance_and_a_free_slot(self) -> None:
-        for queue in self.lane.queues.values():
+        for queue in self.queues:
             if queue.calls:
                 assert self.lane._free_instance(queue.calls[0]) is None
 
@@ -174,7 +209,7 @@ class Life(RuleBasedStateMachine):
                 self.it_goes_on(0)
             while self.busy:
                 self.a_call_is_answered(0, 0)
-            for queue in self.lane.queues.values():  # pauses between starts go by the real clock
+            for queue in self.queues:  # pauses between starts go by the real clock
                 queue.retry_at = 0.0
             self.time_passes(PATIENCE_S * 2)
         assert set(self.caller.outcomes) | self.left == set(range(1, self.ids + 1))

@@ -823,6 +823,32 @@ async def test_an_instance_is_used_again_until_its_version_is_retired(stage: Sta
     assert actors[2] is not actors[0]
 
 
+async def test_each_version_of_a_function_keeps_an_instance_of_its_own(stage: Stage) -> None:
+    actors: list[Actor] = []
+    old, new = FunctionVersion(SPEC, SOURCE), FunctionVersion(SPEC, SOURCE)
+    assigned = iter((old, new, old, new))
+
+    async def find(_: str) -> FunctionVersion:
+        return next(assigned)
+
+    stage.find = find
+
+    def act(actor: Actor) -> None:
+        actors.append(actor)
+        actor.answer()
+
+    stage.act = act
+    for _ in range(4):
+        await stage.until(stage.submit(), State.SUCCEEDED)
+        await until(lambda: not stage.lane.running)
+    first, second, third, fourth = actors
+    assert (first, second) == (third, fourth)
+    assert first is not second
+    stage.lane.retire(old)
+    assert first.state is InstanceState.GONE
+    assert second.is_alive
+
+
 async def test_a_busy_instance_of_a_retired_version_is_stopped_when_it_is_done(
     stage: Stage,
 ) -> None:
