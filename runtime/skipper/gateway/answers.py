@@ -17,7 +17,7 @@ from skipper.tasks.results import reply_of
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
-"""How soon a caller is to come back where nothing is known that would say more."""
+"""How soon a caller is to come back, in seconds, where nothing better is known."""
 
 Headers = list[tuple[bytes, bytes]]
 

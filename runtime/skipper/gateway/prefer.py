@@ -73,7 +73,7 @@ TERMS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
     "X-Skipper-Delay": ("delay_s", _delay),
     "X-Skipper-Expires": ("expires_s", _expires),
 }
-"""Headers that say when and how urgently a task is to run: the member, and how it is read."""
+"""Headers for when and how urgently a task is to run: the preference, and how it is read."""
 
 
 def idempotency_key(header: str) -> str | None:

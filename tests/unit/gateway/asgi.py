@@ -46,5 +46,5 @@ async def request(
         send,
     )
     start = sent[0]
-    told = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
-    return Answer(start["status"], told, b"".join(part.get("body", b"") for part in sent[1:]))
+    received = {name.decode(): value.decode("latin-1") for name, value in start["headers"]}
+    return Answer(start["status"], received, b"".join(part.get("body", b"") for part in sent[1:]))

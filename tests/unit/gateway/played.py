@@ -58,11 +58,11 @@ class PlayedDirectory:
     """Knows the function of ``link``; without one, its file is still being read, for ever."""
 
     def __init__(self, link: PlayedLink | None, spec: FunctionSpec = SPEC) -> None:
-        self._link, self._spec = link, spec
+        self._link, self.spec = link, spec
         self.broken: BrokenFile | None = None
 
     def get(self, name: str) -> Any:
-        return (self._spec, self._link) if self._link and name == self._spec.name else None
+        return (self.spec, self._link) if self._link and name == self.spec.name else None
 
     remembered = get
 
@@ -75,7 +75,7 @@ class PlayedDirectory:
         return self.broken
 
     def functions(self) -> list[ListedFunction]:
-        return [ListedFunction(spec=self._spec)]
+        return [ListedFunction(spec=self.spec)]
 
     async def renew_models(self) -> None:
         pass

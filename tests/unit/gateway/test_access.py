@@ -10,7 +10,7 @@ KEYS = (SecretStr("one-key"), SecretStr("another-key"))
 
 
 class Inside:
-    """What is behind the door: notes who came in."""
+    """What is behind the door: keeps who came in."""
 
     def __init__(self) -> None:
         self.seen: list[Scope] = []

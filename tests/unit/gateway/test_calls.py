@@ -41,9 +41,9 @@ def invocation(body: bytes = b'{"x": 1}', *, name: str = "f.f", age_s: float = 0
     return Invocation(name, body, "an-id", asyncio.get_running_loop().time() - age_s)
 
 
-def direct_only(link: PlayedLink | None, **given: Any) -> Dispatcher:
+def direct_only(link: PlayedLink) -> Dispatcher:
     """Calls that no task comes of."""
-    return over(PlayedDirectory(link, **given))
+    return over(PlayedDirectory(link))
 
 
 def over(directory: PlayedDirectory) -> Dispatcher:

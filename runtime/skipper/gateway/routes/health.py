@@ -17,9 +17,9 @@ from skipper.ledger.records import Beat
 from skipper.wire.messages import GetPoolState, PoolState
 
 ANSWER_S = 2.0
-"""How long a pool, or the ledger, may take to answer whoever looks after this machine."""
+"""How long a pool, or the ledger, may take to answer a probe."""
 STILL_S = 10.0
-"""A scheduler whose heartbeat has not moved for so long between two looks does no rounds."""
+"""A scheduler whose heartbeat has not moved for so long does no rounds."""
 
 
 class Readiness:
@@ -32,7 +32,7 @@ class Readiness:
         self.is_draining = False
 
     async def checks(self) -> dict[str, str]:
-        """What is looked at, and what is wrong with it (empty: nothing)."""
+        """What is checked, and what is wrong with it (empty: nothing)."""
         context = self._context
         checks = await self._ledger()
         checks["broker"] = (
@@ -40,11 +40,11 @@ class Readiness:
             if context.publisher.is_up
             else "not reachable; tasks are accepted and start a little later"
         )
-        asked = await asyncio.gather(
+        answers = await asyncio.gather(
             *(link.ask(GetPoolState(), ANSWER_S) for link in context.directory.links.values()),
             return_exceptions=True,
         )
-        for pool, answer in zip(context.directory.links, asked, strict=True):
+        for pool, answer in zip(context.directory.links, answers, strict=True):
             if isinstance(answer, BaseException):
                 checks[f"pool {pool}"] = str(answer)
             else:
@@ -74,7 +74,7 @@ class Readiness:
         except (SkipperError, TimeoutError) as error:
             problem = str(error) or "does not answer"
         else:
-            self._rounds.look(beats)
+            self._rounds.observe(beats)
         return {"ledger": problem, "scheduler": self._rounds.problem}
 
 
@@ -84,9 +84,9 @@ def consumer_problem(state: PoolState) -> str:
 
 
 class Rounds:
-    """Whether schedulers do their rounds, as their heartbeats show between two looks.
+    """Whether schedulers do their rounds, as the change of their heartbeats shows.
 
-    A heartbeat at the first look may be that of a scheduler that was killed long ago.
+    The first heartbeats prove nothing, because their scheduler may have been killed long ago.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,7 +94,8 @@ class Rounds:
         self._seen: frozenset[Beat] | None = None
         self._moved_at: float | None = None
 
-    def look(self, beats: Iterable[Beat]) -> None:
+    def observe(self, beats: Iterable[Beat]) -> None:
+        """Compare heartbeats with those of the last time."""
         now = frozenset(beat for beat in beats if beat.pool == hosts.SCHEDULER)
         if self._seen is not None and now - self._seen:
             self._moved_at = self._clock()

@@ -60,12 +60,12 @@ def routes(context: Context) -> APIRouter:
 async def exposition(context: Context) -> list[str]:
     """Every metric, in Prometheus' text format."""
     links = context.directory.links
-    asked = await asyncio.gather(
+    answers = await asyncio.gather(
         *(link.ask(GetMetrics(), ANSWER_S) for link in links.values()), return_exceptions=True
     )
     pools = {
         pool: answer
-        for pool, answer in zip(links, asked, strict=True)
+        for pool, answer in zip(links, answers, strict=True)
         if not isinstance(answer, BaseException)
     }
     lines = [

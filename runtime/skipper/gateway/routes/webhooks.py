@@ -1,4 +1,4 @@
-"""``/v1/webhooks``: who hears of ended tasks, and whether that works."""
+"""``/v1/webhooks``: who is notified of ended tasks, and whether that works."""
 
 from __future__ import annotations
 

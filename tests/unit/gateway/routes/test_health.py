@@ -1,4 +1,4 @@
-"""Whether the scheduler is at work, as two looks at the heartbeats show; and the consumers."""
+"""Whether the scheduler is at work, as its heartbeats show; and the consumers."""
 
 import pytest
 
@@ -19,40 +19,40 @@ class Clock:
         return self.now
 
 
-def test_nobody_is_heard_of_before_the_first_look() -> None:
+def test_nobody_is_at_work_before_the_first_heartbeats() -> None:
     assert Rounds().problem == "not heard of yet"
 
 
 def test_a_heartbeat_that_stands_still_may_be_that_of_a_dead_scheduler() -> None:
     rounds = Rounds()
-    rounds.look(beat(7))
-    rounds.look(beat(7))
+    rounds.observe(beat(7))
+    rounds.observe(beat(7))
     assert rounds.problem == "not heard of yet"
-    rounds.look(beat(8))
+    rounds.observe(beat(8))
     assert rounds.problem == ""
 
 
 def test_a_new_scheduler_is_known_at_its_first_heartbeat() -> None:
     rounds = Rounds()
-    rounds.look(beat(7, "scheduler-dead"))
-    rounds.look(beat(0))
+    rounds.observe(beat(7, "scheduler-dead"))
+    rounds.observe(beat(0))
     assert rounds.problem == ""
 
 
 def test_heartbeats_of_hosts_are_not_a_schedulers() -> None:
     rounds = Rounds()
     for counter in range(3):
-        rounds.look([Beat("cpu-1", "cpu", counter)])
+        rounds.observe([Beat("cpu-1", "cpu", counter)])
     assert rounds.problem == "not heard of yet"
 
 
-def test_a_scheduler_that_stops_at_work_is_told() -> None:
+def test_a_scheduler_that_stops_at_work_is_a_problem() -> None:
     clock = Clock()
     rounds = Rounds(clock)
-    rounds.look(beat(1))
-    rounds.look(beat(2))
+    rounds.observe(beat(1))
+    rounds.observe(beat(2))
     clock.now += STILL_S + 5
-    rounds.look(beat(2))
+    rounds.observe(beat(2))
     assert rounds.problem == "has done no round for 15 s"
 
 

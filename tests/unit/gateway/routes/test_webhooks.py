@@ -1,4 +1,4 @@
-"""``/v1/webhooks``: who hears of ends, without what must stay secret."""
+"""``/v1/webhooks``: who is notified of ends, without what must stay secret."""
 
 from __future__ import annotations
 
