@@ -78,6 +78,7 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
                 f"the layer {layer.name!r} is a Lambda, whose code would be in the saved model; "
                 "write a Layer class, marked @keras.saving.register_keras_serializable()."
             )
+    # Under its own class, because the file names the class that loading it looks for.
     served_as = type(value)
     value.__class__ = vars(served_as).get("untraced", served_as)
     try:
@@ -108,7 +109,7 @@ def _trace(model: Any) -> None:
     """Have ``model(x)`` run as a graph, which is made and run once here.
 
     The model stays what it is, an instance of its class: it gets a subclass of its own, whose
-    calls in inference take the short way. One that says not what it takes, or that cannot be
+    calls in inference take the short way. One that does not declare its inputs, or that cannot be
     traced, is run once as it is.
     """
     import tensorflow as tf
@@ -141,7 +142,7 @@ def _trace(model: Any) -> None:
 def _inputs_of(model: Any) -> Any:
     """The arrays that a model takes, as it takes them: one, or a list or dictionary of several.
 
-    Sizes that may be any, the number of rows first of all, are None. None where it does not say.
+    Sizes that may be any, the number of rows first of all, are None. None where it declares none.
     """
     import tensorflow as tf
 
@@ -218,7 +219,7 @@ def EpochProgress(  # noqa: N802 - it stands where classes of Keras do
         if run.cancelled:
             callback.model.stop_training = True
 
-    def tell(epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def report(epoch: int, logs: dict[str, Any] | None = None) -> None:
         if run.cancelled:
             callback.model.stop_training = True
             return
@@ -226,7 +227,7 @@ def EpochProgress(  # noqa: N802 - it stands where classes of Keras do
         run.progress(epoch + 1, total or callback.params["epochs"], **values)
 
     callback = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=stop_if_cancelled, on_epoch_end=tell
+        on_train_batch_begin=stop_if_cancelled, on_epoch_end=report
     )
     return callback
 

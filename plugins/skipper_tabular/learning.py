@@ -22,14 +22,17 @@ from skipper_tabular.kinds import ESTIMATORS, FOLDS, Estimator, Task
 from skipper_tabular.table import Columns
 
 _MIN_ROWS = 10
+"""Of fewer, one row alone would be held out to measure a model with."""
 _FEW_CLASSES = 10
+"""So many different whole numbers are classes; more are quantities."""
 _COMPARED_ROWS = 20_000
+"""More would hardly change which estimator is the better one, and take longer."""
 _INT_LIMIT = 2**53  # whole numbers are exact in float64 up to here
 _CATEGORY_LIMIT = 250  # boosting takes at most 255 categories of a column
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class LearningProblem:
     """What to learn, from rows whose answer is known."""
 
     task: Task
@@ -59,7 +62,7 @@ def task_of(target: pd.Series[Any]) -> tuple[Task, str]:
     return Task.REGRESSION, f"the target has {distinct} different numbers"
 
 
-def problem_of(table: pd.DataFrame, target: str, task: Task | None = None) -> Problem:
+def problem_of(table: pd.DataFrame, target: str, task: Task | None = None) -> LearningProblem:
     """The problem of learning the column ``target``; ``task`` overrules what :func:`task_of` finds.
 
     Raises ValueError, in words, for a table that nothing can be learned from.
@@ -81,7 +84,7 @@ def problem_of(table: pd.DataFrame, target: str, task: Task | None = None) -> Pr
         raise ValueError(
             f"no column but {target!r} says anything: each has one value only, or texts of its own"
         )
-    return Problem(
+    return LearningProblem(
         task=task,
         why=why,
         columns=columns,
@@ -107,7 +110,7 @@ def _answers(target: pd.Series[Any], task: Task) -> pd.Series[Any]:
     return known.map(str).astype(object)
 
 
-def split(problem: Problem, holdout: float, seed: int) -> list[Any]:
+def split(problem: LearningProblem, holdout: float, seed: int) -> list[Any]:
     """``x_train, x_test, y_train, y_test``, by chance; each class in both if there is room."""
     count, classes = len(problem.y), len(np.unique(problem.y))
     tested = int(np.ceil(count * holdout))
@@ -124,14 +127,14 @@ def split(problem: Problem, holdout: float, seed: int) -> list[Any]:
     return parts
 
 
-def pipeline(estimator: Estimator, problem: Problem, seed: int) -> Pipeline:
+def pipeline(estimator: Estimator, problem: LearningProblem, seed: int) -> Pipeline:
     """An estimator that takes what :func:`skipper_tabular.table.features` makes, not fitted yet."""
     makers = {"boosting": _boosting, "linear": _linear}
     columns, last = makers[estimator](problem, seed)
     return Pipeline([("columns", columns), ("estimator", last)])
 
 
-def _boosting(problem: Problem, seed: int) -> tuple[ColumnTransformer, Any]:
+def _boosting(problem: LearningProblem, seed: int) -> tuple[ColumnTransformer, Any]:
     """Gradient-boosted trees; they take missing numbers and categories as they are."""
     numbers, categories = problem.columns.numbers, problem.columns.categories
     encoder = OrdinalEncoder(
@@ -150,7 +153,7 @@ def _boosting(problem: Problem, seed: int) -> tuple[ColumnTransformer, Any]:
     return columns, kind(categorical_features=places or None, random_state=seed)
 
 
-def _linear(problem: Problem, seed: int) -> tuple[ColumnTransformer, Any]:
+def _linear(problem: LearningProblem, seed: int) -> tuple[ColumnTransformer, Any]:
     """Ridge or logistic regression; missing numbers become the median, categories a column each."""
     del seed
     scaled = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
@@ -168,7 +171,7 @@ def _linear(problem: Problem, seed: int) -> tuple[ColumnTransformer, Any]:
 
 
 def compare(
-    problem: Problem, x: pd.DataFrame, y: np.ndarray[Any, Any], seed: int
+    problem: LearningProblem, x: pd.DataFrame, y: np.ndarray[Any, Any], seed: int
 ) -> Iterator[tuple[Estimator, float]]:
     """Cross-validate each estimator: yields its name and its score (R² or accuracy), fold by fold.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
 
-    from skipper_tabular.learning import Problem
+    from skipper_tabular.learning import LearningProblem
     from skipper_tabular.table import Columns
 
 MODEL = "tabular"
@@ -30,7 +30,7 @@ Value = int | float | bool | str | None
 class _Csv(BaseModel):
     """A CSV file of the project, or the text itself.
 
-    What is wrong with it is found while the input is validated, so that a caller is told what to
+    What is wrong with it is found while the input is validated, so that a caller learns what to
     change (422) rather than that a function failed.
     """
 
@@ -107,7 +107,7 @@ class Training(_Csv):
         return self
 
     @cached_property
-    def problem(self) -> Problem:
+    def problem(self) -> LearningProblem:
         """What is to be learned. Raises ValueError where nothing can be."""
         from skipper_tabular import learning
 

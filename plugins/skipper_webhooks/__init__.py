@@ -1,7 +1,7 @@
-"""Webhooks for Skipper: ended tasks are told to other servers, signed.
+"""Webhooks for Skipper: other servers are notified of ended tasks, with signed requests.
 
 Which ends, and to whom, stands in the project's ``[webhooks.NAME]`` tables; the scheduler makes a
-task of each telling, and :mod:`skipper_webhooks.webhooks` runs it. Receivers use :func:`verify`.
+task of each delivery, and :mod:`skipper_webhooks.webhooks` runs it. Receivers use :func:`verify`.
 This module holds the hooks and imports no HTTP library: every instance loads it.
 """
 

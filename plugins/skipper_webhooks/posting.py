@@ -29,15 +29,15 @@ def post(endpoint: Endpoint, id_: str, body: bytes, *, resolve: Resolve = addres
     """Send an event; the status, a 2xx, that the receiver answers.
 
     Raises :class:`DeliveryError` or, where trying again is of no use, :class:`RefusedError`. What
-    the receiver says beside its status is not read, and a redirection is not followed.
+    the receiver sends beside its status is not read, and a redirection is not followed.
     """
     url = httpx.URL(endpoint.url.get_secret_value())
     host, is_encrypted = url.raw_host.decode(), url.scheme == "https"
-    letter = _Letter(url=url, headers=_headers(url, endpoint, id_, body), body=body)
+    request = _SignedRequest(url=url, headers=_headers(url, endpoint, id_, body), body=body)
     try:
         found = resolve(host, url.port or _PORTS[url.scheme])
         addresses.check(host, found, private=endpoint.allow_private, encrypted=is_encrypted)
-        status = _send(letter, found, endpoint.timeout_s)
+        status = _send(request, found, endpoint.timeout_s)
     except httpx.TimeoutException:
         raise DeliveryError(f"{host} did not answer within {endpoint.timeout_s:g} s") from None
     except (httpx.TransportError, OSError) as error:
@@ -58,7 +58,7 @@ def _headers(url: httpx.URL, endpoint: Endpoint, id_: str, body: bytes) -> dict[
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Letter:
+class _SignedRequest:
     """What is sent, whichever address takes it."""
 
     url: httpx.URL
@@ -66,27 +66,27 @@ class _Letter:
     body: bytes
 
 
-def _send(letter: _Letter, found: Sequence[Address], timeout_s: float) -> int:
+def _send(request: _SignedRequest, found: Sequence[Address], timeout_s: float) -> int:
     """The status that is answered at the first of these addresses which can be connected to."""
     # Nothing of the environment: a proxy would look the name up again, and .netrc adds passwords.
     with httpx.Client(verify=_trust(), timeout=timeout_s, trust_env=False) as client:
         for address in found[:-1]:
             try:
-                return _status(client, letter, address)
+                return _status(client, request, address)
             except httpx.ConnectError:
                 continue
-        return _status(client, letter, found[-1])
+        return _status(client, request, found[-1])
 
 
-def _status(client: httpx.Client, letter: _Letter, address: Address) -> int:
+def _status(client: httpx.Client, request: _SignedRequest, address: Address) -> int:
     with client.stream(
         "POST",
-        letter.url.copy_with(host=str(address)),
-        headers=letter.headers,
-        content=letter.body,
+        request.url.copy_with(host=str(address)),
+        headers=request.headers,
+        content=request.body,
         follow_redirects=False,
         # The certificate must be the name's, though it is an address that is connected to.
-        extensions={"sni_hostname": letter.url.raw_host.decode()},
+        extensions={"sni_hostname": request.url.raw_host.decode()},
     ) as response:
         return response.status_code
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 PREFIX = "whsec_"
 TOLERANCE_S = 300.0
+"""How far a receiver's clock may be from the sender's; the standard's own libraries have it so."""
 
 
 class SignatureError(ValueError):
-    """A request that does not come from who it says, or not now."""
+    """A request that does not come from the expected sender, or not now."""
 
 
 def sign(body: bytes, secret: str, *, id_: str, at: float) -> dict[str, str]:
@@ -42,13 +43,13 @@ def verify(
     :class:`SignatureError` where it is signed with none of them, or was sent longer than
     ``tolerance_s`` seconds before or after now.
     """
-    told = {name.lower(): value for name, value in headers.items()}
-    missing = [name for name in (ID, TIMESTAMP, SIGNATURE) if name not in told]
+    received = {name.lower(): value for name, value in headers.items()}
+    missing = [name for name in (ID, TIMESTAMP, SIGNATURE) if name not in received]
     if missing:
         raise SignatureError(f"the request has no header {missing[0]}")
-    id_, timestamp = told[ID], told[TIMESTAMP]
+    id_, timestamp = received[ID], received[TIMESTAMP]
     _check_time(timestamp, clock(), tolerance_s)
-    given = [part.removeprefix("v1,") for part in told[SIGNATURE].split() if part[:3] == "v1,"]
+    given = [part.removeprefix("v1,") for part in received[SIGNATURE].split() if part[:3] == "v1,"]
     expected = [_signature(body, secret, id_, timestamp) for secret in secrets]
     matches = [
         hmac.compare_digest(each.encode(), other.encode()) for each in given for other in expected

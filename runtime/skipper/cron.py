@@ -15,7 +15,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, ConfigDict
 
 _FIELDS = "minute, hour, day of month, month, day of week"
-_SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+_SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)  # any will do: cronsim looks 50 years ahead
 
 
 class Missed(StrEnum):
@@ -30,7 +30,10 @@ class Missed(StrEnum):
 
 
 class Timetable(BaseModel):
-    """When something runs: plain data, checked where it was written down."""
+    """When something runs: a cron expression on the clocks of ``timezone``.
+
+    Plain data, which is checked where it is written.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +43,7 @@ class Timetable(BaseModel):
 
 
 def check_cron(text: str) -> str:
-    """``text``, if it is a cron expression that comes true at some time. Raises ValueError."""
+    """``text``, if it is a cron expression that is due at some time. Raises ValueError."""
     if not isinstance(text, str) or len(text.split()) != 5:
         raise ValueError(f"write five fields ({_FIELDS}), such as '0 3 * * *'")
     if next(_sim(text, _SOME_DAY), None) is None:

@@ -8,7 +8,7 @@
     ├── StartError (RuntimeError)           a part of the tree cannot start; carries an exit code
     ├── NotConnectedError (RuntimeError)    f.remote() without a runtime to ask
     ├── FormatError (ValueError)            no plugin can save or load this model
-    ├── TooLargeError (ValueError)          a function said more at once than is taken from it
+    ├── TooLargeError (ValueError)          a function returned or sent more than is accepted
     ├── NotFoundError (LookupError)         no such function, task or model
     ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
     └── CallError                           a call or a task ended without a value
@@ -32,7 +32,7 @@ from typing import Any
 class SkipperError(Exception):
     """Something in Skipper went wrong.
 
-    ``problem`` is the gateway's problem document (RFC 9457); empty where no gateway told it.
+    ``problem`` is the gateway's problem document (RFC 9457); empty where none came from a gateway.
     """
 
     def __init__(self, message: str | None = None) -> None:
@@ -43,7 +43,7 @@ class SkipperError(Exception):
 class DefinitionError(SkipperError, TypeError):
     """A function file defines something that Skipper cannot serve.
 
-    ``file`` and ``line`` say where; they are filled in by the loader where the raiser cannot know.
+    ``file`` and ``line`` are where; the loader finds them where the raiser cannot know.
     """
 
     def __init__(self, message: str, *, file: str | None = None, line: int | None = None) -> None:
@@ -73,7 +73,7 @@ class FormatError(SkipperError, ValueError):
 
 
 class TooLargeError(SkipperError, ValueError):
-    """A function returned, or told of its progress, more at once than is taken from it."""
+    """A function returned, or reported as its progress, more at once than is accepted."""
 
 
 class NotFoundError(SkipperError, LookupError):
@@ -85,7 +85,7 @@ class UnavailableError(SkipperError, ConnectionError):
 
 
 class CallError(SkipperError):
-    """A call ended without a value. ``problem``, a problem document (RFC 9457), tells why."""
+    """A call ended without a value. ``problem``, a problem document (RFC 9457), has the reason."""
 
     def __init__(self, message: str | None = None, problem: dict[str, Any] | None = None) -> None:
         super().__init__(message)

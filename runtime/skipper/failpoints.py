@@ -2,9 +2,10 @@
 
 Off unless :func:`enable` is given a folder, and ``$SKIPPER_FAILPOINTS``, which names it, is set by
 campaigns alone; a point that is off costs one look at a global. A point is armed by a file of its
-name in the folder, whose text says what is to happen: ``kill`` (SIGKILL), ``stall SECONDS`` (the
-whole thread stands still) or ``raise`` (an error that nobody expects). Who passes by takes it, by
-renaming the file to ``POINT@PROCESS-PID``: one process, once, and whoever armed it sees which.
+name in the folder, whose text is what is to happen: ``kill`` (SIGKILL), ``stall SECONDS`` (the
+whole thread stands still) or ``raise`` (an error that nobody expects). The process that passes by
+takes it by renaming the file to ``POINT@PROCESS-PID``, because a rename succeeds for one process
+alone; whoever armed the point sees which.
 
 No point lies on the path of a direct call.
 """
@@ -26,15 +27,15 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "intake.stored": "a large input is in the store, its task is not in the ledger",
         "ledger.accept.written": "new tasks are written in a transaction that is still open",
         "intake.committed": "the task is in the ledger, its id is not published",
-        "intake.published": "the id is on its way to the broker, the caller has not heard",
+        "intake.published": "the id is on its way to the broker, the caller has no answer",
         "gateway.answering": "the task is accepted, perhaps ended; the answer has not left",
         # the way to the host: publishers in gateway and scheduler, then the consumer
         "publisher.sending": "ids were taken off the publisher's backlog and are not sent",
-        "publisher.sent": "the broker has the ids, the publisher has not noted it",
+        "publisher.sent": "the broker has the ids, the publisher has not recorded it",
         "publisher.lost": "the connection to the broker has just proved dead",
         "consumer.received": "a message has come and the host has not been offered its ids",
         "relay.offered": "the host has been sent the ids and has not answered",
-        "tasks.listed": "the host has the ids on its list and has not said so",
+        "tasks.listed": "the host has the ids on its list and has not replied",
         "consumer.taken": "the host has the ids, the message is not acknowledged",
         "consumer.acknowledged": "the message is acknowledged, Celery does not call it done",
         "consumer.cut_off": "the connection is lost, and what was offered is to be forgotten",
@@ -50,11 +51,11 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "tasks.dispatched": "the call is on its way to the instance",
         # the run: in the instance
         "instance.entered": "the function of a task is about to be called",
-        "instance.saved": "a trained model is in the store, its host has not heard of it",
+        "instance.saved": "a trained model is in the store, its host knows nothing of it",
         "instance.ran": "the function of a task has ended, the reply has not left",
         # the end: in the host
         "tasks.replied": "the reply has come, nothing of it is recorded",
-        "recorder.journaled": "all that the task said is in the event store",
+        "recorder.journaled": "every event of the task is in the event store",
         "ledger.publish.written": "a model's version is written in a transaction still open",
         "recorder.published": "the model is numbered in the ledger, no host knows of it",
         "recorder.announced": "every host knows the model, its task has not ended",
@@ -62,11 +63,11 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "recorder.ending": "the end is about to be written",
         "ledger.retry.written": "a failed attempt is put down and a retry set, not committed",
         "ledger.finish.written": "the end is written in a transaction that is still open",
-        "recorder.ended": "the task has ended in the ledger, nobody has been told",
-        "ledger.committed": "some group of writes is committed, none of its callers has heard",
+        "recorder.ended": "the task has ended in the ledger, nobody is notified",
+        "ledger.committed": "a group of writes is committed, none of its callers has an answer",
         # cancelling
         "ledger.cancel.written": "the wish to cancel is written in a transaction still open",
-        "gateway.cancelling": "the wish to cancel is in the ledger, the host has not heard",
+        "gateway.cancelling": "the wish to cancel is in the ledger, the host knows nothing of it",
         "tasks.cancelling": "the host has decided to cancel, the function runs on",
         # seats, heartbeats, shutdown
         "ledger.register.written": "a host is written down, its predecessors are not looked for",
@@ -77,7 +78,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "tasks.killed": "what still ran is killed and not given back",
         "tasks.released": "what still ran is given back, the host is still written down",
         "host.dropped": "the host has taken leave of the ledger",
-        "launcher.draining": "the tree has been told to end, no part of it has",
+        "launcher.draining": "the tree is to end, no part of it has",
         "launcher.drained": "every part but broker and guard has ended",
         # the scheduler's round
         "scheduler.looked": "it has read which hosts live and has not acted on it",
@@ -86,12 +87,12 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ledger.republish.written": "forgotten ids are marked, not committed",
         "scheduler.announcing": "tasks are queued again and their ids are not published",
         "ledger.expire.written": "tasks that waited too long are ended, not committed",
-        "ledger.prune.looked": "old tasks are found, what they said is deleted, they are not",
+        "ledger.prune.looked": "old tasks are found, their events are deleted, they are not",
         "scheduler.pruned": "old tasks are forgotten, what they stored is still there",
         # reload: in the host
         "catalogue.read": "a saved file has been read, no instance runs it",
         "catalogue.warmed": "new instances are ready, calls go to the old ones",
-        "catalogue.switched": "calls go to the new code, nobody has been told",
+        "catalogue.switched": "calls go to the new code, nobody is notified",
     }
 )
 """Every point, in the order of a task's life, and what is true of the world there."""
@@ -106,13 +107,16 @@ _process = ""
 
 
 def enable(folder: str, process: str) -> None:
-    """Look for armed points in ``folder``, as ``process``; with an empty one, look no more."""
+    """Look for armed points in ``folder``, as ``process``; with an empty one, no more."""
     global _folder, _process
     _folder, _process = (Path(folder) if folder else None), process
 
 
 def failpoint(name: str) -> None:
-    """Do what the point ``name`` is armed for, if it is; one of :data:`POINTS`."""
+    """Do what the point ``name``, one of :data:`POINTS`, is armed for, if it is.
+
+    Raises FailpointError where that is to raise; may not return where it is to kill.
+    """
     if _folder is not None:
         _pass_by(_folder, name)
 

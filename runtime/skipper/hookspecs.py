@@ -44,7 +44,7 @@ class Source:
     module: str
     """The name to import it under."""
     origin: str
-    """Who found it, for messages."""
+    """Which plugin named it, for messages."""
 
 
 @hookspec
@@ -84,8 +84,8 @@ def skipper_settings(source: str, settings: Mapping[str, Any]) -> None:
     """Take the settings of a source of functions: the table of its name in ``skipper.toml``.
 
     Runs in each instance that serves a function of that source, before its file is loaded, and
-    nowhere else: the secrets in the table are not told to any other process. Sources without a
-    table are not told of.
+    nowhere else: the secrets in the table go to no other process. It does not run for a source
+    without a table.
     """
 
 

@@ -55,7 +55,7 @@ class Meaning:
     kind: ProblemKind | None = None
     """The problem that the caller is answered. None where it is answered a value."""
     is_retried: bool = False
-    """Whether a task with attempts left is tried again, unless its error says otherwise."""
+    """Whether a task with attempts left is tried again, unless its error is not retryable."""
     is_logged: bool = False
     """Whether the host logs a direct call that ended so, since the function brought it about."""
 

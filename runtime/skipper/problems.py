@@ -1,4 +1,4 @@
-"""Every kind of problem that callers are told of (RFC 9457), in one table.
+"""Every kind of problem that callers are answered (RFC 9457), in one table.
 
 Its HTTP status, how its document is called, and the error that it is for callers in Python.
 """
@@ -123,13 +123,13 @@ KINDS = tuple(kind for kind in list(vars().values()) if isinstance(kind, Problem
 
 
 def plain(status: int) -> ProblemKind:
-    """A status that says all there is to say, in its own words."""
+    """The kind of a status that has none of its own, in the status's own words."""
     phrase = HTTPStatus(status).phrase
     return ProblemKind(status=status, slug=phrase.lower().replace(" ", "-"), title=phrase)
 
 
 def document(kind: ProblemKind, detail: str, members: dict[str, Any]) -> dict[str, Any]:
-    """The problem document."""
+    """The problem document; ``detail`` is about this occurrence, ``members`` are added."""
     return {
         "type": f"/problems/{kind.slug}",
         "title": kind.title,

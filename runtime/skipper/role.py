@@ -77,16 +77,17 @@ class Role:
         )
 
     def ready(self, **details: Any) -> None:
-        """Tell the launcher that this role serves."""
+        """Report to the launcher that this role serves, with ``details`` for its status."""
         self.report("ready", **details)
 
     def report(self, event: str, **details: Any) -> None:
+        """Send the launcher one event as a JSON line; a role without one sends nothing."""
         if self.control is not None:
             with contextlib.suppress(OSError):  # the launcher's death is seen as the end of file
                 self.control.sendall(json.dumps({"event": event, **details}).encode() + b"\n")
 
     def fail(self, error: StartError) -> NoReturn:
-        """Exit with the error's code; the launcher is told why, or who runs this role alone."""
+        """Exit with the error's code, after the launcher, or standard error, has got the reason."""
         if self.control is None:
             sys.stderr.write(f"{error}\n")
         self.report("failed", reason=str(error))
@@ -145,7 +146,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _end_descendants() -> None:
-    """Kill what this process has started or adopted: afterwards nobody could tell whose it was."""
+    """Kill what this process has started or adopted: afterwards nobody knows whose it was."""
     import psutil
 
     with contextlib.suppress(psutil.Error):

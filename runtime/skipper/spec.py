@@ -16,12 +16,12 @@ DEFAULT_POOL = "cpu"
 PRIORITIES = range(-10, 11)
 """Few enough that each step means something, and that nobody needs to go beyond the last."""
 BACKOFF_S = (1.0, 300.0)
-"""The first pause between two attempts where nothing else is said, and the longest of any."""
+"""The first pause between two attempts, unless a function declares another; the longest of any."""
 LONGEST_S = 366 * 86400.0
 """No time that anybody declares or asks for is longer."""
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DIRECT_TIMEOUT_S = 60.0
-"""How long a direct call may take from the gateway's receipt, where nothing else is said."""
+"""How long a direct call may take from the gateway's receipt, unless its function declares it."""
 
 
 class Kind(StrEnum):

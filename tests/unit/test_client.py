@@ -206,7 +206,7 @@ def test_an_invalid_input_names_the_member(client: Any) -> None:
         client.call("plain.strict")
 
 
-def test_an_answer_that_is_not_json_says_so(client: Any) -> None:
+def test_an_answer_that_is_not_json_is_an_error_in_words(client: Any) -> None:
     with pytest.raises(UnavailableError, match="not JSON"):
         client.call("plain.text")
 
@@ -232,7 +232,7 @@ def test_a_task_without_a_value_raises_what_it_ended_with(
 # --- trying again ---
 
 
-def test_a_refused_call_is_sent_again_when_the_gateway_says_when(
+def test_a_refused_call_is_sent_again_when_the_gateway_names_a_time(
     client: Any, gateway: StandIn
 ) -> None:
     assert client.call("plain.busy") == 3
@@ -244,7 +244,7 @@ def test_a_refused_call_is_given_up_after_a_few_tries(client: Any, gateway: Stan
     assert gateway.calls["plain.full"] == 4
 
 
-def test_what_a_second_try_will_not_change_is_told_at_once(client: Any, gateway: StandIn) -> None:
+def test_what_a_second_try_will_not_change_is_raised_at_once(client: Any, gateway: StandIn) -> None:
     with pytest.raises(UnavailableError, match="does not load"):
         client.call("plain.broken")
     assert gateway.calls["plain.broken"] == 1
@@ -269,7 +269,7 @@ def test_waiting_for_a_task_outlives_lost_connections(client: Any, gateway: Stan
     assert handle.result() == {"trained": {}}
 
 
-def test_nothing_listening_is_told_at_once(make: Any) -> None:
+def test_nothing_listening_is_raised_at_once(make: Any) -> None:
     began = time.monotonic()
     with pytest.raises(UnavailableError, match="skipper up"):
         make(url=f"http://127.0.0.1:{free_port()}").call("plain.echo")
@@ -279,7 +279,7 @@ def test_nothing_listening_is_told_at_once(make: Any) -> None:
 # --- time ---
 
 
-def test_a_client_waits_as_long_as_it_was_told_and_no_longer(make: Any) -> None:
+def test_a_client_waits_as_long_as_its_timeout_and_no_longer(make: Any) -> None:
     with pytest.raises(DeadlineError):
         make(timeout=0.1).call("plain.slow")
     assert make(timeout=5).call("plain.slow") == "slow"
@@ -307,7 +307,7 @@ def test_an_unknown_task_is_not_found(client: Any) -> None:
         client.task("nope")
 
 
-def test_cancel_says_whether_it_came_in_time(client: Any) -> None:
+def test_cancel_returns_whether_it_came_in_time(client: Any) -> None:
     handle = client.spawn("train.forever")
     assert handle.cancel() is True
     assert handle.cancel() is False
@@ -315,11 +315,11 @@ def test_cancel_says_whether_it_came_in_time(client: Any) -> None:
         handle.result()
 
 
-def test_a_spawn_says_when_and_how_urgently_it_is_to_run(client: Any, gateway: StandIn) -> None:
+def test_a_spawn_sends_when_and_how_urgently_it_is_to_run(client: Any, gateway: StandIn) -> None:
     handle = client.spawn("train.ok", x=1, priority=3, delay="90s", expires=5.5)
     headers = gateway.asked("train.ok")[0]
-    told = [headers[f"x-skipper-{name}"] for name in ("priority", "delay", "expires")]
-    assert told == ["3", "90s", "5.5"]
+    sent = [headers[f"x-skipper-{name}"] for name in ("priority", "delay", "expires")]
+    assert sent == ["3", "90s", "5.5"]
     assert gateway.tasks[handle.id].body == {"x": 1}
 
 

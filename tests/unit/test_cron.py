@@ -39,7 +39,7 @@ def test_a_cron_expression_is_taken_as_it_is_written(cron: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cron", "told"),
+    ("cron", "message"),
     [
         ("", "write five fields"),
         ("@daily", "write five fields"),
@@ -56,10 +56,10 @@ def test_a_cron_expression_is_taken_as_it_is_written(cron: str) -> None:
         (3, "write five fields"),
     ],
 )
-def test_what_never_comes_true_is_refused(cron: str, told: str) -> None:
+def test_what_never_comes_true_is_refused(cron: str, message: str) -> None:
     with pytest.raises(ValueError, match=r"write|wrong|no such") as caught:
         check_cron(cron)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @given(st.lists(st.text("0123456789*/,-#LW MON", min_size=1, max_size=5), min_size=5, max_size=5))
@@ -78,7 +78,7 @@ def test_a_time_zone_is_named_as_iana_does(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("Europe/Vilnus", "did you mean 'Europe/Vilnius'?"),
         ("europe/vilnius", "did you mean 'Europe/Vilnius'?"),
@@ -88,10 +88,10 @@ def test_a_time_zone_is_named_as_iana_does(name: str) -> None:
         (3, "there is no such time zone"),
     ],
 )
-def test_an_unknown_time_zone_is_refused_with_the_nearest(name: str, told: str) -> None:
+def test_an_unknown_time_zone_is_refused_with_the_nearest(name: str, message: str) -> None:
     with pytest.raises(ValueError, match="there is no such time zone") as caught:
         check_timezone(name)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 # --- when ticks come ---

@@ -96,7 +96,7 @@ def test_a_point_that_is_armed_to_stall_holds_its_thread_up(tmp_path: Path) -> N
     assert time.monotonic() - begun >= 0.05
 
 
-def test_one_of_many_processes_is_killed_and_says_which(tmp_path: Path) -> None:
+def test_one_of_many_processes_is_killed_and_is_named(tmp_path: Path) -> None:
     processes = [passer_by(tmp_path) for _ in range(4)]
     arm(tmp_path, "kill")
     for process in processes:

@@ -28,7 +28,7 @@ def logging_as_it_was() -> Iterator[None]:
     logging.getLogger("skipper").setLevel(logging.NOTSET)
 
 
-def test_a_role_is_what_its_command_line_says(
+def test_a_role_is_what_its_command_line_has(
     settings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SKIPPER_TREE", "tree-1")
@@ -42,18 +42,18 @@ def test_a_role_without_a_launcher_reports_to_nobody(settings: Path) -> None:
     Role.start("A test", ["--settings", str(settings), "--name", "cpu"]).ready()
 
 
-def test_a_role_says_to_its_launcher_that_it_serves(settings: Path) -> None:
+def test_a_role_reports_to_its_launcher_that_it_serves(settings: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         argv = ["--settings", str(settings), "--name", "cpu", "--control", str(theirs.detach())]
         role = Role.start("A test", argv)
         role.ready(gpu=["T4"])
         role.report("failed", message="no", code=3)
-        told = [json.loads(line) for line in ours.recv(4096).splitlines()]
+        events = [json.loads(line) for line in ours.recv(4096).splitlines()]
         assert role.control is not None
         assert not role.control.get_inheritable()
         role.control.close()
-    assert told == [
+    assert events == [
         {"event": "ready", "gpu": ["T4"]},
         {"event": "failed", "message": "no", "code": 3},
     ]
@@ -69,7 +69,7 @@ def test_a_launcher_that_is_gone_is_no_error_to_a_role_that_reports(settings: Pa
     role.control.close()
 
 
-def test_a_role_that_cannot_start_says_why_and_exits_with_its_code(settings: Path) -> None:
+def test_a_role_that_cannot_start_reports_why_and_exits_with_its_code(settings: Path) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         argv = ["--settings", str(settings), "--name", "cpu", "--control", str(theirs.detach())]
@@ -82,7 +82,7 @@ def test_a_role_that_cannot_start_says_why_and_exits_with_its_code(settings: Pat
         role.control.close()
 
 
-def test_one_that_runs_alone_says_it_aloud(
+def test_one_that_runs_alone_writes_it_to_standard_error(
     settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

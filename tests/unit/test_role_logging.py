@@ -24,15 +24,15 @@ def line(**given: Any) -> dict[str, Any]:
     record = logging.makeLogRecord(values | {"levelname": "WARNING", "name": "skipper.x"} | given)
     text = role.JsonFormatter("cpu").format(record)
     assert "\n" not in text
-    told: dict[str, Any] = json.loads(text)
-    return told
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def test_a_record_is_one_object_with_its_role_and_its_extras() -> None:
-    told = line(function="f.f", task="t")
-    assert told["ts"] > 1_000_000_000
-    del told["ts"]
-    assert told == {
+    found = line(function="f.f", task="t")
+    assert found["ts"] > 1_000_000_000
+    del found["ts"]
+    assert found == {
         "level": "warning",
         "name": "cpu",
         "logger": "skipper.x",
@@ -46,31 +46,31 @@ def test_a_message_of_several_lines_stays_one_line() -> None:
     assert line(msg="one\ntwo", args=())["message"] == "one\ntwo"
 
 
-def test_what_is_not_json_is_told_as_text() -> None:
+def test_what_is_not_json_is_logged_as_text() -> None:
     assert line(odd={1, 2} - {2})["odd"] == "{1}"
 
 
-def test_an_exception_is_told_with_its_traceback() -> None:
+def test_an_exception_is_logged_with_its_traceback() -> None:
     try:
         raise ValueError("no")
     except ValueError:
-        told = line(exc_info=sys.exc_info())
-    assert told["traceback"].startswith("Traceback")
-    assert told["traceback"].endswith("ValueError: no")
+        found = line(exc_info=sys.exc_info())
+    assert found["traceback"].startswith("Traceback")
+    assert found["traceback"].endswith("ValueError: no")
 
 
-def test_our_own_lines_are_told_from_their_level_on_and_others_when_they_warn(
+def test_our_own_lines_are_logged_from_their_level_on_and_others_when_they_warn(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     role.set_up_logging("gateway", "debug")
     for name in ("skipper.a", "elsewhere.b"):
         for level in (logging.DEBUG, logging.INFO, logging.WARNING):
             logging.getLogger(name).log(level, "%s %s", name, level)
-    told = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
-    assert [item["message"] for item in told] == [
+    found = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
+    assert [item["message"] for item in found] == [
         "skipper.a 10",
         "skipper.a 20",
         "skipper.a 30",
         "elsewhere.b 30",
     ]
-    assert {item["name"] for item in told} == {"gateway"}
+    assert {item["name"] for item in found} == {"gateway"}

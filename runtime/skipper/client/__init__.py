@@ -27,16 +27,20 @@ __all__ = [
 
 
 def connect(url: str | None = None, *, api_key: str | None = None) -> Client:
-    """Have ``f.remote``, ``f.spawn`` and ``f.map`` of this process ask the gateway at ``url``."""
+    """Have ``f.remote``, ``f.spawn`` and ``f.map`` of this process go to the gateway at ``url``.
+
+    ``url`` defaults to ``$SKIPPER_URL``, else port 8000 of this machine; the key to
+    ``$SKIPPER_API_KEY``. Raises SettingsError for what is no URL; nothing is sent yet.
+    """
     from skipper.function.decorators import connect_to
 
     client = Client(url, api_key=api_key)
-    connect_to(_Caller(client))
+    connect_to(ClientCaller(client))
     return client
 
 
-class _Caller:
-    """A client as function objects know one: bodies are JSON already."""
+class ClientCaller:
+    """Implements :class:`skipper.function.decorators.Caller` with a client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -48,4 +52,5 @@ class _Caller:
         return self._client.spawn(name, body)
 
     async def call_async(self, name: str, body: bytes) -> Any:
+        # In a thread, because the client that was connected blocks.
         return await asyncio.to_thread(self._client.call, name, body)

@@ -45,6 +45,7 @@ class AsyncClient(HttpConnection):
         await self.close()
 
     async def close(self) -> None:
+        """See :meth:`Client.close`."""
         await self._http.aclose()
 
     async def call(self, name: str, body: Any = None, /, **params: Any) -> Any:
@@ -123,6 +124,7 @@ class AsyncClient(HttpConnection):
         return await self.run(flows.invoke(name, body, deadline, prefer=prefer, terms=terms))
 
     async def run(self, flow: Flow[T]) -> T:
+        """See :meth:`Client.run`."""
         answer: Reply | Exception | None = None
         while True:
             try:
@@ -144,6 +146,7 @@ class AsyncClient(HttpConnection):
             return self.loss_of(error, step)
 
     async def events_of(self, task_id: str, after: str) -> AsyncIterator[TaskEvent]:
+        """See :meth:`AsyncTaskHandle.events`."""
         import httpx
 
         reader = EventReader(task_id, after)

@@ -46,14 +46,16 @@ class Client(HttpConnection):
         self.close()
 
     def close(self) -> None:
+        """Close the connections. No call may be made afterwards."""
         self._http.close()
 
     def call(self, name: str, body: Any = None, /, **params: Any) -> Any:
         """Run a function and return its value; where that is a task's, wait for the task.
 
-        ``body`` is the JSON body (bytes are taken as JSON already); ``params`` are members of it.
-        Raises a :class:`~skipper.errors.CallError` that holds the problem document where the run
-        ended without a value, NotFoundError or UnavailableError where there was none.
+        ``body`` is the JSON body (bytes are taken as JSON already, NumPy arrays go as nested
+        lists); ``params`` are members of it. Raises a :class:`~skipper.errors.CallError` that holds
+        the problem document where the run ended without a value, NotFoundError or UnavailableError
+        where there was none, TypeError for a body that is not JSON.
         """
         return self.run(flows.call(name, encode(body, params), self.timeout_s))
 
@@ -114,17 +116,21 @@ class Client(HttpConnection):
         return self.run(flows.set_schedule(name, is_paused=False))
 
     def get(self, path: str, **query: Any) -> Any:
-        """The JSON at any other ``path`` of the gateway."""
+        """The JSON at any other ``path`` of the gateway. Raises as :meth:`call` does."""
         return self.run(flows.get(path, **query))
 
     def invoke(
         self, name: str, body: bytes, *, prefer: str = "", terms: Terms = NO_TERMS
     ) -> Answer:
-        """One request, answered with a value or a task, as the function or ``prefer`` wants it."""
+        """One request, answered with a value or a task, as the function or ``prefer`` has it.
+
+        ``body`` is JSON, ``prefer`` as RFC 7240 writes it. Raises as :meth:`call` does.
+        """
         deadline = Deadline(self.timeout_s)
         return self.run(flows.invoke(name, body, deadline, prefer=prefer, terms=terms))
 
     def run(self, flow: Flow[T]) -> T:
+        """Carry a flow out; its value. Raises what the flow raises."""
         answer: Reply | Exception | None = None
         while True:
             try:
@@ -146,6 +152,7 @@ class Client(HttpConnection):
             return self.loss_of(error, step)
 
     def events_of(self, task_id: str, after: str) -> Iterator[TaskEvent]:
+        """See :meth:`TaskHandle.events`."""
         import httpx
 
         reader = EventReader(task_id, after)
@@ -189,7 +196,7 @@ class TaskHandle(TaskView):
         return self._client.run(flows.result_of(self._task))
 
     def cancel(self) -> bool:
-        """Ask for its end. False where it had already ended."""
+        """Cancel it, whether it waits or runs. False where it had already ended."""
         return self._client.run(flows.cancel(self.id))
 
     def retry(self) -> TaskHandle:
@@ -203,7 +210,8 @@ class TaskHandle(TaskView):
     def events(self, after: str = "") -> Iterator[TaskEvent]:
         """What has happened and what happens, live, up to ``done``; outlives lost connections.
 
-        With ``after``, the id of an event seen earlier, only what came since.
+        With ``after``, the id of an event seen earlier, only what came since. Raises NotFoundError
+        for a task that is gone, UnavailableError where the gateway stays away for some ten seconds.
         """
         return self._client.events_of(self.id, after)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 CONNECT_S = 5.0
+"""How long a connection may take to come about."""
 MAP_WIDTH = 16
 """How many calls of one ``map`` are under way at once."""
 _KEEPALIVE_S = 30.0
@@ -23,7 +24,7 @@ proxies allow: none is used as it closes."""
 
 
 class HttpConnection:
-    """Where the gateway is, with which key to ask it, and how long a call may take."""
+    """Where the gateway is, which key it gets, and how long a call may take."""
 
     def __init__(
         self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
@@ -31,7 +32,7 @@ class HttpConnection:
         """``url`` defaults to ``$SKIPPER_URL``, else port 8000; the key to ``$SKIPPER_API_KEY``.
 
         ``timeout``, in seconds, bounds each ``call``, its waiting for a task included. By default
-        only the function's own deadline does.
+        only the function's own deadline does. Raises SettingsError for what is no URL.
         """
         environment_url, environment_key = client_environment()
         self.url = (url or environment_url or DEFAULT_URL).rstrip("/")
@@ -40,6 +41,7 @@ class HttpConnection:
         self.timeout_s = timeout
 
     def client_options(self) -> dict[str, Any]:
+        """Arguments of httpx's client."""
         key = self._api_key
         return {
             "base_url": self.url,
@@ -48,16 +50,18 @@ class HttpConnection:
         }
 
     def transport_options(self) -> dict[str, Any]:
+        """Arguments of httpx's transport."""
         import httpx
 
         return {
             "limits": httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
             "socket_options": _keep_alive(),
-            # Reading the certificate bundle takes longer than a call, and plain HTTP needs none.
+            # Not for plain HTTP, because reading the certificate bundle takes longer than a call.
             "verify": self.url.startswith("https://"),
         }
 
     def options_of(self, request: Request) -> dict[str, Any]:
+        """``request`` as arguments of httpx's ``request``."""
         import httpx
 
         return {

@@ -18,7 +18,7 @@ from skipper.errors import UnavailableError
 
 OK, NO_CONTENT = 200, 204
 STREAM_SILENCE_S = 45.0
-"""Three missed pings of an event stream."""
+"""Silence after which a stream counts as lost: three pings of the gateway's are missing."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
@@ -35,7 +35,7 @@ class TaskEvent:
 
 
 class ServerEvent(NamedTuple):
-    """One event. ``id`` is the last id that the stream has named, as the standard says."""
+    """One event. ``id`` is the last id that the stream has named, as the standard has it."""
 
     id: str
     type: str
@@ -81,7 +81,8 @@ class EventParser:
             self.retry_s = int(value) / 1000
 
     def _dispatch(self) -> ServerEvent | None:
-        self.last_id = self._id  # only now: an event that broke off is asked for again
+        # Only now, because an event that broke off halfway must be asked for again.
+        self.last_id = self._id
         event = ServerEvent(self.last_id, self._type or "message", "\n".join(self._data))
         is_empty = not self._data
         self._type, self._data = "", []
@@ -106,10 +107,14 @@ class EventReader:
         return Request(method="GET", path=path, headers=headers, timeout_s=STREAM_SILENCE_S)
 
     def answered(self, reply: Reply) -> None:
-        """An answer that is no stream: there is nothing more to tell, or a problem, raised here."""
+        """Take a response that is no stream: the end of all events, or a problem.
+
+        Raises the error that the problem stands for.
+        """
         self.is_done = checked(reply).status == NO_CONTENT
 
     def feed(self, chunk: bytes) -> list[TaskEvent]:
+        """The events that ``chunk`` completes."""
         self._losses = 0
         events = [
             TaskEvent(id=event.id, type=event.type, data=json.loads(event.data or "null"))

@@ -1,4 +1,4 @@
-"""Each verb of the clients, once: what it asks, and what it makes of the answers. No I/O.
+"""Each verb of the clients, once: its requests, and what it makes of the replies. No I/O.
 
 A *flow* is a generator that yields a :class:`Request` and is sent its :class:`Reply`, or yields a
 :class:`Pause`, and returns the verb's value. The clients carry flows out, one blocking, one on
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from skipper import problems
 from skipper.client.messages import (
     NO_TERMS,
     Answer,
@@ -28,19 +29,23 @@ from skipper.client.problems import checked, slug_of, task_error
 from skipper.errors import CallError, UnavailableError
 from skipper.task import State
 
-_LASTING = ("function-broken",)
+_LASTING = (problems.BROKEN.slug,)
 """Problems that a second try will not find gone."""
 LONG_POLL_S = 20
 """How long one request may wait for a task's end; proxies commonly cut at 60 s."""
 MAX_RETRY_AFTER_S = 10.0
+"""A gateway that names a longer time is not waited for: its answer is the caller's."""
 RETRIES = 3
-"""How often a request that ran nothing is sent again when the gateway names a time to."""
+"""How often a request that ran nothing is sent again after the time that the gateway names."""
 RECONNECTS_S = (0.1, 0.2, 0.4, 0.8, 1.5, 2.0, 3.0, 3.0)
 """Pauses between tries of a request that is safe to repeat; together they outlast a restart."""
 
 
 def exchange(request: Request, deadline: Deadline | None = None) -> Flow[Reply]:
-    """The answer to ``request``, asked again only where that cannot run anything twice."""
+    """The reply to ``request``, which is sent again only where that cannot run anything twice.
+
+    Raises what a problem stands for, LostError once the tries are used up.
+    """
     deadline, attempts = deadline or Deadline(None), _Attempts(request)
     while True:
         try:
@@ -82,7 +87,7 @@ class _Attempts:
 
 
 def retry_after_s(reply: Reply) -> float | None:
-    """When a gateway that ran nothing wants to be asked again; None where that is of no use."""
+    """When to try again what a gateway did not run, in seconds; None where that is of no use."""
     text = reply.headers.get("retry-after", "")
     if reply.status not in (429, 503) or not text.isdigit() or slug_of(reply) in _LASTING:
         return None
@@ -119,7 +124,7 @@ def get_items(path: str, **query: Any) -> Flow[list[Any]]:
 def invoke(
     name: str, body: bytes, deadline: Deadline, *, prefer: str = "", terms: Terms = NO_TERMS
 ) -> Flow[Answer]:
-    """Ask for one run of a function; ``prefer`` as RFC 7240 writes it."""
+    """One run of a function; ``prefer`` as RFC 7240 writes it."""
     headers = {"content-type": "application/json"} | ({"prefer": prefer} if prefer else {})
     headers |= terms.headers()
     reply = yield from exchange(
@@ -156,7 +161,7 @@ def call(name: str, body: bytes, timeout_s: float | None) -> Flow[Any]:
 
 
 def spawn(name: str, body: bytes, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:
-    """The task that runs a function. A key of its own makes it safe to ask twice."""
+    """The task that runs a function. Its idempotency key makes the request safe to repeat."""
     headers = {
         "content-type": "application/json",
         "prefer": "respond-async",
@@ -193,14 +198,14 @@ def ended(task_id: str, deadline: Deadline) -> Flow[dict[str, Any]]:
     pause_s = 0.05
     while True:
         wait_s = int(deadline.within(LONG_POLL_S))
-        asked_at = time.monotonic()
+        began = time.monotonic()
         task: dict[str, Any] = yield from get(
             task_path(task_id), is_patient=True, wait=wait_s or None
         )
         if State(task["state"]).is_terminal:
             return task
         deadline.check(f"Task {task_id} goes on.")
-        if time.monotonic() - asked_at < wait_s / 2 or not wait_s:
+        if time.monotonic() - began < wait_s / 2 or not wait_s:
             yield Pause(deadline.within(pause_s))
             pause_s = min(pause_s * 1.5, 2.0)
 
@@ -211,7 +216,7 @@ def logs(task_id: str, attempt: int | None) -> Flow[list[dict[str, Any]]]:
 
 
 def cancel(task_id: str) -> Flow[bool]:
-    """Ask for a task's end. False where it had already ended."""
+    """Cancel a task. False where it had already ended."""
     request = Request(method="POST", path=task_path(task_id) + "/cancel")
     try:
         yield from exchange(request)
@@ -230,7 +235,7 @@ def retry(task_id: str) -> Flow[dict[str, Any]]:
 
 
 def run_schedule(name: str) -> Flow[dict[str, Any]]:
-    """The task that a schedule makes now. Asking twice would make two."""
+    """The task that a schedule makes now. Not repeatable, because each request makes one."""
     path = schedule_path(name) + "/run"
     reply = yield from exchange(Request(method="POST", path=path, is_repeatable=False))
     task: dict[str, Any] = reply.json()

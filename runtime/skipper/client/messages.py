@@ -44,13 +44,13 @@ class Terms:
     expires: float | str | None = None
 
     def headers(self) -> dict[str, str]:
-        """What tells the gateway."""
-        said = {
+        """The request headers that carry them."""
+        given = {
             "x-skipper-priority": self.priority,
             "x-skipper-delay": self.delay,
             "x-skipper-expires": self.expires,
         }
-        return {name: str(value) for name, value in said.items() if value is not None}
+        return {name: str(value) for name, value in given.items() if value is not None}
 
 
 NO_TERMS = Terms()
@@ -58,13 +58,14 @@ NO_TERMS = Terms()
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One HTTP answer. ``headers`` finds names in any case."""
+    """One HTTP response. ``headers`` finds names in any case."""
 
     status: int
     headers: Mapping[str, str]
     content: bytes
 
     def json(self) -> Any:
+        """The content. Raises UnavailableError for what is not JSON: no gateway has sent it."""
         try:
             return json.loads(self.content)
         except ValueError:
@@ -115,6 +116,7 @@ class Deadline:
         self._at = None if timeout_s is None else time.monotonic() + timeout_s
 
     def left_s(self) -> float | None:
+        """Seconds that are left, 0 once the time is over; None without a limit."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
     def check(self, what: str) -> None:
@@ -134,7 +136,10 @@ class Deadline:
 
 
 def encode(body: Any, params: Mapping[str, Any]) -> bytes:
-    """The JSON body of a call. Bytes are JSON already; ``params`` are added to an object."""
+    """The JSON body of a call. Bytes are JSON already; ``params`` are added to an object.
+
+    Raises TypeError for what is not JSON, and for ``params`` beside a body that is no object.
+    """
     from pydantic_core import PydanticSerializationError, to_json
 
     if isinstance(body, bytes) and not params:
@@ -146,9 +151,8 @@ def encode(body: Any, params: Mapping[str, Any]) -> bytes:
     elif params:
         body = {**body, **params}
     try:
-        return to_json(
-            body, fallback=_plain, inf_nan_mode="strings"
-        )  # JSON has no numbers for them
+        # As texts, which a float is read from, because JSON has no numbers for NaN and infinities.
+        return to_json(body, fallback=_plain, inf_nan_mode="strings")
     except PydanticSerializationError as error:
         raise TypeError(f"the body is not JSON: {error}") from None
 

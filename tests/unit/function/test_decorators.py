@@ -103,14 +103,14 @@ def test_a_class_is_set_up_once_and_keeps_its_state() -> None:
 # --- what it declares ----------------------------------------------------------------------
 
 
-def test_a_spec_tells_what_was_declared() -> None:
+def test_a_spec_has_what_was_declared() -> None:
     spec = train.spec("c0de")
     assert (spec.name, spec.kind, spec.mode) == ("test_decorators.train", "training", "task")
     assert (spec.pool, spec.timeout_s, spec.retries, spec.memory_mb) == ("gpu", 5400.0, 2, 2048)
     assert (spec.code, spec.models, spec.file) == ("c0de", ("old",), __file__)
 
 
-def test_a_spec_tells_how_its_tasks_are_treated() -> None:
+def test_a_spec_has_how_its_tasks_are_treated() -> None:
     @skipper.training(
         start_timeout="20s",
         retries=3,
@@ -152,7 +152,7 @@ def test_a_spec_survives_the_wire() -> None:
         (skipper.inference(mode="task"), "inference", "task"),
     ],
 )
-def test_training_is_a_task_unless_it_says_otherwise(decorate: Any, kind: str, mode: str) -> None:
+def test_training_is_a_task_unless_declared_otherwise(decorate: Any, kind: str, mode: str) -> None:
     def f() -> None: ...
 
     spec = decorate(f).spec("")

@@ -66,7 +66,7 @@ def test_without_a_time_there_is_no_deadline() -> None:
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
-def test_a_run_is_cancelled_when_its_sink_says_so(cancelled: bool) -> None:
+def test_a_run_is_cancelled_when_its_sink_is(cancelled: bool) -> None:
     assert Run(Heard(cancelled=cancelled)).cancelled is cancelled
 
 

@@ -205,7 +205,7 @@ def test_arguments_that_cannot_be_meant_are_refused_before_they_are_sent(
     assert message in str(caught.value)
 
 
-def test_the_schema_of_a_body_tells_names_types_and_defaults() -> None:
+def test_the_schema_of_a_body_has_names_types_and_defaults() -> None:
     schema = signature_of(plain).input_schema()
     assert schema["required"] == ["a"]
     assert schema["additionalProperties"] is False

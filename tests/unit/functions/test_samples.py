@@ -15,7 +15,7 @@ from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind, ModelRef, SourceInfo
 from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
-from tests.unit.plugins.stand_in import Words, survey
+from tests.unit.plugins.stand_in import KeptEvents, survey
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -91,14 +91,14 @@ def test_a_field_left_out_is_the_median(boston: ModuleType) -> None:
 
 
 def test_boston_trains_and_answers(boston: ModuleType, tmp_path: Path) -> None:
-    words = Words()
+    kept = KeptEvents()
 
-    model = boston.train(epochs=12, run=words.run)
+    model = boston.train(epochs=12, run=kept.run)
 
     assert (model.name, model.metrics["rows_held_out"]) == ("boston", 101)
     assert model.metrics["rmse"] < 5  # always answering the mean: 9
-    assert [said["done"] for said in words.progress] == list(range(1, 13))
-    assert {"loss", "val_loss"} <= words.progress[0].keys()
+    assert [event["done"] for event in kept.progress] == list(range(1, 13))
+    assert {"loss", "val_loss"} <= kept.progress[0].keys()
 
     served = _served(model, tmp_path)
     small, large = (_answer(boston.predict, {"rm": rm}, served)["price"] for rm in (5, 8))
@@ -107,12 +107,12 @@ def test_boston_trains_and_answers(boston: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_cancelled_training_makes_no_model(boston: ModuleType) -> None:
-    words = Words()
-    words.cancel_after = 1
+    kept = KeptEvents()
+    kept.cancel_after = 1
 
     with pytest.raises(skipper.Cancelled):
-        boston.train(epochs=50, run=words.run)
-    assert len(words.progress) == 1
+        boston.train(epochs=50, run=kept.run)
+    assert len(kept.progress) == 1
 
 
 @pytest.mark.parametrize("body", [b'{"rm": "many"}', b'{"rm": -1}', b'{"rm": 1e999}', b"[]"])
@@ -122,12 +122,12 @@ def test_boston_refuses_what_is_no_house(boston: ModuleType, body: bytes) -> Non
 
 
 def test_digits_trains_and_answers(digits: ModuleType, tmp_path: Path) -> None:
-    words = Words()
+    kept = KeptEvents()
 
-    model = digits.train(epochs=3, run=words.run)
+    model = digits.train(epochs=3, run=kept.run)
 
     assert model.metrics["accuracy"] > 0.8
-    assert len(words.progress) == 3
+    assert len(kept.progress) == 3
     images, labels = digits.load_digits(return_X_y=True)
     served = _served(model, tmp_path)
     answers = [

@@ -78,7 +78,7 @@ GOOD = """
 # --- survey --------------------------------------------------------------------------------
 
 
-def test_a_survey_tells_of_files_without_running_them(survey: Callable[..., Report]) -> None:
+def test_a_survey_reports_files_without_running_them(survey: Callable[..., Report]) -> None:
     report = survey({"mine.py": "raise SystemExit\nimport skipper\n@skipper.data\ndef f(): ..."})
     found = only(report)
     assert report.broken == ()
@@ -235,7 +235,7 @@ def test_a_file_that_does_not_load_is_reported_with_line_and_reason(
     assert error in broken.error
 
 
-def test_a_function_of_a_pool_that_the_project_lacks_is_told_with_line_and_choice(
+def test_a_function_of_a_pool_that_the_project_lacks_is_reported_with_line_and_choice(
     survey: Callable[..., Report],
 ) -> None:
     text = "import skipper\n@skipper.data\ndef f(): ...\n@skipper.data(pool='big')\ndef g(): ..."

@@ -826,7 +826,7 @@ def test_in_a_batch_each_value_is_measured_alone_and_all_items_of_a_body_togethe
     ]
 
 
-def test_a_word_that_would_fill_the_record_is_refused_where_it_is_said(serving: Serving) -> None:
+def test_an_event_that_would_fill_the_record_is_refused_where_it_is_sent(serving: Serving) -> None:
     @skipper.data
     def reports_too_much(*, run: skipper.Run) -> str:
         try:

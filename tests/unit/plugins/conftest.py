@@ -1,4 +1,4 @@
-"""A store with the shipped plugins, and a run that keeps what it is told."""
+"""A store with the shipped plugins, and a run whose events are kept."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from skipper.function.model import Model
 from skipper.instance.jobs import ModelRef
 from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
-from tests.unit.plugins.stand_in import Words
+from tests.unit.plugins.stand_in import KeptEvents
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,8 +42,8 @@ def stored(loaded_models: LoadedModels) -> Callable[[Any], Any]:
 
 
 @pytest.fixture
-def words() -> Words:
-    return Words()
+def kept() -> KeptEvents:
+    return KeptEvents()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A sink that keeps what a run says, and can cancel it; a survey by a fresh process."""
+"""A sink that keeps a run's events, and can cancel it; a survey by a fresh process."""
 
 import subprocess
 import sys
@@ -17,13 +17,13 @@ print(loader.survey(project, loader.open_project(project), ["cpu", "gpu"]).model
 
 
 def survey(folder: Path) -> Report:
-    """What an instance says of the project in ``folder``."""
+    """What an instance reports of the project in ``folder``."""
     command = [sys.executable, "-c", _SURVEY, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Report.model_validate_json(done.stdout)
 
 
-class Words:
+class KeptEvents:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
         self.cancel_after: int | None = None

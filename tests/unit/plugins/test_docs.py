@@ -21,9 +21,9 @@ report = loader.survey(project, plugins)
 assert not report.broken, report.broken
 assert not plugins.broken, plugins.broken
 for source in report.sources:
-    told = loader.read(Job(kind=JobKind.READ, project_dir=project.folder, source=source))
-    assert not told.broken, told.broken
-    print(*(spec.name for spec in told.specs))
+    report = loader.read(Job(kind=JobKind.READ, project_dir=project.folder, source=source))
+    assert not report.broken, report.broken
+    print(*(spec.name for spec in report.specs))
 print(*plugins.names)
 """
 
@@ -51,7 +51,7 @@ def _run(script: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_every_file_loads_and_serves_what_the_text_says(project: Path) -> None:
+def test_every_file_loads_and_serves_what_the_text_describes(project: Path) -> None:
     found = _run(_READ, str(project)).split()
 
     assert {"iris.train", "stream.Counter", "squares.root", "houses.price", "common.ping"} <= set(

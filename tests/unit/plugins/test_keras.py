@@ -13,7 +13,7 @@ import skipper_tensorflow
 from skipper.errors import FormatError
 from skipper.function.model import Model
 from skipper.instance.models import LoadedModels
-from tests.unit.plugins.stand_in import Words
+from tests.unit.plugins.stand_in import KeptEvents
 
 X = np.linspace(-1, 1, 64, dtype="float32").reshape(32, 2)
 Y = X.sum(axis=1)
@@ -26,17 +26,17 @@ def _net(keras: Any, *layers: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def noted(keras: Any) -> tuple[Any, list[bool]]:
-    """A layer that notes when its Python runs: in a graph that is when the graph is made."""
+def recorder(keras: Any) -> tuple[Any, list[bool]]:
+    """A layer that records when its Python runs: in a graph that is when the graph is made."""
     ran: list[bool] = []
 
     @keras.saving.register_keras_serializable(package="tests")
-    class Noted(keras.layers.Layer):  # type: ignore[misc] # Keras carries no types
+    class Recorder(keras.layers.Layer):  # type: ignore[misc] # Keras carries no types
         def call(self, inputs: Any) -> Any:
             ran.append(True)
             return inputs
 
-    return Noted, ran
+    return Recorder, ran
 
 
 def test_a_stored_model_answers_as_the_trained_one(
@@ -52,9 +52,9 @@ def test_a_stored_model_answers_as_the_trained_one(
 
 
 def test_a_loaded_model_runs_as_a_graph_for_any_number_of_rows(
-    keras: Any, stored: Callable[[Any], Any], noted: tuple[Any, list[bool]]
+    keras: Any, stored: Callable[[Any], Any], recorder: tuple[Any, list[bool]]
 ) -> None:
-    layer, ran = noted
+    layer, ran = recorder
     loaded = stored(_net(keras, layer()))
     ran.clear()
 
@@ -79,9 +79,9 @@ def test_a_loaded_model_can_be_trained_on_and_stored_again(
 
 @pytest.mark.parametrize("named", [False, True])
 def test_a_model_of_several_inputs_runs_as_a_graph(
-    keras: Any, stored: Callable[[Any], Any], noted: tuple[Any, list[bool]], named: bool
+    keras: Any, stored: Callable[[Any], Any], recorder: tuple[Any, list[bool]], named: bool
 ) -> None:
-    layer, ran = noted
+    layer, ran = recorder
     left, right = keras.Input((1,), name="left"), keras.Input((1,), name="right")
     added = layer()(keras.layers.Add()([left, right]))
     net = keras.Model({"left": left, "right": right} if named else [left, right], added)
@@ -94,9 +94,9 @@ def test_a_model_of_several_inputs_runs_as_a_graph(
 
 
 def test_a_model_of_rows_of_any_length_runs_as_a_graph(
-    keras: Any, stored: Callable[[Any], Any], noted: tuple[Any, list[bool]]
+    keras: Any, stored: Callable[[Any], Any], recorder: tuple[Any, list[bool]]
 ) -> None:
-    layer, ran = noted
+    layer, ran = recorder
     layers = [keras.layers.Conv1D(1, 3), layer(), keras.layers.GlobalAveragePooling1D()]
     loaded = stored(keras.Sequential([keras.Input((None, 2)), *layers]))
     ran.clear()
@@ -143,22 +143,22 @@ def test_code_in_a_stored_file_is_not_run(keras: Any, tmp_path: Path) -> None:
         skipper_tensorflow.skipper_load_model(format="keras", folder=tmp_path)
 
 
-def test_every_epoch_is_told_with_what_keras_measures(keras: Any, words: Words) -> None:
+def test_every_epoch_is_reported_with_what_keras_measures(keras: Any, kept: KeptEvents) -> None:
     _net(keras).fit(
         X,
         Y,
         epochs=3,
         validation_data=(X, Y),
-        callbacks=[skipper_tensorflow.EpochProgress(words.run)],
+        callbacks=[skipper_tensorflow.EpochProgress(kept.run)],
         verbose=0,
     )
 
-    assert [(said["done"], said["total"]) for said in words.progress] == [(1, 3), (2, 3), (3, 3)]
-    assert words.progress[0].keys() == {"done", "total", "loss", "mae", "val_loss", "val_mae"}
-    assert all(type(said["loss"]) is float for said in words.progress)
+    assert [(event["done"], event["total"]) for event in kept.progress] == [(1, 3), (2, 3), (3, 3)]
+    assert kept.progress[0].keys() == {"done", "total", "loss", "mae", "val_loss", "val_mae"}
+    assert all(type(event["loss"]) is float for event in kept.progress)
 
 
-def test_the_total_of_several_rounds_can_be_given(keras: Any, words: Words) -> None:
+def test_the_total_of_several_rounds_can_be_given(keras: Any, kept: KeptEvents) -> None:
     net = _net(keras)
 
     for start in (0, 2):
@@ -167,11 +167,11 @@ def test_the_total_of_several_rounds_can_be_given(keras: Any, words: Words) -> N
             Y,
             initial_epoch=start,
             epochs=start + 2,
-            callbacks=[skipper_tensorflow.EpochProgress(words.run, total=4)],
+            callbacks=[skipper_tensorflow.EpochProgress(kept.run, total=4)],
             verbose=0,
         )
 
-    assert [(said["done"], said["total"]) for said in words.progress] == [
+    assert [(event["done"], event["total"]) for event in kept.progress] == [
         (1, 4),
         (2, 4),
         (3, 4),
@@ -179,19 +179,19 @@ def test_the_total_of_several_rounds_can_be_given(keras: Any, words: Words) -> N
     ]
 
 
-def test_training_stops_in_the_epoch_that_is_cancelled(keras: Any, words: Words) -> None:
-    words.cancel_after = 2
+def test_training_stops_in_the_epoch_that_is_cancelled(keras: Any, kept: KeptEvents) -> None:
+    kept.cancel_after = 2
 
     history = _net(keras).fit(
         X,
         Y,
         batch_size=1,
         epochs=100,
-        callbacks=[skipper_tensorflow.EpochProgress(words.run)],
+        callbacks=[skipper_tensorflow.EpochProgress(kept.run)],
         verbose=0,
     )
 
-    assert len(words.progress) == 2
+    assert len(kept.progress) == 2
     assert len(history.epoch) == 3
 
 

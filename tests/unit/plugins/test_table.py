@@ -74,14 +74,14 @@ def test_no_other_file_is_read(path: str) -> None:
         table.read(path)
 
 
-def test_the_refusal_does_not_tell_what_exists(project: Path) -> None:
-    def told(path: str) -> str:
+def test_the_refusal_does_not_show_what_exists(project: Path) -> None:
+    def message(path: str) -> str:
         with pytest.raises(ValueError, match="not a") as caught:
             table.read(path)
         return str(caught.value).replace(path, "")
 
-    assert told("../out.csv") == told("../none.csv")
-    assert told(str(project / "skipper.toml")) == told("/none")
+    assert message("../out.csv") == message("../none.csv")
+    assert message(str(project / "skipper.toml")) == message("/none")
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting(project: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_file_above_the_limit_is_refused(project: Path, monkeypatch: pytest.Mo
         (",".join("abc"[i % 3] + str(i) for i in range(2001)) + "\n1\n", "2001 columns"),
     ],
 )
-def test_what_is_no_table_is_told_in_words(text: str, reason: str) -> None:
+def test_what_is_no_table_is_refused_in_words(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         table.read(text)
 
@@ -153,7 +153,7 @@ def test_features_have_fixed_types_whatever_comes_in() -> None:
     assert made["c"].tolist() == ["x", table.MISSING, "3"]
 
 
-def test_text_among_numbers_is_told_with_its_column() -> None:
+def test_text_among_numbers_is_an_error_with_its_column() -> None:
     columns = Columns(numbers=("n",), categories=(), left_out=())
 
     with pytest.raises(ValueError, match="column 'n' takes numbers"):

@@ -12,7 +12,7 @@ import skipper
 from skipper_tabular import tabular
 from skipper_tabular.kinds import ESTIMATORS, Task
 from skipper_tabular.tabular import Value
-from tests.unit.plugins.stand_in import Words
+from tests.unit.plugins.stand_in import KeptEvents
 
 
 def _houses(count: int = 120) -> str:
@@ -145,18 +145,18 @@ def test_a_name_is_kept_apart_from_the_models_of_the_project() -> None:
     assert "pattern" in _refused(tabular.train, body | {"name": "../boston"})
 
 
-def test_progress_ends_at_its_total(words: Words) -> None:
-    _trained({"csv": _houses(), "target": "price"}, words.run)
+def test_progress_ends_at_its_total(kept: KeptEvents) -> None:
+    _trained({"csv": _houses(), "target": "price"}, kept.run)
 
-    assert [said["done"] for said in words.progress] == list(range(1, 8))
-    assert {said["total"] for said in words.progress} == {7}
+    assert [event["done"] for event in kept.progress] == list(range(1, 8))
+    assert {event["total"] for event in kept.progress} == {7}
 
 
-def test_a_cancelled_run_makes_no_model(words: Words) -> None:
-    words.cancel_after = 1
+def test_a_cancelled_run_makes_no_model(kept: KeptEvents) -> None:
+    kept.cancel_after = 1
 
     with pytest.raises(skipper.Cancelled):
-        _trained({"csv": _houses(), "target": "price"}, words.run)
+        _trained({"csv": _houses(), "target": "price"}, kept.run)
 
 
 def test_a_table_is_summed_up() -> None:

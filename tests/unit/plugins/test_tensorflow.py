@@ -1,4 +1,4 @@
-"""What the tensorflow plugin says without TensorFlow."""
+"""What the tensorflow plugin does without TensorFlow."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def test_their_environment_is_set_before_they_are_imported() -> None:
     assert skipper_tensorflow.skipper_environment(imports=frozenset({"numpy"})) == {}
 
 
-def test_an_instance_without_tensorflow_is_told_its_share_and_imports_nothing(
+def test_an_instance_without_tensorflow_has_its_share_set_and_imports_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in _VARIABLES:

@@ -59,14 +59,14 @@ def signed(body: bytes = b"{}", secret: str = SECRET) -> dict[str, str]:
     return sign(body, secret, id_="e1", at=NOW)
 
 
-def heard(body: bytes, headers: dict[str, str], *secrets: str, at: float = NOW) -> str:
+def verified(body: bytes, headers: dict[str, str], *secrets: str, at: float = NOW) -> str:
     return verify(body, headers, *secrets or (SECRET,), clock=lambda: at)
 
 
 @given(st.binary(max_size=200))
 def test_what_is_signed_is_believed_in_any_case_of_letters(body: bytes) -> None:
     headers = {name.title(): value for name, value in signed(body).items()}
-    assert heard(body, headers) == "e1"
+    assert verified(body, headers) == "e1"
 
 
 @given(st.binary(min_size=1, max_size=50), st.integers(0, 49), st.integers(1, 255))
@@ -74,7 +74,7 @@ def test_one_changed_byte_is_noticed(body: bytes, place: int, change: int) -> No
     changed = bytearray(body)
     changed[place % len(body)] ^= change
     with pytest.raises(SignatureError, match="changed"):
-        heard(bytes(changed), signed(body))
+        verified(bytes(changed), signed(body))
 
 
 @pytest.mark.parametrize(
@@ -91,37 +91,37 @@ def test_one_changed_byte_is_noticed(body: bytes, place: int, change: int) -> No
 )
 def test_what_is_signed_otherwise_is_not_believed(headers: dict[str, str]) -> None:
     with pytest.raises(SignatureError):
-        heard(b"{}", headers)
+        verified(b"{}", headers)
 
 
 @pytest.mark.parametrize("seconds", [-300, 0, 300])
 def test_a_request_may_be_some_minutes_old_or_ahead(seconds: float) -> None:
-    assert heard(b"{}", signed(), at=NOW + seconds) == "e1"
+    assert verified(b"{}", signed(), at=NOW + seconds) == "e1"
 
 
 @pytest.mark.parametrize("seconds", [-301, 301, 1e9])
 def test_an_old_request_is_not_believed_again(seconds: float) -> None:
     with pytest.raises(SignatureError, match="within 300 s"):
-        heard(b"{}", signed(), at=NOW + seconds)
+        verified(b"{}", signed(), at=NOW + seconds)
 
 
 @pytest.mark.parametrize("timestamp", ["", "now", "-1", "1.5", "\N{ARABIC-INDIC DIGIT ONE}"])
-def test_a_time_that_is_none_is_told(timestamp: str) -> None:
+def test_a_time_that_is_none_is_refused(timestamp: str) -> None:
     with pytest.raises(SignatureError, match="no time"):
-        heard(b"{}", signed() | {"webhook-timestamp": timestamp})
+        verified(b"{}", signed() | {"webhook-timestamp": timestamp})
 
 
 @pytest.mark.parametrize("name", signed())
 def test_a_missing_header_is_named(name: str) -> None:
     headers = {key: value for key, value in signed().items() if key != name}
     with pytest.raises(SignatureError, match=f"no header {name}"):
-        heard(b"{}", headers)
+        verified(b"{}", headers)
 
 
 def test_one_secret_can_take_anothers_place() -> None:
-    assert heard(b"{}", signed(secret=OTHER), SECRET, OTHER) == "e1"
+    assert verified(b"{}", signed(secret=OTHER), SECRET, OTHER) == "e1"
     both = " ".join(signed(secret=secret)["webhook-signature"] for secret in (OTHER, SECRET))
-    assert heard(b"{}", signed() | {"webhook-signature": both}) == "e1"
+    assert verified(b"{}", signed() | {"webhook-signature": both}) == "e1"
 
 
 _PAGE = Path(__file__).parents[3] / "docs" / "webhooks.md"
@@ -225,7 +225,7 @@ def test_plain_http_leaves_no_private_network(private: bool) -> None:
         check("h", [ip_address("93.184.216.34")], private=private, encrypted=False)
 
 
-def test_a_name_without_address_is_told() -> None:
+def test_a_name_without_address_is_an_error() -> None:
     with pytest.raises(OSError, match=r"not known|resolution"):
         resolve("nowhere.invalid", 80)
 
@@ -237,12 +237,12 @@ class Receiver(BaseHTTPRequestHandler):
     """Answers with the next of ``answers``, 204 after the last; keeps what it was sent."""
 
     answers: ClassVar[list[int]] = []
-    heard: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
+    received: ClassVar[list[tuple[str, dict[str, str], bytes]]] = []
     pause: ClassVar[threading.Event] = threading.Event()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
-        self.heard.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        self.received.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
         self.pause.wait(10)
         self.send_response(self.answers.pop(0) if self.answers else 204)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
@@ -254,7 +254,7 @@ class Receiver(BaseHTTPRequestHandler):
 @contextmanager
 def serving(context: ssl.SSLContext | None = None) -> Iterator[int]:
     """A receiver on a port of its own."""
-    Receiver.answers[:], Receiver.heard[:] = [], []
+    Receiver.answers[:], Receiver.received[:] = [], []
     Receiver.pause.set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
     if context is not None:
@@ -289,7 +289,7 @@ def leads_to(*texts: str) -> Callable[[str, int], list[Address]]:
 def test_an_event_arrives_as_it_is_signed(port: int) -> None:
     url = f"http://127.0.0.1:{port}/hooks/a%20b?x=1"
     assert post(endpoint(url), "e1", b'{"a": 1}') == 204
-    ((path, headers, body),) = Receiver.heard
+    ((path, headers, body),) = Receiver.received
     assert (path, body) == ("/hooks/a%20b?x=1", b'{"a": 1}')
     assert verify(body, headers, SECRET) == "e1"
     assert headers["content-type"] == "application/json"
@@ -301,7 +301,7 @@ def test_every_other_answer_may_be_another_one_later(port: int, status: int) -> 
     Receiver.answers.append(status)
     with pytest.raises(DeliveryError, match=f"answered {status}"):
         post(endpoint(f"http://127.0.0.1:{port}/"), "e1", b"{}")
-    assert len(Receiver.heard) == 1, "a redirection was followed"
+    assert len(Receiver.received) == 1, "a redirection was followed"
 
 
 def test_a_receiver_that_wants_no_more_is_left_alone(port: int) -> None:
@@ -332,7 +332,7 @@ def test_a_name_that_leads_nowhere_may_lead_somewhere_later() -> None:
 def test_nothing_is_sent_to_a_private_address_that_is_not_allowed(port: int, host: str) -> None:
     with pytest.raises(RefusedError, match="private"):
         post(endpoint(f"https://{host}:{port}/", allow_private=False), "e1", b"{}")
-    assert Receiver.heard == []
+    assert Receiver.received == []
 
 
 def test_a_name_is_looked_up_once_and_led_nowhere_else(port: int) -> None:
@@ -344,7 +344,7 @@ def test_a_name_is_looked_up_once_and_led_nowhere_else(port: int) -> None:
 
     assert post(endpoint(f"http://receiver.test:{port}/"), "e1", b"{}", resolve=rebinding) == 204
     assert asked == ["receiver.test"]
-    assert Receiver.heard[0][1]["host"] == f"receiver.test:{port}"
+    assert Receiver.received[0][1]["host"] == f"receiver.test:{port}"
 
 
 def test_of_several_addresses_the_first_that_takes_a_connection_is_used(port: int) -> None:
@@ -359,7 +359,7 @@ def test_a_proxy_of_the_environment_is_not_used(port: int, monkeypatch: pytest.M
     assert post(endpoint(f"http://127.0.0.1:{port}/"), "e1", b"{}") == 204
 
 
-def test_no_error_tells_the_path_which_may_hold_a_token(port: int) -> None:
+def test_no_error_shows_the_path_which_may_hold_a_token(port: int) -> None:
     Receiver.answers.append(500)
     with pytest.raises(DeliveryError) as caught:
         post(endpoint(f"http://127.0.0.1:{port}/token?token"), "e1", b"{}")
@@ -403,7 +403,7 @@ def test_a_certificate_must_be_the_names_and_of_somebody_known(
     assert post(endpoint(url), "e1", b"{}", resolve=here) == 204
     with pytest.raises(DeliveryError, match="CERTIFICATE_VERIFY_FAILED"):
         post(endpoint(url.replace("receiver", "other")), "e1", b"{}", resolve=here)
-    assert len(Receiver.heard) == 1
+    assert len(Receiver.received) == 1
 
 
 # --- the function ----------------------------------------------------------------------------
@@ -434,7 +434,7 @@ def test_the_function_sends_with_the_settings_that_its_instance_was_given(port: 
     skipper_webhooks.skipper_settings(source="webhooks", settings={"ops": table})
     event = json.dumps({"ü": 1}, ensure_ascii=False)
     assert _deliver(webhook="ops", id="e1", event=event) == {"status": 204}
-    assert Receiver.heard[0][2] == event.encode()
+    assert Receiver.received[0][2] == event.encode()
 
 
 def test_the_function_is_the_one_that_the_runtime_makes_tasks_for() -> None:
