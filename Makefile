@@ -11,14 +11,17 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	done; \
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
-.PHONY: help setup demo up test chaos check format docs lock bench bench-smoke clean
+.PHONY: help setup demo up test test-unit test-pythons chaos check format docs lock \
+	bench bench-smoke clean
 
 help:
 	@echo "make setup    make .venv with everything in it (PYTHON=... names the Python to use)"
 	@echo "make demo     train a model and ask it for a price; ONCE=1 ends after the answer"
 	@echo "make up       run this repository: skipper up"
 	@echo "make test     run all tests; ARGS='-k name' passes arguments to pytest"
-	@echo "make chaos    kill every part thousands of times under load; ARGS='--minutes 30' a piece of it"
+	@echo "make test-unit     the unit floor alone"
+	@echo "make test-pythons  the unit floor on the other Pythons of this machine, without TensorFlow"
+	@echo "make chaos    kill each part hundreds of times under load; ARGS='--minutes 30' a piece of it"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make format   put formatting and imports right"
 	@echo "make docs     write docs/api.md from the code"
@@ -40,6 +43,12 @@ up: setup
 # share trees and servers; the files go in their order, acceptance first, which takes longest.
 test: setup
 	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-unit: setup
+	@$(PY) -m pytest -n 3 --dist loadfile tests/unit $(ARGS)
+
+test-pythons: setup
+	@$(PY) -m tools.pythons $(ARGS)
 
 chaos: setup
 	@$(PY) -m tests.chaos.release $(ARGS)
@@ -67,5 +76,5 @@ bench-smoke: setup
 	@$(PY) -m bench.smoke
 
 clean:
-	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -25,7 +25,6 @@ from typing import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
-VENV_PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "skipper-stamp.json"
 SPARE_TEMP = VENV / "tmp"
 
@@ -84,13 +83,13 @@ def set_up() -> None:
         want = wanted_stamp()
     if make_anew or "lock" in changed:
         say(f"installing {lock.relative_to(ROOT)}; the first time takes a few minutes")
-        install(lock)
+        install(VENV, lock)
         remove_strays(lock)
-        compile_all()
+        compile_all(VENV)
     else:
         remove_former_names()
     say("installing skipper itself, editable")
-    pip_install("--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+    install_project(VENV)
 
     shutil.rmtree(SPARE_TEMP, ignore_errors=True)
     unfinished = STAMP.with_suffix(".new")
@@ -113,7 +112,7 @@ def read_stamp() -> dict[str, str]:
 
 def wanted_stamp() -> dict[str, str]:
     """What .venv, with the Python that is in it now, has to be made from."""
-    in_venv = probe(VENV_PYTHON)
+    in_venv = probe(python_of(VENV))
     variant = tensorflow_variant()
     return {
         "path": str(VENV),
@@ -218,10 +217,15 @@ def find_python() -> Python:
 
 
 def python_candidates() -> Iterator[str]:
-    """Where to look: $PYTHON alone if it is set; else what runs this file, then the PATH."""
+    """Where to look: $PYTHON alone if it is set; else everywhere."""
     if os.environ.get("PYTHON"):
         yield os.environ["PYTHON"]
-        return
+    else:
+        yield from pythons_here()
+
+
+def pythons_here() -> Iterator[str]:
+    """What runs this file, then the PATH, then what pyenv has and its shims may not run."""
     # Not sys.executable: in an activated environment that may be the very .venv to be replaced.
     yield getattr(sys, "_base_executable", None) or sys.executable
     for name in ("python3.11", "python3.12", "python3.13", "python3", "python"):
@@ -229,6 +233,9 @@ def python_candidates() -> Iterator[str]:
             path = Path(folder or ".", name)
             if os.access(path, os.X_OK) and VENV not in path.parents:
                 yield str(path)
+    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv", "versions")
+    for minor in range(OLDEST[1], NEWEST[1] + 1):
+        yield from map(str, sorted(versions.glob(f"3.{minor}.*/bin/python")))
 
 
 # --- the environment -----------------------------------------------------------------------------
@@ -252,30 +259,44 @@ def is_disposable(path: Path) -> bool:
     return path.is_dir() and ((path / "pyvenv.cfg").is_file() or not any(path.iterdir()))
 
 
-def install(lock: Path) -> None:
+def install(venv: Path, lock: Path, *options: str) -> None:
     """Install every pin of the lock by its hash: with uv where there is one, else with pip."""
-    exactly = ("--no-deps", "--require-hashes", "--requirement", lock)
+    exactly: tuple[str | Path, ...] = (
+        *options,
+        "--no-deps",
+        "--require-hashes",
+        "--requirement",
+        lock,
+    )
     uv = shutil.which("uv")
     if uv:
         try:
-            run(uv, "pip", "install", "--python", VENV_PYTHON, *exactly)
+            run(uv, "pip", "install", "--python", python_of(venv), *exactly)
             return
         except SetupError:
             # It reads neither pip's configuration nor, by default, the system's certificates.
             say("uv could not install it; once more with pip")
-    renew_pip()
-    pip_install(*exactly)
+    renew_pip(venv)
+    pip_install(venv, *exactly)
 
 
-def renew_pip() -> None:
+def install_project(venv: Path) -> None:
+    """Install the project itself, editable: its files stay where they are."""
+    pip_install(venv, "--quiet", "--no-deps", "--no-build-isolation", "--editable", ROOT)
+
+
+def renew_pip(venv: Path) -> None:
     """Bring pip up to the release that installs the lock, where Python came with an older one."""
     done = subprocess.run(
-        [str(VENV_PYTHON), "-m", "pip", "--version"], capture_output=True, text=True, check=False
+        [str(python_of(venv)), "-m", "pip", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     found = re.match(r"pip (\d+)\S*", done.stdout)
     if found and int(found.group(1)) < OLDEST_PIP:
         say(f"{found.group()} is older than {OLDEST_PIP}; renewing it")
-        pip_install("--quiet", "--upgrade", f"pip>={OLDEST_PIP}")
+        pip_install(venv, "--quiet", "--upgrade", f"pip>={OLDEST_PIP}")
 
 
 def tell_of_gpu(lock: Path) -> None:
@@ -308,14 +329,14 @@ def uninstall(names: list[str], why: str) -> None:
     """Remove distributions, if there are any to remove."""
     if names:
         say(f"removing {', '.join(names)}: {why}")
-        run(VENV_PYTHON, "-m", "pip", "uninstall", "--quiet", "--yes", *names)
+        run(python_of(VENV), "-m", "pip", "uninstall", "--quiet", "--yes", *names)
 
 
-def compile_all() -> None:
+def compile_all(venv: Path) -> None:
     """Compile what was installed, on all cores: nobody's first import should have to."""
     say("compiling what was installed")
     with contextlib.suppress(SetupError):  # a template in some package may not be valid Python
-        run(VENV_PYTHON, "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", VENV / "lib")
+        run(python_of(venv), "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", venv / "lib")
 
 
 def normal(name: str) -> str:
@@ -323,9 +344,14 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def pip_install(*arguments: str | Path) -> None:
+def pip_install(venv: Path, *arguments: str | Path) -> None:
     """Install with pip, without its compiling: :func:`compile_all` does not take one core only."""
-    run(VENV_PYTHON, "-m", "pip", "install", "--no-compile", *arguments)
+    run(python_of(venv), "-m", "pip", "install", "--no-compile", *arguments)
+
+
+def python_of(venv: Path) -> Path:
+    """The Python of a virtual environment."""
+    return venv / "bin" / "python"
 
 
 # --- doing and telling ---------------------------------------------------------------------------

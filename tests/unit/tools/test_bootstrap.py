@@ -56,7 +56,6 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     places = {
         "ROOT": tmp_path,
         "VENV": made.venv,
-        "VENV_PYTHON": made.venv / "bin" / "python",
         "STAMP": made.venv / "skipper-stamp.json",
         "SPARE_TEMP": made.venv / "tmp",
     }
@@ -208,11 +207,10 @@ def test_with_a_driver_it_is_told_how_to_compute_on_the_gpu(
     ("version", "is_renewed"), [("22.3.1", True), ("23.0", False), ("9.0.1", True), ("101", False)]
 )
 def test_a_pip_that_is_too_old_is_renewed(
-    checkout: Checkout, monkeypatch: pytest.MonkeyPatch, version: str, is_renewed: bool
+    checkout: Checkout, version: str, is_renewed: bool
 ) -> None:
-    pip = tool(checkout.folder / "bin", "python", f"pip {version} from /somewhere (python 3.11)")
-    monkeypatch.setattr(bootstrap, "VENV_PYTHON", pip)
-    bootstrap.renew_pip()
+    tool(checkout.folder / "bin", "python", f"pip {version} from /somewhere (python 3.11)")
+    bootstrap.renew_pip(checkout.folder)
     assert [line.endswith("--upgrade pip>=23") for line in checkout.ran] == [True] * is_renewed
 
 
@@ -224,9 +222,14 @@ def test_a_python_that_is_named_is_the_only_candidate(monkeypatch: pytest.Monkey
     assert list(bootstrap.python_candidates()) == ["/opt/python3.12"]
 
 
-def test_else_it_is_what_runs_this_then_the_path_without_the_environment_itself(
+def test_else_it_is_what_runs_this_then_the_path_without_the_environment_itself_then_pyenvs(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    versions = checkout.folder / "pyenv" / "versions"
+    for version in ("3.9.1", "3.12.1", "3.11.7"):
+        (versions / version).mkdir(parents=True)
+        tool(versions / version / "bin", "python")
+    monkeypatch.setenv("PYENV_ROOT", str(versions.parent))
     found = tool(checkout.folder / "bin", "python3.12")
     tool(checkout.folder / "bin", "python3")
     (checkout.venv / "bin").mkdir(parents=True)
@@ -235,7 +238,8 @@ def test_else_it_is_what_runs_this_then_the_path_without_the_environment_itself(
     monkeypatch.setenv("PATH", f"{checkout.venv / 'bin'}:{found.parent}")
     first, *rest = bootstrap.python_candidates()
     assert Path(first).resolve() == Path(sys.executable).resolve()
-    assert rest == [str(found), str(found.with_name("python3"))]
+    pyenvs = [str(versions / version / "bin" / "python") for version in ("3.11.7", "3.12.1")]
+    assert rest == [str(found), str(found.with_name("python3")), *pyenvs]
 
 
 def test_a_python_is_asked_what_it_is(tmp_path: Path) -> None:
