@@ -12,7 +12,7 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
 .PHONY: help setup demo up test test-unit test-pythons chaos check format docs lock \
-	bench bench-smoke clean
+	bench bench-smoke release clean
 
 help:
 	@echo "make setup    make .venv with everything in it (PYTHON=... names the Python to use)"
@@ -28,6 +28,7 @@ help:
 	@echo "make lock     resolve requirements/lock-*.txt anew; ARGS=--upgrade takes new releases"
 	@echo "make bench    measure beside LitServe, BentoML and others; ARGS='--only direct,tasks'"
 	@echo "make bench-smoke  in a minute: has anything become grossly slower?"
+	@echo "make release  build wheel and sdist, and try the wheel in a fresh environment"
 	@echo "make clean    remove .venv and all caches; .skipper, with its models, stays"
 
 setup:
@@ -74,6 +75,9 @@ bench: setup
 
 bench-smoke: setup
 	@$(PY) -m bench.smoke
+
+release: setup
+	@$(PY) -m tools.release
 
 clean:
 	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
