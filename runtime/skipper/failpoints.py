@@ -29,6 +29,15 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "intake.committed": "the task is in the ledger, its id is not published",
         "intake.published": "the id is on its way to the broker, the caller has no answer",
         "gateway.answering": "the task is accepted, perhaps ended; the answer has not left",
+        # the other ways in: retry and run-now in the gateway, ticks and deliveries in the scheduler
+        "ledger.requeue.written": "a copy of an ended task is written, not committed",
+        "intake.requeued": "the copy of an ended task is in the ledger, its id is not published",
+        "ledger.run_now.written": "a schedule's task is written at a user's wish, not committed",
+        "intake.scheduled": "that task is in the ledger, its id is not published",
+        "ledger.tick.written": "a schedule has moved on with its tick's task, not committed",
+        "intake.ticked": "a tick's task is in the ledger, its id is not published",
+        "ledger.settle.written": "ends have turned into deliveries, not committed",
+        "intake.delivering": "deliveries are in the ledger, their ids are not published",
         # the way to the host: publishers in gateway and scheduler, then the consumer
         "publisher.sending": "ids were taken off the publisher's backlog and are not sent",
         "publisher.sent": "the broker has the ids, the publisher has not recorded it",

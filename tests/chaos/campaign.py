@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from skipper.failpoints import FailpointError
-from tests.chaos.checker import Evidence, Violation, check
+from tests.chaos.checker import check
 from tests.chaos.driver import Driver
+from tests.chaos.evidence import Evidence, Violation
 from tests.chaos.history import Effects, History
-from tests.chaos.look import Look, drained, look, states
+from tests.chaos.look import Look, delivered, drained, look, paused, states
 from tests.chaos.machine import END_LIMIT_S, TERMINATED, until
 from tests.chaos.memory import Sample, slopes
 from tests.chaos.nemesis import Nemesis
+from tests.chaos.origins import TICKING, WATCHED
 from tests.chaos.plan import Order, Round, extra, faults, hits, orders
+from tests.chaos.receiver import Receiver
 from tests.chaos.report import Outcome, figures
 from tests.chaos.traps import Traps
 from tests.chaos.tree import Tree, planted
@@ -49,11 +52,12 @@ def run(
     """
     begun = time.monotonic()
     with (
-        planted(folder, round_.backend, round_.machines) as tree,
         History(folder / "history.jsonl") as history,
+        Receiver(history) as receiver,
+        planted(folder, receiver, round_.backend, round_.machines) as tree,
     ):
         tree.start()
-        plan, seen = asyncio.run(_strike(round_, tree, history))
+        plan, seen = asyncio.run(_strike(round_, tree, history, receiver))
         time.sleep(settle_s)
         later = [asyncio.run(states(tree.url))]
         violations = list(_stopped(tree))
@@ -79,7 +83,9 @@ def run(
         return Outcome(round=round_, violations=tuple(violations), figures=shown)
 
 
-async def _strike(round_: Round, tree: Tree, history: History) -> tuple[list[Order], Look]:
+async def _strike(
+    round_: Round, tree: Tree, history: History, receiver: Receiver
+) -> tuple[list[Order], Look]:
     """Load and blows, until all is quiet; then what was submitted, and what the tree says."""
     driver = Driver(tree.url, orders(round_), history, round_.seed)
     nemesis = Nemesis(tree, driver, history)
@@ -105,6 +111,9 @@ async def _strike(round_: Round, tree: Tree, history: History) -> tuple[list[Ord
         await drained(tree.url, DRAIN_LIMIT_S)
         driver.end()
         await driving
+        await paused(tree.url, TICKING, DRAIN_LIMIT_S)
+        await drained(tree.url, DRAIN_LIMIT_S)
+        await delivered(tree.url, WATCHED, receiver.ended, DRAIN_LIMIT_S)
         await drained(tree.url, DRAIN_LIMIT_S)
         watching.cancel()
         weighing.cancel()

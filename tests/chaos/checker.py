@@ -6,13 +6,14 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, get_args
 
+from tests.chaos import origins
+from tests.chaos.evidence import Evidence, Violation
 from tests.chaos.history import Effect, Effects
-from tests.chaos.look import OPEN, Look, ending
-from tests.chaos.plan import Order, cancellable
+from tests.chaos.look import OPEN, ending
+from tests.chaos.plan import Way, cancellable, echoes
 
 _ANSWERS = {
     200,
@@ -25,32 +26,9 @@ _MARGIN_S = 0.5
 """A connection is seen to break this long before or after the kill is written down."""
 
 
-class Violation(NamedTuple):
-    """A broken promise: ``kind`` is a column of the report."""
-
-    kind: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """All that a round left. ``later`` is what :func:`~tests.chaos.look.states` said afterwards."""
-
-    orders: Sequence[Order]
-    entries: Sequence[Mapping[str, Any]]
-    effects: Effects
-    look: Look
-    later: Sequence[Mapping[str, tuple[Any, ...]]]
-
-    @property
-    def may_overlap(self) -> bool:
-        """A stopped host cannot end its instances: what it lost runs beside its next attempt."""
-        return any(entry.get("how") == "stop" for entry in self.entries)
-
-
 def check(evidence: Evidence) -> list[Violation]:
     """Every broken promise."""
-    accepted = _accepted(evidence.entries)
+    accepted = _accepted(evidence)
     return [
         *_unaccepted(evidence, accepted),
         *_ends(evidence, accepted),
@@ -58,22 +36,22 @@ def check(evidence: Evidence) -> list[Violation]:
         *_cancels(evidence),
         *_executions(evidence),
         *_finality(evidence),
-        *_models(evidence, accepted),
+        *_models(evidence),
         *_direct(evidence),
         *_refusals(evidence.entries),
         *_recoveries(evidence.entries),
+        *origins.check(evidence),
     ]
 
 
 # --- acceptance ------------------------------------------------------------------------------
 
 
-def _accepted(entries: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _accepted(evidence: Evidence) -> dict[str, list[str]]:
     """The ids that were answered per key."""
     found: defaultdict[str, list[str]] = defaultdict(list)
-    for entry in entries:
-        if entry["what"] == "ok" and entry["op"] == "submit":
-            found[entry["key"]].append(entry["id"])
+    for entry in evidence.accepted(*get_args(Way)):
+        found[entry["key"]].append(entry["id"])
     return dict(found)
 
 
@@ -109,7 +87,8 @@ def _ends(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Vio
 def _is_excused(id_: str, task: Mapping[str, Any], to_cancel: Collection[str]) -> bool:
     if task["state"] == "cancelled":
         return id_ in to_cancel
-    return bool(task["state"] == "crashed" and task["function"] == _MAY_CRASH)
+    has_one_attempt = task["function"] == _MAY_CRASH or origins.is_ping(task)
+    return bool(task["state"] == "crashed" and has_one_attempt)
 
 
 def _cancels(evidence: Evidence) -> Iterator[Violation]:
@@ -124,17 +103,11 @@ def _cancels(evidence: Evidence) -> Iterator[Violation]:
 
 def _values(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
     """Every result is that of its own task."""
-    for order in evidence.orders:
+    for order in (order for order in evidence.orders if order.way == "submit"):
         for id_ in set(accepted.get(order.key, ())) & evidence.look.values.keys():
             value = evidence.look.values[id_]
-            if not isinstance(value, dict) or not _echoes(value, order):
+            if not echoes(value, order):
                 yield Violation("crossed", f"{id_} of {order.key} answers {str(value)[:300]}")
-
-
-def _echoes(value: Mapping[str, Any], order: Order) -> bool:
-    echo = value["metrics"] if order.function == "chaos.train" else value
-    is_whole = "ballast" not in order.body or echo["ballast"] == order.body["ballast"][::-1]
-    return is_whole and bool(echo.get("nonce") == order.nonce)
 
 
 def _finality(evidence: Evidence) -> Iterator[Violation]:
@@ -164,7 +137,8 @@ def _counts(id_: str, task: Mapping[str, Any], effects: Sequence[Effect]) -> Ite
             yield Violation("doubled", f"attempt {attempt} of {id_} wrote {what} {number} times")
         if attempt > task["attempt"]:
             yield Violation("doubled", f"attempt {attempt} of {id_} ran after its end: {task}")
-    if task["state"] == "succeeded" and not seen[task["attempt"], "end"]:
+    is_seen = seen[task["attempt"], "end"] or task["function"] == origins.DELIVERY
+    if task["state"] == "succeeded" and not is_seen:
         yield Violation("unseen", f"{id_} succeeded in attempt {task['attempt']} without effect")
 
 
@@ -175,17 +149,16 @@ def _overlaps(id_: str, effects: Sequence[Effect]) -> Iterator[Violation]:
             yield Violation("doubled", f"attempts of {id_} ran at once: {earlier}, {later}")
 
 
-def _models(evidence: Evidence, accepted: Mapping[str, list[str]]) -> Iterator[Violation]:
+def _models(evidence: Evidence) -> Iterator[Violation]:
     """One version per training task, and the one that its result names."""
     made = Counter(version["task_id"] for version in evidence.look.versions)
     owners = {version["version"]: version["task_id"] for version in evidence.look.versions}
-    for order in evidence.orders:
-        if order.function == "chaos.train":
-            for id_ in set(accepted.get(order.key, ())) & evidence.look.values.keys():
-                version = evidence.look.values[id_]["version"]
-                if made[id_] != 1 or owners.get(version) != id_:
-                    told = f"{id_} made {made[id_]} versions and names {version}"
-                    yield Violation("models", told)
+    for id_, value in evidence.look.values.items():
+        if evidence.look.tasks[id_]["function"] == "chaos.train":
+            version = value["version"]
+            if made[id_] != 1 or owners.get(version) != id_:
+                text = f"{id_} made {made[id_]} versions and names {version}"
+                yield Violation("models", text)
 
 
 # --- direct calls ----------------------------------------------------------------------------

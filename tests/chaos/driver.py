@@ -7,12 +7,15 @@ import itertools
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from tests.chaos.history import History
+from tests.chaos.origins import RAN_NOW
 from tests.chaos.plan import Order
+from tests.chaos.receiver import NAME as WEBHOOK
 
 GIVE_UP_S = 150.0
 """A submission that was not accepted by then counts as unanswered."""
@@ -22,6 +25,16 @@ PROBE_S = 0.1
 """Pause between two direct calls."""
 _RETRY_S = (0.05, 0.5)
 _SERVED_SHARE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is posted for an order, and what more the history has of it."""
+
+    path: str
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
 
 
 class Driver:
@@ -36,6 +49,8 @@ class Driver:
         self.orders: list[Order] = []
         """All that were released."""
         self._newest = 0
+        self._submitted: list[str] = []
+        """Tasks that may be retried once they have ended."""
         self.accepted = 0
         """Tasks so far."""
         self.submitting = asyncio.Event()
@@ -99,16 +114,15 @@ class Driver:
         raise AssertionError
 
     async def _ask(self, client: httpx.AsyncClient, order: Order, number: int) -> str:
-        """Submit once; the id, empty where it was not accepted or nobody can tell."""
-        facts = {"op": "submit", "key": order.key, "number": number}
-        wish = "respond-async" if order.wait_s is None else f"wait={order.wait_s}"
-        headers = {"Prefer": wish, "Idempotency-Key": order.key}
+        """Ask once; the id, empty where it was not accepted or nobody can tell."""
+        request = self._request(order)
+        if request is None:
+            return ""
+        facts = {"op": order.way, "key": order.key, "number": number, **request.facts}
         self._history.add("invoke", **facts)
         self.submitting.set()
         try:
-            answer = await client.post(
-                f"/v1/functions/{order.function}/invoke", json=order.body, headers=headers
-            )
+            answer = await client.post(request.path, json=request.body, headers=request.headers)
         except httpx.HTTPError as error:
             self._history.add("info", **facts, error=repr(error))
             return ""
@@ -117,12 +131,31 @@ class Driver:
             self._history.add("fail", **facts, status=answer.status_code, body=answer.text[:500])
             return ""
         self._history.add("ok", **facts, status=answer.status_code, id=id_)
+        if order.way == "submit":
+            self._submitted.append(id_)
         if answer.status_code == httpx.codes.OK and order.function == "chaos.train":
             self._newest = max(self._newest, answer.json()["version"] or 0)
         return id_
 
+    def _request(self, order: Order) -> Request | None:
+        """How an order is asked for; None for a retry while there is nothing to try again."""
+        match order.way:
+            case "submit":
+                wish = "respond-async" if order.wait_s is None else f"wait={order.wait_s}"
+                headers = {"Prefer": wish, "Idempotency-Key": order.key}
+                path = f"/v1/functions/{order.function}/invoke"
+                return Request(path=path, body=order.body, headers=headers)
+            case "retry" if self._submitted:
+                task_id = self._rng.choice(self._submitted)
+                return Request(path=f"/v1/tasks/{task_id}/retry", facts={"of": task_id})
+            case "run":
+                return Request(path=f"/v1/schedules/{RAN_NOW}/run")
+            case "test":
+                return Request(path=f"/v1/webhooks/{WEBHOOK}/test")
+        return None
+
     async def _cancel(self, client: httpx.AsyncClient, order: Order, id_: str) -> None:
-        """Ask once for the task to be cancelled, and note the state that the answer tells."""
+        """Ask once for the task to be cancelled, and keep the state that the answer names."""
         facts = {"op": "cancel", "key": order.key, "id": id_}
         self._history.add("invoke", **facts)
         try:
@@ -131,8 +164,8 @@ class Driver:
             self._history.add("info", **facts, error=repr(error))
             return
         if answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
-            told = answer.json()
-            state = told["state"] if "state" in told else told["task"]["state"]
+            shown = answer.json()
+            state = shown["state"] if "state" in shown else shown["task"]["state"]
             self._history.add("ok", **facts, status=answer.status_code, state=state)
         else:
             self._history.add("fail", **facts, status=answer.status_code, body=answer.text[:500])

@@ -16,7 +16,7 @@ class History:
 
     ``what`` is ``invoke`` (about to ask), then ``ok``, ``fail`` (refused: nothing was done) or
     ``info`` (unknown: the connection broke, or no answer came); the nemesis adds ``fault`` and
-    ``recovery``. ``t`` is this process's monotonic clock.
+    ``recovery``, the webhook's receiver ``event``. ``t`` is this process's monotonic clock.
     """
 
     def __init__(self, path: Path) -> None:

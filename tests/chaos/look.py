@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +29,48 @@ class Look:
 
 async def drained(url: str, limit_s: float) -> bool:
     """Whether every task came to its end in time."""
+
+    async def is_drained(client: httpx.AsyncClient) -> bool:
+        return not [state for state in OPEN if await _first(client, state)]
+
+    return await _seen(url, is_drained, limit_s)
+
+
+async def delivered(
+    url: str, functions: Iterable[str], arrived: Collection[str], limit_s: float
+) -> bool:
+    """Whether the ends of all tasks of these functions were among ``arrived`` in time."""
+
+    async def is_delivered(client: httpx.AsyncClient) -> bool:
+        for function in functions:
+            async for task in _items(client, "/v1/tasks", function=function):
+                if task["id"] not in arrived:
+                    return False
+        return True
+
+    return await _seen(url, is_delivered, limit_s)
+
+
+async def paused(url: str, schedule: str, limit_s: float) -> bool:
+    """Pause a schedule; whether it was done in time."""
+
+    async def is_paused(client: httpx.AsyncClient) -> bool:
+        answer = await client.post(f"/v1/schedules/{schedule}/pause")
+        return answer.status_code == httpx.codes.OK
+
+    return await _seen(url, is_paused, limit_s)
+
+
+async def _seen(
+    url: str, ask: Callable[[httpx.AsyncClient], Awaitable[bool]], limit_s: float
+) -> bool:
+    """Whether what is asked again and again came true in time."""
     end = time.monotonic() + limit_s
     async with httpx.AsyncClient(base_url=url, timeout=20.0) as client:
         while time.monotonic() < end:
-            try:
-                if not [state for state in OPEN if await _first(client, state)]:
+            with contextlib.suppress(httpx.HTTPError, KeyError):  # a gateway that was just struck
+                if await ask(client):
                     return True
-            except (httpx.HTTPError, KeyError):  # a gateway that was just struck
-                pass
             await asyncio.sleep(0.5)
     return False
 
@@ -73,8 +108,10 @@ def ending(task: dict[str, Any]) -> tuple[Any, ...]:
     return task["state"], task["attempt"], task["finished_at"], task["code"], task["model"]
 
 
-async def _items(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str, Any]]:
-    params: dict[str, Any] = {"limit": _PAGE}
+async def _items(
+    client: httpx.AsyncClient, path: str, **wanted: str
+) -> AsyncIterator[dict[str, Any]]:
+    params: dict[str, Any] = {"limit": _PAGE, **wanted}
     while True:
         answer = await client.get(path, params=params)
         if answer.status_code == httpx.codes.NOT_FOUND:  # no model was ever trained

@@ -116,7 +116,9 @@ class Nemesis:
             least_ms, limit_s = (
                 (_LONG_MS, _LONG_MOMENT_S) if fault.how == "stop" else (0, _MOMENT_S)
             )
-            wanted = {each.nonce for each in self._driver.orders if each.body["ms"] >= least_ms}
+            wanted = {
+                each.nonce for each in self._driver.orders if each.body.get("ms", -1) >= least_ms
+            }
             pid = await self._next_effect(fault.moment, wanted, limit_s)
             if fault.role in ("host", "instance") and (host := parent_of(pid)) in hosts:
                 return hosts[host], host if fault.role == "host" else pid

@@ -11,8 +11,12 @@ from skipper.failpoints import POINTS
 Provocation = Literal[
     "work",
     "bulk",
+    "once",
     "train",
     "fickle",
+    "retry",
+    "run",
+    "tick",
     "reload",
     "instance",
     "host",
@@ -21,8 +25,8 @@ Provocation = Literal[
     "stop",
     "restart",
 ]
-"""A task of that kind; a saved file; a kill of that role; a host that sleeps;
-the end of the whole tree."""
+"""A task of that kind; the next minute's tick; a saved file; a kill of that role; a host that
+sleeps; the end of the whole tree."""
 
 PROVOKED_BY: Mapping[str, Provocation] = {
     "blobs.written": "bulk",
@@ -32,6 +36,14 @@ PROVOKED_BY: Mapping[str, Provocation] = {
     "ledger.publish.written": "train",
     "recorder.published": "train",
     "recorder.announced": "train",
+    "ledger.requeue.written": "retry",
+    "intake.requeued": "retry",
+    "ledger.run_now.written": "run",
+    "intake.scheduled": "run",
+    "ledger.tick.written": "tick",
+    "intake.ticked": "tick",
+    "ledger.settle.written": "once",
+    "intake.delivering": "once",
     "ledger.cancel.written": "fickle",
     "gateway.cancelling": "fickle",
     "tasks.cancelling": "fickle",

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import campaign, summary
-from tests.chaos.checker import Violation
+from tests.chaos.evidence import Violation
 from tests.chaos.plan import BACKENDS, Round
 from tests.chaos.record import Record
 from tests.chaos.report import Figures, Outcome, table

@@ -6,11 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
-from tests.chaos.checker import Evidence, Violation
+from tests.chaos.evidence import Evidence, Violation
 from tests.chaos.memory import merged
-from tests.chaos.plan import ROLES, Round
+from tests.chaos.origins import DELIVERY, TICKING
+from tests.chaos.plan import ROLES, Round, Way
 
 KINDS = (
     "lost",
@@ -37,6 +38,8 @@ class Figures:
     """Accepted from the driver."""
     children: int = 0
     """Accepted from functions."""
+    origins: Mapping[str, int] = field(default_factory=dict)
+    """All that were accepted, by the way in."""
     again: int = 0
     """Attempts beyond each task's first."""
     states: Mapping[str, int] = field(default_factory=dict)
@@ -79,10 +82,11 @@ def figures(
 ) -> Figures:
     """The figures of one round."""
     tasks, entries = evidence.look.tasks.values(), evidence.entries
-    accepted = {e["key"] for e in entries if e["what"] == "ok" and e.get("op") == "submit"}
+    ways = _ways(evidence)
     return Figures(
-        tasks=len(accepted),
-        children=len(tasks) - len(accepted),
+        tasks=sum(ways[way] for way in get_args(Way)),
+        children=ways["child"],
+        origins=ways,
         again=sum(max(task["attempt"] - 1, 0) for task in tasks),
         states=_numbers(task["state"] for task in tasks),
         calls=_statuses(entries),
@@ -101,6 +105,7 @@ def total(each: Sequence[Figures]) -> Figures:
     return Figures(
         tasks=sum(one.tasks for one in each),
         children=sum(one.children for one in each),
+        origins=_added(one.origins for one in each),
         again=sum(one.again for one in each),
         states=_added(one.states for one in each),
         calls=_added(one.calls for one in each),
@@ -112,6 +117,17 @@ def total(each: Sequence[Figures]) -> Figures:
         growth=merged(one.growth for one in each),
         seconds=sum(one.seconds for one in each),
     )
+
+
+def _ways(evidence: Evidence) -> Counter[str]:
+    """How many tasks came to be in each way, by what the driver was answered or the tree shows."""
+    counts = Counter(str(entry["op"]) for entry in evidence.accepted(*get_args(Way)))
+    for task in evidence.look.tasks.values():
+        if task["parent_id"] is not None:
+            counts["delivery" if task["function"] == DELIVERY else "child"] += 1
+        elif task["schedule"] == TICKING:
+            counts["tick"] += 1
+    return counts
 
 
 def _numbers(names: Iterable[str]) -> dict[str, int]:
@@ -174,6 +190,7 @@ def table(outcome: Outcome) -> str:
         "seed": outcome.round.seed,
         "back-end": outcome.round.backend,
         "tasks": f"{shown.tasks} and {shown.children} children",
+        "by way in": counted(shown.origins),
         "states": counted(shown.states),
         "attempts again": shown.again,
         "direct calls": counted(shown.calls),

@@ -52,6 +52,7 @@ def _column(rows: Sequence[Row], size: Size) -> dict[str, str]:
         "days": ", ".join(sorted({row.day for row in rows})),
         "time under load and faults": f"{whole.seconds / 60:.0f} min",
         "tasks accepted": f"{whole.tasks:,}, and {whole.children:,} that functions started",
+        "by way in": counted(whole.origins),
         "attempts beyond the first": f"{whole.again:,}",
         "direct calls": f"{calls:,}: {counted(whole.calls)}",
         **_faults(whole, size),

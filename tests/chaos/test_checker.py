@@ -4,97 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import get_args
 
 import pytest
 
 from skipper.failpoints import POINTS
-from tests.chaos.checker import Evidence, check
-from tests.chaos.history import Effect, Effects
-from tests.chaos.look import Look, ending
-from tests.chaos.plan import Order, Round, faults, hits, orders
+from tests.chaos.look import ending
+from tests.chaos.plan import Round, Way, faults, hits, orders
 from tests.chaos.points import PROVOKED_BY, every, may_raise
+from tests.chaos.scenes import Scene, called, ran, scene, task
 
-
-@dataclass
-class Scene:
-    """A round of two tasks and two direct calls in which everything went well."""
-
-    entries: list[dict[str, Any]] = field(default_factory=list)
-    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    versions: list[dict[str, Any]] = field(default_factory=list)
-    by_task: dict[str, list[Effect]] = field(default_factory=dict)
-    direct: dict[str, list[Effect]] = field(default_factory=dict)
-    later: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    cancel_s: float | None = None
-
-    def found(self) -> set[str]:
-        """The kinds of promises that the checker holds to be broken."""
-        evidence = Evidence(
-            orders=[
-                Order(
-                    key="key-w",
-                    function="chaos.work",
-                    nonce="w",
-                    body={"nonce": "w"},
-                    cancel_s=self.cancel_s,
-                ),
-                Order(key="key-t", function="chaos.train", nonce="t", body={"nonce": "t"}),
-            ],
-            entries=self.entries,
-            effects=Effects(by_task=self.by_task, direct=self.direct),
-            look=Look(tasks=self.tasks, values=self.values, attempts={}, versions=self.versions),
-            later=[self.later],
-        )
-        return {violation.kind for violation in check(evidence)}
-
-
-def task(function: str, **more: Any) -> dict[str, Any]:
-    facts = {"function": function, "state": "succeeded", "attempt": 1, "error": None}
-    return facts | {"finished_at": "then", "code": "c", "model": None} | more
-
-
-def ran(id_: str, attempt: int, nonce: str) -> list[Effect]:
-    return [Effect(id_, attempt, 7, nonce, what) for what in ("start", "end")]
-
-
-def called(t: float, what: str, op: str, nonce: str, **more: Any) -> dict[str, Any]:
-    return {"t": t, "what": what, "op": op, "nonce": nonce, "newest": 0} | more
-
-
-@pytest.fixture
-def scene() -> Scene:
-    tasks = {"1": task("chaos.work"), "2": task("chaos.train")}
-    return Scene(  # entries of direct calls: 2 and 3 of an echo, 4 and 5 of a serve
-        entries=[
-            {"t": 0.0, "what": "ok", "op": "submit", "key": "key-w", "id": "1", "status": 202},
-            {"t": 0.1, "what": "ok", "op": "submit", "key": "key-t", "id": "2", "status": 202},
-            called(1.0, "invoke", "echo", "d0"),
-            called(1.1, "ok", "echo", "d0", status=200, model="", body='{"nonce": "d0"}'),
-            called(2.0, "invoke", "serve", "s1", newest=1),
-            called(
-                2.1,
-                "ok",
-                "serve",
-                "s1",
-                newest=1,
-                status=200,
-                model="weights@1",
-                body='{"nonce": "s1"}',
-            ),
-        ],
-        tasks=tasks,
-        values={
-            "1": {"nonce": "w"},
-            "2": {"name": "weights", "version": 1, "metrics": {"nonce": "t"}},
-        },
-        versions=[{"version": 1, "task_id": "2"}],
-        by_task={"1": ran("1", 1, "w"), "2": ran("2", 1, "t")},
-        direct={"d0": ran("-", 1, "d0"), "s1": ran("-", 1, "s1")},
-        later={id_: ending(each) for id_, each in tasks.items()},
-    )
+__all__ = ["scene"]
 
 
 def test_a_round_in_which_all_went_well_has_no_fault(scene: Scene) -> None:
@@ -245,6 +165,9 @@ def test_what_has_one_attempt_may_crash(scene: Scene) -> None:
     fail(scene)
     scene.tasks["1"]["function"] = "chaos.once"
     del scene.values["1"]
+    scene.entries.append(
+        {"t": 4.0, "what": "event", "id": "e", "type": "x", "task": "1", "state": "crashed"}
+    )
     assert scene.found() == set()
 
 
@@ -289,6 +212,10 @@ def test_a_round_is_the_same_for_the_same_seed() -> None:
     assert orders(round_) == orders(round_)
     assert faults(round_) == faults(round_)
     assert faults(round_) != faults(Round(seed=8, tasks=50, kills=2))
+
+
+def test_a_round_has_tasks_of_every_way_in() -> None:
+    assert {order.way for order in orders(Round(seed=7, tasks=500))} == set(get_args(Way))
 
 
 def test_every_point_of_a_round_is_armed_as_often_as_it_stands_there() -> None:

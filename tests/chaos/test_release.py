@@ -11,7 +11,7 @@ import pytest
 from skipper.failpoints import POINTS
 from tests.chaos import summary
 from tests.chaos.campaign import tracebacks
-from tests.chaos.checker import Violation
+from tests.chaos.evidence import Violation
 from tests.chaos.memory import LONG, Sample, slopes
 from tests.chaos.plan import BACKENDS, ROLES, Round
 from tests.chaos.record import Record

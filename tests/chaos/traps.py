@@ -21,7 +21,9 @@ AGAIN_S = 1.0
 """After this time another one is led there, or, by provocation:"""
 _SLOW_AGAIN_S = {"host": 25.0, "scheduler": 25.0, "broker": 5.0, "stop": SLOW_HIT_S}
 _LOOK_S = 0.01
-_EXTRA_ENDS = 3
+TICK_S = 80.0
+"""A tick comes within a minute, unless whoever is to see it has to come back first."""
+_EXTRA_ENDS, _EXTRA_TICKS = 3, 1
 _END = Fault(role="launcher", how="end", is_hasty=False)
 
 
@@ -46,10 +48,16 @@ class Traps:
     async def run(self, hits: Sequence[Hit]) -> None:
         """Have every point hit, or note that it was not."""
         at_ends = [hit for hit in hits if provocation(hit.point) == "restart"]
-        others = [hit for hit in hits if provocation(hit.point) != "restart"]
-        missed = await self._missed(await self._missed(others))
-        for hit in [*missed, *await self._hit_at_ends(at_ends)]:
+        at_ticks = [hit for hit in hits if provocation(hit.point) == "tick"]
+        others = [hit for hit in hits if hit not in at_ends and hit not in at_ticks]
+        unticked, missed = await asyncio.gather(
+            self._hit_at_ticks(at_ticks), self._missed_twice(others)
+        )
+        for hit in [*unticked, *missed, *await self._hit_at_ends(at_ends)]:
             self._history.add("missed", role="failpoint", point=hit.point)
+
+    async def _missed_twice(self, hits: Sequence[Hit]) -> list[Hit]:
+        return await self._missed(await self._missed(hits))
 
     async def _missed(self, hits: Sequence[Hit]) -> list[Hit]:
         """Those that nobody passed in time."""
@@ -77,7 +85,7 @@ class Traps:
         again_s = _SLOW_AGAIN_S.get(provocation(point), AGAIN_S)
         while not taken.is_set():
             match provocation(point):
-                case "work" | "bulk" | "train" | "fickle" as kind:
+                case "work" | "bulk" | "once" | "train" | "fickle" | "retry" | "run" as kind:
                     self._submit(kind)
                 case "reload":
                     await asyncio.to_thread(self._tree.change_code, next(self._saves))
@@ -92,6 +100,26 @@ class Traps:
                     await self._strike(role, "kill")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(taken.wait(), again_s)
+
+    async def _hit_at_ticks(self, hits: Sequence[Hit]) -> list[Hit]:
+        """Wait for ticks with one of each armed, until all were taken; those that never were."""
+        left = list(hits)
+        for _ in range(len(hits) + _EXTRA_TICKS):
+            if not left:
+                break
+            armed = list({hit.point: hit for hit in left}.values())
+            for hit in armed:
+                self._arm(hit)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    for hit in armed:
+                        while not self._see(hit, watch=True):  # noqa: ASYNC110 - as above
+                            await asyncio.sleep(_LOOK_S)
+                        left.remove(hit)
+            for hit in armed:
+                if hit in left and self._disarm(hit, watch=True):
+                    left.remove(hit)
+        return left
 
     async def _hit_at_ends(self, hits: Sequence[Hit]) -> list[Hit]:
         """End the tree with one of each armed, until all were taken; those that never were."""

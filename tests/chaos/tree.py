@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,9 @@ from typing import NamedTuple
 import psutil
 
 from tests.chaos.machine import TERMINATED, Machine
+from tests.chaos.origins import SCHEDULES, WATCHED
 from tests.chaos.plan import How
+from tests.chaos.receiver import NAME, Receiver
 from tests.integration.services import (
     Server,
     free_port,
@@ -106,14 +109,14 @@ class Tree:
 
 
 @contextlib.contextmanager
-def planted(folder: Path, backend: str, machines: int = 1) -> Iterator[Tree]:
+def planted(folder: Path, receiver: Receiver, backend: str, machines: int = 1) -> Iterator[Tree]:
     """A system, not yet started, on servers of its own where ``backend`` needs them."""
     with contextlib.ExitStack() as stack:
         broker = database = None
         if backend == "rabbit":
             broker = stack.enter_context(private_rabbitmq())
             database = stack.enter_context(private_postgres())
-        toml = _toml(folder, broker, database)
+        toml = _toml(folder, broker, database) + _tables(receiver)
         made = [_machine(folder, toml, number) for number in range(1, machines + 1)]
         for machine in made:
             stack.callback(machine.clear)
@@ -136,6 +139,21 @@ def _resident_mb(pid: int, is_server: bool) -> float:
         return float(sum(each.memory_info().rss for each in (process, *below)) / (1 << 20))
     except psutil.Error:
         return 0.0
+
+
+def _tables(receiver: Receiver) -> str:
+    """The settings of the webhook and of the schedules."""
+    webhook = {
+        "url": receiver.url,
+        "secret": receiver.secret,
+        "allow_private": True,
+        "functions": list(WATCHED),
+    }
+    lines = [f"[webhooks.{NAME}]", *(f"{key} = {json.dumps(webhook[key])}" for key in webhook)]
+    for name, table in SCHEDULES.items():
+        lines += [f"[schedules.{name}]", 'function = "chaos.work"', 'missed = "all"']
+        lines += [f'cron = "{table["cron"]}"', f'body = {{ nonce = "{table["nonce"]}" }}']
+    return "\n".join(lines) + "\n"
 
 
 def _toml(folder: Path, broker: Server | None, database: Server | None) -> str:

@@ -104,4 +104,5 @@ _REQUEUE = Statement(
 def requeue(conn: Connection, task_id: str, now: float) -> Task | None:
     """Accept a copy of a task that has ended; None if there is no such ended task."""
     rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
+    failpoint("ledger.requeue.written")
     return task_of(rows[0]) if rows else None

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from sqlalchemy import delete, insert, select
 
+from skipper.failpoints import failpoint
 from skipper.ledger.accepting import accept_all
 from skipper.ledger.connection import Connection, Statement, among, limited, locked
 from skipper.ledger.records import NewTask
@@ -52,4 +53,5 @@ def settle(conn: Connection, deliveries: Mapping[str, Sequence[NewTask]]) -> lis
     """
     settled = [task_id for (task_id,) in conn.run(_TAKE, {"ids": conn.ids(list(deliveries))})]
     accept_all(conn, [new for task_id in settled for new in deliveries[task_id]])
+    failpoint("ledger.settle.written")
     return settled

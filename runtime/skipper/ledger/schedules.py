@@ -26,6 +26,7 @@ from sqlalchemy import (
     update,
 )
 
+from skipper.failpoints import failpoint
 from skipper.ledger.accepting import accept, accept_all
 from skipper.ledger.connection import Connection, Insert, Row, Statement, literal
 from skipper.ledger.records import Accepted, Declaration, Firing, NewTask, Schedule
@@ -183,6 +184,7 @@ def fire(conn: Connection, firing: Firing) -> list[Accepted]:
     made = [task for task, each in zip(firing.tasks, accepted, strict=True) if each.is_new]
     if made:
         _record_run(conn, made[-1])
+        failpoint("ledger.tick.written")
     return accepted
 
 
@@ -194,6 +196,7 @@ def run_now(conn: Connection, name: str, now: float) -> NewTask | None:
     new = task_of(_schedule_of(rows[0]), now)
     accept(conn, new)
     _record_run(conn, new)
+    failpoint("ledger.run_now.written")
     return new
 
 

@@ -82,6 +82,7 @@ class Intake:
         requeue = partial(tasks.requeue, task_id=task_id, now=time.time())
         fresh = await self._ledger.write(requeue)
         if fresh is not None:
+            failpoint("intake.requeued")
             self._announcer.announce([(fresh.id, fresh.pool)])
         return fresh
 
@@ -90,6 +91,7 @@ class Intake:
         new = await self._ledger.write(partial(schedules.run_now, name=name, now=time.time()))
         if new is None:
             return None
+        failpoint("intake.scheduled")
         self._announcer.announce([(new.id, new.pool)])
         return _as_accepted(new)
 
@@ -101,12 +103,14 @@ class Intake:
         accepted = await self._ledger.write(partial(schedules.fire, firing=firing))
         ids = [each.id for each in accepted if each.is_new]
         if ids:
+            failpoint("intake.ticked")
             self._announcer.announce((id_, firing.schedule.declared.pool) for id_ in ids)
         return ids
 
     async def deliver(self, deliveries: Mapping[str, Sequence[NewTask]]) -> list[str]:
         """Accept the deliveries of each ended task; the ended ones that this has settled."""
         settled = await self._ledger.write(partial(endings.settle, deliveries=deliveries))
+        failpoint("intake.delivering")
         self._announcer.announce((n.id, n.pool) for id_ in settled for n in deliveries[id_])
         return settled
 
