@@ -77,7 +77,7 @@ def literal(value: str | int) -> ColumnElement[Any]:
 
 
 def limited(query: Select[Any]) -> Select[Any]:
-    """``query`` cut off after as many rows as its ``limit`` parameter says."""
+    """``query`` cut off after as many rows as its ``limit`` parameter allows."""
     # SQLite's dialect adds an offset of its own accord, as a value that nobody named.
     return query.limit(bindparam("limit", type_=Integer())).offset(literal(0))
 
@@ -129,8 +129,8 @@ class Ended(NamedTuple):
 class Connection(ABC):
     """One connection of one thread. Operations are functions that take it first.
 
-    ``ended`` gathers the tasks that the present transaction ends; the ledger counts and notes them
-    in one go before it commits.
+    ``ended`` gathers the tasks that the present transaction ends; the ledger counts and records
+    them in one go before it commits.
     """
 
     dialect: Dialect

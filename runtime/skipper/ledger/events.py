@@ -1,7 +1,7 @@
-"""What tasks do and say while they run: operations of the event store.
+"""What tasks emit while they run: operations of the event store.
 
 For :meth:`~skipper.ledger.ledger.Ledger.record` and ``read_events``. Events are written once and
-never changed; they go with their task, and from the middle of what a talkative attempt said.
+never changed; they go with their task, and from the middle of what a talkative attempt emitted.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def numbers(conn: Connection, task_id: str, seq: int) -> dict[tuple[int, bool], 
 
 
 def progress(conn: Connection, task_id: str) -> Event | None:
-    """The latest progress that the task told."""
+    """The latest progress that the task emitted."""
     rows = conn.run(_PROGRESS, {"task_id": task_id, "limit": 1})
     return _event_of(rows[0]) if rows else None
 

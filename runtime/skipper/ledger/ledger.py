@@ -74,7 +74,7 @@ class Ledger:
         """Run ``op`` in the ledger's next transaction and return its value once that is committed.
 
         Operations that wait together share the transaction, in no promised order; if one raises,
-        only its caller hears of it. The commit waits for the disk unless all of them are written
+        only its caller gets the error. The commit waits for the disk unless all of them are written
         with ``durable=False``.
         """
         return await _answer(self._tasks.writer, PendingOperation(op, is_durable=durable))

@@ -163,7 +163,7 @@ class Declaration:
 class Schedule:
     """A schedule and how far it has come. ``next_at`` is None until a scheduler has seen it.
 
-    ``gone_at`` tells since when nobody declares it any more; until it is declared again it rests.
+    ``gone_at`` is since when nobody declares it any more; until it is declared again it rests.
     """
 
     declared: Declaration
@@ -278,7 +278,7 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewEvent:
-    """Something that an attempt of a task said: its ``number``-th line, or point of a curve."""
+    """Something that an attempt of a task emitted: its ``number``-th line, or point of a curve."""
 
     task_id: str
     attempt: int
@@ -292,8 +292,8 @@ class NewEvent:
 class Event:
     """A recorded event; ``seq`` rises with every one of the store.
 
-    ``number`` counts what its attempt said of its kind, so a gap in it tells how much is not kept.
-    Both it and ``attempt`` are 0 in events from before they were noted.
+    ``number`` counts what its attempt emitted of its kind, so a gap in it is how much is not kept.
+    Both it and ``attempt`` are 0 in events from before they were recorded.
     """
 
     seq: int

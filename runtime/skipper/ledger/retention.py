@@ -14,7 +14,7 @@ from skipper.ledger.schema import tasks as t
 from skipper.task import first_id
 
 _BEFORE: BindParameter[float] = bindparam("before", type_=Double())
-# An id tells when its task was made, so the search ends where younger tasks begin.
+# An id begins with the time of its making, so the search ends where younger tasks begin.
 _OLD = Statement(
     limited(
         select(t.c.id)

@@ -1,8 +1,8 @@
 """The tables of the two stores. What changes here needs a migration beside it.
 
-``LEDGER`` holds what must be sure: tasks, hosts, schedules, models. ``EVENTS`` holds what tasks say
-while they run; it commits without waiting for the disk, so that a talkative function cannot slow a
-claim.
+``LEDGER`` holds what must be sure: tasks, hosts, schedules, models. ``EVENTS`` holds what tasks
+emit while they run; it commits without waiting for the disk, so that a talkative function cannot
+slow a claim.
 
 Conditions of partial indexes are literals, and so must they be in the statements that use them:
 neither database matches an index's condition with a bound value. They name no column that another
@@ -137,7 +137,7 @@ totals = Table(  # terminal states reached since the ledger was made; never prun
     Column("tasks", BigInteger, nullable=False),
 )
 
-endings = Table(  # ended tasks that somebody is still to be told of
+endings = Table(  # ended tasks that have no deliveries yet
     "endings",
     LEDGER,
     Column("task_id", Key, primary_key=True),
@@ -226,7 +226,7 @@ events = Table(
     Column("at", Double, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", Text, nullable=False),
-    Column("attempt", Integer, nullable=False, server_default="0"),  # 0: not noted
+    Column("attempt", Integer, nullable=False, server_default="0"),  # 0: not recorded
     Column("number", Integer, nullable=False, server_default="0"),  # among its kind and attempt
     _index("events_by_task", "task_id", "seq"),
     _partial("events_progress", "task_id", "seq", where="type = 'progress'"),

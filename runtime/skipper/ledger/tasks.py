@@ -93,7 +93,7 @@ _ZERO, _ONE = literal(0), literal(1)
 
 _INPUT = (t.c.body, t.c.body_ref, t.c.body_type)
 _CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, *_INPUT)
-# Clocks of two machines differ: only a task that was told to wait is measured by this one's.
+# Clocks of two machines differ: only a task that has to wait is measured by this one's.
 _CLAIMABLE = and_(
     or_(t.c.ready == _ONE, and_(t.c.ready == _ZERO, t.c.available_at <= _NOW)),
     or_(t.c.expires_at.is_(None), t.c.expires_at > _NOW),
@@ -153,7 +153,7 @@ def _claim_of(row: Row) -> Claim:
 
 _OWNED = and_(
     t.c.id == bindparam("id"),
-    # Said so that only the primary key's index fits: the host's may look cheap to PostgreSQL.
+    # Written so that only the primary key's index fits: the host's may look cheap to PostgreSQL.
     and_(t.c.attempt == bindparam("attempt"), t.c.host == bindparam("host"), _RUNNING).is_(true()),
 )
 
@@ -174,7 +174,7 @@ _STARTED = Statement(
 
 
 def started(conn: Connection, started: Started) -> bool:
-    """Note what runs the attempt, once that is known. False: the task is no longer its own."""
+    """Record what runs the attempt, once that is known. False: the task is no longer its own."""
     return bool(conn.run(_STARTED, asdict(started)))
 
 
@@ -227,7 +227,7 @@ def finish(  # noqa: PLR0917 - the first three name one thing, the run that ends
     """End an attempt; the state that the task reached. None: the attempt no longer owns the task.
 
     With ``ending.retry_at`` the task is retried if it has attempts left. If it has none it ends as
-    ``ending.state`` says, and if a cancel was asked for meanwhile it ends cancelled.
+    ``ending.state`` has it, and if a cancel was asked for meanwhile it ends cancelled.
     """
     finishing = Finishing(id=task_id, attempt=attempt, host=host, ending=ending, now=now)
     return finish_all(conn, [finishing])[0]

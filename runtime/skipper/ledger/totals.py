@@ -26,7 +26,7 @@ def _adding(insert: Insert) -> Insert:
 
 
 def count(conn: Connection, rows: Iterable[Row], state: State) -> None:
-    """Note that the tasks of ``rows`` (id, function, pool) have reached ``state``."""
+    """Count that the tasks of ``rows`` (id, function, pool) have reached ``state``."""
     conn.ended += [
         Ended(task_id, Total(function, pool, state.value)) for task_id, function, pool in rows
     ]

@@ -27,11 +27,11 @@ class Presence:
         )
 
     async def beat(self) -> None:
-        """Say that a round is about to be done."""
+        """Record that a round is about to be done."""
         await self._ledger.write(self._beat, durable=False)
 
     async def leave(self) -> None:
-        """Say that no more will come."""
+        """Delete the row: no more rounds will come."""
         await self._ledger.write(lambda conn: hosts.drop(conn, self._host.id), durable=False)
 
     def _beat(self, conn: Connection) -> None:

@@ -1,4 +1,4 @@
-"""What goes when: a task with everything it stored and said, and what nobody came to need."""
+"""What is deleted when: a task with its values and events, and what nobody came to need."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Pruner:
                 await asyncio.to_thread(self._blobs.delete, ref, before)
 
     async def _learn_models(self) -> None:
-        """Note the blobs of the versions that have been published since the last look."""
+        """Remember the blobs of the versions that have been published since the last look."""
         for version in await self._ledger.read(
             lambda conn: models.published_since(conn, self._models)
         ):

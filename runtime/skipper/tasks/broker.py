@@ -1,6 +1,6 @@
 """The broker: where the ids of accepted tasks wait for a host, one queue per hardware class.
 
-Owns all that is said to Celery and kombu: the queues, the message, the app's settings, and a
+Owns all dealings with Celery and kombu: the queues, the message, the app's settings, and a
 connection to publish over. Only ids travel. What is lost or doubled here the ledger makes good.
 
 Celery and kombu are imported where they are used: they would add 0.3 s to a gateway's start.
@@ -276,5 +276,5 @@ def probe(settings: Settings) -> str | None:
 
 
 def reason(error: Exception) -> str:
-    """What a transport's exception says, with its class: many have no text of their own."""
+    """The text of a transport's exception, with its class: many have no text of their own."""
     return f"{type(error).__name__}: {error}".rstrip(": ")

@@ -22,12 +22,12 @@ GRACE_S = 5.0
 PRIORITY = 10
 """A delivery computes nothing and somebody waits for it: it has the next slot that comes free."""
 VALUE_BYTES = 8192
-"""A larger value is not told, but fetched by who wants it."""
+"""A larger value is not in the event, but fetched by who wants it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookEvent:
-    """Something to tell. ``id`` is the same for every attempt to tell it."""
+    """Something that has happened. ``id`` is the same for every attempt to deliver it."""
 
     id: str
     text: str
@@ -64,7 +64,7 @@ def _json(value: Any) -> bytes:
 
 
 def delivery(name: str, webhook: Webhook, event: WebhookEvent, now: float) -> NewTask:
-    """The task that tells the webhook ``name`` of an event."""
+    """The task that delivers an event to the webhook ``name``."""
     # Two webhooks may lead to one receiver, which knows by its id what it has seen before.
     body = {"webhook": name, "id": f"{event.id}-{name}", "event": event.text}
     return NewTask(
@@ -89,7 +89,7 @@ def trial(name: str, webhook: Webhook, now: float) -> NewTask:
 def deliveries(
     webhooks: Mapping[str, Webhook], result: Result, progress: dict[str, Any] | None, now: float
 ) -> list[NewTask]:
-    """The tasks that tell of a task's end whoever wants to hear of it; they are its children."""
+    """The deliveries of a task's end to all webhooks that want it; they are its children."""
     task = result.task
     event = ending(result, progress)
     made = (

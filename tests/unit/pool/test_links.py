@@ -290,21 +290,23 @@ async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
     await settled(gateway)
 
 
-async def test_a_nudge_reaches_the_durable_lane(host: Host) -> None:
-    asker = await linked(host, "gateway")
+@pytest.mark.parametrize("role", ["gateway", "host", "scheduler"])
+async def test_a_nudge_reaches_the_durable_lane(host: Host, role: str) -> None:
+    asker = await linked(host, role)
     asker.send(FrameKind.NUDGE, 0, b"a-task")
     await settled(asker)
     assert host.tasks.nudges == ["a-task"]
 
 
-async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host) -> None:
-    gateway, consumer = await linked(host, "gateway"), await linked(host, "consumer")
-    await settled(consumer)
+@pytest.mark.parametrize("role", ["consumer", "scheduler"])
+async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host, role: str) -> None:
+    gateway, other = await linked(host, "gateway"), await linked(host, role)
+    await settled(other)
     host.links.publish_tasks(["a", "b"])
     host.links.publish_tasks([])
     assert await gateway.receive() == (FrameKind.TASKS, 0, b"a\nb")
-    consumer.send(FrameKind.ASK, 5, b"{}")
-    assert (await consumer.receive()).id == 5
+    other.send(FrameKind.ASK, 5, b"{}")
+    assert (await other.receive()).id == 5
 
 
 async def test_hints_of_new_events_go_to_gateways_alone(host: Host) -> None:
