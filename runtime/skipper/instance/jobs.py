@@ -14,7 +14,13 @@ CALLS_AT_ONCE = 16
 """Calls of an ``async def`` function that one instance runs side by side."""
 
 
-class _Record(BaseModel):
+class JobRecord(BaseModel):
+    """A message between a host and its instance; bytes in it, such as source texts, are base64.
+
+    Not one of ``wire.messages``, because importing those would lengthen the start of an instance;
+    and host and instance are of one installation, which needs no number of a protocol.
+    """
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64"
     )
@@ -31,7 +37,7 @@ class JobKind(StrEnum):
     """Run calls of one function of a file, from the text that was read."""
 
 
-class SourceInfo(_Record):
+class SourceInfo(JobRecord):
     """A file of functions, as far as it can be known without importing it."""
 
     name: str
@@ -50,7 +56,7 @@ class SourceInfo(_Record):
     """Pools that its decorators name; None where only importing it can show them."""
 
 
-class ModelRef(_Record):
+class ModelRef(JobRecord):
     """A version of a model in the store, and the number of the assignment that has it serve.
 
     Of two for one name the one with the higher ``seq`` holds, whichever version is the higher.
@@ -63,7 +69,7 @@ class ModelRef(_Record):
     seq: int
 
 
-class Job(_Record):
+class Job(JobRecord):
     """What an instance is to do, with all it needs to know for it."""
 
     kind: JobKind
@@ -95,7 +101,7 @@ class Job(_Record):
     """Names of plugins that are not to be loaded."""
 
 
-class Report(_Record):
+class Report(JobRecord):
     """The answer to a job: a survey, the specs of a file, readiness to serve, or what is wrong."""
 
     sources: tuple[SourceInfo, ...] = ()
@@ -109,7 +115,7 @@ class Report(_Record):
     code: str = ""
 
 
-class Turn(_Record):
+class Turn(JobRecord):
     """Whose code runs in an instance that has not reported yet: a plugin's, or nobody's."""
 
     plugin: str = ""

@@ -32,7 +32,7 @@ _LATE_S = 10.0
 _IMPORTED_AT = time.monotonic()
 
 
-class Announcer:
+class StartAnnouncer:
     """Watches a starting tree through its REST interface."""
 
     def __init__(self, settings: Settings, output: LogOutput, supervisor: Supervisor) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from skipper import failpoints
 from skipper.errors import StartError
 from skipper.launcher import ALREADY_RUNNING, client, control, folders, listen, process, reach
-from skipper.launcher.announce import Announcer
+from skipper.launcher.announce import StartAnnouncer
 from skipper.launcher.orphans import Roster, adopting
 from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
@@ -176,7 +176,7 @@ def _start(tree: Tree, roster: Roster, each: ChildPlan) -> Child:
 
 
 async def _come_up(tree: Tree, supervisor: Supervisor, stop: Stop) -> None:
-    announcer = Announcer(tree.settings, tree.output, supervisor)
+    announcer = StartAnnouncer(tree.settings, tree.output, supervisor)
 
     async def pause(stage: int) -> None:
         with contextlib.suppress(TimeoutError):

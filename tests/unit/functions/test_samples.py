@@ -57,7 +57,8 @@ def test_their_templates_hold_tensorflow_and_nothing_of_the_project(
 @pytest.mark.usefixtures("boston", "digits")
 @pytest.mark.parametrize("name", ["boston", "digits"])
 def test_every_function_declares_its_schema(name: str, sources: dict[str, SourceInfo]) -> None:
-    job = Job(kind=JobKind.READ, project_dir=REPOSITORY, source=sources[name])
+    source, pools = sources[name], ("cpu", "gpu")
+    job = Job(kind=JobKind.READ, project_dir=REPOSITORY, source=source, pools=pools)
 
     specs = {spec.name: spec for spec in loader.read(job).specs}
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from skipper.errors import StartError
-from skipper.launcher.announce import Announcer, process_age_s
+from skipper.launcher.announce import StartAnnouncer, process_age_s
 from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import GATEWAY, ChildPlan
 from skipper.launcher.supervisor import Stop, Supervisor
@@ -72,7 +72,7 @@ async def announced(screen: Path, gateway: Gateway, *, strict: bool = False) -> 
             supervisor = Supervisor(
                 [plan], start=NotImplemented, ended=NotImplemented, say=output.say, stop=Stop()
             )
-            announcer = Announcer(settings, output, supervisor)
+            announcer = StartAnnouncer(settings, output, supervisor)
             await announcer.show()
             await announcer.ready(lambda: None)
         os.close(fd)

@@ -17,11 +17,12 @@ from skipper.instance.jobs import Job, JobKind
 
 project = loader.project_of(pathlib.Path(sys.argv[1]))
 plugins = loader.open_project(project)
-report = loader.survey(project, plugins)
+report = loader.survey(project, plugins, ["cpu", "gpu"])
 assert not report.broken, report.broken
 assert not plugins.broken, plugins.broken
 for source in report.sources:
-    report = loader.read(Job(kind=JobKind.READ, project_dir=project.folder, source=source))
+    job = Job(kind=JobKind.READ, project_dir=project.folder, source=source, pools=("cpu", "gpu"))
+    report = loader.read(job)
     assert not report.broken, report.broken
     print(*(spec.name for spec in report.specs))
 print(*plugins.names)
