@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -25,6 +26,7 @@ from skipper.instance.models import LoadedModels
 from skipper.instance.sink import EventSink
 from skipper.outcomes import Outcome
 from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, served_by
+from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame, FrameKind
 
 _MAX_ERRORS = 100
@@ -163,14 +165,11 @@ class ServedFunction:
             if not call.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics = self.checked_size(_metrics(value))
-            saved = to_json({"name": value.name} | self._models.save(value))
+            stored = self._models.save(value)
             failpoint("instance.saved")
+            saved = SavedModel(name=value.name, metrics=json.loads(metrics), **stored)
             # Before the reply, because the host publishes what it knows of when the reply comes.
-            self.link.send(
-                FrameKind.EVENT,
-                call.id,
-                b'{"type":"model","data":' + saved + b',"metrics":' + metrics + b"}",
-            )
+            self.link.send(FrameKind.EVENT, call.id, saved.to_json())
             return self.success(metrics)
         return self.success(self.dump(value))
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import Any, NamedTuple
-
-from pydantic_core import to_json
 
 from skipper.errors import TooLargeError
 from skipper.instance.link import HostLink
 from skipper.pace import Pace
 from skipper.wire import frames
+from skipper.wire.events import LOG, EmittedEvent, LeftOut
 
 BURST, RATE = 10_000, 500
 """Events of one call that are sent at once, and further ones a second."""
@@ -23,8 +22,8 @@ MAX_EVENT = 64 << 10
 
 
 class _HeldEvent(NamedTuple):
-    kind: str
-    """How the host counts it where it is left out: ``lines`` or ``points``."""
+    is_line: bool
+    """Whether it is a line of the log, and no point."""
     payload: bytes
 
 
@@ -40,20 +39,21 @@ class EventSink:
         self._link, self._id = link, call_id
         self._pace = pace or Pace(BURST, RATE)
         self._held: deque[_HeldEvent] = deque()
-        self._left_out: Counter[str] = Counter()
+        self._left_out = LeftOut()
         # Re-entrant, because a signal handler of the function's may emit while this does.
         self._lock = threading.RLock()
 
     def emit(self, event: dict[str, Any]) -> None:
         """Send an event, now or later. Raises TooLargeError for one of more than ``MAX_EVENT``."""
-        payload = _json({"at": time.time()} | event)
+        type_: str = event["type"]
+        payload = EmittedEvent(type_, event["data"], time.time()).to_json()
         if len(payload) > MAX_EVENT:
-            what = f"{len(payload)} bytes of {event['type']}"
+            what = f"{len(payload)} bytes of {type_}"
             raise TooLargeError(f"{what}: say figures, of at most {MAX_EVENT} bytes")
         with self._lock:
-            self._held.append(_HeldEvent("lines" if event["type"] == "log" else "points", payload))
+            self._held.append(_HeldEvent(type_ == LOG, payload))
             if len(self._held) > HELD:
-                self._left_out[self._held.popleft().kind] += 1
+                self._leave_out(self._held.popleft())
             self._send(self._pace.left())
 
     def close(self) -> None:
@@ -61,14 +61,18 @@ class EventSink:
         with self._lock:
             self._send(len(self._held))
 
+    def _leave_out(self, event: _HeldEvent) -> None:
+        lines, points = self._left_out
+        self._left_out = LeftOut(lines + event.is_line, points + (not event.is_line))
+
     def _send(self, most: int) -> None:
         number = min(most, len(self._held))
         if number <= 0:
             return
         payloads = [self._held.popleft().payload for _ in range(number)]
-        if self._left_out:
-            payloads.insert(0, _json({"type": "left_out", "data": self._left_out}))
-            self._left_out = Counter()
+        if any(self._left_out):
+            payloads.insert(0, self._left_out.to_json())
+            self._left_out = LeftOut()
         self._pace.spend(number)
         self._link.send_packed(
             b"".join(frames.pack(frames.FrameKind.EVENT, self._id, payload) for payload in payloads)
@@ -77,8 +81,3 @@ class EventSink:
     def is_cancelled(self) -> bool:
         """Whether the host has cancelled the call."""
         return self._link.is_cancelled(self._id)
-
-
-def _json(value: Any) -> bytes:
-    """JSON as everybody reads it: a loss that is not a number is null."""
-    return to_json(value, fallback=str, inf_nan_mode="null")

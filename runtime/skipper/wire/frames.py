@@ -70,8 +70,7 @@ class FrameKind:
 
     Once it serves, empty: it has loaded, or cannot load, what a MODEL frame asked for."""
     EVENT = 34
-    """instance → host, JSON of this id's call: ``{"type": "progress" | "metric" | "log", …}``, a
-    ``model`` to publish, or how much of the former was ``left_out``."""
+    """instance → host, about this id's call: what :mod:`skipper.wire.events` has."""
     BATCH = 36
     """host → instance: CALL frames, one after the other, that run as one."""
     SIZE = 37

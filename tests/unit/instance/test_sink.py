@@ -1,7 +1,5 @@
-import json
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -9,6 +7,7 @@ from skipper.instance.link import HostLink
 from skipper.instance.sink import HELD, MAX_EVENT, EventSink
 from skipper.pace import Pace
 from skipper.wire import frames
+from skipper.wire.events import EmittedEvent, InstanceEvent, LeftOut, parse_event
 
 
 class Outlet:
@@ -27,7 +26,7 @@ class Outlet:
             data = {"text": str(number)} if type_ == "log" else {"done": number}
             self.sink.emit({"type": type_, "data": data})
 
-    def received(self) -> list[Any]:
+    def received(self) -> list[int | LeftOut]:
         """The numbers that have come by now, and what was left out."""
         self._theirs.setblocking(False)
         try:
@@ -35,17 +34,18 @@ class Outlet:
         except BlockingIOError:
             return []
         assert {(frame.kind, frame.id) for frame in received} == {(frames.FrameKind.EVENT, 7)}
-        events = [json.loads(frame.payload) for frame in received]
-        return [
-            event["data"]
-            if event["type"] == "left_out"
-            else int(event["data"].get("done") or event["data"].get("text"))
-            for event in events
-        ]
+        return [_shown(parse_event(frame.payload)) for frame in received]
 
     def close(self) -> None:
         self._ours.close()
         self._theirs.close()
+
+
+def _shown(event: InstanceEvent | None) -> int | LeftOut:
+    if isinstance(event, EmittedEvent):
+        return int(event.data.get("done") or event.data["text"])
+    assert isinstance(event, LeftOut)
+    return event
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_of_far_too_much_the_oldest_is_left_out_and_counted(outlet: Outlet) -> N
     outlet.emit(*range(9, 9 + HELD))
     outlet.sink.close()
     found = outlet.received()
-    assert found[:6] == [1, 2, 3, 4, 5, {"lines": 3}]
+    assert found[:6] == [1, 2, 3, 4, 5, LeftOut(lines=3)]
     assert found[6:] == list(range(9, 9 + HELD))
 
 

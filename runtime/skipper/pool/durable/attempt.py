@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from skipper.instance.jobs import Report
 from skipper.ledger import Ledger
@@ -17,6 +16,7 @@ from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import FunctionVersion
 from skipper.values.store import ValueStore
 from skipper.wire import calls
+from skipper.wire.events import SavedModel
 
 
 @dataclass(eq=False, kw_only=True)
@@ -31,7 +31,7 @@ class RunningAttempt:
     """What comes before the call: finding the function, reading the input, starting a process."""
     instance: Instance | None = None
     call_id: int = 0
-    models: list[dict[str, Any]] = field(default_factory=list)
+    models: list[SavedModel] = field(default_factory=list)
     verdict: bytes | None = None
     """What the host has decided meanwhile (cancelled, timed out); a value that comes still wins."""
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
 from skipper.errors import SkipperError
 from skipper.ledger import Ledger, events
@@ -16,6 +15,7 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import Cut
 from skipper.pool.durable.transcript import SLACK, Entry, Transcript
 from skipper.pool.processes.output import LINES, POINTS, Printed
+from skipper.wire.events import LOG, EmittedEvent, LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,6 @@ QUOTA = 8 << 10
 """Bytes of an attempt that one flush may write once its head is full: 80 KiB a second."""
 MAX_WAITING = 32 << 20
 """Bytes, of all tasks, that are kept while they cannot be written."""
-TYPES = ("progress", "metric", "log")
 
 
 class Journal:
@@ -48,10 +47,10 @@ class Journal:
             )
         return transcript
 
-    def add(self, task_id: str, attempt: int, event: dict[str, Any]) -> None:
-        """Note an event as a function says it: ``type``, ``data`` and perhaps ``at``."""
-        transcript = self.transcript(task_id, attempt, is_log=event["type"] == "log")
-        transcript.add(event["type"], event["data"], event.get("at") or time.time())
+    def add(self, task_id: str, attempt: int, event: EmittedEvent) -> None:
+        """Take in what a function has emitted."""
+        transcript = self.transcript(task_id, attempt, is_log=event.type == LOG)
+        transcript.add(event.type, event.data, event.at)
 
     def print(self, task_id: str, attempt: int, printed: Printed) -> None:
         """Note what a function has printed just now."""
@@ -60,10 +59,10 @@ class Journal:
         for text in printed.lines:
             transcript.add("log", {"stream": printed.stream, "text": text}, now)
 
-    def skip(self, task_id: str, attempt: int, counts: dict[str, int]) -> None:
-        """Note how many ``lines`` and ``points`` an instance has left out on its side."""
-        for is_log, name in ((True, "lines"), (False, "points")):
-            if count := counts.get(name):
+    def skip(self, task_id: str, attempt: int, left_out: LeftOut) -> None:
+        """Count what an instance has left out on its side."""
+        for is_log, count in ((True, left_out.lines), (False, left_out.points)):
+            if count:
                 self.transcript(task_id, attempt, is_log=is_log).skip(count)
 
     async def flush(self) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
@@ -19,7 +17,6 @@ from skipper.ledger import tasks
 from skipper.ledger.records import Claim, Claiming
 from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
-from skipper.pool.durable.journal import TYPES
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import NotRunError, Reserve
 from skipper.pool.durable.shortlist import ShortList
@@ -28,6 +25,7 @@ from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.version import FunctionVersion
 from skipper.wire import calls
+from skipper.wire.events import EmittedEvent, InstanceEvent, LeftOut, SavedModel, parse_event
 from skipper.wire.frames import Frame, FrameKind
 
 log = logging.getLogger(__name__)
@@ -358,15 +356,17 @@ class TaskLane:
         elif (
             frame.kind == FrameKind.EVENT and (attempt := instance.calls.get(frame.id)) is not None
         ):
-            self._note(attempt, json.loads(frame.payload))
+            self._on_event(attempt, parse_event(frame.payload))
 
-    def _note(self, attempt: RunningAttempt, event: dict[str, Any]) -> None:
-        if event["type"] == "model":
-            attempt.models.append(event["data"] | {"metrics": event["metrics"]})
-        elif event["type"] in TYPES:
-            self._context.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
-        elif event["type"] == "left_out":
-            self._context.journal.skip(attempt.claim.task.id, attempt.claim.attempt, event["data"])
+    def _on_event(self, attempt: RunningAttempt, event: InstanceEvent | None) -> None:
+        claim = attempt.claim
+        match event:
+            case EmittedEvent():
+                self._context.journal.add(claim.task.id, claim.attempt, event)
+            case SavedModel():
+                attempt.models.append(event)
+            case LeftOut():
+                self._context.journal.skip(claim.task.id, claim.attempt, event)
 
     def on_printed(self, instance: Instance, printed: Printed) -> str | None:
         """Lines of output; the id of the task they belong to."""

@@ -102,10 +102,10 @@ class Recorder:
         ledger, results = self._context.ledger, []
         for model in attempt.models:
             new = ModelVersionNew(
-                name=model["name"],
-                digest=model["digest"],
-                format=model["format"],
-                metrics=model["metrics"],
+                name=model.name,
+                digest=model.digest,
+                format=model.format,
+                metrics=model.metrics,
                 code=code,
                 task_id=task.id,
                 attempt=attempt.claim.attempt,

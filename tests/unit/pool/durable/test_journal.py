@@ -1,4 +1,5 @@
 import logging
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from skipper.pool.durable import journal as journals
 from skipper.pool.durable.journal import Journal
 from skipper.pool.processes.output import LINES, OVERHEAD, POINTS, Bounds, Printed
 from skipper.task import new_id
+from skipper.wire.events import EmittedEvent
 
 T = TypeVar("T")
 
@@ -39,8 +41,8 @@ class Desk:
         self.task = new_id()
 
     def says(self, text: str, attempt: int = 1) -> None:
-        event = {"type": "log", "data": {"stream": "info", "text": text}}
-        self.journal.add(self.task, attempt, event)
+        data = {"stream": "info", "text": text}
+        self.journal.add(self.task, attempt, EmittedEvent("log", data, time.time()))
 
     async def ends(self, attempt: int = 1) -> None:
         await self.journal.close_attempt(self.task, attempt)
@@ -73,8 +75,8 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_is_added_is_stored_in_order_when_it_is_flushed(desk: Desk) -> None:
     for event in (
-        {"at": 10.0, "type": "progress", "data": {"done": 1}},
-        {"at": 11.0, "type": "metric", "data": {"name": "rmse", "value": 0.5}},
+        EmittedEvent("progress", {"done": 1}, 10.0),
+        EmittedEvent("metric", {"name": "rmse", "value": 0.5}, 11.0),
     ):
         desk.journal.add(desk.task, 1, event)
     desk.says("half way")
@@ -90,7 +92,7 @@ async def test_what_is_added_is_stored_in_order_when_it_is_flushed(desk: Desk) -
 async def test_lines_and_points_stay_in_the_order_in_which_they_were_heard(desk: Desk) -> None:
     for n in range(3):
         desk.says(str(n))
-        desk.journal.add(desk.task, 1, {"type": "progress", "data": {"done": n}})
+        desk.journal.add(desk.task, 1, EmittedEvent("progress", {"done": n}, 1.0))
     await desk.ends()
     assert [event.type for event in await desk.stored()] == ["log", "progress"] * 3
 
@@ -98,7 +100,7 @@ async def test_lines_and_points_stay_in_the_order_in_which_they_were_heard(desk:
 async def test_lines_and_points_are_numbered_by_attempt(desk: Desk) -> None:
     desk.says("a")
     desk.says("b")
-    desk.journal.add(desk.task, 1, {"type": "progress", "data": {}})
+    desk.journal.add(desk.task, 1, EmittedEvent("progress", {}, 1.0))
     desk.says("c", attempt=2)
     await desk.journal.flush()
     found = {(event.attempt, event.is_log, event.number) for event in await desk.stored()}
@@ -117,7 +119,7 @@ async def test_who_watches_hears_of_each_write_and_of_nothing_else(desk: Desk) -
     other = new_id()
     await desk.journal.flush()
     desk.says("a")
-    desk.journal.add(other, 1, {"type": "progress", "data": {}})
+    desk.journal.add(other, 1, EmittedEvent("progress", {}, 1.0))
     await desk.journal.flush()
     await desk.journal.flush()
     assert desk.heard == [{desk.task, other}]
@@ -167,7 +169,7 @@ async def test_who_reads_along_sees_the_latest_and_the_middle_is_cut_out(desk: D
 async def test_lines_are_no_burden_to_points_nor_one_attempt_to_another(desk: Desk) -> None:
     for n in range(9):
         desk.says(str(n))
-        desk.journal.add(desk.task, 1, {"type": "progress", "data": {"done": n}})
+        desk.journal.add(desk.task, 1, EmittedEvent("progress", {"done": n}, 1.0))
         desk.says(str(n), attempt=2)
     await desk.ends()
     await desk.ends(attempt=2)

@@ -39,6 +39,7 @@ from skipper.task import State, Task, new_id
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls, frames
+from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame
 from tests.blocking import BlockingLedger
 
@@ -290,7 +291,9 @@ async def test_what_has_run_is_not_run_again_while_the_ledger_is_away(stage: Sta
 
 async def test_a_task_that_the_host_lost_track_of_is_given_back(stage: Stage) -> None:
     def garble(actor: Actor) -> None:
-        actor.say(frames.FrameKind.EVENT, b'{"type":"model","data":{},"metrics":{}}')
+        nameless: Any = None
+        saved = SavedModel(name=nameless, format="f", digest="d", metrics={})
+        actor.say(frames.FrameKind.EVENT, saved.to_json())
         stage.act = Actor.answer
         actor.answer()
 
