@@ -168,7 +168,7 @@ def retry(
 
     \b
     Examples:
-      skipper tasks retry 0197f3k2m8
+      skipper tasks retry 3b0tjrcjh43k409qcsjtggd587
       skipper tasks retry --state crashed --yes
       skipper tasks retry --state failed --function boston.train
     """

@@ -1,0 +1,105 @@
+"""Who looks for the tests of a module finds them: in the mirror, or by the table below."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+RUNTIME = TESTS.parent / "runtime" / "skipper"
+
+ELSEWHERE = {
+    "unit/cli/test_command.py": "cli/app cli/config cli/target cli/verbs",
+    "unit/cli/test_call.py": "cli/follow cli/progress",
+    "unit/cli/test_reads.py": "cli/functions cli/models cli/tasks cli/webhooks",
+    "unit/test_client.py": "client/* errors",
+    "integration/test_broker_contract.py": "consumer/worker",
+    "unit/gateway/test_stream.py": "gateway/item_stream",
+    "unit/gateway/routes/test_events.py": "gateway/context gateway/task_stream",
+    "acceptance/test_gateways.py": "gateway/server",
+    "acceptance/test_documents.py": "gateway/routes/functions gateway/routes/models "
+    "gateway/routes/parameters gateway/routes/pools",
+    "acceptance/test_tasks.py": "gateway/routes/tasks",
+    "acceptance/test_schedules.py": "gateway/routes/schedules",
+    "unit/instance/test_plugins.py": "hookspecs instance/faults",
+    "unit/instance/test_runner.py": "instance/batch instance/caller instance/calls instance/jobs",
+    "unit/plugins/test_saving.py": "instance/models",
+    "integration/test_templates.py": "instance/template pool/host",
+    "integration/test_launcher.py": "launcher/*",
+    "integration/test_ledger_contract.py": "ledger/*",
+    "integration/test_ledger_stores.py": "ledger/events ledger/hosts ledger/retention",
+    "integration/test_ledger_models.py": "ledger/assignments ledger/models",
+    "integration/test_ledger_endings.py": "ledger/endings",
+    "integration/test_ledger_schedules.py": "ledger/schedules scheduler/ticker",
+    "integration/test_ledger_processes.py": "ledger/migrate ledger/postgres ledger/sqlite",
+    "unit/gateway/routes/test_metrics.py": "pool/metrics",
+    "unit/pool/direct/test_lane.py": "pool/direct/fleet pool/direct/queue",
+    "unit/pool/durable/test_lane.py": "pool/durable/attempt pool/durable/recorder "
+    "pool/durable/reserve",
+    "unit/pool/processes/test_instances.py": "pool/processes/instance",
+    "unit/pool/test_catalogue.py": "pool/processes/quarantine pool/processes/version",
+    "acceptance/test_reload.py": "pool/watch",
+    "unit/scheduler/test_scheduler.py": "scheduler/presence",
+    "integration/test_pruning.py": "scheduler/pruning",
+    "unit/settings/test_loading.py": "settings/annotations settings/handover settings/layers "
+    "settings/schema",
+    "unit/function/test_options.py": "spec",
+}
+"""The tests of modules that have no file of their name: a module, or what is left of a folder."""
+BESIDE = frozenset({"bench", "functions", "plugins", "tools"})
+"""Folders of tests/unit that mirror other folders of the repository."""
+
+
+def modules() -> list[str]:
+    """The modules that do something: not the migrations, and not those that hold data alone."""
+    files = [file for file in RUNTIME.rglob("*.py") if not file.name.startswith("__")]
+    return sorted(
+        file.relative_to(RUNTIME).with_suffix("").as_posix()
+        for file in files
+        if "migrations" not in file.parts and _does_something(ast.parse(file.read_bytes()))
+    )
+
+
+def _does_something(tree: ast.Module) -> bool:
+    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) for node in ast.walk(tree))
+
+
+def mirrored(module: str) -> Path:
+    """Where its tests stand, if it has a file of its own."""
+    path = Path(module)
+    return TESTS / "unit" / path.parent / f"test_{path.name}.py"
+
+
+LISTED = {module: test for test, listed in ELSEWHERE.items() for module in listed.split()}
+
+
+def test_a_module_has_a_file_of_tests_or_its_place_in_the_table() -> None:
+    lost = [
+        module
+        for module in modules()
+        if not mirrored(module).exists()
+        and not {module, f"{module.rpartition('/')[0]}/*"} & LISTED.keys()
+    ]
+    assert len(modules()) > 100
+    assert not lost, (
+        f"give {', '.join(lost)} a file in tests/unit, "
+        "or a place in ELSEWHERE beside the file that holds its tests"
+    )
+
+
+def test_the_table_holds_what_is_there_and_nothing_that_has_tests_of_its_name() -> None:
+    for module, test in LISTED.items():
+        assert (TESTS / test).is_file(), f"{test} is gone: say where {module} is tested"
+        there = RUNTIME / (module.removesuffix("/*") if module.endswith("/*") else f"{module}.py")
+        assert there.exists(), f"{module} is gone: take it out of ELSEWHERE"
+        assert not mirrored(module).exists(), f"{module} has tests of its name: take it out"
+
+
+def test_every_folder_of_the_mirror_mirrors_one() -> None:
+    folders = {file.parent.relative_to(TESTS / "unit") for file in TESTS.glob("unit/**/test_*.py")}
+    odd = {
+        str(folder)
+        for folder in folders
+        if not (RUNTIME / folder).is_dir() and folder.parts[0] not in BESIDE
+    }
+    assert not odd
