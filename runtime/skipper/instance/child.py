@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 import random
@@ -29,9 +28,9 @@ from skipper.instance.link import (
 )
 from skipper.instance.plugins import OnTurn, Plugins
 from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
+from skipper.system import die_with_parent
 from skipper.wire.frames import FrameKind
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _OOM_SCORE = 500  # of 1000, proc(5): an instance is ended before anything that has the usual 0
 
 
@@ -175,32 +174,6 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         return
     _report(link, Report(specs=(mine.spec(code),), code=code))
     (aio if mine.signature.is_async else runner).serve(link, served)
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies. Linux only; elsewhere nothing.
-
-    Waits until ``parent`` is the parent: a fork is handed to it when the process between them ends.
-    Where ``parent`` has ended already, so does this process.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    while os.getppid() != parent:
-        if _has_ended(parent):
-            os._exit(0)
-        os.sched_yield()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel was asked
-        os._exit(0)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a process is gone, or would be if its parent had taken notice."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return True
-    return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")  # proc(5); a name may hold a )
 
 
 def main() -> None:

@@ -24,8 +24,9 @@ import traceback
 from pathlib import Path
 
 from skipper.failpoints import enable, failpoint
-from skipper.instance.child import die_with_parent, run
+from skipper.instance.child import run
 from skipper.settings.environment import failpoints_folder
+from skipper.system import die_with_parent
 
 _MAX_REQUEST = 64
 _INSTALLED_IN = ("site-packages", "dist-packages")

@@ -11,8 +11,9 @@ from typing import Any
 
 from skipper.errors import StartError
 from skipper.launcher.plan import ChildPlan
-from skipper.launcher.process import Child, exit_words
+from skipper.launcher.process import Child
 from skipper.launcher.restarts import FINAL_CODES, History
+from skipper.system import exit_words
 
 _LAST_WORDS_S = 0.2
 """How long a dead child's last output is waited for."""

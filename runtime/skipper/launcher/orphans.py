@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 
+from skipper import system
 from skipper.launcher import guard
 from skipper.launcher.plan import GUARD
 from skipper.launcher.process import Child
 
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _GATHER_S = 0.02
 _LAST_SWEEPS_S = 3.0
 
@@ -31,7 +29,7 @@ class Roster:
         self._tree, self._say = tree, say
         self._started: dict[int, int] = {}
         self._guard: Child | None = None
-        self._before = _children()
+        self._before = system.children()
         self._due: asyncio.TimerHandle | None = None
 
     def add(self, child: Child) -> None:
@@ -73,7 +71,7 @@ class Roster:
     def _sweep(self) -> int:
         """End and reap adopted processes; how many there were. Their children come to us next."""
         self._due = None
-        adopted = _children() - self._before - self._started.keys()
+        adopted = system.children() - self._before - self._started.keys()
         mark = f"SKIPPER_TREE={self._tree}".encode()
         for pid in adopted:
             if os.getpid() == 1 and not guard.is_marked(pid, mark):
@@ -89,8 +87,7 @@ class Roster:
 @contextlib.contextmanager
 def adopting(roster: Roster) -> Iterator[None]:
     """Adopt what loses its parent below this process, and sweep it as it comes or dies."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    system.adopt_orphans()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGCHLD, roster.sweep_soon)
     try:
@@ -105,8 +102,3 @@ def _reap(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
         return False
-
-
-def _children() -> set[int]:
-    us = os.getpid()
-    return {each.pid for each in guard.snapshot().values() if each.parent == us}

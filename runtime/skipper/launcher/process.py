@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from skipper.launcher.output import Pump
 from skipper.launcher.plan import CONTROL, LISTEN, LOCK, SETTINGS, ChildPlan
+from skipper.system import when_ended
 
 _PROBE_PAUSE_S = 0.02
 _PROBE_LIMIT_S = 5.0
@@ -58,7 +58,7 @@ class Child:
         self._probing: asyncio.Task[None] | None = None
         control.setblocking(False)
         loop.add_reader(control, self._hear)
-        _when_dead(popen.pid, self._on_death, popen)
+        when_ended(popen.pid, self._on_death, popen.wait)
         if plan.probe:
             self._probing = loop.create_task(self._probe(plan.probe))
 
@@ -154,30 +154,6 @@ def start(plan: ChildPlan, ground: Ground, pump: Callable[[str, int], Pump]) -> 
     return Child(plan, popen, ours, pump(plan.name, read_end))
 
 
-def _when_dead(
-    pid: int, then: Callable[[int | None], None], popen: subprocess.Popen[bytes]
-) -> None:
-    """Call ``then`` when ``pid`` is dead: with None before it is reaped, else with its code."""
-    loop = asyncio.get_running_loop()
-
-    def wait() -> None:
-        code = popen.wait()
-        with contextlib.suppress(RuntimeError):  # the loop ended first
-            loop.call_soon_threadsafe(then, code)
-
-    def dead() -> None:
-        loop.remove_reader(fd)
-        os.close(fd)
-        then(None)
-
-    try:
-        fd = os.pidfd_open(pid)
-    except (AttributeError, OSError):  # not on macOS, nor on kernels before 5.3
-        threading.Thread(target=wait, daemon=True).start()
-    else:
-        loop.add_reader(fd, dead)
-
-
 def _event(line: bytes) -> dict[str, Any]:
     try:
         event = json.loads(line)
@@ -197,13 +173,3 @@ async def _answers(path: Path) -> bool:
                 writer.close()
     except (OSError, TimeoutError):
         return False
-
-
-def exit_words(code: int) -> str:
-    """An exit code in words: "exit code 3", "killed by SIGSEGV"."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"

@@ -1,8 +1,5 @@
-import os
 import subprocess
 import sys
-
-import pytest
 
 FORKS = """
 import os, signal, socket
@@ -33,14 +30,3 @@ def test_a_fork_is_ended_by_a_signal_that_came_as_it_was_made_and_leaves_the_lin
         [sys.executable, "-c", FORKS], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.splitlines() == ["-15", "False", "still here"]
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is no /proc")
-def test_a_process_whose_host_has_ended_unnoticed_ends_too() -> None:
-    """It would wait for ever to be handed to a host that nobody has reaped."""
-    host = subprocess.Popen(["true"])
-    os.waitid(os.P_PID, host.pid, os.WEXITED | os.WNOWAIT)
-    program = f"from skipper.instance.child import die_with_parent; die_with_parent({host.pid})"
-    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=30)
-    host.wait()
-    assert done.returncode == 0

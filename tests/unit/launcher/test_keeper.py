@@ -12,7 +12,7 @@ from skipper.launcher import process
 from skipper.launcher.keeper import ChildState, Keeper
 from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import CONTROL, ChildPlan
-from skipper.launcher.process import Child, Ground, exit_words
+from skipper.launcher.process import Child, Ground
 from skipper.launcher.restarts import BUDGET, History
 from skipper.settings.model import Settings
 
@@ -61,14 +61,6 @@ async def test_the_verdict_tells_how_the_last_start_ended(
 async def test_a_missing_program_is_a_failed_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="/nowhere/valkey-server: No such file or directory"):
         await keeper(tmp_path, "/nowhere/valkey-server").keep()
-
-
-@pytest.mark.parametrize(
-    ("code", "words"),
-    [(0, "exit code 0"), (70, "exit code 70"), (-9, "killed by SIGKILL"), (-99, "signal 99")],
-)
-def test_exit_codes_in_words(code: int, words: str) -> None:
-    assert exit_words(code).endswith(words)
 
 
 async def test_what_a_role_says_of_its_failure_is_the_verdict(tmp_path: Path) -> None:
