@@ -7,18 +7,19 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Never
 
 import pytest
 
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
-from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes import starter as starters
-from skipper.pool.processes.instance import Instance, Lane
+from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.starter import Starter
+from skipper.pool.slots import Capacity
 from skipper.settings.model import Settings
 from skipper.wire.messages import TemplateInfo
+from tests.unit.pool.played import Nobody
 
 LIMIT_S = 30.0
 FUNCTIONS = """
@@ -48,8 +49,8 @@ class Pool:
         self.starter._environment["PYTHONPATH"] = os.pathsep.join(
             [*filter(None, [os.environ.get("PYTHONPATH")]), str(self.packages)]
         )
-        board: Any = None  # nobody here serves a model
-        self.instances = Instances(settings, "cpu", self.starter, board, PoolMetrics())
+        capacity = Capacity.of(settings.pools["cpu"])
+        self.instances = Instances(settings, "cpu", self.starter, Nobody(), capacity)
 
     def install(self, name: str, text: str = "") -> None:
         """Put a library where the template finds it."""
@@ -70,7 +71,7 @@ class Pool:
             pools=("cpu",),
         )
 
-    async def serve(self, source: SourceInfo) -> tuple[Instance, Report]:
+    async def serve(self, source: SourceInfo) -> tuple[Instance[Never], Report]:
         """An instance that serves the file's function, or says what is wrong with the file."""
         job = Job(
             kind=JobKind.SERVE,
@@ -82,7 +83,7 @@ class Pool:
             tmp_dir=self.folder / "tmp",
         )
         async with asyncio.timeout(LIMIT_S):
-            return await self.instances.run(job, Lane.READING)
+            return await self.instances.run(job, Nobody())
 
     @property
     def templates(self) -> dict[str, int]:
@@ -113,7 +114,7 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def is_fork(instance: Instance) -> bool:
+def is_fork(instance: Instance[Never]) -> bool:
     """Whether it was not started as a program of its own."""
     return b"skipper.instance.template" in Path(f"/proc/{instance.pid}/cmdline").read_bytes()
 

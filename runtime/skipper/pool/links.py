@@ -15,7 +15,7 @@ from typing import Any
 from skipper.errors import SkipperError
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import DirectCall
-from skipper.pool.durable.lane import TaskLane
+from skipper.pool.durable.claimer import Claimer
 from skipper.wire import frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 from skipper.wire.handshake import introduced, introduction, mismatch
@@ -64,7 +64,7 @@ class Links:
         self,
         path: Path,
         direct: DirectLane,
-        tasks: TaskLane,
+        tasks: Claimer,
         *,
         answer: Callable[[AnyQuestion], Awaitable[Answer]],
         describe: Callable[[], CatalogueSnapshot],

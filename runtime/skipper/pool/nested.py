@@ -17,9 +17,9 @@ from functools import partial
 from skipper.errors import SkipperError, UnavailableError
 from skipper.ledger import Ledger, tasks
 from skipper.outcomes import Outcome
-from skipper.pool.direct.lane import DirectLane
-from skipper.pool.durable.lane import TaskLane
-from skipper.pool.processes.instance import Instance, Lane
+from skipper.pool.durable.attempt import RunningAttempts
+from skipper.pool.processes.instance import C, Instance
+from skipper.pool.processes.process import InstanceProcess
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.tasks.intake import Intake, Submission
 from skipper.tasks.results import reply_of
@@ -50,17 +50,14 @@ class Nested:
         directory: Directory,
         intake: Intake,
         *,
-        direct: DirectLane,
-        tasks_: TaskLane,
+        running: RunningAttempts,
+        watchers: Watchers,
     ) -> None:
         self._ledger, self._values, self._directory = ledger, values, directory
-        self._intake = intake
-        self._tasks = tasks_
-        self._lanes: dict[Lane, DirectLane | TaskLane] = {Lane.DIRECT: direct, Lane.TASKS: tasks_}
-        self._jobs: dict[tuple[Instance, int], asyncio.Future[None]] = {}
-        self._watchers = Watchers()
+        self._intake, self._running, self._watchers = intake, running, watchers
+        self._jobs: dict[tuple[InstanceProcess, int], asyncio.Future[None]] = {}
 
-    def on_frame(self, instance: Instance, frame: Frame) -> None:
+    def on_frame(self, instance: Instance[C], frame: Frame) -> None:
         """A call that ``instance`` makes, or wants no more. It ends with the instance."""
         if frame.kind == FrameKind.CANCEL:
             if (job := self._jobs.get((instance, frame.id))) is not None:
@@ -78,14 +75,8 @@ class Nested:
         instance.gone.add_done_callback(give_up)
         job.add_done_callback(ended)
 
-    def tasks_changed(self, ids: list[str]) -> None:
-        """Wake the functions that wait for these tasks."""
-        self._watchers.changed(ids)
-
-    async def _answer(self, instance: Instance, frame: Frame) -> None:
-        lane = self._lanes.get(instance.lane)
-        if lane is not None:
-            lane.lend_slot(instance)
+    async def _answer(self, instance: Instance[C], frame: Frame) -> None:
+        instance.begin_wait()
         try:
             payload = await self._reply(frame.payload)
         except asyncio.CancelledError:
@@ -96,11 +87,10 @@ class Nested:
             payload = calls.problem(Outcome.FAILED, str(error))
         except Exception as error:
             log.exception("a call that %s made could not be answered", instance.name)
-            told = f"its host could not have it run: {type(error).__name__}: {error}"
-            payload = calls.problem(Outcome.UNAVAILABLE, told)
+            detail = f"its host could not have it run: {type(error).__name__}: {error}"
+            payload = calls.problem(Outcome.UNAVAILABLE, detail)
         finally:
-            if lane is not None:
-                lane.return_slot(instance)
+            instance.end_wait()
         instance.send(FrameKind.REPLY, frame.id, payload)
 
     async def _reply(self, payload: bytes) -> bytes:
@@ -145,7 +135,7 @@ class Nested:
 
     async def _as_task(self, spec: FunctionSpec, head: CallHead, body: bytes, ends: float) -> bytes:
         request_id, _, parent = head.context.partition("/")
-        urgency = self._tasks.priority_of(parent)
+        urgency = self._running.priority_of(parent)
         submission = Submission(
             spec=spec,
             body=body,

@@ -11,20 +11,23 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Never, Protocol
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes import devices
-from skipper.pool.processes.instance import Instance, Lane
+from skipper.pool.processes.instance import C, Instance, InstanceOwner
+from skipper.pool.processes.output import Printed
+from skipper.pool.processes.process import Lane
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
+from skipper.wire.frames import Frame
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +35,31 @@ READS_PER_CORE = 2
 """Files that are read at once: more of them would only take the memory and be no faster."""
 
 
-Runner = Callable[[Job, Lane], Awaitable[tuple[Instance, Report]]]
-"""Starts an instance with a job; returns it with its report."""
+class Reader:
+    """Owns the instances that only load files: they are given no calls."""
+
+    lane = Lane.READING
+
+    def on_frame(self, instance: Instance[Never], frame: Frame) -> None: ...
+
+    def on_printed(self, instance: Instance[Never], printed: Printed) -> None: ...
+
+    def on_worn(self, instance: Instance[Never]) -> None: ...
+
+    def on_gone(self, instance: Instance[Never]) -> None: ...
+
+    def lend_slot(self) -> None: ...
+
+    def take_back_slot(self) -> None: ...
+
+    async def take_models(self, refs: Collection[ModelRef]) -> None: ...
+
+
+class JobRunner(Protocol):
+    """What starts instances: :class:`~skipper.pool.processes.instances.Instances`."""
+
+    async def run(self, job: Job, owner: InstanceOwner[C]) -> tuple[Instance[C], Report]:
+        """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes."""
 
 
 class ServingLane(Protocol):
@@ -70,7 +96,7 @@ class Reloader:
         settings: Settings,
         pool: str,
         catalogue: Catalogue,
-        run: Runner,
+        instances: JobRunner,
         *,
         direct: ServingLane,
         tasks: RetiringLane,
@@ -80,9 +106,9 @@ class Reloader:
         exists: Callable[[Path], bool] = Path.exists,
     ) -> None:
         self._settings, self._pool, self._catalogue = settings, pool, catalogue
-        self._run, self._direct, self._tasks = run, direct, tasks
+        self._instances, self._direct, self._tasks = instances, direct, tasks
         self._quarantine, self._on_change, self._metrics = quarantine, on_change, metrics
-        self._exists = exists
+        self._reader, self._exists = Reader(), exists
         self._turn = asyncio.Lock()
         self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
 
@@ -118,7 +144,7 @@ class Reloader:
             set_up=self._settings.set_up_sources,
         )
         try:
-            instance, report = await self._run(job, Lane.READING)
+            instance, report = await self._instances.run(job, self._reader)
         except OSError as error:
             detail = f"the project cannot be read: {str(error) or type(error).__name__}"
             log.error(detail)
@@ -157,7 +183,7 @@ class Reloader:
         failpoint("catalogue.read")
         for plugin in report.left_out:
             if plugin.file not in self._catalogue.unreadable:
-                self._quarantine.note(plugin)
+                self._quarantine.record(plugin)
         if report.broken:
             if self._exists(source.file):  # else it went meanwhile: the next look will tell
                 self._keep_old(source, report.broken[0])
@@ -196,7 +222,7 @@ class Reloader:
         )
         try:
             async with self._reads:
-                instance, report = await self._run(job, Lane.READING)
+                instance, report = await self._instances.run(job, self._reader)
         except TimeoutError:
             limit = self._settings.pools[self._pool].load_timeout_s
             return Report(

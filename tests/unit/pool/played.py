@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipper.instance.jobs import Job, JobKind, SourceInfo
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Instance, InstanceState, Lane
+from skipper.pool.processes.instance import C, Instance, InstanceOwner
+from skipper.pool.processes.process import InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.serving import Serving
 from skipper.spec import FunctionSpec
 from skipper.wire import calls, frames
 from skipper.wire.calls import CallHead
@@ -21,18 +23,22 @@ from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 class Kept(asyncio.Transport):
     """A transport that keeps the frames written to it."""
 
-    def __init__(self, on_write: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_close: Callable[[], None] = lambda: None) -> None:
         super().__init__()
-        self._splitter, self._on_write = frames.Splitter(), on_write
+        self._splitter, self._on_close = frames.Splitter(), on_close
+        self.on_frame: Callable[[Frame], None] = lambda _: None
         self.frames: list[Frame] = []
         self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.frames += self._splitter.feed(bytes(data))
-        self._on_write()
+        for frame in self._splitter.feed(bytes(data)):
+            self.frames.append(frame)
+            self.on_frame(frame)
 
     def close(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            self._on_close()
 
     def abort(self) -> None:
         self.closed = True
@@ -69,8 +75,8 @@ class Caller:
             if frame.kind == FrameKind.REPLY:
                 outcome, _, body = calls.parse_reply(frame.payload)
                 value = json.loads(body)
-                told = value if outcome == Outcome.OK else value["detail"]
-                found.append(Answer(frame.id, Outcome(outcome), told))
+                content = value if outcome == Outcome.OK else value["detail"]
+                found.append(Answer(frame.id, Outcome(outcome), content))
         return found
 
     @property
@@ -85,57 +91,83 @@ class Caller:
         return [frame.payload for frame in self.transport.frames if frame.kind == FrameKind.ITEM]
 
 
-class Played(Instance):
-    """An instance that has reported; the test says what its process does."""
+class Nobody:
+    """An owner, a watch and an answerer of calls that let everything pass."""
+
+    lane = Lane.READING
+
+    def on_frame(self, *_: object) -> None: ...
+
+    def on_printed(self, *_: object) -> None: ...
+
+    def on_worn(self, _: object) -> None: ...
+
+    def on_gone(self, _: object) -> None: ...
+
+    def lend_slot(self) -> None: ...
+
+    def take_back_slot(self) -> None: ...
+
+    async def take_models(self, _: object) -> None: ...
+
+
+class Played(Instance[C]):
+    """An instance that has reported; the test says what its process does.
+
+    The process ends when its host hangs up, unless it ``lingers``, and when it is killed.
+    """
 
     def __init__(
         self,
         job: Job,
-        lane_owner: Any,
-        lane: Lane = Lane.DIRECT,
-        on_write: Callable[[], None] = lambda: None,
+        owner: InstanceOwner[C],
+        on_frame: Callable[[Frame], None] = lambda _: None,
+        *,
+        lingers: bool = False,
     ) -> None:
-        super().__init__(
-            job,
-            lane,
-            on_frame=lane_owner.on_frame,
-            on_printed=lambda *_: None,
-            on_gone=lane_owner.on_gone,
-        )
-        self.transport = Kept(on_write)
+        super().__init__(job, owner, Nobody(), Nobody())
+        self.lingers = lingers
+        self.transport = Kept(self._hangs_up)
         self.protocol = FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected)
         self.protocol.connection_made(self.transport)
         self.state = InstanceState.IDLE
         self.transport.frames.clear()  # its job
+        self.transport.on_frame = on_frame
         self.signals: list[int] = []
         self._is_ending = False
 
     def signal(self, signum: int, *, group: bool = False) -> None:
         del group
         self.signals.append(signum)
-        if (
-            signum == signal.SIGKILL
-            and self.state is InstanceState.STOPPING
-            and not self._is_ending
-        ):
-            self._is_ending = True
-            asyncio.get_running_loop().call_soon(self.dies, "it was killed")
+        if signum == signal.SIGKILL and self.state is InstanceState.STOPPING:
+            self._end_soon("its process was killed by SIGKILL")
 
-    def says(self, kind: int, id_: int, payload: bytes = b"") -> None:
-        """Its process sends a frame."""
+    def _hangs_up(self) -> None:
+        if not self.lingers:
+            self._end_soon("its process exited with code 0")
+
+    def _end_soon(self, reason: str) -> None:
+        if not self._is_ending:
+            self._is_ending = True
+            asyncio.get_running_loop().call_soon(self.dies, reason)
+
+    def says(self, kind: int, id_: int | None, payload: bytes = b"") -> None:
+        """Its process sends a frame, of its oldest call if none is named."""
+        id_ = next(iter(self.calls)) if id_ is None else id_
         self.protocol.data_received(frames.pack(kind, id_, payload))
 
     def replies(self, value: Any = None, id_: int | None = None) -> None:
         """Its process ends a call: the given one, else the oldest."""
-        id_ = next(iter(self.calls)) if id_ is None else id_
-        self.says(
-            FrameKind.REPLY, id_, calls.reply(Outcome.OK, b"c0de", json.dumps(value).encode())
-        )
+        self.ends(calls.reply(Outcome.OK, b"c0de", json.dumps(value).encode()), id_)
 
-    def dies(self, reason: str = "it was killed") -> None:
+    def ends(self, reply: bytes, id_: int | None = None) -> None:
+        """Its process ends a call with this reply."""
+        self.says(FrameKind.REPLY, id_, reply)
+
+    def dies(self, reason: str = "its process was killed by SIGKILL") -> None:
         """Its process ends."""
         self._is_ending = True
-        self.death_reason = reason
+        self.death_reason = self.death_reason or reason
         self._ended()
 
     @property
@@ -163,6 +195,52 @@ class Played(Instance):
     @property
     def is_stopped(self) -> bool:
         return self.state in (InstanceState.STOPPING, InstanceState.GONE)
+
+
+class PlayedServing(Serving):
+    """Starts played instances, when and as a test wants."""
+
+    def __init__(self) -> None:
+        self.started: list[Played[Any]] = []
+        self.untrained_detail = ""
+        """Why nothing can be served for want of a model."""
+        self.starts: asyncio.Semaphore | None = None
+        """How many instances may become ready; None for any number."""
+        self.report = Report()
+        self.error: Exception | None = None
+        self.dies_at_once = self.lingers = False
+        self.sent = asyncio.Event()
+        """Something has been sent to an instance."""
+        self.announced = 0
+
+    async def start(
+        self, version: FunctionVersion, owner: InstanceOwner[C]
+    ) -> tuple[Instance[C], Report]:
+        report, error = self.report, self.error
+        if self.starts is not None:
+            await self.starts.acquire()
+        if error is not None:
+            raise error
+        instance = Played(
+            job_of(version),
+            owner,
+            lambda frame: self.on_sent(instance, frame),
+            lingers=self.lingers,
+        )
+        self.started.append(instance)
+        if self.dies_at_once:
+            instance.dies()
+        return instance, report
+
+    def on_sent(self, instance: Played[Any], frame: Frame) -> None:
+        """A frame has been sent to an instance."""
+        self.sent.set()
+
+    def untrained(self, version: FunctionVersion) -> str:
+        return self.untrained_detail
+
+    async def announce(self) -> None:
+        self.announced += 1
 
 
 def source_of(name: str = "f", code: str = "c0de", **given: Any) -> SourceInfo:

@@ -12,13 +12,12 @@ from typing import cast
 import pytest
 
 from skipper.errors import UnavailableError
-from skipper.instance.jobs import Report
 from skipper.outcomes import Outcome
 from skipper.pool.direct.lane import DirectLane
-from skipper.pool.durable.lane import TaskLane
+from skipper.pool.durable.claimer import Claimer
 from skipper.pool.links import Links
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
@@ -35,7 +34,7 @@ from skipper.wire.messages import (
     ModelsRenewed,
     RenewModels,
 )
-from tests.unit.pool.played import Played, call_of, job_of, version_of
+from tests.unit.pool.played import PlayedServing, call_of, version_of
 
 LIMIT_S = 30.0
 
@@ -59,7 +58,6 @@ class Host:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.started: list[Played] = []
         self.asked: list[AnyQuestion] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
@@ -67,25 +65,16 @@ class Host:
         self.served = CatalogueSnapshot(
             pool="cpu", host="cpu-0", loading=("*",), functions=(), broken=()
         )
-        self.lane = DirectLane(
-            PoolSettings(),
-            2,
-            start=self._start,
-            untrained=lambda _: "",
-            metrics=PoolMetrics(),
-        )
+        self.serving = PlayedServing()
+        self.lane = DirectLane(PoolSettings(), Slots(2), self.serving, PoolMetrics())
         self.lane.assign(version_of())
         self.links = Links(
             path,
             self.lane,
-            cast(TaskLane, self.tasks),
+            cast(Claimer, self.tasks),
             answer=self._answer,
             describe=lambda: self.served,
         )
-
-    async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
-        self.started.append(Played(job_of(version), self.lane))
-        return self.started[-1], Report()
 
     async def _answer(self, question: AnyQuestion) -> Answer:
         self.asked.append(question)
@@ -227,11 +216,11 @@ async def test_a_call_is_answered_on_the_link_that_made_it(host: Host) -> None:
     await settled(first)
     second.send(FrameKind.CALL, 7, call_of(body=b"second"))
     await settled(second)
-    host.started[0].replies("first")
+    host.serving.started[0].replies("first")
     answer = await first.receive()
     assert (answer.kind, answer.id) == (FrameKind.REPLY, 7)
     assert calls.parse_reply(answer.payload)[2] == b'"first"'
-    host.started[0].replies("second")
+    host.serving.started[0].replies("second")
     assert calls.parse_reply((await second.receive()).payload)[2] == b'"second"'
 
 
@@ -242,11 +231,11 @@ async def test_a_link_that_breaks_takes_its_calls_with_it(host: Host) -> None:
         await settled(asker)
     leaving.hang_up()
     async with asyncio.timeout(LIMIT_S):
-        while not host.started[0].cancelled:  # noqa: ASYNC110 - what comes over a socket
+        while not host.serving.started[0].cancelled:  # noqa: ASYNC110 - what comes over a socket
             await asyncio.sleep(0.001)
-    host.started[0].replies()
-    assert host.started[0].cancelled == [1]
-    host.started[0].replies("kept")
+    host.serving.started[0].replies()
+    assert host.serving.started[0].cancelled == [1]
+    host.serving.started[0].replies("kept")
     assert calls.parse_reply((await staying.receive()).payload)[0] == Outcome.OK
 
 
@@ -258,9 +247,8 @@ async def test_a_cancel_and_room_for_items_reach_the_call_they_name(host: Host) 
         asker.send(kind, 7)
         asker.send(kind, 8)
     await settled(asker)
-    sent = [
-        frame.kind for frame in host.started[0].transport.frames if frame.kind != FrameKind.CALL
-    ]
+    (instance,) = host.serving.started
+    sent = [frame.kind for frame in instance.transport.frames if frame.kind != FrameKind.CALL]
     assert sent == [FrameKind.CREDIT, FrameKind.CANCEL]
 
 
@@ -353,7 +341,7 @@ async def test_a_call_that_makes_no_sense_harms_nobody_else(host: Host, payload:
     await settled(good)
     good.send(FrameKind.CALL, 1, call_of())
     await settled(good)
-    host.started[0].replies()
+    host.serving.started[0].replies()
     assert (await good.receive()).kind == FrameKind.REPLY
 
 
@@ -377,7 +365,8 @@ async def test_a_peer_of_another_version_is_not_talked_to_and_logged_once(
         asker.send(FrameKind.TAKE, 3, b"a")
         asker.send(FrameKind.NUDGE, 0, b"a")
         assert await asker.is_at_its_end()
-    assert (host.started, host.asked, host.tasks.untaken, host.tasks.nudges) == ([], [], [], [])
+    assert (host.serving.started, host.asked) == ([], [])
+    assert (host.tasks.untaken, host.tasks.nudges) == ([], [])
     assert not host.links.has_consumer
     (record,) = caplog.records
     number = hello.protocol if hello else 0

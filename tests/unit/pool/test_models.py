@@ -1,6 +1,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from typing import Never
 
 import pytest
 
@@ -13,7 +14,7 @@ from skipper.task import new_id
 from skipper.values.value import Value
 from skipper.wire.frames import FrameKind
 from tests.blocking import BlockingLedger
-from tests.unit.pool.played import Played, job_of, version_of
+from tests.unit.pool.played import Nobody, Played, job_of, version_of
 
 
 @pytest.fixture
@@ -66,18 +67,12 @@ def ref(name: str, version: int, seq: int, digest: str = "d" * 64) -> ModelRef:
     return ModelRef(name=name, version=version, digest=digest, format="tiny", seq=seq)
 
 
-class Nobody:
-    def on_frame(self, *_: object) -> None: ...
-
-    def on_gone(self, *_: object) -> None: ...
-
-
-def serving(version: FunctionVersion, *held: ModelRef) -> Played:
+def serving(version: FunctionVersion, *held: ModelRef) -> Played[Never]:
     """An instance that holds these versions."""
     return Played(job_of(version).model_copy(update={"models": held}), Nobody())
 
 
-def sent(instance: Played) -> list[ModelRef]:
+def sent(instance: Played[Never]) -> list[ModelRef]:
     frames = [frame for frame in instance.transport.frames if frame.kind == FrameKind.MODEL]
     return [ModelRef.model_validate_json(frame.payload) for frame in frames]
 

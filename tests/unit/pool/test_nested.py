@@ -10,13 +10,15 @@ import pytest
 
 from skipper.instance.link import OWN
 from skipper.outcomes import Outcome
+from skipper.pool.durable.attempt import RunningAttempts
 from skipper.pool.nested import Nested
 from skipper.spec import FunctionSpec
+from skipper.tasks.watchers import Watchers
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.link import PendingCall
-from tests.unit.pool.played import Played, job_of, spec_of, version_of
+from tests.unit.pool.played import Nobody, Played, job_of, spec_of, version_of
 
 
 class Link:
@@ -38,15 +40,15 @@ class Link:
             self.cancelled.append(waiting)
 
 
-class Stage:
+class Stage(Nobody):
     """What calls meet: a directory of one function, a ledger that fails, a lane that counts."""
 
     def __init__(self, **spec: Any) -> None:
         self.link, self.spec = Link(), spec_of("g.g", **spec)
         self.lent: list[str] = []
         me: Any = self
-        self.nested = Nested(me, me, me, me, direct=me, tasks_=me)
-        self.instance = Played(job_of(version_of()), self)
+        self.nested = Nested(me, me, me, me, running=RunningAttempts(), watchers=Watchers())
+        self.instance: Played[object] = Played(job_of(version_of()), self)
 
     def asks(self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1) -> None:
         """The instance makes a call."""
@@ -80,18 +82,11 @@ class Stage:
     async def accept(self, submission: object) -> None:
         raise OSError("No space left on device")
 
-    def priority_of(self, _: str) -> None:
-        return None
-
-    def lend_slot(self, _: object) -> None:
+    def lend_slot(self) -> None:
         self.lent.append("lent")
 
-    def return_slot(self, _: object) -> None:
+    def take_back_slot(self) -> None:
         self.lent.append("returned")
-
-    def on_frame(self, *_: object) -> None: ...
-
-    def on_gone(self, *_: object) -> None: ...
 
 
 @pytest.mark.parametrize(

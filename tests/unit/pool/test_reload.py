@@ -9,7 +9,8 @@ import pytest
 from skipper.instance.jobs import Job, JobKind, Report
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Lane
+from skipper.pool.processes.instance import C, InstanceOwner
+from skipper.pool.processes.process import Lane
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.reload import Reloader
@@ -17,14 +18,6 @@ from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 from skipper.wire.messages import CatalogueSnapshot
 from tests.unit.pool.played import Played, source_of, spec_of
-
-
-class Nobody:
-    """What instances that only read files say is heard by nobody."""
-
-    def on_frame(self, *_: Any) -> None: ...
-
-    def on_gone(self, *_: Any) -> None: ...
 
 
 class Lanes:
@@ -75,7 +68,7 @@ class Project:
         self.deleted: set[str] = set()
         """Files that went while they were read."""
         self.read: list[str] = []
-        self.instances: list[Played] = []
+        self.instances: list[Played[Any]] = []
         self.changes = 0
         self.lanes = Lanes()
         self.metrics = PoolMetrics()
@@ -86,7 +79,7 @@ class Project:
             settings,
             pool,
             self.catalogue,
-            self._run,
+            self,
             direct=self.lanes,
             tasks=self.lanes.tasks,
             quarantine=self.quarantine,
@@ -113,12 +106,12 @@ class Project:
         file = f"/project/functions/{name}.py"
         self.broken = [BrokenFile(file=file, line=1, error="SyntaxError: never closed")]
 
-    async def _run(self, job: Job, lane: Lane) -> tuple[Played, Report]:
-        assert lane is Lane.READING
+    async def run(self, job: Job, owner: InstanceOwner[C]) -> tuple[Played[C], Report]:
+        assert owner.lane is Lane.READING
         name = "*" if job.source is None else job.source.name
         if (error := self.errors.get(name)) is not None:
             raise error
-        instance = Played(job, Nobody(), lane)
+        instance = Played(job, owner)
         self.instances.append(instance)
         if job.kind is JobKind.SURVEY:
             sources = tuple(source_of(name, **told) for name, told in self.surveyed.items())

@@ -7,13 +7,15 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
+from typing import Protocol
 
 from skipper.errors import SkipperError
-from skipper.instance.jobs import ModelRef, Report
+from skipper.instance.jobs import ModelRef
+from skipper.pool.background import Background
 from skipper.pool.direct.queue import DirectCall, VersionQueue
-from skipper.pool.processes.instance import Instance
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.processes.instance import Instance, InstanceOwner
+from skipper.pool.serving import Serving
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
@@ -29,34 +31,35 @@ DEATH_PAUSE_S = 1.0
 """The longest such pause where they become ready, but die before their first call."""
 
 
-class Fleet:
-    """Starts, recycles and stops the instances of a pool's functions.
+class FleetOwner(InstanceOwner[DirectCall], Protocol):
+    """Whose calls the instances run: the lane."""
 
-    ``start`` starts one; ``untrained`` names the models that a function needs and nobody has
-    trained yet. ``on_ready`` runs when calls may find an instance, ``on_failed`` when a version is
-    left with none and its start has failed.
+    def on_ready(self) -> None:
+        """Calls may find an instance now."""
+
+    def on_failed(self, queue: VersionQueue, problem: BrokenFile) -> None:
+        """A version is left with no instance, since its start has failed."""
+
+
+class Fleet:
+    """Starts, recycles and stops the instances of a pool's functions, at most ``most`` of each.
+
+    No more than ``most_idle`` of them are kept that do nothing. Those of one function have
+    ``renew_s`` to load a new version of a model in turn.
     """
 
     def __init__(
-        self,
-        most: int,
-        *,
-        most_idle: int,
-        start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]],
-        untrained: Callable[[FunctionVersion], str],
-        on_ready: Callable[[], None],
-        on_failed: Callable[[VersionQueue, BrokenFile], None],
+        self, owner: FleetOwner, serving: Serving, *, most: int, most_idle: int, renew_s: float
     ) -> None:
-        self._most, self._most_idle = most, most_idle
-        self._start, self.untrained = start, untrained
-        self._on_ready, self._on_failed = on_ready, on_failed
-        self.all: dict[Instance, VersionQueue] = {}
+        self._owner, self._serving = owner, serving
+        self._most, self._most_idle, self._renew_s = most, most_idle, renew_s
+        self.all: dict[Instance[DirectCall], VersionQueue] = {}
         """Every instance whose process lives, those too that are sent no more calls."""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def free_instance(
         self, queue: VersionQueue, *, has_slot: bool, is_nested: bool, may_lie_ready: bool
-    ) -> Instance | None:
+    ) -> Instance[DirectCall] | None:
         """An instance with room for a call, the last one used first: its caches are warm.
 
         Without a slot, one that runs calls already. Instances above the most that a function may
@@ -79,7 +82,9 @@ class Fleet:
             return self._shortest(instances, queue.ahead)
         return None
 
-    def _shortest(self, instances: Collection[Instance], ahead: int) -> Instance | None:
+    def _shortest(
+        self, instances: Collection[Instance[DirectCall]], ahead: int
+    ) -> Instance[DirectCall] | None:
         """The instance with the fewest calls, of those with up to ``ahead`` of them."""
         shortest, fewest = None, ahead + 1
         for each in instances:
@@ -87,7 +92,7 @@ class Fleet:
                 shortest, fewest = each, len(each.calls)
         return shortest
 
-    def begun(self, instance: Instance) -> list[DirectCall]:
+    def begun(self, instance: Instance[DirectCall]) -> list[DirectCall]:
         """Of an instance's calls those that may have begun; the others lie ready there."""
         calls = list(instance.calls.values())
         queue = self.all.get(instance)
@@ -109,7 +114,7 @@ class Fleet:
 
     async def warm(self, queue: VersionQueue, instances: int = 1) -> BrokenFile | None:
         """Start the instances of a version that will take over; what is wrong if one fails."""
-        if self.untrained(queue.version):
+        if self._serving.untrained(queue.version):
             return None
         found = await asyncio.gather(*(self._add_instance(queue) for _ in range(instances)))
         return next((problem for problem in found if problem is not None), None)
@@ -119,15 +124,15 @@ class Fleet:
         queue.is_retired = True
         self._leave_all(queue)
 
-    def freed(self, queue: VersionQueue, instance: Instance) -> None:
+    def freed(self, queue: VersionQueue, instance: Instance[DirectCall]) -> None:
         """A call that an instance of ``queue`` ran has ended: is it still wanted?"""
         if instance not in queue.instances:
             if not instance.calls:
                 instance.stop()
-        elif queue.spec.recycle is not None and instance.served >= queue.spec.recycle:
+        elif queue.spec.recycle is not None and instance.called >= queue.spec.recycle:
             self.replace(instance)
 
-    def replace(self, instance: Instance) -> None:
+    def replace(self, instance: Instance[DirectCall]) -> None:
         """Have a fresh instance take this one's place; it serves until that one is ready."""
         queue = self.all.get(instance)
         if queue is not None and not instance.is_worn and instance in queue.instances:
@@ -136,15 +141,15 @@ class Fleet:
     async def renew(self, refs: Collection[ModelRef]) -> None:
         """Have instances load these versions of models, those of one function one after the other.
 
-        Calls go to the others meanwhile. What has not come to it within :data:`RENEW_S` loads it
-        before its next call: when this returns, no call is given to an older version any more.
+        Calls go to the others meanwhile. What has not come to it in time loads it before its next
+        call: when this returns, no call is given to an older version any more.
         """
         names = {ref.name for ref in refs}
         holders = {each for each in self.all.values() if not names.isdisjoint(each.spec.models)}
         await asyncio.gather(*(self._renew(queue, refs) for queue in holders))
 
     async def _renew(self, queue: VersionQueue, refs: Collection[ModelRef]) -> None:
-        ends = time.monotonic() + RENEW_S
+        ends = time.monotonic() + self._renew_s
         for instance in sorted(queue.instances, key=lambda each: len(each.calls)):
             if instance in queue.instances:  # it is asked last of all while it loads
                 queue.instances.remove(instance)
@@ -154,13 +159,13 @@ class Fleet:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(instance.loaded.wait(), ends - time.monotonic())
 
-    def forget(self, instance: Instance) -> None:
+    def forget(self, instance: Instance[DirectCall]) -> None:
         """Send no more calls to an instance, whose process is being ended."""
         if (queue := self.all.get(instance)) is not None:
             with contextlib.suppress(ValueError):
                 queue.instances.remove(instance)
 
-    def gone(self, instance: Instance) -> None:
+    def gone(self, instance: Instance[DirectCall]) -> None:
         """An instance's process has ended.
 
         One that calls could have been sent to, and that has served none, is a start that came to
@@ -170,7 +175,7 @@ class Fleet:
         if queue is None or instance not in queue.instances:
             return
         queue.instances.remove(instance)
-        if not instance.served:
+        if not instance.called:
             self._pause(queue, DEATH_PAUSE_S if queue.failures else 0.0)
 
     def sweep(self, queue: VersionQueue, now: float, *, is_assigned: bool) -> None:
@@ -179,10 +184,12 @@ class Fleet:
         A version beside the one that is assigned has as many as it was warmed with.
         """
         instances, spec = queue.instances, queue.spec
-        if queue.failures and any(each.served for each in instances):
+        if queue.failures and any(each.called for each in instances):
             queue.failures = 0
         is_short = is_assigned and len(instances) < spec.min_instances
-        if self._is_worth_more(queue, now) or (is_short and not self.untrained(queue.version)):
+        if self._is_worth_more(queue, now) or (
+            is_short and not self._serving.untrained(queue.version)
+        ):
             self.grow(queue)
         idle_s = spec.idle_s or IDLE_S
         for instance in list(instances):
@@ -226,23 +233,21 @@ class Fleet:
         for instance in list(queue.instances):
             self._leave(queue, instance)
 
-    def _leave(self, queue: VersionQueue, instance: Instance) -> None:
+    def _leave(self, queue: VersionQueue, instance: Instance[DirectCall]) -> None:
         with contextlib.suppress(ValueError):
             queue.instances.remove(instance)
         if not instance.calls:
             instance.stop()
 
-    def _add(self, queue: VersionQueue, worn: Instance | None = None) -> bool:
+    def _add(self, queue: VersionQueue, worn: Instance[DirectCall] | None = None) -> bool:
         """Start an instance, unless one is starting or the last has just failed to."""
         if queue.starting or time.monotonic() < queue.retry_at:
             return False
         queue.starting += 1
-        task = asyncio.ensure_future(self._add_now(queue, worn))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.spawn(self._add_now(queue, worn))
         return True
 
-    async def _add_now(self, queue: VersionQueue, worn: Instance | None) -> None:
+    async def _add_now(self, queue: VersionQueue, worn: Instance[DirectCall] | None) -> None:
         try:
             problem = await self._add_instance(queue)
         finally:
@@ -258,8 +263,8 @@ class Fleet:
         else:
             self._record_failure(queue, problem)
             if not queue.instances:
-                self._on_failed(queue, problem)
-        self._on_ready()
+                self._owner.on_failed(queue, problem)
+        self._owner.on_ready()
 
     def _record_failure(self, queue: VersionQueue, problem: BrokenFile) -> None:
         """Open the circuit: no start for a while, longer each time."""
@@ -277,7 +282,7 @@ class Fleet:
     async def _add_instance(self, queue: VersionQueue) -> BrokenFile | None:
         file = str(queue.version.source.file)
         try:
-            instance, report = await self._start(queue.version)
+            instance, report = await self._serving.start(queue.version, self._owner)
         except (OSError, TimeoutError, SkipperError) as error:
             return BrokenFile(file=file, error=str(error) or type(error).__name__)
         if report.broken:
@@ -292,7 +297,6 @@ class Fleet:
         return None
 
 
-def _oldest(instance: Instance) -> DirectCall:
+def _oldest(instance: Instance[DirectCall]) -> DirectCall:
     """The call that it has been running for longest."""
-    call: DirectCall = next(iter(instance.calls.values()))
-    return call
+    return next(iter(instance.calls.values()))

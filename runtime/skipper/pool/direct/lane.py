@@ -9,15 +9,20 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Collection
+from dataclasses import dataclass
 
-from skipper.instance.jobs import Report
+from skipper.instance.jobs import ModelRef
 from skipper.outcomes import LOGGED, Outcome
-from skipper.pool.direct.fleet import Fleet
+from skipper.pool.direct.fleet import RENEW_S, Fleet
 from skipper.pool.direct.queue import DirectCall, Origin, VersionQueue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Instance, InstanceState, uncancelled
+from skipper.pool.processes.instance import Instance, uncancelled
+from skipper.pool.processes.output import Printed
+from skipper.pool.processes.process import Lane
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.serving import Serving
+from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.wire import calls
@@ -33,32 +38,41 @@ CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class DirectLimits:
+    """What no setting changes."""
+
+    batch_bytes: int = BATCH_BYTES
+    renew_s: float = RENEW_S
+
+
 class DirectLane:
-    """Direct calls of one pool. ``start`` and ``untrained`` are :class:`Fleet`'s."""
+    """Direct calls of one pool, of as many instances at once as it has ``slots``."""
+
+    lane = Lane.DIRECT
 
     def __init__(
         self,
         settings: PoolSettings,
-        slots: int,
-        *,
-        start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]],
-        untrained: Callable[[FunctionVersion], str],
+        slots: Slots,
+        serving: Serving,
         metrics: PoolMetrics,
+        limits: DirectLimits = DirectLimits(),
     ) -> None:
-        self._settings, self._metrics = settings, metrics
+        self._settings, self._serving, self._metrics = settings, serving, metrics
+        self._batch_bytes = limits.batch_bytes
         self.queues: dict[bytes, VersionQueue] = {}
         """Where the calls of a function go, by its name as calls carry it: the assigned version."""
         self._live: dict[FunctionVersion, VersionQueue] = {}
         """Every version that is not retired, assigned or not."""
         self.fleet = Fleet(
-            slots,
+            self,
+            serving,
+            most=slots.capacity,
             most_idle=settings.idle_instances,
-            start=start,
-            untrained=untrained,
-            on_ready=self._pump,
-            on_failed=self._fail_waiting,
+            renew_s=limits.renew_s,
         )
-        self.slots = self._free = slots
+        self.slots = slots
         self.queued = 0
         self._ring: deque[VersionQueue] = deque()
 
@@ -102,7 +116,7 @@ class DirectLane:
         if call.instance is not None and not call.is_answered:
             self._send_instance(FrameKind.CREDIT, call)
 
-    def on_frame(self, instance: Instance, frame: Frame) -> None:
+    def on_frame(self, instance: Instance[DirectCall], frame: Frame) -> None:
         """A frame of a call that one of this lane's instances runs."""
         if frame.kind == FrameKind.REPLY:
             before = instance.idle_since
@@ -110,7 +124,7 @@ class DirectLane:
             if call is not None:
                 self._answer(call, uncancelled(frame.payload))
                 if not instance.calls and not instance.waiting:
-                    self._free += 1
+                    self.slots.leave()
                 if not instance.calls or call.queue.version.is_in_turn:
                     call.queue.ran(instance.idle_since - max(call.started, before))
                 self.fleet.freed(call.queue, instance)
@@ -123,17 +137,17 @@ class DirectLane:
         elif frame.kind == FrameKind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
-    def on_gone(self, instance: Instance) -> None:
+    def on_gone(self, instance: Instance[DirectCall]) -> None:
         """An instance's process has ended; so have the calls it ran.
 
         Those that lay ready there have not begun: an instance sends a reply before it takes the
         next call. They wait again.
         """
         if instance.calls and not instance.waiting:
-            self._free += 1
+            self.slots.leave()
         instance.waiting = 0
         begun = self.fleet.begun(instance)
-        held = [instance.done(id_) for id_ in list(instance.calls)]
+        held = instance.end_calls()
         for call in begun:
             detail = f"the process that ran {call.queue.spec.name} died: {instance.death_reason}"
             self._answer(call, calls.problem(Outcome.DIED, detail))
@@ -142,24 +156,21 @@ class DirectLane:
             self._wait_again(call)
         self._pump()
 
-    # An instance takes up one slot while it runs calls, however many, and waits for none itself.
+    def on_printed(self, instance: Instance[DirectCall], printed: Printed) -> None:
+        """What is printed here belongs to no task."""
 
-    def lend_slot(self, instance: Instance) -> None:
-        """A call of ``instance`` waits for a call of its own: others may use its slot meanwhile."""
-        if instance.state is InstanceState.GONE:
-            return
-        instance.waiting += 1
-        if instance.waiting == 1 and instance.calls:
-            self._free += 1
-            self._pump()
+    def on_worn(self, instance: Instance[DirectCall]) -> None:
+        self.fleet.replace(instance)
 
-    def return_slot(self, instance: Instance) -> None:
-        """Its own call has been answered: it goes on, even if that is one more than the slots."""
-        if instance.state is InstanceState.GONE:  # its slot was settled when it went
-            return
-        instance.waiting -= 1
-        if not instance.waiting and instance.calls:
-            self._free -= 1
+    def lend_slot(self) -> None:
+        self.slots.lend()
+        self._pump()
+
+    def take_back_slot(self) -> None:
+        self.slots.take_back()
+
+    async def take_models(self, refs: Collection[ModelRef]) -> None:
+        await self.fleet.renew(refs)
 
     # --- versions of functions ---
 
@@ -223,22 +234,18 @@ class DirectLane:
         self.fleet.trim()
         self._pump()
 
-    @property
-    def busy(self) -> int:
-        return self.slots - self._free
-
     async def close(self, grace_s: float) -> None:
         """Let what runs end, for at most ``grace_s``."""
         ends = time.monotonic() + grace_s
-        while (self.busy > 0 or self.queued) and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
+        while (self.slots.busy > 0 or self.queued) and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
             await asyncio.sleep(SWEEP_S)
 
     # --- inside ---
 
-    def _dispatch(self, batch: list[DirectCall], instance: Instance) -> None:
+    def _dispatch(self, batch: list[DirectCall], instance: Instance[DirectCall]) -> None:
         now = time.monotonic()
         if not instance.calls and not instance.waiting:
-            self._free -= 1
+            self.slots.take()
         for call in batch:
             call.instance, call.started = instance, now
         if len(batch) == 1:
@@ -246,9 +253,9 @@ class DirectLane:
         else:
             instance.call_batch([(call.payload_at(now), call) for call in batch])
 
-    def _free_instance(self, call: DirectCall) -> Instance | None:
+    def _free_instance(self, call: DirectCall) -> Instance[DirectCall] | None:
         """Where the call may go. In the turn of its queue, which is not in the ring then."""
-        has_slot = self._free > 0
+        has_slot = self.slots.free > 0
         return self.fleet.free_instance(
             call.queue,
             has_slot=has_slot,
@@ -325,7 +332,7 @@ class DirectLane:
             return False
         batch: list[DirectCall] = []
         size = 0
-        while queue.calls and len(batch) < queue.spec.batch and size < BATCH_BYTES:
+        while queue.calls and len(batch) < queue.spec.batch and size < self._batch_bytes:
             call = self._take(queue)
             if not call.is_answered:
                 batch.append(call)
@@ -363,13 +370,16 @@ class DirectLane:
             return calls.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
         if queue.instances or queue.starting:
             return None
-        if reason := self.fleet.untrained(queue.version):
+        if reason := self._serving.untrained(queue.version):
             return calls.problem(Outcome.UNAVAILABLE, reason)
         if queue.load_error is not None and time.monotonic() < queue.retry_at:
             return _broken(queue, queue.load_error)
         return None
 
-    def _fail_waiting(self, queue: VersionQueue, problem: BrokenFile) -> None:
+    def on_ready(self) -> None:
+        self._pump()
+
+    def on_failed(self, queue: VersionQueue, problem: BrokenFile) -> None:
         self._empty(queue, _broken(queue, problem))
 
     def _empty(self, queue: VersionQueue, reply: bytes) -> None:
@@ -391,7 +401,9 @@ class DirectLane:
         call.queue.calls.remove(call)
         self.queued -= 1
 
-    def _check_calls(self, instance: Instance, version: FunctionVersion, now: float) -> None:
+    def _check_calls(
+        self, instance: Instance[DirectCall], version: FunctionVersion, now: float
+    ) -> None:
         """Answer calls whose time is over, and end a process that has no other."""
         begun = self.fleet.begun(instance)
         for call in instance.calls.values():

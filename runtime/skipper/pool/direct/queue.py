@@ -61,7 +61,7 @@ class DirectCall:
         self.received = self.started = now = time.monotonic()
         self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
         self.depth = key.depth
-        self.instance: Instance | None = None
+        self.instance: Instance[DirectCall] | None = None
         self.is_counted = not key.flags & calls.CHECK
         self.is_answered = False
 
@@ -83,7 +83,7 @@ class VersionQueue:
     def __init__(self, version: FunctionVersion) -> None:
         self.version = version
         self.spec: FunctionSpec = version.spec
-        self.instances: list[Instance] = []
+        self.instances: list[Instance[DirectCall]] = []
         """Those that may be sent calls, the one used last at the end."""
         self.starting = 0
         self.is_retired = False

@@ -1,18 +1,18 @@
-"""One attempt of a task on this host, and what the durable lane needs of the host."""
+"""One attempt of a task on this host, and what the parts of the durable lane share."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from skipper.instance.jobs import Report
+from skipper.failpoints import failpoint
 from skipper.ledger import Ledger
 from skipper.ledger.records import Claim
 from skipper.outcomes import Outcome
 from skipper.pool.durable.journal import Journal
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import Instance
+from skipper.pool.processes.instance import Instance, uncancelled
 from skipper.pool.processes.version import FunctionVersion
 from skipper.values.store import ValueStore
 from skipper.wire import calls
@@ -27,9 +27,9 @@ class RunningAttempt:
     reply: asyncio.Future[bytes]
     version: FunctionVersion | None = None
     """What it runs, once that is found."""
-    preparing: asyncio.Future[tuple[Instance, bytes]] | None = None
+    preparing: asyncio.Future[tuple[Instance[RunningAttempt], bytes]] | None = None
     """What comes before the call: finding the function, reading the input, starting a process."""
-    instance: Instance | None = None
+    instance: Instance[RunningAttempt] | None = None
     call_id: int = 0
     models: list[SavedModel] = field(default_factory=list)
     verdict: bytes | None = None
@@ -50,18 +50,39 @@ class RunningAttempt:
         if self.verdict is None:
             self.verdict = calls.problem(outcome, detail)
 
+    def cancel(self) -> None:
+        """Decide that it ends as cancelled."""
+        self.decide(Outcome.CANCELLED, "the task was cancelled")
+        failpoint("tasks.cancelling")
+
+    def judged(self, reply: bytes) -> bytes:
+        """What a reply of its function counts as.
+
+        A function that was asked to stop has no say in how that is called.
+        """
+        if self.verdict is None or reply[0] == Outcome.OK:
+            return uncancelled(reply)
+        return self.verdict
+
+
+class RunningAttempts(dict[str, RunningAttempt]):
+    """By the task's id: what the ledger has running here, in a slot, or just before or after it."""
+
+    def priority_of(self, task_id: str) -> int | None:
+        """The priority of a task that runs here; None where none does."""
+        attempt = self.get(task_id)
+        return attempt.claim.task.priority if attempt else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaneContext:
-    """What the lane needs of its host."""
+    """What the parts of the lane share."""
 
+    pool: str
+    host_id: str
     ledger: Ledger
     journal: Journal
     values: ValueStore
-    find: Callable[[str], Awaitable[FunctionVersion | None]]
-    start: Callable[[FunctionVersion], Awaitable[tuple[Instance, Report]]]
-    untrained: Callable[[FunctionVersion], str]
-    announce_models: Callable[[], Awaitable[None]]
-    changed: Callable[[Iterable[str]], None]
-    """Tells those who watch that these tasks' records have changed."""
     metrics: PoolMetrics
+    changed: Callable[[Iterable[str]], None]
+    """Has those who watch these tasks look at their records again."""

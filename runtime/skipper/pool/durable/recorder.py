@@ -18,6 +18,7 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
 from skipper.outcomes import MEANINGS, Outcome, stored_error
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
+from skipper.pool.serving import Serving
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import State
 from skipper.wire import calls
@@ -32,16 +33,16 @@ AGAIN_S = 1.0
 class Recorder:
     """Records the attempts of one host."""
 
-    def __init__(self, host_id: str, context: LaneContext) -> None:
-        self._host_id, self._context = host_id, context
+    def __init__(self, context: LaneContext, serving: Serving, again_s: float = AGAIN_S) -> None:
+        self._context, self._serving, self._again_s = context, serving, again_s
 
-    async def note_start(self, attempt: RunningAttempt, started_at: float) -> None:
-        """Note what runs an attempt, and its deadline, in case that its host is lost."""
+    async def record_start(self, attempt: RunningAttempt, started_at: float) -> None:
+        """Record what runs an attempt, and its deadline, in case that its host is lost."""
         task = attempt.claim.task
         started = Started(
             id=task.id,
             attempt=attempt.claim.attempt,
-            host=self._host_id,
+            host=self._context.host_id,
             instance=attempt.instance.name if attempt.instance else None,
             code=attempt.code,
             model=attempt.model,
@@ -50,7 +51,7 @@ class Recorder:
         try:
             await self._context.ledger.write(partial(tasks.started, started=started), durable=False)
         except SkipperError as error:
-            log.debug("what runs an attempt was not noted: %s", error, extra={"task": task.id})
+            log.debug("what runs an attempt was not recorded: %s", error, extra={"task": task.id})
 
     async def finish(self, attempt: RunningAttempt, reply: bytes) -> bool:
         """Write the end that a reply stands for, if the task is still this attempt's.
@@ -67,7 +68,7 @@ class Recorder:
         finishing = Finishing(
             id=task.id,
             attempt=attempt.claim.attempt,
-            host=self._host_id,
+            host=self._context.host_id,
             ending=ending,
             now=time.time(),
         )
@@ -77,11 +78,11 @@ class Recorder:
         if state is None:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
-            self._tell(attempt, state, ending)
+            self._log_end(attempt, state, ending)
         self._context.changed([task.id])
         return state is not None and state.is_terminal
 
-    def _tell(self, attempt: RunningAttempt, state: State, ending: Ending) -> None:
+    def _log_end(self, attempt: RunningAttempt, state: State, ending: Ending) -> None:
         task = attempt.claim.task
         extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
         if state is State.SUCCEEDED:
@@ -109,7 +110,7 @@ class Recorder:
                 code=code,
                 task_id=task.id,
                 attempt=attempt.claim.attempt,
-                host=self._host_id,
+                host=self._context.host_id,
                 function=task.function,
                 created_at=time.time(),
             )
@@ -119,7 +120,7 @@ class Recorder:
                 results.append({"name": made.name, "version": made.version, "metrics": metrics})
             failpoint("recorder.published")
         # Before the task is seen to have succeeded, whoever serves these models must know of them.
-        await self._context.announce_models()
+        await self._serving.announce()
         failpoint("recorder.announced")
         return json.dumps(results[-1] if results else None).encode()
 
@@ -167,7 +168,7 @@ class Recorder:
                 return await write()
             except UnavailableError as error:
                 log.warning("the end of a task waits for the ledger: %s", error)
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(self._again_s)
 
 
 def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from weakref import WeakSet
 
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
+from skipper.instance.jobs import ModelRef
 from skipper.ledger.records import Claim
 from skipper.outcomes import Outcome
+from skipper.pool.catalogue import Catalogue
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
-from skipper.pool.processes.instance import Instance
+from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.serving import Serving
 from skipper.wire import calls
 
 IDLE_S = 60.0
@@ -27,27 +31,29 @@ class NotRunError(Exception):
 class Reserve:
     """The instances of a pool's task lane that run nothing now; more are started when needed."""
 
-    def __init__(self, pool: str, context: LaneContext) -> None:
-        self._pool, self._context = pool, context
-        self._idle: list[Instance] = []
-        self._versions: dict[Instance, FunctionVersion] = {}
+    def __init__(self, context: LaneContext, catalogue: Catalogue, serving: Serving) -> None:
+        self._context, self._catalogue, self._serving = context, catalogue, serving
+        self._idle: list[Instance[RunningAttempt]] = []
+        self._versions: dict[Instance[RunningAttempt], FunctionVersion] = {}
         self._retired: WeakSet[FunctionVersion] = WeakSet()
 
-    async def prepare(self, attempt: RunningAttempt) -> tuple[Instance, bytes]:
-        """An instance that can run the attempt, and its input. Raises NotRunError.
+    async def prepare(
+        self, attempt: RunningAttempt, owner: InstanceOwner[RunningAttempt]
+    ) -> tuple[Instance[RunningAttempt], bytes]:
+        """An instance of ``owner`` that can run the attempt, and its input. Raises NotRunError.
 
         Cancelled, it leaves no process behind that was only starting.
         """
         name = attempt.claim.task.function
-        version = attempt.version = await self._context.find(name)
+        version = attempt.version = await self._catalogue.find(name)
         if version is None:
-            detail = f"{name} is no longer served by pool {self._pool}"
+            detail = f"{name} is no longer served by pool {self._context.pool}"
             raise NotRunError(Outcome.NOT_FOUND, detail)
-        if reason := self._context.untrained(version):
+        if reason := self._serving.untrained(version):
             raise NotRunError(Outcome.UNAVAILABLE, reason)
         body = await self._body(attempt.claim)
         try:
-            return await self._instance(version), body
+            return await self._instance(version, owner), body
         except ConnectionError as error:
             raise NotRunError(Outcome.DIED, f"{name} cannot be loaded: {error}") from None
         except TimeoutError as error:
@@ -64,13 +70,15 @@ class Reserve:
         except OSError as error:
             raise NotRunError(Outcome.FAILED, f"its input cannot be read: {error}") from None
 
-    async def _instance(self, version: FunctionVersion) -> Instance:
+    async def _instance(
+        self, version: FunctionVersion, owner: InstanceOwner[RunningAttempt]
+    ) -> Instance[RunningAttempt]:
         for instance in self._idle:
             if self._versions[instance] is version and instance.is_alive and not instance.is_worn:
                 self._idle.remove(instance)
                 return instance
         failpoint("tasks.starting")
-        instance, report = await self._context.start(version)
+        instance, report = await self._serving.start(version, owner)
         failpoint("tasks.reported")
         if report.broken:
             instance.stop()
@@ -81,7 +89,7 @@ class Reserve:
         self._versions[instance] = version
         return instance
 
-    def keep(self, instance: Instance) -> None:
+    def keep(self, instance: Instance[RunningAttempt]) -> None:
         """Have it run another task of its function, unless its version has been retired."""
         if not instance.is_alive:
             return
@@ -90,7 +98,7 @@ class Reserve:
         else:
             self._idle.append(instance)
 
-    def forget(self, instance: Instance) -> None:
+    def forget(self, instance: Instance[RunningAttempt]) -> None:
         """Its process has ended."""
         if instance in self._idle:
             self._idle.remove(instance)
@@ -109,3 +117,9 @@ class Reserve:
         for instance in [idle for idle in self._idle if self._versions[idle] is version]:
             self._idle.remove(instance)
             instance.stop()
+
+    def take_models(self, refs: Iterable[ModelRef]) -> None:
+        """Have every instance, busy or not, serve these versions from its next call on."""
+        for instance in self._versions:
+            for ref in refs:
+                instance.take_model(ref)

@@ -1,55 +1,23 @@
-"""The host's side of one instance: its process, its socket, its output, the calls it runs."""
+"""A process of the pool that runs calls, and those who get what comes of them."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
-import os
-import signal
-import socket
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection
+from typing import Generic, Protocol, TypeVar
 
-from skipper.instance.jobs import Job, ModelRef, Report, Turn
-from skipper.instance.link import CLOSED_CODE
+from skipper.instance.jobs import Job, ModelRef
+from skipper.instance.link import OWN
 from skipper.outcomes import Outcome
-from skipper.pool.processes.output import OutputStream, Printed
+from skipper.pool.processes.output import Printed
+from skipper.pool.processes.process import InstanceProcess, InstanceState, Lane
 from skipper.wire import calls, frames
-from skipper.wire.frames import Frame, FrameKind, FrameProtocol
+from skipper.wire.frames import Frame, FrameKind
 
-STOP_GRACE_S = 2.0
-"""Between TERM and KILL for a process that should stop."""
-_CLOSED = "it closed its connection to its host"
-_CHUNK = 1 << 16
+C = TypeVar("C")
+"""A call, as the lane that sends it knows it."""
 _CANCELLED = Outcome.CANCELLED.value
-_PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class Lane(StrEnum):
-    """Which of the pool's two capacities an instance belongs to."""
-
-    DIRECT = "direct"
-    TASKS = "tasks"
-    READING = "reading"
-
-
-class InstanceState(StrEnum):
-    """Where an instance stands."""
-
-    STARTING = "starting"
-    IDLE = "idle"
-    BUSY = "busy"
-    STOPPING = "stopping"
-    GONE = "gone"
-
-
 _IDLE, _BUSY, _TAKE_CALLS = (
     InstanceState.IDLE,
     InstanceState.BUSY,
@@ -58,282 +26,101 @@ _IDLE, _BUSY, _TAKE_CALLS = (
 """Looked up at every call, where a member of an enum takes far longer."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HostEnds:
-    """The host's ends of the descriptors that a new instance was given."""
-
-    sock: socket.socket
-    stdout: int
-    stderr: int
-    pid: int
-
-
-class PluginEndedError(ConnectionError):
-    """An instance that died, or was ended because it was late, while it ran a plugin's code."""
-
-    def __init__(self, turn: Turn, reason: str, *, is_late: bool = False) -> None:
-        super().__init__(f"{reason} {turn} (plugin {turn.file or turn.plugin})")
-        self.turn, self.reason, self.is_late = turn, reason, is_late
-
-
-class Instance:
-    """One process of the pool.
-
-    ``on_frame`` gets every frame that belongs to a call, ``on_printed`` its lines of output,
-    ``on_gone`` the instance itself once its process has ended.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        lane: Lane,
-        *,
-        on_frame: Callable[[Instance, Frame], None],
-        on_printed: Callable[[Instance, Printed], None],
-        on_gone: Callable[[Instance], None],
-    ) -> None:
-        self.job, self.lane, self.state = job, lane, InstanceState.STARTING
-        self._on_frame, self._on_printed, self._on_gone = on_frame, on_printed, on_gone
-        self.pid = 0
-        self.calls: dict[int, Any] = {}
-        """The calls it runs, by id, as the lane that sent them knows them."""
-        self.waiting = 0
-        """Of its calls, how many wait for a call of their own."""
-        self.served = 0
-        """Calls it has been given so far."""
-        self.is_worn = False
-        """It has used most of its memory, or run often enough: a fresh one is to take its place."""
-        self.idle_since = time.monotonic()
-        """When it was ready, or its last call ended."""
-        self.ready_at = math.inf
-        self.ready_mb = 0.0
-        """Its memory when it was ready: much of that may be shared with its template."""
-        self.death_reason = ""
-        self._last_id = 0
-        self._turn = b""
-        """Whose code runs before the report, as it was last told."""
-        self._models = {ref.name: ref for ref in job.models}
-        self._unloaded = 0
-        self.loaded = asyncio.Event()
-        """Set while it holds, or has tried to load, every version that it was told to take."""
-        self.loaded.set()
-        self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._protocol: FrameProtocol | None = None
-        self._sock: socket.socket | None = None
-        self._outputs: list[OutputStream] = []
-        self._pidfd = -1
+class InstanceOwner(Protocol[C]):
+    """Whoever has instances started, and gets what comes of them."""
 
     @property
-    def name(self) -> str:
-        return f"{self.job.function or self.job.kind}#{self.pid}"
+    def lane(self) -> Lane: ...
+
+    def on_frame(self, instance: Instance[C], frame: Frame) -> None:
+        """A frame of a call that the instance runs."""
+
+    def on_printed(self, instance: Instance[C], printed: Printed) -> str | None:
+        """Lines of its output. Returns the id of the task that has printed them, if one has."""
+
+    def on_worn(self, instance: Instance[C]) -> None:
+        """It has filled most of the memory that it may take."""
+
+    def on_gone(self, instance: Instance[C]) -> None:
+        """Its process has ended; so have its calls."""
+
+    def lend_slot(self) -> None:
+        """An instance in a slot waits for a call of its own: others may have its slot meanwhile."""
+
+    def take_back_slot(self) -> None:
+        """It goes on, even if that is one more than there are slots."""
+
+    async def take_models(self, refs: Collection[ModelRef]) -> None:
+        """Have all its instances serve these versions: afterwards no call is given to others."""
+
+
+class NestedCalls(Protocol):
+    """Whoever answers the calls that instances make themselves."""
+
+    def on_frame(self, instance: Instance[C], frame: Frame) -> None:
+        """A call of an instance, or that it wants the answer to one no more."""
+
+
+class InstanceWatch(Protocol):
+    """Whoever keeps watch over all instances of a pool, whosever they are."""
+
+    def on_printed(self, instance: InstanceProcess, printed: Printed, task: str | None) -> None:
+        """Lines of output, and the id of the task that has printed them, if one has."""
+
+    def on_gone(self, instance: InstanceProcess) -> None:
+        """Its process has ended; its owner is next to know."""
+
+
+class Instance(InstanceProcess, Generic[C]):
+    """A process that runs calls of one function. What comes of them goes to its ``owner``."""
+
+    def __init__(
+        self, job: Job, owner: InstanceOwner[C], watch: InstanceWatch, nested: NestedCalls
+    ) -> None:
+        super().__init__(job)
+        self._owner, self._watch, self._nested = owner, watch, nested
+        self.calls: dict[int, C] = {}
+        """The calls it runs, by id."""
+        self.waiting = 0
+        """Of its calls, how many wait for a call of their own."""
+        self.called = 0
+        """How many calls it has been given so far."""
+        self.is_worn = False
+        """It has used most of its memory, or run often enough: a fresh one is to take its place."""
+        self._last_id = 0
+
+    @property
+    def lane(self) -> Lane:
+        return self._owner.lane
+
+    @property
+    def running(self) -> int:
+        return len(self.calls)
 
     @property
     def takes_calls(self) -> bool:
         """Whether it has reported, and is not being ended."""
         return self.state in _TAKE_CALLS
 
-    @property
-    def is_alive(self) -> bool:
-        return self.state not in (InstanceState.STOPPING, InstanceState.GONE)
-
-    # --- life ---
-
-    async def start(self, ends: HostEnds, timeout_s: float) -> Report:
-        """Hand the job over and wait for the report.
-
-        The process is ended, and gone, where none comes in time or nobody waits any more. Raises
-        TimeoutError, or ConnectionError where the process ends by itself.
-        """
-        loop = asyncio.get_running_loop()
-        printed = partial(self._on_printed, self)
-        self._outputs = [
-            OutputStream("stdout", ends.stdout, printed),
-            OutputStream("stderr", ends.stderr, printed),
-        ]
-        self._sock = ends.sock
-        self._watch(ends.pid)
-        try:
-            await loop.create_unix_connection(
-                lambda: FrameProtocol(self._frames, lambda _: self._hung_up(), self._connected),
-                sock=ends.sock,
-            )
-            report = await asyncio.wait_for(asyncio.shield(self._report), timeout_s)
-        except TimeoutError:
-            await self._give_up(f"it did not finish loading within {timeout_s:g} s")
-            if (turn := self._turn_of_plugin()) is not None:
-                told = f"it did not come back within {timeout_s:g} s"
-                raise PluginEndedError(turn, told, is_late=True) from None
-            raise TimeoutError(self.death_reason) from None
-        except asyncio.CancelledError:
-            await self._give_up("its start was given up")
-            raise
-        if self.state is InstanceState.STARTING:
-            self.state = InstanceState.IDLE
-        self.idle_since = self.ready_at = time.monotonic()
-        self.ready_mb = self.memory_mb()
-        return report
-
-    async def _give_up(self, reason: str) -> None:
-        self.death_reason = reason
-        self.kill()
-        await self.until_gone()
-
-    async def until_gone(self, timeout_s: float | None = None) -> None:
-        """Wait for the end of the process, or for ``timeout_s``."""
-        await asyncio.wait({self.gone}, timeout=timeout_s)
-
-    def stop(self) -> None:
-        """End the process: it is told to, then made to."""
-        if self.state is InstanceState.GONE:
-            return
-        if self._protocol is not None:  # one that has been interrupted waits for this alone
-            self._protocol.transport.close()
-        if self.state is not InstanceState.STOPPING:
-            self.terminate()
-
-    def terminate(self, grace_s: float = STOP_GRACE_S) -> None:
-        """Interrupt what runs: TERM now, KILL after a grace. Replies still arrive in between."""
-        if self.state is InstanceState.GONE:
-            return
-        self.state = InstanceState.STOPPING
-        self.signal(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(grace_s, self.kill)
-
-    def kill(self) -> None:
-        """End the process and everything in its group, now."""
-        if self.state is not InstanceState.GONE:
-            self.state = InstanceState.STOPPING
-            self.signal(signal.SIGKILL, group=True)
-
-    def signal(self, signum: int, *, group: bool = False) -> None:
-        if not self.pid or self.state is InstanceState.GONE:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, signum)
-        if group:  # a process that has just been forked leads none yet
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signum)
-
-    def _connected(self, protocol: FrameProtocol) -> None:
-        self._protocol = protocol
-        protocol.send(FrameKind.JOB, 0, self.job.model_dump_json().encode())
-
-    def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
-        for frame in frames:
-            if frame.kind == FrameKind.REPORT:
-                self._reported(frame)
-            elif frame.kind == FrameKind.TURN:
-                self._turn = frame.payload
-            else:
-                self._on_frame(self, frame)
-
-    def _reported(self, frame: Frame) -> None:
-        """The answer to its job, and then to each version of a model that it was told to take."""
-        if not self._report.done():
-            self._report.set_result(Report.model_validate_json(frame.payload))
-            return
-        self._unloaded -= 1
-        if not self._unloaded:
-            self.loaded.set()
-
-    def _watch(self, pid: int) -> None:
-        self.pid, loop = pid, asyncio.get_running_loop()
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._ended()
-        except (AttributeError, OSError):  # not Linux, or before 5.3: a thread waits for its end
-            threading.Thread(target=self._wait, args=(loop,), daemon=True).start()
-        else:
-            loop.add_reader(self._pidfd, self._ended)
-
-    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
-        status = None
-        with contextlib.suppress(ChildProcessError):
-            _, status = os.waitpid(self.pid, 0)
-        with contextlib.suppress(RuntimeError):  # the loop ended first
-            loop.call_soon_threadsafe(self._ended, status)
-
-    def _hung_up(self) -> None:
-        """The socket closes. The process may live on for a moment, or for ever: end it."""
-        if self.state is not InstanceState.GONE:
-            is_first = self.state is not InstanceState.STOPPING
-            self.state = InstanceState.STOPPING
-            self._read_the_rest()
-            asyncio.get_running_loop().call_later(STOP_GRACE_S, self._end_deaf, is_first)
-
-    def _end_deaf(self, is_first: bool) -> None:
-        """End a process that has hung up, and was not told to, and lives."""
-        if is_first and self.state is not InstanceState.GONE:
-            self.death_reason = self.death_reason or _CLOSED
-        self.kill()
-
-    def _ended(self, status: int | None = None) -> None:
-        """Its process has ended; ``status`` where that has been reaped already."""
-        if self.state is InstanceState.GONE:
-            return
-        self.signal(signal.SIGKILL, group=True)  # whatever it left in its process group
-        self.state = InstanceState.STOPPING
-        self._read_the_rest()
-        self.state = InstanceState.GONE
-        if self._pidfd >= 0:
-            asyncio.get_running_loop().remove_reader(self._pidfd)
-            os.close(self._pidfd)
-        self.death_reason = self.death_reason or _how_it_ended(self.pid, status)
-        self.drain()
-        for output in self._outputs:
-            output.close()
-        if self._protocol is not None:
-            self._protocol.transport.close()
-        if not self._report.done():
-            turn = self._turn_of_plugin()
-            self._report.set_exception(
-                PluginEndedError(turn, self.death_reason)
-                if turn is not None
-                else ConnectionError(self.death_reason)
-            )
-            self._report.exception()  # nobody may be waiting any more
-        self.loaded.set()
-        self._on_gone(self)
-        self.gone.set_result(None)
-
-    def _read_the_rest(self) -> None:
-        """Take the frames that it has sent and nobody has read yet.
-
-        Its end, or that it can be sent nothing more, may be heard of before them; and a call that
-        it has answered has not died with it.
-        """
-        sock, self._sock = self._sock, None
-        if self._protocol is None or sock is None:
-            return
-        with contextlib.suppress(OSError):  # all has been read; a child of its may hold the socket
-            while data := sock.recv(_CHUNK, socket.MSG_DONTWAIT):
-                self._protocol.data_received(data)
-
-    def _turn_of_plugin(self) -> Turn | None:
-        turn = Turn.model_validate_json(self._turn or b"{}")
-        return turn if turn.plugin else None
-
     # --- calls ---
 
-    def call(self, payload: bytes, call: Any) -> int:
+    def call(self, payload: bytes, call: C) -> int:
         """Send a call; frames with the returned id belong to it."""
         id_ = self._enter(call)
         self._transport.write(frames.pack(FrameKind.CALL, id_, payload))
         return id_
 
-    def call_batch(self, batch: list[tuple[bytes, Any]]) -> None:
+    def call_batch(self, calls: list[tuple[bytes, C]]) -> None:
         """Send calls that are to run as one."""
         packed = [
-            frames.pack(FrameKind.CALL, self._enter(call), payload) for payload, call in batch
+            frames.pack(FrameKind.CALL, self._enter(call), payload) for payload, call in calls
         ]
         self._transport.write(frames.pack(FrameKind.BATCH, 0, *packed))
 
-    def _enter(self, call: Any) -> int:
+    def _enter(self, call: C) -> int:
         self._last_id = id_ = self._last_id + 1
         self.calls[id_] = call
-        self.served += 1
+        self.called += 1
         self.state = _BUSY
         return id_
 
@@ -342,7 +129,7 @@ class Instance:
         assert self._protocol is not None
         return self._protocol.transport
 
-    def done(self, id_: int) -> Any:
+    def done(self, id_: int) -> C | None:
         """The call with this id has ended; what it was, or None where it is not known."""
         call = self.calls.pop(id_, None)
         if self.state is _BUSY:
@@ -351,39 +138,52 @@ class Instance:
                 self.state = _IDLE
         return call
 
-    @property
-    def versions(self) -> str:
-        """The versions of models that it serves from the next call on, as replies name them."""
-        return " ".join(f"{ref.name}@{ref.version}" for ref in self._models.values())
+    def end_calls(self) -> list[C]:
+        """Whatever it runs has ended with it; the calls, in the order in which it had them."""
+        calls = list(self.calls.values())
+        for id_ in list(self.calls):
+            self.done(id_)
+        return calls
 
     def cancel(self, id_: int) -> None:
         """Ask the function to stop by itself."""
         self.send(FrameKind.CANCEL, id_)
 
-    def send(self, kind: int, id_: int, *parts: bytes) -> None:
-        if self._protocol is not None and self.state is not InstanceState.GONE:
-            self._protocol.send(kind, id_, *parts)
+    # An instance has one slot while it runs calls, however many, and lends it while one waits.
 
-    def take_model(self, ref: ModelRef) -> None:
-        """Have calls from now on served by this version, if what it holds was assigned before."""
-        held = self._models.get(ref.name)
-        if held is not None and held.seq < ref.seq:
-            self._models[ref.name] = ref
-            self._unloaded += 1
-            self.loaded.clear()
-            self.send(FrameKind.MODEL, 0, ref.model_dump_json().encode())
+    def begin_wait(self) -> None:
+        """One of its calls waits for a call of its own."""
+        if self.state is InstanceState.GONE:
+            return
+        self.waiting += 1
+        if self.waiting == 1 and self.calls:
+            self._owner.lend_slot()
 
-    def drain(self) -> None:
-        """Read what the process has written by now, so that it counts to the call that ends."""
-        for output in self._outputs:
-            output.drain()
+    def end_wait(self) -> None:
+        """That call has been answered."""
+        if self.state is InstanceState.GONE:  # its slot was settled when it went
+            return
+        self.waiting -= 1
+        if not self.waiting and self.calls:
+            self._owner.take_back_slot()
 
-    def memory_mb(self) -> float:
-        """Resident memory, MiB, with what it shares with its template; 0 where it is not told."""
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE / (1 << 20)
-        except (OSError, IndexError):
-            return 0.0
+    # --- what comes of it ---
+
+    def _on_frame(self, frame: Frame) -> None:
+        if frame.id >= OWN:
+            self._nested.on_frame(self, frame)
+        else:
+            self._owner.on_frame(self, frame)
+
+    def _on_printed(self, printed: Printed) -> None:
+        self._watch.on_printed(self, printed, self._owner.on_printed(self, printed))
+
+    def _on_gone(self) -> None:
+        self._watch.on_gone(self)
+        self._owner.on_gone(self)
+
+    def wear(self) -> None:
+        self._owner.on_worn(self)
 
 
 def uncancelled(reply: bytes) -> bytes:
@@ -391,29 +191,7 @@ def uncancelled(reply: bytes) -> bytes:
     if reply[0] != _CANCELLED:
         return reply
     _, served, _ = calls.parse_reply(reply)
-    told = (
+    detail = (
         "it ended as cancelled (skipper.Cancelled, asyncio.CancelledError), and nobody cancelled it"
     )
-    return calls.problem(Outcome.FAILED, told, served)
-
-
-def _how_it_ended(pid: int, status: int | None) -> str:
-    """Reap the process, unless its status is known, and say how it ended."""
-    try:
-        if status is None:
-            _, status = os.waitpid(pid, os.WNOHANG) if pid else (0, 0)
-    except ChildProcessError:
-        return "its process ended"
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        return f"its process was killed by {_signal_name(-code)}"
-    if code == CLOSED_CODE:
-        return _CLOSED
-    return f"its process exited with code {code}"
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
+    return calls.problem(Outcome.FAILED, detail, served)

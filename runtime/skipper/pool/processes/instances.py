@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, Report
-from skipper.instance.link import OWN
-from skipper.pool.metrics import PoolMetrics
-from skipper.pool.models import ServedModels
+from skipper.instance.jobs import Job, JobKind, ModelRef, Report
 from skipper.pool.processes import devices
-from skipper.pool.processes.instance import Instance, InstanceState, Lane, PluginEndedError
+from skipper.pool.processes.instance import C, Instance, InstanceOwner, NestedCalls
 from skipper.pool.processes.output import Echo, Printed
+from skipper.pool.processes.process import (
+    InstanceProcess,
+    InstanceState,
+    Lane,
+    PluginEndedError,
+)
 from skipper.pool.processes.quarantine import Quarantine
-from skipper.pool.processes.starter import Starter, children, end_strays
+from skipper.pool.processes.starter import Starter
+from skipper.pool.processes.strays import Strays
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.slots import Capacity
 from skipper.settings.model import Settings
 from skipper.settings.pools import PoolSettings
-from skipper.wire.frames import Frame
 from skipper.wire.messages import InstanceInfo
 
 log = logging.getLogger(__name__)
@@ -42,18 +43,10 @@ WORN_AFTER_S = 30.0
 """Not earlier in its life: a function that needs so much at once would be replaced for ever."""
 
 
-class LaneOwner(Protocol):
-    """What a lane does with its instances."""
-
-    def on_frame(self, instance: Instance, frame: Frame) -> None: ...
-
-    def on_gone(self, instance: Instance) -> None: ...
-
-
 class Instances:
-    """Starts instances and keeps watch over all of them.
+    """Starts instances for their owners, and keeps watch over all of them.
 
-    ``lanes`` owns what they say; ``on_own`` takes the frames of calls that they make themselves.
+    The calls that instances make themselves go to ``nested``.
     """
 
     def __init__(
@@ -61,30 +54,19 @@ class Instances:
         settings: Settings,
         pool: str,
         starter: Starter,
-        served_models: ServedModels,
-        metrics: PoolMetrics,
+        nested: NestedCalls,
+        capacity: Capacity,
     ) -> None:
         self._settings, self._pool = settings, pool
-        self._starter, self._served_models, self._metrics = starter, served_models, metrics
+        self._starter, self._nested, self._capacity = starter, nested, capacity
         self.devices = devices.find() if self.pool_settings.devices else ()
         self._device_use: Counter[str] = Counter()
         self.quarantine = Quarantine()
-        self.all: set[Instance] = set()
-        self.lanes: dict[Lane, LaneOwner] = {}
-        self.on_own: Callable[[Instance, Frame], None] = lambda _instance, _frame: None
-        self.on_worn: Callable[[Instance], None] = lambda _instance: None
-        """Runs for an instance of the direct lane that has filled most of its memory."""
-        self.on_printed: Callable[[Instance, Printed], str | None] = lambda _instance, _printed: (
-            None
-        )
-        """Takes what an instance prints; the task it belongs to."""
-        self._echoes: defaultdict[Instance, Echo] = defaultdict(Echo)
-        self._cores = os.cpu_count() or 1
+        self.all: set[InstanceProcess] = set()
+        self._echoes: defaultdict[InstanceProcess, Echo] = defaultdict(Echo)
         self._memory_mb = _memory_limit_mb(self.pool_settings)
         self._next_memory = self._next_strays = 0.0
-        self._before = children()
-        """Whoever was there before: no instance, and not what one has left behind."""
-        self._suspects: set[int] = set()
+        self._strays = Strays()
         self._is_closing = False
 
     @property
@@ -92,8 +74,13 @@ class Instances:
         return self._settings.pools[self._pool]
 
     async def run(
-        self, job: Job, lane: Lane, *, spawn: bool = False, timeout_s: float | None = None
-    ) -> tuple[Instance, Report]:
+        self,
+        job: Job,
+        owner: InstanceOwner[C],
+        *,
+        spawn: bool = False,
+        timeout_s: float | None = None,
+    ) -> tuple[Instance[C], Report]:
         """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes.
 
         It may load for ``timeout_s``, or as long as the pool's settings say. One that dies before
@@ -104,46 +91,53 @@ class Instances:
         while True:
             without = job.model_copy(update={"without": self.quarantine.names})
             try:
-                return await self._insist(without, lane, limit_s, spawn=spawn)
+                return await self._insist(without, owner, limit_s, spawn=spawn)
             except PluginEndedError as error:
                 if self._is_closing or not self.quarantine.add(error):
                     raise
 
     async def _insist(
-        self, job: Job, lane: Lane, limit_s: float, *, spawn: bool
-    ) -> tuple[Instance, Report]:
+        self, job: Job, owner: InstanceOwner[C], limit_s: float, *, spawn: bool
+    ) -> tuple[Instance[C], Report]:
         for _ in range(STARTS - 1):
             try:
-                return await self._run(job, lane, limit_s, spawn=spawn)
+                return await self._run(job, owner, limit_s, spawn=spawn)
             except ConnectionError as error:
                 if self._is_closing or (isinstance(error, PluginEndedError) and error.is_late):
                     raise
                 log.warning("an instance died while it loaded and is started again: %s", error)
-        return await self._run(job, lane, limit_s, spawn=spawn)
+        return await self._run(job, owner, limit_s, spawn=spawn)
 
     async def _run(
-        self, job: Job, lane: Lane, limit_s: float, *, spawn: bool
-    ) -> tuple[Instance, Report]:
-        instance = Instance(
-            job, lane, on_frame=self._on_frame, on_printed=self._on_printed, on_gone=self._on_gone
-        )
-        ends = await self._starter.start(instance, spawn=spawn)
+        self, job: Job, owner: InstanceOwner[C], limit_s: float, *, spawn: bool
+    ) -> tuple[Instance[C], Report]:
+        instance = Instance(job, owner, self, self._nested)
+        ends = await self._starter.start(job, spawn=spawn)
         failpoint("instances.forked")
         instance.pid = ends.pid
         self.all.add(instance)
         self._count_device(instance, 1)
         return instance, await instance.start(ends, limit_s)
 
-    async def serve(self, version: FunctionVersion, lane: Lane) -> tuple[Instance, Report]:
+    async def serve(
+        self, version: FunctionVersion, owner: InstanceOwner[C], models: Collection[ModelRef]
+    ) -> tuple[Instance[C], Report]:
         """Start an instance that runs calls of one function. Raises as :meth:`run`."""
-        started = time.monotonic()
-        job = Job(
+        # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
+        # https://docs.nvidia.com/cuda/cuda-c-programming-guide
+        has_device = bool(self.devices) and self.pool_settings.start == "auto"
+        limit_s = version.spec.start_timeout_s
+        job = self._job(version, owner.lane, models)
+        return await self.run(job, owner, spawn=has_device, timeout_s=limit_s)
+
+    def _job(self, version: FunctionVersion, lane: Lane, models: Collection[ModelRef]) -> Job:
+        return Job(
             kind=JobKind.SERVE,
             project_dir=self._settings.project_dir,
             source=version.source,
             texts=version.texts,
-            function=version.spec.name,
-            models=self._served_models.refs(version.spec.models),
+            function=version.name,
+            models=tuple(models),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
             threads=self.threads(lane),
@@ -154,28 +148,11 @@ class Instances:
             environment=version.source.environment
             | devices.environment(self.devices, self._device_use),
         )
-        # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
-        # https://docs.nvidia.com/cuda/cuda-c-programming-guide
-        has_device = bool(self.devices) and self.pool_settings.start == "auto"
-        limit_s = version.spec.start_timeout_s
-        instance, report = await self.run(job, lane, spawn=has_device, timeout_s=limit_s)
-        for ref in self._served_models.refs(version.spec.models):
-            instance.take_model(ref)  # published while it was loading
-        self._metrics.cold_starts[version.spec.name].observe(time.monotonic() - started)
-        return instance, report
 
     def threads(self, lane: Lane) -> int:
         """An instance's share of the cores while as many of its lane run as may run at once."""
-        slots = self.task_slots if lane is Lane.TASKS else self.slots
-        return self._cores // min(slots, self._cores)
-
-    @property
-    def slots(self) -> int:
-        return self.pool_settings.slots or 2 * self._cores
-
-    @property
-    def task_slots(self) -> int:
-        return self.pool_settings.task_slots or self._cores
+        cores, direct, tasks = self._capacity
+        return cores // min(tasks if lane is Lane.TASKS else direct, cores)
 
     def sweep(self, now: float) -> None:
         """Enforce memory limits; end what user code left behind."""
@@ -185,16 +162,8 @@ class Instances:
                 self._check_memory(instance, now)
         if now >= self._next_strays:
             self._next_strays = now + STRAY_CHECK_S
-            self._end_strays()
-
-    def _end_strays(self) -> None:
-        """End whoever was nobody's at two looks: a fork is known a moment after it is there."""
-        if self._starter.is_forking:
-            return
-        known = {instance.pid for instance in self.all} | self._starter.pids
-        strays = children() - known - self._before
-        end_strays(strays & self._suspects)
-        self._suspects = strays
+            if not self._starter.is_forking:
+                self._strays.look({each.pid for each in self.all} | self._starter.pids)
 
     async def close(self) -> None:
         self._is_closing = True
@@ -203,47 +172,35 @@ class Instances:
         for instance in list(self.all):
             await instance.gone
 
-    def _check_memory(self, instance: Instance, now: float) -> None:
+    def _check_memory(self, instance: InstanceProcess, now: float) -> None:
         if not instance.is_alive or not instance.pid:
             return
         limit = instance.job.memory_mb or self._memory_mb
         used = instance.memory_mb()
         grown, room = used - instance.ready_mb, limit - instance.ready_mb
         if grown > WORN_SHARE * room and now - instance.ready_at > WORN_AFTER_S:
-            self._wear(instance)
+            instance.wear()
         if used > limit:
-            told = f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
-            instance.death_reason = told
-            log.warning("%s: %s", instance.name, told, extra={"function": instance.job.function})
+            reason = f"it used {used:.0f} MiB of memory, more than its limit of {limit} MiB"
+            instance.death_reason = reason
+            log.warning("%s: %s", instance.name, reason, extra={"function": instance.job.function})
             instance.kill()
 
-    def _wear(self, instance: Instance) -> None:
-        if instance.lane is Lane.TASKS:
-            instance.is_worn = True  # what it runs may still end well; nothing follows it
-        else:
-            self.on_worn(instance)
-
-    def _on_frame(self, instance: Instance, frame: Frame) -> None:
-        if frame.id >= OWN:
-            self.on_own(instance, frame)
-        elif (owner := self.lanes.get(instance.lane)) is not None:
-            owner.on_frame(instance, frame)
-
-    def _on_printed(self, instance: Instance, printed: Printed) -> None:
+    def on_printed(self, instance: InstanceProcess, printed: Printed, task: str | None) -> None:
+        """Put what an instance prints into the tree's log."""
         source = instance.job.source.name if instance.job.source else "plugins"
         extra = {"function": instance.job.function or source}
-        if (task := self.on_printed(instance, printed)) is not None:
+        if task is not None:
             extra["task"] = task
         self._echoes[instance].write(printed, extra)
 
-    def _on_gone(self, instance: Instance) -> None:
+    def on_gone(self, instance: InstanceProcess) -> None:
+        """Watch it no more: its process has ended."""
         self.all.discard(instance)
         self._echoes.pop(instance, Echo()).end()
         self._count_device(instance, -1)
-        if (owner := self.lanes.get(instance.lane)) is not None:
-            owner.on_gone(instance)
 
-    def _count_device(self, instance: Instance, change: int) -> None:
+    def _count_device(self, instance: InstanceProcess, change: int) -> None:
         self._device_use[instance.job.environment.get("CUDA_VISIBLE_DEVICES", "")] += change
 
     def describe(self) -> tuple[InstanceInfo, ...]:
@@ -255,7 +212,7 @@ class Instances:
                 state=instance.state,
                 lane=instance.lane,
                 pid=instance.pid,
-                calls=len(instance.calls),
+                calls=instance.running,
                 memory_mb=round(instance.memory_mb(), 1),
             )
             for instance in self.all

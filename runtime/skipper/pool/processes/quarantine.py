@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipper.pool.processes.instance import PluginEndedError
+from skipper.pool.processes.process import PluginEndedError
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,12 @@ class Quarantine:
         if turn.plugin in self.names:
             return False
         hint = "the others work; it is tried again when its file has changed"
-        told = f"{error.reason} {turn}"
+        detail = f"{error.reason} {turn}"
         file = str(turn.file or turn.plugin)
-        self._hold(BrokenFile(file=file, error=told, hint=hint), turn.plugin)
+        self._hold(BrokenFile(file=file, error=detail, hint=hint), turn.plugin)
         return True
 
-    def note(self, item: BrokenFile) -> None:
+    def record(self, item: BrokenFile) -> None:
         """Remember a plugin that raised, and that the instance has left out by itself."""
         if item.file not in self._held:
             self._hold(item, "")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
-
+from skipper import system
 from skipper.instance.jobs import Job, JobKind, SourceInfo
-from skipper.pool.processes.instance import HostEnds, Instance
+from skipper.pool.processes.process import HostEnds
 from skipper.settings.environment import child_environment, thread_limits
 from skipper.settings.pools import PoolSettings
 from skipper.wire.messages import TemplateInfo
@@ -31,8 +28,7 @@ T = TypeVar("T")
 
 FORK_S = 5.0
 """How long a template may take to fork, or to come to it; then it is replaced."""
-_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
-CAN_FORK = sys.platform.startswith("linux")
+CAN_FORK = system.IS_LINUX
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ class TemplateKey:
         return cls(frozenset(source.libraries), frozenset(source.environment.items()))
 
 
-def _needs_of(job: Job) -> TemplateKey:
+def _key_of(job: Job) -> TemplateKey:
     """What a job needs: nothing to read a file that imports libraries where it uses them."""
     if job.source is None or (job.kind is JobKind.READ and not job.source.imports):
         return TemplateKey()
@@ -67,13 +63,12 @@ class Starter:
         self._templates: dict[TemplateKey, Template] = (
             {TemplateKey(): first} if first is not None else {}
         )
-        if CAN_FORK:
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        system.adopt_orphans()
 
-    async def start(self, instance: Instance, *, spawn: bool = False) -> HostEnds:
-        """Start the process of ``instance``; the host's ends of its descriptors."""
+    async def start(self, job: Job, *, spawn: bool = False) -> HostEnds:
+        """Start a process that can do the job; the host's ends of its descriptors."""
         if self._forks and not spawn:
-            template = self._template(_needs_of(instance.job))
+            template = self._template(_key_of(job))
             with _descriptors() as (ends, theirs):
                 if pid := await template.fork(theirs, self._settings.load_timeout_s):
                     return ends.keep(pid)
@@ -329,28 +324,3 @@ def _descriptors() -> Iterator[tuple[_OpenEnds, list[int]]]:
         for descriptor in others:
             os.close(descriptor)
         ends.close()
-
-
-def children() -> set[int]:
-    """Process ids of this process's children, those too that it has adopted."""
-    told = list(Path("/proc/self/task").glob("*/children"))
-    if not told:  # not Linux, or a kernel without CONFIG_PROC_CHILDREN: this looks at every process
-        return {child.pid for child in psutil.Process().children()}
-    found: set[int] = set()
-    for path in told:
-        with contextlib.suppress(OSError):  # a thread that has just ended
-            found |= set(map(int, path.read_text().split()))
-    return found
-
-
-def end_strays(strays: Iterable[int]) -> None:
-    """End what user code left behind, orphans that this sub-reaper has become the parent of, with
-    all that they have started themselves.
-    """
-    for pid in strays:
-        with contextlib.suppress(psutil.Error):
-            for descendant in psutil.Process(pid).children(recursive=True):
-                descendant.kill()
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, os.WNOHANG)

@@ -11,56 +11,47 @@ from skipper.errors import UnavailableError
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.outcomes import Outcome
 from skipper.pool.direct import fleet, lane
-from skipper.pool.direct.lane import DirectLane
+from skipper.pool.direct.lane import DirectLane, DirectLimits
 from skipper.pool.direct.queue import AHEAD, DirectCall, VersionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.wire.calls import CHECK, call_key, problem
 from skipper.wire.frames import FrameKind
-from tests.unit.pool.played import Caller, Played, body_of, call_of, counted, job_of, version_of
+from tests.unit.pool.played import (
+    Caller,
+    Played,
+    PlayedServing,
+    body_of,
+    call_of,
+    counted,
+    version_of,
+)
 
 BROKEN = Report(broken=(BrokenFile(file="f.py", line=3, error="NameError: np"),))
 
 
-class Pool:
+class Pool(PlayedServing):
     """A direct lane, its callers and the instances that it has started, all in hand."""
 
-    def __init__(self, *versions: FunctionVersion, slots: int = 2, **settings: Any) -> None:
+    def __init__(
+        self,
+        *versions: FunctionVersion,
+        slots: int = 2,
+        limits: DirectLimits | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
         self.caller = Caller()
-        self.started: list[Played] = []
-        self.untrained = ""
-        self.starts: asyncio.Semaphore | None = None
-        """How many instances may become ready; None for any number."""
-        self.report = Report()
-        self.error: Exception | None = None
-        self.dies_at_once = False
-        self.news = asyncio.Event()
-        """Something has been sent to an instance."""
         self.metrics = PoolMetrics()
         self.lane = DirectLane(
-            PoolSettings(**settings),
-            slots,
-            start=self._start,
-            untrained=lambda _: self.untrained,
-            metrics=self.metrics,
+            PoolSettings(**settings), Slots(slots), self, self.metrics, limits or DirectLimits()
         )
         for version in versions or (version_of(),):
             self.lane.assign(version)
         self._ids = 0
-
-    async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
-        report, error = self.report, self.error
-        if self.starts is not None:
-            await self.starts.acquire()
-        if error is not None:
-            raise error
-        instance = Played(job_of(version), self.lane, on_write=self.news.set)
-        self.started.append(instance)
-        if self.dies_at_once:
-            instance.dies()
-        return instance, report
 
     @property
     def queue(self) -> VersionQueue:
@@ -123,7 +114,7 @@ async def test_a_first_call_starts_an_instance_and_is_answered_by_it() -> None:
     assert instance.given == [b"1"]
     instance.replies("done")
     assert pool.caller.answers == [(id_, Outcome.OK, "done")]
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_a_warm_instance_is_given_the_call_at_once() -> None:
@@ -216,10 +207,10 @@ async def test_an_async_instance_runs_many_in_one_slot() -> None:
     for _ in range(CALLS_AT_ONCE + 1):
         pool.submit()
     assert len(pool.started[0].given) == CALLS_AT_ONCE
-    assert pool.lane.busy == 1
+    assert pool.lane.slots.busy == 1
     for _ in range(CALLS_AT_ONCE + 1):
         pool.started[0].replies()
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_no_more_calls_run_than_there_are_slots() -> None:
@@ -227,7 +218,7 @@ async def test_no_more_calls_run_than_there_are_slots() -> None:
     await warmed(await warmed(pool, 2, "a.f"), 2, "b.f")
     for name in ("a.f", "b.f", "a.f", "b.f"):
         pool.submit(name)
-    assert len(pool.running) == pool.lane.busy == 2
+    assert len(pool.running) == pool.lane.slots.busy == 2
     assert pool.lane.queued == 2
 
 
@@ -305,7 +296,7 @@ async def test_a_deadline_that_passes_while_it_runs_ends_the_process() -> None:
     assert instance.is_stopped
     instance.dies()
     assert pool.outcomes == {late: Outcome.TIMED_OUT}
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_an_answer_that_comes_late_is_not_told_and_frees_the_slot() -> None:
@@ -314,7 +305,7 @@ async def test_an_answer_that_comes_late_is_not_told_and_frees_the_slot() -> Non
     pool.later(2)
     pool.started[0].replies("too late")
     assert pool.outcomes == {late: Outcome.TIMED_OUT}
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
     pool.submit()
     await pool.settle()
     assert pool.started[0].given == [b"1"]
@@ -362,7 +353,7 @@ async def test_a_deadline_holds_for_what_runs_where_no_more_calls_are_sent(leave
     assert pool.outcomes == {1: Outcome.TIMED_OUT}
     assert instance.is_stopped
     instance.dies()
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_a_late_call_has_its_process_told_to_stop_once() -> None:
@@ -417,7 +408,7 @@ async def test_a_caller_that_leaves_has_its_function_told_and_gets_no_answer() -
     assert pool.started[0].cancelled == [1]
     pool.started[0].replies()
     assert pool.caller.answers == []
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
     assert counted(pool.metrics) == {"cancelled": 1}
 
 
@@ -430,7 +421,7 @@ async def test_a_death_is_told_to_what_was_running_alone() -> None:
     assert "it was killed by SIGSEGV" in pool.caller.answers[0].value
     next(instance for instance in pool.started if instance.calls).replies()
     assert pool.outcomes[second] is Outcome.OK
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_after_a_death_waiting_calls_are_served_by_another_instance() -> None:
@@ -457,7 +448,7 @@ async def test_every_call_of_an_async_instance_that_dies_is_answered_and_one_slo
     ids = [pool.submit() for _ in range(3)]
     pool.started[0].dies()
     assert pool.outcomes == dict.fromkeys(ids, Outcome.DIED)
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 # --- starting --------------------------------------------------------------------------------
@@ -567,7 +558,7 @@ async def test_what_dies_as_soon_as_it_has_loaded_is_a_start_that_failed() -> No
     assert len(pool.started) == 1
     refused = pool.submit()
     assert pool.outcomes == {refused: Outcome.BROKEN}
-    assert "it was killed" in pool.caller.answers[0].value
+    assert "killed by SIGKILL" in pool.caller.answers[0].value
 
 
 async def test_what_keeps_dying_before_its_first_call_is_started_again_after_a_pause() -> None:
@@ -641,10 +632,10 @@ async def test_a_failed_growth_does_not_fail_calls_that_an_instance_serves() -> 
 
 async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started() -> None:
     pool = Pool()
-    pool.untrained = "model 'boston' has no version yet; call boston.train first"
+    pool.untrained_detail = "model 'boston' has no version yet; call boston.train first"
     id_ = pool.submit()
     await pool.settle()
-    assert pool.caller.answers == [(id_, Outcome.UNAVAILABLE, pool.untrained)]
+    assert pool.caller.answers == [(id_, Outcome.UNAVAILABLE, pool.untrained_detail)]
     assert pool.started == []
 
 
@@ -799,7 +790,7 @@ HELD, REF = (
 )
 
 
-async def holding(pool: Pool, instances: int) -> list[Played]:
+async def holding(pool: Pool, instances: int) -> list[Played[DirectCall]]:
     """The pool's function with so many instances, which hold version 1 of ``net``."""
     await warmed(pool, instances)
     for instance in pool.started:
@@ -808,8 +799,8 @@ async def holding(pool: Pool, instances: int) -> list[Played]:
     return list(pool.started)
 
 
-def told(*instances: Played) -> list[bool]:
-    """Which of them were told to load a version."""
+def is_sent_a_model(*instances: Played[DirectCall]) -> list[bool]:
+    """Which of them were sent a version to load."""
     return [any(f.kind == FrameKind.MODEL for f in each.transport.frames) for each in instances]
 
 
@@ -818,13 +809,13 @@ async def test_instances_load_a_new_model_one_after_the_other_while_others_serve
     first, second = await holding(pool, 2)
     renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
     await pool.settle()
-    assert told(first, second) == [True, False]
+    assert is_sent_a_model(first, second) == [True, False]
     pool.submit()
     assert second.given == [b"1"], "it does not load"
     second.replies()
     first.says(FrameKind.REPORT, 0, b"{}")
     await pool.settle()
-    assert told(first, second) == [True, True]
+    assert is_sent_a_model(first, second) == [True, True]
     assert not renewing.done()
     pool.submit()
     assert first.given == [b"2"]
@@ -846,21 +837,18 @@ async def test_the_one_instance_of_a_function_gets_calls_while_it_loads() -> Non
     await renewing
 
 
-async def test_instances_that_take_long_to_load_are_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fleet, "RENEW_S", 0.01)
-    pool = Pool(version_of(models=("net",)), slots=3)
+async def test_instances_that_take_long_to_load_are_not_waited_for() -> None:
+    pool = Pool(version_of(models=("net",)), slots=3, limits=DirectLimits(renew_s=0.01))
     both = await holding(pool, 2)
     await pool.lane.fleet.renew([REF])
-    assert told(*both) == [True, True]
+    assert is_sent_a_model(*both) == [True, True]
 
 
 async def test_a_model_is_no_matter_to_functions_without_it() -> None:
     pool = Pool(version_of(models=("other",)))
     (only,) = await holding(pool, 1)
     await pool.lane.fleet.renew([REF])
-    assert told(only) == [False]
+    assert is_sent_a_model(only) == [False]
 
 
 async def test_an_old_version_that_fails_to_start_does_not_fail_the_new_one() -> None:
@@ -1004,57 +992,57 @@ async def test_a_call_that_waits_for_another_lends_its_slot() -> None:
     outer = pool.submit("a.f")
     inner = pool.submit("b.f", depth=1)
     assert pool.running == {0: b"1"}
-    pool.lane.lend_slot(pool.started[0])
+    pool.started[0].begin_wait()
     assert pool.running == {0: b"1", 1: b"2"}
     pool.started[1].replies()
-    pool.lane.return_slot(pool.started[0])
+    pool.started[0].end_wait()
     pool.started[0].replies()
     assert pool.outcomes == {inner: Outcome.OK, outer: Outcome.OK}
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_an_instance_has_one_slot_to_lend_however_many_of_its_calls_wait() -> None:
     pool = await warmed(Pool(version_of(is_async=True), slots=1))
     for _ in range(3):
         pool.submit()
-        pool.lane.lend_slot(pool.started[0])
-    assert pool.lane.busy == 0
+        pool.started[0].begin_wait()
+    assert pool.lane.slots.busy == 0
     for _ in range(3):
-        pool.lane.return_slot(pool.started[0])
-    assert pool.lane.busy == 1
+        pool.started[0].end_wait()
+    assert pool.lane.slots.busy == 1
 
 
 async def test_an_instance_that_dies_while_its_slot_is_lent_leaves_the_count_right() -> None:
     pool = await warmed(Pool(slots=1))
     pool.submit()
-    pool.lane.lend_slot(pool.started[0])
+    pool.started[0].begin_wait()
     pool.started[0].dies()
-    assert pool.lane.busy == 0, "a slot that was free already is not freed again"
-    pool.lane.return_slot(pool.started[0])
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0, "a slot that was free already is not freed again"
+    pool.started[0].end_wait()
+    assert pool.lane.slots.busy == 0
 
 
 async def test_what_waits_after_its_call_has_ended_has_no_slot_to_lend() -> None:
     pool = await warmed(Pool(slots=1))
     pool.submit()
-    pool.lane.lend_slot(pool.started[0])  # by a thread that the function leaves behind
+    pool.started[0].begin_wait()  # by a thread that the function leaves behind
     pool.started[0].replies()
-    assert pool.lane.busy == 0
-    pool.lane.return_slot(pool.started[0])
-    assert pool.lane.busy == 0
-    pool.lane.lend_slot(pool.started[0])
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
+    pool.started[0].end_wait()
+    assert pool.lane.slots.busy == 0
+    pool.started[0].begin_wait()
+    assert pool.lane.slots.busy == 0
 
 
 async def test_a_function_that_calls_itself_gets_an_instance_above_its_most() -> None:
     pool = await warmed(Pool(version_of(max_instances=1), slots=2))
     outer = pool.submit()
-    pool.lane.lend_slot(pool.started[0])
+    pool.started[0].begin_wait()
     inner = pool.submit(depth=1)
     pool.later(fleet.PATIENCE_S * 2)
     await pool.settle()
     pool.started[1].replies()
-    pool.lane.return_slot(pool.started[0])
+    pool.started[0].end_wait()
     pool.started[0].replies()
     assert pool.outcomes == {inner: Outcome.OK, outer: Outcome.OK}
     both = [pool.submit() for _ in range(2)]
@@ -1077,7 +1065,7 @@ async def test_calls_that_wait_go_together_up_to_the_size_of_a_batch() -> None:
     for _ in range(2):
         instance.replies()
     assert pool.outcomes == dict.fromkeys(ids, Outcome.OK)
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered() -> None:
@@ -1087,7 +1075,7 @@ async def test_an_instance_is_free_again_only_when_its_whole_batch_is_answered()
     (instance,) = pool.started
     instance.replies()
     instance.replies()
-    assert pool.lane.busy == 1
+    assert pool.lane.slots.busy == 1
     assert len(instance.batches) == 1
 
 
@@ -1101,7 +1089,7 @@ async def test_the_death_of_a_batch_is_told_to_all_of_it() -> None:
     await pool.settle()
     pool.started[1].replies()
     assert pool.outcomes[last] is Outcome.OK
-    assert pool.lane.busy == 0
+    assert pool.lane.slots.busy == 0
 
 
 async def test_who_has_left_is_not_part_of_a_batch() -> None:
@@ -1117,9 +1105,9 @@ async def test_who_has_left_is_not_part_of_a_batch() -> None:
     assert pool.started[0].batches == [[b"3", b"4"]]
 
 
-async def test_a_batch_is_bounded_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "BATCH_BYTES", 2 * len(call_of(body=b"2")))
-    pool = await warmed(Pool(version_of(batch=9), slots=1))
+async def test_a_batch_is_bounded_in_bytes_too() -> None:
+    limits = DirectLimits(batch_bytes=2 * len(call_of(body=b"2")))
+    pool = await warmed(Pool(version_of(batch=9), slots=1, limits=limits))
     for _ in range(4):
         pool.submit()
     pool.started[0].replies()
@@ -1137,8 +1125,8 @@ async def test_a_batch_that_may_wait_goes_when_it_is_full() -> None:
 async def test_a_batch_that_may_wait_goes_when_its_time_is_over() -> None:
     pool = await warmed(Pool(version_of(batch=8, batch_wait_s=0.001)))
     pool.submit()
-    pool.news.clear()
-    await asyncio.wait_for(pool.news.wait(), 5)
+    pool.sent.clear()
+    await asyncio.wait_for(pool.sent.wait(), 5)
     assert pool.started[0].given == [b"1"]
 
 
@@ -1200,7 +1188,7 @@ async def test_closing_waits_no_longer_than_it_may() -> None:
     pool = await warmed(Pool())
     pool.submit()
     await asyncio.wait_for(pool.lane.close(0.0), 5)
-    assert pool.lane.busy == 1
+    assert pool.lane.slots.busy == 1
 
 
 # --- calls that lie ready --------------------------------------------------------------------
@@ -1217,12 +1205,12 @@ async def test_a_busy_instance_of_a_quick_function_has_its_next_calls_at_hand() 
     pool = quick(await warmed(Pool(slots=1)), longest_s=0.004)
     ids = [pool.submit() for _ in range(5)]
     assert pool.started[0].given == [b"1", b"2", b"3"]
-    assert (pool.lane.busy, pool.lane.queued) == (1, 2)
+    assert (pool.lane.slots.busy, pool.lane.queued) == (1, 2)
     for _ in ids:
         pool.started[0].replies()
     assert pool.started[0].given == [b"1", b"2", b"3", b"4", b"5"]
     assert list(pool.outcomes) == ids
-    assert pool.lane.busy == pool.lane.queued == 0
+    assert pool.lane.slots.busy == pool.lane.queued == 0
 
 
 async def test_a_free_instance_comes_first_and_then_the_one_with_the_fewest_calls() -> None:
@@ -1269,7 +1257,7 @@ async def test_a_call_within_a_call_never_lies_ready() -> None:
 async def test_nothing_lies_ready_behind_a_call_that_waits_for_another() -> None:
     pool = quick(await warmed(Pool(slots=1)))
     pool.submit()
-    pool.lane.lend_slot(pool.started[0])
+    pool.started[0].begin_wait()
     pool.submit()
     assert pool.started[0].given == [b"1"]
 
@@ -1297,7 +1285,7 @@ async def test_what_lay_ready_where_an_instance_died_is_run_by_another() -> None
     for _ in range(2):
         pool.started[1].replies()
     assert pool.outcomes == dict(zip(ids, (Outcome.DIED, Outcome.OK, Outcome.OK), strict=True))
-    assert pool.lane.busy == pool.lane.queued == 0
+    assert pool.lane.slots.busy == pool.lane.queued == 0
 
 
 async def test_a_caller_who_left_does_not_wait_again() -> None:

@@ -10,14 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from skipper.instance.jobs import Report
 from skipper.pool.direct.fleet import PATIENCE_S
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import AHEAD, DirectCall, VersionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
-from tests.unit.pool.played import Caller, Played, call_of, job_of, version_of
+from tests.unit.pool.played import Caller, Played, PlayedServing, call_of, version_of
 
 SLOTS = 2
 KINDS: dict[str, dict[str, Any]] = {
@@ -36,27 +36,17 @@ class Life(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.caller = Caller()
-        self.instances: list[Played] = []
-        self.lent: list[Played] = []
+        self.serving = PlayedServing()
+        self.lent: list[Played[DirectCall]] = []
         self.calls: dict[int, DirectCall] = {}
         self.left: set[int] = set()
         self.ids = 0
         self.beside: list[FunctionVersion] = []
         """Versions that are live and not assigned."""
-        self.lane = DirectLane(
-            PoolSettings(queue=3),
-            SLOTS,
-            start=self._start,
-            untrained=lambda _: "",
-            metrics=PoolMetrics(),
-        )
+        self.lane = DirectLane(PoolSettings(queue=3), Slots(SLOTS), self.serving, PoolMetrics())
         for name, given in KINDS.items():
             self.lane.assign(version_of(name, **given))
         self.lane.queues[b"d.quick"].longest_s = 0.002
-
-    async def _start(self, version: FunctionVersion) -> tuple[Played, Report]:
-        self.instances.append(Played(job_of(version), self.lane))
-        return self.instances[-1], Report()
 
     def happens(self, what: Coroutine[Any, Any, None]) -> None:
         async def with_all_that_follows() -> None:
@@ -72,8 +62,8 @@ class Life(RuleBasedStateMachine):
         return [*self.lane._live.values()]
 
     @property
-    def busy(self) -> list[Played]:
-        return [instance for instance in self.instances if instance.calls]
+    def busy(self) -> list[Played[DirectCall]]:
+        return [instance for instance in self.serving.started if instance.calls]
 
     @rule(name=st.sampled_from([*KINDS]), depth=st.sampled_from([0, 0, 1]), late=st.booleans())
     def a_call_comes(self, name: str, depth: int, late: bool) -> None:
@@ -97,11 +87,11 @@ class Life(RuleBasedStateMachine):
 
         self.happens(answer())
 
-    @precondition(lambda self: self.instances)
+    @precondition(lambda self: self.serving.started)
     @rule(which=pick)
     def an_instance_dies(self, which: int) -> None:
         async def die() -> None:
-            self.instances[which % len(self.instances)].dies()
+            self.serving.started[which % len(self.serving.started)].dies()
 
         self.happens(die())
 
@@ -129,7 +119,7 @@ class Life(RuleBasedStateMachine):
         async def lend() -> None:
             instance = self.busy[which % len(self.busy)]
             self.lent.append(instance)
-            self.lane.lend_slot(instance)
+            instance.begin_wait()
 
         self.happens(lend())
 
@@ -137,7 +127,7 @@ class Life(RuleBasedStateMachine):
     @rule(which=pick)
     def it_goes_on(self, which: int) -> None:
         async def go_on() -> None:
-            self.lane.return_slot(self.lent.pop(which % len(self.lent)))
+            self.lent.pop(which % len(self.lent)).end_wait()
 
         self.happens(go_on())
 
@@ -183,7 +173,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def every_slot_is_accounted_for(self) -> None:
         holding = [instance for instance in self.busy if not instance.waiting]
-        assert self.lane.busy == len(holding)
+        assert self.lane.slots.busy == len(holding)
         assert self.lane.queued == sum(len(queue.calls) for queue in self.queues)
 
     @invariant()
@@ -194,7 +184,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def no_instance_runs_more_than_it_can(self) -> None:
-        for instance in self.instances:
+        for instance in self.serving.started:
             most = {"a.plain": 1, "c.batched": 3, "d.quick": 1 + AHEAD}.get(
                 instance.job.function, 16
             )
@@ -213,7 +203,7 @@ class Life(RuleBasedStateMachine):
                 queue.retry_at = 0.0
             self.time_passes(PATIENCE_S * 2)
         assert set(self.caller.outcomes) | self.left == set(range(1, self.ids + 1))
-        assert self.lane.busy == self.lane.queued == 0
+        assert self.lane.slots.busy == self.lane.queued == 0
         self.loop.close()
 
 

@@ -8,39 +8,40 @@ from typing import cast
 import pytest
 
 from skipper.ledger.records import Claim
+from skipper.pool.durable.ahead import AHEAD, AHEAD_S, PATIENCE_S, ClaimedAhead
 from skipper.pool.durable.attempt import RunningAttempt
-from skipper.pool.durable.slots import AHEAD, AHEAD_S, PATIENCE_S, Slots
+from skipper.pool.slots import Slots
 
 
 def attempt() -> RunningAttempt:
     return RunningAttempt(claim=cast(Claim, None), reply=cast("asyncio.Future[bytes]", None))
 
 
-def paced(number: int, taken_s: float, now: float) -> Slots:
+def paced(number: int, taken_s: float, now: float) -> ClaimedAhead:
     """Slots of which one has just been left after ``taken_s``."""
-    slots = Slots(number)
-    slots.wait(attempt(), now - taken_s)
-    assert slots.next() is not None
-    slots.leave(taken_s, now)
-    return slots
+    ahead = ClaimedAhead(Slots(number))
+    ahead.wait(attempt(), now - taken_s)
+    assert ahead.next() is not None
+    ahead.leave(taken_s, now)
+    return ahead
 
 
 def test_no_more_is_claimed_than_there_are_slots_while_their_pace_is_unknown() -> None:
-    slots = Slots(2)
-    assert slots.wanted(0.0) == 2
-    slots.wait(attempt(), 0.0)
-    assert slots.wanted(0.0) == 1
-    slots.wait(attempt(), 0.0)
-    assert (slots.wanted(0.0), slots.free) == (0, 0)
+    ahead = ClaimedAhead(Slots(2))
+    assert ahead.wanted(0.0) == 2
+    ahead.wait(attempt(), 0.0)
+    assert ahead.wanted(0.0) == 1
+    ahead.wait(attempt(), 0.0)
+    assert (ahead.wanted(0.0), ahead.free) == (0, 0)
 
 
 def test_attempts_get_slots_in_order_and_no_more_than_there_are() -> None:
-    slots, given = Slots(2), [attempt() for _ in range(3)]
+    ahead, given = ClaimedAhead(Slots(2)), [attempt() for _ in range(3)]
     for each in given:
-        slots.wait(each, 0.0)
-    assert [slots.next(), slots.next(), slots.next()] == [given[0], given[1], None]
-    slots.leave(1.0, 1.0)
-    assert slots.next() is given[2]
+        ahead.wait(each, 0.0)
+    assert [ahead.next(), ahead.next(), ahead.next()] == [given[0], given[1], None]
+    ahead.leave(1.0, 1.0)
+    assert ahead.next() is given[2]
 
 
 @pytest.mark.parametrize(
@@ -51,54 +52,54 @@ def test_the_quicker_tasks_are_the_more_is_claimed_ahead(taken_s: float, ahead: 
 
 
 def test_one_slow_task_slows_the_pace_and_quick_ones_mend_it() -> None:
-    slots = paced(1, 0.001, now=1.0)
+    ahead = paced(1, 0.001, now=1.0)
     for now, taken_s, expected in ((2.0, 1.0, 1), (2.1, 0.001, 1)):
-        slots.wait(attempt(), now)
-        slots.next()
-        slots.leave(taken_s, now)
-        assert slots.wanted(now) == expected
+        ahead.wait(attempt(), now)
+        ahead.next()
+        ahead.leave(taken_s, now)
+        assert ahead.wanted(now) == expected
     for step in range(30):
-        slots.wait(attempt(), 3.0 + step / 1000)
-        slots.next()
-        slots.leave(0.001, 3.0 + step / 1000)
-    assert slots.wanted(3.03) > 1
+        ahead.wait(attempt(), 3.0 + step / 1000)
+        ahead.next()
+        ahead.leave(0.001, 3.0 + step / 1000)
+    assert ahead.wanted(3.03) > 1
 
 
 def test_nothing_is_claimed_ahead_of_slots_that_stand_still() -> None:
-    slots = paced(1, 0.001, now=1.0)
-    slots.wait(attempt(), 1.0)
-    slots.next()
-    assert slots.wanted(1.0 + AHEAD_S / 2) == AHEAD
-    assert slots.wanted(1.0 + AHEAD_S * 2) == 0
+    ahead = paced(1, 0.001, now=1.0)
+    ahead.wait(attempt(), 1.0)
+    ahead.next()
+    assert ahead.wanted(1.0 + AHEAD_S / 2) == AHEAD
+    assert ahead.wanted(1.0 + AHEAD_S * 2) == 0
 
 
 def test_what_waits_too_long_for_a_slot_is_given_up() -> None:
-    slots, old, young = Slots(1), attempt(), attempt()
-    slots.wait(attempt(), 0.0)
-    slots.next()
-    slots.wait(old, 0.0)
-    slots.wait(young, PATIENCE_S)
-    assert slots.overdue(PATIENCE_S - 0.01) == []
-    assert slots.overdue(PATIENCE_S) == [old]
-    slots.leave(1.0, 1.0)
-    assert slots.next() is young
+    ahead, old, young = ClaimedAhead(Slots(1)), attempt(), attempt()
+    ahead.wait(attempt(), 0.0)
+    ahead.next()
+    ahead.wait(old, 0.0)
+    ahead.wait(young, PATIENCE_S)
+    assert ahead.overdue(PATIENCE_S - 0.01) == []
+    assert ahead.overdue(PATIENCE_S) == [old]
+    ahead.leave(1.0, 1.0)
+    assert ahead.next() is young
 
 
 def test_what_is_withdrawn_waits_no_more() -> None:
-    slots, one, other = Slots(0), attempt(), attempt()
-    slots.wait(one, 0.0)
-    assert slots.withdraw(one)
-    assert not slots.withdraw(one)
-    assert not slots.withdraw(other)
+    ahead, one, other = ClaimedAhead(Slots(0)), attempt(), attempt()
+    ahead.wait(one, 0.0)
+    assert ahead.withdraw(one)
+    assert not ahead.withdraw(one)
+    assert not ahead.withdraw(other)
 
 
 def test_a_lent_slot_may_be_used_and_is_owed_afterwards() -> None:
-    slots = Slots(1)
-    slots.wait(attempt(), 0.0)
-    slots.next()
-    slots.lend()
-    assert slots.wanted(0.0) == 1
-    slots.wait(attempt(), 0.0)
-    assert slots.next() is not None
-    slots.take_back()
-    assert slots.wanted(0.0) == -1
+    ahead = ClaimedAhead(Slots(1))
+    ahead.wait(attempt(), 0.0)
+    ahead.next()
+    ahead.slots.lend()
+    assert ahead.wanted(0.0) == 1
+    ahead.wait(attempt(), 0.0)
+    assert ahead.next() is not None
+    ahead.slots.take_back()
+    assert ahead.wanted(0.0) == -1

@@ -9,18 +9,19 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import psutil
 import pytest
 
 from skipper.instance.jobs import Job, JobKind
-from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.instance import HostEnds, Instance, InstanceState, Lane
+from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.instances import STARTS, WORN_AFTER_S, Instances
-from skipper.pool.processes.starter import children
+from skipper.pool.processes.process import HostEnds, InstanceState, Lane
+from skipper.pool.slots import Capacity
 from skipper.settings.model import Settings
-from skipper.wire.frames import FrameKind
+from skipper.wire.frames import Frame, FrameKind
+from tests.unit.pool.played import Nobody
 
 SURVEY = Job(kind=JobKind.SURVEY, project_dir=Path())
 REPORTS = """
@@ -57,10 +58,10 @@ class Script:
         self.is_forking = False
         self.started = 0
 
-    async def start(self, instance: Instance, *, spawn: bool = False) -> HostEnds:
-        return self._start()
+    async def start(self, job: Job, *, spawn: bool = False) -> HostEnds:
+        return self.begin()
 
-    def _start(self) -> HostEnds:
+    def begin(self) -> HostEnds:
         program = self._programs[min(self.started, len(self._programs) - 1)]
         self.started += 1
         ours, theirs = socket.socketpair()
@@ -86,19 +87,23 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
-class Pool:
-    """The instances of one pool, started by ``script``."""
+class Pool(Nobody):
+    """The instances of one pool, and their owner; started by ``script``."""
 
-    def __init__(self, folder: Path, *programs: str, **pool: Any) -> None:
+    def __init__(self, folder: Path, *programs: str, cores: int = 2, **pool: Any) -> None:
         settings = Settings.model_validate({"project_dir": folder, "pools": {"cpu": pool}})
-        self.script = Script(*programs)
+        self.script, self.worn = Script(*programs), list[object]()
         script: Any = self.script
-        served_models: Any = None  # nobody here serves a model
-        self.instances = Instances(settings, "cpu", script, served_models, PoolMetrics())
+        capacity = Capacity.of(settings.pools["cpu"], cores)
+        self.instances = Instances(settings, "cpu", script, Nobody(), capacity)
 
-    async def run(self) -> Instance:
-        instance, _ = await self.instances.run(SURVEY, Lane.READING)
+    async def run(self) -> Instance[Never]:
+        owner: InstanceOwner[Never] = self
+        instance, _ = await self.instances.run(SURVEY, owner)
         return instance
+
+    def on_worn(self, instance: object) -> None:
+        self.worn.append(instance)
 
 
 @pytest.fixture
@@ -137,7 +142,7 @@ async def test_one_that_does_not_report_in_time_is_ended(tmp_path: Path, pools: 
 async def test_a_start_may_have_a_limit_of_its_own(tmp_path: Path, pools: list[Pool]) -> None:
     pools.append(Pool(tmp_path, HANGS))
     with pytest.raises(TimeoutError, match=r"within 0\.1 s"):
-        await pools[0].instances.run(SURVEY, Lane.READING, timeout_s=0.1)
+        await pools[0].instances.run(SURVEY, pools[0], timeout_s=0.1)
 
 
 async def test_a_start_that_nobody_waits_for_leaves_no_process(
@@ -170,9 +175,7 @@ async def test_an_instance_is_worn_by_what_it_has_taken_itself_and_not_when_it_i
     tmp_path: Path, pools: list[Pool], grows: Grows
 ) -> None:
     pools.append(Pool(tmp_path, REPORTS, memory_mb=1000))
-    worn: list[Instance] = []
-    instances = pools[0].instances
-    instances.on_worn = worn.append
+    instances, worn = pools[0].instances, pools[0].worn
     grows.mb = 900.0  # most of it is its template's
     instance = await pools[0].run()
     young, old = instance.ready_at + WORN_AFTER_S - 1, instance.ready_at + WORN_AFTER_S + 1
@@ -186,17 +189,6 @@ async def test_an_instance_is_worn_by_what_it_has_taken_itself_and_not_when_it_i
         instances._next_memory = 0.0
         instances.sweep(now)
         assert bool(worn) is is_worn, (mb, now)
-    assert instance.state is InstanceState.IDLE
-
-
-async def test_an_instance_of_tasks_that_is_worn_is_marked_as_such(
-    tmp_path: Path, pools: list[Pool], grows: Grows
-) -> None:
-    pools.append(Pool(tmp_path, REPORTS, memory_mb=1000))
-    instance, _ = await pools[0].instances.run(SURVEY, Lane.TASKS)
-    grows.mb = 990.0
-    pools[0].instances.sweep(instance.ready_at + WORN_AFTER_S + 1)
-    assert instance.is_worn
     assert instance.state is InstanceState.IDLE
 
 
@@ -223,19 +215,28 @@ async def test_an_instance_that_closes_its_connection_is_ended_and_says_so(
     assert instance.death_reason == "it closed its connection to its host"
 
 
+class Hearer(Nobody):
+    """Remembers what it gets of its instance, in order."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def on_frame(self, *given: object) -> None:
+        frame = given[-1]
+        assert isinstance(frame, Frame)
+        self.heard.append(f"frame {frame.kind} of call {frame.id}")
+
+    def on_gone(self, _: object) -> None:
+        self.heard.append("gone")
+
+
 @pytest.mark.parametrize("is_sent_more", [False, True])
 async def test_what_an_instance_sent_before_it_died_is_heard_before_its_end(
     is_sent_more: bool,
 ) -> None:
-    heard: list[str] = []
-    instance = Instance(
-        SURVEY,
-        Lane.READING,
-        on_frame=lambda _, frame: heard.append(f"frame {frame.kind} of call {frame.id}"),
-        on_printed=lambda *_: None,
-        on_gone=lambda _: heard.append("gone"),
-    )
-    await instance.start(await Script(ANSWERS).start(instance), 10.0)
+    owner = Hearer()
+    instance: Instance[Never] = Instance(SURVEY, owner, Nobody(), Nobody())
+    await instance.start(Script(ANSWERS).begin(), 10.0)
     os.kill(instance.pid, signal.SIGUSR1)
     os.waitid(os.P_PID, instance.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - the loop stands still, so that nothing is read
     if is_sent_more:  # the transport gives the socket up at once: it cannot be written to
@@ -243,7 +244,7 @@ async def test_what_an_instance_sent_before_it_died_is_heard_before_its_end(
         await instance.gone
     else:
         instance._ended()
-    assert heard == ["frame 18 of call 1", "gone"]
+    assert owner.heard == ["frame 18 of call 1", "gone"]
 
 
 async def test_an_orphan_is_ended_with_all_it_has_started_unless_somebody_is_being_born(
@@ -287,9 +288,8 @@ async def test_a_child_that_was_there_before_is_no_orphan(
 async def test_instances_share_the_cores_by_how_many_run_at_once(
     tmp_path: Path, pools: list[Pool], slots: int, cores: int, threads: int
 ) -> None:
-    pools.append(Pool(tmp_path, REPORTS, slots=slots, task_slots=slots))
+    pools.append(Pool(tmp_path, REPORTS, cores=cores, slots=slots, task_slots=slots))
     instances = pools[0].instances
-    instances._cores = cores
     assert instances.threads(Lane.DIRECT) == threads
     assert instances.threads(Lane.TASKS) == threads
 
@@ -307,15 +307,6 @@ async def test_how_an_instance_ended_is_told_on_every_system(
         await instance.gone
     assert "SIGKILL" in instance.death_reason
     assert pools[0].instances.all == set()
-
-
-async def test_children_are_found_and_no_one_elses() -> None:
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", HANGS)
-    assert process.pid in children()
-    assert os.getppid() not in children()
-    process.kill()
-    await process.wait()
-    assert process.pid not in children()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""What is written of an attempt, and whether it is tried again."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from sqlalchemy import bindparam, update
+
+from skipper.blobs import BlobStore
+from skipper.ledger import models, tasks
+from skipper.ledger.connection import Statement
+from skipper.ledger.schema import tasks as task_table
+from skipper.outcomes import Outcome
+from skipper.pool.durable.lane import Patience
+from skipper.task import State
+from skipper.wire import calls
+from skipper.wire.frames import FrameKind
+from tests.unit.pool.durable.stage import (
+    SPEC,
+    Actor,
+    Given,
+    Stage,
+    begun,
+    inline,
+    problem,
+    until,
+)
+from tests.unit.pool.played import Played
+
+
+async def test_what_has_run_is_not_run_again_while_the_ledger_is_away(stage: Stage) -> None:
+    runs = []
+
+    def act(actor: Actor) -> None:
+        runs.append(actor)
+        actor.replies()
+
+    stage.act = act
+    stage.ledger.away = 2
+    task = await stage.until(stage.submit(), State.SUCCEEDED)
+    assert (task.attempt, len(runs)) == (1, 1)
+
+
+async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stage) -> None:
+    saved = {"name": "m", "digest": "d" * 64, "format": "plain"}
+
+    def train(actor: Actor) -> None:
+        event = {"type": "model", "data": saved, "metrics": {"loss": len(attempts)}}
+        attempts.append(1)
+        actor.says(FrameKind.EVENT, None, json.dumps(event).encode())
+        if len(attempts) == 1:
+            stage.ledger.away = 1_000_000  # its end is never written
+        actor.replies()
+
+    attempts: list[int] = []
+    stage.act = train
+    task_id = stage.submit()
+    await until(lambda: stage.ledger.read_now(lambda conn: models.latest(conn, "m")))
+    stage.ledger.write_now(lambda conn: tasks.release(conn, "host-1", None, time.time(), lost=True))
+    stage.ledger.away = 0
+    await until(lambda: not stage.running)
+    stage.claimer.take([task_id], lambda: None)
+    task = await stage.until(task_id, State.SUCCEEDED)
+    result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
+    assert task.attempt == 2
+    assert result is not None
+    assert json.loads(inline(result)) == {
+        "name": "m",
+        "version": 1,
+        "metrics": {"loss": 0},
+    }
+
+
+async def test_a_failure_is_tried_again_while_attempts_are_left(stage: Stage) -> None:
+    stage.act = lambda actor: actor.ends(problem(Outcome.FAILED))
+    last = stage.submit()
+    assert (await stage.until(last, State.FAILED)).error is not None
+    task = await stage.until(stage.submit(retries=1), State.RETRYING)
+    assert task.available_at > time.time()
+
+
+async def test_an_exception_that_is_not_named_is_not_tried_again(stage: Stage) -> None:
+    told = calls.problem(Outcome.FAILED, "ValueError: no", b"c0de", retryable=False)
+    stage.act = lambda actor: actor.ends(told)
+    task = await stage.until(stage.submit(retries=3), State.FAILED)
+    assert task.attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("backoff_s", "spent", "least", "most"),
+    [(1.0, 0, 0.5, 1.0), (10.0, 0, 5.0, 10.0), (10.0, 2, 20.0, 40.0), (10.0, 2000, 150.0, 300.0)],
+)
+async def test_pauses_between_attempts_double_from_the_functions_first_to_five_minutes(
+    stage: Stage, backoff_s: float, spent: int, least: float, most: float
+) -> None:
+    stage.functions.spec = SPEC.model_copy(update={"backoff_s": backoff_s})
+    stage.act = lambda actor: actor.ends(problem(Outcome.FAILED))
+    task_id = stage.accept(retries=3000)
+    write = Statement(update(task_table).values(spent=bindparam("spent")))
+    stage.ledger.write_now(lambda conn: conn.run(write, {"spent": spent}))
+    stage.claimer.take([task_id], lambda: None)
+    task = await stage.until(task_id, State.RETRYING)
+    (attempt,) = stage.attempts(task_id)
+    assert least <= task.available_at - (attempt.ended_at or 0) + 0.1 <= most + 0.2
+
+
+async def test_an_attempt_that_crashed_still_names_what_ran_it(stage: Stage) -> None:
+    stage.act = Played.dies
+    task_id = stage.submit(retries=1)
+    await stage.until(task_id, State.RETRYING)
+    (attempt,) = stage.attempts(task_id)
+    assert (attempt.code, attempt.instance, attempt.outcome) == ("c0de", "f.f#0", "crashed")
+    assert attempt.ended_at is not None
+
+
+@pytest.mark.parametrize("given", [Given(patience=Patience(noted_s=0.01))])
+async def test_what_runs_for_a_while_is_noted_for_those_who_lose_it(stage: Stage) -> None:
+    task_id, _ = await begun(stage, timeout_s=100.0)
+    await until(lambda: stage.task(task_id).code)
+    task = stage.task(task_id)
+    assert (task.deadline_at or 0) > (task.started_at or 0) + 100.0
+    stage.ledger.write_now(lambda conn: tasks.release(conn, "host-1", None, 1.0, lost=True))
+    (attempt,) = stage.attempts(task_id)
+    assert (attempt.code, attempt.instance, attempt.outcome) == ("c0de", "f.f#0", "lost")
+
+
+@pytest.mark.parametrize("outcome", [Outcome.INVALID, Outcome.UNAVAILABLE])
+async def test_what_would_end_the_same_is_not_tried_again(stage: Stage, outcome: Outcome) -> None:
+    stage.act = lambda actor: actor.ends(problem(outcome))
+    await stage.until(stage.submit(retries=3), State.FAILED)
+
+
+async def test_a_large_value_is_stored_beside_the_ledger(stage: Stage) -> None:
+    stage.act = lambda actor: actor.replies("x" * 5000)
+    task_id = stage.submit()
+    await stage.until(task_id, State.SUCCEEDED)
+    result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
+    assert result is not None
+    assert result.value is not None
+    assert result.value.ref is not None
+    assert BlobStore(str(stage.folder / "blobs")).get(result.value.ref)[:3] == b'"xx'
+
+
+async def test_a_value_that_cannot_be_stored_fails_its_task_and_is_not_made_again(
+    stage: Stage,
+) -> None:
+    (stage.folder / "blobs").write_text("in the way")
+    stage.act = lambda actor: actor.replies("x" * 2000)
+    task = await stage.until(stage.submit(retries=3), State.FAILED)
+    assert task.attempt == 1
+    assert "could not be stored" in (task.error or {})["detail"]
+
+
+async def test_a_value_waits_for_room_on_a_disk_that_is_full(stage: Stage) -> None:
+    stage.blobs.refusals = 2
+    stage.act = lambda actor: actor.replies("x" * 2000)
+    task = await stage.until(stage.submit(), State.SUCCEEDED)
+    assert (task.attempt, stage.blobs.refusals) == (1, 0)
