@@ -31,7 +31,7 @@ class Project:
     functions_dir: Path
     plugins_dir: Path
     set_up: frozenset[str] = frozenset()
-    """Names of sources that ``skipper.toml`` has a table of settings for, such as ``webhooks``."""
+    """Names of plugins that ``skipper.toml`` has a table of settings for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +81,12 @@ def skipper_instance_started(threads: int) -> None:
 
 @hookspec
 def skipper_settings(source: str, settings: Mapping[str, Any]) -> None:
-    """Take the settings of a source of functions: the table of its name in ``skipper.toml``.
+    """Take this plugin's own table of ``skipper.toml``, ``[plugins.NAME]``, as JSON data.
 
-    Runs in each instance that serves a function of that source, before its file is loaded, and
-    nowhere else: the secrets in the table go to no other process. It does not run for a source
-    without a table.
+    ``source`` is one of those that this plugin named. Runs in each instance that reads or serves
+    that source, before its file is loaded, and in no other: no other instance is given what stands
+    in the table. Does not run where there is no table. Raise a ValueError, such as pydantic's, for
+    what is wrong: it is shown with the table's name and without the table's values.
     """
 
 

@@ -26,6 +26,7 @@ from skipper.instance.link import (
     LinkClosedError,
     out_of_reach,
 )
+from skipper.instance.plugin_settings import hand_over
 from skipper.instance.plugins import OnTurn, Plugins
 from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
 from skipper.system import die_with_parent
@@ -88,7 +89,7 @@ def _run_job(link: HostLink) -> None:
         _serve(link, job, plugins)
         return
     is_survey = job.kind is JobKind.SURVEY
-    report = loader.survey(project, plugins, job.pools) if is_survey else loader.read(job)
+    report = loader.survey(project, plugins, job.pools) if is_survey else loader.read(job, plugins)
     _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
 
 
@@ -161,8 +162,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     assert job.source is not None
     decorators.connect_to(HostCaller(link, job.max_result))
     try:
-        if job.settings:
-            plugins.hook.skipper_settings(source=job.source.name, settings=job.settings)
+        hand_over(plugins, job)
         functions, code = loader.load(job.source, job.texts)
         mine = next(f for f in functions if f.name == job.function)
         models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from skipper.settings.plugins import PluginTable
 from skipper.spec import DEFAULT_POOL, BrokenFile, FunctionSpec
 
 CALLS_AT_ONCE = 16
@@ -44,6 +44,8 @@ class SourceInfo(JobRecord):
     file: Path
     module: str
     origin: str
+    plugin: str = ""
+    """The plugin that named it, whose settings its instances are given."""
     code: str
     """Hash of the source text, 12 hexadecimal digits."""
     imports: tuple[str, ...] = ()
@@ -94,9 +96,9 @@ class Job(JobRecord):
     environment: dict[str, str] = {}
     """Set before anything is imported: the devices this instance may use."""
     set_up: frozenset[str] = frozenset()
-    """To survey: the sources that the project has a table of settings for."""
-    settings: dict[str, Any] = {}
-    """To serve: the source's table of settings. Its secrets are sent to no other instance."""
+    """To survey: the plugins that the project has a table of settings for."""
+    settings: PluginTable | None = None
+    """To read and to serve: that of the source's plugin. No other instance is given it."""
     without: tuple[str, ...] = ()
     """Names of plugins that are not to be loaded."""
 
@@ -112,6 +114,8 @@ class Report(JobRecord):
     """Files of functions: those that do not even parse, to a survey; else the job's own."""
     left_out: tuple[BrokenFile, ...] = ()
     """Plugins that failed in this instance, which goes on without them."""
+    warnings: tuple[str, ...] = ()
+    """To a survey: what is odd and no error, as sentences."""
     code: str = ""
 
 

@@ -21,6 +21,7 @@ from skipper.hookspecs import Project, Source
 from skipper.instance import source as text
 from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, Report, SourceInfo
+from skipper.instance.plugin_settings import hand_over, unread
 from skipper.instance.plugins import OnTurn, Plugins, no_turns
 from skipper.spec import BrokenFile
 
@@ -51,17 +52,21 @@ def open_project(
 def survey(project: Project, plugins: Plugins, pools: Collection[str]) -> Report:
     """Which files define functions, and what can be known of them without importing them."""
     broken: list[BrokenFile] = []
-    found = [s for each in plugins.call("skipper_sources", _sources, project=project) for s in each]
+    named = plugins.call_each("skipper_sources", _sources, project=project)
+    found = [(source, plugin) for plugin, sources in named for source in sources]
+    found.sort(key=lambda each: (each[0].origin != "functions", each[0].name))
     infos: dict[str, SourceInfo] = {}
-    for source in sorted(found, key=lambda source: (source.origin != "functions", source.name)):
+    for source, plugin in found:
         if (other := infos.get(source.name)) is not None:
             broken.append(_twice(source, other, project))
             continue
         try:
-            infos[source.name] = _look_at(source, plugins, pools)
+            info = _look_at(source, plugins, pools)
+            infos[source.name] = info.model_copy(update={"plugin": plugin})
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             broken.append(describe(error, source.file))
-    return Report(sources=tuple(infos.values()), broken=tuple(broken))
+    warnings = tuple(unread(plugins, project.set_up))
+    return Report(sources=tuple(infos.values()), broken=tuple(broken), warnings=warnings)
 
 
 def _twice(source: Source, other: SourceInfo, project: Project) -> BrokenFile:
@@ -204,10 +209,11 @@ def _module_of(source: SourceInfo, file: Path) -> str:
     return ".".join((source.module, *(part for part in parts if part != "__init__")))
 
 
-def read(job: Job) -> Report:
+def read(job: Job, plugins: Plugins) -> Report:
     """Load a file and report what each of its functions declares, or what is wrong with it."""
     assert job.source is not None
     try:
+        hand_over(plugins, job)
         texts = text.read(job.source.file)
         functions, code = load(job.source, texts)
         specs = tuple(function.spec(code) for function in functions)

@@ -22,6 +22,8 @@ from skipper.instance.faults import describe
 from skipper.spec import BrokenFile
 
 T = TypeVar("T")
+BUILT_IN = "functions"
+"""The name of the plugin that finds the files in ``functions/``."""
 
 OnTurn = Callable[[str, Path | None, str], None]
 """Called with a plugin's name, its file and the hook that runs next; no hook while it is loaded."""
@@ -47,8 +49,11 @@ class Plugins:
         self._files: set[Path] = set()
         self._on_turn = on_turn
         self.broken: list[BrokenFile] = []
-        self._manager.register(discovery, "functions")
+        self.found: set[str] = {BUILT_IN}
+        """Names of all plugins that there are, those that could not be loaded included."""
+        self._manager.register(discovery, BUILT_IN)
         for name, file, load in (*_installed(), *_in_project(plugins_dir)):
+            self.found.add(name)
             if name not in without:
                 on_turn(name, file, "")
                 self._add(name, file, load)
@@ -65,19 +70,43 @@ class Plugins:
         A plugin that raises, or whose value ``check`` refuses with a TypeError, is added to
         ``broken`` and takes part in nothing from then on.
         """
-        answers = []
+        return [value for _, value in self.call_each(hook, check, **arguments)]
+
+    def call_each(
+        self, hook: str, check: Callable[[Any], T], **arguments: Any
+    ) -> list[tuple[str, T]]:
+        """:meth:`call`, with the name of the plugin before each value."""
+        values = []
         # Not by pluggy's own call, because one plugin that raises would end the others' turns.
         for impl in reversed(getattr(self.hook, hook).get_hookimpls()):
             file = _file_of(impl.plugin)
             self._on_turn(impl.plugin_name, file, hook)
             try:
-                answer = impl.function(*(arguments[name] for name in impl.argnames))
-                answers.append(check(answer))
+                value = impl.function(*(arguments[name] for name in impl.argnames))
+                values.append((impl.plugin_name, check(value)))
             except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
                 self._manager.unregister(impl.plugin)
                 self.broken.append(_failed(error, hook, file or Path(impl.plugin_name), impl))
         self._on_turn("", None, "")
-        return answers
+        return values
+
+    def call_one(self, plugin: str, hook: str, **arguments: Any) -> Any:
+        """What one plugin returns from a hook; None where it has none. Raises what that does."""
+        for impl in getattr(self.hook, hook).get_hookimpls():
+            if impl.plugin_name == plugin:
+                self._on_turn(plugin, _file_of(impl.plugin), hook)
+                value = impl.function(*(arguments[name] for name in impl.argnames))
+                self._on_turn("", None, "")
+                return value
+        return None
+
+    def with_hook(self, hook: str) -> list[str]:
+        """Names of the plugins that are loaded and have a hook."""
+        return [impl.plugin_name for impl in getattr(self.hook, hook).get_hookimpls()]
+
+    def file_of(self, plugin: str) -> Path | None:
+        """The file of a plugin that is loaded."""
+        return _file_of(self._manager.get_plugin(plugin))
 
     @property
     def names(self) -> list[str]:

@@ -109,6 +109,7 @@ class Reloader:
         self._instances, self._direct, self._tasks = instances, direct, tasks
         self._quarantine, self._on_change, self._metrics = quarantine, on_change, metrics
         self._reader, self._exists = Reader(), exists
+        self._warnings: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
         self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
 
@@ -122,6 +123,7 @@ class Reloader:
                 return
             mine = {s.name: s for s in report.sources if s.pools is None or self._pool in s.pools}
             self._record_unreadable((*report.broken, *report.left_out))
+            self._log_warnings(report.warnings)
             self._forget(set(self._catalogue.known) - set(mine))
             changed = [s for s in mine.values() if s != self._catalogue.known.get(s.name)]
             self._catalogue.reading = changed
@@ -141,7 +143,7 @@ class Reloader:
             project_dir=self._settings.project_dir,
             environment=devices.NONE,
             pools=tuple(self._settings.pools),
-            set_up=self._settings.set_up_sources,
+            set_up=self._settings.set_up_plugins,
         )
         try:
             instance, report = await self._instances.run(job, self._reader)
@@ -162,6 +164,13 @@ class Reloader:
         for item in self._catalogue.unreadable.values():
             if before.get(item.file) != item:
                 self._log_broken(item)
+
+    def _log_warnings(self, warnings: Collection[str]) -> None:
+        """Log what was not so before: one host of the tree does, as all see the same."""
+        before, self._warnings = self._warnings, frozenset(warnings)
+        if self._pool == self._settings.local_pools[0]:
+            for warning in sorted(self._warnings - before):
+                log.warning(warning)
 
     def _forget(self, names: set[str]) -> None:
         """Drop sources that are gone; one that merely does not parse now keeps its good version."""
@@ -218,6 +227,7 @@ class Reloader:
             project_dir=self._settings.project_dir,
             source=source,
             pools=tuple(self._settings.pools),
+            settings=self._settings.table_of(source.plugin),
             environment=source.environment | devices.NONE,
         )
         try:

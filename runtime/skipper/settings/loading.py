@@ -92,9 +92,11 @@ def _sentence(item: ErrorDetails, origins: Origins) -> str:
     path = tuple(around) if is_of_name else _declared((*around, last))
     found = schema.at(path)
     shown, detail = "", item["msg"].removeprefix("Value error, ").rstrip(".")
-    if found is None or schema.holds_secrets(found):
+    if is_of_name:
+        pass  # it is shown, and says all
+    elif found is None or schema.holds_secrets(found):
         detail = without_values(detail, item["input"])
-    elif not is_of_name:
+    else:
         shown = f" = {item['input']!r}"
     name = ".".join(path)
     return f"{_origin_of(name, origins)}: {name}{shown}: {detail}."

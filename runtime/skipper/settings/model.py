@@ -17,6 +17,7 @@ from skipper.cron import Missed, check_cron, check_timezone
 from skipper.settings import environment
 from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
+from skipper.settings.plugins import PluginName, PluginTable, PluginValues
 from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
@@ -168,6 +169,7 @@ class Settings(_Section):
     schedules: dict[PlainName, ScheduleSettings] = {}
     retention: RetentionSettings = RetentionSettings()
     webhooks: dict[PlainName, Webhook] = {}
+    plugins: dict[PluginName, PluginValues] = {}
     log: LogSettings = LogSettings()
     run: RunSettings = RunSettings()
 
@@ -209,16 +211,21 @@ class Settings(_Section):
         return environment.runtime_base() / f"skipper-{digest}"
 
     @property
-    def set_up_sources(self) -> frozenset[str]:
-        """Names of the sources of functions that have a table of settings."""
-        return frozenset({WEBHOOKS} if self.webhooks else ())
+    def set_up_plugins(self) -> frozenset[str]:
+        """Names of the plugins that have a table of settings."""
+        return frozenset(self.plugins) | ({WEBHOOKS} if self.webhooks else set())
 
-    def of_source(self, name: str) -> dict[str, Any]:
-        """The table of settings of a source of functions, secrets included; JSON data."""
-        if name not in self.set_up_sources:
-            return {}
-        tables: dict[str, Any] = in_clear(getattr(self, name))
-        return tables
+    def table_of(self, plugin: str) -> PluginTable | None:
+        """The table of settings of a plugin, secrets included.
+
+        That of the webhooks plugin is ``[webhooks.NAME]``, which gateway, hosts and scheduler read
+        too: whoever ends a task must know whether a webhook is for it.
+        """
+        if plugin not in self.set_up_plugins:
+            return None
+        if plugin == WEBHOOKS:
+            return PluginTable(title=WEBHOOKS, values=in_clear(self.webhooks))
+        return PluginTable(title=f"plugins.{plugin}", values=in_clear(self.plugins[plugin]))
 
     @property
     def storage_url(self) -> str:

@@ -60,7 +60,7 @@ def test_every_function_declares_its_schema(name: str, sources: dict[str, Source
     source, pools = sources[name], ("cpu", "gpu")
     job = Job(kind=JobKind.READ, project_dir=REPOSITORY, source=source, pools=pools)
 
-    specs = {spec.name: spec for spec in loader.read(job).specs}
+    specs = {spec.name: spec for spec in loader.read(job, Plugins(Path("/none"))).specs}
 
     assert specs[f"{name}.train"].kind == "training"
     assert specs[f"{name}.predict"].models == (name,)

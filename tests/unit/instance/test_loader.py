@@ -56,7 +56,7 @@ def only(report: Report) -> SourceInfo:
 
 def read(report: Report, **given: Any) -> Report:
     job = Job(kind=JobKind.READ, project_dir=Path(), source=only(report), **given)
-    return loader.read(job)
+    return loader.read(job, Plugins(Path("/none")))
 
 
 GOOD = """

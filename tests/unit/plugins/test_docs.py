@@ -17,12 +17,13 @@ from skipper.instance.jobs import Job, JobKind
 
 project = loader.project_of(pathlib.Path(sys.argv[1]))
 plugins = loader.open_project(project)
-report = loader.survey(project, plugins, ["cpu", "gpu"])
+pools = ("cpu", "gpu")
+report = loader.survey(project, plugins, pools)
 assert not report.broken, report.broken
 assert not plugins.broken, plugins.broken
 for source in report.sources:
-    job = Job(kind=JobKind.READ, project_dir=project.folder, source=source, pools=("cpu", "gpu"))
-    report = loader.read(job)
+    job = Job(kind=JobKind.READ, project_dir=project.folder, source=source, pools=pools)
+    report = loader.read(job, plugins)
     assert not report.broken, report.broken
     print(*(spec.name for spec in report.specs))
 print(*plugins.names)
@@ -59,7 +60,9 @@ def test_every_file_loads_and_serves_what_the_text_describes(project: Path) -> N
         found
     )
     assert "nightly.refresh" in found
-    assert {"arrays", "more_functions", "polars_support", "torch_support"} <= set(found)
+    assert {"arrays", "more_functions", "polars_support", "torch_support", "warehouse"} <= set(
+        found
+    )
 
 
 def test_the_array_format_keeps_arrays(project: Path) -> None:

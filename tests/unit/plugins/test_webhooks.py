@@ -413,7 +413,9 @@ def settings_of(url: str) -> dict[str, Any]:
     """The table of a webhook as an instance that delivers is handed it."""
     webhook = {"url": url, "secret": SECRET, "allow_private": True}
     settings = Settings.model_validate({"project_dir": "/", "webhooks": {"ops": webhook}})
-    return cast(dict[str, Any], settings.of_source("webhooks")["ops"])
+    table = settings.table_of("webhooks")
+    assert table is not None
+    return cast(dict[str, Any], table.values["ops"])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.reload import Reloader
 from skipper.settings.model import Settings
+from skipper.settings.plugins import PluginTable
 from skipper.spec import BrokenFile
 from skipper.wire.messages import CatalogueSnapshot
 from tests.unit.pool.played import Played, source_of, spec_of
@@ -57,12 +57,13 @@ class RetiredTasks:
 class Project:
     """A project as its instances would report it, and the catalogue of one pool that follows it."""
 
-    def __init__(self, pool: str = "cpu") -> None:
+    def __init__(self, pool: str = "cpu", **sections: Any) -> None:
         self.files: dict[str, Report] = {}
         """What reading each file reports."""
         self.surveyed: dict[str, dict[str, Any]] = {}
         """What its text alone tells of each file."""
         self.broken: list[BrokenFile] = []
+        self.warnings: tuple[str, ...] = ()
         self.errors: dict[str, Exception] = {}
         """By file, or ``*`` for the survey: what befalls its reading."""
         self.deleted: set[str] = set()
@@ -73,7 +74,7 @@ class Project:
         self.lanes = Lanes()
         self.metrics = PoolMetrics()
         self.quarantine = Quarantine()
-        settings = Settings(project_dir=Path("/project"))
+        settings = Settings.model_validate({"project_dir": "/project", **sections})
         self.catalogue = Catalogue(settings, pool, self.quarantine)
         self.reloader = Reloader(
             settings,
@@ -116,6 +117,7 @@ class Project:
         if job.kind is JobKind.SURVEY:
             sources = tuple(source_of(name, **told) for name, told in self.surveyed.items())
             report = Report(sources=sources, broken=tuple(self.broken))
+            report = report.model_copy(update={"warnings": self.warnings})
             return instance, report
         self.read.append(name)
         await asyncio.sleep(0)
@@ -478,3 +480,37 @@ async def test_a_broken_plugin_may_have_brought_any_function() -> None:
     project.broken = [BrokenFile(file="/project/plugins/mine.py", line=1, error="NameError: np")]
     await project.refresh()
     assert project.catalogue.unsettled == {"*"}
+
+
+# --- settings of plugins ---
+
+
+async def test_a_file_is_read_with_the_settings_of_the_plugin_that_named_it() -> None:
+    tables = {"vault": {"token": "SESAME"}, "other": {}}
+    project = Project(plugins=tables)
+    project.write("mine", "1", "f", plugin="vault")
+    project.write("yours", "1", "f", plugin="functions")
+    await project.refresh()
+    jobs = {
+        each.job.source.name if each.job.source else "*": each.job for each in project.instances
+    }
+    assert jobs["*"].set_up == {"vault", "other"}
+    assert jobs["mine"].settings == PluginTable(title="plugins.vault", values=tables["vault"])
+    assert jobs["*"].settings is jobs["yours"].settings is None
+
+
+async def test_what_is_odd_is_logged_once_and_by_one_host(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for pool in ("cpu", "gpu"):
+        project = Project(pool)
+        project.warnings = ("one is odd.", "two is odd.")
+        await project.refresh()
+        await project.refresh()
+        project.warnings = ("one is odd.", "three is odd.")
+        await project.refresh()
+    assert [each.getMessage() for each in caplog.records if "odd" in each.getMessage()] == [
+        "one is odd.",
+        "two is odd.",
+        "three is odd.",
+    ]

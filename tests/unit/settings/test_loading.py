@@ -344,20 +344,6 @@ def test_plain_http_is_for_those_who_allow_private_addresses(project: Path) -> N
     assert not load(project)[0].webhooks["ops-1"].is_encrypted
 
 
-def test_a_source_of_functions_is_given_its_own_table_and_no_other(project: Path) -> None:
-    assert load(project)[0].set_up_sources == frozenset()
-    write(project, HOOK + "[gateway]\nkeys = ['sesame']\n")
-    settings, _ = load(project)
-    assert settings.set_up_sources == {"webhooks"}
-    table = settings.of_source("webhooks")["ops-1"]
-    assert (table["secret"], table["url"]) == (
-        "whsec_" + "c2Vz" * 8,
-        "https://ops.example.com/hooks",
-    )
-    for other in ("boston", "gateway", "project_dir", "webhooks.ops-1", ""):
-        assert settings.of_source(other) == {}
-
-
 def test_webhooks_are_handed_on_whole(project: Path) -> None:
     write(project, HOOK + "events = ['failed']\n")
     settings, _ = load(project)
@@ -405,7 +391,8 @@ def test_the_settings_page_names_every_setting(project: Path) -> None:
 def test_both_show_every_setting_of_a_webhook(project: Path) -> None:
     lines = (ROOT / "skipper.toml").read_text("utf-8").splitlines()
     start = lines.index("# [webhooks.ops]")
-    table = [line.removeprefix("# ") for line in lines[start:] if line.startswith("# ")]
+    end = lines.index("", start)
+    table = [line.removeprefix("# ") for line in lines[start:end]]
     write(project, "\n".join(table).replace("whsec_…", "whsec_" + "c2Vz" * 8))
     settings, origins = load(project)
     names = [name for name in origins if name.startswith("webhooks.")]

@@ -37,6 +37,7 @@ WRONG: list[tuple[str, Any]] = [
 ]
 """A secret that is written wrongly: in TOML, and as a flag's value."""
 TABLES = {
+    "plugins": "[plugins.ops]\nother = 1\n",
     "webhooks": """[webhooks.ops]
 url = "https://ops.example.com/hooks"
 secret = "whsec_c2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1l"
@@ -46,7 +47,7 @@ secret = "whsec_c2VzYW1lc2VzYW1lc2VzYW1lc2VzYW1l"
 
 def secrets_of_the_model() -> list[str]:
     paths = schema.paths([(section, "ops") for section in TABLES])
-    found = [(path, schema.at(path)) for path in paths]
+    found = [(path, schema.at(path)) for path in (*paths, ("plugins", "ops", "token"))]
     return [".".join(path) for path, each in found if isinstance(each, Setting) and each.is_secret]
 
 
@@ -120,6 +121,8 @@ def test_a_secret_in_the_environment_occurs_in_no_message(
         "gateway = 'SESAME'",
         "[gateway]\nkey = 'SESAME'",
         "[broker]\nuri = 'SESAME'",
+        "[plugins]\ntoken = 'SESAME'",
+        "[plugins.'a b']\ntoken = 'SESAME'",
     ],
 )
 def test_a_secret_that_is_written_in_the_wrong_place_occurs_in_no_message(

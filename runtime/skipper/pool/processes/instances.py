@@ -144,7 +144,7 @@ class Instances:
             memory_mb=version.spec.memory_mb or 0,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
-            settings=self._settings.of_source(version.source.name),
+            settings=self._settings.table_of(version.source.plugin),
             environment=version.source.environment
             | devices.environment(self.devices, self._device_use),
         )
