@@ -80,6 +80,7 @@ class AsyncClient(HttpConnection):
         try:
             return await asyncio.gather(*calls)
         finally:
+            # Waited for, because a request must not go on after its caller has the error.
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)

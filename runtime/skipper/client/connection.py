@@ -70,6 +70,7 @@ class HttpConnection:
             "params": request.query,
             "headers": request.headers,
             "content": request.content,
+            # No limit for a free connection, because waiting for one is the caller's own doing.
             "timeout": httpx.Timeout(
                 request.timeout_s, connect=min(CONNECT_S, request.timeout_s or CONNECT_S), pool=None
             ),

@@ -49,6 +49,7 @@ class EventParser:
         self.last_id = last_id
         self.retry_s: float | None = None
         """How long the server wants a client to wait before it connects again."""
+        # -sig, because the standard has a byte order mark at the beginning left out.
         self._decode = codecs.getincrementaldecoder("utf-8-sig")(errors="replace").decode
         self._rest = ""
         self._id, self._type = last_id, ""
@@ -100,6 +101,7 @@ class EventReader:
 
     def connect(self) -> Request:
         """The request for the events after the last one seen."""
+        # A new parser, because the old one may hold half an event of the connection that broke.
         last_id = self._parser.last_id
         self._parser = EventParser(last_id)
         headers = {"accept": "text/event-stream"} | ({"last-event-id": last_id} if last_id else {})
@@ -115,7 +117,7 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> list[TaskEvent]:
         """The events that ``chunk`` completes."""
-        self._losses = 0
+        self._losses = 0  # because only losses in a row show that the gateway stays away
         events = [
             TaskEvent(id=event.id, type=event.type, data=json.loads(event.data or "null"))
             for event in self._parser.feed(chunk)

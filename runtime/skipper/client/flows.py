@@ -133,7 +133,7 @@ def invoke(
             path=function_path(name) + "/invoke",
             headers=headers,
             content=body,
-            timeout_s=None,  # the gateway holds the function's deadline
+            timeout_s=None,  # because the gateway enforces the function's deadline
             is_repeatable=False,
         ),
         deadline,
@@ -205,6 +205,8 @@ def ended(task_id: str, deadline: Deadline) -> Flow[dict[str, Any]]:
         if State(task["state"]).is_terminal:
             return task
         deadline.check(f"Task {task_id} goes on.")
+        # Answered too soon: a gateway that ends, or one that does not wait. Without a pause this
+        # would be a loop at full speed.
         if time.monotonic() - began < wait_s / 2 or not wait_s:
             yield Pause(deadline.within(pause_s))
             pause_s = min(pause_s * 1.5, 2.0)

@@ -79,6 +79,7 @@ class Function(Generic[P, R]):
     """A function of the project: callable here, and a client of itself elsewhere."""
 
     def __init__(self, target: Callable[P, R], kind: Kind, options: Options) -> None:
+        # Without its attributes, because one of them could hide one of this object's.
         functools.update_wrapper(self, target, updated=())
         self.target = target
         self.kind = kind
@@ -260,6 +261,8 @@ def inference(target: Any = None, /, **options: Unpack[Options]) -> Any:
     return _decorate(Kind.INFERENCE, target, options)
 
 
+# Kept by the decorators, because a module's own names no longer show what a second definition of a
+# name has replaced, and do show what was imported from elsewhere.
 _defined: dict[str, list[Function[..., Any]]] = {}
 
 
@@ -323,6 +326,7 @@ def _stem(module: str, file: str) -> str:
 
 
 def _line_of(target: Any) -> int:
+    # Unwrapped, because a decorator between ours and the function has code of its own.
     code = getattr(inspect.unwrap(target), "__code__", None)
     if code is not None:
         return int(code.co_firstlineno)

@@ -70,6 +70,7 @@ def check(options: Options, file: str, line: int) -> None:
             _CHECKS[name](name, value)
         except DefinitionError as error:
             raise DefinitionError(str(error), file=file, line=line) from None
+    # After each alone, because these compare values that are of the right type by now.
     least, most = options.get("min", 0), options.get("max")
     if most is not None and least > most:
         raise DefinitionError(f"min={least} is more than max={most}.", file=file, line=line)
@@ -129,7 +130,7 @@ def _pool(name: str, value: Any) -> None:
 
 def _whole(least: int) -> Callable[[str, Any], None]:
     def check(name: str, value: Any) -> None:
-        if type(value) is not int or value < least:
+        if type(value) is not int or value < least:  # not isinstance: True is an int
             raise DefinitionError(f"{name}={value!r}: write a whole number of at least {least}.")
 
     return check

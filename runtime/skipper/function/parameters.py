@@ -66,7 +66,8 @@ def parameters_of(call: Callable[..., Any], *, is_method: bool) -> Parameters:
     """
     hints = _hints(call)
     run, loaded, body = [], {}, []
-    for parameter in list(inspect.signature(call).parameters.values())[is_method:]:
+    declared = list(inspect.signature(call).parameters.values())
+    for parameter in declared[1:] if is_method else declared:
         hint = hints.get(parameter.name, Any)
         if hint is Run:
             _check_keyword_only(parameter, "skipper.Run")
@@ -145,6 +146,7 @@ def type_name(hint: Any) -> str:
 
 def _hints(call: Callable[..., Any]) -> dict[str, Any]:
     try:
+        # With extras, because the mark of a loaded model stands in an Annotated.
         return typing.get_type_hints(call, include_extras=True)
     except NameError as error:
         raise DefinitionError(

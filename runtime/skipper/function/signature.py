@@ -86,6 +86,7 @@ class Signature:
 
         None for any other body, and where a single item may have such a member of its own.
         """
+        # A look at the first bytes, because to parse every single body twice would be slow.
         if self._has_items or not _BEGINS_MANY(body):
             return None
         _check_numbers(body)
@@ -110,7 +111,7 @@ class Signature:
 
     @functools.cached_property
     def _many(self) -> TypeAdapter[Any]:
-        """What ``{"items": […]}`` must be."""
+        """What ``{"items": […]}`` must be; made when first needed, for most functions never."""
         return TypeAdapter(object_type("items", {"items": list[self.item]}))  # type: ignore[name-defined] # a type made at run time
 
     @property
@@ -135,6 +136,7 @@ class Signature:
         NaN and infinities become null. Raises TypeError or ValueError for what JSON cannot hold.
         """
         try:
+            # Without warnings, because a value of another type than was declared is answered, too.
             return self.output.serializer.to_json(value, fallback=_plain, warnings="none")
         except PydanticSerializationError as error:
             raise TypeError(f"the returned value is not JSON: {error}") from None

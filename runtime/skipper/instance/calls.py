@@ -38,7 +38,7 @@ _MAX_DETAIL = 1000
 class IncomingCall:
     """A call as it came from the host: its head, read, and its body as bytes."""
 
-    __slots__ = ("_at", "_payload", "head", "id")
+    __slots__ = ("_at", "_payload", "head", "id")  # one is made for each call
 
     def __init__(self, frame: Frame) -> None:
         _, self.id, self._payload = frame
@@ -100,6 +100,7 @@ class ServedFunction:
     def _renew(self) -> None:
         self.loaded = self._models.injected(self._taking.loaded_parameters)
         self.served = served_by(self._code, self._models.versions)
+        # Made once, because it begins every good reply until the next version of a model.
         self._good = reply(Outcome.OK, self.served, b"")
 
     def arguments(self, call: IncomingCall) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def _prepare(job: Job) -> None:
     if job.nice:
         _lower_priority(job.nice)
     _raise_oom_score()
+    # Line by line, because whoever follows a task sees its output while it runs.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
     with contextlib.suppress(OSError):

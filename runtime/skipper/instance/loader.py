@@ -157,6 +157,7 @@ def load(
 
 
 def _import(source: SourceInfo, texts: Mapping[Path, bytes]) -> ModuleType:
+    # First of the finders, because the others would read the files, which may have changed since.
     sys.meta_path.insert(0, _Texts(source, texts))
     return importlib.import_module(source.module)
 

@@ -187,6 +187,6 @@ def _import_file(name: str, file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        del sys.modules[name]  # half of a module must not be what the next import of it gets
         raise
     return module

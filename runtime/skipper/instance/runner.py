@@ -92,6 +92,7 @@ class _Runner:
 
     def _end(self, id_: int) -> None:
         self._is_in_call = False
+        # Before the reply, because what is in the pipes by then counts as printed by this call.
         for stream in (sys.stdout, sys.stderr):
             with _ANYTHING:
                 stream.flush()

@@ -123,6 +123,7 @@ def _fork(control: socket.socket, descriptors: list[int], host_pid: int) -> int:
 
 def _become_instance(descriptors: list[int], host_pid: int) -> None:
     sock, stdout, stderr = descriptors
+    # A group of its own, because the host kills an instance together with what its function starts.
     os.setsid()
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
