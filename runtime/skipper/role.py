@@ -27,6 +27,7 @@ from skipper.errors import StartError
 from skipper.settings.environment import failpoints_folder, tree_mark
 from skipper.settings.handover import restore
 from skipper.settings.model import Settings
+from skipper.wire.control import RoleEvent, RoleFailed, RoleReady
 
 LAUNCHER_GONE = 70
 """Exit code of a role whose launcher disappeared."""
@@ -76,21 +77,21 @@ class Role:
             tree=tree_mark(),
         )
 
-    def ready(self, **details: Any) -> None:
-        """Report to the launcher that this role serves, with ``details`` for its status."""
-        self.report("ready", **details)
+    def ready(self) -> None:
+        """Report to the launcher that this role serves."""
+        self._report(RoleReady())
 
-    def report(self, event: str, **details: Any) -> None:
-        """Send the launcher one event as a JSON line; a role without one sends nothing."""
+    def _report(self, event: RoleEvent) -> None:
+        """Send the launcher one event; a role without one sends nothing."""
         if self.control is not None:
             with contextlib.suppress(OSError):  # the launcher's death is seen as the end of file
-                self.control.sendall(json.dumps({"event": event, **details}).encode() + b"\n")
+                self.control.sendall(event.to_line())
 
     def fail(self, error: StartError) -> NoReturn:
         """Exit with the error's code, after the launcher, or standard error, has got the reason."""
         if self.control is None:
             sys.stderr.write(f"{error}\n")
-        self.report("failed", reason=str(error))
+        self._report(RoleFailed(str(error)))
         raise SystemExit(error.code) from None
 
     def watch_launcher(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,4 +1,3 @@
-import json
 import logging
 import socket
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from skipper.errors import StartError
 from skipper.role import Role
 from skipper.settings.handover import dump
 from skipper.settings.model import Settings
+from skipper.wire.control import RoleFailed, RoleReady, parse_role_event
 
 
 @pytest.fixture
@@ -47,16 +47,12 @@ def test_a_role_reports_to_its_launcher_that_it_serves(settings: Path) -> None:
     with ours:
         argv = ["--settings", str(settings), "--name", "cpu", "--control", str(theirs.detach())]
         role = Role.start("A test", argv)
-        role.ready(gpu=["T4"])
-        role.report("failed", message="no", code=3)
-        events = [json.loads(line) for line in ours.recv(4096).splitlines()]
+        role.ready()
+        events = [parse_role_event(line) for line in ours.recv(4096).splitlines()]
         assert role.control is not None
         assert not role.control.get_inheritable()
         role.control.close()
-    assert events == [
-        {"event": "ready", "gpu": ["T4"]},
-        {"event": "failed", "message": "no", "code": 3},
-    ]
+    assert events == [RoleReady()]
 
 
 def test_a_launcher_that_is_gone_is_no_error_to_a_role_that_reports(settings: Path) -> None:
@@ -77,7 +73,7 @@ def test_a_role_that_cannot_start_reports_why_and_exits_with_its_code(settings: 
         with pytest.raises(SystemExit) as ended:
             role.fail(StartError("no such database", code=9))
         assert ended.value.code == 9
-        assert json.loads(ours.recv(4096)) == {"event": "failed", "reason": "no such database"}
+        assert parse_role_event(ours.recv(4096)) == RoleFailed("no such database")
         assert role.control is not None
         role.control.close()
 

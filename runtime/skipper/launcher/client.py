@@ -9,20 +9,21 @@ from typing import Any
 
 from skipper.errors import UnavailableError
 from skipper.settings.model import Settings
+from skipper.wire.control import GetStatus, LauncherQuestion, StopTree
 
 SOCKET = "launcher.sock"
 _ANSWER_S = 5.0
 
 
 def status(settings: Settings) -> dict[str, Any] | None:
-    """What the project's launcher says of its tree; None where none runs.
+    """How the project's tree is, by its launcher; None where none runs.
 
-    ``{"pid", "url", "started_at", "ready", "stopping", "children": [{"name", "pid", "state",
-    "restarts", "since", "reason"}]}``; a state is ``starting``, ``ready``, ``restarting`` or
-    ``stopped``. Raises :class:`UnavailableError` where a launcher listens and does not answer.
+    A :class:`~skipper.wire.control.TreeStatus`, of which a launcher of another version may leave
+    out members or have more: the command prints it as it came. Raises :class:`UnavailableError`
+    where a launcher listens and does not answer.
     """
     with _connected(settings) as sock:
-        return _ask(sock, {"do": "status"}) if sock else None
+        return _ask(sock, GetStatus()) if sock else None
 
 
 def down(settings: Settings, timeout_s: float, *, kill: bool = False) -> bool:
@@ -35,7 +36,7 @@ def down(settings: Settings, timeout_s: float, *, kill: bool = False) -> bool:
     with _connected(settings) as sock:
         if not sock:
             return False
-        _ask(sock, {"do": "down", "kill": kill})
+        _ask(sock, StopTree(kill=kill))
         # the launcher keeps the connection until its process ends
         while (left := end - time.monotonic()) > 0:
             sock.settimeout(left)
@@ -66,9 +67,9 @@ class _connected:  # noqa: N801 - a context manager that is called like a functi
         self._sock.close()
 
 
-def _ask(sock: socket.socket, question: dict[str, Any]) -> dict[str, Any] | None:
+def _ask(sock: socket.socket, question: LauncherQuestion) -> dict[str, Any] | None:
     try:
-        sock.sendall(json.dumps(question).encode() + b"\n")
+        sock.sendall(question.to_line())
         answer = b""
         while not answer.endswith(b"\n"):
             data = sock.recv(65536)

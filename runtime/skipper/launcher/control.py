@@ -1,7 +1,7 @@
-"""The launcher's socket in the run folder: one JSON question a connection, one JSON answer.
+"""The launcher's socket in the run folder: one question a connection, one answer, JSON lines.
 
-``{"do": "status"}`` and ``{"do": "down", "kill": false}``. After ``down`` the connection stays open
-until the launcher ends: its end is the end of the tree. The other side is :mod:`client`.
+After :class:`~skipper.wire.control.StopTree` the connection stays open until the launcher ends: its
+end is the end of the tree. The other side is :mod:`client`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,17 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from skipper.wire.control import (
+    LauncherQuestion,
+    StopTree,
+    TreeStatus,
+    parse_launcher_question,
+)
 from skipper.wire.frames import peer_is_us
 
 _QUESTION_S = 5.0
 
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
+Answer = Callable[[LauncherQuestion | None], TreeStatus | dict[str, Any]]
 
 
 @contextlib.asynccontextmanager
@@ -48,10 +54,8 @@ async def _converse(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer
 ) -> None:
     async with asyncio.timeout(_QUESTION_S):
-        question = json.loads(await reader.readline())
-    if not isinstance(question, dict):
-        return
+        question = parse_launcher_question(await reader.readline())
     writer.write(json.dumps(answer(question)).encode() + b"\n")
     await writer.drain()
-    if question.get("do") == "down":
+    if isinstance(question, StopTree):
         await reader.read()  # until the asker leaves or this process ends

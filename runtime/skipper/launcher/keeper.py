@@ -7,13 +7,13 @@ import contextlib
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
 
 from skipper.errors import StartError
 from skipper.launcher.plan import ChildPlan
 from skipper.launcher.process import Child
 from skipper.launcher.restarts import FINAL_CODES, History
 from skipper.system import exit_words
+from skipper.wire.control import ChildStatus
 
 _LAST_WORDS_S = 0.2
 """How long a dead child's last output is waited for."""
@@ -88,16 +88,16 @@ class Keeper:
         if self.child:
             self.child.kill()
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> ChildStatus:
         """This place for `skipper status`."""
-        return {
-            "name": self.plan.name,
-            "pid": self.child.pid if self.child else None,
-            "state": self.state.value,
-            "restarts": self.restarts,
-            "since": self.since,
-            "reason": self.child.reason if self.child else "",
-        }
+        return ChildStatus(
+            name=self.plan.name,
+            pid=self.child.pid if self.child else None,
+            state=self.state.value,
+            restarts=self.restarts,
+            since=self.since,
+            reason=self.child.reason if self.child else "",
+        )
 
     async def _one_life(self) -> float:
         """Start a child and see it through to its end; seconds until the next start."""

@@ -49,7 +49,7 @@ class Roster:
         if child is self._guard:
             self._guard = None
         elif self._guard:
-            self._guard.tell(f"-{child.pid}")
+            self._guard.send(f"-{child.pid}")
         self.sweep_soon()
 
     def sweep_soon(self) -> None:
@@ -66,7 +66,7 @@ class Roster:
 
     def _tell(self, pid: int) -> None:
         if self._guard:
-            self._guard.tell(f"+{pid} {self._started[pid]}")
+            self._guard.send(f"+{pid} {self._started[pid]}")
 
     def _sweep(self) -> int:
         """End and reap adopted processes; how many there were. Their children come to us next."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -17,11 +16,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skipper.launcher.output import Pump
 from skipper.launcher.plan import CONTROL, LISTEN, LOCK, SETTINGS, ChildPlan
 from skipper.system import when_ended
+from skipper.wire.control import RoleEvent, RoleFailed, RoleReady, parse_role_event
 
 _PROBE_PAUSE_S = 0.02
 _PROBE_LIMIT_S = 5.0
@@ -50,19 +49,20 @@ class Child:
         self.plan, self.pid, self.pump = plan, popen.pid, pump
         self.started_at = time.time()
         self.reason = ""
-        """What the child last said keeps it from being ready."""
+        """Why the child cannot start, by its own word; empty where it gave none."""
         self.ready: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[int] = loop.create_future()
         self._popen, self._control, self._loop = popen, control, loop
-        self._said = b""
+        self._unread = b""
+        """The beginning of a line that is yet to end."""
         self._probing: asyncio.Task[None] | None = None
         control.setblocking(False)
-        loop.add_reader(control, self._hear)
+        loop.add_reader(control, self._on_readable)
         when_ended(popen.pid, self._on_death, popen.wait)
         if plan.probe:
             self._probing = loop.create_task(self._probe(plan.probe))
 
-    def tell(self, line: str) -> None:
+    def send(self, line: str) -> None:
         """Send a line on the control channel. A child that does not read is not waited for."""
         with contextlib.suppress(OSError):
             self._control.send(line.encode() + b"\n")
@@ -92,7 +92,7 @@ class Child:
             self._probing.cancel()
         self.exited.set_result(code)
 
-    def _hear(self) -> None:
+    def _on_readable(self) -> None:
         try:
             data = self._control.recv(65536)
         except BlockingIOError:
@@ -102,16 +102,17 @@ class Child:
         if not data:  # the child closed its end; its death is seen elsewhere
             self._loop.remove_reader(self._control)
             return
-        *lines, self._said = (self._said + data).split(b"\n")
+        *lines, self._unread = (self._unread + data).split(b"\n")
         for line in lines:
-            self._take(_event(line))
+            self._on_event(parse_role_event(line))
 
-    def _take(self, event: dict[str, Any]) -> None:
-        if event.get("event") == "ready":
-            self.reason = ""
-            self._be_ready()
-        elif event.get("event") in ("not-ready", "failed"):
-            self.reason = str(event.get("reason", ""))
+    def _on_event(self, event: RoleEvent | None) -> None:
+        match event:
+            case RoleReady():
+                self.reason = ""
+                self._be_ready()
+            case RoleFailed(reason=reason):
+                self.reason = reason
 
     def _be_ready(self) -> None:
         if not self.ready.done():
@@ -152,14 +153,6 @@ def start(plan: ChildPlan, ground: Ground, pump: Callable[[str, int], Pump]) -> 
         theirs.close()
         os.close(write_end)
     return Child(plan, popen, ours, pump(plan.name, read_end))
-
-
-def _event(line: bytes) -> dict[str, Any]:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return {}
-    return event if isinstance(event, dict) else {}
 
 
 async def _answers(path: Path) -> bool:

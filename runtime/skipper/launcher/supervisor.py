@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
 
 from skipper.errors import StartError
 from skipper.failpoints import failpoint
 from skipper.launcher.keeper import ChildState, Keeper
 from skipper.launcher.plan import BROKER, GUARD, HOSTS, ChildPlan
 from skipper.launcher.process import Child
+from skipper.wire.control import ChildStatus
 
 STEP_S = 0.6
 """How long a drain waits for one level before it asks the next one to end, too."""
@@ -67,7 +67,7 @@ class Supervisor:
         """Whether every child is ready now."""
         return all(keeper.state is ChildState.READY for keeper in self.keepers)
 
-    def status(self) -> list[dict[str, Any]]:
+    def status(self) -> list[ChildStatus]:
         return [keeper.status() for keeper in self.keepers]
 
     async def start(self, pause: Callable[[int], Awaitable[None]]) -> None:

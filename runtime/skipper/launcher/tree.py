@@ -28,6 +28,7 @@ from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings.environment import child_environment, failpoints_folder
 from skipper.settings.handover import dump
 from skipper.settings.model import Settings
+from skipper.wire.control import GetStatus, LauncherQuestion, StopTree, TreeStatus
 
 Planner = Callable[[Settings, frozenset[str] | None], tuple[ChildPlan, ...]]
 
@@ -238,23 +239,23 @@ def _say_why(output: LogOutput, stop: Stop) -> None:
 
 
 def _answer(
-    tree: Tree, supervisor: Supervisor, stop: Stop, question: dict[str, Any]
-) -> dict[str, Any]:
-    match question.get("do"):
-        case "status":
-            return {
-                "pid": os.getpid(),
-                "url": tree.url,
-                "project": str(tree.settings.project_dir),
-                "started_at": tree.started_at,
-                "ready": supervisor.is_ready and not stop.asked.is_set(),
-                "stopping": stop.asked.is_set(),
-                "children": supervisor.status(),
-            }
-        case "down":
+    tree: Tree, supervisor: Supervisor, stop: Stop, question: LauncherQuestion | None
+) -> TreeStatus | dict[str, Any]:
+    match question:
+        case GetStatus():
+            return TreeStatus(
+                pid=os.getpid(),
+                url=tree.url,
+                project=str(tree.settings.project_dir),
+                started_at=tree.started_at,
+                ready=supervisor.is_ready and not stop.asked.is_set(),
+                stopping=stop.asked.is_set(),
+                children=supervisor.status(),
+            )
+        case StopTree(kill=kill):
             stop.ask(0)
-            if question.get("kill"):
+            if kill:
                 stop.ask(0)
             return {"ok": True}
-        case other:
-            return {"ok": False, "error": f"cannot do {other!r}"}
+        case None:
+            return {"ok": False, "error": "this launcher does not know what it is asked"}

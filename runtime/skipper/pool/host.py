@@ -147,7 +147,7 @@ class Host:
             stack.callback(self._links.close)
             await stack.enter_async_context(self._directory)
             await stack.enter_async_context(_background(*self._jobs()))
-            self._role.ready(devices=[device.name for device in self._instances.devices])
+            self._role.ready()
             await stopping.wait()
             grace_s = self._settings.run.grace_s * 0.8
             await asyncio.gather(self._direct.close(grace_s), self._tasks.close(grace_s))
