@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import math
 import time
-from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from skipper.instance.jobs import ModelRef
 from skipper.outcomes import LOGGED, Outcome
+from skipper.pool.direct import replies
 from skipper.pool.direct.fleet import RENEW_S, Fleet
 from skipper.pool.direct.queue import DirectCall, Origin, VersionQueue
+from skipper.pool.direct.versions import LiveVersions
+from skipper.pool.direct.waiting import WaitingCalls
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import Instance, uncancelled
 from skipper.pool.processes.output import Printed
@@ -61,10 +61,7 @@ class DirectLane:
     ) -> None:
         self._settings, self._serving, self._metrics = settings, serving, metrics
         self._batch_bytes = limits.batch_bytes
-        self.queues: dict[bytes, VersionQueue] = {}
-        """Where the calls of a function go, by its name as calls carry it: the assigned version."""
-        self._live: dict[FunctionVersion, VersionQueue] = {}
-        """Every version that is not retired, assigned or not."""
+        self.versions = LiveVersions()
         self.fleet = Fleet(
             self,
             serving,
@@ -73,18 +70,16 @@ class DirectLane:
             renew_s=limits.renew_s,
         )
         self.slots = slots
-        self.queued = 0
-        self._ring: deque[VersionQueue] = deque()
+        self._waiting = WaitingCalls(settings)
 
     # --- calls ---
 
     def submit(self, origin: Origin, id_: int, payload: bytes) -> DirectCall | None:
         """Run a call as soon as an instance is free; None where it was answered at once."""
         key = calls.call_key(payload)
-        if (queue := self.queues.get(key.name)) is None:
-            detail = f"{key.name.decode()} is no longer served"
+        if (queue := self.versions.assigned.get(key.name)) is None:
             self._metrics.ended("", Outcome.NOT_FOUND, 0.0)
-            origin.answer(id_, calls.problem(Outcome.NOT_FOUND, detail))
+            origin.answer(id_, replies.not_served(key.name))
             return None
         call = DirectCall(origin, id_, payload, queue, key)
         if not queue.calls and not queue.spec.batch_wait_s:
@@ -107,7 +102,7 @@ class DirectLane:
         call.payload = b""
         if call.instance is None:
             with contextlib.suppress(ValueError):
-                self._leave_queue(call)
+                self._waiting.remove(call)
         else:
             self._send_instance(FrameKind.CANCEL, call)
 
@@ -128,7 +123,7 @@ class DirectLane:
                 if not instance.calls or call.queue.version.is_in_turn:
                     call.queue.ran(instance.idle_since - max(call.started, before))
                 self.fleet.freed(call.queue, instance)
-                if self._ring:
+                if self._waiting.ring:
                     self._pump()
         elif frame.kind in (FrameKind.ITEM, FrameKind.SERVED):
             call = instance.calls.get(frame.id)
@@ -149,8 +144,7 @@ class DirectLane:
         begun = self.fleet.begun(instance)
         held = instance.end_calls()
         for call in begun:
-            detail = f"the process that ran {call.queue.spec.name} died: {instance.death_reason}"
-            self._answer(call, calls.problem(Outcome.DIED, detail))
+            self._answer(call, replies.died(call.queue, instance.death_reason))
         self.fleet.gone(instance)
         for call in reversed(held[len(begun) :]):
             self._wait_again(call)
@@ -179,7 +173,7 @@ class DirectLane:
 
         What is wrong where one cannot serve.
         """
-        queue, assigned = self._live_queue(version), self.queues.get(version.name.encode())
+        queue, assigned = self.versions.queue(version), self.versions.assigned_beside(version)
         if assigned is None or not assigned.instances:
             return None
         return await self.fleet.warm(queue, len(assigned.instances))
@@ -189,10 +183,7 @@ class DirectLane:
 
         The version before stays beside it and runs what it was sent, until it is retired.
         """
-        name, queue = version.name.encode(), self._live_queue(version)
-        if (before := self.queues.get(name)) is not None:
-            queue.run_s = queue.run_s or before.run_s
-        self.queues[name] = queue
+        self.versions.assign(version)
 
     def retire(self, version: FunctionVersion) -> None:
         """Send a version no more calls, and stop its instances, busy ones when done.
@@ -200,34 +191,30 @@ class DirectLane:
         What waits for it goes to the version that is assigned. If it is itself that one, its
         function is served no more, and that is the answer.
         """
-        name, queue = version.name.encode(), self._live.pop(version, None)
-        if queue is None:
+        if (queue := self.versions.retire(version)) is None:
             return
         self.fleet.retire(queue)
-        if self.queues.get(name) is queue:
-            del self.queues[name]
-        if (assigned := self.queues.get(name)) is None:
-            self._empty(queue, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
-        else:
-            self._move_waiting(queue, assigned)
-
-    def _live_queue(self, version: FunctionVersion) -> VersionQueue:
-        """That of a version, made where it has none yet."""
-        if (queue := self._live.get(version)) is None:
-            queue = self._live[version] = VersionQueue(version)
-        return queue
+        if (assigned := self.versions.assigned_beside(version)) is None:
+            self._empty(queue, replies.removed(queue))
+        elif queue.calls:
+            self._waiting.move(queue, assigned)
+            self._pump()
 
     # --- the rest of its life ---
 
+    @property
+    def queued(self) -> int:
+        """Calls that wait."""
+        return self._waiting.count
+
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
-        for version, queue in list(self._live.items()):
+        for queue in self.versions:
             if not queue.is_active:
                 continue
             if queue.calls:
                 self._check_queue(queue, now)
-            is_assigned = self.queues.get(version.name.encode()) is queue
-            self.fleet.sweep(queue, now, is_assigned=is_assigned)
+            self.fleet.sweep(queue, now, is_assigned=self.versions.is_assigned(queue))
         for instance, queue in list(self.fleet.all.items()):
             if instance.calls and instance.is_alive:
                 self._check_calls(instance, queue.version, now)
@@ -261,40 +248,16 @@ class DirectLane:
             has_slot=has_slot,
             is_nested=call.depth > 0,
             # An instance that is never idle keeps its slot for ever.
-            may_lie_ready=has_slot or not self._ring,
+            may_lie_ready=has_slot or not self._waiting.ring,
         )
 
     def _wait(self, call: DirectCall) -> None:
         queue = call.queue
-        if call.depth:  # until it ends, its caller holds up others
-            queue.calls.appendleft(call)
-        else:
-            queue.calls.append(call)
-        self._count_waiting(queue)
+        self._waiting.add(call, is_first=call.depth > 0)  # until that ends, it holds up its caller
         if not queue.instances:
             self.fleet.grow(queue)
         elif queue.spec.batch_wait_s:
             self._pump()
-
-    def _count_waiting(self, queue: VersionQueue) -> None:
-        self.queued += 1
-        self._enter_ring(queue)
-
-    def _enter_ring(self, queue: VersionQueue) -> None:
-        if not queue.is_in_ring:
-            queue.is_in_ring = True
-            self._ring.append(queue)
-
-    def _move_waiting(self, queue: VersionQueue, to: VersionQueue) -> None:
-        """Have another version run what waits for one, before what came to it meanwhile."""
-        if not queue.calls:
-            return
-        for call in queue.calls:
-            call.queue = to
-        to.calls.extendleft(reversed(queue.calls))
-        queue.calls.clear()
-        self._enter_ring(to)
-        self._pump()
 
     def _wait_again(self, call: DirectCall) -> None:
         """Put a call that had not begun before those that wait."""
@@ -302,60 +265,34 @@ class DirectLane:
             return
         call.instance, queue = None, call.queue
         if queue.is_retired:
-            assigned = self.queues.get(queue.version.name.encode())
-            if assigned is None:
-                self._answer(call, calls.problem(Outcome.NOT_FOUND, _removed(queue)))
+            if (assigned := self.versions.assigned_beside(queue.version)) is None:
+                self._answer(call, replies.removed(queue))
                 return
-            call.queue = queue = assigned
-        queue.calls.appendleft(call)
-        self._count_waiting(queue)
+            call.queue = assigned
+        self._waiting.add(call, is_first=True)
 
     def _pump(self) -> None:
         """Give free slots to waiting calls, version by version in turn, until none can go on."""
-        in_vain = 0
-        while in_vain < len(self._ring):
-            queue = self._ring.popleft()
-            in_vain = 0 if self._feed(queue) else in_vain + 1
-            if queue.calls:
-                self._ring.append(queue)
-            else:
-                queue.is_in_ring, in_vain = False, 0
+        self._waiting.go_round(self._feed)
 
     def _feed(self, queue: VersionQueue) -> bool:
         """Dispatch a waiting call, or a batch of them, if an instance is free; whether one was."""
-        while queue.calls and queue.calls[0].is_answered:
-            self._take(queue)
+        self._waiting.drop_answered(queue)
         if not queue.calls or not self._is_due(queue):
             return False
         instance = self._free_instance(queue.calls[0])
         if instance is None:
             return False
-        batch: list[DirectCall] = []
-        size = 0
-        while queue.calls and len(batch) < queue.spec.batch and size < self._batch_bytes:
-            call = self._take(queue)
-            if not call.is_answered:
-                batch.append(call)
-                size += len(call.payload)
-        self._dispatch(batch, instance)
+        self._dispatch(self._waiting.take_batch(queue, self._batch_bytes), instance)
         return True
 
-    def _take(self, queue: VersionQueue) -> DirectCall:
-        self.queued -= 1
-        return queue.calls.popleft()
-
     def _is_due(self, queue: VersionQueue) -> bool:
-        """Whether a batch may go: it is full, or has waited as long as it may."""
-        wait_s = queue.spec.batch_wait_s
-        if not wait_s or len(queue.calls) >= queue.spec.batch:
-            return True
-        left = queue.calls[0].received + wait_s - time.monotonic()
-        if left <= 0:
-            return True
-        if not queue.is_alarmed:
+        """Whether a batch may go; if not, a timer sees to it that it does in time."""
+        left = queue.due_in(time.monotonic())
+        if left > 0 and not queue.is_alarmed:
             queue.is_alarmed = True
             asyncio.get_running_loop().call_later(left, self._alarm, queue)
-        return False
+        return left <= 0
 
     def _alarm(self, queue: VersionQueue) -> None:
         queue.is_alarmed = False
@@ -363,43 +300,35 @@ class DirectLane:
 
     def _refusal(self, queue: VersionQueue) -> bytes | None:
         """Why a call cannot even wait, as a reply; None where it can."""
-        name = queue.spec.name
-        if len(queue.calls) >= self._settings.queue:
-            return calls.problem(Outcome.BUSY, f"{len(queue.calls)} calls of {name} wait already")
-        if self.queued >= self._settings.queue_total:
-            return calls.problem(Outcome.BUSY, f"{self.queued} calls wait in its pool already")
+        if (full := self._waiting.refusal(queue)) is not None:
+            return full
         if queue.instances or queue.starting:
             return None
         if reason := self._serving.untrained(queue.version):
             return calls.problem(Outcome.UNAVAILABLE, reason)
         if queue.load_error is not None and time.monotonic() < queue.retry_at:
-            return _broken(queue, queue.load_error)
+            return replies.broken(queue, queue.load_error)
         return None
 
     def on_ready(self) -> None:
         self._pump()
 
     def on_failed(self, queue: VersionQueue, problem: BrokenFile) -> None:
-        self._empty(queue, _broken(queue, problem))
+        self._empty(queue, replies.broken(queue, problem))
 
     def _empty(self, queue: VersionQueue, reply: bytes) -> None:
-        while queue.calls:
-            self._answer(self._take(queue), reply)
+        for call in self._waiting.take_all(queue):
+            self._answer(call, reply)
 
     def _check_queue(self, queue: VersionQueue, now: float) -> None:
         longest = self._settings.queue_wait_s
         for call in list(queue.calls):
             if call.deadline <= now:
-                self._leave_queue(call)
-                self._expire(call, has_begun=False)
+                self._waiting.remove(call)
+                self._answer(call, replies.expired(call, has_begun=False))
             elif now - call.received > longest:
-                self._leave_queue(call)
-                detail = f"no instance of {queue.spec.name} came free within {longest:g} s"
-                self._answer(call, calls.problem(Outcome.BUSY, detail))
-
-    def _leave_queue(self, call: DirectCall) -> None:
-        call.queue.calls.remove(call)
-        self.queued -= 1
+                self._waiting.remove(call)
+                self._answer(call, replies.waited_in_vain(queue, longest))
 
     def _check_calls(
         self, instance: Instance[DirectCall], version: FunctionVersion, now: float
@@ -408,7 +337,7 @@ class DirectLane:
         begun = self.fleet.begun(instance)
         for call in instance.calls.values():
             if call.deadline <= now and not call.is_answered:
-                self._expire(call, has_begun=call in begun)
+                self._answer(call, replies.expired(call, has_begun=call in begun))
                 self._send_instance(FrameKind.CANCEL, call)
         # A call cannot be taken back from a function that does not look; its process can be.
         grace_s = CANCEL_GRACE_S if version.spec.is_async else 0.0
@@ -422,12 +351,6 @@ class DirectLane:
             if running is call:
                 call.instance.send(kind, id_)
 
-    def _expire(self, call: DirectCall, *, has_begun: bool) -> None:
-        seconds = call.deadline - call.received
-        where = "while it ran" if has_begun else "while it waited for a free instance"
-        detail = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
-        self._answer(call, calls.problem(Outcome.TIMED_OUT, detail))
-
     def _answer(self, call: DirectCall, payload: bytes) -> None:
         if call.is_answered:
             return
@@ -435,29 +358,10 @@ class DirectLane:
         outcome = payload[0]
         self._count(call, outcome)
         if outcome in LOGGED:
-            _log_failure(call, payload)
+            replies.log_failure(call, payload)
         call.origin.answer(call.id, payload)
         call.payload = b""  # its instance may run the call for longer
 
     def _count(self, call: DirectCall, outcome: int) -> None:
         if call.is_counted:
             self._metrics.ended(call.queue.spec.name, outcome, time.monotonic() - call.received)
-
-
-def _removed(queue: VersionQueue) -> str:
-    return f"{queue.version.name} was removed"
-
-
-def _broken(queue: VersionQueue, problem: BrokenFile) -> bytes:
-    """The reply of a function whose instances do not start, with when that is tried again."""
-    retry_after_s = max(1, math.ceil(queue.retry_at - time.monotonic()))
-    detail = f"{queue.spec.name} cannot be loaded: {problem.error}"
-    return calls.problem(Outcome.BROKEN, detail, retry_after_s=retry_after_s)
-
-
-def _log_failure(call: DirectCall, payload: bytes) -> None:
-    """Log a call that ended badly through the function's own doing."""
-    problem = json.loads(calls.parse_reply(payload)[2])
-    head, _ = calls.parse_call(call.payload)
-    extra = {"function": head.name, "request": head.context}
-    log.warning("%s: %s", head.name, problem["detail"], extra=extra)

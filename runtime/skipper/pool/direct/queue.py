@@ -102,6 +102,13 @@ class VersionQueue:
         self.retry_at = 0.0
         self.failures = 0
 
+    def due_in(self, now: float) -> float:
+        """Seconds until the calls that wait may go as a batch; none left where it is full."""
+        wait_s = self.spec.batch_wait_s
+        if not wait_s or len(self.calls) >= self.spec.batch:
+            return 0.0
+        return self.calls[0].received + wait_s - now
+
     def ran(self, seconds: float) -> None:
         """Take in that an instance was busy for so long."""
         if seconds > 0:  # it shows nothing where the instance is being ended

@@ -55,7 +55,7 @@ class Pool(PlayedServing):
 
     @property
     def queue(self) -> VersionQueue:
-        return next(iter(self.lane.queues.values()))
+        return next(iter(self.lane.versions.assigned.values()))
 
     @property
     def version(self) -> FunctionVersion:
@@ -96,7 +96,7 @@ class Pool(PlayedServing):
 
 async def warmed(pool: Pool, instances: int = 1, name: str = "f.f") -> Pool:
     """The pool with this many idle instances of a function."""
-    queue = pool.lane.queues[name.encode()]
+    queue = pool.lane.versions.assigned[name.encode()]
     for _ in range(instances):
         assert await pool.lane.fleet.warm(queue) is None
     return pool
@@ -1196,7 +1196,7 @@ async def test_closing_waits_no_longer_than_it_may() -> None:
 
 def quick(pool: Pool, longest_s: float = 0.002) -> Pool:
     """The pool, whose functions have not taken longer than this lately."""
-    for queue in pool.lane.queues.values():
+    for queue in pool.lane.versions.assigned.values():
         queue.longest_s = longest_s
     return pool
 

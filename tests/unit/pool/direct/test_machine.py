@@ -46,7 +46,7 @@ class Life(RuleBasedStateMachine):
         self.lane = DirectLane(PoolSettings(queue=3), Slots(SLOTS), self.serving, PoolMetrics())
         for name, given in KINDS.items():
             self.lane.assign(version_of(name, **given))
-        self.lane.queues[b"d.quick"].longest_s = 0.002
+        self.lane.versions.assigned[b"d.quick"].longest_s = 0.002
 
     def happens(self, what: Coroutine[Any, Any, None]) -> None:
         async def with_all_that_follows() -> None:
@@ -59,7 +59,7 @@ class Life(RuleBasedStateMachine):
     @property
     def queues(self) -> list[VersionQueue]:
         """Those of all live versions."""
-        return [*self.lane._live.values()]
+        return [*self.lane.versions]
 
     @property
     def busy(self) -> list[Played[DirectCall]]:
@@ -82,7 +82,7 @@ class Life(RuleBasedStateMachine):
         async def answer() -> None:
             instance = self.busy[which % len(self.busy)]
             ids = [*instance.calls]
-            in_turn = self.lane.queues[instance.job.function.encode()].spec.is_in_turn
+            in_turn = self.lane.versions.assigned[instance.job.function.encode()].spec.is_in_turn
             instance.replies(id_=ids[0 if in_turn else call % len(ids)])
 
         self.happens(answer())
@@ -134,7 +134,7 @@ class Life(RuleBasedStateMachine):
     @rule(name=st.sampled_from([*KINDS]))
     def new_code_takes_over(self, name: str) -> None:
         async def exchange() -> None:
-            old = self.lane.queues[name.encode()].version
+            old = self.lane.versions.assigned[name.encode()].version
             self.lane.assign(version_of(name, **KINDS[name]))
             self.lane.retire(old)
 
@@ -143,7 +143,7 @@ class Life(RuleBasedStateMachine):
     @rule(name=st.sampled_from([*KINDS]))
     def a_version_is_assigned_beside_another(self, name: str) -> None:
         async def assign() -> None:
-            self.beside.append(self.lane.queues[name.encode()].version)
+            self.beside.append(self.lane.versions.assigned[name.encode()].version)
             self.lane.assign(version_of(name, **KINDS[name]))
 
         self.happens(assign())
@@ -153,7 +153,7 @@ class Life(RuleBasedStateMachine):
     def calls_go_back_to_an_earlier_version(self, which: int) -> None:
         async def go_back() -> None:
             version = self.beside.pop(which % len(self.beside))
-            self.beside.append(self.lane.queues[version.name.encode()].version)
+            self.beside.append(self.lane.versions.assigned[version.name.encode()].version)
             self.lane.assign(version)
 
         self.happens(go_back())

@@ -1,0 +1,95 @@
+"""Calls that wait for an instance: bounded, each in its version's queue, the versions in turn."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from skipper.outcomes import Outcome
+from skipper.pool.direct.queue import DirectCall, VersionQueue
+from skipper.settings.pools import PoolSettings
+from skipper.wire import calls
+
+
+class WaitingCalls:
+    """All waiting calls of a pool."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self._most, self._most_of_one = settings.queue_total, settings.queue
+        self.count = 0
+        self.ring: deque[VersionQueue] = deque()
+        """The queues that have any, in the order of their turns."""
+
+    def refusal(self, queue: VersionQueue) -> bytes | None:
+        """The reply to a call for which there is no place; None where there is one."""
+        waiting = len(queue.calls)
+        if waiting >= self._most_of_one:
+            detail = f"{waiting} calls of {queue.version.name} wait already"
+            return calls.problem(Outcome.BUSY, detail)
+        if self.count >= self._most:
+            return calls.problem(Outcome.BUSY, f"{self.count} calls wait in its pool already")
+        return None
+
+    def add(self, call: DirectCall, *, is_first: bool) -> None:
+        """Have a call wait in its queue: at the end, or before all others."""
+        if is_first:
+            call.queue.calls.appendleft(call)
+        else:
+            call.queue.calls.append(call)
+        self.count += 1
+        self._enter(call.queue)
+
+    def move(self, queue: VersionQueue, to: VersionQueue) -> None:
+        """Put all that waits in one queue into another, before what came to that meanwhile."""
+        for call in queue.calls:
+            call.queue = to
+        to.calls.extendleft(reversed(queue.calls))
+        queue.calls.clear()
+        self._enter(to)
+
+    def _enter(self, queue: VersionQueue) -> None:
+        if not queue.is_in_ring:
+            queue.is_in_ring = True
+            self.ring.append(queue)
+
+    def remove(self, call: DirectCall) -> None:
+        """Have a call wait no more. Raises ValueError where it does not."""
+        call.queue.calls.remove(call)
+        self.count -= 1
+
+    def take(self, queue: VersionQueue) -> DirectCall:
+        """The call that has waited for longest, which waits no more."""
+        self.count -= 1
+        return queue.calls.popleft()
+
+    def take_all(self, queue: VersionQueue) -> Iterator[DirectCall]:
+        """All calls of a queue, those too that come to it meanwhile."""
+        while queue.calls:
+            yield self.take(queue)
+
+    def take_batch(self, queue: VersionQueue, most_bytes: int) -> list[DirectCall]:
+        """As many calls as may run as one; those that nobody waits for any more are left out."""
+        batch: list[DirectCall] = []
+        size = 0
+        while queue.calls and len(batch) < queue.spec.batch and size < most_bytes:
+            call = self.take(queue)
+            if not call.is_answered:
+                batch.append(call)
+                size += len(call.payload)
+        return batch
+
+    def drop_answered(self, queue: VersionQueue) -> None:
+        """Take calls that nobody waits for any more from the queue's front."""
+        while queue.calls and queue.calls[0].is_answered:
+            self.take(queue)
+
+    def go_round(self, feed: Callable[[VersionQueue], bool]) -> None:
+        """Offer each queue its turn, until none makes use of it; ``feed`` says whether one has."""
+        in_vain, ring = 0, self.ring
+        while in_vain < len(ring):
+            queue = ring.popleft()
+            in_vain = 0 if feed(queue) else in_vain + 1
+            if queue.calls:
+                ring.append(queue)
+            else:
+                queue.is_in_ring, in_vain = False, 0
