@@ -41,7 +41,7 @@ class Peer:
     """One link: who is at the other end, and which of its calls are under way."""
 
     def __init__(self, connection: FrameProtocol, role: str) -> None:
-        self.connection, self.role = connection, role
+        self.role = role
         self.send = connection.send
         self.follows = False
         """Whether it is sent what is served and what has changed."""
