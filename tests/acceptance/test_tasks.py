@@ -29,7 +29,9 @@ def test_a_training_function_is_answered_with_a_task(plain: Tree) -> None:
     assert response.headers["retry-after"]
     assert response.headers["x-request-id"] == "mine"
     assert "preference-applied" not in response.headers
-    assert set(task) == set(MEMBERS.split())
+    assert set(task) == set(MEMBERS.split()) | {"checked"}
+    assert task["checked"] is True
+    assert set(plain.task(task["id"])) == set(MEMBERS.split())
     assert (task["function"], task["kind"], task["pool"]) == ("work.adds", "training", "cpu")
     assert task["request_id"] == "mine"
     assert plain.result(task["id"]) == 2

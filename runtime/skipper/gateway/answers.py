@@ -46,15 +46,17 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     return response
 
 
-async def task_response(context: Context, task: Task, status: int = 200) -> Response:
-    """A task's document; Retry-After while it has not ended."""
+async def task_response(
+    context: Context, task: Task, status: int = 200, **members: object
+) -> Response:
+    """A task's document with further ``members``; Retry-After while it has not ended."""
     headers = {} if task.state.is_terminal else {"Retry-After": RETRY_AFTER_S}
-    return JSONResponse(await context.tasks.document(task), status, headers)
+    return JSONResponse(await context.tasks.document(task) | members, status, headers)
 
 
-async def accepted_response(context: Context, task: Task) -> Response:
+async def accepted_response(context: Context, task: Task, **members: object) -> Response:
     """202 with the document of a task that has just been accepted, and where it is."""
-    response = await task_response(context, task, status=202)
+    response = await task_response(context, task, 202, **members)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return response
 

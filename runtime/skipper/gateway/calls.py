@@ -92,10 +92,13 @@ NO_PREFERENCES = Preferences()
 
 
 class AcceptedTask(NamedTuple):
-    """The task that a call has become; ``result`` if it ended while its caller waited."""
+    """The task that a call has become."""
 
     task: Task
+    is_checked: bool
+    """Whether its input is known to match; else its run will show whether it does."""
     result: Result | None = None
+    """What came of it, if it ended while its caller waited."""
 
 
 class Dispatcher:
@@ -169,7 +172,7 @@ class Dispatcher:
         """
         name = call.function
         spec, link = self._directory.remembered(name) or await self._find(name, PATIENCE_S)
-        await self.check_input(spec, link, call)
+        is_checked = await self.check_input(spec, link, call)
         submission = Submission(
             spec=spec,
             body=call.body,
@@ -182,24 +185,26 @@ class Dispatcher:
         with _problems():
             task = await self._accepted(submission)
             if preferences.wait_s is None:
-                return AcceptedTask(task)
+                return AcceptedTask(task, is_checked)
             result = await self._tasks.until_ended(task.id, preferences.wait_s)
-        return AcceptedTask(result.task, result if result.task.state.is_terminal else None)
+        ended = result if result.task.state.is_terminal else None
+        return AcceptedTask(result.task, is_checked, ended)
 
-    async def check_input(self, spec: FunctionSpec, link: Link, call: Invocation) -> None:
-        """Have the function's own instance check a task's input. Raises Problem if it is wrong.
+    async def check_input(self, spec: FunctionSpec, link: Link, call: Invocation) -> bool:
+        """Whether a task's input is known to match. Raises Problem if it is known not to.
 
-        Where no instance can check it in time the task is accepted, because its run will show it.
+        Its function's file is loaded for that where nothing of it is served. Where that takes too
+        long, as long as heavy libraries are still being imported, nobody can tell.
         """
-        head = CallHead(int(CHECK_S * 1000), wire.CHECK, 0, spec.name, call.request_id)
-        deadline = asyncio.get_running_loop().time() + CHECK_S
+        head = CallHead(int(CHECK_S * 1000), 0, 0, spec.name, call.request_id)
         try:
-            payload = await link.call(wire.call_head(head) + call.body, deadline).reply
+            payload = await link.check(wire.call_head(head) + call.body, CHECK_S)
         except UnavailableError:
-            return
+            return False
         outcome, _, body = wire.parse_reply(payload)
         if outcome in (Outcome.INVALID, Outcome.MALFORMED):
             raise from_outcome(outcome, body, with_traceback=False, function=spec.name)
+        return outcome == _OK
 
     async def _accepted(self, submission: Submission) -> Task:
         """The task that is in the ledger: the submission's, or the earlier one under its key."""

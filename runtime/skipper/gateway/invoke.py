@@ -14,10 +14,10 @@ from skipper.failpoints import failpoint
 from skipper.gateway import prefer, request_ids
 from skipper.gateway.answers import (
     Headers,
+    accepted_response,
     answer_of_task,
     problem_response,
     served_headers,
-    task_response,
 )
 from skipper.gateway.calls import NO_PREFERENCES, Invocation, Preferences
 from skipper.gateway.context import Context
@@ -181,15 +181,17 @@ class Invoke:
 
         Who accepts events instead gets the task's life as it goes on.
         """
-        task, result = await self._calls.accept(call, preferences, request.key())
+        accepted = await self._calls.accept(call, preferences, request.key())
+        task = accepted.task
         if not preferences.wants_task and stream_type(request.accept) == EVENTS:
             response, chosen_by = await life_of_task(self._context, task.id), "Accept"
         else:
             chosen_by = "Prefer"
-            if result is not None:
-                response = await answer_of_task(self._context, result)
+            if accepted.result is not None:
+                response = await answer_of_task(self._context, accepted.result)
             else:
-                response = await task_response(self._context, task, status=202)
+                checked = accepted.is_checked
+                response = await accepted_response(self._context, task, checked=checked)
             if applied := prefer.applied(preferences):
                 response.headers["Preference-Applied"] = applied
         response.headers["Location"] = f"/v1/tasks/{task.id}"

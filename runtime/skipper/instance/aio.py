@@ -18,7 +18,7 @@ from skipper.instance.calls import IncomingCall, Items, ServedFunction
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
 from skipper.outcomes import Outcome
-from skipper.wire.calls import CHECK, STREAM, problem
+from skipper.wire.calls import STREAM, problem
 from skipper.wire.frames import Frame, FrameKind
 
 
@@ -94,8 +94,6 @@ class _AsyncServer:
     async def _reply(self, frame: Frame) -> bytes:
         function, call = self._function, IncomingCall(frame)
         try:
-            if call.wants(CHECK):
-                return function.check(call.body)
             kwargs = function.arguments(call)
         except ValidationError as error:
             return function.invalid(error)

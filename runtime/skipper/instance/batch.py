@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from skipper.errors import TooLargeError
 from skipper.instance.calls import IncomingCall, ServedFunction
 from skipper.outcomes import Outcome
-from skipper.wire.calls import CHECK, parse_reply
+from skipper.wire.calls import parse_reply
 
 Item = dict[str, Any]
 
@@ -52,9 +52,6 @@ def _part_of(
 ) -> _Part | None:
     """The items of a call; None where it has been answered already."""
     body = call.body
-    if call.wants(CHECK):
-        replies[call.id] = function.check(body)
-        return None
     if (items := function.signature.parse_items(body)) is not None:
         checked = [function.refusal(i) if isinstance(i, Exception) else i for i in items]
         return _Part(call.id, checked, is_many=True)

@@ -19,20 +19,16 @@ from skipper.function.options import exceptions
 from skipper.function.run import Run
 from skipper.function.signature import Signature
 from skipper.instance import caller
-from skipper.instance.faults import class_of, shown, user_traceback
+from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
+from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.outcomes import Outcome
 from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame, FrameKind
-
-_MAX_ERRORS = 100
-"""Places in a body that a problem names; a body may be wrong in as many as it has members."""
-_MAX_DETAIL = 1000
-"""Characters about one place in a body: the names of members in it are the caller's."""
 
 
 class IncomingCall:
@@ -116,15 +112,6 @@ class ServedFunction:
             kwargs |= dict.fromkeys(self.signature.run_parameters, run)
         return kwargs
 
-    def check(self, body: bytes) -> bytes:
-        """The reply to a call that only wants to know whether its body matches."""
-        try:
-            if not self.batch or self.signature.parse_items(body) is None:
-                self.signature.parse(body)
-        except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
-            return self.refusal(error)
-        return self._good
-
     def enter(self, call: IncomingCall) -> bool:
         """Have the calls that this one makes carry its deadline and ids; whether it is a task.
 
@@ -207,14 +194,7 @@ class ServedFunction:
         if isinstance(error, Cancelled):
             return problem(Outcome.CANCELLED, "the run was cancelled", self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
-        return problem(
-            Outcome.FAILED,
-            shown(error),
-            self.served,
-            exception=class_of(error),
-            traceback=user_traceback(error),
-            **({} if is_retried else {"retryable": False}),
-        )
+        return failure(error, self.served, **({} if is_retried else {"retryable": False}))
 
     def refusal(self, error: BaseException) -> bytes:
         """The reply for a body that could not be read: it does not match, or a validator broke."""
@@ -222,18 +202,7 @@ class ServedFunction:
 
     def invalid(self, error: ValidationError) -> bytes:
         """The reply for a body that does not match."""
-        errors = error.errors(include_url=False, include_context=False, include_input=False)
-        if errors and errors[0]["type"] == "json_invalid":
-            return problem(
-                Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", self.served
-            )
-        shown = [
-            {"pointer": _pointer(item["loc"])[:_MAX_DETAIL], "detail": item["msg"][:_MAX_DETAIL]}
-            for item in errors[:_MAX_ERRORS]
-        ]
-        first = f"{shown[0]['pointer'] or 'the body'}: {shown[0]['detail']}"
-        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        return problem(Outcome.INVALID, first + more, self.served, errors=shown)
+        return invalid(error, self.served)
 
 
 class Items:
@@ -280,8 +249,3 @@ def _context(head: CallHead) -> tuple[str | None, int, str]:
         return None, 1, head.context
     task_id, attempt, request_id = head.context.split("/", 2)
     return task_id, int(attempt), request_id
-
-
-def _pointer(location: tuple[int | str, ...]) -> str:
-    """A JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)

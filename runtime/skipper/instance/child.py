@@ -88,6 +88,9 @@ def _run_job(link: HostLink) -> None:
     if job.kind is JobKind.SERVE:
         _serve(link, job, plugins)
         return
+    if job.kind is JobKind.CHECK:
+        _check(link, job)
+        return
     is_survey = job.kind is JobKind.SURVEY
     report = loader.survey(project, plugins, job.pools) if is_survey else loader.read(job, plugins)
     _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
@@ -175,6 +178,20 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         return
     _report(link, Report(specs=(mine.spec(code),), code=code))
     (aio if mine.signature.is_async else runner).serve(link, served)
+
+
+def _check(link: HostLink, job: Job) -> None:
+    from skipper.instance import checks
+
+    assert job.source is not None
+    try:
+        functions, code = loader.load(job.source, job.texts)
+        judges = checks.checks_of(functions, code)
+    except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
+        _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
+        return
+    _report(link, Report(code=code))
+    checks.serve(link, judges)
 
 
 def main() -> None:

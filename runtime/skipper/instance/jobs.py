@@ -33,6 +33,8 @@ class JobKind(StrEnum):
     """Load the plugins and report which files define functions, importing none of those."""
     READ = "read"
     """Load one file and report what its functions declare."""
+    CHECK = "check"
+    """Judge the inputs of a file's functions, from the text that was read, and run none."""
     SERVE = "serve"
     """Run calls of one function of a file, from the text that was read."""
 
@@ -80,7 +82,7 @@ class Job(JobRecord):
     pools: tuple[str, ...] = (DEFAULT_POOL,)
     """To survey and to read: the project's pools; a function may name no other."""
     texts: dict[Path, bytes] = {}
-    """To serve: the text of the source's files as it was read, whatever is on the disk by now."""
+    """To check or serve: the text of the source's files as it was read, not as it is by now."""
     function: str = ""
     models: tuple[ModelRef, ...] = ()
     storage_url: str = ""

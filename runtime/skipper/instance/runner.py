@@ -19,7 +19,7 @@ from skipper.instance.calls import IncomingCall, Items, ServedFunction
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostGoneError, HostLink
 from skipper.wire import frames
-from skipper.wire.calls import CHECK, STREAM
+from skipper.wire.calls import STREAM
 from skipper.wire.frames import Frame, FrameKind
 
 _ANYTHING = contextlib.suppress(Exception)
@@ -67,9 +67,7 @@ class _Runner:
             self.answer_batch([frame])
             return
         call = IncomingCall(frame)
-        checks = call.head.flags & CHECK
-        reply = self._function.check(call.body) if checks else self._run(call)
-        self._link.send(FrameKind.REPLY, call.id, reply)
+        self._link.send(FrameKind.REPLY, call.id, self._run(call))
         self._link.forget(call.id)
 
     def answer_batch(self, received: list[Frame]) -> None:

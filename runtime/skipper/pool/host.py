@@ -18,6 +18,7 @@ from skipper.errors import StartError
 from skipper.exits import Exit
 from skipper.ledger import Ledger
 from skipper.pool.catalogue import Catalogue
+from skipper.pool.checks import InputChecks
 from skipper.pool.direct import lane as direct_lane
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.ahead import ClaimedAhead
@@ -113,10 +114,12 @@ class Host:
             Recorder(shared, self._serving),
         )
         self._presence = Presence(ledger, self.id, pool, self._claimer, self._tasks)
+        self._checks = InputChecks(settings.project_dir, self._catalogue.assigned, self._instances)
         self._links = Links(
             settings.run_dir / f"{pool}.sock",
             self._direct,
             self._claimer,
+            self._checks,
             answer=self._answer,
             describe=self._describe,
         )
@@ -171,6 +174,7 @@ class Host:
             now = time.monotonic()
             self._direct.sweep(now)
             self._tasks.sweep(now)
+            self._checks.sweep(now)
             self._instances.sweep(now)
 
     # --- what the parts ask of each other ---

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skipper.errors import SkipperError
+from skipper.pool.checks import InputChecks
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import DirectCall
 from skipper.pool.durable.claimer import Claimer
@@ -65,11 +66,12 @@ class Links:
         path: Path,
         direct: DirectLane,
         tasks: Claimer,
+        checks: InputChecks,
         *,
         answer: Callable[[AnyQuestion], Awaitable[Answer]],
         describe: Callable[[], CatalogueSnapshot],
     ) -> None:
-        self._path, self._direct, self._tasks = path, direct, tasks
+        self._path, self._direct, self._tasks, self._checks = path, direct, tasks, checks
         self._answer, self._describe = answer, describe
         self._strangers: set[FrameProtocol] = set()
         """Connections whose other end has not introduced itself yet."""
@@ -216,6 +218,8 @@ class Links:
         if kind == FrameKind.TAKE:
             ids = payload.decode("ascii", "replace").split("\n")
             self._tasks.take(ids, partial(peer.send, FrameKind.TAKEN, id_))
+        elif kind == FrameKind.CHECK:
+            self._checks.submit(peer, id_, payload)
         elif kind == FrameKind.NUDGE:
             self._tasks.nudge(payload.decode("ascii", "replace"))
         elif kind == FrameKind.ASK:

@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Never, Protocol
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes import devices
-from skipper.pool.processes.instance import C, Instance, InstanceOwner
-from skipper.pool.processes.output import Printed
-from skipper.pool.processes.process import Lane
+from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
@@ -35,31 +33,12 @@ READS_PER_CORE = 2
 """Files that are read at once: more of them would only take the memory and be no faster."""
 
 
-class Reader:
+class Reader(SlotlessOwner[Never]):
     """Owns the instances that only load files: they are given no calls."""
-
-    lane = Lane.READING
 
     def on_frame(self, instance: Instance[Never], frame: Frame) -> None: ...
 
-    def on_printed(self, instance: Instance[Never], printed: Printed) -> None: ...
-
-    def on_worn(self, instance: Instance[Never]) -> None: ...
-
     def on_gone(self, instance: Instance[Never]) -> None: ...
-
-    def lend_slot(self) -> None: ...
-
-    def take_back_slot(self) -> None: ...
-
-    async def take_models(self, refs: Collection[ModelRef]) -> None: ...
-
-
-class JobRunner(Protocol):
-    """What starts instances: :class:`~skipper.pool.processes.instances.Instances`."""
-
-    async def run(self, job: Job, owner: InstanceOwner[C]) -> tuple[Instance[C], Report]:
-        """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes."""
 
 
 class ServingLane(Protocol):

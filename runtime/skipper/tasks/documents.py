@@ -83,6 +83,14 @@ _TASK_MEMBERS = {
     "request_id": _or_null(_TEXT),
     "schedule": _or_null(_TEXT),
 }
+ACCEPTED_SCHEMA: dict[str, Any] = {
+    "title": "Accepted task",
+    "description": "A task as it is accepted, and whether its input is known to match.",
+    "allOf": [
+        {"$ref": "#/components/schemas/Task"},
+        {"type": "object", "properties": {"checked": {"type": "boolean"}}, "required": ["checked"]},
+    ],
+}
 TASK_SCHEMA: dict[str, Any] = {
     "title": "Task",
     "type": "object",

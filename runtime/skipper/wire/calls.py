@@ -37,8 +37,6 @@ SPAWN = 4
 """Flag, instance → host: start it as a task and answer ``{"id"}`` at once."""
 WAIT = 8
 """Flag, instance → host: the name is a task's id; answer with its result when it has ended."""
-CHECK = 16
-"""Flag: only look whether the body matches; OK or INVALID."""
 
 
 def call_head(head: CallHead) -> bytes:

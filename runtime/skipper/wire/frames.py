@@ -49,6 +49,8 @@ class FrameKind:
     """Why a question has no answer, in one line of text."""
 
     # on links and instance sockets
+    CHECK = 15
+    """As CALL, but only the body is to be judged; answered by a REPLY."""
     CALL = 16
     """:class:`~skipper.wire.calls.CallHead`, then the body."""
     ITEM = 17

@@ -168,6 +168,27 @@ class Link:
 
         ``items`` is the queue of a stream's items, None for a call that wants one value.
         """
+        return self._send(FrameKind.CALL, payload, deadline, items)
+
+    async def check(self, payload: bytes, limit_s: float) -> bytes:
+        """The reply to whether a call's body matches. Raises UnavailableError if none in time."""
+        deadline = asyncio.get_running_loop().time() + limit_s
+        pending = self._send(FrameKind.CHECK, payload, deadline)
+        try:
+            return await asyncio.wait_for(pending.reply, limit_s)
+        except TimeoutError:
+            detail = f"pool {self.pool} could not check the input within {limit_s:g} s"
+            raise UnavailableError(detail) from None
+        finally:
+            self.cancel(pending)  # which does nothing where it has been answered
+
+    def _send(
+        self,
+        kind: int,
+        payload: bytes,
+        deadline: float,
+        items: asyncio.Queue[bytes | None] | None = None,
+    ) -> PendingCall:
         connection = self._connection
         if connection is None:
             raise self._away()
@@ -175,7 +196,7 @@ class Link:
             raise UnavailableError(f"pool {self.pool} does not take what it is sent; try again")
         id_ = next(self._ids)
         pending = self._pending[id_] = PendingCall(self, id_, deadline, items)
-        connection.transport.write(frames.pack(FrameKind.CALL, id_, payload))
+        connection.transport.write(frames.pack(kind, id_, payload))
         return pending
 
     def credit(self, pending: PendingCall) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from skipper.errors import UnavailableError
 from skipper.spec import BrokenFile, FunctionSpec, Kind
 from skipper.wire.link import PendingCall
 from skipper.wire.messages import ListedFunction
@@ -41,6 +42,11 @@ class PlayedLink:
         if self._replies:
             pending.answer(self._replies.pop(0))
         return pending
+
+    async def check(self, payload: bytes, limit_s: float) -> bytes:
+        if not self._replies:
+            raise UnavailableError(f"not within {limit_s:g} s")
+        return await self.call(payload, limit_s).reply
 
     def credit(self, pending: PendingCall) -> None:
         self.credits += 1

@@ -234,9 +234,10 @@ def ledger(ledger_url: str) -> Iterator[BlockingLedger]:
 
 async def test_a_call_can_be_accepted_as_a_task(ledger: BlockingLedger, tmp_path: Path) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
-    task, result = await acceptance.dispatcher.accept(
+    task, is_checked, result = await acceptance.dispatcher.accept(
         invocation(), Preferences(respond_async=True, priority=5)
     )
+    assert is_checked
     assert (task.function, task.state, task.priority) == ("f.f", State.QUEUED, 5)
     assert result is None
     assert (await ledger.read(lambda conn: tasks.get(conn, task.id))) is not None
@@ -245,7 +246,7 @@ async def test_a_call_can_be_accepted_as_a_task(ledger: BlockingLedger, tmp_path
 async def test_a_caller_can_wait_for_its_tasks_end(ledger: BlockingLedger, tmp_path: Path) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
     accepting = acceptance.dispatcher.accept(invocation(), Preferences(wait_s=LIMIT_S))
-    (task, result), _ = await asyncio.gather(accepting, acceptance.run_next())
+    (task, _, result), _ = await asyncio.gather(accepting, acceptance.run_next())
     assert (task.state, result and result.value) == (State.SUCCEEDED, Value(inline=b"7"))
 
 
@@ -253,8 +254,26 @@ async def test_a_task_that_has_not_ended_in_time_has_no_result(
     ledger: BlockingLedger, tmp_path: Path
 ) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS))
-    task, result = await acceptance.dispatcher.accept(invocation(), Preferences(wait_s=0.0))
+    task, _, result = await acceptance.dispatcher.accept(invocation(), Preferences(wait_s=0.0))
     assert (task.state, result) == (State.QUEUED, None)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.UNAVAILABLE, Outcome.FAILED, Outcome.NOT_FOUND])
+async def test_where_nobody_can_tell_whether_the_input_matches_the_task_says_so(
+    ledger: BlockingLedger, tmp_path: Path, outcome: Outcome
+) -> None:
+    unknown = wire.problem(outcome, "nobody can tell")
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(unknown))
+    task, is_checked, _ = await acceptance.dispatcher.accept(invocation())
+    assert (task.state, is_checked) == (State.QUEUED, False)
+
+
+async def test_an_input_that_cannot_be_checked_in_time_is_accepted_unchecked(
+    ledger: BlockingLedger, tmp_path: Path
+) -> None:
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink())
+    task, is_checked, _ = await acceptance.dispatcher.accept(invocation())
+    assert (task.state, is_checked) == (State.QUEUED, False)
 
 
 async def test_a_wrong_input_is_a_problem_and_nothing_is_written(
@@ -274,9 +293,9 @@ async def test_the_same_key_is_the_same_task_and_another_body_a_problem(
 ) -> None:
     acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS, FITS, FITS))
     accept = acceptance.dispatcher.accept
-    first, _ = await accept(invocation(), idempotency_key="k")
+    first, *_ = await accept(invocation(), idempotency_key="k")
     await acceptance.run_next()
-    again, _ = await accept(invocation(), idempotency_key="k")
+    again, *_ = await accept(invocation(), idempotency_key="k")
     assert (again.id, again.state) == (first.id, State.SUCCEEDED)
     with pytest.raises(Problem) as caught:
         await accept(invocation(json.dumps({"x": 2}).encode()), idempotency_key="k")

@@ -98,27 +98,6 @@ def test_what_was_sent_is_not_sent_back(serving: Serving) -> None:
     assert "my-password" not in json.dumps(reply.value)
 
 
-def test_a_check_runs_nothing(serving: Serving) -> None:
-    ran = []
-
-    @skipper.data
-    def f(x: int) -> None:
-        ran.append(x)
-
-    good, bad, odd = serving.answers(
-        f,
-        call({"x": 1}, 1, flags=calls.CHECK),
-        call({"x": "?"}, 2, flags=calls.CHECK),
-        call(b"{", 3, flags=calls.CHECK),
-    )
-    assert [good.outcome, bad.outcome, odd.outcome] == [
-        Outcome.OK,
-        Outcome.INVALID,
-        Outcome.MALFORMED,
-    ]
-    assert ran == []
-
-
 # --- what functions do -----------------------------------------------------------------------
 
 
@@ -339,10 +318,10 @@ def test_a_cancelled_stream_stops_and_is_cleaned_up(serving: Serving) -> None:
     sent = (
         call({}, 1, flags=calls.STREAM),
         (FrameKind.CANCEL, 1, b""),
-        call({}, 2, flags=calls.CHECK),
+        call({"x": 1}, 2),
     )
     first, second = serving.answers(endless, *sent)
-    assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.OK)
+    assert (first.outcome, second.outcome) == (Outcome.CANCELLED, Outcome.INVALID)
     assert closed == [True]
 
 
@@ -665,14 +644,7 @@ def test_no_items_are_answered_with_none_and_nothing_runs(serving: Serving) -> N
 
 def test_many_items_may_be_a_task_as_single_ones_may(serving: Serving) -> None:
     items = {"items": [{"x": 2}, {"x": 4}]}
-    checked, odd, done = serving.answers(
-        halves,
-        call(items, 1, flags=calls.CHECK),
-        call({"y": 1}, 2, flags=calls.CHECK),
-        task(items, 3),
-    )
-    assert (checked.outcome, odd.outcome) == (Outcome.OK, Outcome.INVALID)
-    assert done.value == {"items": [1.0, 2.0]}
+    assert serving.answer(halves, task(items, 3)).value == {"items": [1.0, 2.0]}
 
 
 def test_an_item_error_fails_its_item_with_the_reason(serving: Serving) -> None:

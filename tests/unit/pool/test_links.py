@@ -13,9 +13,10 @@ import pytest
 
 from skipper.errors import UnavailableError
 from skipper.outcomes import Outcome
+from skipper.pool.checks import InputChecks
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.claimer import Claimer
-from skipper.pool.links import Links
+from skipper.pool.links import Links, Peer
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
@@ -53,6 +54,13 @@ class Tasks:
         self.nudges.append(task_id)
 
 
+class Checks:
+    """Answers each input that is to be checked with itself."""
+
+    def submit(self, origin: Peer, id_: int, payload: bytes) -> None:
+        origin.answer(id_, payload)
+
+
 class Host:
     """The links of one pool and what stands behind them."""
 
@@ -62,6 +70,7 @@ class Host:
         self.may_answer = asyncio.Event()
         self.may_answer.set()
         self.tasks = Tasks()
+        self.checks = Checks()
         self.served = CatalogueSnapshot(
             pool="cpu", host="cpu-0", loading=("*",), functions=(), broken=()
         )
@@ -72,6 +81,7 @@ class Host:
             path,
             self.lane,
             cast(Claimer, self.tasks),
+            cast(InputChecks, self.checks),
             answer=self._answer,
             describe=lambda: self.served,
         )
@@ -276,6 +286,14 @@ async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
         while host.links.has_consumer:  # noqa: ASYNC110 - what comes over a socket
             await asyncio.sleep(0.001)
     await settled(gateway)
+
+
+async def test_an_input_is_checked_on_the_link_that_asks(host: Host) -> None:
+    asker = await linked(host, "gateway")
+    asker.send(FrameKind.CHECK, 7, b"payload")
+    while (frame := await asker.receive()).kind != FrameKind.REPLY:
+        pass
+    assert (frame.id, frame.payload) == (7, b"payload")
 
 
 @pytest.mark.parametrize("role", ["gateway", "host", "scheduler"])

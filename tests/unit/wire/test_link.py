@@ -169,6 +169,29 @@ async def test_a_host_that_does_not_read_is_sent_no_more_than_so_much(
     running.cancel()
 
 
+async def test_an_input_is_checked_beside_calls(host: StandIn, directory: Directory) -> None:
+    link = directory.links["cpu"]
+    calling = link.call(b"call", deadline=asyncio.get_running_loop().time() + LIMIT_S)
+    checking = asyncio.create_task(link.check(b"check", LIMIT_S))
+    await until(lambda: host.of(FrameKind.CHECK) and host.of(FrameKind.CALL))
+    (check,) = host.of(FrameKind.CHECK)
+    assert check.payload == b"check"
+    host.send(FrameKind.REPLY, check.id, b"fits")
+    assert await checking == b"fits"
+    assert not calling.reply.done()
+
+
+async def test_an_input_is_not_waited_for_for_ever_and_its_host_stops_checking(
+    host: StandIn, directory: Directory
+) -> None:
+    with pytest.raises(UnavailableError, match=r"could not check the input within 0\.01 s"):
+        await directory.links["cpu"].check(b"check", 0.01)
+    await until(lambda: host.of(FrameKind.CANCEL))
+    assert [frame.id for frame in host.of(FrameKind.CANCEL)] == [
+        frame.id for frame in host.of(FrameKind.CHECK)
+    ]
+
+
 async def test_a_question_gets_its_own_answer(host: StandIn, directory: Directory) -> None:
     link = directory.links["cpu"]
     asking = [asyncio.create_task(link.ask(CancelTask(task_id=str(n)))) for n in range(2)]

@@ -9,7 +9,7 @@ from typing import Any
 from skipper.gateway.access import OPEN
 from skipper.gateway.answers import PROBLEM_TYPE
 from skipper.spec import PRIORITIES, FunctionSpec, Mode
-from skipper.tasks.documents import TASK_SCHEMA
+from skipper.tasks.documents import ACCEPTED_SCHEMA, TASK_SCHEMA
 
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -75,6 +75,7 @@ def document(
     whole = json.loads(json.dumps(base))
     schemas = whole.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
+    schemas["AcceptedTask"] = ACCEPTED_SCHEMA
     for path in whole["paths"].values():
         for operation in path.values():
             if "422" in operation.get("responses", {}):
@@ -105,7 +106,9 @@ def _operation(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
         "200": {"description": "The value", "content": {"application/json": {"schema": value}}},
         "202": {
             "description": "Accepted as a task",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Task"}}},
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/AcceptedTask"}}
+            },
         },
     } | {status: _refusal(text) for status, text in _REFUSALS.items()}
     return {

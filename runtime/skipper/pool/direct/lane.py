@@ -363,5 +363,4 @@ class DirectLane:
         call.payload = b""  # its instance may run the call for longer
 
     def _count(self, call: DirectCall, outcome: int) -> None:
-        if call.is_counted:
-            self._metrics.ended(call.queue.spec.name, outcome, time.monotonic() - call.received)
+        self._metrics.ended(call.queue.spec.name, outcome, time.monotonic() - call.received)

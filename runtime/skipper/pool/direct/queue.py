@@ -46,7 +46,6 @@ class DirectCall:
         "id",
         "instance",
         "is_answered",
-        "is_counted",
         "origin",
         "payload",
         "queue",
@@ -62,7 +61,6 @@ class DirectCall:
         self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
         self.depth = key.depth
         self.instance: Instance[DirectCall] | None = None
-        self.is_counted = not key.flags & calls.CHECK
         self.is_answered = False
 
     def payload_at(self, now: float) -> bytes:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
 
-from skipper.instance.jobs import Job, ModelRef
+from skipper.instance.jobs import Job, ModelRef, Report
 from skipper.instance.link import OWN
 from skipper.outcomes import Outcome
 from skipper.pool.processes.output import Printed
@@ -52,6 +52,29 @@ class InstanceOwner(Protocol[C]):
 
     async def take_models(self, refs: Collection[ModelRef]) -> None:
         """Have all its instances serve these versions: afterwards no call is given to others."""
+
+
+class SlotlessOwner(Generic[C]):
+    """What an :class:`InstanceOwner` does whose instances have neither slots nor models."""
+
+    lane = Lane.READING
+
+    def on_printed(self, instance: Instance[C], printed: Printed) -> str | None: ...
+
+    def on_worn(self, instance: Instance[C]) -> None: ...
+
+    def lend_slot(self) -> None: ...
+
+    def take_back_slot(self) -> None: ...
+
+    async def take_models(self, refs: Collection[ModelRef]) -> None: ...
+
+
+class JobRunner(Protocol):
+    """What starts instances: :class:`~skipper.pool.processes.instances.Instances`."""
+
+    async def run(self, job: Job, owner: InstanceOwner[C]) -> tuple[Instance[C], Report]:
+        """Start an instance; it, with its report. Raises OSError or TimeoutError if none comes."""
 
 
 class NestedCalls(Protocol):
@@ -116,6 +139,10 @@ class Instance(InstanceProcess, Generic[C]):
             frames.pack(FrameKind.CALL, self._enter(call), payload) for payload, call in calls
         ]
         self._transport.write(frames.pack(FrameKind.BATCH, 0, *packed))
+
+    def check(self, payload: bytes, call: C) -> None:
+        """Send a call of which only the body is to be judged."""
+        self._transport.write(frames.pack(FrameKind.CHECK, self._enter(call), payload))
 
     def _enter(self, call: C) -> int:
         self._last_id = id_ = self._last_id + 1

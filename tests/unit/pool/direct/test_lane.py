@@ -18,7 +18,7 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
-from skipper.wire.calls import CHECK, call_key, problem
+from skipper.wire.calls import call_key, problem
 from skipper.wire.frames import FrameKind
 from tests.unit.pool.played import (
     Caller,
@@ -1147,14 +1147,6 @@ async def test_every_call_is_counted_once_by_how_it_ended() -> None:
     pool.started[0].replies()
     pool.started[0].dies()
     assert counted(pool.metrics) == {"ok": 1, "busy": 1, "died": 1}
-
-
-async def test_looking_at_a_body_is_no_call() -> None:
-    pool = await warmed(Pool())
-    id_ = pool.submit(flags=CHECK)
-    pool.started[0].replies()
-    assert pool.outcomes == {id_: Outcome.OK}
-    assert counted(pool.metrics) == {}
 
 
 async def test_what_a_function_did_wrong_is_logged_and_what_a_caller_did_is_not(
