@@ -1,4 +1,4 @@
-"""A stand-in for a role process: up in milliseconds, and it behaves as it is told.
+"""A stand-in for a role process: up in milliseconds, and it behaves as its command line has it.
 
 ``python -I -S launcher_stand_in.py BEHAVIOUR FOLDER --name NAME --control FD [--listen FD]``. What
 a test wants to know, it writes into FOLDER: ``starts`` and ``stops`` hold one name a line.
@@ -33,7 +33,7 @@ class Role:
         self.control = int(options["--control"])
         self.listen = int(options.get("--listen", -1))
 
-    def note(self, file: str, line: object) -> None:
+    def record(self, file: str, line: object) -> None:
         with (self.folder / file).open("a") as stream:
             stream.write(f"{line}\n")
 
@@ -56,7 +56,7 @@ class Role:
         os.setsid()
         if os.fork():
             os._exit(0)
-        self.note("daemons", os.getpid())
+        self.record("daemons", os.getpid())
         command = [sys.executable, "-I", "-S", "-c", DAEMON]
         os.execve(sys.executable, command, environment)
 
@@ -64,7 +64,7 @@ class Role:
 def serve(role: Role, drain_s: float = 0.0) -> None:
     def stop(*_: object) -> None:
         time.sleep(drain_s)
-        role.note("stops", role.name)
+        role.record("stops", role.name)
         os._exit(0)
 
     signal.signal(signal.SIGTERM, stop)
@@ -137,14 +137,14 @@ def flooding(role: Role) -> None:
     for count in range(1, 1_000_000):
         os.write(1, lines)
         if count % 50 == 0:
-            role.note("flood", count)
+            role.record("flood", count)
 
 
 def gateway(role: Role) -> None:
     """Answers what the banner asks for."""
 
     def stop(*_: object) -> None:
-        role.note("stops", role.name)
+        role.record("stops", role.name)
         os._exit(0)
 
     listener = socket.socket(fileno=role.listen)
@@ -186,8 +186,8 @@ BEHAVIOURS = {
 
 def main(behaviour: str, folder: str, *options: str) -> None:
     role = Role(Path(folder), dict(zip(options[::2], options[1::2], strict=True)))
-    role.note("starts", role.name)
-    role.note("pids", os.getpid())
+    role.record("starts", role.name)
+    role.record("pids", os.getpid())
     BEHAVIOURS[behaviour](role)
 
 

@@ -72,8 +72,8 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.notes = folder / "notes"
-        self.notes.mkdir(parents=True)
+        self.records = folder / "records"
+        self.records.mkdir(parents=True)
         (folder / "functions").mkdir()
         self.answer(ANSWERS)
         self.settings: Settings = load(folder, {})[0]
@@ -81,13 +81,13 @@ class Project:
         self.errors = folder / "stderr"
 
     def answer(self, answers: dict[str, Any]) -> None:
-        (self.notes / "answers.json").write_text(json.dumps(answers))
+        (self.records / "answers.json").write_text(json.dumps(answers))
 
     def up(
         self, *plans: dict[str, Any], stderr: int | None = None, **flags: Any
     ) -> subprocess.Popen[bytes]:
         file = self.folder / "plans.json"
-        file.write_text(json.dumps(plans).replace('"FOLDER"', json.dumps(str(self.notes))))
+        file.write_text(json.dumps(plans).replace('"FOLDER"', json.dumps(str(self.records))))
         flags = {"gateway.port": 0} | {
             key.replace("__", "."): value for key, value in flags.items()
         }
@@ -119,20 +119,20 @@ class Project:
         return bool(child["state"] == "ready" and child["pid"] != former_pid)
 
     def lines(self, file: str) -> list[str]:
-        path = self.notes / file
+        path = self.records / file
         return path.read_text().splitlines() if path.exists() else []
 
     def log(self) -> list[dict[str, Any]]:
         file = self.settings.state_dir / "logs" / "skipper.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()]
 
-    def said(self) -> str:
+    def terminal(self) -> str:
         return self.errors.read_text()
 
     def leftovers(self) -> set[int]:
-        """Every living process that names this project, or was noted as one of its daemons."""
+        """Every living process that names this project, or was recorded as one of its daemons."""
         needle = str(self.folder).encode()
-        noted = {int(pid) for file in ("pids", "daemons") for pid in self.lines(file)}
+        recorded = {int(pid) for file in ("pids", "daemons") for pid in self.lines(file)}
         found = set()
         for each in guard.snapshot().values():
             if each.is_zombie:
@@ -141,7 +141,7 @@ class Project:
                 command = Path(f"/proc/{each.pid}/cmdline").read_bytes()
             except OSError:
                 continue
-            if needle in command or (each.pid in noted and sys.executable.encode() in command):
+            if needle in command or (each.pid in recorded and sys.executable.encode() in command):
                 found.add(each.pid)
         return found
 
@@ -159,7 +159,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
     project = Project(tmp_path / "project")
     yield project
     project.close()
-    assert "Traceback" not in project.said()
+    assert "Traceback" not in project.terminal()
 
 
 def ended(launcher: subprocess.Popen[bytes]) -> int:
@@ -184,16 +184,16 @@ def test_starts_stage_by_stage_and_tells_when_all_is_ready(project: Project) -> 
     assert starts[0] == "broker"
     assert set(starts[1:3]) == {"cpu", "gateway"}
     assert starts[3] == "consumer"
-    until(lambda: "ready in" in project.said())
+    until(lambda: "ready in" in project.terminal())
 
 
 def test_a_free_port_is_told_to_the_children_and_in_the_status(project: Project) -> None:
     project.ready(GATEWAY_PLAN)
-    told = json.loads((project.settings.run_dir / "settings.json").read_text())
+    settings = json.loads((project.settings.run_dir / "settings.json").read_text())
     status = project.status()
     assert status is not None
-    assert told["gateway"]["port"] != 0
-    assert status["url"] == f"http://127.0.0.1:{told['gateway']['port']}"
+    assert settings["gateway"]["port"] != 0
+    assert status["url"] == f"http://127.0.0.1:{settings['gateway']['port']}"
 
 
 def test_the_banner_lists_functions_and_broken_files(project: Project) -> None:
@@ -202,11 +202,11 @@ def test_the_banner_lists_functions_and_broken_files(project: Project) -> None:
     documents = {"items": [function | {"state": "live"}], "broken": [broken]}
     project.answer(ANSWERS | {"/v1/functions": [200, documents]})
     project.ready(GATEWAY_PLAN)
-    until(lambda: "ready in" in project.said())
-    said = project.said()
-    assert "POST /v1/functions/a.b/invoke" in said
-    assert "functions/c.py:3" in said
-    assert "\x1b" not in said, "no colour where no terminal is"
+    until(lambda: "ready in" in project.terminal())
+    text = project.terminal()
+    assert "POST /v1/functions/a.b/invoke" in text
+    assert "functions/c.py:3" in text
+    assert "\x1b" not in text, "no colour where no terminal is"
 
 
 def test_a_second_start_finds_the_first_and_leaves_it_alone(project: Project) -> None:
@@ -222,13 +222,13 @@ def test_a_taken_port_is_told_with_its_owner(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert ended(project.up(GATEWAY_PLAN, gateway__port=port)) == 7
-    assert f"Port {port} on 127.0.0.1 is taken by process {os.getpid()}" in project.said()
+    assert f"Port {port} on 127.0.0.1 is taken by process {os.getpid()}" in project.terminal()
 
 
 def test_a_folder_that_cannot_be_written_is_told(project: Project) -> None:
     (project.folder / ".skipper").write_text("in the way")
     assert ended(project.up(GATEWAY_PLAN)) == 10
-    assert "cannot be written" in project.said()
+    assert "cannot be written" in project.terminal()
 
 
 def test_what_a_dead_tree_left_on_its_sockets_is_ended(project: Project) -> None:
@@ -278,7 +278,7 @@ def test_a_child_that_never_gets_ready_ends_the_tree_with_one_line(project: Proj
     plans = (stand_in("cpu", stage=SERVING), stand_in("broker", "broken", failure_code=9))
     assert ended(project.up(*plans)) == 9
     assert project.lines("starts").count("broker") == 5
-    *_, last = project.said().splitlines()
+    *_, last = project.terminal().splitlines()
     assert last == (
         "error: broker did not get ready in 5 starts; the last: exit code 1: the disk is on fire"
     )
@@ -290,12 +290,14 @@ def test_an_exit_code_that_says_what_is_wrong_ends_the_tree_at_the_first_start(
 ) -> None:
     assert ended(project.up(stand_in("gateway", "refusing"))) == 9
     assert project.lines("starts") == ["gateway"]
-    assert "gateway cannot start: exit code 9: no way to the database" in project.said()
+    assert "gateway cannot start: exit code 9: no way to the database" in project.terminal()
 
 
 def test_a_child_that_is_late_is_killed_and_counted(project: Project) -> None:
     assert ended(project.up(stand_in("cpu", "late", start_limit_s=0.1))) == 1
-    assert "cpu did not get ready in 5 starts; the last: not ready after 0.1 s" in project.said()
+    assert (
+        "cpu did not get ready in 5 starts; the last: not ready after 0.1 s" in project.terminal()
+    )
 
 
 def test_the_guard_is_started_again(project: Project) -> None:
@@ -349,8 +351,8 @@ def test_a_drain_says_what_it_waits_for_and_kills_at_the_end_of_the_grace(
     launcher = project.ready(stand_in("cpu", "slow", level=HOSTS), run__grace_s=1.5)
     launcher.send_signal(signal.SIGTERM)
     assert ended(launcher) == 143
-    assert "waiting for cpu" in project.said()
-    assert "killing cpu" in project.said()
+    assert "waiting for cpu" in project.terminal()
+    assert "killing cpu" in project.terminal()
     assert not project.leftovers()
 
 
@@ -468,7 +470,7 @@ def test_down_with_kill_does_not_wait_for_the_grace(project: Project) -> None:
 def test_detach_returns_when_the_tree_is_ready_and_leaves_it_running(project: Project) -> None:
     starter = project.up(GATEWAY_PLAN, stand_in("cpu"), detach=True)
     out, _ = starter.communicate(timeout=LIMIT_S)
-    assert (starter.returncode, out, project.said()) == (0, b"", "")
+    assert (starter.returncode, out, project.terminal()) == (0, b"", "")
     status = project.status()
     assert status is not None
     assert status["ready"]
@@ -481,7 +483,9 @@ def test_detach_returns_when_the_tree_is_ready_and_leaves_it_running(project: Pr
 def test_detach_tells_why_the_tree_could_not_start(project: Project) -> None:
     starter = project.up(stand_in("gateway", "refusing"), detach=True)
     assert ended(starter) == 9
-    assert project.said() == "error: gateway cannot start: exit code 9: no way to the database\n"
+    assert (
+        project.terminal() == "error: gateway cannot start: exit code 9: no way to the database\n"
+    )
 
 
 def test_strict_refuses_a_broken_file(project: Project) -> None:
@@ -489,7 +493,7 @@ def test_strict_refuses_a_broken_file(project: Project) -> None:
     documents = {"items": [], "broken": [broken]}
     project.answer({"/v1/functions": [200, documents], "/readyz": [503, "no"]})
     assert ended(project.up(GATEWAY_PLAN, run__strict=True)) == 3
-    assert "functions/c.py:3 cannot be loaded: NameError: np" in project.said()
+    assert "functions/c.py:3 cannot be loaded: NameError: np" in project.terminal()
 
 
 # --- output --------------------------------------------------------------------------------------
@@ -497,10 +501,10 @@ def test_strict_refuses_a_broken_file(project: Project) -> None:
 
 def test_output_is_made_harmless_and_whole(project: Project) -> None:
     project.ready(stand_in("cpu", "noisy"))
-    until(lambda: "no newline at the end" in project.said())
-    said = project.said()
-    assert "bad utf-8 \ufffd and \\x1b[31mred" in said
-    assert "half a line, its end" in said
+    until(lambda: "no newline at the end" in project.terminal())
+    text = project.terminal()
+    assert "bad utf-8 \ufffd and \\x1b[31mred" in text
+    assert "half a line, its end" in text
     assert {"name": "cpu", "message": "half a line, its end"}.items() <= next(
         line.items() for line in project.log() if "half" in line["message"]
     )
@@ -508,8 +512,8 @@ def test_output_is_made_harmless_and_whole(project: Project) -> None:
 
 def test_json_lines_for_machines(project: Project) -> None:
     project.ready(GATEWAY_PLAN, stand_in("cpu"), log__format="json")
-    until(lambda: "ready in" in project.said())
-    lines = [json.loads(line) for line in project.said().splitlines()]
+    until(lambda: "ready in" in project.terminal())
+    lines = [json.loads(line) for line in project.terminal().splitlines()]
     assert all({"ts", "level", "name", "message"} <= line.keys() for line in lines)
     assert any(line["message"] == "up" and line["url"].startswith("http") for line in lines)
 

@@ -1,4 +1,4 @@
-"""Servers that answer and refuse: told in one sentence, by the launcher and by each role."""
+"""Servers that answer and refuse: reported in one sentence, by the launcher and by each role."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ async def refusal(**sections: Any) -> str:
 
 async def test_wrong_credentials_and_a_wrong_vhost_are_told(rabbitmq_url: str) -> None:
     wrong = rabbitmq_url.replace("guest:guest", "guest:not-this-one")
-    told = await refusal(broker={"url": wrong})
-    assert "ACCESS_REFUSED" in told
-    assert "not-this-one" not in told
+    detail = await refusal(broker={"url": wrong})
+    assert "ACCESS_REFUSED" in detail
+    assert "not-this-one" not in detail
     nowhere = rabbitmq_url.rstrip("/") + "/no-such-vhost"
     assert "no-such-vhost" in await refusal(broker={"url": nowhere})
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from skipper.cli.body import request_body
-from skipper.cli.follow import followed, say_unfinished
+from skipper.cli.follow import followed, show_unfinished
 from skipper.cli.output import show, show_json
 from skipper.cli.target import Project, Target, Url, target
 from skipper.errors import NotFoundError, SkipperError
@@ -85,7 +85,7 @@ def call(
     elif detach:
         show(answer.task["id"])
     elif wait is not None:
-        say_unfinished(answer.task["id"], where, f"has not ended after {wait} s")
+        show_unfinished(answer.task["id"], where, f"has not ended after {wait} s")
         raise typer.Exit(Exit.TIMED_OUT)
     else:
         show_json(followed(answer.task["id"], where, display(), timeout))

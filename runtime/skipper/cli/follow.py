@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from skipper.cli.output import paint, say
+from skipper.cli.output import info, paint
 from skipper.cli.target import Target
 from skipper.errors import DeadlineError
 from skipper.exits import Exit
 
 if TYPE_CHECKING:
-    from skipper.cli.progress import Lines
+    from skipper.cli.progress import PlainProgress
 
 
-def followed(task_id: str, where: Target, shown: Lines, timeout_s: float | None) -> Any:
-    """The task's value, once ``shown`` has told of its life. Raises the error of its end.
+def followed(task_id: str, where: Target, shown: PlainProgress, timeout_s: float | None) -> Any:
+    """The task's value, once ``shown`` has shown its life. Raises the error of its end.
 
     Ctrl-C and the timeout end the following alone; the task goes on.
     """
@@ -26,11 +26,13 @@ def followed(task_id: str, where: Target, shown: Lines, timeout_s: float | None)
     try:
         return asyncio.run(_follow(task_id, where, shown, timeout_s))
     except KeyboardInterrupt:
-        say_unfinished(task_id, where, "goes on")
+        show_unfinished(task_id, where, "goes on")
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
-async def _follow(task_id: str, where: Target, shown: Lines, timeout_s: float | None) -> Any:
+async def _follow(
+    task_id: str, where: Target, shown: PlainProgress, timeout_s: float | None
+) -> Any:
     import asyncio
 
     try:
@@ -39,18 +41,18 @@ async def _follow(task_id: str, where: Target, shown: Lines, timeout_s: float | 
             with shown:
                 shown.begin(handle.function)
                 async for event in handle.events():
-                    shown.tell(event)
+                    shown.on_event(event)
             return await handle.result()
     except DeadlineError:
         raise
     except TimeoutError:
-        say_unfinished(task_id, where, "goes on")
+        show_unfinished(task_id, where, "goes on")
         raise DeadlineError(f"Task {task_id} has not ended after {timeout_s:g} s.") from None
 
 
-def say_unfinished(task_id: str, where: Target, how: str) -> None:
-    """Tell that the task lives on, how to follow it and how to stop it."""
-    say(
+def show_unfinished(task_id: str, where: Target, how: str) -> None:
+    """Print that the task lives on, how to follow it and how to stop it."""
+    info(
         f"{paint(f'Task {task_id} {how}.', '1', sys.stderr)} "
         f"`skipper tasks watch {task_id}{where.flags}` follows it, "
         f"`skipper tasks cancel {task_id}{where.flags}` stops it."

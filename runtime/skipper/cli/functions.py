@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipper.cli.output import RED, neutral, paint, say, show, show_json, show_members, show_table
+from skipper.cli.output import RED, info, neutral, paint, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
@@ -37,7 +37,7 @@ def list_functions(json_: Json = False, project: Project = None, url: Url = None
     for broken in document.get("broken", ()):
         show(_broken(broken))
     if loading := document.get("loading"):
-        say(f"Still reading {', '.join(map(str, loading))}.")
+        info(f"Still reading {', '.join(map(str, loading))}.")
 
 
 @functions.command("show")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skipper.cli.output import neutral, say, show, show_json
+from skipper.cli.output import info, neutral, show, show_json
 from skipper.cli.target import Project, Url, target
 from skipper.errors import NotFoundError
 from skipper.exits import Exit
@@ -90,7 +90,7 @@ class Wanted:
 
 
 def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -> None:
-    from skipper.launcher.lines import LEVELS, Pretty
+    from skipper.launcher.lines import LEVELS, LogFormatter
     from skipper.launcher.plan import plan
     from skipper.settings.environment import wants_colour
     from skipper.settings.loading import load
@@ -98,7 +98,7 @@ def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -
     settings, _ = load(project)
     folder = settings.state_dir / "logs"
     components = tuple(child.name for child in plan(settings, valkey=Path()))
-    pretty = Pretty(components, colour=wants_colour(sys.stdout.isatty()))
+    pretty = LogFormatter(components, colour=wants_colour(sys.stdout.isatty()))
     wanted = replace(wanted, level=wanted.level or settings.log.level)
     if wanted.level not in LEVELS:
         raise typer.BadParameter(f"--level {wanted.level!r}: write one of {', '.join(LEVELS)}.")
@@ -189,8 +189,8 @@ def _show_lines(lines: Iterable[dict[str, Any]], *, json_: bool) -> None:
             show_json(line, lines=True)
             continue
         if attempt not in (None, line.get("attempt")):
-            say(f"— attempt {line.get('attempt')} —")
+            info(f"— attempt {line.get('attempt')} —")
         if dropped := line.get("dropped"):
-            say(f"… {dropped} lines are not kept …")
+            info(f"… {dropped} lines are not kept …")
         attempt = line.get("attempt")
         show(neutral(str(line.get("text", "")).rstrip("\n")))

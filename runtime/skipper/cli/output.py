@@ -26,13 +26,13 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def say(text: str) -> None:
-    """A line for the person at the terminal."""
+def info(text: str) -> None:
+    """Print a line for the person at the terminal, beside the result."""
     _write(sys.stderr, text)
 
 
 def show(text: str) -> None:
-    """A line of the result."""
+    """Print a line of the result."""
     _write(sys.stdout, text)
 
 
@@ -90,16 +90,16 @@ def neutral(text: str) -> str:
 
 
 def report(error: SkipperError) -> int:
-    """Say what went wrong, where, and what to do next; the exit code."""
+    """Print what went wrong, where, and what to do next; the exit code."""
     problem = error.problem
-    say(f"{paint('error:', RED, sys.stderr)} {neutral(str(error))}")
+    info(f"{paint('error:', RED, sys.stderr)} {neutral(str(error))}")
     if trace := problem.get("traceback"):
-        say(neutral(str(trace).rstrip()))
+        info(neutral(str(trace).rstrip()))
     code = exit_code(error)
     if code == Exit.UNAUTHORISED:
-        say("Put the gateway's key into $SKIPPER_API_KEY.")
+        info("Put the gateway's key into $SKIPPER_API_KEY.")
     elif task_id := problem.get("task_id"):
-        say(f"`skipper logs {neutral(task_id)}` shows what it printed.")
+        info(f"`skipper logs {neutral(task_id)}` shows what it printed.")
     return code
 
 

@@ -7,21 +7,21 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from skipper.cli.output import neutral, say, show_json
+from skipper.cli.output import info, neutral, show_json
 from skipper.client import TaskEvent
 from skipper.settings.environment import wants_animation
 
 _EVERY_S = 5.0
-"""How often a plain line tells the progress."""
+"""How often the progress is printed as a plain line."""
 _NO_FIGURES = ("at", "attempt", "dropped", "done", "total")
 
 
-class Lines:
+class PlainProgress:
     """Progress as plain lines, as a context."""
 
     def __init__(self) -> None:
         self._function = ""
-        self._said_at = 0.0
+        self._printed_at = 0.0
         self._counts = ""
         self._figures: dict[str, Any] = {}
 
@@ -40,7 +40,7 @@ class Lines:
         """Name what runs."""
         self._function = neutral(function)
 
-    def tell(self, event: TaskEvent) -> None:
+    def on_event(self, event: TaskEvent) -> None:
         """Show what happened."""
         match event.type:
             case "log":
@@ -49,13 +49,13 @@ class Lines:
                 self.state(_state_text(event.data))
             case "progress":
                 self._counts = _counts(event.data)
-                self._note(_figures_of(event.data))
+                self._keep(_figures_of(event.data))
                 self.progress(event.data)
             case "metric":
-                self._note({str(event.data.get("name")): event.data.get("value")})
+                self._keep({str(event.data.get("name")): event.data.get("value")})
                 self.figures()
 
-    def _note(self, figures: dict[str, Any]) -> None:
+    def _keep(self, figures: dict[str, Any]) -> None:
         """Keep the newest value of each figure."""
         self._figures |= figures
 
@@ -65,25 +65,25 @@ class Lines:
         return neutral("  ".join(f"{name} {_number(it)}" for name, it in self._figures.items()))
 
     def log(self, text: str) -> None:
-        say(text)
+        info(text)
 
     def state(self, text: str) -> None:
-        say(f"{self._function} {text}")
+        info(f"{self._function} {text}")
 
     def progress(self, data: dict[str, Any]) -> None:
         if data.get("done") == data.get("total"):
-            self._said_at = 0.0  # the last is always told
+            self._printed_at = 0.0  # the last is always printed
         self.figures()
 
     def figures(self) -> None:
-        """Tell how it stands, unless that was done a moment ago."""
+        """Print how it stands, unless that was done a moment ago."""
         now = time.monotonic()
-        if now - self._said_at >= _EVERY_S:
-            self._said_at = now
-            say(" ".join(filter(None, (self._function, self._counts, self._figures_text))))
+        if now - self._printed_at >= _EVERY_S:
+            self._printed_at = now
+            info(" ".join(filter(None, (self._function, self._counts, self._figures_text))))
 
 
-class Bar(Lines):
+class ProgressBar(PlainProgress):
     """Progress as a bar that stays in its place; logs scroll by above it."""
 
     def __init__(self) -> None:
@@ -137,16 +137,16 @@ class Bar(Lines):
         self._progress.update(self._bar, figures=self._figures_text)
 
 
-class Objects(Lines):
+class JsonProgress(PlainProgress):
     """Every event as a JSON object of its own, on standard output."""
 
-    def tell(self, event: TaskEvent) -> None:
+    def on_event(self, event: TaskEvent) -> None:
         show_json({"event": event.type, "id": event.id, **event.data}, lines=True)
 
 
-def display() -> Lines:
+def display() -> PlainProgress:
     """What suits standard error."""
-    return Bar() if wants_animation(sys.stderr.isatty()) else Lines()
+    return ProgressBar() if wants_animation(sys.stderr.isatty()) else PlainProgress()
 
 
 def _log_text(data: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from skipper.cli.output import local, say, show, show_json, show_members, show_table, span
+from skipper.cli.output import info, local, show, show_json, show_members, show_table, span
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 
@@ -35,7 +35,7 @@ def list_(json_: Json = False, project: Project = None, url: Url = None) -> None
     show_table(header, [_row(schedule, now) for schedule in items])
     for schedule in items:
         if schedule["state"] == "unserved":
-            say(f"{schedule['name']} waits: no pool serves {schedule['function']}.")
+            info(f"{schedule['name']} waits: no pool serves {schedule['function']}.")
 
 
 @app.command("show")
@@ -95,7 +95,7 @@ def pause(name: Name, json_: Json = False, project: Project = None, url: Url = N
     if json_:
         show_json(schedule)
     else:
-        say(f"{name} rests until `skipper schedules resume{where.flags} {name}`.")
+        info(f"{name} rests until `skipper schedules resume{where.flags} {name}`.")
 
 
 @app.command()
@@ -111,7 +111,7 @@ def resume(name: Name, json_: Json = False, project: Project = None, url: Url = 
     if json_:
         show_json(schedule)
     else:
-        say(f"{name} is active: {schedule['cron']} ({schedule['timezone']}).")
+        info(f"{name} is active: {schedule['cron']} ({schedule['timezone']}).")
 
 
 def _row(schedule: dict[str, Any], now: datetime) -> list[Any]:

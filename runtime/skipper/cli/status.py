@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from skipper.cli.output import RED, paint, say, show, show_json, show_table, span
+from skipper.cli.output import RED, info, paint, show, show_json, show_table, span
 from skipper.cli.target import Json, Project, Target, Url
 from skipper.errors import UnavailableError
 from skipper.exits import Exit
@@ -22,7 +22,7 @@ _POLL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class StatusReport:
     """One look at a tree. ``state``: ready, starting, stopping, not answering or not running."""
 
     state: str
@@ -53,10 +53,10 @@ def status(
       skipper status --json | jq .state
     """
     end = time.monotonic() + timeout
-    found = _look(project, url)
+    found = _find(project, url)
     while wait and found.state != "ready" and time.monotonic() < end:
         time.sleep(_POLL_S)
-        found = _look(project, url)
+        found = _find(project, url)
     if json_:
         show_json(vars(found))
     else:
@@ -90,48 +90,50 @@ def down(
     try:
         has_run = client.down(settings, timeout, kill=kill)
     except TimeoutError as error:
-        say(f"{error} `skipper down --kill` ends it at once.")
+        info(f"{error} `skipper down --kill` ends it at once.")
         raise typer.Exit(Exit.TIMED_OUT) from None
-    say("Stopped." if has_run else f"Nothing runs in {settings.project_dir}.")
+    info("Stopped." if has_run else f"Nothing runs in {settings.project_dir}.")
 
 
-def look(settings: Settings) -> Look:
+def status_of(settings: Settings) -> StatusReport:
     """Look at a project's own tree, through its launcher and, if it has one, its gateway."""
     from skipper.launcher import client
 
     try:
         tree = client.status(settings)
     except UnavailableError:
-        return Look(state="not answering")
+        return StatusReport(state="not answering")
     if tree is None:
-        return Look(state="not running")
+        return StatusReport(state="not running")
     url, keys = tree.get("url"), settings.gateway.keys
     if not url:  # a part of a tree, without a gateway
-        return Look(state=_state(tree, bool(tree.get("ready"))), tree=tree)
+        return StatusReport(state=_state(tree, bool(tree.get("ready"))), tree=tree)
     key = keys[0].get_secret_value() if keys else None
-    checks, pools, is_ready = _ask(Target(url=url, key=key))
-    return Look(state=_state(tree, is_ready), url=url, tree=tree, checks=checks, pools=pools)
+    checks, pools, is_ready = _query(Target(url=url, key=key))
+    return StatusReport(
+        state=_state(tree, is_ready), url=url, tree=tree, checks=checks, pools=pools
+    )
 
 
 def _state(tree: dict[str, Any], is_ready: bool) -> str:
     return "stopping" if tree.get("stopping") else "ready" if is_ready else "starting"
 
 
-def look_at(where: Target) -> Look:
+def status_at(where: Target) -> StatusReport:
     """Look at a gateway somewhere, of whose tree nothing else is known."""
-    checks, pools, is_ready = _ask(where)
+    checks, pools, is_ready = _query(where)
     state = "ready" if is_ready else "starting" if checks else "not running"
-    return Look(state=state, url=where.url, checks=checks, pools=pools)
+    return StatusReport(state=state, url=where.url, checks=checks, pools=pools)
 
 
-def show_status(found: Look) -> None:
+def show_status(found: StatusReport) -> None:
     """Print a look for people."""
     tree = found.tree or {}
     where = f" at {found.url}" if found.url else ""
     process = f" (pid {tree['pid']}, up {_age(tree.get('started_at'))})" if "pid" in tree else ""
     show(f"{paint(found.state, RED if found.state == 'not running' else '1')}{where}{process}")
     if found.state == "not running":
-        say("`skipper up` starts it.")
+        info("`skipper up` starts it.")
     for line in found.checks:
         if line.startswith("[-]"):
             show(paint(f"  {line}", RED))
@@ -150,17 +152,17 @@ def show_status(found: Look) -> None:
         )
 
 
-def _look(project: Path | None, url: str | None) -> Look:
+def _find(project: Path | None, url: str | None) -> StatusReport:
     from skipper.settings.environment import client_environment
     from skipper.settings.loading import load
 
     environment_url, key = client_environment()
     if url or (environment_url and project is None):
-        return look_at(Target(url=url or environment_url or "", key=key))
-    return look(load(project)[0])
+        return status_at(Target(url=url or environment_url or "", key=key))
+    return status_of(load(project)[0])
 
 
-def _ask(where: Target) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], bool]:
+def _query(where: Target) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], bool]:
     """Lines of /readyz, the pools as far as they can be had, and whether it is ready."""
     from skipper.client.flows import peek
 
@@ -176,7 +178,7 @@ def _ask(where: Target) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], bo
     return tuple(line for line in lines if line.startswith("[")), tuple(pools), reply.status == 200
 
 
-def _exit_code(found: Look, waited: bool) -> Exit:
+def _exit_code(found: StatusReport, waited: bool) -> Exit:
     if found.state == "ready":
         return Exit.OK
     if waited:

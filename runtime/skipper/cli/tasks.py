@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipper.cli.follow import followed
-from skipper.cli.output import local, neutral, say, show, show_json, show_members, show_table
+from skipper.cli.output import info, local, neutral, show, show_json, show_members, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 from skipper.exits import Exit
@@ -69,7 +69,7 @@ def list_(
     header = ("ID", "FUNCTION", "STATE", "ATTEMPT", "CREATED", "TOOK")
     show_table(header, [_row(task) for task in page["items"]])
     if page.get("next"):
-        say(f"There are more: --cursor {page['next']}")
+        info(f"There are more: --cursor {page['next']}")
 
 
 @app.command("show")
@@ -121,9 +121,9 @@ def watch(
       skipper tasks watch 3b0arnnc3gjk0ckto7avdbu64t
       skipper tasks watch 3b0arnnc3gjk0ckto7avdbu64t --json
     """
-    from skipper.cli.progress import Objects, display
+    from skipper.cli.progress import JsonProgress, display
 
-    value = followed(task_id, target(project, url), Objects() if json_ else display(), timeout)
+    value = followed(task_id, target(project, url), JsonProgress() if json_ else display(), timeout)
     if not json_:
         show_json(value)
 
@@ -143,9 +143,9 @@ def cancel(task_id: Id, project: Project = None, url: Url = None) -> None:
         is_cancelled = handle.cancel()
         state = handle.status()["state"]
     if not is_cancelled:
-        say(f"Task {task_id} had already ended: {state}.")
+        info(f"Task {task_id} had already ended: {state}.")
         raise typer.Exit(Exit.FAILED)
-    say(f"Task {task_id} is {state if state == 'cancelled' else 'being cancelled'}.")
+    info(f"Task {task_id} is {state if state == 'cancelled' else 'being cancelled'}.")
 
 
 @app.command()
@@ -201,7 +201,7 @@ def _ids_in(client: Client, state: str, function: str | None) -> Iterator[str]:
 def _is_wanted(question: str, ids: list[str]) -> bool:
     """Ask the person at the terminal. A script must have said ``--yes``."""
     if not ids:
-        say("There are none.")
+        info("There are none.")
         return False
     if not sys.stdin.isatty():
         raise typer.BadParameter(f"{question} Nobody is here to answer: say --yes.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipper.cli.output import report, say
+from skipper.cli.output import info, report
 from skipper.errors import SkipperError
 from skipper.exits import Exit
 
@@ -85,10 +85,10 @@ def _up(arguments: argparse.Namespace) -> int:
     code = launcher.run(settings, only=_parts(arguments.only), detach=arguments.detach)
     if code != launcher.ALREADY_RUNNING:
         return code
-    from skipper.cli.status import look, show_status
+    from skipper.cli.status import show_status, status_of
 
-    say(f"This project's tree runs already ({settings.project_dir}):")
-    show_status(look(settings))
+    info(f"This project's tree runs already ({settings.project_dir}):")
+    show_status(status_of(settings))
     return Exit.OK
 
 

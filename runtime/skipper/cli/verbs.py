@@ -12,7 +12,7 @@ from skipper.errors import SkipperError
 
 
 class Verbs(TyperGroup):
-    """Verbs whose errors are told in a sentence and end with their exit code."""
+    """Verbs whose errors are printed as a sentence and end with their exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

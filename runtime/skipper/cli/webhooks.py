@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli.output import say, show_json, show_table
+from skipper.cli.output import info, show_json, show_table
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 from skipper.exits import Exit
@@ -59,6 +59,6 @@ def try_(
         task = client.run(flows.ended(task["id"], Deadline(TEST_S)))
     if task["state"] != "succeeded":
         error = task["error"] or {}
-        say(f"The ping did not arrive: {error.get('detail') or task['state']}")
+        info(f"The ping did not arrive: {error.get('detail') or task['state']}")
         raise typer.Exit(Exit.FAILED)
-    say(f"The ping arrived at {name}.")
+    info(f"The ping arrived at {name}.")

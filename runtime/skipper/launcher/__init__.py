@@ -1,9 +1,9 @@
 """The launcher: the process at the root of the tree. It supervises, and owns nothing else.
 
-``plan`` says which children there are, ``process`` runs one, ``keeper`` keeps one alive by the
+``plan`` has which children there are, ``process`` runs one, ``keeper`` keeps one alive by the
 rules of ``restarts``, ``supervisor`` all of them, ``tree`` is the whole life from lock to drain.
 ``guard`` (a process of its own) and ``orphans`` leave nothing behind. ``output``, ``lines`` and
-``sink`` carry the log, ``announce`` and ``banner`` tell people, ``control`` answers ``client``.
+``sink`` carry the log, ``announce`` and ``banner`` write to people, ``control`` answers ``client``.
 
 It starts processes by command line and imports none of them. Importing this module costs nothing.
 """

@@ -1,4 +1,4 @@
-"""Tells people, and whoever waits for a detached start, when the tree answers and is ready."""
+"""Announces that the tree answers, then that it is ready: to people and to detached starts."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from skipper.settings.model import Settings
 _POLL_S = 0.05
 _SETTLE_S = 3.0
 """How long functions may take to load before the banner is shown without them."""
-_CALM_S = 0.4
+_UNCHANGED_S = 0.4
 """Some functions are known and nothing changes for so long: the others are heavy."""
 _HEAVY_S = 1.0
 """No function is known and nothing changes for so long: all are heavy."""
-_UNHEARD = "*"
-"""Among the files being read: those of a host that has not spoken yet."""
+_UNREPORTED = "*"
+"""Among the files being read: those of a host that has not reported yet."""
 _LATE_S = 10.0
 _IMPORTED_AT = time.monotonic()
 
@@ -62,12 +62,12 @@ class StartAnnouncer:
         self._show(view)
 
     async def ready(self, report: Callable[[], None]) -> None:
-        """Wait until everything is ready, then say so. Raises StartError for ``run.strict``."""
+        """Wait until everything is ready and log it. Raises StartError for ``run.strict``."""
         if self._has_gateway:
             await self._until_readyz()
         took_s = process_age_s()
         _, pools = await rest.get(self._settings, "/v1/pools") or (0, None)
-        self._output.say("info", f"ready in {took_s:.1f} s{self._devices(_items(pools))}")
+        self._output.log("info", f"ready in {took_s:.1f} s{self._devices(_items(pools))}")
         report()
 
     def _devices(self, pools: Iterable[dict[str, Any]]) -> str:
@@ -78,8 +78,8 @@ class StartAnnouncer:
 
     def _show(self, view: View) -> None:
         url = self._settings.base_url if view.is_answering else ""
-        tell = self._output.say if self._output.is_json else self._output.note
-        tell("info", "up", url=url, took_s=round(view.took_s, 2), version=view.version)
+        log = self._output.log if self._output.is_json else self._output.log_to_files
+        log("info", "up", url=url, took_s=round(view.took_s, 2), version=view.version)
         self._output.show(banner(view, colour=self._output.colour))
         self.answers.set()
 
@@ -101,14 +101,14 @@ class StartAnnouncer:
                 begun = begun or now
                 if document != seen:
                     seen, changed = document, now
-                if status != 200 or now - begun > _SETTLE_S or self._is_calm(seen, now - changed):
+                if status != 200 or now - begun > _SETTLE_S or self._is_stable(seen, now - changed):
                     return document
             await asyncio.sleep(_POLL_S)
 
-    def _is_calm(self, document: Any, unchanged_s: float) -> bool:
+    def _is_stable(self, document: Any, unchanged_s: float) -> bool:
         is_known = bool(_items(document) or _items(document, "broken"))
         if _reading(document):
-            return unchanged_s > (_CALM_S if is_known else _HEAVY_S)
+            return unchanged_s > (_UNCHANGED_S if is_known else _HEAVY_S)
         return is_known or not any(self._settings.functions_dir.glob("*"))
 
     async def _until_readyz(self) -> None:
@@ -118,10 +118,10 @@ class StartAnnouncer:
             if status == 200:
                 return
             if self._settings.run.strict:
-                await self._insist()
+                await self._check_strict()
             await asyncio.sleep(0.2 if time.monotonic() - begun < _LATE_S else 1.0)
 
-    async def _insist(self) -> None:
+    async def _check_strict(self) -> None:
         """With run.strict, a broken function file ends the tree."""
         _, document = await rest.get(self._settings, "/v1/functions") or (0, None)
         for broken in _items(document, "broken"):
@@ -164,4 +164,4 @@ def _items(document: Any, key: str = "items") -> tuple[dict[str, Any], ...]:
 def _reading(document: Any) -> tuple[str, ...]:
     """The files that a host is known to be reading."""
     found = document.get("loading") if isinstance(document, dict) else None
-    return tuple(str(name) for name in found or () if name != _UNHEARD)
+    return tuple(str(name) for name in found or () if name != _UNREPORTED)

@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What the banner shows. ``functions``, ``broken`` and ``pools`` are as the gateway told."""
+    """What the banner shows. ``functions``, ``broken`` and ``pools`` are the gateway's."""
 
     settings: Settings
     version: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from skipper.errors import UnavailableError
@@ -50,21 +52,17 @@ def down(settings: Settings, timeout_s: float, *, kill: bool = False) -> bool:
     raise TimeoutError(f"The tree has not ended after {timeout_s:g} s.")
 
 
-class _connected:  # noqa: N801 - a context manager that is called like a function
-    def __init__(self, settings: Settings) -> None:
-        self._path = settings.run_dir / SOCKET
-        self._sock = socket.socket(socket.AF_UNIX)
-
-    def __enter__(self) -> socket.socket | None:
-        self._sock.settimeout(_ANSWER_S)
+@contextlib.contextmanager
+def _connected(settings: Settings) -> Iterator[socket.socket | None]:
+    """A connection to the project's launcher; None where none listens."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(_ANSWER_S)
         try:
-            self._sock.connect(str(self._path))
+            sock.connect(str(settings.run_dir / SOCKET))
         except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        return self._sock
-
-    def __exit__(self, *_: object) -> None:
-        self._sock.close()
+            yield None
+        else:
+            yield sock
 
 
 def _ask(sock: socket.socket, question: LauncherQuestion) -> dict[str, Any] | None:

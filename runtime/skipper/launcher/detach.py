@@ -1,4 +1,4 @@
-"""`skipper up --detach`: the launcher goes on as a daemon; its starter waits for word of it."""
+"""`skipper up --detach`: the launcher goes on as a daemon; its starter waits for its messages."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def detached(work: Callable[[Report], int]) -> int:
     os.waitpid(pid, 0)
     daemon = 0
     try:
-        with os.fdopen(read_end, encoding="utf-8") as words:
-            for line in words:
-                word = json.loads(line)
-                if "pid" not in word:
-                    return _outcome(word)
-                daemon = word["pid"]
+        with os.fdopen(read_end, encoding="utf-8") as channel:
+            for line in channel:
+                message = json.loads(line)
+                if "pid" not in message:
+                    return _outcome(message)
+                daemon = message["pid"]
     except KeyboardInterrupt:
         if daemon:
             os.kill(daemon, signal.SIGTERM)
@@ -46,10 +46,10 @@ def detached(work: Callable[[Report], int]) -> int:
     raise StartError("The detached launcher ended before it was ready; see .skipper/logs.")
 
 
-def _outcome(word: dict[str, Any]) -> int:
-    if error := word.get("error"):
-        raise StartError(error, code=word["code"])
-    return int(word["code"])
+def _outcome(message: dict[str, Any]) -> int:
+    if error := message.get("error"):
+        raise StartError(error, code=message["code"])
+    return int(message["code"])
 
 
 def _become_daemon(work: Callable[[Report], int], fd: int) -> NoReturn:
@@ -63,11 +63,11 @@ def _become_daemon(work: Callable[[Report], int], fd: int) -> NoReturn:
 
 
 def _work(work: Callable[[Report], int], fd: int) -> int:
-    words = os.fdopen(fd, "w", encoding="utf-8", buffering=1)
+    channel = os.fdopen(fd, "w", encoding="utf-8", buffering=1)
 
-    def send(**word: Any) -> None:
+    def send(**message: Any) -> None:
         try:
-            words.write(json.dumps(word) + "\n")
+            channel.write(json.dumps(message) + "\n")
         except OSError:  # the starter did not wait
             return
 
@@ -77,7 +77,7 @@ def _work(work: Callable[[Report], int], fd: int) -> int:
     except SkipperError as error:
         code = getattr(error, "code", 1)
         send(error=str(error), code=code)
-    except BaseException:  # noqa: BLE001 - a daemon has nobody else to tell
+    except BaseException:  # noqa: BLE001 - a daemon has no other way to report it
         code = 1
         send(error=traceback.format_exc(), code=code)
     else:

@@ -1,4 +1,4 @@
-"""The project's ground: its folders, the lock that one tree holds, and what a dead tree left."""
+"""A project's folders, the lock that one tree holds, and what a dead tree has left."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def clear(run_dir: Path) -> None:
 
 
 def _listener(path: Path) -> int | None:
-    """The process that listens on the unix socket ``path``, as far as the system tells."""
+    """The process that listens on the unix socket ``path``, as far as the system shows it."""
     with socket.socket(socket.AF_UNIX) as sock, contextlib.suppress(OSError):
         sock.settimeout(1.0)
         sock.connect(str(path))

@@ -1,13 +1,13 @@
 """The guard: a process of its own that ends what is left of a tree whose launcher is gone.
 
 Started as ``python -I -S guard.py TREE FD LOCK``, with the standard library alone, so that it is up
-within milliseconds. The launcher tells it on ``FD`` which children live (``+pid start-time``,
+within milliseconds. The launcher sends it on ``FD`` which children live (``+pid start-time``,
 ``-pid``); the end of file is the launcher's death. Then every process of the tree is asked to end
 (SIGTERM), and after :data:`PATIENCE_S` made to (SIGKILL). ``LOCK``, the project's, is held open
 until that is done. A process belongs to the tree when it
 
 - carries the tree's mark in its environment,
-- is one of the children the launcher told of (valkey-server overwrites its environment),
+- is one of the children that the launcher sent (valkey-server overwrites its environment),
 - is in the session of such a child, or descends from anything named here.
 
 It imports nothing of Skipper. The launcher uses :func:`kill_tree` too, at the end of a shutdown.
@@ -33,7 +33,7 @@ _PROC = Path("/proc")
 
 
 class Process(NamedTuple):
-    """One living process as ``/proc`` shows it. ``started`` tells a pid from its next owner."""
+    """One living process as ``/proc`` shows it. ``started`` parts a pid from its next owner."""
 
     pid: int
     parent: int
@@ -77,22 +77,23 @@ def kill_tree(
 ) -> set[int]:
     """End every process of ``tree`` but ``spare`` and this one; pids that could not be ended."""
     begun = time.monotonic()
-    asked_at = math.inf
-    asked: set[int] = set()
+    first_signal_at = math.inf
+    signalled: set[int] = set()
     quiet = 0
     left: set[int] = set()
     while time.monotonic() - begun < limit_s:
         left = members(tree, roots) - {os.getpid(), *spare}
         quiet = 0 if left else quiet + 1
-        if quiet == 2:  # a process between fork and exec may hide from one look
+        if quiet == 2:  # a process between fork and exec may hide from one snapshot
             return set()
         now = time.monotonic()
         if left:
-            asked_at = min(asked_at, now)  # not before: looking at all processes may take long
-        is_urgent = now - asked_at >= patience_s
-        for pid in left if is_urgent else left - asked:
+            # From here and not from the start, because a snapshot of all processes may take long.
+            first_signal_at = min(first_signal_at, now)
+        is_urgent = now - first_signal_at >= patience_s
+        for pid in left if is_urgent else left - signalled:
             _send(pid, signal.SIGKILL if is_urgent else signal.SIGTERM)
-        asked |= left
+        signalled |= left
         time.sleep(0.05)
     return left
 
@@ -106,7 +107,7 @@ def _send(pid: int, number: signal.Signals) -> None:
 def members(tree: str, roots: Mapping[int, int]) -> set[int]:
     """The pids that belong to ``tree`` now, zombies left out."""
     found = snapshot()
-    if not found:  # no /proc: what the launcher told of is all that can be known
+    if not found:  # no /proc: what the launcher sent is all that can be known
         return {pid for pid in roots if is_alive(pid)}
     own = {pid for pid, started in roots.items() if pid in found and found[pid].started == started}
     sessions = own | (roots.keys() - found.keys())
@@ -137,11 +138,11 @@ def snapshot() -> dict[int, Process]:
     """Every process of the machine by pid; nothing where the system has no ``/proc``."""
     if not _PROC.is_dir():
         return {}
-    looks = (look(int(name)) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 - names are all it takes
-    return {each.pid: each for each in looks if each}
+    found = (process_of(int(name)) for name in os.listdir(_PROC) if name.isdigit())  # noqa: PTH208 - names are all it takes
+    return {each.pid: each for each in found if each}
 
 
-def look(pid: int) -> Process | None:
+def process_of(pid: int) -> Process | None:
     """One process; None where there is none, or no ``/proc``."""
     try:
         text = (_PROC / str(pid) / "stat").read_bytes()
@@ -162,7 +163,7 @@ def is_marked(pid: int, mark: bytes) -> bool:
 
 def is_alive(pid: int) -> bool:
     """Whether ``pid`` is a process that has not ended, reaped or not."""
-    if seen := look(pid):
+    if seen := process_of(pid):
         return not seen.is_zombie
     try:
         os.kill(pid, 0)

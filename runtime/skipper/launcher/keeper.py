@@ -15,7 +15,7 @@ from skipper.launcher.restarts import FINAL_CODES, History
 from skipper.system import exit_words
 from skipper.wire.control import ChildStatus
 
-_LAST_WORDS_S = 0.2
+_LAST_OUTPUT_S = 0.2
 """How long a dead child's last output is waited for."""
 
 
@@ -31,7 +31,7 @@ class ChildState(StrEnum):
 class Keeper:
     """One place in the tree and the child that fills it now.
 
-    ``start`` makes a child, ``ended`` hears of each that died, ``say`` writes a line of log.
+    ``start`` makes a child, ``ended`` is called with each that died, ``log`` logs a line.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Keeper:
         *,
         start: Callable[[ChildPlan], Child],
         ended: Callable[[Child], None],
-        say: Callable[..., None],
+        log: Callable[..., None],
         history: History | None = None,
     ) -> None:
         self.plan = plan
@@ -53,7 +53,7 @@ class Keeper:
         self.gone = asyncio.Event()
         """Set when nothing is left to wait for here."""
         self.gone.set()
-        self._start, self._ended, self._say = start, ended, say
+        self._start, self._ended, self._log = start, ended, log
         self._history = history or History()
         self._stopping = asyncio.Event()
 
@@ -63,12 +63,12 @@ class Keeper:
         try:
             while not self._stopping.is_set():
                 self._move(ChildState.RESTARTING if self.restarts else ChildState.STARTING)
-                pause = await self._one_life()
+                pause = await self._run_once()
                 if self._stopping.is_set():
                     break
                 self.restarts += 1
                 self._move(ChildState.RESTARTING)
-                await self._rest(pause)
+                await self._pause(pause)
         finally:
             self._move(ChildState.STOPPED)
             self.gone.set()
@@ -77,7 +77,7 @@ class Keeper:
         """Ask the child to end and start no other."""
         self.retire()
         if self.child:
-            self.child.ask_to_end()
+            self.child.terminate()
 
     def retire(self) -> None:
         """Start no other child when this one ends."""
@@ -99,7 +99,7 @@ class Keeper:
             reason=self.child.reason if self.child else "",
         )
 
-    async def _one_life(self) -> float:
+    async def _run_once(self) -> float:
         """Start a child and see it through to its end; seconds until the next start."""
         try:
             child = self._start(self.plan)
@@ -136,27 +136,27 @@ class Keeper:
         self.was_ready.set()
         self._move(ChildState.READY)
         if self.restarts:
-            self._say("info", f"{self.plan.name} is back", restarts=self.restarts)
+            self._log("info", f"{self.plan.name} is back", restarts=self.restarts)
 
     def _died(self, code: int, served_s: float) -> float:
-        self._say("warning", f"{self.plan.name} ended ({exit_words(code)}); starting it again")
+        self._log("warning", f"{self.plan.name} ended ({exit_words(code)}); starting it again")
         return self._history.died(served_s)
 
     async def _explain(self, child: Child, code: int, *, is_late: bool) -> str:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await child.pump.ended.wait()
+            async with asyncio.timeout(_LAST_OUTPUT_S):
+                await child.output.ended.wait()
         if child.reason and code in FINAL_CODES:
             return child.reason.rstrip(".")
-        words = child.reason or child.pump.last_words
+        message = child.reason or child.output.last_message
         end = f"not ready after {self.plan.start_limit_s:g} s" if is_late else exit_words(code)
-        return f"{end}: {words}" if words else end
+        return f"{end}: {message}" if message else end
 
     def _failed(self, code: int | None, why: str) -> float:
         pause = self._history.failed(code)
         if pause is None:
             raise StartError(self._verdict(why), code=self._exit_code(code))
-        self._say("warning", f"{self.plan.name} did not get ready ({why}); starting it again")
+        self._log("warning", f"{self.plan.name} did not get ready ({why}); starting it again")
         return pause
 
     def _verdict(self, why: str) -> str:
@@ -168,7 +168,7 @@ class Keeper:
     def _exit_code(self, code: int | None) -> int:
         return code if code in FINAL_CODES and code is not None else self.plan.failure_code
 
-    async def _rest(self, pause: float) -> None:
+    async def _pause(self, pause: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._stopping.wait()

@@ -37,7 +37,7 @@ _VALKEY = re.compile(
 _VALKEY_HARMLESS = ("overcommit", "ready to exit")
 
 
-class Cutter:
+class LineSplitter:
     """Cuts a stream of bytes into lines, in bounded memory."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ def parse(line: bytes, name: str, now: float) -> Record:
 
 
 def _valkey_level(sign: str | None, message: str) -> str:
-    if sign != "#" or any(words in message for words in _VALKEY_HARMLESS):
+    if sign != "#" or any(text in message for text in _VALKEY_HARMLESS):
         return "debug"
     return "warning"
 
@@ -112,7 +112,7 @@ def as_json(record: Record) -> bytes:
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-class Pretty:
+class LogFormatter:
     """Records as lines for people: ``10:31:02 gateway │ INFO  message key=value``.
 
     ``names`` are the components whose colours are fixed by their place; others have one by name.
@@ -129,17 +129,17 @@ class Pretty:
         head = self._head(record)
         level = str(record.get("level"))
         first, *more = str(record["message"]).split("\n")
-        words = [neutral(first)]
+        parts = [neutral(first)]
         for key, value in record.items():
             if key in _NOT_FIELDS:
                 continue
             if isinstance(value, str) and "\n" in value:
                 more += value.strip("\n").split("\n")
             else:
-                words.append(self._paint("2", neutral(f"{key}={_plain(value)}")))
+                parts.append(self._paint("2", neutral(f"{key}={_plain(value)}")))
         shown = self._paint(_LEVEL_COLOURS.get(level, ""), _SHOWN.get(level, "INFO "))
         lines = [
-            f"{head} {shown} {' '.join(words)}",
+            f"{head} {shown} {' '.join(parts)}",
             *(f"{head}   {neutral(line)}" for line in more),
         ]
         return "\n".join(lines) + "\n"

@@ -50,7 +50,7 @@ def _refusal(host: str, port: int, error: OSError) -> str:
 
 
 def owner_of(port: int) -> str | None:
-    """Who listens on ``port``: "process 4711 (nginx)". None where the system does not tell."""
+    """Who listens on ``port``: "process 4711 (nginx)". None where the system does not show it."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(port)}
     if not wanted:
         return None

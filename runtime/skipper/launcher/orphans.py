@@ -25,23 +25,23 @@ _LAST_SWEEPS_S = 3.0
 class Roster:
     """The planned children that live. Everything else that has become a child of ours is swept."""
 
-    def __init__(self, tree: str, say: Callable[..., None]) -> None:
-        self._tree, self._say = tree, say
+    def __init__(self, tree: str, log: Callable[..., None]) -> None:
+        self._tree, self._log = tree, log
         self._started: dict[int, int] = {}
         self._guard: Child | None = None
         self._before = system.children()
         self._due: asyncio.TimerHandle | None = None
 
     def add(self, child: Child) -> None:
-        """A child was started; the guard is told. If it is the guard, it is told of all."""
-        seen = guard.look(child.pid)
+        """A child was started: send it to the guard, or all to the guard if that is the child."""
+        seen = guard.process_of(child.pid)
         self._started[child.pid] = seen.started if seen else 0
         if child.plan.level != GUARD:
-            self._tell(child.pid)
+            self._send_to_guard(child.pid)
             return
         self._guard = child
         for pid in self._started.keys() - {child.pid}:
-            self._tell(pid)
+            self._send_to_guard(pid)
 
     def remove(self, child: Child) -> None:
         """A child is dead; what it leaves comes to us now."""
@@ -64,7 +64,7 @@ class Roster:
         guard.kill_tree(self._tree, {}, patience_s=0, limit_s=_LAST_SWEEPS_S, spare=self._started)
         self._sweep()
 
-    def _tell(self, pid: int) -> None:
+    def _send_to_guard(self, pid: int) -> None:
         if self._guard:
             self._guard.send(f"+{pid} {self._started[pid]}")
 
@@ -80,7 +80,7 @@ class Roster:
                 os.kill(pid, signal.SIGKILL)
         reaped = [pid for pid in adopted if _reap(pid)]
         if reaped:
-            self._say("debug", "ended processes that had lost their parent", pids=reaped)
+            self._log("debug", "ended processes that had lost their parent", pids=reaped)
         return len(adopted)
 
 

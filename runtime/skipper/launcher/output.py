@@ -1,4 +1,4 @@
-"""All output of the tree: what the children write and what the launcher says.
+"""All output of the tree: what the children write and what the launcher logs.
 
 Each line goes as a record to the terminal (standard error) and as JSON to ``.skipper/logs``.
 Nothing here waits for either of them, so that children never wait for their output.
@@ -14,7 +14,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from skipper.launcher.lines import LEVELS, Cutter, Pretty, Record, as_json, parse, rank
+from skipper.launcher.lines import LEVELS, LineSplitter, LogFormatter, Record, as_json, parse, rank
 from skipper.launcher.sink import LogSink, RotatingFile, to_descriptor
 from skipper.settings.environment import wants_colour
 from skipper.settings.model import Settings
@@ -36,11 +36,11 @@ class LogOutput:
         self.is_json = settings.log.format == "json"
         self.colour = not self.is_json and wants_colour(os.isatty(terminal))
         self._lowest = LEVELS[settings.log.level]
-        self._pretty = Pretty((*names, NAME), colour=self.colour)
+        self._format = LogFormatter((*names, NAME), colour=self.colour)
         self._encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         self._files = RotatingFile(self.log_folder, settings.retention.logs_mb << 20)
         limit = min(_FILE_LIMIT, self._files.share)
-        self._pumps: list[Pump] = []
+        self._followed: list[ChildOutput] = []
         self._file = LogSink(self._files.write, limit=limit, dropped=self._missing_in_file)
         self._terminal = (
             None
@@ -62,56 +62,61 @@ class LogOutput:
         if self._terminal:
             self._terminal.close(_CLOSE_S)
 
-    def say(self, level: str, message: str, **fields: Any) -> None:
-        """A line of the launcher's own."""
-        self.take(_own(level, message, **fields))
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """Log a line of the launcher's own."""
+        self.write(_record(level, message, **fields))
 
-    def note(self, level: str, message: str, **fields: Any) -> None:
+    def log_to_files(self, level: str, message: str, **fields: Any) -> None:
         """A line for the log files alone, where the terminal shows the same in another form."""
-        self._file.put(as_json(_own(level, message, **fields)))
+        self._file.put(as_json(_record(level, message, **fields)))
 
     def show(self, text: str) -> None:
         """Text for people, as it is; not part of the log."""
         if self._terminal and not self.is_json:
             self._terminal.put(self._encoded(text))
 
-    def take(self, record: Record) -> None:
+    def write(self, record: Record) -> None:
+        """Write a record to the files and, where its level is shown, to the terminal."""
         line = as_json(record)
         self._file.put(line)
         if self._terminal and rank(record) >= self._lowest:
-            self._terminal.put(line if self.is_json else self._encoded(self._pretty(record)))
+            self._terminal.put(line if self.is_json else self._encoded(self._format(record)))
 
-    def pump(self, name: str, fd: int) -> Pump:
-        """Take all that the child ``name`` writes to ``fd``, which becomes the pump's own."""
-        self._pumps = [pump for pump in self._pumps if not pump.ended.is_set()]
-        self._pumps.append(Pump(self, name, fd))
-        return self._pumps[-1]
+    def follow(self, name: str, fd: int) -> ChildOutput:
+        """Take all that the child ``name`` writes to ``fd``, which is closed at its end."""
+        self._followed = [each for each in self._followed if not each.ended.is_set()]
+        self._followed.append(ChildOutput(self, name, fd))
+        return self._followed[-1]
 
-    def close_pumps(self) -> None:
+    def stop_following(self) -> None:
         """Take what is still in the pipes and let go of them, before the loop ends."""
-        for pump in self._pumps:
-            pump.close()
+        for each in self._followed:
+            each.close()
 
     def _encoded(self, text: str) -> bytes:
         return text.encode(self._encoding, "replace")
 
     def _missing(self, count: int) -> bytes:
-        record = _own("warning", f"{count} lines are not shown here: the terminal reads too slowly")
-        return as_json(record) if self.is_json else self._encoded(self._pretty(record))
+        record = _record(
+            "warning", f"{count} lines are not shown here: the terminal reads too slowly"
+        )
+        return as_json(record) if self.is_json else self._encoded(self._format(record))
 
     def _missing_in_file(self, count: int) -> bytes:
-        return as_json(_own("warning", f"{count} lines are not in this file: the disk is too slow"))
+        return as_json(
+            _record("warning", f"{count} lines are not in this file: the disk is too slow")
+        )
 
 
-class Pump:
-    """Carries one child's output to an :class:`LogOutput`, line by line."""
+class ChildOutput:
+    """One child's output, carried to the :class:`LogOutput` line by line."""
 
     def __init__(self, output: LogOutput, name: str, fd: int) -> None:
         self._output, self._name, self._fd = output, name, fd
-        self._cutter = Cutter()
+        self._splitter = LineSplitter()
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
-        self.last_words = ""
+        self.last_message = ""
         """The last error the child logged, or else the last line it wrote."""
         self._last_rank = 0
         os.set_blocking(fd, False)
@@ -139,11 +144,11 @@ class Pump:
             self._end()
 
     def _feed(self, data: bytes) -> None:
-        for line in self._cutter.feed(data):
+        for line in self._splitter.feed(data):
             self._take(line)
 
     def _end(self) -> None:
-        if rest := self._cutter.rest():
+        if rest := self._splitter.rest():
             self._take(rest)
         self._loop.remove_reader(self._fd)
         os.close(self._fd)
@@ -154,16 +159,16 @@ class Pump:
             return
         record = parse(line, self._name, time.time())
         if rank(record) >= self._last_rank:
-            self.last_words, self._last_rank = _gist(record), rank(record)
-        self._output.take(record)
+            self.last_message, self._last_rank = _summary(record), rank(record)
+        self._output.write(record)
 
 
-def _gist(record: Record) -> str:
+def _summary(record: Record) -> str:
     """A record in one line: its message, and what was raised."""
     message, _, _ = str(record["message"]).partition("\n")
     raised = str(record.get("traceback", "")).strip().rpartition("\n")[2]
     return f"{message}: {raised}" if raised else message
 
 
-def _own(level: str, message: str, **fields: Any) -> Record:
+def _record(level: str, message: str, **fields: Any) -> Record:
     return {"ts": round(time.time(), 3), "level": level, "name": NAME, "message": message, **fields}

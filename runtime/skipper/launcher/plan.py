@@ -25,7 +25,7 @@ GUARD, BROKER, HOSTS, GATEWAY, SOURCES = 0, 1, 2, 3, 4
 
 @dataclass(frozen=True, kw_only=True)
 class ChildPlan:
-    """One child of the launcher. Without ``probe`` it says on its control channel once ready."""
+    """One child of the launcher. Without ``probe`` it reports on its control channel once ready."""
 
     name: str
     command: tuple[str, ...]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from skipper.launcher.output import Pump
+from skipper.launcher.output import ChildOutput
 from skipper.launcher.plan import CONTROL, LISTEN, LOCK, SETTINGS, ChildPlan
 from skipper.system import when_ended
 from skipper.wire.control import RoleEvent, RoleFailed, RoleReady, parse_role_event
@@ -27,7 +27,7 @@ _PROBE_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class LaunchContext:
     """What every child of one tree is started with."""
 
     settings_file: Path
@@ -43,10 +43,14 @@ class Child:
     """One start of a planned child, from :func:`start` to ``exited``."""
 
     def __init__(
-        self, plan: ChildPlan, popen: subprocess.Popen[bytes], control: socket.socket, pump: Pump
+        self,
+        plan: ChildPlan,
+        popen: subprocess.Popen[bytes],
+        control: socket.socket,
+        output: ChildOutput,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.plan, self.pid, self.pump = plan, popen.pid, pump
+        self.plan, self.pid, self.output = plan, popen.pid, output
         self.started_at = time.time()
         self.reason = ""
         """Why the child cannot start, by its own word; empty where it gave none."""
@@ -67,7 +71,7 @@ class Child:
         with contextlib.suppress(OSError):
             self._control.send(line.encode() + b"\n")
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
         self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -124,13 +128,15 @@ class Child:
         self._be_ready()
 
 
-def start(plan: ChildPlan, ground: Ground, pump: Callable[[str, int], Pump]) -> Child:
-    """Start ``plan``; ``pump`` is given its name and the pipe it writes to. May raise OSError."""
+def start(
+    plan: ChildPlan, context: LaunchContext, follow: Callable[[str, int], ChildOutput]
+) -> Child:
+    """Start ``plan``; ``follow`` is given its name and the pipe it writes to. May raise OSError."""
     ours, theirs = socket.socketpair()
-    descriptors = {CONTROL: theirs.fileno(), LOCK: ground.lock_fd}
-    if ground.listener:
-        descriptors[LISTEN] = ground.listener.fileno()
-    values = {SETTINGS: str(ground.settings_file)} | {
+    descriptors = {CONTROL: theirs.fileno(), LOCK: context.lock_fd}
+    if context.listener:
+        descriptors[LISTEN] = context.listener.fileno()
+    values = {SETTINGS: str(context.settings_file)} | {
         name: str(fd) for name, fd in descriptors.items()
     }
     read_end, write_end = os.pipe()
@@ -141,8 +147,8 @@ def start(plan: ChildPlan, ground: Ground, pump: Callable[[str, int], Pump]) -> 
             stdout=write_end,
             stderr=write_end,
             pass_fds=[fd for name, fd in descriptors.items() if name in plan.command],
-            env=ground.environment if plan.is_marked else ground.bare_environment,
-            cwd=ground.directory,
+            env=context.environment if plan.is_marked else context.bare_environment,
+            cwd=context.directory,
             start_new_session=True,
         )
     except OSError:
@@ -152,7 +158,7 @@ def start(plan: ChildPlan, ground: Ground, pump: Callable[[str, int], Pump]) -> 
     finally:
         theirs.close()
         os.close(write_end)
-    return Child(plan, popen, ours, pump(plan.name, read_end))
+    return Child(plan, popen, ours, follow(plan.name, read_end))
 
 
 async def _answers(path: Path) -> bool:

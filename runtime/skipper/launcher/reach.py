@@ -1,4 +1,4 @@
-"""Whether a broker or a database elsewhere can be used: a wrong URL is told in one line."""
+"""Whether a broker or a database elsewhere can be used: a wrong URL is reported in one line."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ FINAL_CODES = frozenset(
         Exit.NOT_WRITABLE,
     }
 )
-"""Exit codes that say what is wrong outside the child: a second start would find the same."""
+"""Exit codes for what is wrong outside the child: a second start would find the same."""
 
 
 @dataclass

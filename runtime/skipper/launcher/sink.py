@@ -18,7 +18,7 @@ FILES = 4
 class LogSink:
     """Writes on a thread of its own. ``put`` never waits: beyond ``limit`` bytes it drops the line.
 
-    ``dropped`` makes the line that says how many are missing.
+    ``dropped`` makes the line with the number of those that are missing.
     """
 
     def __init__(

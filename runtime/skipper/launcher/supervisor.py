@@ -19,31 +19,31 @@ FLUSH_S = 2.0
 """What the broker has to write its file and end, once nobody uses it."""
 _DEATH_S = 3.0
 """How long killed children are waited for; longer means stuck in the kernel."""
-_TELL_S = 1.0
+_LOG_EVERY_S = 1.0
 
 
 class Stop:
     """Whether, why and how urgently the tree is to end. Signal handlers only set this."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.at_once = asyncio.Event()
         self.code = 0
         self.error: StartError | None = None
 
-    def ask(self, code: int, *, again: bool = True) -> None:
+    def request(self, code: int, *, again: bool = True) -> None:
         """The first time: drain, then exit with ``code``. The second time: kill, if ``again``."""
-        if not self.asked.is_set():
+        if not self.requested.is_set():
             self.code = code
-            self.asked.set()
+            self.requested.set()
         elif again:
             self.at_once.set()
 
     def fail(self, error: StartError) -> None:
         """The tree cannot go on. Only the first reason counts."""
-        if not self.asked.is_set():
+        if not self.requested.is_set():
             self.error = error
-            self.asked.set()
+            self.requested.set()
 
 
 class Supervisor:
@@ -55,11 +55,11 @@ class Supervisor:
         *,
         start: Callable[[ChildPlan], Child],
         ended: Callable[[Child], None],
-        say: Callable[..., None],
+        log: Callable[..., None],
         stop: Stop,
     ) -> None:
-        self.keepers = [Keeper(plan, start=start, ended=ended, say=say) for plan in plans]
-        self._say, self._stop = say, stop
+        self.keepers = [Keeper(plan, start=start, ended=ended, log=log) for plan in plans]
+        self._log, self._stop = log, stop
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -73,7 +73,7 @@ class Supervisor:
     async def start(self, pause: Callable[[int], Awaitable[None]]) -> None:
         """Start everything, stage by stage, and wait until each child has been ready once.
 
-        ``pause`` is awaited after each stage was started: it says when the next one may follow.
+        ``pause`` is awaited after each stage was started: the next one follows when it returns.
         """
         for stage in sorted({keeper.plan.stage for keeper in self.keepers}):
             for keeper in self.keepers:
@@ -92,10 +92,10 @@ class Supervisor:
         """End all children: sources of work first, hosts next, then the broker, then the guard.
 
         Everything but the last two ends within ``grace_s`` or is killed then; at once when the
-        tree's stop says so.
+        tree's stop is urgent.
         """
         end = time.monotonic() + grace_s
-        telling = asyncio.create_task(self._tell(end))
+        reporting = asyncio.create_task(self._log_waiting(end))
         failpoint("launcher.draining")
         for keeper in self.keepers:
             keeper.retire()
@@ -110,10 +110,10 @@ class Supervisor:
         failpoint("launcher.drained")
         for level in (BROKER, GUARD):
             await self._flush([keeper for keeper in self.keepers if keeper.plan.level == level])
-        telling.cancel()
+        reporting.cancel()
 
     def _keep(self, keeper: Keeper) -> None:
-        if self._stop.asked.is_set():
+        if self._stop.requested.is_set():
             return
         task = asyncio.create_task(keeper.keep(), name=keeper.plan.name)
         self._tasks.add(task)
@@ -137,7 +137,7 @@ class Supervisor:
         left = [keeper for keeper in keepers if not keeper.gone.is_set()]
         if not left:
             return
-        self._say("warning", f"killing {_names(left)}")
+        self._log("warning", f"killing {_names(left)}")
         for keeper in left:
             keeper.kill()
         await _all_gone(left, _DEATH_S)
@@ -150,14 +150,14 @@ class Supervisor:
         for task in (gone, at_once):
             task.cancel()
 
-    async def _tell(self, end: float) -> None:
-        """Say what a drain waits for, where it takes long."""
+    async def _log_waiting(self, end: float) -> None:
+        """Log what a drain waits for, where it takes long."""
         while True:
-            await asyncio.sleep(_TELL_S)
+            await asyncio.sleep(_LOG_EVERY_S)
             left = [keeper for keeper in self.keepers if not keeper.gone.is_set()]
             busy = [keeper for keeper in left if keeper.plan.level >= HOSTS]
             seconds = max(0, round(end - time.monotonic()))
-            self._say("info", f"waiting for {_names(busy or left)}, {seconds} s at most")
+            self._log("info", f"waiting for {_names(busy or left)}, {seconds} s at most")
 
 
 async def _all_gone(keepers: Iterable[Keeper], seconds: float) -> None:

@@ -23,7 +23,7 @@ from skipper.launcher.announce import StartAnnouncer
 from skipper.launcher.orphans import Roster, adopting
 from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
-from skipper.launcher.process import Child, Ground
+from skipper.launcher.process import Child, LaunchContext
 from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings.environment import child_environment, failpoints_folder
 from skipper.settings.handover import dump
@@ -47,14 +47,14 @@ class Tree:
     id: str
     settings: Settings
     plans: tuple[ChildPlan, ...]
-    ground: Ground
+    context: LaunchContext
     output: LogOutput
     started_at: float
     report: Callable[[], None]
 
     @property
     def url(self) -> str | None:
-        return self.settings.base_url if self.ground.listener else None
+        return self.settings.base_url if self.context.listener else None
 
 
 def run(
@@ -100,24 +100,26 @@ def _prepare(
     output = stack.enter_context(LogOutput(settings, names, quiet=report is not None))
     if folder := failpoints_folder():
         failpoints.enable(folder, "launcher")
-        output.say("warning", f"failpoints are on: whoever writes into {folder} may kill any part")
+        output.log("warning", f"failpoints are on: whoever writes into {folder} may kill any part")
     tree = os.urandom(8).hex()
     return Tree(
         id=tree,
         settings=settings,
         plans=plans,
-        ground=_ground(settings, tree, lock, listener),
+        context=_ground(settings, tree, lock, listener),
         output=output,
         started_at=time.time(),
         report=report or (lambda: None),
     )
 
 
-def _ground(settings: Settings, tree: str, lock: int, listener: socket.socket | None) -> Ground:
+def _ground(
+    settings: Settings, tree: str, lock: int, listener: socket.socket | None
+) -> LaunchContext:
     file = settings.run_dir / "settings.json"
     dump(_with(settings, "run", grace_s=settings.run.grace_s * ROLES_SHARE), file)
     environment = child_environment(tree)
-    return Ground(
+    return LaunchContext(
         settings_file=file,
         directory=settings.project_dir,
         environment=environment,
@@ -145,33 +147,33 @@ def _plan(settings: Settings, only: frozenset[str] | None) -> tuple[ChildPlan, .
 
 
 async def _serve(tree: Tree) -> int:
-    stop, roster = Stop(), Roster(tree.id, tree.output.say)
+    stop, roster = Stop(), Roster(tree.id, tree.output.log)
     supervisor = Supervisor(
         (guard(tree.id), *tree.plans),
         start=functools.partial(_start, tree, roster),
         ended=roster.remove,
-        say=tree.output.say,
+        log=tree.output.log,
         stop=stop,
     )
     async with AsyncExitStack() as stack:
         stack.enter_context(_listening_to_signals(stop))
-        stack.callback(tree.output.close_pumps)
+        stack.callback(tree.output.stop_following)
         stack.enter_context(adopting(roster))
         answer = functools.partial(_answer, tree, supervisor, stop)
         path = tree.settings.run_dir / client.SOCKET
         await stack.enter_async_context(control.serving(path, answer))
         stack.push_async_callback(supervisor.drain, tree.settings.run.grace_s)
         coming_up = asyncio.create_task(_come_up(tree, supervisor, stop))
-        await stop.asked.wait()
+        await stop.requested.wait()
         coming_up.cancel()
-        _say_why(tree.output, stop)
+        _log_reason(tree.output, stop)
     if stop.error:
         raise stop.error
     return stop.code
 
 
 def _start(tree: Tree, roster: Roster, each: ChildPlan) -> Child:
-    child = process.start(each, tree.ground, tree.output.pump)
+    child = process.start(each, tree.context, tree.output.follow)
     roster.add(child)
     return child
 
@@ -193,7 +195,7 @@ async def _come_up(tree: Tree, supervisor: Supervisor, stop: Stop) -> None:
         await announcer.show()
 
     try:
-        await reach.check(tree.settings)  # first: without them each role would only tell its pain
+        await reach.check(tree.settings)  # first: without them each role would fail by itself
         async with asyncio.TaskGroup() as group:
             group.create_task(announce())
             await supervisor.start(pause)
@@ -202,7 +204,7 @@ async def _come_up(tree: Tree, supervisor: Supervisor, stop: Stop) -> None:
         stop.fail(_first(errors))
     except* Exception as errors:  # noqa: BLE001 - what cannot be announced runs all the same
         trace = "".join(traceback.format_exception(errors))
-        tree.output.say("error", "the start could not be followed to its end", traceback=trace)
+        tree.output.log("error", "the start could not be followed to its end", traceback=trace)
         tree.report()
 
 
@@ -221,9 +223,11 @@ def _listening_to_signals(stop: Stop) -> Iterator[None]:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
     ]
     for number in numbers:
-        # a terminal that goes may say so twice: the kernel does, and then the shell
+        # a terminal that goes may signal twice: the kernel does, and then the shell
         again = number != signal.SIGHUP
-        loop.add_signal_handler(number, functools.partial(stop.ask, _SIGNALS[number], again=again))
+        loop.add_signal_handler(
+            number, functools.partial(stop.request, _SIGNALS[number], again=again)
+        )
     try:
         yield
     finally:
@@ -231,11 +235,11 @@ def _listening_to_signals(stop: Stop) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _say_why(output: LogOutput, stop: Stop) -> None:
+def _log_reason(output: LogOutput, stop: Stop) -> None:
     if stop.error:
-        output.note("error", str(stop.error), code=stop.error.code)
+        output.log_to_files("error", str(stop.error), code=stop.error.code)
     hint = "; Ctrl-C again kills at once" if stop.code == 130 else ""
-    output.say("info", f"stopping{hint}")
+    output.log("info", f"stopping{hint}")
 
 
 def _answer(
@@ -248,14 +252,14 @@ def _answer(
                 url=tree.url,
                 project=str(tree.settings.project_dir),
                 started_at=tree.started_at,
-                ready=supervisor.is_ready and not stop.asked.is_set(),
-                stopping=stop.asked.is_set(),
+                ready=supervisor.is_ready and not stop.requested.is_set(),
+                stopping=stop.requested.is_set(),
                 children=supervisor.status(),
             )
         case StopTree(kill=kill):
-            stop.ask(0)
+            stop.request(0)
             if kill:
-                stop.ask(0)
+                stop.request(0)
             return {"ok": True}
         case None:
             return {"ok": False, "error": "this launcher does not know what it is asked"}

@@ -82,7 +82,7 @@ def adopt_environment(variables: Mapping[str, str]) -> None:
 
 
 def wants_colour(is_terminal: bool) -> bool:
-    """Whether to write in colour: on a terminal, unless NO_COLOR, FORCE_COLOR or TERM say else."""
+    """Whether to write in colour: on a terminal, but NO_COLOR, FORCE_COLOR and TERM come first."""
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

@@ -34,7 +34,7 @@ class Written:
 
 
 def in_file(file: Path) -> list[Written]:
-    """What the project's file says; nothing where there is none."""
+    """What is written in the project's file; nothing where there is none."""
     try:
         text = file.read_text("utf-8")
         data = tomllib.loads(text)
@@ -52,7 +52,7 @@ def in_file(file: Path) -> list[Written]:
 
 
 def in_environment(written: Iterable[Written]) -> list[Written]:
-    """What the variables say, of settings that stand by themselves and of tables ``written``."""
+    """What the variables set, of settings that stand by themselves and of tables ``written``."""
     paths = [each.path for each in written]
     known = known_paths(paths)
     return [
@@ -62,7 +62,7 @@ def in_environment(written: Iterable[Written]) -> list[Written]:
 
 
 def from_flags(flags: Mapping[str, Any]) -> list[Written]:
-    """What the command line says, by dotted name; None says nothing."""
+    """What the command line sets, by dotted name; None sets nothing."""
     return [
         Written(path=tuple(name.split(".")), value=value, origin="flag")
         for name, value in flags.items()

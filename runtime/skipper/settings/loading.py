@@ -93,7 +93,7 @@ def _sentence(item: ErrorDetails, origins: Origins) -> str:
     found = schema.at(path)
     shown, detail = "", item["msg"].removeprefix("Value error, ").rstrip(".")
     if is_of_name:
-        pass  # it is shown, and says all
+        pass  # it is shown, and nothing is to be added
     elif found is None or schema.holds_secrets(found):
         detail = without_values(detail, item["input"])
     else:

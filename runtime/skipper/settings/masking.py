@@ -16,7 +16,7 @@ from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
 SECRET_TYPES = (Secret, SecretStr, SecretBytes)
 _SHORTEST = 4
-"""Shorter texts guard nothing, and would blot out parts of the words around them."""
+"""Shorter texts guard nothing, and would blot out parts of the text around them."""
 
 
 class SecretUrl(SecretStr):
@@ -64,7 +64,7 @@ def masked_url(url: str) -> str:
 def without_values(text: str, values: Any) -> str:
     """``text`` with every text and number in ``values``, JSON data, masked wherever it stands.
 
-    For words that come from elsewhere, such as a validator's, and may repeat what they are about.
+    For a text that comes from elsewhere, such as a validator's, and may repeat what it is about.
     """
     for found in sorted(set(_texts(values)), key=len, reverse=True):
         text = text.replace(found, SECRET_MASK)

@@ -1,4 +1,4 @@
-"""What a webhook is: where ended tasks are told, and which of them.
+"""What a webhook is: where the ends of tasks are sent, and which of them.
 
 How its events are made into tasks stands in ``deliveries``; how one is sent, in a plugin.
 """
@@ -103,21 +103,21 @@ class Webhook(BaseModel):
         return self.url.origin.startswith("https:")
 
     def wants(self, function: str, state: str) -> bool:
-        """Whether it is to hear of a task of ``function`` that ended in ``state``."""
+        """Whether it is notified of a task of ``function`` that ended in ``state``."""
         return state in self.events and any(
             fnmatchcase(function, pattern) for pattern in self.functions
         )
 
 
 def interest_in(webhooks: Mapping[str, Webhook]) -> Callable[[str, str], bool] | None:
-    """Tells whether anybody is to hear of a function's task that ended so. None: nobody ever is."""
+    """Whether any webhook is notified of a function's task that ended so, to call; None: never."""
     if not webhooks:
         return None
     return lambda function, state: bool(audience(webhooks, function, state))
 
 
 def audience(webhooks: Mapping[str, Webhook], function: str, state: str) -> list[str]:
-    """Names of the webhooks that are to hear of a task of ``function`` that ended in ``state``."""
-    if function == DELIVER:  # or a receiver that is down would be told of just that, for ever
+    """Names of the webhooks that are notified of a task of ``function`` that ended in ``state``."""
+    if function == DELIVER:  # or a receiver that is down would be notified of just that, for ever
         return []
     return [name for name, webhook in webhooks.items() if webhook.wants(function, state)]

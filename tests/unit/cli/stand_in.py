@@ -61,14 +61,14 @@ class FakeTask:
             "code": "abc",
         }
 
-    def tell(self, type_: str, data: Any) -> None:
+    def emit(self, type_: str, data: Any) -> None:
         self.events.append((type_, data))
         self.changed.set()
 
     def end(self, state: str, error: dict[str, Any] | None = None) -> None:
         if not self.is_ended:
             self.state, self.error = state, error
-            self.tell("done", {"state": state})
+            self.emit("done", {"state": state})
 
 
 @dataclass
@@ -176,13 +176,13 @@ class StandIn:
 
     async def run(self, task: FakeTask) -> None:
         task.state = "running"
-        task.tell("state", {"state": "running", "attempt": 1})
+        task.emit("state", {"state": "running", "attempt": 1})
         line = {"attempt": 1, "line": 3, "stream": "stdout", "text": "réading", "dropped": 2}
-        task.tell("log", {"at": "2026-01-01T10:00:02Z", **line})
+        task.emit("log", {"at": "2026-01-01T10:00:02Z", **line})
         for epoch in range(1, 4):
             await asyncio.sleep(self.step_s)
             at = "2026-01-01T10:00:03Z"
-            task.tell("progress", {"at": at, "done": epoch, "total": 3, "loss": 1 / epoch})
+            task.emit("progress", {"at": at, "done": epoch, "total": 3, "loss": 1 / epoch})
         endings = {
             "train.fail": (
                 "failed",

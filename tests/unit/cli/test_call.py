@@ -58,8 +58,8 @@ def test_when_and_how_urgently_a_task_runs_is_told_to_the_gateway(
 ) -> None:
     run("call", "train.ok", "--detach", "--delay", "2h", "--priority", "-5", "--expires", "1h")
     headers = gateway.asked("train.ok")[0]
-    told = [headers[f"x-skipper-{name}"] for name in ("delay", "priority", "expires")]
-    assert told == ["2h", "-5", "1h"]
+    sent = [headers[f"x-skipper-{name}"] for name in ("delay", "priority", "expires")]
+    assert sent == ["2h", "-5", "1h"]
     run("call", "plain.echo")
     assert not [name for name in gateway.asked("plain.echo")[0] if name.startswith("x-skipper")]
     assert run("call", "train.ok", "--priority", "high").exit_code == Exit.USAGE

@@ -54,16 +54,16 @@ def test_a_terminal_that_is_not_utf_8_gets_escapes(monkeypatch: pytest.MonkeyPat
 # --- progress ---
 
 
-def tell(shown: progress.Lines, *events: tuple[str, Any]) -> None:
+def show_events(shown: progress.PlainProgress, *events: tuple[str, Any]) -> None:
     with shown:
         shown.begin("f.train")
         for number, (type_, data) in enumerate(events):
-            shown.tell(TaskEvent(id=str(number), type=type_, data=data))
+            shown.on_event(TaskEvent(id=str(number), type=type_, data=data))
 
 
 def test_plain_lines_come_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
     steps = [("progress", {"done": n, "total": 50, "loss": 1 / (n + 1)}) for n in range(51)]
-    tell(progress.Lines(), ("state", {"state": "running"}), *steps, ("done", {}))
+    show_events(progress.PlainProgress(), ("state", {"state": "running"}), *steps, ("done", {}))
     assert capsys.readouterr().err.splitlines() == [
         "f.train running",
         "f.train 0/50 loss 1",
@@ -72,20 +72,24 @@ def test_plain_lines_come_now_and_then(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_progress_of_unknown_length_has_no_total(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(progress.Lines(), ("progress", {"done": 3, "total": None}))
+    show_events(progress.PlainProgress(), ("progress", {"done": 3, "total": None}))
     assert capsys.readouterr().err == "f.train 3/?\n"
 
 
 def test_metrics_stand_beside_the_progress(capsys: pytest.CaptureFixture[str]) -> None:
     metrics = [("metric", {"name": "rmse", "value": 3.0 / n, "step": n}) for n in (1, 2)]
-    tell(progress.Lines(), *metrics, ("progress", {"at": "…", "attempt": 1, "done": 2, "total": 2}))
+    show_events(
+        progress.PlainProgress(),
+        *metrics,
+        ("progress", {"at": "…", "attempt": 1, "done": 2, "total": 2}),
+    )
     assert capsys.readouterr().err.splitlines() == ["f.train rmse 3", "f.train 2/2 rmse 1.5"]
 
 
 def test_a_change_of_state_tells_why(capsys: pytest.CaptureFixture[str]) -> None:
     error = {"detail": "ValueError: no table"}
-    tell(
-        progress.Lines(),
+    show_events(
+        progress.PlainProgress(),
         ("state", {"state": "retrying", "attempt": 1, "outcome": "failed", "error": error}),
         ("state", {"state": "queued", "attempt": 2, "outcome": "lost"}),
     )
@@ -96,12 +100,14 @@ def test_a_change_of_state_tells_why(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_gap_in_the_log_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(progress.Lines(), ("log", {"text": "a"}), ("log", {"text": "z", "dropped": 24}))
+    show_events(
+        progress.PlainProgress(), ("log", {"text": "a"}), ("log", {"text": "z", "dropped": 24})
+    )
     assert capsys.readouterr().err.splitlines() == ["a", "… 24 lines are not kept …", "z"]
 
 
 def test_for_programs_every_event_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
-    tell(progress.Objects(), ("log", {"text": "a"}), ("done", {"state": "succeeded"}))
+    show_events(progress.JsonProgress(), ("log", {"text": "a"}), ("done", {"state": "succeeded"}))
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"event": "log", "id": "0", "text": "a"},
         {"event": "done", "id": "1", "state": "succeeded"},
@@ -112,8 +118,8 @@ def test_the_bar_shows_counts_figures_and_logs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    tell(
-        progress.Bar(),
+    show_events(
+        progress.ProgressBar(),
         ("state", {"state": "running"}),
         ("log", {"text": "reading \x1b[2J[bold]x"}),
         ("progress", {"done": 3, "total": 50, "loss": 0.25}),
@@ -125,4 +131,4 @@ def test_the_bar_shows_counts_figures_and_logs(
 
 
 def test_a_bar_is_drawn_at_a_terminal_only() -> None:
-    assert type(progress.display()) is progress.Lines
+    assert type(progress.display()) is progress.PlainProgress

@@ -142,8 +142,8 @@ def test_a_task_is_shown_with_its_attempts(run: Run, ended: str) -> None:
     assert lines[at].split()[:4] == ["ATTEMPT", "OUTCOME", "STARTED", "TOOK"]
     assert [line.split()[:2] for line in lines[at + 1 :]] == [["1", "lost"], ["2", "succeeded"]]
     assert "1 min 4 s" in lines[at + 1]
-    told = json.loads(run("tasks", "show", ended, "--json").stdout)
-    assert [attempt["outcome"] for attempt in told["attempts"]] == ["lost", "succeeded"]
+    task = json.loads(run("tasks", "show", ended, "--json").stdout)
+    assert [attempt["outcome"] for attempt in task["attempts"]] == ["lost", "succeeded"]
 
 
 def test_retried_tasks_are_new_ones_whose_ids_are_printed(run: Run, gateway: StandIn) -> None:
@@ -175,7 +175,7 @@ def test_all_tasks_of_a_state_are_retried_when_that_is_confirmed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "detail"),
     [
         ((), "name the tasks by their ids"),
         (("task0", "--state", "crashed"), "not both"),
@@ -184,11 +184,11 @@ def test_all_tasks_of_a_state_are_retried_when_that_is_confirmed(
     ],
 )
 def test_what_is_to_be_retried_is_said_clearly(
-    run: Run, arguments: tuple[str, ...], told: str
+    run: Run, arguments: tuple[str, ...], detail: str
 ) -> None:
     result = run("tasks", "retry", *arguments)
     assert result.exit_code == Exit.USAGE
-    assert told in " ".join(result.stderr.replace("│", " ").split())
+    assert detail in " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(
@@ -263,8 +263,8 @@ def test_a_watched_task_ends_with_the_exit_code_of_its_call(
 def test_a_watched_task_is_one_object_a_line_for_programs(run: Run, ended: str) -> None:
     lines = run("tasks", "watch", ended, "--json").stdout.splitlines()
     events = [json.loads(line) for line in lines]
-    told = [event["event"] for event in events]
-    assert told == ["state", "log", *["progress"] * 3, "done"]
+    kinds = [event["event"] for event in events]
+    assert kinds == ["state", "log", *["progress"] * 3, "done"]
     assert [event["id"] for event in events] == [str(n) for n in range(1, 7)]
 
 

@@ -1,4 +1,4 @@
-"""``skipper schedules``: times in words, a task's id for scripts, and what a pause says."""
+"""``skipper schedules``: times in words, a task's id for scripts, and what a pause answers."""
 
 from __future__ import annotations
 

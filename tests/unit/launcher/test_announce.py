@@ -70,7 +70,7 @@ async def announced(screen: Path, gateway: Gateway, *, strict: bool = False) -> 
         fd = os.open(screen, os.O_WRONLY | os.O_CREAT)
         with LogOutput(settings, ("gateway",), terminal=fd) as output:
             supervisor = Supervisor(
-                [plan], start=NotImplemented, ended=NotImplemented, say=output.say, stop=Stop()
+                [plan], start=NotImplemented, ended=NotImplemented, log=output.log, stop=Stop()
             )
             announcer = StartAnnouncer(settings, output, supervisor)
             await announcer.show()

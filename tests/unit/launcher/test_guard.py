@@ -35,7 +35,7 @@ MARKED = {"SKIPPER_TREE": TREE}
 
 
 def started(pid: int) -> int:
-    seen = guard.look(pid)
+    seen = guard.process_of(pid)
     assert seen
     return seen.started
 

@@ -1,4 +1,4 @@
-"""One place in the tree, and what is told of its failures."""
+"""One place in the tree, and what is logged of its failures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skipper.launcher import process
 from skipper.launcher.keeper import ChildState, Keeper
 from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import CONTROL, ChildPlan
-from skipper.launcher.process import Child, Ground
+from skipper.launcher.process import Child, LaunchContext
 from skipper.launcher.restarts import BUDGET, History
 from skipper.settings.model import Settings
 
@@ -21,7 +21,7 @@ def keeper(tmp_path: Path, *command: str) -> Keeper:
     """A place whose next failed start is its last."""
     (tmp_path / ".skipper" / "logs").mkdir(parents=True)
     output = LogOutput(Settings(project_dir=tmp_path), ("cpu",), quiet=True)
-    ground = Ground(
+    context = LaunchContext(
         settings_file=tmp_path / "settings.json",
         directory=tmp_path,
         environment={},
@@ -30,11 +30,11 @@ def keeper(tmp_path: Path, *command: str) -> Keeper:
     )
 
     def start(plan: ChildPlan) -> Child:
-        return process.start(plan, ground, output.pump)
+        return process.start(plan, context, output.follow)
 
     plan = ChildPlan(name="cpu", command=command, stage=0, level=1, failure_code=9)
     history = History(failed_starts=BUDGET - 1)
-    return Keeper(plan, start=start, ended=lambda _: None, say=output.say, history=history)
+    return Keeper(plan, start=start, ended=lambda _: None, log=output.log, history=history)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ async def test_a_missing_program_is_a_failed_start(tmp_path: Path) -> None:
 
 
 async def test_what_a_role_says_of_its_failure_is_the_verdict(tmp_path: Path) -> None:
-    told = '{"event": "failed", "reason": "pools.gpu: no GPU was found."}'
+    event = '{"event": "failed", "reason": "pools.gpu: no GPU was found."}'
     code = (
         "import socket, sys; "
-        f"socket.socket(fileno=int(sys.argv[1])).sendall(b'{told}\\n'); sys.exit(3)"
+        f"socket.socket(fileno=int(sys.argv[1])).sendall(b'{event}\\n'); sys.exit(3)"
     )
     kept = keeper(tmp_path, sys.executable, "-I", "-S", "-c", code, CONTROL)
     with pytest.raises(StartError, match=r"the last: pools\.gpu: no GPU was found$") as seen:

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skipper.launcher.lines import MAX_LINE, Cutter, Pretty, as_json, neutral, parse, rank
+from skipper.launcher.lines import (
+    MAX_LINE,
+    LineSplitter,
+    LogFormatter,
+    as_json,
+    neutral,
+    parse,
+    rank,
+)
 
 NOON = time.mktime((2026, 11, 22, 12, 0, 0, 0, 0, -1))
 CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -20,7 +28,7 @@ CONTROLS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 @given(st.lists(st.binary(max_size=20)), st.integers(1, 7))
 def test_lines_are_cut_alike_however_the_bytes_arrive(parts: list[bytes], size: int) -> None:
     stream = b"".join(parts)
-    cutter, lines = Cutter(), []
+    cutter, lines = LineSplitter(), []
     for start in range(0, len(stream), size):
         lines += cutter.feed(stream[start : start + size])
     expected = [line.removesuffix(b"\r") for line in stream.split(b"\n")]
@@ -28,7 +36,7 @@ def test_lines_are_cut_alike_however_the_bytes_arrive(parts: list[bytes], size: 
 
 
 def test_an_endless_line_is_cut_and_its_rest_counted() -> None:
-    cutter = Cutter()
+    cutter = LineSplitter()
     for _ in range(3):
         assert cutter.feed(b"x" * MAX_LINE) == []
     [line] = cutter.feed(b"\n")
@@ -60,7 +68,7 @@ def test_every_line_becomes_a_record(line: bytes, level: str, message: str) -> N
 
 
 def pretty(record: dict[str, Any], *, colour: bool = False) -> str:
-    return Pretty(("cpu", "gateway"), colour=colour)({"ts": NOON, "name": "cpu"} | record)
+    return LogFormatter(("cpu", "gateway"), colour=colour)({"ts": NOON, "name": "cpu"} | record)
 
 
 @pytest.mark.parametrize(

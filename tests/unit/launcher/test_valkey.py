@@ -1,4 +1,4 @@
-"""Which server is found, and what its configuration says. Running it: test_broker_contract.py."""
+"""Which server is found, and what its configuration is. Running it: test_broker_contract.py."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ def test_no_server_at_all_is_told_with_the_ways_out() -> None:
 
 def test_the_configuration_is_private_durable_and_bounded(tmp_path: Path) -> None:
     settings = Settings(project_dir=tmp_path)
-    said = directives(valkey.configuration(settings))
-    assert said["port"] == "0"
-    assert said["unixsocket"] == f'"{settings.run_dir}/v.sock"'
-    assert said["unixsocketperm"] == "600"
-    assert said["dir"] == f'"{tmp_path}/.skipper/broker"'
-    assert (said["appendonly"], said["appendfsync"], said["save"]) == ("yes", "everysec", '""')
-    assert said["maxmemory-policy"] == "noeviction"
-    assert said["user"].startswith("default on nopass ~* resetchannels -@all ")
-    assert "-@dangerous -@admin" in said["user"]
+    found = directives(valkey.configuration(settings))
+    assert found["port"] == "0"
+    assert found["unixsocket"] == f'"{settings.run_dir}/v.sock"'
+    assert found["unixsocketperm"] == "600"
+    assert found["dir"] == f'"{tmp_path}/.skipper/broker"'
+    assert (found["appendonly"], found["appendfsync"], found["save"]) == ("yes", "everysec", '""')
+    assert found["maxmemory-policy"] == "noeviction"
+    assert found["user"].startswith("default on nopass ~* resetchannels -@all ")
+    assert "-@dangerous -@admin" in found["user"]
     for name in ("protected-configs", "debug-command", "module-command"):
-        assert said[f"enable-{name}"] == "no"
+        assert found[f"enable-{name}"] == "no"
 
 
 def test_a_folder_with_any_name_stays_one_word_of_the_configuration() -> None:

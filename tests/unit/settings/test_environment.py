@@ -1,4 +1,4 @@
-"""What processes are told by their environment, and tell their children."""
+"""What processes take from their environment, and hand to their children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: precedence, origins, and messages that say what is wrong, where, and what to write."""
+"""Settings: precedence, origins, and messages with what is wrong, where, and what to write."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def secrets_of_the_model() -> list[str]:
 
 @pytest.fixture
 def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """All that is said of a project with these lines in its file: of what is wrong, or of all."""
+    """All that is shown of a project with these lines in its file: of what is wrong, or of all."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
 
     def run(text: str, flags: dict[str, Any] | None = None) -> str:

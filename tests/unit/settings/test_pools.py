@@ -88,8 +88,8 @@ def test_the_name_of_another_part_of_the_tree_is_refused(project: Path, name: st
     write(project, f"[pools.{name}]\n")
     with pytest.raises(SettingsError) as caught:
         load(project)
-    told = "another part of the tree is called so; choose another name."
-    assert str(caught.value) == f"skipper.toml:1: pools.{name}: {told}"
+    detail = "another part of the tree is called so; choose another name."
+    assert str(caught.value) == f"skipper.toml:1: pools.{name}: {detail}"
 
 
 def test_a_pool_whose_socket_would_have_too_long_a_name_is_refused(

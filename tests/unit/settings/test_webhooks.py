@@ -1,4 +1,4 @@
-"""Webhooks: what may be set, and which ends they hear of."""
+"""Webhooks: what may be set, and which ends they are notified of."""
 
 from __future__ import annotations
 
