@@ -26,7 +26,7 @@ ALLOWED_SKIP = "TensorFlow is not installed"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class Tally:
     """What became of the tests on one Python."""
 
     passed: int
@@ -48,10 +48,14 @@ def main(arguments: list[str]) -> int:
     """Run all; the exit code. ``arguments`` are handed on to pytest."""
     in_use = (sys.version_info.major, sys.version_info.minor)
     versions = [(3, minor) for minor in range(bootstrap.OLDEST[1], bootstrap.NEWEST[1] + 1)]
-    reports = [run_on(version, arguments) for version in versions if version != in_use]
+    try:
+        reports = [run_on(version, arguments) for version in versions if version != in_use]
+    except bootstrap.SetupError as error:
+        report(str(error))
+        return 1
     for line, _ in reports:
-        say(line)
-    say("Python {}.{}: in .venv; make test-unit runs them all".format(*in_use))
+        report(line)
+    report("Python {}.{}: in .venv; make test-unit runs them all".format(*in_use))
     return 0 if all(is_good for _, is_good in reports) else 1
 
 
@@ -64,15 +68,15 @@ def run_on(version: tuple[int, int], arguments: list[str]) -> tuple[str, bool]:
     started = time.monotonic()
     venv = ROOT / ".venv-{}.{}".format(*version)
     make(venv, python)
-    say(f"running the unit floor on Python {python}")
-    outcome = run_tests(venv, arguments)
+    report(f"running the unit floor on Python {python}")
+    tally = run_tests(venv, arguments)
     line = (
-        f"{name}: {outcome.passed} passed, {outcome.failed} failed, {len(outcome.skips)} skipped"
+        f"{name}: {tally.passed} passed, {tally.failed} failed, {len(tally.skips)} skipped"
         f" ({python.version}, without TensorFlow, {time.monotonic() - started:.0f} s)"
     )
-    if outcome.unexpected:
-        line += f"; none may be skipped for: {'; '.join(outcome.unexpected)}"
-    return line, outcome.is_good
+    if tally.unexpected:
+        line += f"; none may be skipped for: {'; '.join(tally.unexpected)}"
+    return line, tally.is_good
 
 
 def find(version: tuple[int, int]) -> bootstrap.Python | None:
@@ -87,7 +91,7 @@ def make(venv: Path, python: bootstrap.Python) -> None:
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return
     shutil.rmtree(venv, ignore_errors=True)
-    say(f"making {venv.name} with Python {python}")
+    report(f"making {venv.name} with Python {python}")
     bootstrap.run(python.executable, "-m", "venv", venv)
     bootstrap.install(venv, LOCK, "--quiet")
     bootstrap.compile_all(venv)
@@ -102,27 +106,19 @@ def digest(venv: Path, python: bootstrap.Python) -> str:
     return hashlib.sha256(b"\0".join((*texts, *map(str.encode, facts)))).hexdigest()
 
 
-def run_tests(venv: Path, arguments: list[str]) -> Outcome:
+def run_tests(venv: Path, arguments: list[str]) -> Tally:
     """Run the unit floor in an environment."""
     with tempfile.TemporaryDirectory(prefix="skipper-pythons-") as folder:
-        report = Path(folder, "report.xml")
-        command: list[str | Path] = [
-            bootstrap.python_of(venv),
-            "-m",
-            "pytest",
-            "tests/unit",
-            "-q",
-            "-n",
-            "3",
-        ]
-        command += ["--dist", "loadfile", f"--junitxml={report}", *arguments]
+        results = Path(folder, "results.xml")
+        command: list[str | Path] = [bootstrap.python_of(venv), "-m", "pytest", "tests/unit"]
+        command += ["-q", "-n", "3", "--dist", "loadfile", f"--junitxml={results}", *arguments]
         code = subprocess.run(command, cwd=ROOT, check=False).returncode
-        if not report.is_file():
-            raise bootstrap.SetupError(f"pytest ended with {code} and left no report")
-        return outcome_of(ET.parse(report).iter("testcase"))
+        if code not in (0, 1) or not results.is_file():  # 1: some test failed
+            raise bootstrap.SetupError(f"pytest ended with {code} on {venv.name}")
+        return tally_of(ET.parse(results).iter("testcase"))
 
 
-def outcome_of(cases: Iterable[ET.Element]) -> Outcome:
+def tally_of(cases: Iterable[ET.Element]) -> Tally:
     """What pytest's report tells of its test cases."""
     passed = failed = 0
     skips = []
@@ -134,10 +130,10 @@ def outcome_of(cases: Iterable[ET.Element]) -> Outcome:
             failed += 1
         else:
             passed += 1
-    return Outcome(passed=passed, failed=failed, skips=tuple(skips))
+    return Tally(passed=passed, failed=failed, skips=tuple(skips))
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Show whoever waits what is being done."""
     print(f"test-pythons: {line}", flush=True)
 

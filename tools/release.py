@@ -51,9 +51,9 @@ def main() -> int:
             check(wheel, sdist, Path(folder))
             try_out(wheel, Path(folder))
     except (ReleaseError, bootstrap.SetupError) as error:
-        say(f"not good: {error}")
+        report(f"not good: {error}")
         return 1
-    say(f"good: {wheel.relative_to(ROOT)}, {sdist.relative_to(ROOT)}")
+    report(f"good: {wheel.relative_to(ROOT)}, {sdist.relative_to(ROOT)}")
     return 0
 
 
@@ -62,7 +62,7 @@ def main() -> int:
 
 def build(source: Path, target: Path, kind: str) -> Path:
     """Build the ``wheel`` or the ``sdist`` of the project in ``source``; the file."""
-    say(f"building the {kind}")
+    report(f"building the {kind}")
     command = [sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", str(target)]
     done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
     built = sorted(target.glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[kind]))
@@ -120,7 +120,7 @@ def compare(what: str, found: Collection[str], wanted: Collection[str]) -> None:
 def try_out(wheel: Path, folder: Path) -> None:
     """Install the wheel into a fresh environment, and have it serve a function from there."""
     venv, project = folder / "venv", folder / "project"
-    say("making a fresh environment")
+    report("making a fresh environment")
     bootstrap.run(sys.executable, "-m", "venv", venv)
     bootstrap.install(venv, bootstrap.lock_file("core"), "--quiet")
     bootstrap.pip_install(venv, "--quiet", "--no-deps", "--no-index", wheel)
@@ -128,7 +128,7 @@ def try_out(wheel: Path, folder: Path) -> None:
     (project / "skipper.toml").touch()
     (project / "functions" / "hello.py").write_text(FUNCTION, encoding="utf-8")
 
-    say("starting a project in it")
+    report("starting a project in it")
     port = free_port()
     skipper = Skipper(venv, project)
     try:
@@ -193,7 +193,7 @@ def post(port: int, function: str, body: object) -> object:
         return json.load(answer)
 
 
-def say(line: str) -> None:
+def report(line: str) -> None:
     """Show whoever waits what is being done."""
     print(f"release: {line}", flush=True)
 

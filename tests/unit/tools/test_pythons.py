@@ -21,8 +21,8 @@ TENSORFLOW = SKIP.format(pythons.ALLOWED_SKIP)
 HERE = (sys.version_info.major, sys.version_info.minor)
 
 
-def outcome(*cases: str) -> pythons.Outcome:
-    return pythons.outcome_of(ET.fromstring(f"<suite>{''.join(cases)}</suite>"))
+def tally(*cases: str) -> pythons.Tally:
+    return pythons.tally_of(ET.fromstring(f"<suite>{''.join(cases)}</suite>"))
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def outcome(*cases: str) -> pythons.Outcome:
     ],
 )
 def test_a_skip_is_good_for_want_of_tensorflow_alone(cases: tuple[str, ...], is_good: bool) -> None:
-    assert outcome(*cases).is_good is is_good
+    assert tally(*cases).is_good is is_good
 
 
 def test_a_skip_for_another_reason_is_named_once() -> None:
     bad = SKIP.format("no numpy here")
-    assert outcome(PASS, bad, bad, TENSORFLOW).unexpected == ["no numpy here"]
+    assert tally(PASS, bad, bad, TENSORFLOW).unexpected == ["no numpy here"]
 
 
 def test_the_reason_is_the_one_that_tests_give() -> None:

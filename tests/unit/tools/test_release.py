@@ -58,7 +58,7 @@ def test_a_file_too_few_or_too_many_is_named(found: set[str], problem: str | Non
         release.compare("the wheel", found, {"a", "b"})
 
 
-def test_what_cannot_be_built_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_built_is_reported_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\n")
     with pytest.raises(ReleaseError, match="version"):
         release.build(tmp_path, tmp_path / "dist", "wheel")
@@ -69,7 +69,7 @@ def test_the_trial_knows_nothing_of_this_checkout() -> None:
     assert release.clean(given) == {"PATH": "/bin", "HOME": "/"}
 
 
-def test_a_verb_that_fails_is_told_with_its_words(tmp_path: Path) -> None:
+def test_a_verb_that_fails_is_reported_with_its_words(tmp_path: Path) -> None:
     command = tmp_path / "bin" / "skipper"
     command.parent.mkdir()
     command.write_text('#!/bin/sh\necho "out $1"; echo err >&2; exit 9\n')
