@@ -11,7 +11,7 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	done; \
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
-.PHONY: help setup demo up test test-unit test-pythons chaos check format docs lock \
+.PHONY: help setup demo up test test-unit test-pythons coverage chaos check format docs lock \
 	bench bench-smoke release clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test     run all tests; ARGS='-k name' passes arguments to pytest"
 	@echo "make test-unit     the unit floor alone"
 	@echo "make test-pythons  the unit floor on the other Pythons of this machine, without TensorFlow"
+	@echo "make coverage      the unit floor, and which lines it does not run"
 	@echo "make chaos    kill each part hundreds of times under load; ARGS='--minutes 30' a piece of it"
 	@echo "make check    formatting, lint, types, import directions"
 	@echo "make format   put formatting and imports right"
@@ -51,6 +52,12 @@ test-unit: setup
 test-pythons: setup
 	@$(PY) -m tools.pythons $(ARGS)
 
+coverage: setup
+	@$(PY) -m coverage erase
+	@$(PY) -m coverage run -m pytest -n 3 --dist loadfile tests/unit $(ARGS)
+	@$(PY) -m coverage combine --quiet
+	@$(PY) -m coverage report
+
 chaos: setup
 	@$(PY) -m tests.chaos.release $(ARGS)
 
@@ -80,5 +87,5 @@ release: setup
 	@$(PY) -m tools.release
 
 clean:
-	rm -rf .venv .venv-* .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-* .coverage .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
