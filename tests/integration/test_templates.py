@@ -15,8 +15,8 @@ from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.pool.processes import starter as starters
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.instances import Instances
+from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.starter import Starter
-from skipper.pool.slots import Capacity
 from skipper.settings.model import Settings
 from skipper.wire.messages import TemplateInfo
 from tests.unit.pool.played import Nobody
@@ -49,8 +49,7 @@ class Pool:
         self.starter._environment["PYTHONPATH"] = os.pathsep.join(
             [*filter(None, [os.environ.get("PYTHONPATH")]), str(self.packages)]
         )
-        capacity = Capacity.of(settings.pools["cpu"])
-        self.instances = Instances(settings, "cpu", self.starter, Nobody(), capacity)
+        self.instances = Instances(settings, "cpu", self.starter, Nobody(), Quarantine())
 
     def install(self, name: str, text: str = "") -> None:
         """Put a library where the template finds it."""

@@ -34,15 +34,15 @@ ELSEWHERE = {
     "integration/test_ledger_schedules.py": "ledger/schedules scheduler/ticker",
     "integration/test_ledger_processes.py": "ledger/migrate ledger/postgres ledger/sqlite",
     "unit/gateway/routes/test_metrics.py": "pool/metrics",
-    "unit/pool/direct/test_lane.py": "pool/direct/fleet pool/direct/queue pool/direct/replies "
-    "pool/direct/versions pool/direct/waiting pool/slots",
-    "unit/pool/durable/test_lane.py": "pool/durable/attempt",
+    "unit/pool/direct/test_lane.py": "pool/direct/*",
+    "unit/pool/durable/test_lane.py": "pool/background pool/durable/attempt",
     "unit/pool/processes/test_instances.py": "pool/processes/instance pool/processes/process "
     "pool/processes/strays",
+    "unit/pool/test_links.py": "pool/peers",
+    "unit/pool/test_reload.py": "pool/reading",
+    "acceptance/test_pools.py": "pool/answers pool/parts",
     "unit/pool/test_catalogue.py": "pool/processes/quarantine pool/processes/version",
     "acceptance/test_reload.py": "pool/watch",
-    "acceptance/test_models.py": "pool/serving",
-    "acceptance/test_lifecycle.py": "pool/background pool/presence",
     "unit/scheduler/test_scheduler.py": "scheduler/presence",
     "integration/test_pruning.py": "scheduler/pruning",
     "unit/settings/test_loading.py": "settings/annotations settings/handover settings/layers "

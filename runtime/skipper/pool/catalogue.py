@@ -33,7 +33,7 @@ class Catalogue:
     """The functions of one pool. Kept by :class:`~skipper.pool.reload.Reloader`."""
 
     def __init__(self, settings: Settings, pool: str, quarantine: Quarantine) -> None:
-        self._settings, self._pool, self._quarantine = settings, pool, quarantine
+        self._settings, self._pool, self.quarantine = settings, pool, quarantine
         self.assigned: dict[str, FunctionAssignment] = {}
         """By the function's name."""
         self._live: dict[str, list[FunctionVersion]] = {}
@@ -48,7 +48,9 @@ class Catalogue:
         """By file: files that do not even parse, and plugins."""
         self.failed: dict[str, BrokenFile] = {}
         """By name of the source: files that did not load."""
-        self._changed = asyncio.Event()
+        self.revision = 0
+        """How many changes have been published."""
+        self._published = asyncio.Event()
 
     @property
     def versions(self) -> list[FunctionVersion]:
@@ -97,7 +99,7 @@ class Catalogue:
 
     @property
     def broken(self) -> list[BrokenFile]:
-        all_ = (*self._quarantine.broken, *self.failed.values(), *self.unreadable.values())
+        all_ = (*self.quarantine.broken, *self.failed.values(), *self.unreadable.values())
         return [self.shown(item) for item in {item.file: item for item in all_}.values()]
 
     def shown(self, item: BrokenFile) -> BrokenFile:
@@ -119,15 +121,21 @@ class Catalogue:
         while (assigned := self.assigned.get(name)) is None:
             if not self.loading & {"*", stem}:
                 return None
-            changed = self._changed
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), LOOK_S)
+                await asyncio.wait_for(self.changed_since(self.revision), LOOK_S)
         return assigned.version
 
-    def wake(self) -> None:
-        """Have those who look for a function look again: something has changed."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+    async def changed_since(self, revision: int) -> int:
+        """The revision that is published now, once it is another than the given one."""
+        while self.revision == revision:
+            await self._published.wait()
+        return self.revision
+
+    def publish(self) -> None:
+        """Have those who wait for a change look: one is complete."""
+        self.revision += 1
+        self._published.set()
+        self._published = asyncio.Event()
 
     def snapshot(self, host: str) -> CatalogueSnapshot:
         """What links get to know: the functions, what is broken, what is still being read."""

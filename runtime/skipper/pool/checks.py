@@ -7,7 +7,6 @@ waits long: where a process is not there in time, the answer is that nobody can 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import NamedTuple, Protocol
 from skipper.errors import SkipperError
 from skipper.instance.jobs import Job, JobKind, SourceInfo
 from skipper.outcomes import Outcome
+from skipper.pool.background import Background
 from skipper.pool.catalogue import FunctionAssignment
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
@@ -40,7 +40,7 @@ BACKLOG = 1000
 """Inputs of one file that may wait to be judged."""
 
 
-class Origin(Protocol):
+class CheckOrigin(Protocol):
     """Whoever wants to know."""
 
     def answer(self, id_: int, payload: bytes) -> None: ...
@@ -49,7 +49,7 @@ class Origin(Protocol):
 class Check(NamedTuple):
     """One input to be judged: a call's payload, and where the reply goes."""
 
-    origin: Origin
+    origin: CheckOrigin
     id: int
     payload: bytes
     since: float
@@ -81,9 +81,9 @@ class InputChecks(SlotlessOwner[Check]):
         self._project_dir, self._assigned, self._runner = project_dir, assigned, runner
         self._judges: dict[str, _Judge] = {}
         """By the name of the source."""
-        self._starts: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
-    def submit(self, origin: Origin, id_: int, payload: bytes) -> None:
+    def submit(self, origin: CheckOrigin, id_: int, payload: bytes) -> None:
         """Answer whether the body of this call matches its function: OK, or the refusal.
 
         UNAVAILABLE where nobody can tell now, NOT_FOUND for a function that is not served here.
@@ -117,9 +117,7 @@ class InputChecks(SlotlessOwner[Check]):
                 return judge
             self._dismiss(judge)
         judge = self._judges[name] = _Judge(version.source, now)
-        start = asyncio.ensure_future(self._start(judge, version))
-        self._starts.add(start)
-        start.add_done_callback(self._starts.discard)
+        self._background.spawn(self._start(judge, version))
         return judge
 
     async def _start(self, judge: _Judge, version: FunctionVersion) -> None:

@@ -15,16 +15,14 @@ import time
 from functools import partial
 
 from skipper.errors import SkipperError, UnavailableError
-from skipper.ledger import Ledger, tasks
+from skipper.ledger import tasks
 from skipper.outcomes import Outcome
-from skipper.pool.durable.attempt import RunningAttempts
+from skipper.pool.durable.attempt import LaneContext, RunningAttempts
 from skipper.pool.processes.instance import C, Instance
 from skipper.pool.processes.process import InstanceProcess
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.tasks.intake import Intake, Submission
 from skipper.tasks.results import reply_of
-from skipper.tasks.watchers import Watchers
-from skipper.values.store import ValueStore
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
 from skipper.wire.directory import Directory
@@ -45,16 +43,14 @@ class Nested:
 
     def __init__(
         self,
-        ledger: Ledger,
-        values: ValueStore,
+        context: LaneContext,
         directory: Directory,
         intake: Intake,
-        *,
         running: RunningAttempts,
-        watchers: Watchers,
     ) -> None:
-        self._ledger, self._values, self._directory = ledger, values, directory
-        self._intake, self._running, self._watchers = intake, running, watchers
+        self._ledger, self._values = context.ledger, context.values
+        self._watchers, self._directory = context.watchers, directory
+        self._intake, self._running = intake, running
         self._jobs: dict[tuple[InstanceProcess, int], asyncio.Future[None]] = {}
 
     def on_frame(self, instance: Instance[C], frame: Frame) -> None:

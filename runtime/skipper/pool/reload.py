@@ -1,4 +1,4 @@
-"""Follows the project's files: surveyed and read in instances, and exchanged blue/green.
+"""Follows the project's files: what has changed is read, and exchanged blue/green.
 
 A changed file is read by a new process first. Only when that has succeeded, and a new instance has
 taken the place of each one that was warm, do calls move to the new code; a broken file changes
@@ -9,36 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
-from typing import Never, Protocol
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Report, SourceInfo
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes import devices
-from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
-from skipper.pool.processes.quarantine import Quarantine
+from skipper.pool.peers import Peers
 from skipper.pool.processes.version import FunctionVersion
-from skipper.settings.model import Settings
+from skipper.pool.reading import FileReader
 from skipper.spec import BrokenFile
-from skipper.wire.frames import Frame
 
 log = logging.getLogger(__name__)
-
-READS_PER_CORE = 2
-"""Files that are read at once: more of them would only take the memory and be no faster."""
-
-
-class Reader(SlotlessOwner[Never]):
-    """Owns the instances that only load files: they are given no calls."""
-
-    def on_frame(self, instance: Instance[Never], frame: Frame) -> None: ...
-
-    def on_gone(self, instance: Instance[Never]) -> None: ...
 
 
 class ServingLane(Protocol):
@@ -67,30 +52,33 @@ class RetiringLane(Protocol):
         """Stop the instances of a version that serves no more, busy ones when done."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lanes:
+    """Both lanes of a pool, as code changes."""
+
+    direct: ServingLane
+    tasks: RetiringLane
+
+    def retire(self, version: FunctionVersion) -> None:
+        self.tasks.retire(version)
+        self.direct.retire(version)
+
+
 class Reloader:
-    """Keeps a pool's catalogue as the files are. ``on_change`` runs after each of its changes."""
+    """Keeps a pool's catalogue as the files are, and publishes each of its changes."""
 
     def __init__(
         self,
-        settings: Settings,
-        pool: str,
         catalogue: Catalogue,
-        instances: JobRunner,
-        *,
-        direct: ServingLane,
-        tasks: RetiringLane,
-        quarantine: Quarantine,
-        on_change: Callable[[], None],
+        reader: FileReader,
+        lanes: Lanes,
+        peers: Peers,
         metrics: PoolMetrics,
-        exists: Callable[[Path], bool] = Path.exists,
     ) -> None:
-        self._settings, self._pool, self._catalogue = settings, pool, catalogue
-        self._instances, self._direct, self._tasks = instances, direct, tasks
-        self._quarantine, self._on_change, self._metrics = quarantine, on_change, metrics
-        self._reader, self._exists = Reader(), exists
+        self._catalogue, self._reader, self._lanes = catalogue, reader, lanes
+        self._peers, self._metrics = peers, metrics
         self._warnings: frozenset[str] = frozenset()
         self._turn = asyncio.Lock()
-        self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
 
     async def refresh(self) -> None:
         """Look at the project again and follow what has changed."""
@@ -98,16 +86,17 @@ class Reloader:
             report = await self._survey()
             if report is None:
                 self._catalogue.loading.discard("*")
-                self._on_change()
+                self._publish()
                 return
-            mine = {s.name: s for s in report.sources if s.pools is None or self._pool in s.pools}
+            pool = self._reader.pool
+            mine = {s.name: s for s in report.sources if s.pools is None or pool in s.pools}
             self._record_unreadable((*report.broken, *report.left_out))
             self._log_warnings(report.warnings)
             self._forget(set(self._catalogue.known) - set(mine))
             changed = [s for s in mine.values() if s != self._catalogue.known.get(s.name)]
             self._catalogue.reading = changed
             self._catalogue.loading = {source.name for source in changed}
-            self._on_change()
+            self._publish()
             # Light files first: one that needs a heavy library waits for its template anyway.
             light = [s for s in changed if not s.imports]
             heavy = [s for s in changed if s.imports]
@@ -116,24 +105,20 @@ class Reloader:
             self._catalogue.reading = []
 
     async def _survey(self) -> Report | None:
-        self._quarantine.review()
-        job = Job(
-            kind=JobKind.SURVEY,
-            project_dir=self._settings.project_dir,
-            environment=devices.NONE,
-            pools=tuple(self._settings.pools),
-            set_up=self._settings.set_up_plugins,
-        )
+        self._catalogue.quarantine.review()
         try:
-            instance, report = await self._instances.run(job, self._reader)
+            return await self._reader.survey()
         except OSError as error:
             detail = f"the project cannot be read: {str(error) or type(error).__name__}"
             log.error(detail)
-            folder = str(self._settings.functions_dir)
+            folder = str(self._reader.functions_dir)
             self._catalogue.unreadable[folder] = BrokenFile(file=folder, error=detail)
             return None
-        instance.stop()
-        return report
+
+    def _publish(self) -> None:
+        self._catalogue.publish()
+        self._reader.keep(self._catalogue.sources)
+        self._peers.publish_catalogue()
 
     def _record_unreadable(self, items: Iterable[BrokenFile]) -> None:
         before, self._catalogue.unreadable = (
@@ -147,7 +132,7 @@ class Reloader:
     def _log_warnings(self, warnings: Collection[str]) -> None:
         """Log what was not so before: one host of the tree does, as all see the same."""
         before, self._warnings = self._warnings, frozenset(warnings)
-        if self._pool == self._settings.local_pools[0]:
+        if self._reader.is_first_pool:
             for warning in sorted(self._warnings - before):
                 log.warning(warning)
 
@@ -163,26 +148,26 @@ class Reloader:
         await self._read_and_move(source)
         # Not where this is cut short: a host that shuts down has read no fewer files than before.
         self._catalogue.loading.discard(source.name)
-        self._on_change()
+        self._publish()
 
     async def _read_and_move(self, source: SourceInfo) -> None:
         started = time.monotonic()
-        report = await self._read(source)
+        report = await self._reader.read(source)
         failpoint("catalogue.read")
         for plugin in report.left_out:
             if plugin.file not in self._catalogue.unreadable:
-                self._quarantine.record(plugin)
+                self._catalogue.quarantine.record(plugin)
         if report.broken:
-            if self._exists(source.file):  # else it went meanwhile: the next look will tell
+            if self._reader.exists(source.file):  # else it went meanwhile: the next look will tell
                 self._keep_old(source, report.broken[0])
             return
-        mine = [spec for spec in report.specs if spec.pool == self._pool]
+        mine = [spec for spec in report.specs if spec.pool == self._reader.pool]
         fresh = [FunctionVersion(spec, source, report.texts) for spec in mine]
         for version in fresh:
-            if (problem := await self._direct.warm(version)) is not None:
+            if (problem := await self._lanes.direct.warm(version)) is not None:
                 self._keep_old(source, problem)
                 for warm in fresh:
-                    self._direct.retire(warm)
+                    self._lanes.direct.retire(warm)
                 return
         failpoint("catalogue.warmed")
         is_change = source.name in self._catalogue.known
@@ -199,31 +184,6 @@ class Reloader:
                 (time.monotonic() - started) * 1000,
                 extra={"event": "reload"},
             )
-
-    async def _read(self, source: SourceInfo) -> Report:
-        job = Job(
-            kind=JobKind.READ,
-            project_dir=self._settings.project_dir,
-            source=source,
-            pools=tuple(self._settings.pools),
-            settings=self._settings.table_of(source.plugin),
-            environment=source.environment | devices.NONE,
-        )
-        try:
-            async with self._reads:
-                instance, report = await self._instances.run(job, self._reader)
-        except TimeoutError:
-            limit = self._settings.pools[self._pool].load_timeout_s
-            return Report(
-                broken=(
-                    BrokenFile(file=str(source.file), error=f"it did not load within {limit:g} s"),
-                )
-            )
-        except OSError as error:
-            detail = f"its process ended while it was loaded: {error}"
-            return Report(broken=(BrokenFile(file=str(source.file), error=detail),))
-        instance.stop()
-        return report
 
     def _keep_old(self, source: SourceInfo, problem: BrokenFile) -> None:
         self._catalogue.known[source.name] = source
@@ -251,7 +211,7 @@ class Reloader:
         before = [each for each in self._catalogue.versions if each.source.name == source.name]
         for version in fresh:
             self._catalogue.assign(version)
-            self._direct.assign(version)
+            self._lanes.direct.assign(version)
             for old in self._catalogue.superseded(version.name):
                 self._retire(old)
         for version in before:
@@ -262,5 +222,4 @@ class Reloader:
 
     def _retire(self, version: FunctionVersion) -> None:
         self._catalogue.retire(version)
-        self._tasks.retire(version)
-        self._direct.retire(version)
+        self._lanes.retire(version)

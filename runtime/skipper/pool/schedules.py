@@ -1,4 +1,4 @@
-"""Tells the ledger when this pool's functions are to run: by their own code, or by the settings.
+"""Records when this pool's functions are to run: by their own code, or by the settings.
 
 Every host of a project reads the same files and settings, so whoever reads them last is right.
 """
@@ -32,26 +32,21 @@ class Schedules:
     def __init__(self, ledger: Ledger, settings: Settings, pool: str, catalogue: Catalogue) -> None:
         self._ledger, self._settings, self._pool = ledger, settings, pool
         self._catalogue = catalogue
-        self._changed = asyncio.Event()
-
-    def changed(self) -> None:
-        """The catalogue has changed."""
-        self._changed.set()
 
     async def run(self) -> None:
-        """Follow the catalogue, for ever. While the ledger is away it is told later."""
+        """Follow the catalogue, for ever. While the ledger is away it waits for that."""
+        recorded = 0
         while True:
-            await self._changed.wait()
-            self._changed.clear()
+            revision = await self._catalogue.changed_since(recorded)
             try:
-                await self.tell()
+                await self.record()
+                recorded = revision
             except SkipperError as error:
                 log.warning("schedules are not written down yet: %s", error)
-                self._changed.set()
                 await asyncio.sleep(RETRY_S)
 
-    async def tell(self) -> None:
-        """Have the ledger say what the catalogue and the settings say now."""
+    async def record(self) -> None:
+        """Have the ledger's schedules be what the catalogue and the settings say now."""
         specs = [version.spec for version in self._catalogue.versions]
         unsettled = self._catalogue.unsettled
         stored = await self._ledger.read(schedules.present)

@@ -50,3 +50,8 @@ class Capacity(NamedTuple):
         """As the settings say or else as the machine has cores."""
         cores = cores or os.cpu_count() or 1
         return cls(cores, settings.slots or 2 * cores, settings.task_slots or cores)
+
+    def threads(self, *, is_task: bool) -> int:
+        """An instance's share of the cores while as many of its lane run as may run at once."""
+        at_once = self.tasks if is_task else self.direct
+        return self.cores // min(at_once, self.cores)

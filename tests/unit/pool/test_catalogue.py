@@ -25,7 +25,7 @@ async def test_a_function_whose_file_is_being_read_is_waited_for(
     await asyncio.sleep(0)
     version = version_of("f.f")
     catalogue.assign(version)
-    catalogue.wake()
+    catalogue.publish()
     assert await asyncio.wait_for(finding, 0.5) is version
 
 
@@ -36,7 +36,7 @@ async def test_a_function_that_no_file_may_bring_any_more_is_not_waited_for(
     finding = asyncio.create_task(catalogue.find("f.f"))
     await asyncio.sleep(0)
     catalogue.loading = {"g"}
-    catalogue.wake()
+    catalogue.publish()
     assert await asyncio.wait_for(finding, 0.5) is None
 
 

@@ -7,18 +7,22 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from skipper.errors import UnavailableError
 from skipper.outcomes import Outcome
-from skipper.pool.checks import InputChecks
+from skipper.pool.answers import Answers
+from skipper.pool.catalogue import Catalogue
+from skipper.pool.checks import CheckOrigin, InputChecks
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.claimer import Claimer
-from skipper.pool.links import Links, Peer
+from skipper.pool.links import Links, Receivers
 from skipper.pool.metrics import PoolMetrics
+from skipper.pool.peers import Peers
+from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.slots import Slots
+from skipper.settings.model import Settings
 from skipper.settings.pools import PoolSettings
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
@@ -40,7 +44,7 @@ from tests.unit.pool.played import PlayedServing, call_of, version_of
 LIMIT_S = 30.0
 
 
-class Tasks:
+class Tasks(Claimer):
     """Keeps what the durable lane is given."""
 
     def __init__(self) -> None:
@@ -54,39 +58,24 @@ class Tasks:
         self.nudges.append(task_id)
 
 
-class Checks:
+class Checks(InputChecks):
     """Answers each input that is to be checked with itself."""
 
-    def submit(self, origin: Peer, id_: int, payload: bytes) -> None:
+    def __init__(self) -> None: ...
+
+    def submit(self, origin: CheckOrigin, id_: int, payload: bytes) -> None:
         origin.answer(id_, payload)
 
 
-class Host:
-    """The links of one pool and what stands behind them."""
+class Held(Answers):
+    """Answers as long as it may."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.asked: list[AnyQuestion] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
-        self.tasks = Tasks()
-        self.checks = Checks()
-        self.served = CatalogueSnapshot(
-            pool="cpu", host="cpu-0", loading=("*",), functions=(), broken=()
-        )
-        self.serving = PlayedServing()
-        self.lane = DirectLane(PoolSettings(), Slots(2), self.serving, PoolMetrics())
-        self.lane.assign(version_of())
-        self.links = Links(
-            path,
-            self.lane,
-            cast(Claimer, self.tasks),
-            cast(InputChecks, self.checks),
-            answer=self._answer,
-            describe=lambda: self.served,
-        )
 
-    async def _answer(self, question: AnyQuestion) -> Answer:
+    async def to(self, question: AnyQuestion) -> Answer:
         self.asked.append(question)
         await self.may_answer.wait()
         match question:
@@ -96,6 +85,26 @@ class Host:
                 return CancelAnswer(known=task_id == "known")
             case _:
                 raise UnavailableError("nobody knows")
+
+
+class Host:
+    """The links of one pool and what stands behind them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.answers, self.tasks, self.serving = Held(), Tasks(), PlayedServing()
+        self.catalogue = Catalogue(Settings(project_dir=path.parent), "cpu", Quarantine())
+        self.peers = Peers(self.catalogue, "cpu-0")
+        self.lane = DirectLane(PoolSettings(), Slots(2), self.serving, PoolMetrics())
+        self.lane.assign(version_of())
+        receivers = Receivers(
+            direct=self.lane, claimer=self.tasks, checks=Checks(), answers=self.answers
+        )
+        self.links = Links(path, self.peers, receivers)
+
+    @property
+    def served(self) -> CatalogueSnapshot:
+        return self.catalogue.snapshot("cpu-0")
 
 
 class Asker:
@@ -190,9 +199,9 @@ async def test_who_calls_functions_gets_what_is_served_at_once_and_at_every_chan
     host: Host, role: str, is_caller: bool
 ) -> None:
     asker = await linked(host, role)
-    host.served = host.served.model_copy(update={"loading": ("f",)})
+    host.catalogue.loading = {"f"}
     await settled(asker)
-    host.links.publish_catalogue()
+    host.peers.publish_catalogue()
     asker.send(FrameKind.ASK, 1, b"{}")
     frame = await asker.receive()
     assert frame.kind == (FrameKind.CATALOGUE if is_caller else FrameKind.REFUSED)
@@ -201,22 +210,22 @@ async def test_who_calls_functions_gets_what_is_served_at_once_and_at_every_chan
 
 
 async def test_a_new_link_gets_nothing_before_the_host_has_looked_for_models(host: Host) -> None:
-    host.may_answer.clear()
+    host.answers.may_answer.clear()
     asker = await connected(host, Hello(role="gateway", pid=1, protocol=PROTOCOL))
     async with asyncio.timeout(LIMIT_S):
-        while not host.asked:  # noqa: ASYNC110 - it comes over a socket
+        while not host.answers.asked:  # noqa: ASYNC110 - it comes over a socket
             await asyncio.sleep(0.005)
-    assert host.asked == [RenewModels()]
-    host.links.publish_catalogue()
-    host.served = host.served.model_copy(update={"loading": ()})
-    host.may_answer.set()
+    assert host.answers.asked == [RenewModels()]
+    host.peers.publish_catalogue()
+    host.catalogue.loading = set()
+    host.answers.may_answer.set()
     frame = await asker.receive()
     assert frame.kind == FrameKind.CATALOGUE
     assert CatalogueSnapshot.parse(frame.payload).loading == ()
 
 
 async def test_a_new_link_does_not_wait_for_ever_for_models(host: Host) -> None:
-    host.may_answer.clear()
+    host.answers.may_answer.clear()
     await linked(host, "gateway")
 
 
@@ -277,13 +286,13 @@ async def test_a_message_is_acknowledged_when_its_ids_are_taken_and_not_before(h
 
 async def test_whether_a_consumer_is_linked_is_known(host: Host) -> None:
     gateway = await linked(host, "gateway")
-    assert not host.links.has_consumer
+    assert not host.peers.has_consumer
     consumer = await linked(host, "consumer")
     await settled(consumer)
-    assert host.links.has_consumer
+    assert host.peers.has_consumer
     consumer.hang_up()
     async with asyncio.timeout(LIMIT_S):
-        while host.links.has_consumer:  # noqa: ASYNC110 - what comes over a socket
+        while host.peers.has_consumer:  # noqa: ASYNC110 - what comes over a socket
             await asyncio.sleep(0.001)
     await settled(gateway)
 
@@ -308,8 +317,8 @@ async def test_a_nudge_reaches_the_durable_lane(host: Host, role: str) -> None:
 async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host, role: str) -> None:
     gateway, other = await linked(host, "gateway"), await linked(host, role)
     await settled(other)
-    host.links.publish_tasks(["a", "b"])
-    host.links.publish_tasks([])
+    host.peers.publish_tasks(["a", "b"])
+    host.peers.publish_tasks([])
     assert await gateway.receive() == (FrameKind.TASKS, 0, b"a\nb")
     other.send(FrameKind.ASK, 5, b"{}")
     assert (await other.receive()).id == 5
@@ -317,8 +326,8 @@ async def test_hints_of_changed_tasks_go_to_those_who_watch(host: Host, role: st
 
 async def test_hints_of_new_events_go_to_gateways_alone(host: Host) -> None:
     gateway, other = await linked(host, "gateway"), await linked(host, "host")
-    host.links.publish_task_events(["a"])
-    host.links.publish_tasks(["b"])
+    host.peers.publish_task_events(["a"])
+    host.peers.publish_tasks(["b"])
     assert await gateway.receive() == (FrameKind.TASK_EVENTS, 0, b"a")
     assert await other.receive() == (FrameKind.TASKS, 0, b"b")
 
@@ -383,9 +392,9 @@ async def test_a_peer_of_another_version_is_not_talked_to_and_logged_once(
         asker.send(FrameKind.TAKE, 3, b"a")
         asker.send(FrameKind.NUDGE, 0, b"a")
         assert await asker.is_at_its_end()
-    assert (host.serving.started, host.asked) == ([], [])
+    assert (host.serving.started, host.answers.asked) == ([], [])
     assert (host.tasks.untaken, host.tasks.nudges) == ([], [])
-    assert not host.links.has_consumer
+    assert not host.peers.has_consumer
     (record,) = caplog.records
     number = hello.protocol if hello else 0
     assert f"speaks protocol {number}" in record.message
@@ -393,9 +402,9 @@ async def test_a_peer_of_another_version_is_not_talked_to_and_logged_once(
 
 
 async def test_why_there_is_no_consumer_is_known_until_there_is_one(host: Host) -> None:
-    assert host.links.consumer_problem == ""
+    assert host.peers.consumer_problem == ""
     older = await connected(host, Hello(role="consumer", pid=1))
     assert await older.is_at_its_end()
-    assert "the consumer (pid 1) speaks protocol 0" in host.links.consumer_problem
+    assert "the consumer (pid 1) speaks protocol 0" in host.peers.consumer_problem
     await settled(await linked(host, "consumer"))
-    assert host.links.consumer_problem == ""
+    assert host.peers.consumer_problem == ""

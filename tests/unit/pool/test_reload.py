@@ -1,18 +1,20 @@
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from skipper.instance.jobs import Job, JobKind, Report
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
+from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import C, InstanceOwner
 from skipper.pool.processes.process import Lane
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
-from skipper.pool.reload import Reloader
+from skipper.pool.reading import FileReader
+from skipper.pool.reload import Lanes, Reloader
 from skipper.settings.model import Settings
 from skipper.settings.plugins import PluginTable
 from skipper.spec import BrokenFile
@@ -20,7 +22,7 @@ from skipper.wire.messages import CatalogueSnapshot
 from tests.unit.pool.played import Played, source_of, spec_of
 
 
-class Lanes:
+class DirectVersions:
     """Records what is asked of either lane as code changes."""
 
     def __init__(self) -> None:
@@ -42,6 +44,17 @@ class Lanes:
         self.retired.append(version)
         if self.assigned.get(version.name) is version:
             del self.assigned[version.name]
+
+
+class Published(Peers):
+    """Keeps which files were being read at each change."""
+
+    def __init__(self, catalogue: Catalogue, host_id: str) -> None:
+        super().__init__(catalogue, host_id)
+        self.loading: list[set[str]] = []
+
+    def publish_catalogue(self) -> None:
+        self.loading.append(set(self._catalogue.loading))
 
 
 class RetiredTasks:
@@ -70,24 +83,15 @@ class Project:
         """Files that went while they were read."""
         self.read: list[str] = []
         self.instances: list[Played[Any]] = []
-        self.changes = 0
-        self.lanes = Lanes()
+        self.lanes = DirectVersions()
         self.metrics = PoolMetrics()
         self.quarantine = Quarantine()
         settings = Settings.model_validate({"project_dir": "/project", **sections})
         self.catalogue = Catalogue(settings, pool, self.quarantine)
-        self.reloader = Reloader(
-            settings,
-            pool,
-            self.catalogue,
-            self,
-            direct=self.lanes,
-            tasks=self.lanes.tasks,
-            quarantine=self.quarantine,
-            on_change=self._changed,
-            metrics=self.metrics,
-            exists=lambda file: file.stem not in self.deleted,
-        )
+        self.peers = Published(self.catalogue, "host-1")
+        reader = FileReader(settings, pool, self, lambda file: file.stem not in self.deleted)
+        lanes = Lanes(direct=self.lanes, tasks=self.lanes.tasks)
+        self.reloader = Reloader(self.catalogue, reader, lanes, self.peers, self.metrics)
 
     def write(self, name: str, code: str, *functions: str, pool: str = "cpu", **told: Any) -> None:
         """Save a good file with these functions."""
@@ -123,8 +127,8 @@ class Project:
         await asyncio.sleep(0)
         return instance, self.files[name]
 
-    def _changed(self) -> None:
-        self.changes += 1
+    def keep_templates(self, sources: Iterable[SourceInfo]) -> None:
+        assert [*sources] == self.catalogue.sources
 
     async def refresh(self) -> "Project":
         self.read.clear()
@@ -175,19 +179,13 @@ async def test_before_the_first_look_anything_may_come() -> None:
 async def test_while_a_file_is_read_it_is_told_to_be_loading() -> None:
     project = Project()
     project.write(*ONE[:2], *ONE[2])
-    reported: list[tuple[str, ...]] = []
-    project._changed = lambda: None  # type: ignore[method-assign] # replaced below
-    project.reloader._on_change = lambda: reported.append(project.snapshot.loading)
     await project.refresh()
-    assert reported[0] == ("boston",)
-    assert reported[-1] == ()
+    assert project.peers.loading == [{"boston"}, set()]
 
 
 async def test_a_look_that_is_cut_short_does_not_say_that_it_is_at_its_end() -> None:
     project = Project()
     project.write(*ONE[:2], *ONE[2])
-    reported: list[tuple[str, ...]] = []
-    project.reloader._on_change = lambda: reported.append(project.snapshot.loading)
     looking = asyncio.create_task(project.refresh())
     for _ in range(10):
         if not project.read:
@@ -195,7 +193,7 @@ async def test_a_look_that_is_cut_short_does_not_say_that_it_is_at_its_end() -> 
     looking.cancel()
     await asyncio.wait({looking})
     assert looking.cancelled()
-    assert reported == [("boston",)]
+    assert project.peers.loading == [{"boston"}]
 
 
 async def test_a_file_that_has_not_changed_is_not_read_again() -> None:
@@ -439,7 +437,7 @@ async def test_a_project_that_cannot_be_surveyed_makes_nobody_wait() -> None:
     project.errors["*"] = TimeoutError()
     await project.refresh()
     assert project.snapshot.loading == ()
-    assert project.changes == 1
+    assert len(project.peers.loading) == 1
 
 
 async def test_looks_that_come_together_are_taken_one_after_the_other() -> None:

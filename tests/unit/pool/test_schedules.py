@@ -124,7 +124,7 @@ def ledger(ledger_url: str) -> Iterator[BlockingLedger]:
         yield opened
 
 
-def teller(
+def recorder(
     ledger: BlockingLedger, files: Files, pool: str = "cpu", **tables: ScheduleSettings
 ) -> Schedules:
     settings = Settings(project_dir=Path("/project"), schedules=tables)
@@ -137,25 +137,25 @@ def names(ledger: BlockingLedger) -> list[str]:
 
 async def test_schedules_come_and_go_with_their_functions(ledger: BlockingLedger) -> None:
     files = Files(version_of("f.train", schedule=NIGHTLY), version_of("f.plain"))
-    told = teller(ledger, files, weekly=table())
-    await told.tell()
+    schedules_ = recorder(ledger, files, weekly=table())
+    await schedules_.record()
     assert names(ledger) == ["f.train", "weekly"]
     specs = [version.spec for version in files.versions]
     assert changed(ledger.read_now(schedules.present), wanted(specs, {"weekly": table()})) == ()
     files.versions = [each for each in files.versions if each.name != "f.train"]
     files.unsettled = {"f"}
     files.versions.append(version_of("g.train", schedule=NIGHTLY))
-    await told.tell()
+    await schedules_.record()
     assert names(ledger) == ["f.train", "g.train", "weekly"]
     files.unsettled = set()
-    await told.tell()
+    await schedules_.record()
     assert names(ledger) == ["g.train"]
 
 
 async def test_a_pool_lets_the_schedules_of_others_be(ledger: BlockingLedger) -> None:
     gpu = Files(version_of("f.train", schedule=NIGHTLY, pool="gpu"))
-    await teller(ledger, gpu, "gpu").tell()
-    await teller(ledger, Files(version_of("g.train", schedule=NIGHTLY))).tell()
+    await recorder(ledger, gpu, "gpu").record()
+    await recorder(ledger, Files(version_of("g.train", schedule=NIGHTLY))).record()
     assert names(ledger) == ["f.train", "g.train"]
 
 
@@ -163,19 +163,19 @@ async def test_schedules_of_a_pool_that_the_project_has_no_longer_go_with_it(
     ledger: BlockingLedger,
 ) -> None:
     big = Files(version_of("f.train", schedule=NIGHTLY, pool="big"))
-    await teller(ledger, big, "big").tell()
-    await teller(ledger, Files(unsettled={"f"})).tell()  # its file is told as broken
+    await recorder(ledger, big, "big").record()
+    await recorder(ledger, Files(unsettled={"f"})).record()  # its file is told as broken
     assert names(ledger) == ["f.train"]
-    await teller(ledger, Files()).tell()
+    await recorder(ledger, Files()).record()
     assert names(ledger) == []
 
 
 async def test_a_function_that_moves_to_another_pool_stays_paused(ledger: BlockingLedger) -> None:
     on_cpu, on_gpu = (version_of("f.train", schedule=NIGHTLY, pool=pool) for pool in ("cpu", "gpu"))
-    await teller(ledger, Files(on_cpu)).tell()
+    await recorder(ledger, Files(on_cpu)).record()
     ledger.write_now(lambda conn: schedules.pause(conn, "f.train"))
-    await teller(ledger, Files()).tell()
+    await recorder(ledger, Files()).record()
     assert names(ledger) == []
-    await teller(ledger, Files(on_gpu), "gpu").tell()
+    await recorder(ledger, Files(on_gpu), "gpu").record()
     (moved,) = ledger.read_now(schedules.present)
     assert (moved.declared.pool, moved.is_paused) == ("gpu", True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from skipper.failpoints import failpoint
@@ -12,8 +12,10 @@ from skipper.ledger.records import Claim
 from skipper.outcomes import Outcome
 from skipper.pool.durable.journal import Journal
 from skipper.pool.metrics import PoolMetrics
+from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import Instance, uncancelled
 from skipper.pool.processes.version import FunctionVersion
+from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.wire import calls
 from skipper.wire.events import SavedModel
@@ -84,5 +86,11 @@ class LaneContext:
     journal: Journal
     values: ValueStore
     metrics: PoolMetrics
-    changed: Callable[[Iterable[str]], None]
-    """Has those who watch these tasks look at their records again."""
+    peers: Peers
+    watchers: Watchers
+
+    def publish(self, ids: Iterable[str]) -> None:
+        """Have those who watch these tasks look at their records again."""
+        changed = list(ids)
+        self.peers.publish_tasks(changed)
+        self.watchers.changed(changed)

@@ -167,7 +167,7 @@ class Claimer:
             loop.call_later(self.ahead.patience_s, self._give_back_overdue)
         if claimed:
             self._found_work = True
-            self._context.changed(claim.task.id for claim in claims)
+            self._context.publish(claim.task.id for claim in claims)
         return claimed
 
     def _begin(self, claim: Claim, now: float) -> RunningAttempt:
@@ -203,7 +203,7 @@ class Claimer:
         finally:  # what the ledger still has running here is a stray from now on
             for task_id in ids:
                 self.running.pop(task_id, None)
-        self._context.changed(ids)
+        self._context.publish(ids)
 
     async def give_back_strays(self) -> None:
         """Give back what the ledger has running here and this host knows nothing of.

@@ -79,7 +79,7 @@ class Recorder:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
             self._log_end(attempt, state, ending)
-        self._context.changed([task.id])
+        self._context.publish([task.id])
         return state is not None and state.is_terminal
 
     def _log_end(self, attempt: RunningAttempt, state: State, ending: Ending) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import psutil
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, ModelRef, Report
+from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import C, Instance, InstanceOwner, NestedCalls
 from skipper.pool.processes.output import Echo, Printed
@@ -55,13 +55,13 @@ class Instances:
         pool: str,
         starter: Starter,
         nested: NestedCalls,
-        capacity: Capacity,
+        quarantine: Quarantine,
     ) -> None:
         self._settings, self._pool = settings, pool
-        self._starter, self._nested, self._capacity = starter, nested, capacity
+        self._starter, self._nested, self._quarantine = starter, nested, quarantine
         self.devices = devices.find() if self.pool_settings.devices else ()
         self._device_use: Counter[str] = Counter()
-        self.quarantine = Quarantine()
+        self._capacity = Capacity.of(self.pool_settings)
         self.all: set[InstanceProcess] = set()
         self._echoes: defaultdict[InstanceProcess, Echo] = defaultdict(Echo)
         self._memory_mb = _memory_limit_mb(self.pool_settings)
@@ -89,11 +89,11 @@ class Instances:
         """
         limit_s = timeout_s or self.pool_settings.load_timeout_s
         while True:
-            without = job.model_copy(update={"without": self.quarantine.names})
+            without = job.model_copy(update={"without": self._quarantine.names})
             try:
                 return await self._insist(without, owner, limit_s, spawn=spawn)
             except PluginEndedError as error:
-                if self._is_closing or not self.quarantine.add(error):
+                if self._is_closing or not self._quarantine.add(error):
                     raise
 
     async def _insist(
@@ -140,7 +140,7 @@ class Instances:
             models=tuple(models),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
-            threads=self.threads(lane),
+            threads=self._capacity.threads(is_task=lane is Lane.TASKS),
             memory_mb=version.spec.memory_mb or 0,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
@@ -149,10 +149,9 @@ class Instances:
             | devices.environment(self.devices, self._device_use),
         )
 
-    def threads(self, lane: Lane) -> int:
-        """An instance's share of the cores while as many of its lane run as may run at once."""
-        cores, direct, tasks = self._capacity
-        return cores // min(tasks if lane is Lane.TASKS else direct, cores)
+    def keep_templates(self, sources: Iterable[SourceInfo]) -> None:
+        """Retire the templates that none of these files needs."""
+        self._starter.keep(sources)
 
     def sweep(self, now: float) -> None:
         """Enforce memory limits; end what user code left behind."""

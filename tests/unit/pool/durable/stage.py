@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,12 +26,14 @@ from skipper.pool.durable.lane import Patience, TaskLane
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import Reserve
 from skipper.pool.metrics import PoolMetrics
+from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Slots
 from skipper.spec import FunctionSpec
 from skipper.task import Attempt as TaskAttempt
 from skipper.task import State, Task, new_id
+from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls
@@ -88,6 +90,17 @@ class FullAtFirst(BlobStore):
         return super().put(data)
 
 
+class Recording(Watchers):
+    """Watchers of tasks that keep which have changed."""
+
+    def __init__(self, changes: list[str]) -> None:
+        super().__init__()
+        self._changes = changes
+
+    def changed(self, ids: Iterable[str]) -> None:
+        self._changes.extend(ids)
+
+
 class OneFunction(Catalogue):
     """A catalogue that knows one function by all names; a new version of it at every look."""
 
@@ -131,7 +144,8 @@ class Stage(PlayedServing):
             journal=Journal(ledger, lambda _: None),
             values=ValueStore(self.blobs, 1024, room_s=0.0),
             metrics=PoolMetrics(),
-            changed=self.changed.extend,
+            peers=Peers(self.functions, "host-1"),
+            watchers=Recording(self.changed),
         )
         self.ahead = ClaimedAhead(Slots(1), ahead_s=given.ahead_s, patience_s=given.patience_s)
         self.running = RunningAttempts()

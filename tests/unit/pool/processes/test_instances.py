@@ -17,8 +17,8 @@ import pytest
 from skipper.instance.jobs import Job, JobKind
 from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.instances import STARTS, WORN_AFTER_S, Instances
-from skipper.pool.processes.process import HostEnds, InstanceState, Lane
-from skipper.pool.slots import Capacity
+from skipper.pool.processes.process import HostEnds, InstanceState
+from skipper.pool.processes.quarantine import Quarantine
 from skipper.settings.model import Settings
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.pool.played import Nobody
@@ -90,12 +90,12 @@ async def until(condition: Callable[[], object]) -> None:
 class Pool(Nobody):
     """The instances of one pool, and their owner; started by ``script``."""
 
-    def __init__(self, folder: Path, *programs: str, cores: int = 2, **pool: Any) -> None:
+    def __init__(self, folder: Path, *programs: str, **pool: Any) -> None:
         settings = Settings.model_validate({"project_dir": folder, "pools": {"cpu": pool}})
         self.script, self.worn = Script(*programs), list[object]()
         script: Any = self.script
-        capacity = Capacity.of(settings.pools["cpu"], cores)
-        self.instances = Instances(settings, "cpu", script, Nobody(), capacity)
+        self.quarantine = Quarantine()
+        self.instances = Instances(settings, "cpu", script, Nobody(), self.quarantine)
 
     async def run(self) -> Instance[Never]:
         owner: InstanceOwner[Never] = self
@@ -282,18 +282,6 @@ async def test_a_child_that_was_there_before_is_no_orphan(
     await before.wait()
 
 
-@pytest.mark.parametrize(
-    ("slots", "cores", "threads"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (0, 8, 1), (16, 8, 1)]
-)
-async def test_instances_share_the_cores_by_how_many_run_at_once(
-    tmp_path: Path, pools: list[Pool], slots: int, cores: int, threads: int
-) -> None:
-    pools.append(Pool(tmp_path, REPORTS, cores=cores, slots=slots, task_slots=slots))
-    instances = pools[0].instances
-    assert instances.threads(Lane.DIRECT) == threads
-    assert instances.threads(Lane.TASKS) == threads
-
-
 @pytest.mark.parametrize("has_pidfd", [True, False])
 async def test_how_an_instance_ended_is_told_on_every_system(
     tmp_path: Path, pools: list[Pool], monkeypatch: pytest.MonkeyPatch, has_pidfd: bool
@@ -322,7 +310,7 @@ async def test_a_plugin_that_ends_its_process_is_named_and_left_out(
     pools.append(Pool(tmp_path, *[TURN + end for end in ends], REPORTS, load_timeout_s=limit_s))
     instance = await pools[0].run()
     assert instance.job.without == ("mine",)
-    (broken,) = pools[0].instances.quarantine.broken
+    (broken,) = pools[0].quarantine.broken
     assert broken.file == "/project/plugins/mine.py"
     assert broken.error == f"{told} while its skipper_sources ran"
 
@@ -333,7 +321,7 @@ async def test_a_plugin_whose_file_has_changed_is_tried_again(
     file = tmp_path / "mine.py"
     ends = TURN.replace("/project/plugins/mine.py", str(file)) + "import os; os._exit(0)"
     pools.append(Pool(tmp_path, *[ends] * STARTS, REPORTS))
-    quarantine = pools[0].instances.quarantine
+    quarantine = pools[0].quarantine
     await pools[0].run()
     quarantine.review()
     assert quarantine.names == ("mine",)

@@ -1,0 +1,101 @@
+"""Has instances read the project's files: which there are, and what each of them declares."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Never, Protocol
+
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.pool.processes import devices
+from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
+from skipper.settings.model import Settings
+from skipper.spec import BrokenFile
+from skipper.wire.frames import Frame
+
+READS_PER_CORE = 2
+"""Files that are read at once: more of them would only take the memory and be no faster."""
+
+
+class FileRunner(JobRunner, Protocol):
+    """What starts instances: :class:`~skipper.pool.processes.instances.Instances`."""
+
+    def keep_templates(self, sources: Iterable[SourceInfo]) -> None:
+        """Let go of what was prepared for other files than these."""
+
+
+class _Reading(SlotlessOwner[Never]):
+    """Owns the instances that read files: they are given no calls."""
+
+    def on_frame(self, instance: Instance[Never], frame: Frame) -> None: ...
+
+    def on_gone(self, instance: Instance[Never]) -> None: ...
+
+
+class FileReader:
+    """Reads files for one pool. ``exists`` looks whether a file is there."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pool: str,
+        instances: FileRunner,
+        exists: Callable[[Path], bool] = Path.exists,
+    ) -> None:
+        self._settings, self.pool, self._instances = settings, pool, instances
+        self.exists = exists
+        self._owner = _Reading()
+        self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
+
+    @property
+    def functions_dir(self) -> Path:
+        return self._settings.functions_dir
+
+    @property
+    def is_first_pool(self) -> bool:
+        """Whether what all pools see alike is this one's to log."""
+        return self.pool == self._settings.local_pools[0]
+
+    async def survey(self) -> Report:
+        """Which files there are, in all pools. Raises OSError where that cannot be found out."""
+        job = Job(
+            kind=JobKind.SURVEY,
+            project_dir=self._settings.project_dir,
+            environment=devices.NONE,
+            pools=tuple(self._settings.pools),
+            set_up=self._settings.set_up_plugins,
+        )
+        instance, report = await self._instances.run(job, self._owner)
+        instance.stop()
+        return report
+
+    async def read(self, source: SourceInfo) -> Report:
+        """What one file declares, or what is wrong with it."""
+        job = Job(
+            kind=JobKind.READ,
+            project_dir=self._settings.project_dir,
+            source=source,
+            pools=tuple(self._settings.pools),
+            settings=self._settings.table_of(source.plugin),
+            environment=source.environment | devices.NONE,
+        )
+        try:
+            async with self._reads:
+                instance, report = await self._instances.run(job, self._owner)
+        except TimeoutError:
+            limit_s = self._settings.pools[self.pool].load_timeout_s
+            return _broken(source, f"it did not load within {limit_s:g} s")
+        except OSError as error:
+            return _broken(source, f"its process ended while it was loaded: {error}")
+        instance.stop()
+        return report
+
+    def keep(self, sources: Iterable[SourceInfo]) -> None:
+        """Let go of what was prepared for other files than these."""
+        self._instances.keep_templates(sources)
+
+
+def _broken(source: SourceInfo, error: str) -> Report:
+    return Report(broken=(BrokenFile(file=str(source.file), error=error),))

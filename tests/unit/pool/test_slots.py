@@ -1,0 +1,29 @@
+"""How much of a pool runs at once; what each lane makes of its slots is in their own tests."""
+
+import pytest
+
+from skipper.pool.slots import Capacity, Slots
+from skipper.settings.pools import PoolSettings
+
+
+@pytest.mark.parametrize(
+    ("slots", "cores", "threads"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (0, 8, 1), (16, 8, 1)]
+)
+def test_instances_share_the_cores_by_how_many_run_at_once(
+    slots: int, cores: int, threads: int
+) -> None:
+    capacity = Capacity.of(PoolSettings(slots=slots, task_slots=slots), cores)
+    assert capacity.threads(is_task=False) == capacity.threads(is_task=True) == threads
+
+
+def test_a_slot_that_is_lent_and_in_use_again_counts_once_more_when_it_is_taken_back() -> None:
+    slots = Slots(1)
+    slots.take()
+    slots.lend()
+    assert (slots.free, slots.busy) == (1, 0)
+    slots.take()
+    slots.take_back()
+    assert (slots.free, slots.busy) == (-1, 2)
+    slots.leave()
+    slots.leave()
+    assert (slots.free, slots.busy) == (1, 0)
