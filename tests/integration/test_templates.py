@@ -16,7 +16,7 @@ from skipper.pool.processes import starter as starters
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.quarantine import Quarantine
-from skipper.pool.processes.starter import Starter
+from skipper.pool.processes.starter import FORK_S, Starter
 from skipper.settings.model import Settings
 from skipper.wire.messages import TemplateInfo
 from tests.unit.pool.played import Nobody
@@ -38,18 +38,22 @@ pytestmark = pytest.mark.skipif(not starters.CAN_FORK, reason="templates fork on
 class Pool:
     """The instances of one pool, whose functions import one library of the test's own."""
 
-    def __init__(self, folder: Path, start: str = "auto") -> None:
+    def __init__(self, folder: Path, start: str = "auto", fork_s: float = FORK_S) -> None:
         settings = Settings.model_validate(
             {"project_dir": folder, "pools": {"cpu": {"start": start}}}
         )
         (folder / "functions").mkdir()
         self.folder, self.packages = folder, folder / "site-packages"
         self.packages.mkdir()
-        self.starter = Starter(settings.pools["cpu"], "t3st")
+        self.starter = Starter(settings.pools["cpu"], "t3st", fork_s=fork_s)
         self.starter._environment["PYTHONPATH"] = os.pathsep.join(
             [*filter(None, [os.environ.get("PYTHONPATH")]), str(self.packages)]
         )
         self.instances = Instances(settings, "cpu", self.starter, Nobody(), Quarantine())
+
+    async def close(self) -> None:
+        await self.instances.close()
+        self.starter.close()
 
     def install(self, name: str, text: str = "") -> None:
         """Put a library where the template finds it."""
@@ -98,8 +102,7 @@ class Pool:
 async def pool(tmp_path: Path) -> AsyncIterator[Pool]:
     made = Pool(tmp_path)
     yield made
-    await made.instances.close()
-    made.starter.close()
+    await made.close()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -161,13 +164,13 @@ async def test_a_template_whose_library_starts_threads_does_not_fork(
 
 
 async def test_a_template_that_hangs_is_replaced_and_the_instance_spawned(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    pool = Pool(tmp_path, fork_s=2.0)  # which is long for a fork, and short enough to wait for
     pool.install("lib_plain")
     source = pool.source("lib_plain")
     await pool.serve(source)
     hung = pool.templates["lib_plain"]
-    monkeypatch.setattr(starters, "FORK_S", 0.2)
     os.kill(hung, signal.SIGSTOP)
     source.file.write_text(source.file.read_text().replace("import lib_plain", ""))
     first, second = await asyncio.gather(pool.serve(source), pool.serve(source))
@@ -176,6 +179,7 @@ async def test_a_template_that_hangs_is_replaced_and_the_instance_spawned(
     assert "a template failed and is replaced" in caplog.text
     await pool.serve(source)
     assert pool.templates["lib_plain"] != hung
+    await pool.close()
 
 
 async def test_a_template_that_dies_while_it_forks_costs_no_instance(pool: Pool) -> None:
@@ -229,5 +233,4 @@ async def test_where_settings_say_so_every_instance_is_spawned(tmp_path: Path) -
     assert report.broken == ()
     assert not is_fork(instance)
     assert pool.templates == {}
-    await pool.instances.close()
-    pool.starter.close()
+    await pool.close()

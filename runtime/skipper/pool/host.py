@@ -131,7 +131,7 @@ def _exit_on_failure(task: asyncio.Task[None]) -> None:
 
 
 def main(first: Template | None = None, argv: list[str] | None = None) -> None:
-    """Run the host until it is told to stop. ``first`` is a template that has been started."""
+    """Run the host until it is signalled to stop. ``first`` is a template that has been started."""
     role = Role.start("Host of one pool", argv)
     with seat(role.settings.run_dir / f"{role.pool}.lock"):
         roles.run(role, partial(_main, first))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 
@@ -14,7 +15,7 @@ from skipper.ledger import Ledger, events
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Cut
 from skipper.pool.durable.transcript import SLACK, Entry, Transcript
-from skipper.pool.processes.output import LINES, POINTS, Printed
+from skipper.pool.processes.output import LINES, POINTS, Bounds, Printed
 from skipper.wire.events import LOG, EmittedEvent, LeftOut
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,27 @@ MAX_WAITING = 32 << 20
 """Bytes, of all tasks, that are kept while they cannot be written."""
 
 
-class Journal:
-    """Collects events and writes them together; ``on_written`` hears which tasks have new ones."""
+@dataclass(frozen=True, kw_only=True)
+class JournalLimits:
+    """How much is kept, in bytes, as described at the defaults."""
 
-    def __init__(self, ledger: Ledger, on_written: Callable[[set[str]], None]) -> None:
-        self._ledger, self._on_written = ledger, on_written
+    lines: Bounds = LINES
+    points: Bounds = POINTS
+    quota: int = QUOTA
+    slack: int = SLACK
+    waiting: int = MAX_WAITING
+
+
+class Journal:
+    """Collects events and writes them together; ``on_written`` is given the tasks with new ones."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        on_written: Callable[[set[str]], None],
+        limits: JournalLimits = JournalLimits(),
+    ) -> None:
+        self._ledger, self._on_written, self._limits = ledger, on_written, limits
         self._transcripts: dict[tuple[str, int, bool], Transcript] = {}
         self._unwritten: list[Entry] = []
         self._cuts: list[Cut] = []
@@ -41,7 +58,7 @@ class Journal:
         """Where the lines of an attempt go, or its points."""
         key = (task_id, attempt, is_log)
         if (transcript := self._transcripts.get(key)) is None:
-            bounds = LINES if is_log else POINTS
+            bounds = self._limits.lines if is_log else self._limits.points
             transcript = self._transcripts[key] = Transcript(
                 task_id, attempt, is_log=is_log, bounds=bounds
             )
@@ -53,7 +70,7 @@ class Journal:
         transcript.add(event.type, event.data, event.at)
 
     def print(self, task_id: str, attempt: int, printed: Printed) -> None:
-        """Note what a function has printed just now."""
+        """Take in what a function has printed just now."""
         transcript, now = self.transcript(task_id, attempt, is_log=True), time.time()
         transcript.skip(printed.left_out)
         for text in printed.lines:
@@ -72,7 +89,7 @@ class Journal:
                 taken = [
                     entry
                     for transcript in self._transcripts.values()
-                    for entry in transcript.take(QUOTA)
+                    for entry in transcript.take(self._limits.quota)
                 ]
                 self._unwritten += sorted(taken, key=attrgetter("order"))
             entries, self._unwritten = self._unwritten, []
@@ -85,7 +102,7 @@ class Journal:
                 self._keep(entries, cuts, error)
                 return
             self._is_well = True
-            self._note_stored(entries, seqs)
+            self._record_stored(entries, seqs)
             self._on_written({entry.row.task_id for entry in entries})
 
     def _keep(self, entries: list[Entry], cuts: list[Cut], error: SkipperError) -> None:
@@ -93,7 +110,7 @@ class Journal:
         self._cuts = cuts + self._cuts
         both = entries + self._unwritten
         size, first = 0, len(both)
-        while first and size + both[first - 1].size <= MAX_WAITING:
+        while first and size + both[first - 1].size <= self._limits.waiting:
             first -= 1
             size += both[first].size
         self._unwritten = both[first:]
@@ -101,7 +118,7 @@ class Journal:
             log.warning("events cannot be stored, %d are dropped: %s", first, error)
         self._is_well = False
 
-    def _note_stored(self, entries: Sequence[Entry], seqs: Sequence[int]) -> None:
+    def _record_stored(self, entries: Sequence[Entry], seqs: Sequence[int]) -> None:
         written: dict[Transcript, list[tuple[Entry, int]]] = {}
         for entry, seq in zip(entries, seqs, strict=True):
             written.setdefault(entry.transcript, []).append((entry, seq))
@@ -112,15 +129,15 @@ class Journal:
                 transcript.attempt,
                 transcript.is_log,
             ) in self._transcripts
-            if (cut := transcript.cut(SLACK if is_open else 0)) is not None:
+            if (cut := transcript.cut(self._limits.slack if is_open else 0)) is not None:
                 self._cuts.append(cut)
 
     async def close_attempt(self, task_id: str, attempt: int) -> None:
-        """Write everything that an attempt has said, before its end is recorded."""
+        """Write everything that an attempt has emitted, before its end is recorded."""
         await self._close([(task_id, attempt, is_log) for is_log in (True, False)])
 
     async def close(self) -> None:
-        """Write everything that any attempt has said: the host ends."""
+        """Write everything that any attempt has emitted: the host ends."""
         await self._close(list(self._transcripts))
 
     async def _close(self, keys: Sequence[tuple[str, int, bool]]) -> None:

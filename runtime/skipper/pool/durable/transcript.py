@@ -18,7 +18,7 @@ class Entry(NamedTuple):
     """An event on its way to the store."""
 
     order: int
-    """Among all that this process has heard."""
+    """Among all that this process has taken in."""
     transcript: Transcript
     row: NewEvent
     size: int
@@ -48,7 +48,7 @@ class Transcript:
         self._tail_size = 0
 
     def add(self, type_: str, data: dict[str, Any], at: float) -> None:
-        """Note one event."""
+        """Take in one event."""
         self._number += 1
         row = NewEvent(
             task_id=self.task_id,
@@ -68,7 +68,7 @@ class Transcript:
             self._wait(entry)
 
     def skip(self, count: int) -> None:
-        """Note that so many were said and left out already."""
+        """Count events that were left out before they came here."""
         self._number += count
 
     def _wait(self, entry: Entry) -> None:
@@ -92,7 +92,7 @@ class Transcript:
         return self.take(self._waiting_size)
 
     def stored(self, entries: Iterable[tuple[Entry, int]]) -> None:
-        """Entries of this tape are in the store, under these numbers of it."""
+        """Entries of this transcript are in the store, under these numbers of it."""
         for entry, seq in entries:
             if entry.row.number > self._head_end:
                 self._tail.append((seq, entry.size))

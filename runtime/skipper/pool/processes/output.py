@@ -128,7 +128,7 @@ def _whole(piece: bytearray) -> int:
 class OutputStream:
     """One stream of an instance. The process does not wait: what it writes is read at once.
 
-    ``on_printed`` hears of it line by line at no more than a bounded pace; what is too much for
+    ``on_printed`` is given it line by line at no more than a bounded pace; what is too much for
     that stays in a backlog, of which the oldest lines are dropped.
     """
 
@@ -146,7 +146,7 @@ class OutputStream:
             self._begin_sweeping()
 
     def _begin_sweeping(self) -> None:
-        """Look now and then from here on: hearing of every write would cost more than the data."""
+        """Look now and then from here on: a notice of every write would cost more than the data."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
         if hasattr(fcntl, "F_SETPIPE_SZ"):
             with contextlib.suppress(OSError):  # this user's pipes are too large in sum already
@@ -180,9 +180,9 @@ class OutputStream:
             self._backlog.feed(data)
 
     def _pass_on(self, budget: int) -> None:
-        self._tell(self._backlog.take(budget))
+        self._emit(self._backlog.take(budget))
 
-    def _tell(self, lines: list[bytes]) -> None:
+    def _emit(self, lines: list[bytes]) -> None:
         left_out = self._backlog.left_out
         if not lines and not left_out:
             return
@@ -194,7 +194,7 @@ class OutputStream:
     def drain(self) -> None:
         """Pass on all that was written by now: what comes next is another call's."""
         self._read(READS)
-        self._tell(self._backlog.rest())
+        self._emit(self._backlog.rest())
         self._pace.renew()
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ class OutputStream:
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
-        self._tell(self._backlog.rest())
+        self._emit(self._backlog.rest())
 
 
 class Echo:
@@ -228,7 +228,7 @@ class Echo:
             output.info(text, extra=extra)
 
     def end(self) -> None:
-        """Tell of what has been left out by now."""
+        """Log what has been left out by now."""
         if self._left_out:
             output.info("… %d lines of output are left out here", self._left_out, extra=self._extra)
             self._left_out = 0

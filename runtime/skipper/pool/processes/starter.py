@@ -56,8 +56,14 @@ def _key_of(job: Job) -> TemplateKey:
 class Starter:
     """Owns the templates of one host."""
 
-    def __init__(self, settings: PoolSettings, tree: str, first: Template | None = None) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: PoolSettings,
+        tree: str,
+        first: Template | None = None,
+        fork_s: float = FORK_S,
+    ) -> None:
+        self._settings, self._fork_s = settings, fork_s
         self._environment = _environment(tree)
         self._forks = settings.start == "fork" or (settings.start == "auto" and CAN_FORK)
         self._templates: dict[TemplateKey, Template] = (
@@ -68,9 +74,9 @@ class Starter:
     async def start(self, job: Job, *, spawn: bool = False) -> HostEnds:
         """Start a process that can do the job; the host's ends of its descriptors."""
         if self._forks and not spawn:
-            template = self._template(_key_of(job))
+            template, load_s = self._template(_key_of(job)), self._settings.load_timeout_s
             with _descriptors() as (ends, theirs):
-                if pid := await template.fork(theirs, self._settings.load_timeout_s):
+                if pid := await template.fork(theirs, load_s, self._fork_s):
                     return ends.keep(pid)
         # New descriptors: a template that failed may have forked a process that holds the others.
         with _descriptors() as (ends, theirs):
@@ -89,7 +95,7 @@ class Starter:
 
     @property
     def is_forking(self) -> bool:
-        """Whether there may be an instance by now whose process id has yet to be told."""
+        """Whether there may be an instance by now whose process id is not known yet."""
         return any(template.is_forking for template in self._templates.values())
 
     @property
@@ -188,8 +194,11 @@ class Template:
     def is_forking(self) -> bool:
         return self._turn.locked()
 
-    async def fork(self, descriptors: list[int], timeout_s: float) -> int:
-        """Fork an instance with these descriptors; its pid. 0 where it must be spawned instead."""
+    async def fork(self, descriptors: list[int], timeout_s: float, fork_s: float) -> int:
+        """Fork an instance with these descriptors; its pid. 0 where it must be spawned instead.
+
+        The libraries may take ``timeout_s`` to be imported, a fork ``fork_s``.
+        """
         try:
             await asyncio.wait({self._ready}, timeout=timeout_s)
             if not self._ready.done():
@@ -199,7 +208,7 @@ class Template:
             self._ready.result()
             if self._threads > 1:
                 return 0
-            answer = await _to_its_end(self._exchange(descriptors, min(timeout_s, FORK_S)))
+            answer = await _to_its_end(self._exchange(descriptors, min(timeout_s, fork_s)))
         except (OSError, ValueError, TimeoutError) as error:
             log.warning(
                 "a template failed and is replaced",
@@ -207,7 +216,7 @@ class Template:
             )
             self.stop()
             return 0
-        self._note_threads(answer["threads"])
+        self._record_threads(answer["threads"])
         return answer["pid"]
 
     async def _exchange(self, descriptors: list[int], timeout_s: float) -> dict[str, int]:
@@ -241,9 +250,9 @@ class Template:
         extra = self.extra
         for missing in hello["missing"]:
             log.warning("a template could not import %s", missing, extra=extra)
-        self._note_threads(hello["threads"])
+        self._record_threads(hello["threads"])
 
-    def _note_threads(self, threads: int) -> None:
+    def _record_threads(self, threads: int) -> None:
         """A library may start one when it is imported, or later."""
         if threads > 1 and self._threads <= 1:
             log.warning(

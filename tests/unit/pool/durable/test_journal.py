@@ -9,8 +9,7 @@ from skipper.errors import UnavailableError
 from skipper.ledger import Ledger, events
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Event
-from skipper.pool.durable import journal as journals
-from skipper.pool.durable.journal import Journal
+from skipper.pool.durable.journal import Journal, JournalLimits
 from skipper.pool.processes.output import LINES, OVERHEAD, POINTS, Bounds, Printed
 from skipper.task import new_id
 from skipper.wire.events import EmittedEvent
@@ -31,13 +30,13 @@ class Shaky(Ledger):
 
 
 class Desk:
-    """A journal, and who hears of it."""
+    """A journal, and what it reports as written."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, limits: JournalLimits) -> None:
         self._ledger = ledger
         self.shaky = Shaky(ledger)
-        self.heard: list[set[str]] = []
-        self.journal = Journal(self.shaky, self.heard.append)
+        self.written: list[set[str]] = []
+        self.journal = Journal(self.shaky, self.written.append, limits)
         self.task = new_id()
 
     def says(self, text: str, attempt: int = 1) -> None:
@@ -59,18 +58,21 @@ class Desk:
         return [event.number for event in await self.stored()]
 
 
-@pytest.fixture
-def desk(ledger: Ledger) -> Desk:
-    return Desk(ledger)
+LINE = OVERHEAD + 1
+"""What a line of one letter takes."""
+NARROW = JournalLimits(lines=Bounds(head=3 * LINE, tail=2 * LINE), quota=LINE, slack=0)
+"""A few such lines are all that is kept, and one that a flush may write."""
 
 
 @pytest.fixture
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few lines of one letter are all that is kept, and one that a flush may write."""
-    line = OVERHEAD + 1
-    monkeypatch.setattr(journals, "LINES", Bounds(head=3 * line, tail=2 * line))
-    monkeypatch.setattr(journals, "QUOTA", line)
-    monkeypatch.setattr(journals, "SLACK", 0)
+def limits() -> JournalLimits:
+    """Of this test's journal: a test's parameter of this name may set others."""
+    return JournalLimits()
+
+
+@pytest.fixture
+def desk(ledger: Ledger, limits: JournalLimits) -> Desk:
+    return Desk(ledger, limits)
 
 
 async def test_what_is_added_is_stored_in_order_when_it_is_flushed(desk: Desk) -> None:
@@ -89,7 +91,7 @@ async def test_what_is_added_is_stored_in_order_when_it_is_flushed(desk: Desk) -
     assert found[2].at > 1_000_000_000
 
 
-async def test_lines_and_points_stay_in_the_order_in_which_they_were_heard(desk: Desk) -> None:
+async def test_lines_and_points_stay_in_the_order_in_which_they_were_written(desk: Desk) -> None:
     for n in range(3):
         desk.says(str(n))
         desk.journal.add(desk.task, 1, EmittedEvent("progress", {"done": n}, 1.0))
@@ -122,7 +124,7 @@ async def test_who_watches_hears_of_each_write_and_of_nothing_else(desk: Desk) -
     desk.journal.add(other, 1, EmittedEvent("progress", {}, 1.0))
     await desk.journal.flush()
     await desk.journal.flush()
-    assert desk.heard == [{desk.task, other}]
+    assert desk.written == [{desk.task, other}]
 
 
 async def test_what_a_task_has_said_is_stored_before_its_end(desk: Desk) -> None:
@@ -141,10 +143,10 @@ async def test_what_any_task_has_said_is_stored_before_the_hosts_end(desk: Desk)
 async def test_a_task_that_said_nothing_ends_without_a_write(desk: Desk) -> None:
     desk.shaky.is_up = False
     await desk.ends()
-    assert desk.heard == []
+    assert desk.written == []
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("limits", [NARROW])
 async def test_of_a_talkative_attempt_the_first_and_the_last_are_kept(desk: Desk) -> None:
     for n in range(9):
         desk.says(str(n))
@@ -153,7 +155,7 @@ async def test_of_a_talkative_attempt_the_first_and_the_last_are_kept(desk: Desk
     assert await desk.numbers() == [1, 2, 3, 8, 9]
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("limits", [NARROW])
 async def test_who_reads_along_sees_the_latest_and_the_middle_is_cut_out(desk: Desk) -> None:
     for n in range(9):
         desk.says(str(n))
@@ -165,7 +167,7 @@ async def test_who_reads_along_sees_the_latest_and_the_middle_is_cut_out(desk: D
     assert await desk.texts() == ["0", "1", "2", "7", "8"]
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("limits", [NARROW])
 async def test_lines_are_no_burden_to_points_nor_one_attempt_to_another(desk: Desk) -> None:
     for n in range(9):
         desk.says(str(n))
@@ -188,19 +190,17 @@ async def test_what_cannot_be_written_is_written_later_in_its_order(
             await desk.journal.flush()
         await desk.ends()
     assert len(caplog.records) == 1
-    assert desk.heard == []
+    assert desk.written == []
     desk.shaky.is_up = True
     desk.says("3", attempt=2)
     await desk.journal.flush()  # what has waited longest goes first
-    assert desk.heard == [{desk.task}]
+    assert desk.written == [{desk.task}]
     await desk.journal.flush()
     assert await desk.texts() == ["0", "1", "2", "3"]
 
 
-async def test_what_waits_for_the_store_is_bounded(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journals, "MAX_WAITING", 2 * (OVERHEAD + 1))
+@pytest.mark.parametrize("limits", [JournalLimits(waiting=2 * LINE)])
+async def test_what_waits_for_the_store_is_bounded(desk: Desk) -> None:
     desk.shaky.is_up = False
     for n in range(5):
         desk.says(str(n), attempt=n)
@@ -210,7 +210,7 @@ async def test_what_waits_for_the_store_is_bounded(
     assert await desk.texts() == ["3", "4"]
 
 
-@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("limits", [NARROW])
 async def test_an_attempt_that_goes_on_talking_to_a_store_that_is_down_is_bounded(
     desk: Desk,
 ) -> None:
