@@ -12,7 +12,7 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import HostRecord
 
 
-class Presence:
+class SchedulerPresence:
     """Beats in the ledger; registers at the first beat, and again where it was declared lost."""
 
     def __init__(self, ledger: Ledger, project_dir: Path) -> None:

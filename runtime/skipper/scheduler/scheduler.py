@@ -20,7 +20,7 @@ from skipper.ledger.records import Beat
 from skipper.role import Role
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.deliveries import Deliveries
-from skipper.scheduler.presence import Presence
+from skipper.scheduler.presence import SchedulerPresence
 from skipper.scheduler.pruning import Pruner
 from skipper.scheduler.ticker import Ticker
 from skipper.settings.webhooks import interest_in
@@ -153,7 +153,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     blobs = BlobStore(settings.storage_url)
     hosts_here = Directory(settings.run_dir, settings.local_pools, LinkRole.SCHEDULER)
     with ledger, Publisher(settings) as publisher:
-        presence, clock = Presence(ledger, settings.project_dir), CautiousClock()
+        presence, clock = SchedulerPresence(ledger, settings.project_dir), CautiousClock()
         announcer = Announcer(hosts_here.nudge, publisher.publish)
         intake = Intake(ledger, ValueStore(blobs, settings.storage.inline_kb * 1024), announcer)
         scheduler = Scheduler(ledger, intake, announcer, beat=presence.beat, clock=clock)
@@ -173,5 +173,5 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the scheduler until it is told to stop."""
+    """Run the scheduler until it is asked to stop."""
     roles.run(Role.start("Scheduler", argv), _main)

@@ -12,7 +12,7 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import Claiming, Ending, Finishing, HostRecord, NewTask
 from skipper.scheduler import scheduler as schedulers
 from skipper.scheduler.clock import CautiousClock
-from skipper.scheduler.presence import Presence
+from skipper.scheduler.presence import SchedulerPresence
 from skipper.scheduler.scheduler import REPUBLISH_S, Scheduler
 from skipper.task import State, first_id
 from skipper.values.value import Value
@@ -44,7 +44,7 @@ class Office(Desk):
         self.ahead_s = 0.0
         """How far the wall clock that things expire by is ahead."""
         self.disk = Disk(ledger)
-        self.presence = Presence(cast(BlockingLedger, self.disk), Path("/project"))
+        self.presence = SchedulerPresence(cast(BlockingLedger, self.disk), Path("/project"))
         self.scheduler = Scheduler(
             ledger,
             self.intake,
@@ -198,7 +198,7 @@ async def test_a_scheduler_beats_and_takes_the_place_of_the_last_one(office: Off
     (first,) = beats()
     await office.presence.beat()
     assert beats() == {first: 1}
-    again = Presence(office.ledger, Path("/project"))
+    again = SchedulerPresence(office.ledger, Path("/project"))
     await again.beat()
     assert len(beats()) == 1
     assert first not in beats()
