@@ -8,6 +8,7 @@ whoever changes a record here, a frame (:mod:`skipper.wire.frames`) or the head 
 
 from __future__ import annotations
 
+import functools
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
@@ -22,7 +23,8 @@ PROTOCOL = 1
 class Record(BaseModel):
     """One message, or a part of one."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when it is first used, because most processes use few of them and all have to start.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def to_json(self) -> bytes:
         """What is sent."""
@@ -260,14 +262,16 @@ class CancelTask(Question[CancelAnswer]):
 
 AnyQuestion = GetPoolState | GetMetrics | RenewModels | CancelTask
 Answer = PoolState | MetricsSnapshot | ModelsRenewed | CancelAnswer
-_QUESTIONS: TypeAdapter[AnyQuestion] = TypeAdapter(
-    Annotated[AnyQuestion, Field(discriminator="what")]
-)
+
+
+@functools.cache  # not at import, for the reason that the records are built late
+def _questions() -> TypeAdapter[AnyQuestion]:
+    return TypeAdapter(Annotated[AnyQuestion, Field(discriminator="what")])
 
 
 def parse_question(payload: bytes) -> AnyQuestion:
     """The question that was sent. Raises ValueError, in one line, where it is none."""
     try:
-        return _QUESTIONS.validate_json(payload)
+        return _questions().validate_json(payload)
     except ValidationError as error:
         raise ValueError(f"a question that is none: {_first(error)}") from None
