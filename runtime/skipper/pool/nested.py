@@ -34,6 +34,11 @@ log = logging.getLogger(__name__)
 MAX_DEPTH = 8
 """Calls within calls within calls…"""
 PATIENCE_S = 30.0
+OUTLIVES_S = 0.2
+"""How far a call's deadline is put past its caller's, if that is the earlier.
+
+It ends with its caller. If its own deadline were seen first, the caller would fail, not time out.
+"""
 LOOK_S = 1.0
 """A task that is waited for is looked at this often even if nobody says that it has changed."""
 
@@ -117,8 +122,9 @@ class Nested:
     async def _directly(
         self, spec: FunctionSpec, link: Link, head: CallHead, body: bytes, ends: float
     ) -> bytes:
-        """Run it by its own deadline or its caller's, whichever is the earlier."""
-        seconds = min(spec.timeout_s or DIRECT_TIMEOUT_S, max(0.001, ends - time.monotonic()))
+        """Run it by its own deadline, or a moment past its caller's if that is the earlier."""
+        left = max(0.001, ends - time.monotonic()) + OUTLIVES_S
+        seconds = min(spec.timeout_s or DIRECT_TIMEOUT_S, left)
         request_id = head.context.partition("/")[0]
         inner = CallHead(int(seconds * 1000), 0, head.depth, spec.name, request_id)
         waiting = link.call(
