@@ -215,8 +215,8 @@ class Dispatcher:
         if not accepted.matches:
             detail = "this Idempotency-Key came with another function or body before"
             raise Problem(problems.KEY_REUSED, detail)
-        # Because under a known key it may be a training that has ended.
-        await self._tasks.announce([accepted.task])
+        if not accepted.is_new:  # perhaps a training that has ended
+            await self._tasks.announce([accepted.task])
         return accepted.task
 
     def _send(

@@ -171,16 +171,23 @@ class Link:
         return self._send(FrameKind.CALL, payload, deadline, items)
 
     async def check(self, payload: bytes, limit_s: float) -> bytes:
-        """The reply to whether a call's body matches. Raises UnavailableError if none in time."""
-        deadline = asyncio.get_running_loop().time() + limit_s
-        pending = self._send(FrameKind.CHECK, payload, deadline)
+        """The reply to whether a call's body matches; UNAVAILABLE where none comes in time.
+
+        Raises UnavailableError where the host cannot be asked.
+        """
+        loop = asyncio.get_running_loop()
+        pending = self._send(FrameKind.CHECK, payload, loop.time() + limit_s)
+        detail = f"pool {self.pool} could not check the input within {limit_s:g} s"
+        # Not wait_for, because that makes a future and callbacks of its own for each task.
+        late = loop.call_later(limit_s, self._answer_late, pending, detail)
         try:
-            return await asyncio.wait_for(pending.reply, limit_s)
-        except TimeoutError:
-            detail = f"pool {self.pool} could not check the input within {limit_s:g} s"
-            raise UnavailableError(detail) from None
+            return await pending.reply
         finally:
+            late.cancel()
             self.cancel(pending)  # which does nothing where it has been answered
+
+    def _answer_late(self, pending: PendingCall, detail: str) -> None:
+        pending.answer(calls.problem(Outcome.UNAVAILABLE, detail))
 
     def _send(
         self,
