@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         peers.say(f"{other} is not there: run `make setup` in {arguments.checkout}")
         return 2
     peers.need("wrk", "wrk")
-    for name, ratios in _measured(other, arguments.pairs):
+    for name, ratios in _measured(other, arguments.pairs, arguments.only):
         low, high = statistics.quantiles(ratios, n=4)[::2]
         print(
             f"{name:16} {statistics.median(ratios):.3f} (quartiles {low:.3f} to {high:.3f})",
@@ -42,19 +42,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(other: Path, pairs: int) -> Iterator[tuple[str, list[float]]]:
+def _measured(other: Path, pairs: int, only: str | None) -> Iterator[tuple[str, list[float]]]:
     """By name: this checkout's figures over the other one's, of each pair. More is better."""
-    yield "starts", _ratios(lambda: _start_rate(HERE), lambda: _start_rate(other), pairs // 2)
+    if only in (None, "starts"):
+        yield "starts", _ratios(lambda: _start_rate(HERE), lambda: _start_rate(other), pairs // 2)
+    if only == "starts":
+        return
     with _tree(HERE) as mine, _tree(other) as theirs:
-        for connections in (16, 1):
-            rates = [partial(_call_rate, found, connections) for found in (mine, theirs)]
-            yield f"calls, {connections} at once", _ratios(rates[0], rates[1], pairs)
-        with calling(mine.port) as one, calling(theirs.port) as two:
-            queues = [tasks.of_tree(mine, one), tasks.of_tree(theirs, two)]
-            many = [partial(_task_rate, queue) for queue in queues]
-            yield "tasks", _ratios(many[0], many[1], pairs // 2)
-            single = [partial(_single_rate, queue) for queue in queues]
-            yield "one task", _ratios(single[0], single[1], pairs)
+        if only in (None, "calls"):
+            yield from _calls(mine, theirs, pairs)
+        if only in (None, "tasks"):
+            yield from _tasks(mine, theirs, pairs)
+
+
+def _calls(mine: tree.Tree, theirs: tree.Tree, pairs: int) -> Iterator[tuple[str, list[float]]]:
+    for connections in (16, 1):
+        rates = [partial(_call_rate, found, connections) for found in (mine, theirs)]
+        yield f"calls, {connections} at once", _ratios(rates[0], rates[1], pairs)
+
+
+def _tasks(mine: tree.Tree, theirs: tree.Tree, pairs: int) -> Iterator[tuple[str, list[float]]]:
+    with calling(mine.port) as one, calling(theirs.port) as two:
+        queues = [tasks.of_tree(mine, one), tasks.of_tree(theirs, two)]
+        many = [partial(_task_rate, queue) for queue in queues]
+        yield "tasks", _ratios(many[0], many[1], pairs // 2)
+        single = [partial(_single_rate, queue) for queue in queues]
+        yield "one task", _ratios(single[0], single[1], pairs)
 
 
 def _ratios(mine: Rate, theirs: Rate, pairs: int) -> list[float]:
@@ -106,6 +119,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.beside", description=__doc__)
     parser.add_argument("checkout", type=Path, help="the other one, such as a git worktree")
     parser.add_argument("--pairs", type=int, default=24, help="default: %(default)s")
+    parser.add_argument("--only", choices=("starts", "calls", "tasks"), help="default: all of them")
     return parser.parse_args(argv)
 
 

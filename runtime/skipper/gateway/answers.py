@@ -54,9 +54,9 @@ async def task_response(
     return JSONResponse(await context.tasks.document(task) | members, status, headers)
 
 
-async def accepted_response(context: Context, task: Task, **members: object) -> Response:
+async def accepted_response(context: Context, task: Task) -> Response:
     """202 with the document of a task that has just been accepted, and where it is."""
-    response = await task_response(context, task, 202, **members)
+    response = await task_response(context, task, 202)
     response.headers["Location"] = f"/v1/tasks/{task.id}"
     return response
 

@@ -14,10 +14,10 @@ from skipper.failpoints import failpoint
 from skipper.gateway import prefer, request_ids
 from skipper.gateway.answers import (
     Headers,
-    accepted_response,
     answer_of_task,
     problem_response,
     served_headers,
+    task_response,
 )
 from skipper.gateway.calls import NO_PREFERENCES, Invocation, Preferences
 from skipper.gateway.context import Context
@@ -191,7 +191,7 @@ class Invoke:
                 response = await answer_of_task(self._context, accepted.result)
             else:
                 checked = accepted.is_checked
-                response = await accepted_response(self._context, task, checked=checked)
+                response = await task_response(self._context, task, 202, checked=checked)
             if applied := prefer.applied(preferences):
                 response.headers["Preference-Applied"] = applied
         response.headers["Location"] = f"/v1/tasks/{task.id}"
