@@ -107,6 +107,11 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
         tree.end()
 
 
+def test_the_input_of_a_plugins_task_is_checked_where_its_settings_are(tree: Tree) -> None:
+    accepted = tree.invoke("kept.look", {}, prefer="respond-async")
+    assert (accepted.status_code, accepted.json()["checked"]) == (202, True)
+
+
 def test_a_plugins_functions_have_its_settings_and_nobody_elses_do(tree: Tree) -> None:
     table = {
         "url": "https://vault.example.com",

@@ -89,7 +89,7 @@ def _run_job(link: HostLink) -> None:
         _serve(link, job, plugins)
         return
     if job.kind is JobKind.CHECK:
-        _check(link, job)
+        _check(link, job, plugins)
         return
     is_survey = job.kind is JobKind.SURVEY
     report = loader.survey(project, plugins, job.pools) if is_survey else loader.read(job, plugins)
@@ -180,11 +180,12 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     (aio if mine.signature.is_async else runner).serve(link, served)
 
 
-def _check(link: HostLink, job: Job) -> None:
+def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance import checks
 
     assert job.source is not None
     try:
+        hand_over(plugins, job)
         functions, code = loader.load(job.source, job.texts)
         judges = checks.checks_of(functions, code)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too

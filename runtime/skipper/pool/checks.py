@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from skipper.errors import SkipperError
@@ -21,6 +20,7 @@ from skipper.pool.catalogue import FunctionAssignment
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
 from skipper.pool.processes.version import FunctionVersion
+from skipper.settings.model import Settings
 from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind
 
@@ -76,9 +76,9 @@ class InputChecks(SlotlessOwner[Check]):
     """Owns the processes that judge inputs, by the versions of functions that are ``assigned``."""
 
     def __init__(
-        self, project_dir: Path, assigned: Mapping[str, FunctionAssignment], runner: JobRunner
+        self, settings: Settings, assigned: Mapping[str, FunctionAssignment], runner: JobRunner
     ) -> None:
-        self._project_dir, self._assigned, self._runner = project_dir, assigned, runner
+        self._settings, self._assigned, self._runner = settings, assigned, runner
         self._judges: dict[str, _Judge] = {}
         """By the name of the source."""
         self._background = Background()
@@ -123,9 +123,10 @@ class InputChecks(SlotlessOwner[Check]):
     async def _start(self, judge: _Judge, version: FunctionVersion) -> None:
         job = Job(
             kind=JobKind.CHECK,
-            project_dir=self._project_dir,
+            project_dir=self._settings.project_dir,
             source=version.source,
             texts=version.texts,
+            settings=self._settings.table_of(version.source.plugin),
             environment=version.source.environment | devices.NONE,
         )
         try:

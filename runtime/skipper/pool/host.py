@@ -44,7 +44,7 @@ class Host:
         self._parts = parts = assemble(host_id, pool, settings, ledger, self._starter)
         self._presence = Presence(ledger, host_id, pool, parts.claimer, parts.tasks)
         self._schedules = Schedules(ledger, settings, pool, parts.catalogue)
-        self._checks = InputChecks(settings.project_dir, parts.catalogue.assigned, parts.instances)
+        self._checks = InputChecks(settings, parts.catalogue.assigned, parts.instances)
         self._links = Links(
             settings.run_dir / f"{pool}.sock",
             parts.peers,

@@ -15,6 +15,7 @@ from skipper.pool.catalogue import FunctionAssignment
 from skipper.pool.checks import InputChecks
 from skipper.pool.processes.instance import C, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
+from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
@@ -53,11 +54,13 @@ class Pool:
         self.assigned: dict[str, FunctionAssignment] = {}
         for name in ("f.f", "f.g", "other.f"):
             self.assign(name)
-        self.checks = InputChecks(Path("/project"), self.assigned, self.runner)
+        given = {"project_dir": "/project", "plugins": {"prices": {"unit": "EUR"}}}
+        self.settings = Settings.model_validate(given)
+        self.checks = InputChecks(self.settings, self.assigned, self.runner)
         self._ids = 0
 
-    def assign(self, name: str, code: str = "c0de") -> None:
-        source = source_of(name.partition(".")[0], code)
+    def assign(self, name: str, code: str = "c0de", plugin: str = "") -> None:
+        source = source_of(name.partition(".")[0], code, plugin=plugin)
         version = FunctionVersion(spec_of(name, code=code), source, {Path("f.py"): code.encode()})
         self.assigned[name] = FunctionAssignment(version=version, seq=1)
 
@@ -94,6 +97,17 @@ async def test_one_process_judges_all_inputs_of_a_file_as_its_text_was_read() ->
     for id_ in list(instance.calls):
         instance.ends(FITS, id_)
     assert pool.outcomes == dict.fromkeys((first, second, third), Outcome.OK)
+
+
+async def test_the_process_gets_the_settings_of_the_plugin_that_named_the_file() -> None:
+    pool = Pool()
+    pool.assign("prices.train", plugin="prices")
+    pool.submit("prices.train")
+    pool.submit("f.f")
+    await settled()
+    table = pool.settings.table_of("prices")
+    assert table is not None
+    assert [job.settings for job in pool.runner.jobs] == [table, None]
 
 
 async def test_another_file_has_another_process_and_an_unknown_function_none() -> None:
