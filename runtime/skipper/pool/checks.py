@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from skipper.errors import SkipperError
@@ -76,9 +76,16 @@ class InputChecks(SlotlessOwner[Check]):
     """Owns the processes that judge inputs, by the versions of functions that are ``assigned``."""
 
     def __init__(
-        self, settings: Settings, assigned: Mapping[str, FunctionAssignment], runner: JobRunner
+        self,
+        settings: Settings,
+        assigned: Mapping[str, FunctionAssignment],
+        runner: JobRunner,
+        *,
+        backlog: int = BACKLOG,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._assigned, self._runner = settings, assigned, runner
+        self._backlog, self._clock = backlog, clock
         self._judges: dict[str, _Judge] = {}
         """By the name of the source."""
         self._background = Background()
@@ -88,7 +95,7 @@ class InputChecks(SlotlessOwner[Check]):
 
         UNAVAILABLE where nobody can tell now, NOT_FOUND for a function that is not served here.
         """
-        now = time.monotonic()
+        now = self._clock()
         name = calls.call_key(payload).name.decode("utf-8", "replace")
         check = Check(origin, id_, payload, now)
         if (assignment := self._assigned.get(name)) is None:
@@ -97,7 +104,7 @@ class InputChecks(SlotlessOwner[Check]):
         judge = self._judge_of(assignment.version, now)
         judge.used = now
         waiting = len(judge.waiting if judge.instance is None else judge.instance.calls)
-        if waiting >= BACKLOG:
+        if waiting >= self._backlog:
             check.unknown("too many inputs wait to be checked")
         elif judge.instance is not None:
             judge.instance.check(payload, check)
@@ -148,7 +155,7 @@ class InputChecks(SlotlessOwner[Check]):
 
     def _fail(self, judge: _Judge, reason: str) -> None:
         log.warning("inputs for %s cannot be checked: %s", judge.source.name, reason)
-        judge.failed_at = time.monotonic()
+        judge.failed_at = self._clock()
         self._answer_waiting(judge)
 
     def _dismiss(self, judge: _Judge) -> None:

@@ -49,14 +49,22 @@ class Runner:
 class Pool:
     """A pool's checks, with two functions in one file and one in another."""
 
-    def __init__(self) -> None:
+    def __init__(self, backlog: int = checks.BACKLOG) -> None:
         self.runner, self.caller = Runner(), Caller()
+        self.later_s = 0.0
+        """How far its clock is ahead."""
         self.assigned: dict[str, FunctionAssignment] = {}
         for name in ("f.f", "f.g", "other.f"):
             self.assign(name)
         given = {"project_dir": "/project", "plugins": {"prices": {"unit": "EUR"}}}
         self.settings = Settings.model_validate(given)
-        self.checks = InputChecks(self.settings, self.assigned, self.runner)
+        self.checks = InputChecks(
+            self.settings,
+            self.assigned,
+            self.runner,
+            backlog=backlog,
+            clock=lambda: time.monotonic() + self.later_s,
+        )
         self._ids = 0
 
     def assign(self, name: str, code: str = "c0de", plugin: str = "") -> None:
@@ -160,7 +168,7 @@ async def loads_for_ever(pool: Pool) -> None:
 
 @pytest.mark.parametrize("how", [breaks, dies_loading, loads_for_ever])
 async def test_where_the_file_cannot_be_loaded_nobody_can_tell_and_a_while_later_it_is_tried_anew(
-    how: Callable[[Pool], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+    how: Callable[[Pool], Awaitable[None]],
 ) -> None:
     pool = Pool()
     await how(pool)
@@ -170,21 +178,17 @@ async def test_where_the_file_cannot_be_loaded_nobody_can_tell_and_a_while_later
     await settled()
     assert pool.outcomes == {first: Outcome.UNAVAILABLE, second: Outcome.UNAVAILABLE}
     assert len(pool.runner.jobs) == 1
-    later = time.monotonic() + checks.RETRY_S
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    pool.later_s = checks.RETRY_S
     pool.submit()
     await settled()
     assert len(pool.runner.jobs) == 2
 
 
-async def test_a_start_that_takes_long_keeps_nobody_waiting_who_comes_late(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_start_that_takes_long_keeps_nobody_waiting_who_comes_late() -> None:
     pool = Pool()
     pool.runner.may_start.clear()
     pool.submit()
-    later = time.monotonic() + checks.PATIENCE_S + 0.1
-    monkeypatch.setattr(time, "monotonic", lambda: later)
+    pool.later_s = checks.PATIENCE_S + 0.1
     late = pool.submit()
     assert pool.outcomes == {late: Outcome.UNAVAILABLE}
 
@@ -239,9 +243,8 @@ async def test_of_many_files_only_those_used_last_keep_their_process() -> None:
     assert stopped == [True] * 3 + [False] * checks.MOST
 
 
-async def test_what_waits_to_be_judged_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "BACKLOG", 2)
-    pool = Pool()
+async def test_what_waits_to_be_judged_is_bounded() -> None:
+    pool = Pool(backlog=2)
     for _ in range(2):
         pool.submit()
     third = pool.submit()
