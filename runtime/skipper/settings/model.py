@@ -19,6 +19,7 @@ from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
 from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
+from skipper.settings.proxies import TrustedProxy
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
 
@@ -56,6 +57,9 @@ class GatewaySettings(_Section):
     )
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names accepted beside loopback's own"
+    )
+    trusted_proxies: tuple[TrustedProxy, ...] = Field(
+        (), description="proxies whose X-Forwarded-… headers count: addresses, networks, unix"
     )
     max_body_mb: float = Field(8.0, gt=0, le=1024, description="largest request body, MiB")
 
