@@ -12,10 +12,10 @@ from tests.acceptance.conftest import PLAIN
 from tests.acceptance.test_statuses import problem
 from tests.acceptance.tree import Gate, Tree, lent, project, until
 
-KEY = "correct-horse"
+KEY = "correct-horse-battery"
 TOML = f"""
 [gateway]
-keys = ["other-key", "{KEY}"]
+keys = ["another-key-of-mine", "{KEY}"]
 max_body_mb = 0.01
 
 [storage]
@@ -60,7 +60,7 @@ def test_without_a_key_nothing_is_told(narrow: Tree, headers: dict[str, str]) ->
 
 
 def test_any_of_the_keys_opens(narrow: Tree) -> None:
-    for headers in ({"Authorization": "Bearer other-key"}, {"X-API-Key": KEY}):
+    for headers in ({"Authorization": "Bearer another-key-of-mine"}, {"X-API-Key": KEY}):
         assert narrow.get("/v1/functions", headers=headers).status_code == 200
 
 

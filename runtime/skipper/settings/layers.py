@@ -146,9 +146,13 @@ def _of_variable(
         meant = " or ".join(map(".".join, found))
         raise SettingsError(f"Environment: {variable} may mean {meant}: write it in {FILE_NAME}.")
     setting = schema.at(found[0])
-    is_list = isinstance(setting, Setting) and setting.is_list
-    value = [part for part in text.split(",") if part] if is_list else text
+    value = _parts(text, setting) if isinstance(setting, Setting) and setting.is_list else text
     return Written(path=found[0], value=value, origin=f"${variable}")
+
+
+def _parts(text: str, setting: Setting) -> list[str]:
+    """The items of a list. Secrets that a template left empty are items, to be refused as such."""
+    return [part for part in text.split(",") if part or setting.is_secret]
 
 
 def _members_of_open_tables(

@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from skipper.cron import Missed, check_cron, check_timezone
 from skipper.settings import environment
+from skipper.settings.access import Keys
 from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
@@ -52,9 +53,7 @@ class GatewaySettings(_Section):
     host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
     port: int = Field(8000, ge=0, le=65535, description="0 picks a free port")
     workers: int = Field(1, ge=1, le=64, description="gateway processes that share the port")
-    keys: tuple[SecretStr, ...] = Field(
-        (), description="API keys; with any, every /v1 request needs one"
-    )
+    keys: Keys = Field((), description="API keys; with any, every request needs one")
     allowed_hosts: tuple[str, ...] = Field(
         (), description="Host names accepted beside loopback's own"
     )

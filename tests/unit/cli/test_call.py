@@ -121,11 +121,11 @@ def test_nothing_running_says_how_to_start(run: Run) -> None:
 def test_a_missing_key_is_its_own_exit_code(
     run: Run, gateway: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gateway.key = "sesame"
+    gateway.key = "open-sesame-0123456789"
     result = run("call", "plain.echo")
     assert result.exit_code == Exit.UNAUTHORISED
     assert "$SKIPPER_API_KEY" in result.stderr
-    monkeypatch.setenv("SKIPPER_API_KEY", "sesame")
+    monkeypatch.setenv("SKIPPER_API_KEY", "open-sesame-0123456789")
     assert run("call", "plain.echo").exit_code == 0
 
 
@@ -136,9 +136,9 @@ def test_wait_and_detach_exclude_each_other(run: Run) -> None:
 def test_a_project_is_asked_at_its_own_port_with_its_own_key(
     run: Run, gateway: StandIn, tmp_path: Path
 ) -> None:
-    gateway.key = "sesame"
+    gateway.key = "open-sesame-0123456789"
     port = gateway.url.rpartition(":")[2]
-    toml = f'[gateway]\nport = {port}\nkeys = ["sesame"]\n'
+    toml = f'[gateway]\nport = {port}\nkeys = ["open-sesame-0123456789"]\n'
     (tmp_path / "skipper.toml").write_text(toml)
     result = run("call", "plain.echo", "-d", "1", "--project", str(tmp_path))
     assert result.stdout == "1\n"

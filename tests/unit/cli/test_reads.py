@@ -269,7 +269,7 @@ def test_a_watched_task_is_one_object_a_line_for_programs(run: Run, ended: str) 
 
 
 def test_config_shows_values_and_origins(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SKIPPER_GATEWAY_KEYS", "sesame")
+    monkeypatch.setenv("SKIPPER_GATEWAY_KEYS", "open-sesame-0123456789")
     text = run("config", "show", "--origin").stdout
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines()}
     assert rows["gateway.port"] == ["8000", "default"]

@@ -44,7 +44,7 @@ def test_the_name_is_made_from_the_folder(tmp_path: Path, folder: str, name: str
     ],
 )
 def test_the_base_url_can_be_asked(project: Path, host: str, url: str) -> None:
-    settings, _ = load(project, {"gateway.host": host, "gateway.keys": ["k"]})
+    settings, _ = load(project, {"gateway.host": host, "gateway.keys": ["0123456789abcdef"]})
     assert settings.base_url == url
 
 

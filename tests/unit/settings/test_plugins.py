@@ -83,7 +83,7 @@ def test_it_is_handed_on_whole(project: Path) -> None:
 def test_a_plugin_is_given_its_own_table_and_no_other(project: Path) -> None:
     settings, _ = load(project)
     assert settings.set_up_plugins == frozenset()
-    write(project, TABLE + "[plugins.empty]\n" + HOOK + "[gateway]\nkeys = ['SESAME']\n")
+    write(project, TABLE + "[plugins.empty]\n" + HOOK + "[gateway]\nkeys = ['SESAME-0123456789']\n")
     settings, _ = load(project)
     assert settings.set_up_plugins == {"vault", "empty", "webhooks"}
     assert settings.table_of("empty") == PluginTable(title="plugins.empty", values={})
