@@ -21,10 +21,11 @@ from typing import Any, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, to_json
 
 from skipper.errors import DefinitionError
 from skipper.function.model import Model
+from skipper.function.numbers import check_numbers, check_parsed
 from skipper.function.parameters import (
     body_type,
     members_of,
@@ -77,9 +78,12 @@ class Signature:
         """
         if not body and self.body_parameter in self.defaults:
             return {}
-        _check_numbers(body)
+        has_large = check_numbers(body)
         # Not the adapter's own validate_json and dump_json, because those add a layer of Python.
-        return self._named(self.input.validator.validate_json(body or b"{}"))
+        value = self.input.validator.validate_json(body or b"{}")
+        if has_large:
+            check_parsed(value)
+        return self._named(value)
 
     def parse_items(self, body: bytes) -> list[dict[str, Any] | Exception] | None:
         """Keyword arguments of each item of ``{"items": […]}``, or what is wrong with that item.
@@ -89,11 +93,12 @@ class Signature:
         # A look at the first bytes, because to parse every single body twice would be slow.
         if self._has_items or not _BEGINS_MANY(body):
             return None
-        _check_numbers(body)
+        has_large = check_numbers(body)
         # All at once first, because pydantic then goes through the list itself. Whatever goes wrong
         # is looked for item by item afterwards.
         with contextlib.suppress(Exception):
-            return [self._named(value) for value in self._many.validate_json(body)["items"]]
+            if not has_large:
+                return [self._named(value) for value in self._many.validate_json(body)["items"]]
         try:
             items = _ONLY_ITEMS.validate_json(body)["items"]
         except ValidationError:
@@ -102,7 +107,7 @@ class Signature:
 
     def _parse_item(self, body: bytes) -> dict[str, Any] | Exception:
         try:
-            return self._named(self.input.validate_json(body))
+            return self.parse(body)
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
             return error
 
@@ -215,24 +220,6 @@ def _callable_of(target: Callable[..., Any] | type) -> Callable[..., Any]:
         )
     method: Callable[..., Any] = target.__call__
     return method
-
-
-def _check_numbers(body: bytes) -> None:
-    """Raise ValidationError for ``NaN`` and ``Infinity``, which pydantic reads and JSON has not.
-
-    Only where the words occur, in a text perhaps, is the body read once more.
-    """
-    if b"NaN" in body or b"Infinity" in body:
-        try:
-            from_json(body, allow_inf_nan=False)
-        except ValueError as error:
-            detail: Any = {
-                "type": "json_invalid",
-                "loc": (),
-                "input": "",
-                "ctx": {"error": str(error)},
-            }
-            raise ValidationError.from_exception_data("body", [detail]) from None
 
 
 def _output_adapter(returned: Any, streams: bool) -> TypeAdapter[Any]:

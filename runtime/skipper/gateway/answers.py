@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
@@ -20,6 +21,22 @@ RETRY_AFTER_S = "1"
 """How soon a caller is to come back, in seconds, where nothing better is known."""
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def json_bytes(value: Any) -> bytes:
+    """``value`` as JSON in UTF-8. A lone surrogate, which UTF-8 has not, becomes a question mark.
+
+    What functions raise and log is text of theirs: one such letter must not hide a list of tasks.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "replace")
+
+
+class Json(JSONResponse):
+    """A JSON document, whatever text of functions it holds."""
+
+    def render(self, content: Any) -> bytes:
+        return json_bytes(content)
 
 
 @lru_cache(maxsize=1000)  # because every direct call asks for one of a few
@@ -41,7 +58,7 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
         own["Retry-After"] = RETRY_AFTER_S
     elif status == 401:
         own["WWW-Authenticate"] = "Bearer"
-    response = Response(json.dumps(problem.document()), status, own, PROBLEM_TYPE)
+    response = Response(json_bytes(problem.document()), status, own, PROBLEM_TYPE)
     response.raw_headers.extend(served_headers(problem.served))
     return response
 
@@ -51,7 +68,7 @@ async def task_response(
 ) -> Response:
     """A task's document with further ``members``; Retry-After while it has not ended."""
     headers = {} if task.state.is_terminal else {"Retry-After": RETRY_AFTER_S}
-    return JSONResponse(await context.tasks.document(task) | members, status, headers)
+    return Json(await context.tasks.document(task) | members, status, headers)
 
 
 async def accepted_response(context: Context, task: Task) -> Response:

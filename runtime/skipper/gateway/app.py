@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
@@ -19,7 +19,7 @@ import skipper
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.gateway.access import Access
-from skipper.gateway.answers import problem_response
+from skipper.gateway.answers import Json, problem_response
 from skipper.gateway.context import Context
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
@@ -109,7 +109,7 @@ class Gateway:
             specs = [each.spec for each in functions]
             document = openapi.document(self._api.openapi(), specs, needs_key=needs_key)
             self._documented = Documented(functions, document)
-        return JSONResponse(self._documented.document)
+        return Json(self._documented.document)
 
     async def _docs(self, request: Request) -> Response:
         del request

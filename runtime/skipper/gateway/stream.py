@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.types import Send
 
-from skipper.gateway.answers import Headers, served_headers
+from skipper.gateway.answers import Headers, json_bytes, served_headers
 from skipper.gateway.item_stream import ItemStream
 
 EVENTS = b"text/event-stream"
@@ -23,7 +22,7 @@ def stream_type(accept: bytes) -> bytes:
 
 def sse(event: str, data: Any, id_: object = None) -> bytes:
     """One server-sent event; ``data`` is JSON text as bytes, or a value."""
-    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    text = data if isinstance(data, bytes) else json_bytes(data)
     head = f"id: {id_}\n" if id_ is not None else ""
     return f"{head}event: {event}\ndata: ".encode() + text + b"\n\n"
 
@@ -57,4 +56,4 @@ def _end(stream: ItemStream, *, is_sse: bool) -> bytes:
     document = problem.document()
     if is_sse:
         return sse("error", document)
-    return json.dumps({"error": document}).encode() + b"\n"
+    return json_bytes({"error": document}) + b"\n"

@@ -138,12 +138,6 @@ def test_their_names_in_a_text_are_a_text() -> None:
     assert signature_of(take).parse(b'{"x": "NaN or Infinity"}') == {"x": "NaN or Infinity"}
 
 
-def test_a_number_too_large_for_a_float_is_json() -> None:
-    def take(x: float) -> None: ...
-
-    assert signature_of(take).parse(b'{"x": 1e999}') == {"x": math.inf}
-
-
 @given(
     st.integers(-(2**53), 2**53),
     st.text(max_size=9),

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from skipper import problems
-from skipper.gateway.answers import problem_response, served_headers
+from skipper.gateway.answers import Json, problem_response, served_headers
 from skipper.gateway.problems import Problem
 from skipper.problems import KINDS, ProblemKind
 
@@ -57,3 +57,13 @@ def test_a_problem_names_what_served_the_call_that_failed() -> None:
     response = problem_response(Problem(problems.FUNCTION_ERROR, "", served=b"c0de a@1"))
     assert response.headers["x-skipper-code"] == "c0de"
     assert response.headers["x-skipper-model"] == "a@1"
+
+
+def test_half_a_letter_in_a_document_is_a_question_mark() -> None:
+    text = "half \ud800 and \0 and é and \U0001f600"
+    found = json.loads(bytes(Json({"items": [{"error": text}]}).body).decode())
+    assert found == {"items": [{"error": "half ? and \0 and é and \U0001f600"}]}
+    problem = problem_response(Problem(problems.FUNCTION_ERROR, text))
+    assert (
+        json.loads(bytes(problem.body).decode())["detail"] == "half ? and \0 and é and \U0001f600"
+    )

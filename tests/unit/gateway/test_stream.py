@@ -158,8 +158,9 @@ async def test_credit_is_given_only_as_items_are_taken() -> None:
 @pytest.mark.parametrize(
     ("data", "id_", "text"),
     [
-        ({"done": 1}, None, b'event: progress\ndata: {"done": 1}\n\n'),
+        ({"done": 1}, None, b'event: progress\ndata: {"done":1}\n\n'),
         (b"[1,2]", 7, b"id: 7\nevent: progress\ndata: [1,2]\n\n"),
+        ("half \ud800", None, b'event: progress\ndata: "half ?"\n\n'),
         ("two\nlines", 0, b'id: 0\nevent: progress\ndata: "two\\nlines"\n\n'),
     ],
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import JSONResponse
 
+from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
-from skipper.gateway.routes.parameters import TaskId
+from skipper.gateway.routes.parameters import AttemptNumber, Sequence, TaskId
 from skipper.gateway.task_stream import gaps_after, life_of_task
 from skipper.gateway.timeline import Cursor, event_document
 from skipper.ledger import events
@@ -23,12 +23,12 @@ def add_routes(router: APIRouter, context: Context) -> None:
     @router.get("/{id}/logs", summary="What a task has printed and logged")
     async def logs(
         id: TaskId,
-        attempt: Annotated[int | None, Query(ge=1)] = None,
+        attempt: AttemptNumber | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LINES)] = MAX_LINES,
-        cursor: Annotated[int, Query(ge=0)] = 0,
+        cursor: Sequence = 0,
     ) -> Any:
         await context.tasks.get(id)
-        return JSONResponse(await _lines(context, id, attempt, cursor, limit))
+        return Json(await _lines(context, id, attempt, cursor, limit))
 
     @router.get(
         "/{id}/events", summary="A task's life as server-sent events; resumes after Last-Event-ID"

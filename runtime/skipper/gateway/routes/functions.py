@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 
 from skipper import problems
+from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import Name
@@ -23,7 +23,7 @@ def routes(context: Context) -> APIRouter:
     )
     async def functions() -> Any:
         directory = context.directory
-        return JSONResponse(
+        return Json(
             {
                 "items": [item.document() for item in directory.functions()],
                 "broken": [item.model_dump(mode="json") for item in directory.broken()],
@@ -35,7 +35,7 @@ def routes(context: Context) -> APIRouter:
     async def function(name: Name) -> Any:
         for item in context.directory.functions():
             if item.spec.name == name:
-                return JSONResponse(item.document())
+                return Json(item.document())
         if (broken := context.directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse
 
 from skipper import problems
+from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import MAX_PAGE, Name
@@ -26,7 +26,7 @@ def routes(context: Context) -> APIRouter:
         newest = await context.ledger.read(
             lambda conn: [models.latest(conn, name) for name in models.list_names(conn)]
         )
-        return JSONResponse({"items": [_shown(item) for item in newest if item], "next": None})
+        return Json({"items": [_shown(item) for item in newest if item], "next": None})
 
     @router.get(
         "/models/{name}",
@@ -46,7 +46,7 @@ def routes(context: Context) -> APIRouter:
         if not versions and cursor is None:
             raise Problem(problems.NOT_FOUND, f"there is no model {name!r}")
         shown = [_shown(item) for item in versions]
-        return JSONResponse({"name": name, "items": shown, "next": following})
+        return Json({"name": name, "items": shown, "next": following})
 
     return router
 

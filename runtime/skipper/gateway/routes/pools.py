@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 
 from skipper.errors import SkipperError
+from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
 from skipper.wire.link import Link
 from skipper.wire.messages import GetPoolState
@@ -21,7 +21,7 @@ def routes(context: Context) -> APIRouter:
     @router.get("/pools", summary="What each pool has and does")
     async def pools() -> Any:
         links = context.directory.links.values()
-        return JSONResponse({"items": await asyncio.gather(*map(_pool, links))})
+        return Json({"items": await asyncio.gather(*map(_pool, links))})
 
     return router
 

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from skipper import problems
-from skipper.gateway.answers import accepted_response
+from skipper.gateway.answers import Json, accepted_response
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import Name
@@ -35,15 +35,15 @@ def _add_reads(router: APIRouter, context: Context) -> None:
         items = {each.declared.name: _shown(each) for each in found}
         tables = context.settings.schedules
         items = {name: _unserved(name, table) for name, table in tables.items()} | items
-        return JSONResponse({"items": [items[name] for name in sorted(items)], "next": None})
+        return Json({"items": [items[name] for name in sorted(items)], "next": None})
 
     @router.get("/{name}", summary="Look at one schedule")
     async def schedule(name: Name) -> Any:
         found = await context.ledger.read(partial(schedules.get, name=name))
         table = context.settings.schedules.get(name)
         if found is None and table is not None:
-            return JSONResponse(_unserved(name, table))
-        return JSONResponse(_shown(_there(context, name, found)))
+            return Json(_unserved(name, table))
+        return Json(_shown(_there(context, name, found)))
 
 
 def _add_verbs(router: APIRouter, context: Context) -> None:
@@ -54,12 +54,12 @@ def _add_verbs(router: APIRouter, context: Context) -> None:
     @router.post("/{name}/pause", summary="Let it rest until it is resumed")
     async def pause(name: Name) -> Any:
         found = await context.ledger.write(partial(schedules.pause, name=name))
-        return JSONResponse(_shown(_there(context, name, found)))
+        return Json(_shown(_there(context, name, found)))
 
     @router.post("/{name}/resume", summary="Have it go on with its next time")
     async def resume(name: Name) -> Any:
         found = await context.ledger.write(partial(schedules.resume, name=name))
-        return JSONResponse(_shown(_there(context, name, found)))
+        return Json(_shown(_there(context, name, found)))
 
 
 async def _run(context: Context, name: str) -> Response:

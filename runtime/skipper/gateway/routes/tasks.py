@@ -7,16 +7,16 @@ import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.gateway.answers import accepted_response, answer_of_task, task_response
+from skipper.gateway.answers import Json, accepted_response, answer_of_task, task_response
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
-from skipper.gateway.routes.parameters import MAX_PAGE, TaskId
+from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId
 from skipper.gateway.task_reader import MAX_WAIT_S
 from skipper.ledger import tasks
 from skipper.outcomes import error_document
@@ -37,9 +37,9 @@ def routes(context: Context) -> APIRouter:
 def _add_reads(router: APIRouter, context: Context) -> None:
     @router.get("", summary="List tasks, newest first")
     async def page(
-        function: str | None = None,
+        function: Filter | None = None,
         state: State | None = None,
-        schedule: str | None = None,
+        schedule: Filter | None = None,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50,
         cursor: str | None = None,
     ) -> Any:
@@ -59,7 +59,7 @@ def _add_reads(router: APIRouter, context: Context) -> None:
                 problems.BAD_REQUEST, f"cursor {cursor!r} is not one that a page gave"
             ) from None
         await context.tasks.announce(found)
-        return JSONResponse(
+        return Json(
             {"items": [await context.tasks.document(task) for task in found], "next": following}
         )
 
@@ -80,7 +80,7 @@ def _add_reads(router: APIRouter, context: Context) -> None:
     async def attempts(id: TaskId) -> Any:
         await context.tasks.get(id)
         found = await context.ledger.read(lambda conn: tasks.attempts(conn, id))
-        return JSONResponse({"items": [_attempt(context, id, item) for item in found]})
+        return Json({"items": [_attempt(context, id, item) for item in found]})
 
 
 def _add_verbs(router: APIRouter, context: Context) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
 from skipper import problems
-from skipper.gateway.answers import accepted_response
+from skipper.gateway.answers import Json, accepted_response
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.settings.webhooks import Webhook
@@ -23,7 +23,7 @@ def routes(context: Context) -> APIRouter:
     @router.get("", summary="List webhooks, without their secrets")
     async def webhooks() -> Any:
         known = context.settings.webhooks
-        return JSONResponse({"items": [_shown(name, known[name]) for name in sorted(known)]})
+        return Json({"items": [_shown(name, known[name]) for name in sorted(known)]})
 
     @router.post("/{name}/test", summary="Send a webhook a ping, as a task")
     async def test(name: Name) -> Any:

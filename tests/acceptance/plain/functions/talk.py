@@ -54,3 +54,11 @@ def reports(number: int, *, run: skipper.Run) -> int:
         run.metric("loss", 1.0 / (step + 1), step=step)
         run.log(f"step {step}")
     return number
+
+
+@skipper.data(mode="task")
+def half_a_letter(*, run: skipper.Run) -> None:
+    """Say and raise what neither UTF-8 nor PostgreSQL has."""
+    run.log("no \0 text")
+    print("no \0 text")
+    raise ValueError("half \ud800 a letter, and \0")
