@@ -9,7 +9,14 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 from typing import TypeAlias
 
 from skipper_webhooks.errors import RefusedError
@@ -27,20 +34,47 @@ class Reach(StrEnum):
     """Nobody that an event can be for: link-local (cloud metadata), multicast, reserved…"""
 
 
-_PRIVATE = [
-    ip_network(text)
-    for text in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "100.64.0.0/10",  # RFC 6598, behind a carrier's translation
-        "::1/128",
-        "fc00::/7",
-    )
-]
-_6TO4 = ip_network("2002::/16")  # leads to an IPv4 address by way of strangers; RFC 7526
-_NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the IPv4 address is the last four bytes
+def _networks(*texts: str) -> list[IPv4Network | IPv6Network]:
+    return [ip_network(text) for text in texts]
+
+
+_PRIVATE = _networks(
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",  # RFC 6598, behind a carrier's translation
+    "::1/128",
+    "fc00::/7",
+)
+# Written down, because what Python holds to be global differs from release to release.
+_SPECIAL = _networks(
+    "100.100.100.200/32",  # the metadata of Alibaba's cloud
+    "168.63.129.16/32",  # and Azure's
+    "192.0.0.0/24",  # RFC 6890, and Oracle's
+    "fd00:ec2::254/128",  # Amazon's
+    "fd20:ce::254/128",  # Google's
+    "0.0.0.0/8",
+    "169.254.0.0/16",
+    "192.0.2.0/24",  # RFC 5737, with two more
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "192.31.196.0/24",  # RFC 7535
+    "192.52.193.0/24",  # RFC 7450
+    "192.88.99.0/24",  # RFC 7526: relays of 6to4
+    "192.175.48.0/24",  # RFC 7534
+    "198.18.0.0/15",  # RFC 2544
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "2001::/23",  # RFC 2928: Teredo, benchmarks, identifiers
+    "2001:db8::/32",  # RFC 3849
+    "2002::/16",  # RFC 7526: leads to an IPv4 address by way of strangers
+    "2620:4f:8000::/48",  # RFC 7534
+    "3fff::/20",  # RFC 9637
+)
+_UNICAST = IPv6Network("2000::/3")
+"""All that has been given out of IPv6. Beyond it lie link-local, multicast, IPv4 in disguise…"""
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: the IPv4 address is the last four bytes
 
 
 def reach_of(address: Address) -> Reach:
@@ -50,17 +84,13 @@ def reach_of(address: Address) -> Reach:
             return reach_of(address.ipv4_mapped)
         if address in _NAT64:
             return reach_of(IPv4Address(address.packed[-4:]))
+    if any(address in network for network in _SPECIAL):
+        return Reach.SPECIAL
     if any(address in network for network in _PRIVATE):
         return Reach.PRIVATE
-    return Reach.PUBLIC if _is_public(address) else Reach.SPECIAL
-
-
-def _is_public(address: Address) -> bool:
-    if address.is_multicast or address.is_reserved or address.is_link_local:
-        return False
-    if isinstance(address, IPv6Address) and (address.is_site_local or address in _6TO4):
-        return False
-    return address.is_global
+    if isinstance(address, IPv6Address) and address not in _UNICAST:
+        return Reach.SPECIAL
+    return Reach.PUBLIC if address.is_global else Reach.SPECIAL
 
 
 def resolve(host: str, port: int) -> list[Address]:

@@ -31,13 +31,15 @@ def post(endpoint: Endpoint, id_: str, body: bytes, *, resolve: Resolve = addres
     Raises :class:`DeliveryError` or, where trying again is of no use, :class:`RefusedError`. What
     the receiver sends beside its status is not read, and a redirection is not followed.
     """
-    url = httpx.URL(endpoint.url.get_secret_value())
+    url = _url(endpoint)
     host, is_encrypted = url.raw_host.decode(), url.scheme == "https"
     request = _SignedRequest(url=url, headers=_headers(url, endpoint, id_, body), body=body)
     try:
         found = resolve(host, url.port or _PORTS[url.scheme])
         addresses.check(host, found, private=endpoint.allow_private, encrypted=is_encrypted)
         status = _send(request, found, endpoint.timeout_s)
+    except UnicodeError:
+        raise RefusedError(_NO_HOST) from None
     except httpx.TimeoutException:
         raise DeliveryError(f"{host} did not answer within {endpoint.timeout_s:g} s") from None
     except (httpx.TransportError, OSError) as error:
@@ -47,6 +49,18 @@ def post(endpoint: Endpoint, id_: str, body: bytes, *, resolve: Resolve = addres
     if not 200 <= status < 300:
         raise DeliveryError(f"{host} answered {status}")
     return status
+
+
+_NO_HOST = (
+    "the host of its URL is no name; write it in plain letters, of at most 63 between two dots"
+)
+
+
+def _url(endpoint: Endpoint) -> httpx.URL:
+    try:
+        return httpx.URL(endpoint.url.get_secret_value())
+    except httpx.InvalidURL:  # such as circled digits, which others read as plain ones
+        raise RefusedError(_NO_HOST) from None
 
 
 def _headers(url: httpx.URL, endpoint: Endpoint, id_: str, body: bytes) -> dict[str, str]:

@@ -6,6 +6,7 @@ How its events are made into tasks stands in ``deliveries``; how one is sent, in
 from __future__ import annotations
 
 import base64
+import unicodedata
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
@@ -67,11 +68,14 @@ class Webhook(BaseModel):
     def _has_a_host(cls, value: ReceiverUrl) -> ReceiverUrl:
         try:
             url = urlsplit(value.get_secret_value())
-            is_url = url.scheme in ("https", "http") and bool(url.hostname) and url.port != 0
+            host = url.hostname or ""
+            is_url = url.scheme in ("https", "http") and bool(host) and url.port != 0
         except ValueError:
             is_url = False
         if not is_url:
             raise ValueError("write a URL that begins with https://")
+        if unicodedata.normalize("NFKC", host) != host:  # ①②⑦.⓪.⓪.① is 127.0.0.1 to some
+            raise ValueError("write its host in plain letters and digits")
         if url.username is not None or url.fragment:
             raise ValueError("write it without user, password and fragment: events are signed")
         return value

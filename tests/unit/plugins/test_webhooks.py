@@ -178,6 +178,34 @@ async def test_the_receiver_that_the_page_shows_believes_what_is_signed_and_noth
         ("2001::1", Reach.SPECIAL),
         ("2002:7f00:1::", Reach.SPECIAL),
         ("::127.0.0.1", Reach.SPECIAL),
+        ("::8.8.8.8", Reach.SPECIAL),
+        ("168.63.129.16", Reach.SPECIAL),
+        ("::ffff:168.63.129.16", Reach.SPECIAL),
+        ("64:ff9b::a83f:8110", Reach.SPECIAL),
+        ("100.100.100.200", Reach.SPECIAL),
+        ("192.0.0.192", Reach.SPECIAL),
+        ("fd00:ec2::254", Reach.SPECIAL),
+        ("fd20:ce::254", Reach.SPECIAL),
+        ("3fff::1", Reach.SPECIAL),
+        ("3fff:fff:ffff::1", Reach.SPECIAL),
+        ("192.88.99.1", Reach.SPECIAL),
+        ("2002:c058:6301::", Reach.SPECIAL),
+        ("2002:5db8:d822::1", Reach.SPECIAL),
+        ("64:ff9b:1::7f00:1", Reach.SPECIAL),
+        ("64:ff9b:1::5db8:d822", Reach.SPECIAL),
+        ("::ffff:0:7f00:1", Reach.SPECIAL),
+        ("2001:0:5db8:d822::1", Reach.SPECIAL),
+        ("2001:20::1", Reach.SPECIAL),
+        ("100::1", Reach.SPECIAL),
+        ("5f00::1", Reach.SPECIAL),
+        ("4000::1", Reach.SPECIAL),
+        ("198.51.100.7", Reach.SPECIAL),
+        ("203.0.113.7", Reach.SPECIAL),
+        ("198.19.255.255", Reach.SPECIAL),
+        ("192.175.48.1", Reach.SPECIAL),
+        ("239.255.255.255", Reach.SPECIAL),
+        ("100.127.255.255", Reach.PRIVATE),
+        ("64:ff9b::a01:203", Reach.PRIVATE),
     ],
 )
 def test_who_lies_behind_an_address(text: str, reach: Reach) -> None:
@@ -333,6 +361,22 @@ def test_nothing_is_sent_to_a_private_address_that_is_not_allowed(port: int, hos
     with pytest.raises(RefusedError, match="private"):
         post(endpoint(f"https://{host}:{port}/", allow_private=False), "e1", b"{}")
     assert Receiver.received == []
+
+
+@pytest.mark.parametrize(
+    "host", ["①②⑦.⓪.⓪.①", "ⓛocalhost", "\N{FULLWIDTH DIGIT ONE}27.0.0.1", "0177.0.0.1", "x" * 64]
+)
+def test_a_host_that_some_read_as_another_is_refused(port: int, host: str) -> None:
+    with pytest.raises(RefusedError, match="plain letters"):
+        post(endpoint(f"http://{host}:{port}/token"), "e1", b"{}")
+    assert Receiver.received == []
+
+
+@pytest.mark.parametrize("host", ["127。0。0。1", "[fe80::1%25lo]", "[::ffff:7f00:1]", "0x7f.1"])
+def test_a_host_that_is_written_oddly_is_judged_by_where_it_leads(port: int, host: str) -> None:
+    with pytest.raises((RefusedError, DeliveryError)) as caught:
+        post(endpoint(f"https://{host}:{port}/", allow_private=False), "e1", b"{}")
+    assert Receiver.received == [], caught.value
 
 
 def test_a_name_is_looked_up_once_and_led_nowhere_else(port: int) -> None:

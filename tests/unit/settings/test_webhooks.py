@@ -70,6 +70,8 @@ def test_without_webhooks_nobody_asks_who_is_interested() -> None:
         ({"url": "https://[::1/"}, "https://"),
         ({"url": "https://user:pw@h/"}, "without user, password"),
         ({"url": "https://h/#part"}, "fragment"),
+        ({"url": "https://①②⑦.⓪.⓪.①/x"}, "plain letters"),
+        ({"url": "https://ⓛocalhost/x"}, "plain letters"),
         ({"secret": ""}, "whsec_"),
         ({"secret": "opensesame"}, "whsec_"),
         ({"secret": "whsec_c2hvcnQ="}, "24 to 64 bytes"),
