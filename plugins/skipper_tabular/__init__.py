@@ -1,22 +1,26 @@
 """Tables for Skipper: any CSV plus a target column becomes a served scikit-learn model.
 
-Registers the functions of :mod:`skipper_tabular.tabular` in every project, and keeps scikit-learn
-models in the store. This module holds only the hooks and imports none of the libraries: every
-instance loads it. Where one of them is not installed, the plugin offers no functions.
+Keeps scikit-learn models in the store, in every project. Its functions let callers read files and
+replace models, so a project has them only where it has a ``[plugins.tabular]`` table, and within
+its bounds. This module holds the hooks and imports none of the libraries: every instance loads it.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import skipper
+from skipper_tabular.settings import Settings, check_libraries
 
 FORMAT = "skops"
-_REQUIRED = ("pandas", "sklearn", "skops")
+SOURCE = "tabular"
+"""The source of its functions, and the table of settings that they need."""
+configured: list[Settings] = []
+"""The project's table, in an instance of those functions; in all others nothing."""
 _HELD = frozenset(
     {"pandas", "sklearn.compose", "sklearn.ensemble", "sklearn.linear_model", "skops.io"}
 )
@@ -24,16 +28,19 @@ _HELD = frozenset(
 
 @skipper.hook
 def skipper_sources(project: skipper.Project) -> Collection[skipper.Source]:
-    """Name ``tabular.prepare``, ``tabular.train`` and ``tabular.predict``."""
-    del project
-    if any(importlib.util.find_spec(name) is None for name in _REQUIRED):
+    """Name the file of ``tabular.prepare``, ``train`` and ``predict``, where a table stands."""
+    if SOURCE not in project.set_up:
         return ()
     file = Path(__file__).with_name("tabular.py")
-    return (
-        skipper.Source(
-            name="tabular", file=file, module="skipper_tabular.tabular", origin="tabular"
-        ),
-    )
+    module = "skipper_tabular.tabular"
+    return (skipper.Source(name=SOURCE, file=file, module=module, origin="tabular"),)
+
+
+@skipper.hook
+def skipper_settings(settings: Mapping[str, Any]) -> None:
+    """Take the table: the folder that callers may read, and the models that they may replace."""
+    check_libraries()
+    configured[:] = [Settings.model_validate(settings)]
 
 
 @skipper.hook

@@ -1,21 +1,23 @@
 """Tables out of CSV: where they may be read from, and what each column is.
 
-A caller names a file of the project, or sends the text. No other file can be read: see
-:func:`locate`.
+A caller names a file of the folder in the plugin's settings, or sends the text. No other file can
+be read: see :func:`locate`.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 
+import skipper_tabular
 from skipper_tabular.kinds import ColumnKind
 
 MAX_FILE_MB = 64
@@ -41,12 +43,12 @@ class Columns:
 
 
 def read(csv: str, separator: str = ",") -> pd.DataFrame:
-    """Read ``csv``: the text itself if it has a line break, else the path of a file of the project.
+    """Read ``csv``: the text itself if it has a line break, else the path of a table.
 
     Names are stripped; ``NA``, ``null`` and empty fields are missing. Raises ValueError, in words,
     for a path that may not be read and for text that is no table.
     """
-    data = csv.encode() if is_text(csv) else _content(locate(csv))
+    data = csv.encode() if is_text(csv) else content(csv)
     try:
         table = pd.read_csv(
             io.BytesIO(data), sep=separator, skipinitialspace=True, low_memory=False
@@ -63,43 +65,64 @@ def is_text(csv: str) -> bool:
     return "\n" in csv or "\r" in csv
 
 
-def locate(path: str, project: Path | None = None) -> Path:
-    """The file that a caller means by ``path``, relative to the project's folder.
+def content(path: str) -> bytes:
+    """What is in the file that a caller means by ``path``. Raises ValueError as :func:`locate`.
 
-    Raises ValueError unless it is a ``.csv`` file inside that folder, links followed, and neither
-    the file nor a folder on the way is hidden: a caller must not read settings, keys or the ledger.
-    ``project`` defaults to the current folder, which in an instance is the project's.
+    It is a regular file of bounded size, whatever the name stands for by now.
     """
-    folder = (project or Path()).resolve()
-    refusal = ValueError(
-        f"{path!r} is not a .csv file inside the project's folder; "
-        "name one relative to that folder, or send the text of the table itself"
-    )
-    try:
-        file = (folder / path).resolve(strict=True)
-    except (OSError, ValueError, RuntimeError):
-        raise refusal from None
-    if not file.is_relative_to(folder) or file.suffix.lower() != ".csv":
-        raise refusal
-    if any(part.startswith(".") for part in file.relative_to(folder).parts):
-        raise refusal
-    return file
-
-
-def _content(file: Path) -> bytes:
-    """What is in a regular file of bounded size, whatever the name stands for by now."""
+    folder, file = locate(path)
     limit = MAX_FILE_MB << 20
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(file, flags), "rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                raise ValueError(f"{file.name} is not a regular file")
+        with _opened(folder, file) as stream:
             data = stream.read(limit + 1)
     except OSError as error:
-        raise ValueError(f"{file.name} cannot be read: {error.strerror}") from None
+        raise ValueError(f"{path!r} cannot be read: {error.strerror}") from None
     if len(data) > limit:
-        raise ValueError(f"{file.name} is larger than {MAX_FILE_MB} MiB")
+        raise ValueError(f"{path!r} is larger than {MAX_FILE_MB} MiB")
     return data
+
+
+def locate(path: str) -> tuple[Path, Path]:
+    """The folder of tables, and of the file in it that a caller means its path from there.
+
+    Raises ValueError unless that is a ``.csv`` file inside the folder, links followed, and neither
+    the file nor a folder on the way is hidden. That the path is relative and never goes up keeps
+    the refusals of all else alike: they do not tell what exists.
+    """
+    refusal = ValueError(
+        f"{path!r} is not a .csv file in the folder that this project serves tables from; "
+        "name one relative to that folder, or send the text of the table itself"
+    )
+    named = PurePosixPath(path)
+    if not skipper_tabular.configured or named.is_absolute() or ".." in named.parts:
+        raise refusal
+    folder = skipper_tabular.configured[0].folder
+    try:
+        file = (folder / named).resolve(strict=True).relative_to(folder)
+    except (OSError, ValueError, RuntimeError):
+        raise refusal from None
+    if file.suffix.lower() != ".csv" or any(part.startswith(".") for part in file.parts):
+        raise refusal
+    return folder, file
+
+
+def _opened(folder: Path, file: Path) -> BinaryIO:
+    """The regular ``file``, relative to ``folder``, reached without following a link.
+
+    :func:`locate` has followed those that were there; one that has come since leads nowhere.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    found = os.open(folder, flags | os.O_DIRECTORY)
+    try:
+        for part in file.parts:
+            outer, found = found, os.open(part, flags, dir_fd=found)
+            os.close(outer)
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return os.fdopen(found, "rb")
+    except OSError:
+        os.close(found)
+        raise
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:

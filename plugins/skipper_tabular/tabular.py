@@ -10,10 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from typing_extensions import TypedDict
 
 import skipper
+import skipper_tabular
 from skipper_tabular.kinds import ESTIMATORS, FOLDS, ColumnKind, Estimator, Task
+from skipper_tabular.settings import MODEL_NAME
 
-# This file is read in every project. The libraries are imported where they are used, so that only
-# those who call these functions wait for them (the template of their first instance does).
+# The libraries are imported where they are used, so that only those who call these functions wait
+# for them (the template of their first instance does).
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
@@ -28,7 +30,7 @@ Value = int | float | bool | str | None
 
 
 class _Csv(BaseModel):
-    """A CSV file of the project, or the text itself.
+    """A CSV file of the folder in the plugin's settings, or the text itself.
 
     What is wrong with it is found while the input is validated, so that a caller learns what to
     change (422) rather than that a function failed.
@@ -38,8 +40,9 @@ class _Csv(BaseModel):
 
     csv: str = Field(
         min_length=1,
-        description="path of a .csv file, relative to the project's folder, or the text of a table "
-        "(whatever has a line break); the first line names the columns",
+        description="path of a .csv file, relative to the folder that the project serves tables "
+        "from, or the text of a table (whatever has a line break); the first line names the "
+        "columns",
     )
     separator: str = Field(",", min_length=1, max_length=1)
 
@@ -86,8 +89,9 @@ class Training(_Csv):
     target: str = Field(description="the column to learn")
     name: str | None = Field(
         None,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$",
-        description="store the model as tabular.<name>, for a function of your own to serve",
+        pattern=MODEL_NAME,
+        description="store the model as tabular.<name>, one of those that the project allows, for "
+        "a function of its own to serve",
     )
     task: Literal["auto", "regression", "classification"] = Field(
         "auto",
@@ -99,6 +103,17 @@ class Training(_Csv):
     )
     holdout: float = Field(0.2, ge=0.05, le=0.5, description="share of the rows kept for measuring")
     seed: int = Field(0, ge=0, lt=2**32, description="the same seed makes the same model")
+
+    @field_validator("name")
+    @classmethod
+    def _may_be_replaced(cls, value: str | None) -> str | None:
+        allowed = skipper_tabular.configured[0].models if skipper_tabular.configured else ()
+        if value is not None and value not in allowed:
+            listed = ", ".join(allowed) or "none"
+            raise ValueError(
+                f"this project lets its callers train no model of this name ({listed})"
+            )
+        return value
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:

@@ -36,6 +36,11 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+def section(text: str, title: str, language: str) -> str:
+    """The first block of a section of a page."""
+    return blocks(text[text.index(f"## {title}") :], language)[0]
+
+
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree of the repository's own functions, and the one on README's first screen."""
@@ -43,6 +48,8 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     for part in ("functions", "skipper.toml"):
         copy = shutil.copytree if (REPOSITORY / part).is_dir() else shutil.copy
         copy(REPOSITORY / part, folder / part)
+    with (folder / "skipper.toml").open("a") as file:
+        file.write(section(page("docs/plugins.md"), "Shipped: tabular", "toml"))
     first = blocks(page("README.md"), "python")[0]
     (folder / first.partition("\n")[0].removeprefix("# ")).write_text(first)
     # A busy machine imports TensorFlow for longer than callers otherwise wait for an instance.

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.conftest import PLAIN, gate, grow, pytest_runtest_makereport
+from tests.acceptance.conftest import PLAIN, Grow, gate, grow, pytest_runtest_makereport
 from tests.acceptance.tree import Tree, lent
 from tests.security.raw import Raw
 
-__all__ = ["attacked", "connect", "gate", "grow", "pytest_runtest_makereport"]
+__all__ = ["Grow", "attacked", "connect", "gate", "grow", "pytest_runtest_makereport"]
 
 Connect = Callable[..., Raw]
 """Opens a connection to a tree's gateway: its URL, and what :class:`Raw` takes."""

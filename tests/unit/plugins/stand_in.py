@@ -11,14 +11,14 @@ from skipper.instance.jobs import Report
 _SURVEY = """
 import pathlib, sys
 from skipper.instance import loader
-project = loader.project_of(pathlib.Path(sys.argv[1]))
+project = loader.project_of(pathlib.Path(sys.argv[1]), frozenset(sys.argv[2:]))
 print(loader.survey(project, loader.open_project(project), ["cpu", "gpu"]).model_dump_json())
 """
 
 
-def survey(folder: Path) -> Report:
-    """What an instance reports of the project in ``folder``."""
-    command = [sys.executable, "-c", _SURVEY, str(folder)]
+def survey(folder: Path, *set_up: str) -> Report:
+    """What an instance reports of a project that has tables of the plugins ``set_up``."""
+    command = [sys.executable, "-c", _SURVEY, str(folder), *set_up]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return Report.model_validate_json(done.stdout)
 

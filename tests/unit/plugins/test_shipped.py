@@ -1,13 +1,11 @@
 """What holds for every plugin of this repository."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import skipper_tabular
 import skipper_webhooks
 from skipper.hookspecs import Project
 from skipper.instance.plugins import Plugins
@@ -42,10 +40,16 @@ def test_each_is_loaded_once_in_the_repository_that_ships_them() -> None:
     assert plugins.broken == []
 
 
-def test_an_empty_project_is_served_tabular(tmp_path: Path) -> None:
+def test_a_project_without_a_table_is_served_nothing(tmp_path: Path) -> None:
     report = survey(tmp_path)
 
-    assert report.broken == ()
+    assert (report.sources, report.broken, report.warnings) == ((), (), ())
+
+
+def test_a_project_with_a_table_is_served_tabular(tmp_path: Path) -> None:
+    report = survey(tmp_path, "tabular")
+
+    assert (report.broken, report.warnings) == ((), ())
     assert [source.name for source in report.sources] == ["tabular"]
     assert report.sources[0].pools == ("cpu",)
     assert {"pandas", "sklearn.ensemble", "skops.io"} <= set(report.sources[0].libraries)
@@ -55,18 +59,10 @@ def test_a_file_of_the_project_named_tabular_goes_before(tmp_path: Path) -> None
     (tmp_path / "functions").mkdir()
     (tmp_path / "functions" / "tabular.py").write_text("import skipper\n")
 
-    report = survey(tmp_path)
+    report = survey(tmp_path, "tabular")
 
     assert [source.origin for source in report.sources] == ["functions"]
     assert "both define functions named tabular" in report.broken[0].error
-
-
-def test_without_its_libraries_tabular_names_no_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-
-    project = Project(folder=Path(), functions_dir=Path(), plugins_dir=Path())
-
-    assert skipper_tabular.skipper_sources(project=project) == ()
 
 
 @pytest.mark.parametrize(("set_up", "offered"), [((), []), (("webhooks",), ["webhooks"])])

@@ -7,94 +7,137 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import skipper_tabular
 from skipper_tabular import table
 from skipper_tabular.kinds import ColumnKind
+from skipper_tabular.settings import Settings
 from skipper_tabular.table import Columns
 
 CSV = "a,b\n1,x\n2,y\n"
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a table, a secret, and a table outside it."""
-    folder = tmp_path / "project"
-    for path in ("data", ".skipper", "other.csv"):
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of tables of a project that has secrets and other tables around it."""
+    project = tmp_path / "project"
+    folder = project / "data"
+    for path in ("deep", ".hidden", "folder.csv"):
         (folder / path).mkdir(parents=True)
-    for path in ("project/data/t.csv", "project/skipper.toml", "project/.skipper/l.csv", "out.csv"):
+    (project / ".skipper").mkdir()
+    for path in ("data/t.csv", "data/deep/T.CSV", "data/.hidden/t.csv", "data/.env.csv"):
+        (project / path).write_text(CSV)
+    for path in ("project/skipper.toml", "project/.skipper/l.csv", "project/other.csv", "out.csv"):
         (tmp_path / path).write_text(CSV)
-    (folder / ".env.csv").write_text(CSV)
-    (folder / "out-link.csv").symlink_to(tmp_path / "out.csv")
-    (folder / "secret-link.csv").symlink_to(folder / "skipper.toml")
-    (folder / "hidden-link.csv").symlink_to(folder / ".skipper" / "l.csv")
-    (folder / "up").symlink_to(tmp_path)
-    (folder / "loop.csv").symlink_to(folder / "loop.csv")
-    monkeypatch.chdir(folder)
+    for link, target in (
+        ("in-link.csv", folder / "t.csv"),
+        ("out-link.csv", tmp_path / "out.csv"),
+        ("project-link.csv", project / "other.csv"),
+        ("secret-link.csv", project / "skipper.toml"),
+        ("hidden-link.csv", folder / ".hidden" / "t.csv"),
+        ("loop.csv", folder / "loop.csv"),
+        ("up", project),
+    ):
+        (folder / link).symlink_to(target)
+    os.mkfifo(folder / "pipe.csv")
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(skipper_tabular, "configured", [Settings()])
     return folder
 
 
-@pytest.mark.parametrize("path", ["data/t.csv", "./data/t.csv", "data/../data/t.csv"])
-@pytest.mark.usefixtures("project")
-def test_a_table_of_the_project_is_read(path: str) -> None:
+@pytest.mark.parametrize("path", ["t.csv", "./t.csv", "deep/T.CSV", "deep//T.CSV", "in-link.csv"])
+@pytest.mark.usefixtures("tables")
+def test_a_table_of_the_folder_is_read(path: str) -> None:
     assert list(table.read(path)["a"]) == [1, 2]
 
 
-@pytest.mark.usefixtures("project")
-def test_an_absolute_path_is_read_if_it_leads_into_the_project() -> None:
-    assert len(table.read(str(Path.cwd() / "data" / "t.csv"))) == 2
+OTHERS = [
+    "../other.csv",
+    "deep/../t.csv",
+    "deep/../../../out.csv",
+    "up/other.csv",
+    "out-link.csv",
+    "project-link.csv",
+    "secret-link.csv",
+    "hidden-link.csv",
+    "loop.csv",
+    ".env.csv",
+    ".hidden/t.csv",
+    "../skipper.toml",
+    "../.skipper/l.csv",
+    "data/t.csv",
+    "missing.csv",
+    "t.csv\0.csv",
+    "t.csv\0",
+    "/etc/passwd",
+    "/dev/stdin",
+    "..%2fout.csv",
+    "http://127.0.0.1/t.csv",
+    "file:///etc/hostname.csv",
+    "~/t.csv",
+    "",
+    ".",
+    "a" * 5000 + ".csv",
+]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../out.csv",
-        "data/../../out.csv",
-        "up/out.csv",
-        "out-link.csv",
-        "secret-link.csv",
-        "hidden-link.csv",
-        "loop.csv",
-        "skipper.toml",
-        ".skipper/l.csv",
-        ".env.csv",
-        "data",
-        "missing.csv",
-        "data/t.csv\0.csv",
-        "/etc/passwd",
-        "/dev/stdin",
-        "..%2fout.csv",
-        "http://127.0.0.1/t.csv",
-        "file:///etc/hostname.csv",
-        "",
-        "a" * 5000 + ".csv",
-    ],
-)
-@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("path", OTHERS)
+@pytest.mark.usefixtures("tables")
 def test_no_other_file_is_read(path: str) -> None:
-    with pytest.raises(ValueError, match=r"is not a \.csv file inside the project's folder"):
+    with pytest.raises(ValueError, match=r"is not a \.csv file in the folder"):
         table.read(path)
 
 
-def test_the_refusal_does_not_show_what_exists(project: Path) -> None:
+def test_an_absolute_path_is_refused_though_it_leads_into_the_folder(tables: Path) -> None:
+    with pytest.raises(ValueError, match=r"is not a \.csv file in the folder"):
+        table.read(str(tables / "t.csv"))
+
+
+def test_without_a_table_of_settings_no_file_is_read(
+    tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(skipper_tabular, "configured", [])
+    for path in ("t.csv", "data/t.csv", str(tables / "t.csv")):
+        with pytest.raises(ValueError, match=r"is not a \.csv file in the folder"):
+            table.read(path)
+
+
+def test_the_refusal_does_not_show_what_exists(tables: Path) -> None:
     def message(path: str) -> str:
         with pytest.raises(ValueError, match="not a") as caught:
             table.read(path)
-        return str(caught.value).replace(path, "")
+        return str(caught.value).replace(repr(path), "")
 
-    assert message("../out.csv") == message("../none.csv")
-    assert message(str(project / "skipper.toml")) == message("/none")
-
-
-def test_what_is_no_regular_file_is_refused_without_waiting(project: Path) -> None:
-    os.mkfifo(project / "pipe.csv")
-
-    for path in ("pipe.csv", "other.csv"):
-        with pytest.raises(ValueError, match=r"not a regular file|cannot be read"):
-            table.read(path)
+    told = {message(path) for path in (*OTHERS, str(tables.parent / "skipper.toml"), "/none")}
+    assert len(told) == 1
+    assert str(tables) not in told.pop()
 
 
-def test_a_file_above_the_limit_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["pipe.csv", "folder.csv"])
+@pytest.mark.usefixtures("tables")
+def test_what_is_no_regular_file_is_refused_without_waiting(path: str) -> None:
+    with pytest.raises(ValueError, match="it is not a regular file"):
+        table.read(path)
+
+
+@pytest.mark.parametrize("part", ["deep", "deep/T.CSV"])
+def test_a_link_that_comes_between_the_look_and_the_reading_leads_nowhere(
+    part: str, tables: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = table.locate("deep/T.CSV")
+    monkeypatch.setattr(table, "locate", lambda path: found)
+    (tables / "deep").rename(tables / "moved")
+    if part == "deep":
+        (tables / "deep").symlink_to(tables / "moved")
+    else:
+        (tables / "deep").mkdir()
+        (tables / "deep/T.CSV").symlink_to(tables / "moved/T.CSV")
+    with pytest.raises(ValueError, match="cannot be read"):
+        table.read("deep/T.CSV")
+
+
+def test_a_file_above_the_limit_is_refused(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "MAX_FILE_MB", 1)
-    (project / "big.csv").write_text("a\n" + "1\n" * (1 << 19))
+    (tables / "big.csv").write_text("a\n" + "1\n" * (1 << 19))
 
     with pytest.raises(ValueError, match="larger than 1 MiB"):
         table.read("big.csv")

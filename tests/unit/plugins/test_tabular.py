@@ -9,8 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 import skipper
+import skipper_tabular
 from skipper_tabular import tabular
 from skipper_tabular.kinds import ESTIMATORS, Task
+from skipper_tabular.settings import Settings
 from skipper_tabular.tabular import Value
 from tests.unit.plugins.stand_in import KeptEvents
 
@@ -138,11 +140,21 @@ def test_the_same_seed_makes_the_same_model() -> None:
     assert _trained(body).metrics == _trained(body).metrics
 
 
-def test_a_name_is_kept_apart_from_the_models_of_the_project() -> None:
+def test_callers_train_the_models_that_the_table_names_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(skipper_tabular, "configured", [Settings(models=("houses",))])
     body = {"csv": _houses(), "target": "price", "name": "houses", "model": "linear"}
 
     assert _trained(body).name == "tabular.houses"
+    assert "no model of this name (houses)" in _refused(tabular.train, body | {"name": "flats"})
     assert "pattern" in _refused(tabular.train, body | {"name": "../boston"})
+
+
+def test_by_default_callers_name_no_model() -> None:
+    body = {"csv": _houses(), "target": "price", "name": "houses"}
+
+    assert "no model of this name (none)" in _refused(tabular.train, body)
 
 
 def test_progress_ends_at_its_total(kept: KeptEvents) -> None:
@@ -180,7 +192,7 @@ def test_a_table_is_summed_up() -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({"csv": "../secret.csv", "target": "x"}, "inside the project's folder"),
+        ({"csv": "../secret.csv", "target": "x"}, "in the folder that this project serves"),
         ({"csv": "a,b\n1,2\n", "target": "c"}, "there is no column 'c'; there are 'a', 'b'"),
         ({"csv": "price,b\n1,2\n", "target": "prize"}, "did you mean 'price'"),
         ({"csv": "", "target": "a"}, "at least 1 character"),
