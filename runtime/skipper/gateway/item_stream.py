@@ -6,22 +6,24 @@ import asyncio
 
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.outcomes import Outcome
-from skipper.wire import calls
-from skipper.wire.frames import CREDIT_ITEMS
+from skipper.wire import calls, frames
 from skipper.wire.link import PendingCall
 
 
 class ItemStream:
     """A generator's items in their order, as they are made.
 
-    The function makes no more items than are taken: taking them gives credit for more. What leaves
-    the stream before its end gives it up.
+    The function makes no more than is taken: taking items gives credit for more. An item counts as
+    taken when the next one is asked for. What leaves the stream before its end gives it up.
     """
 
     def __init__(self, pending: PendingCall, items: asyncio.Queue[bytes | None]) -> None:
         self._pending, self._items = pending, items
         self._first: bytes | None = None
+        self._has_begun = False
         self._taken = 0
+        """What has been taken since the last credit."""
+        self._window = frames.FIRST_WINDOW
         self.served = b""
         """What serves the call; known once :meth:`begin` has returned."""
 
@@ -38,15 +40,24 @@ class ItemStream:
         return self
 
     async def __anext__(self) -> bytes:
-        item = self._first
-        if self._taken:
-            if self._taken % CREDIT_ITEMS == 0:
-                self._pending.link.credit(self._pending)
+        if not self._has_begun:
+            self._has_begun = True
+            item, self._first = self._first, None
+        else:
+            if self._taken >= self._window // 2:
+                self._give_credit()
             item = await self._items.get()
         if item is None:
             raise StopAsyncIteration
-        self._taken += 1
+        self._taken += frames.weight(item)
         return item
+
+    def _give_credit(self) -> None:
+        """Let as much come as has been taken, and more: this caller reads."""
+        more = min(self._taken, frames.WINDOW - self._window)
+        self._window += more
+        self._pending.link.credit(self._pending, self._taken + more)
+        self._taken = 0
 
     @property
     def problem(self) -> Problem | None:

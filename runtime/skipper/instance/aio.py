@@ -122,11 +122,19 @@ class _AsyncServer:
         if call.wants(STREAM):
             self._link.send(FrameKind.SERVED, call.id, function.served)
             async for item in items:
-                if not await asyncio.to_thread(self._link.take_credit, call.id):
+                text = function.dump(item)
+                if not await self._credit(call.id, text):
                     raise asyncio.CancelledError
-                self._link.send(FrameKind.ITEM, call.id, function.dump(item))
+                self._link.send(FrameKind.ITEM, call.id, text)
             return function.success(b"")
         whole = Items(function)
         async for item in items:
             whole.add(item)
         return function.success(whole.json())
+
+    async def _credit(self, id_: int, item: bytes) -> bool:
+        """Wait until this item may be sent. False where the caller wants no more."""
+        if (may_go := self._link.credit_now(id_, item)) is None:
+            return await asyncio.to_thread(self._link.take_credit, id_, item)
+        await asyncio.sleep(0)  # because the function itself may never wait, and others run beside
+        return may_go

@@ -90,25 +90,29 @@ class HostLink:
             except OSError as error:
                 raise _why(error) from None
 
-    def take_credit(self, id_: int) -> bool:
-        """Wait until one more item of the stream may be sent: the caller takes some at a time.
+    def take_credit(self, id_: int, item: bytes) -> bool:
+        """Wait until this item of the stream may be sent: the caller takes some at a time.
 
         False where the caller wants no more.
         """
-
-        def take() -> bool | None:
-            if id_ in self._cancelled:
-                return False
-            left = self._credit.setdefault(id_, frames.WINDOW_ITEMS)
-            if left <= 0:
-                return None
-            self._credit[id_] = left - 1
-            return True
-
         with self._lock:
             if not self._is_reading:
                 self._read_what_is_there()
-        return self._wait(take)
+        return self._wait(lambda: self._credit_for(id_, item))
+
+    def credit_now(self, id_: int, item: bytes) -> bool | None:
+        """As :meth:`take_credit`, but None where that would have to wait."""
+        with self._lock:
+            return self._credit_for(id_, item)
+
+    def _credit_for(self, id_: int, item: bytes) -> bool | None:
+        if id_ in self._cancelled:
+            return False
+        left = self._credit.setdefault(id_, frames.FIRST_WINDOW)
+        if left <= 0:
+            return None
+        self._credit[id_] = left - frames.weight(item)
+        return True
 
     def next(self) -> Frame:
         """The next frame that is not an answer; waits for it.
@@ -193,6 +197,6 @@ class HostLink:
                 self._answers[frame.id] = frame
             elif frame.kind == FrameKind.CREDIT:
                 if frame.id in self._credit:  # else the stream has just ended
-                    self._credit[frame.id] += frames.CREDIT_ITEMS
+                    self._credit[frame.id] += frames.credited(frame.payload)
             else:
                 self._inbox.append(frame)

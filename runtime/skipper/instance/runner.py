@@ -132,7 +132,8 @@ class _Runner:
             return function.success(whole.json())
         self._link.send(FrameKind.SERVED, call.id, function.served)
         for item in items:
-            if not self._link.take_credit(call.id):
+            text = function.dump(item)
+            if not self._link.take_credit(call.id, text):
                 raise Cancelled
-            self._link.send(FrameKind.ITEM, call.id, function.dump(item))
+            self._link.send(FrameKind.ITEM, call.id, text)
         return function.success(b"")

@@ -148,7 +148,7 @@ class Links:
                     direct.cancel(call)
             elif kind == FrameKind.CREDIT:
                 if (call := peer.calls.get(id_)) is not None:
-                    direct.credit(call)
+                    direct.credit(call, payload)
             else:
                 self._on_message(peer, kind, id_, payload)
 

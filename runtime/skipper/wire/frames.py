@@ -60,7 +60,7 @@ class FrameKind:
     CANCEL = 19
     """The asker of this id no longer wants it."""
     CREDIT = 20
-    """asker → host → instance: room for :data:`CREDIT_ITEMS` more items of this call."""
+    """asker → host → instance, :func:`credit`: so much more of this call's items may come."""
     SERVED = 21
     """What serves a stream (:func:`~skipper.wire.calls.served_by`), before its first ITEM."""
 
@@ -83,9 +83,15 @@ class FrameKind:
     """host → instance, JSON: serve this version of a model from the next call on."""
 
 
-CREDIT_ITEMS = 32
-WINDOW_ITEMS = 64
-"""Items that may be on their way before the caller takes any: a stream that nobody reads stops."""
+WINDOW = 512 << 10
+"""Bytes of a stream's items that may be on their way at most: one that nobody reads stops at them.
+The item that reaches past it is sent whole, so that any item can be sent."""
+FIRST_WINDOW = WINDOW // 8
+"""How many may be before any have been taken; whoever takes items lets it grow."""
+LEAST = WINDOW // 64
+"""The least that an item counts, so that a function is at most 64 items ahead of its caller."""
+
+_CREDIT = struct.Struct("!Q")
 
 
 class Frame(NamedTuple):
@@ -100,6 +106,21 @@ def pack(kind: int, id_: int, *parts: bytes) -> bytes:
     """One frame, ready to send."""
     payload = parts[0] if len(parts) == 1 else b"".join(parts)
     return HEAD.pack(len(payload), kind, id_) + payload
+
+
+def weight(item: bytes) -> int:
+    """How much of a stream's window an item takes."""
+    return max(len(item), LEAST)
+
+
+def credit(taken: int) -> bytes:
+    """The payload of a CREDIT for items that weigh this much."""
+    return _CREDIT.pack(taken)
+
+
+def credited(payload: bytes) -> int:
+    """How much a CREDIT gives; nothing where it cannot be read."""
+    return int(_CREDIT.unpack(payload)[0]) if len(payload) == _CREDIT.size else 0
 
 
 class Splitter:

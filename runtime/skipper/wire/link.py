@@ -206,10 +206,10 @@ class Link:
         connection.transport.write(frames.pack(kind, id_, payload))
         return pending
 
-    def credit(self, pending: PendingCall) -> None:
-        """The caller has taken :data:`~skipper.wire.frames.CREDIT_ITEMS` more items."""
+    def credit(self, pending: PendingCall, taken: int) -> None:
+        """The caller has taken more items, of this weight (:func:`~skipper.wire.frames.weight`)."""
         if pending.id in self._pending and self._connection is not None:
-            self._connection.send(FrameKind.CREDIT, pending.id)
+            self._connection.send(FrameKind.CREDIT, pending.id, frames.credit(taken))
 
     def cancel(self, pending: PendingCall) -> None:
         """Nobody wants the answer any more."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skipper.spec import BrokenFile, FunctionSpec
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 

@@ -30,7 +30,7 @@ class PlayedLink:
         self.sent: list[PendingCall] = []
         self.payloads: list[bytes] = []
         self.cancelled: list[PendingCall] = []
-        self.credits = 0
+        self.credits: list[int] = []
 
     def call(
         self, payload: bytes, deadline: float, items: asyncio.Queue[bytes | None] | None = None
@@ -48,8 +48,8 @@ class PlayedLink:
             raise UnavailableError(f"not within {limit_s:g} s")
         return await self.call(payload, limit_s).reply
 
-    def credit(self, pending: PendingCall) -> None:
-        self.credits += 1
+    def credit(self, pending: PendingCall, taken: int) -> None:
+        self.credits.append(taken)
 
     def cancel(self, pending: PendingCall) -> None:
         has_reply = pending.reply.done() and not pending.reply.cancelled()

@@ -23,7 +23,7 @@ from skipper.task import State
 from skipper.tasks.watchers import Watchers
 from skipper.values.value import Value
 from skipper.wire import calls as wire
-from skipper.wire.frames import CREDIT_ITEMS
+from skipper.wire.frames import FIRST_WINDOW, LEAST, WINDOW
 from tests.blocking import BlockingLedger
 from tests.intakes import Desk
 from tests.unit.gateway.played import PlayedDirectory, PlayedLink, settle
@@ -148,15 +148,34 @@ async def test_a_stream_is_its_items_and_what_serves_them() -> None:
     assert stream.problem is None
 
 
-async def test_items_that_are_taken_give_credit_for_more() -> None:
+async def credits_of(*items: bytes) -> list[list[int]]:
+    """What had been given before each item was taken, and in the end."""
     link = PlayedLink()
     stream = await direct_only(link).stream(invocation())
-    host_sends(link, SERVED, *[b"1"] * (2 * CREDIT_ITEMS))
+    host_sends(link, SERVED, *items)
     link.sent[0].answer(replied(b""))
     await stream.begin()
-    credits_seen = [link.credits async for _ in stream]
-    assert credits_seen == [0] * CREDIT_ITEMS + [1] * CREDIT_ITEMS
-    assert link.credits == 2
+    return [list(link.credits) async for _ in stream] + [link.credits]
+
+
+async def test_items_that_are_taken_give_credit_for_more_each_time_half_a_window_is() -> None:
+    half = FIRST_WINDOW // 2
+    found = await credits_of(*[b"1"] * (half // LEAST + 1))
+    assert found[-3:] == [[], [half + half], [half + half]]
+
+
+async def test_a_window_grows_while_items_are_taken_and_no_further_than_its_bound() -> None:
+    items = 10 * WINDOW // LEAST
+    given = (await credits_of(*[b"1"] * items))[-1]
+    assert given[-1] == WINDOW // 2  # for as much as was taken, and no more
+    assert sum(given) <= items * LEAST + (WINDOW - FIRST_WINDOW)
+
+
+async def test_an_item_larger_than_the_window_gives_credit_once_it_is_taken() -> None:
+    large = b"1" * (4 * WINDOW)
+    found = await credits_of(large, b"2", large, large)
+    grown = len(large) + WINDOW - FIRST_WINDOW
+    assert found[:4] == [[], [grown], [grown], [grown, LEAST + len(large)]]
 
 
 async def test_a_stream_that_fails_before_its_first_item_is_a_problem() -> None:

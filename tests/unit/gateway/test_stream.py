@@ -14,7 +14,7 @@ from skipper.gateway.problems import Problem
 from skipper.gateway.stream import send_items, sse, stream_type
 from skipper.outcomes import Outcome
 from skipper.wire import calls
-from skipper.wire.frames import CREDIT_ITEMS
+from skipper.wire.frames import FIRST_WINDOW, LEAST
 from tests.unit.gateway.played import PlayedLink, settle
 
 SSE, LINES = b"text/event-stream", b"application/jsonl"
@@ -146,13 +146,13 @@ async def test_what_fails_later_ends_the_stream_with_its_problem(kind: bytes) ->
 async def test_credit_is_given_only_as_items_are_taken() -> None:
     caller = Watched(takes=False)
     running = asyncio.create_task(caller.run(LINES))
-    caller.begins(*[b"1"] * (2 * CREDIT_ITEMS))
+    caller.begins(*[b"1"] * (FIRST_WINDOW // LEAST))
     await settle()
-    assert caller.link.credits == 0
+    assert caller.link.credits == []
     caller.takes.set()
     caller.ends(OK)
     await running
-    assert caller.link.credits == 2
+    assert caller.link.credits == [FIRST_WINDOW]
 
 
 @pytest.mark.parametrize(

@@ -179,10 +179,27 @@ def test_a_stream_that_nobody_reads_stops_and_other_calls_go_on(serving: Serving
             yield i
 
     sent = call({"n": 10_000}, 1, flags=calls.STREAM), call({"n": 1}, 2)
-    received = serving.run(many, *sent, until=frames.WINDOW_ITEMS + 2)
-    assert sum(frame.kind == FrameKind.ITEM for frame in received) == frames.WINDOW_ITEMS
+    window = frames.FIRST_WINDOW // frames.LEAST
+    received = serving.run(many, *sent, until=window + 2)
+    assert sum(frame.kind == FrameKind.ITEM for frame in received) == window
     assert [parse(frame).value for frame in received if frame.id == 2] == [[0]]
-    assert len(made) == frames.WINDOW_ITEMS + 2
+    assert len(made) == window + 2
+
+
+def test_a_stream_of_large_items_that_nobody_reads_makes_one_more_than_it_sends(
+    serving: Serving,
+) -> None:
+    made = []
+
+    @skipper.data
+    async def many() -> AsyncIterator[str]:
+        for i in range(10):
+            made.append(i)
+            yield "x" * frames.WINDOW
+
+    received = serving.run(many, call({}, 1, flags=calls.STREAM), until=2)
+    assert sum(frame.kind == FrameKind.ITEM for frame in received) == 1
+    assert len(made) == 2
 
 
 def test_a_cancelled_stream_ends(serving: Serving) -> None:

@@ -162,29 +162,58 @@ def test_a_stream_sends_a_window_and_then_what_there_is_credit_for(
     ends: tuple[HostLink, HostEnd], threads: Callable[..., Any]
 ) -> None:
     link, host = ends
-    assert all(link.take_credit(1) for _ in range(frames.WINDOW_ITEMS))
-    stopped = threads(link.take_credit, 1)
-    host.send((FrameKind.CREDIT, 1))
+    assert all(link.take_credit(1, b"1") for _ in range(frames.FIRST_WINDOW // frames.LEAST))
+    assert link.credit_now(1, b"1") is None
+    stopped = threads(link.take_credit, 1, b"1")
+    host.send((FrameKind.CREDIT, 1, frames.credit(3 * frames.LEAST)))
     assert stopped.result(LIMIT_S) is True
-    assert all(link.take_credit(1) for _ in range(frames.CREDIT_ITEMS - 1))
-    stopped = threads(link.take_credit, 1)
+    assert all(link.take_credit(1, b"1") for _ in range(2))
+    stopped = threads(link.take_credit, 1, b"1")
     assert not stopped.done()
     host.send((FrameKind.CANCEL, 1))
     assert stopped.result(LIMIT_S) is False
+    assert link.credit_now(1, b"1") is False
+
+
+@pytest.mark.parametrize(
+    "size", [frames.FIRST_WINDOW // 3, frames.FIRST_WINDOW, 20 * frames.FIRST_WINDOW]
+)
+def test_a_window_is_bytes_and_the_item_that_reaches_past_it(
+    ends: tuple[HostLink, HostEnd], size: int
+) -> None:
+    link, host = ends
+    sent = 0
+    while link.credit_now(1, b"x" * size):
+        sent += size
+    assert frames.FIRST_WINDOW <= sent < frames.FIRST_WINDOW + size
+    host.send(
+        (FrameKind.CREDIT, 1, frames.credit(sent - frames.FIRST_WINDOW)), (FrameKind.CALL, 2, b"")
+    )
+    link.next()  # frames come in order
+    assert link.credit_now(1, b"1") is None
+    host.send((FrameKind.CREDIT, 1, frames.credit(1)))
+    assert link.take_credit(1, b"1")
+
+
+def test_a_credit_that_cannot_be_read_gives_nothing(ends: tuple[HostLink, HostEnd]) -> None:
+    link, host = ends
+    link.take_credit(1, b"x" * frames.FIRST_WINDOW)
+    host.send((FrameKind.CREDIT, 1, b"junk"), (FrameKind.CREDIT, 1), (FrameKind.CALL, 2, b""))
+    link.next()
+    assert link.credit_now(1, b"1") is None
 
 
 def test_credit_is_of_one_call_alone(ends: tuple[HostLink, HostEnd]) -> None:
     link, _ = ends
-    for _ in range(frames.WINDOW_ITEMS):
-        link.take_credit(1)
-    assert link.take_credit(2)
+    link.take_credit(1, b"x" * frames.FIRST_WINDOW)
+    assert link.take_credit(2, b"1")
 
 
 def test_credit_for_a_stream_that_has_ended_is_not_kept(ends: tuple[HostLink, HostEnd]) -> None:
     link, host = ends
-    link.take_credit(1)
+    link.take_credit(1, b"1")
     link.forget(1)
-    host.send((FrameKind.CREDIT, 1), (FrameKind.CANCEL, 2))
+    host.send((FrameKind.CREDIT, 1, frames.credit(1)), (FrameKind.CANCEL, 2))
     while not link.is_cancelled(2):  # frames come in order
         pass
     assert link._credit == {}

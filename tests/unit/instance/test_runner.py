@@ -334,11 +334,26 @@ def test_a_stream_that_nobody_reads_stops_after_its_window(serving: Serving) -> 
             made.append(i)
             yield i
 
-    received = serving.run(many, call({}, 1, flags=calls.STREAM), until=frames.WINDOW_ITEMS + 1)
-    assert [frame.kind for frame in received] == [FrameKind.SERVED] + [
-        FrameKind.ITEM
-    ] * frames.WINDOW_ITEMS
-    assert len(made) == frames.WINDOW_ITEMS + 1
+    window = frames.FIRST_WINDOW // frames.LEAST
+    received = serving.run(many, call({}, 1, flags=calls.STREAM), until=window + 1)
+    assert [frame.kind for frame in received] == [FrameKind.SERVED] + [FrameKind.ITEM] * window
+    assert len(made) == window + 1
+
+
+def test_a_stream_of_large_items_that_nobody_reads_makes_one_more_than_it_sends(
+    serving: Serving,
+) -> None:
+    made = []
+
+    @skipper.data
+    def many() -> Iterator[str]:
+        for i in range(10):
+            made.append(i)
+            yield "x" * frames.WINDOW
+
+    received = serving.run(many, call({}, 1, flags=calls.STREAM), until=2)
+    assert [frame.kind for frame in received] == [FrameKind.SERVED, FrameKind.ITEM]
+    assert len(made) == 2
 
 
 # --- models ----------------------------------------------------------------------------------

@@ -129,3 +129,29 @@ def test_a_frame_to_a_peer_that_is_gone_goes_nowhere() -> None:
         end.protocol.send(FrameKind.TAKEN, 1)
 
     uvloop.run(body())  # the loop of every role; its closed transports raise where asyncio's do not
+
+
+# --- windows of streams ------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_a_credit_gives_what_it_was_made_of(taken: int) -> None:
+    assert frames.credited(frames.credit(taken)) == taken
+
+
+@pytest.mark.parametrize("payload", [b"", b"1", b"x" * 7, b"x" * 9])
+def test_what_is_no_credit_gives_nothing(payload: bytes) -> None:
+    assert frames.credited(payload) == 0
+
+
+def test_small_items_weigh_alike_and_large_ones_their_bytes() -> None:
+    assert [frames.weight(b"x" * size) for size in (0, 1, frames.LEAST, frames.WINDOW)] == [
+        frames.LEAST,
+        frames.LEAST,
+        frames.LEAST,
+        frames.WINDOW,
+    ]
+
+
+def test_a_function_is_at_most_64_items_ahead_and_8_of_a_caller_that_reads_none() -> None:
+    assert (frames.WINDOW // frames.LEAST, frames.FIRST_WINDOW // frames.LEAST) == (64, 8)

@@ -11,7 +11,7 @@ from skipper.errors import UnavailableError
 from skipper.outcomes import Outcome
 from skipper.wire import calls
 from skipper.wire.directory import Directory
-from skipper.wire.frames import FrameKind
+from skipper.wire.frames import FrameKind, credited
 from skipper.wire.link import LATE_S, RECONNECT_S, SLOW_S, Link, PendingCall, next_pause_s
 from skipper.wire.messages import (
     PROTOCOL,
@@ -45,10 +45,10 @@ async def test_room_for_items_and_a_change_of_mind_reach_the_host(
     host: StandIn, directory: Directory
 ) -> None:
     waiting, link = call(directory), directory.links["cpu"]
-    link.credit(waiting)
+    link.credit(waiting, 70_000)
     link.cancel(waiting)
     link.cancel(waiting)
-    link.credit(waiting)
+    link.credit(waiting, 70_000)
     last = call(directory)
     await until(lambda: len(host.of(FrameKind.CALL)) == 2)
     sent = [frame for frame in host.received if frame.id == waiting.id]
@@ -57,6 +57,7 @@ async def test_room_for_items_and_a_change_of_mind_reach_the_host(
         FrameKind.CREDIT,
         FrameKind.CANCEL,
     ]
+    assert credited(sent[1].payload) == 70_000
     host.send(FrameKind.REPLY, waiting.id, b"too late")
     host.send(FrameKind.REPLY, last.id, b"in time")
     assert await last.reply == b"in time"

@@ -106,10 +106,10 @@ class DirectLane:
         else:
             self._send_instance(FrameKind.CANCEL, call)
 
-    def credit(self, call: DirectCall) -> None:
+    def credit(self, call: DirectCall, credit: bytes) -> None:
         """The caller has taken items of the call's stream; let more come."""
         if call.instance is not None and not call.is_answered:
-            self._send_instance(FrameKind.CREDIT, call)
+            self._send_instance(FrameKind.CREDIT, call, credit)
 
     def on_frame(self, instance: Instance[DirectCall], frame: Frame) -> None:
         """A frame of a call that one of this lane's instances runs."""
@@ -345,11 +345,11 @@ class DirectLane:
             self.fleet.forget(instance)
             instance.terminate()
 
-    def _send_instance(self, kind: int, call: DirectCall) -> None:
+    def _send_instance(self, kind: int, call: DirectCall, payload: bytes = b"") -> None:
         assert call.instance is not None
         for id_, running in call.instance.calls.items():
             if running is call:
-                call.instance.send(kind, id_)
+                call.instance.send(kind, id_, payload)
 
     def _answer(self, call: DirectCall, payload: bytes) -> None:
         if call.is_answered:

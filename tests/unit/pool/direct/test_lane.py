@@ -182,11 +182,13 @@ async def test_room_for_more_items_is_told_to_the_call_it_is_for() -> None:
     pool._ids = 2
     second = pool.call()
     assert second is not None
-    pool.lane.credit(second)
+    pool.lane.credit(second, b"so much")
     told = [
-        frame.id for frame in pool.started[0].transport.frames if frame.kind == FrameKind.CREDIT
+        (frame.id, frame.payload)
+        for frame in pool.started[0].transport.frames
+        if frame.kind == FrameKind.CREDIT
     ]
-    assert told == [2]
+    assert told == [(2, b"so much")]
 
 
 # --- capacity --------------------------------------------------------------------------------
