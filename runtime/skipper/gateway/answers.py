@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from skipper.gateway.context import Context
+from skipper.gateway.links import link
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome
@@ -74,7 +75,7 @@ async def task_response(
 async def accepted_response(context: Context, task: Task) -> Response:
     """202 with the document of a task that has just been accepted, and where it is."""
     response = await task_response(context, task, 202)
-    response.headers["Location"] = f"/v1/tasks/{task.id}"
+    response.headers["Location"] = link(f"/v1/tasks/{task.id}")
     return response
 
 

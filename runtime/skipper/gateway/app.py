@@ -8,21 +8,23 @@ from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 import skipper
 from skipper import problems
 from skipper.errors import SkipperError
+from skipper.gateway import links
 from skipper.gateway.access import Access
 from skipper.gateway.answers import Json, problem_response
+from skipper.gateway.browsers import docs_page
 from skipper.gateway.context import Context
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
+from skipper.gateway.proxies import Proxies
 from skipper.gateway.request_ids import with_id
 from skipper.gateway.routes import (
     functions,
@@ -63,10 +65,14 @@ class Gateway:
             docs_url=None,
             redoc_url=None,
             openapi_url=None,
+            # It would redirect to an absolute address, with the scheme and the Host that it sees.
+            redirect_slashes=False,
         )
+        own = context.settings.gateway
+        self._proxies = Proxies(own.trusted_proxies, own.root_path)
         self._invoke = Invoke(context)
         self._add_routes()
-        self.app: ASGIApp = Access(self._route, context.settings.gateway)
+        self.app: ASGIApp = without_prefix(Access(self._route, own), own.root_path)
 
     def drain(self) -> None:
         """Refuse to be ready, and let long listeners go."""
@@ -80,10 +86,15 @@ class Gateway:
             name = path[len(_CALLS) : -len(_INVOKE)]
             if path == f"{_CALLS}{name}{_INVOKE}" and "/" not in name:
                 scope["path_params"] = {"name": name}
+                if self._proxies.are_named:
+                    links.below(self._proxies.origin(scope).prefix)
                 await self._invoke(scope, receive, send)
                 return
         if scope["type"] == "http":
             send = with_id(send, scope["headers"])
+            prefix = self._proxies.origin(scope).prefix
+            links.below(prefix)
+            scope = {**scope, "root_path": prefix, "path": prefix + scope["path"]}
         await self._api(scope, receive, send)
 
     def _add_routes(self) -> None:
@@ -102,24 +113,44 @@ class Gateway:
         _add_problem_handlers(api)
 
     async def _document(self, request: Request) -> Response:
-        del request
         functions = self._context.directory.functions()
         if self._documented is None or self._documented.functions != functions:
             needs_key = bool(self._context.settings.gateway.keys)
             specs = [each.spec for each in functions]
             document = openapi.document(self._api.openapi(), specs, needs_key=needs_key)
             self._documented = Documented(functions, document)
-        return Json(self._documented.document)
+        prefix = str(request.scope["root_path"])
+        servers = {"servers": [{"url": prefix}]} if prefix else {}
+        return Json(self._documented.document | servers)
 
     async def _docs(self, request: Request) -> Response:
         del request
-        return get_swagger_ui_html(
-            openapi_url="openapi.json",
-            title=f"{self._context.settings.name} · Skipper",
-            swagger_js_url="docs/static/swagger-ui-bundle.js",
-            swagger_css_url="docs/static/swagger-ui.css",
-            swagger_favicon_url="docs/static/favicon.png",
-        )
+        return docs_page(f"{self._context.settings.name} · Skipper")
+
+
+def without_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
+    """``app`` that also answers below ``prefix``, for proxies that hand paths on as they come."""
+    if not prefix:
+        return app
+    before = f"{prefix}/"
+
+    async def stripped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(before):
+            scope = {**scope, "path": scope["path"][len(prefix) :]}
+        await app(scope, receive, send)
+
+    return stripped
+
+
+def _meant(api: FastAPI, request: Request) -> str:
+    """What to ask for in place of a path that ends in a slash; empty for any other."""
+    path = str(request.scope["path"])
+    without = {**request.scope, "path": path.rstrip("/")}
+    if not path.endswith("/") or all(
+        route.matches(without)[0] is Match.NONE for route in api.router.routes
+    ):
+        return ""
+    return f"write it without the slash at its end: {without['path']}"
 
 
 def _add_problem_handlers(api: FastAPI) -> None:
@@ -134,7 +165,7 @@ def _add_problem_handlers(api: FastAPI) -> None:
     @handles(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         kind = _OF_STATUS.get(error.status_code) or problems.plain(error.status_code)
-        detail = f"{request.method} {request.url.path}: {error.detail}"
+        detail = f"{request.method} {request.scope['path']}: {_meant(api, request) or error.detail}"
         return problem_response(Problem(kind, detail), error.headers)
 
     @handles(RequestValidationError)

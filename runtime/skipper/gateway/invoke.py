@@ -19,9 +19,11 @@ from skipper.gateway.answers import (
     served_headers,
     task_response,
 )
+from skipper.gateway.browsers import NO_GUESSES, for_browsers
 from skipper.gateway.calls import NO_PREFERENCES, Invocation, Preferences
 from skipper.gateway.context import Context
 from skipper.gateway.item_stream import ItemStream
+from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
@@ -124,7 +126,7 @@ class Invoke:
             detail = "the gateway's log tells more"
             response = problem_response(Problem(problems.INTERNAL, detail))
         response.headers["X-Request-Id"] = request.request_id
-        await response(scope, receive, send)
+        await response(scope, receive, for_browsers(send))
 
     async def _answer(
         self, request: CallRequest, scope: Scope, receive: Receive, send: Send
@@ -137,7 +139,7 @@ class Invoke:
         if spec.mode is Mode.TASK or preferences.wants_task:
             response = await self._as_task(call, request, preferences)
             request.is_answered = True
-            await response(scope, receive, send)
+            await response(scope, receive, for_browsers(send))
         elif spec.streams and (kind := stream_type(request.accept)):
             stream = await self._calls.stream(call)
             request.is_answered = True
@@ -169,6 +171,7 @@ class Invoke:
             (b"content-type", _JSON),
             (b"content-length", b"%d" % len(value)),
             (b"x-request-id", call.request_id.encode()),
+            NO_GUESSES,
             *served_headers(served),
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -194,7 +197,7 @@ class Invoke:
                 response = await task_response(self._context, task, 202, checked=checked)
             if applied := prefer.applied(preferences):
                 response.headers["Preference-Applied"] = applied
-        response.headers["Location"] = f"/v1/tasks/{task.id}"
+        response.headers["Location"] = link(f"/v1/tasks/{task.id}")
         response.headers["X-Request-Id"] = request.request_id
         response.headers["Vary"] = chosen_by
         failpoint("gateway.answering")
@@ -207,7 +210,8 @@ async def _stream(
     """Send a stream's items until it ends or the caller leaves."""
     watch = asyncio.ensure_future(_until_gone(receive, stream))
     try:
-        await send_items(stream, kind, [(b"x-request-id", request.request_id.encode())], send)
+        headers = [(b"x-request-id", request.request_id.encode())]
+        await send_items(stream, kind, headers, for_browsers(send))
     finally:
         watch.cancel()
         stream.give_up()

@@ -59,6 +59,8 @@ class Proxies:
     def __init__(self, trusted: Iterable[str] = (), root_path: str = "") -> None:
         named = frozenset(trusted)
         self._root_path = root_path
+        self.are_named = bool(named or root_path)
+        """Whether any request may have another origin than its connection shows."""
         self._has_socket = UNIX in named
         self._networks = tuple(ipaddress.ip_network(each) for each in named - {UNIX})
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
@@ -68,7 +70,7 @@ class Proxies:
         """The origin of the request that ``scope`` is of."""
         client = scope.get("client")
         peer = plain_address(client[0]) if client and client[0] else UNIX
-        scheme = "https" if scope["scheme"] == "https" else "http"
+        scheme = "https" if scope.get("scheme") == "https" else "http"
         if self.trusts(peer):
             return self._told(peer, scheme, scope["headers"])
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")

@@ -7,7 +7,9 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from starlette.types import Message, Send
+from starlette.types import Send
+
+from skipper.gateway.browsers import FOR_BROWSERS, with_headers
 
 HEADER = b"x-request-id"
 _ACCEPTED = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
@@ -26,18 +28,10 @@ def accepted(value: bytes) -> str:
 
 
 def with_id(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
-    """``send`` that adds the request's id to a response without one.
+    """``send`` that adds to a response what it has not: the request's id, what browsers are told.
 
     ``headers`` are the request's.
     """
     given = next((value for name, value in headers if name == HEADER), b"")
     request_id = (accepted(given) or new_id()).encode()
-
-    async def send_with_id(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            own = message.get("headers", [])
-            if all(name != HEADER for name, _ in own):
-                message = {**message, "headers": [*own, (HEADER, request_id)]}
-        await send(message)
-
-    return send_with_id
+    return with_headers(send, ((HEADER, request_id), *FOR_BROWSERS))

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skipper import problems
+from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.ledger import Ledger, events, retention, tasks
 from skipper.ledger.records import Result
@@ -105,4 +106,7 @@ class TaskReader:
         if task.started_at is not None:
             latest = await self._ledger.read_events(lambda conn: events.progress(conn, task.id))
             progress = latest.data if latest else None
-        return task_document(task, progress, with_traceback=self._shows_tracebacks)
+        document = task_document(task, progress, with_traceback=self._shows_tracebacks)
+        if document["result"] is not None:
+            document["result"] = link(document["result"])
+        return document

@@ -20,7 +20,7 @@ from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
 from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
-from skipper.settings.proxies import TrustedProxy
+from skipper.settings.proxies import PathPrefix, TrustedProxy
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
 
@@ -59,6 +59,9 @@ class GatewaySettings(_Section):
     )
     trusted_proxies: tuple[TrustedProxy, ...] = Field(
         (), description="proxies whose X-Forwarded-… headers count: addresses, networks, unix"
+    )
+    root_path: PathPrefix = Field(
+        "", description="path under which a proxy shows the gateway, such as /ml"
     )
     max_body_mb: float = Field(8.0, gt=0, le=1024, description="largest request body, MiB")
 

@@ -12,6 +12,7 @@ UNIX = "unix"
 """Stands for whoever connects over the unix socket, where others have an address."""
 PREFIX = r"(?:/[A-Za-z0-9._~-]{1,100}){0,8}"
 """A path under which a proxy shows the gateway; none of its characters means anything in a link."""
+_OWN = ("/v1", "/docs", "/livez", "/readyz", "/metrics", "/openapi.json")
 
 
 def _check_proxy(text: str) -> str:
@@ -36,6 +37,8 @@ def _check_prefix(text: str) -> str:
         raise ValueError("write a path such as /ml, without a slash at its end; empty for none")
     if re.search(r"/\.{1,2}(?:/|$)", text):
         raise ValueError("write the path itself, without . and ..")
+    if f"{text}/".startswith(tuple(f"{path}/" for path in _OWN)):
+        raise ValueError(f"/{text.split('/')[1]} is a path of the gateway's own: choose another")
     return text
 
 

@@ -37,7 +37,7 @@ def test_what_is_no_proxy_is_refused_with_what_to_write(text: str, said: str) ->
         PROXY.validate_python(text)
 
 
-@pytest.mark.parametrize("text", ["", "/ml", "/teams/ml", "/~ada/v1.2_x-y"])
+@pytest.mark.parametrize("text", ["", "/ml", "/teams/ml", "/~ada/v1.2_x-y", "/v1x"])
 def test_a_prefix_is_a_plain_path(text: str) -> None:
     assert PATH.validate_python(text) == text
 
@@ -57,10 +57,11 @@ WRONG = (
     "/a/.",
 )
 LONG = ("/a" * 9, "/" + "a" * 101)
+OWN = ("/v1", "/docs/x", "/livez", "/metrics/a")
 HOSTILE = ("https://api.example.com/ml", '/"><script>', "/a\n")
 
 
-@pytest.mark.parametrize("text", [*WRONG, *LONG, *HOSTILE])
+@pytest.mark.parametrize("text", [*WRONG, *LONG, *OWN, *HOSTILE])
 def test_what_would_mean_more_than_a_path_is_refused(text: str) -> None:
     with pytest.raises(ValidationError):
         PATH.validate_python(text)

@@ -14,6 +14,7 @@ from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.gateway.answers import Json, accepted_response, answer_of_task, task_response
 from skipper.gateway.context import Context
+from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
 from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId
@@ -101,7 +102,7 @@ def _attempt(context: Context, task_id: str, attempt: Attempt) -> dict[str, Any]
         "started_at": timestamp(attempt.started_at),
         "ended_at": timestamp(attempt.ended_at),
         "error": error and error_document(error, with_traceback=context.shows_tracebacks),
-        "logs": f"/v1/tasks/{task_id}/logs?attempt={attempt.number}",
+        "logs": link(f"/v1/tasks/{task_id}/logs?attempt={attempt.number}"),
     }
 
 
