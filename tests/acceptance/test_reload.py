@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -303,3 +304,135 @@ def test_helpers_beside_the_functions_are_no_functions(tree: Tree, name: str) ->
     text = "from functions._helper import NUMBER\n" + ANSWER.format("NUMBER")
     tree.save(f"functions/{name}.py", text)
     wait_for(tree, f"{name}.answer", 7)
+
+
+# --- what a file imports is its code ------------------------------------------------------------
+
+USES = """
+import skipper
+{imported}
+
+@skipper.data
+def answer() -> int:
+    return {value}
+
+@skipper.training
+def task() -> int:
+    return {value}
+
+@skipper.inference
+def late() -> int:
+    {imported}
+    return {value}
+"""
+IMPORTS = {
+    "beside": ("functions/_{}.py", "from functions import _{}", "_{}.NUMBER"),
+    "beside-by-its-own-name": ("functions/_{}.py", "import _{}", "_{}.NUMBER"),
+    "relative": ("functions/_{}.py", "from ._{} import NUMBER", "NUMBER"),
+    "module-of-the-project": ("{}.py", "import {}", "{}.NUMBER"),
+    "package-of-the-project": ("pack_{}/inner.py", "import pack_{}.inner as i", "i.NUMBER"),
+    "by-a-text": (
+        "functions/_{}.py",
+        "import importlib; m = importlib.import_module('functions._{}')",
+        "m.NUMBER",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", IMPORTS)
+def test_a_module_that_a_file_imports_is_its_code(tree: Tree, how: str) -> None:
+    """apache/airflow#39975: edits of imported modules were served by some processes only."""
+    stem = f"uses{next(_names)}"
+    helper, imported, value = (text.format(stem + "h") for text in IMPORTS[how])
+    tree.save(helper, "NUMBER = 0\n")
+    tree.save(f"functions/{stem}.py", USES.format(imported=imported, value=value))
+    codes = {}
+    for number in range(3):
+        tree.save(helper, f"NUMBER = {number}\n")
+        wait_for(tree, f"{stem}.answer", number)
+        replies = [tree.invoke(f"{stem}.{name}") for name in ("answer", "late") for _ in range(8)]
+        assert {reply.json() for reply in replies} == {number}
+        (codes[number],) = {reply.headers["x-skipper-code"] for reply in replies}
+        task = tree.submit(f"{stem}.task")
+        assert (tree.result(task), tree.task(task)["code"]) == (number, codes[number])
+    assert len(set(codes.values())) == 3
+
+
+def test_what_an_imported_module_imports_is_code_too(tree: Tree) -> None:
+    tree.save("outer_part/__init__.py", "")
+    tree.save("outer_part/deep.py", "NUMBER = 1\n")
+    tree.save("functions/_between.py", "from outer_part.deep import NUMBER\n")
+    tree.save("functions/chain.py", USES.format(imported="import _between as b", value="b.NUMBER"))
+    wait_for(tree, "chain.answer", 1)
+    before = code_of(tree, "chain.answer")
+    tree.save("outer_part/deep.py", "NUMBER = 2\n")
+    wait_for(tree, "chain.answer", 2)
+    assert code_of(tree, "chain.answer") != before
+
+
+def test_a_broken_module_leaves_the_last_good_code_of_those_that_import_it(
+    tree: Tree, name: str
+) -> None:
+    """Also in instances that start later, and for what is imported only within a call."""
+    tree.save("functions/_frail.py", "NUMBER = 5\n")
+    text = USES.format(imported="from functions import _frail", value="_frail.NUMBER")
+    tree.save("functions/frail.py", text)
+    wait_for(tree, "frail.answer", 5)
+    good = code_of(tree, "frail.late")
+    tree.save("functions/_frail.py", "NUMBER = (\n")
+    tree.wait_for_broken("functions/frail.py")
+    reply = tree.invoke("frail.late")  # its first instance
+    assert (reply.json(), reply.headers["x-skipper-code"]) == (5, good)
+    assert tree.result(tree.submit("frail.task")) == 5
+    assert f"{name}.answer" not in tree.broken()["functions/frail.py"]["functions"]
+    tree.save("functions/_frail.py", "NUMBER = 6\n")
+    wait_for(tree, "frail.answer", 6)
+
+
+def test_only_those_that_import_a_module_are_exchanged(tree: Tree) -> None:
+    tree.value("bystander.answer")
+    bystanders, code = tree.instances("bystander.answer"), code_of(tree, "bystander.answer")
+    tree.save("functions/_single.py", "NUMBER = 1\n")
+    tree.save("functions/single.py", USES.format(imported="import _single as s", value="s.NUMBER"))
+    wait_for(tree, "single.answer", 1)
+    tree.save("functions/_single.py", "NUMBER = 2\n")
+    wait_for(tree, "single.answer", 2)
+    assert tree.instances("bystander.answer") == bystanders
+    assert code_of(tree, "bystander.answer") == code
+
+
+def test_a_module_that_nobody_names_is_refused_before_it_can_change_unseen(tree: Tree) -> None:
+    tree.save("hidden_part.py", "NUMBER = 1\n")
+    imported = "import importlib; m = importlib.import_module('hidden' + '_part')"
+    tree.save("functions/hidden.py", USES.format(imported=imported, value="m.NUMBER"))
+    told = tree.wait_for_broken("functions/hidden.py")
+    assert "write `import hidden_part` in one" in told["error"]
+
+
+CODEC = """
+import skipper
+from {module} import NUMBER
+
+NUMBERS = {{"number": NUMBER}}
+"""
+
+
+def test_plugins_are_code_of_all_functions(grow: Callable[..., Tree], tmp_path: Path) -> None:
+    """They run in every instance: an edit of one, or of what it imports, is new code."""
+    text = USES.format(imported="import numbers_plugin as p", value="p.NUMBERS['number']")
+    folder = project(tmp_path / "project", uses=text, other=ANSWER.format(1))
+    (folder / "plugins").mkdir()
+    tree = grow(folder, "--reload")
+    tree.save("_amount.py", "NUMBER = 1\n")
+    tree.save("plugins/numbers_plugin.py", CODEC.format(module="_amount"))
+    tree.ready()
+    processes, seen = tree.pids(), set()
+    for number in (1, 2, 3):
+        tree.save("_amount.py", f"NUMBER = {number}\n")
+        wait_for(tree, "uses.answer", number)
+        seen |= {code_of(tree, "uses.answer"), code_of(tree, "other.answer")}
+    tree.save("plugins/numbers_plugin.py", CODEC.format(module="_amount") + "NUMBERS['number'] = 9")
+    wait_for(tree, "uses.answer", 9)
+    assert tree.result(tree.submit("uses.task")) == 9
+    assert len(seen) == 6
+    assert tree.pids() == processes

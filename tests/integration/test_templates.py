@@ -11,7 +11,7 @@ from typing import Never
 
 import pytest
 
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModuleText, Report, SourceInfo
 from skipper.pool.processes import starter as starters
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.instances import Instances
@@ -80,7 +80,9 @@ class Pool:
             kind=JobKind.SERVE,
             project_dir=self.folder,
             source=source,
-            texts={source.file: source.file.read_bytes()},
+            texts=(
+                ModuleText(name=source.module, file=source.file, text=source.file.read_bytes()),
+            ),
             function="f.f",
             storage_url=str(self.folder / "blobs"),
             tmp_dir=self.folder / "tmp",

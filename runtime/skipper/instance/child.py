@@ -16,6 +16,7 @@ import threading
 from pathlib import Path
 
 from skipper import failpoints
+from skipper.hookspecs import Project
 from skipper.instance import loader
 from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, JobKind, Report, Turn
@@ -27,7 +28,7 @@ from skipper.instance.link import (
     out_of_reach,
 )
 from skipper.instance.plugin_settings import hand_over
-from skipper.instance.plugins import OnTurn, Plugins
+from skipper.instance.plugins import FindFile, OnTurn, Plugins
 from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
 from skipper.system import die_with_parent
 from skipper.wire.frames import FrameKind
@@ -83,17 +84,40 @@ def _run_job(link: HostLink) -> None:
     job = Job.model_validate_json(link.next().payload)
     _prepare(job)
     project = loader.project_of(job.project_dir, job.set_up)
-    plugins = loader.open_project(project, without=job.without, on_turn=_turns(link))
+    loader.make_importable(project)
+    if job.kind is JobKind.SURVEY:
+        plugins = _load_plugins(link, job, project)
+        _report(link, _with_left_out(loader.survey(project, plugins, job.pools), plugins))
+    elif job.kind is JobKind.READ:
+        _read(link, job, project)
+    else:
+        finder = loader.import_from(project, job.texts)
+        plugins = _load_plugins(link, job, project, find=finder.spec_of_file)
+        (_serve if job.kind is JobKind.SERVE else _check)(link, job, plugins)
+
+
+def _load_plugins(link: HostLink, job: Job, project: Project, **find: FindFile) -> Plugins:
+    plugins = Plugins(project.plugins_dir, without=job.without, on_turn=_turns(link), **find)
     _start_libraries(plugins, job)
-    if job.kind is JobKind.SERVE:
-        _serve(link, job, plugins)
+    return plugins
+
+
+def _with_left_out(report: Report, plugins: Plugins) -> Report:
+    return report.model_copy(update={"left_out": tuple(plugins.broken)})
+
+
+def _read(link: HostLink, job: Job, project: Project) -> None:
+    assert job.source is not None
+    try:
+        texts = loader.texts_of(project, job.source)
+    except BaseException as error:  # noqa: BLE001 - what parses text may exhaust stack and memory
+        _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
-    if job.kind is JobKind.CHECK:
-        _check(link, job, plugins)
-        return
-    is_survey = job.kind is JobKind.SURVEY
-    report = loader.survey(project, plugins, job.pools) if is_survey else loader.read(job, plugins)
-    _report(link, report.model_copy(update={"left_out": tuple(plugins.broken)}))
+    finder = loader.import_from(project, texts)
+    plugins = _load_plugins(link, job, project, find=finder.spec_of_file)
+    report = loader.read(job, plugins, texts)
+    is_stale = not loader.is_current(texts)
+    _report(link, _with_left_out(report, plugins).model_copy(update={"is_stale": is_stale}))
 
 
 def _report(link: HostLink, report: Report) -> None:
@@ -167,16 +191,15 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     decorators.connect_to(HostCaller(link, job.max_result))
     try:
         hand_over(plugins, job)
-        functions, code = loader.load(job.source, job.texts)
-        mine = next(f for f in functions if f.name == job.function)
+        mine = next(f for f in loader.load(job.source) if f.name == job.function)
         models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             models.put(ref)
-        served = ServedFunction(link, mine, models, code, job.max_result)
+        served = ServedFunction(link, mine, models, job.source.code, job.max_result)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
-    _report(link, Report(specs=(mine.spec(code),), code=code))
+    _report(link, Report(specs=(mine.spec(job.source.code),), code=job.source.code))
     (aio if mine.signature.is_async else runner).serve(link, served)
 
 
@@ -186,12 +209,11 @@ def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
     assert job.source is not None
     try:
         hand_over(plugins, job)
-        functions, code = loader.load(job.source, job.texts)
-        judges = checks.checks_of(functions, code)
+        judges = checks.checks_of(loader.load(job.source), job.source.code)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
-    _report(link, Report(code=code))
+    _report(link, Report(code=job.source.code))
     checks.serve(link, judges)
 
 

@@ -39,6 +39,14 @@ class JobKind(StrEnum):
     """Run calls of one function of a file, from the text that was read."""
 
 
+class ModuleText(JobRecord):
+    """A module of the project as it was read, by the name that it is imported under."""
+
+    name: str
+    file: Path
+    text: bytes
+
+
 class SourceInfo(JobRecord):
     """A file of functions, as far as it can be known without importing it."""
 
@@ -49,7 +57,9 @@ class SourceInfo(JobRecord):
     plugin: str = ""
     """The plugin that named it, whose settings its instances are given."""
     code: str
-    """Hash of the source text, 12 hexadecimal digits."""
+    """Hash of its text and of all modules of the project that it imports, 12 hexadecimal digits."""
+    files: tuple[Path, ...] = ()
+    """Those of the modules that the hash is of."""
     imports: tuple[str, ...] = ()
     """The third-party modules that loading it imports."""
     libraries: tuple[str, ...]
@@ -81,8 +91,8 @@ class Job(JobRecord):
     source: SourceInfo | None = None
     pools: tuple[str, ...] = (DEFAULT_POOL,)
     """To survey and to read: the project's pools; a function may name no other."""
-    texts: dict[Path, bytes] = {}
-    """To check or serve: the text of the source's files as it was read, not as it is by now."""
+    texts: tuple[ModuleText, ...] = ()
+    """To check or serve: the source's modules as they were read, not as they are by now."""
     function: str = ""
     models: tuple[ModelRef, ...] = ()
     storage_url: str = ""
@@ -110,8 +120,10 @@ class Report(JobRecord):
 
     sources: tuple[SourceInfo, ...] = ()
     specs: tuple[FunctionSpec, ...] = ()
-    texts: dict[Path, bytes] = {}
-    """What was read, by file."""
+    texts: tuple[ModuleText, ...] = ()
+    """What was read."""
+    is_stale: bool = False
+    """Whether what was read had changed before the report was made."""
     broken: tuple[BrokenFile, ...] = ()
     """Files of functions: those that do not even parse, to a survey; else the job's own."""
     left_out: tuple[BrokenFile, ...] = ()

@@ -6,10 +6,12 @@ Used in instances only. A plugin that cannot be loaded is reported and left out;
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -19,6 +21,7 @@ import pluggy
 from skipper import hookspecs
 from skipper.instance import discovery
 from skipper.instance.faults import describe
+from skipper.instance.modules import plugin_files
 from skipper.spec import BrokenFile
 
 T = TypeVar("T")
@@ -29,6 +32,10 @@ OnTurn = Callable[[str, Path | None, str], None]
 """Called with a plugin's name, its file and the hook that runs next; no hook while it is loaded."""
 
 
+FindFile = Callable[[str, Path], ModuleSpec | None]
+"""How to load a file under a name."""
+
+
 def no_turns(name: str, file: Path | None, hook: str) -> None:
     """An :data:`OnTurn` that does nothing."""
 
@@ -36,13 +43,19 @@ def no_turns(name: str, file: Path | None, hook: str) -> None:
 class Plugins:
     """The plugins of one project, loaded in this process.
 
-    Those named in ``without`` are not loaded. ``on_turn`` runs before each plugin's code does, and
+    ``find`` tells how to load a file of the project; those named in ``without`` are not loaded.
+    ``on_turn`` runs before each plugin's code does, and
     once with an empty name when all are loaded, and after every :meth:`call`. ``broken`` has those
     that failed.
     """
 
     def __init__(
-        self, plugins_dir: Path, *, without: Collection[str] = (), on_turn: OnTurn = no_turns
+        self,
+        plugins_dir: Path,
+        *,
+        find: FindFile = importlib.util.spec_from_file_location,
+        without: Collection[str] = (),
+        on_turn: OnTurn = no_turns,
     ) -> None:
         self._manager = pluggy.PluginManager(hookspecs.GROUP)
         self._manager.add_hookspecs(hookspecs)
@@ -52,7 +65,7 @@ class Plugins:
         self.found: set[str] = {BUILT_IN}
         """Names of all plugins that there are, those that could not be loaded included."""
         self._manager.register(discovery, BUILT_IN)
-        for name, file, load in (*_installed(), *_in_project(plugins_dir)):
+        for name, file, load in (*_installed(), *_in_project(plugins_dir, find)):
             self.found.add(name)
             if name not in without:
                 on_turn(name, file, "")
@@ -168,18 +181,17 @@ def _installed() -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
         yield point.name, None, point.load
 
 
-def _in_project(folder: Path) -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
-    if not folder.is_dir():
-        return
-    for file in sorted(folder.glob("*.py")):
-        if not file.name.startswith(("_", ".")):
-            yield file.stem, file.resolve(), lambda file=file: _import_file(file.stem, file)  # type: ignore[misc] # binds the loop's value
+def _in_project(
+    folder: Path, find: FindFile
+) -> Iterator[tuple[str, Path | None, Callable[[], Any]]]:
+    for name, file in plugin_files(folder).items():
+        yield name, file, functools.partial(_import_file, name, file, find)
 
 
-def _import_file(name: str, file: Path) -> ModuleType:
+def _import_file(name: str, file: Path, find: FindFile) -> ModuleType:
     if name in sys.modules:
         raise ImportError(f"a module named {name!r} is loaded already; rename this plugin's file")
-    spec = importlib.util.spec_from_file_location(name, file)
+    spec = find(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,40 +1,86 @@
-"""What can be read off a file of functions without importing it: hash, imports, pools."""
+"""What can be read off the text of a module without importing it: hash, imports, pools."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 
+from skipper.instance.jobs import ModuleText
 from skipper.spec import DEFAULT_POOL
 
+_IMPORTERS = frozenset({"import_module", "__import__"})
 _KINDS = ("data", "training", "inference")
 
 
-def read(file: Path) -> dict[Path, bytes]:
-    """The source text of a function file, or of every module of its package. Raises OSError."""
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    return {path: path.read_bytes() for path in files}
-
-
-def code_hash(texts: Mapping[Path, bytes]) -> str:
-    """Names one state of the source text: 12 hexadecimal digits of its SHA-256."""
+def code_hash(texts: Iterable[ModuleText]) -> str:
+    """Names one state of the texts: 12 hexadecimal digits of their SHA-256."""
     digest = hashlib.sha256()
-    for path, text in sorted(texts.items()):
-        digest.update(path.name.encode() + b"\0" + text + b"\0")
+    for name, text in sorted((each.name, each.text) for each in texts):
+        digest.update(b"%b\0%d\0%b" % (name.encode(), len(text), text))
     return digest.hexdigest()[:12]
 
 
-def imports_of(trees: list[ast.Module]) -> frozenset[str]:
-    """Third-party modules imported when the file is loaded, dotted; not those inside functions."""
+def imports_of(trees: Iterable[ast.Module]) -> frozenset[str]:
+    """What modules of others are imported when these are loaded, dotted; not inside functions."""
     found = {name for tree in trees for node in _at_load(tree.body) for name in _imported(node)}
-    return frozenset(
-        name
-        for name in found
-        if name.partition(".")[0] not in (*sys.stdlib_module_names, "skipper", "functions")
-    )
+    others = (*sys.stdlib_module_names, "skipper", "functions")
+    return frozenset(name for name in found if name.partition(".")[0] not in others)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What a module imports, wherever in its text, by absolute names."""
+
+    names: frozenset[str]
+    is_open: bool
+    """Whether it also imports what only running it can show."""
+
+
+def imported_by(tree: ast.Module, package: str) -> Imported:
+    """What a module of ``package`` imports. Of ``from a import b``, b may be a module: both."""
+    names, is_open = set[str](), False
+    for node in _run_parts(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute("." * node.level + (node.module or ""), package)
+            names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and _name_of(node.func) in _IMPORTERS:
+            named = node.args[0] if node.args else None
+            if isinstance(named, ast.Constant) and isinstance(named.value, str):
+                names.add(_absolute(named.value, package))
+            else:
+                is_open = True
+    return Imported(names=frozenset(names - {""}), is_open=is_open)
+
+
+def _run_parts(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those that are there for type checkers alone."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+            for part in child.orelse:
+                yield from _run_parts(part)
+        else:
+            yield from _run_parts(child)
+
+
+def _absolute(name: str, package: str) -> str:
+    """``.rates`` in the package ``functions.house`` → ``functions.house.rates``."""
+    inner = name.lstrip(".")
+    if (level := len(name) - len(inner)) == 0:
+        return name
+    parts = package.split(".")
+    return ".".join(part for part in (*parts[: len(parts) - level + 1], inner) if part)
+
+
+def _name_of(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def pools_of(trees: list[ast.Module], known: Collection[str]) -> tuple[str, ...] | None:

@@ -84,6 +84,10 @@ class Catalogue:
         """The files that are served or being read."""
         return [*self.known.values(), *self.reading]
 
+    def files(self) -> set[Path]:
+        """What the code of those consists of."""
+        return {file for source in self.sources for file in source.files}
+
     @property
     def unsettled(self) -> set[str]:
         """Sources that may define more than is known now; ``*`` where any may."""

@@ -98,7 +98,8 @@ class Host:
         yield self._reloader.refresh()
         yield self._schedules.run()
         if self._settings.run.reload:
-            yield follow(self._settings, self._reloader.refresh)
+            files = self._parts.catalogue.files
+            yield follow(self._settings, files, self._reloader.refresh)
 
     async def _sweep(self) -> None:
         while True:

@@ -18,6 +18,9 @@ from skipper.wire.frames import Frame
 READS_PER_CORE = 2
 """Files that are read at once: more of them would only take the memory and be no faster."""
 
+STALE_READS = 20
+"""A file that changes this often while it is read is taken as it is: the next look will tell."""
+
 
 class FileRunner(JobRunner, Protocol):
     """What starts instances: :class:`~skipper.pool.processes.instances.Instances`."""
@@ -72,7 +75,14 @@ class FileReader:
         return report
 
     async def read(self, source: SourceInfo) -> Report:
-        """What one file declares, or what is wrong with it."""
+        """What one file declares, or what is wrong with it: never what it was half-written."""
+        for _ in range(STALE_READS):
+            report = await self._read(source)
+            if not report.is_stale:
+                break
+        return report
+
+    async def _read(self, source: SourceInfo) -> Report:
         job = Job(
             kind=JobKind.READ,
             project_dir=self._settings.project_dir,

@@ -162,7 +162,9 @@ class Reloader:
                 self._keep_old(source, report.broken[0])
             return
         mine = [spec for spec in report.specs if spec.pool == self._reader.pool]
-        fresh = [FunctionVersion(spec, source, report.texts) for spec in mine]
+        # The survey may have seen an older text, and ``known`` keeps what that saw.
+        read = source.model_copy(update={"code": report.code})
+        fresh = [FunctionVersion(spec, read, report.texts) for spec in mine]
         for version in fresh:
             if (problem := await self._lanes.direct.warm(version)) is not None:
                 self._keep_old(source, problem)

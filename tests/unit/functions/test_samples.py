@@ -60,7 +60,9 @@ def test_every_function_declares_its_schema(name: str, sources: dict[str, Source
     source, pools = sources[name], ("cpu", "gpu")
     job = Job(kind=JobKind.READ, project_dir=REPOSITORY, source=source, pools=pools)
 
-    specs = {spec.name: spec for spec in loader.read(job, Plugins(Path("/none"))).specs}
+    texts = loader.texts_of(loader.project_of(REPOSITORY), source)
+    report = loader.read(job, Plugins(Path("/none")), texts)
+    specs = {spec.name: spec for spec in report.specs}
 
     assert specs[f"{name}.train"].kind == "training"
     assert specs[f"{name}.predict"].models == (name,)

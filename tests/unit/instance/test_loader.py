@@ -9,7 +9,7 @@ import pytest
 from skipper.function import decorators
 from skipper.hookspecs import Project
 from skipper.instance import loader, source
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModuleText, Report, SourceInfo
 from skipper.instance.plugins import Plugins
 
 
@@ -28,9 +28,14 @@ def project(tmp_path: Path) -> Iterator[Project]:
         del decorators._defined[name]
 
 
+def open_project(project: Project) -> Plugins:
+    loader.make_importable(project)
+    return Plugins(project.plugins_dir)
+
+
 @pytest.fixture
 def plugins(project: Project) -> Plugins:
-    return loader.open_project(project)
+    return open_project(project)
 
 
 @pytest.fixture
@@ -55,8 +60,20 @@ def only(report: Report) -> SourceInfo:
 
 
 def read(report: Report, **given: Any) -> Report:
-    job = Job(kind=JobKind.READ, project_dir=Path(), source=only(report), **given)
-    return loader.read(job, Plugins(Path("/none")))
+    found = only(report)
+    functions_dir = next(path for path in found.file.parents if path.name == "functions")
+    project = loader.project_of(functions_dir.parent)
+    job = Job(kind=JobKind.READ, project_dir=project.folder, source=found, **given)
+    texts = loader.texts_of(project, found)
+    loader.import_from(project, texts)
+    return loader.read(job, Plugins(Path("/none")), texts)
+
+
+def texts_now(project: Project, found: SourceInfo) -> tuple[ModuleText, ...]:
+    """What a file consists of by now, and is imported from."""
+    texts = loader.texts_of(project, found)
+    loader.import_from(project, texts)
+    return texts
 
 
 GOOD = """
@@ -83,7 +100,10 @@ def test_a_survey_reports_files_without_running_them(survey: Callable[..., Repor
     found = only(report)
     assert report.broken == ()
     assert (found.name, found.module, found.pools) == ("mine", "functions.mine", ("cpu",))
-    assert found.code == source.code_hash(source.read(found.file))
+    assert found.code == source.code_hash(
+        [ModuleText(name="functions.mine", file=found.file, text=found.file.read_bytes())]
+    )
+    assert found.files == (found.file,)
 
 
 def test_a_file_that_does_not_parse_is_reported_beside_the_others(
@@ -133,7 +153,7 @@ def test_a_plugin_names_libraries_and_variables_for_imports(
     )
     (project.functions_dir / "a.py").write_text("import no_such")
     (project.functions_dir / "b.py").write_text("import no_other")
-    plugins = loader.open_project(project)
+    plugins = open_project(project)
     found = {s.name: s for s in loader.survey(project, plugins, ["cpu", "gpu"]).sources}
     assert found["a"].libraries == ("no_such", "no_such.inner")
     assert found["a"].environment == {"NO_SUCH_LEVEL": "3"}
@@ -160,7 +180,7 @@ def test_a_hook_that_fails_is_reported_with_its_place_and_everything_else_is_fou
     file.write_text(f"import skipper\n@skipper.hook\ndef {hook}:\n    {body}\n")
     for name in ("a.py", "b.py"):
         (project.functions_dir / name).write_text("import no_such")
-    plugins = loader.open_project(project)
+    plugins = open_project(project)
     report = loader.survey(project, plugins, ["cpu", "gpu"])
     assert {"a", "b"} <= {source.name for source in report.sources}
     (broken,) = plugins.broken
@@ -187,14 +207,17 @@ def test_a_file_declares_its_functions_in_order(survey: Callable[..., Report]) -
 
 def test_what_runs_is_what_was_hashed(survey: Callable[..., Report]) -> None:
     """A file that is saved again after the survey is loaded, and hashed, as it is now."""
-    found = only(survey({"mine.py": GOOD}))
-    found.file.write_text(found.file.read_text().replace("def rows", "def lines"))
-    functions, code = loader.load(found, source.read(found.file))
-    assert [f.name for f in functions] == ["mine.lines", "mine.train"]
-    assert code == source.code_hash(source.read(found.file)) != found.code
+    report = survey({"mine.py": GOOD})
+    file = only(report).file
+    file.write_text(file.read_text().replace("def rows", "def lines"))
+    found = read(report, pools=("cpu", "gpu"))
+    assert [spec.name for spec in found.specs] == ["mine.lines", "mine.train"]
+    assert found.code == source.code_hash(found.texts) != only(report).code
 
 
-def test_a_version_is_loaded_again_from_its_own_text(survey: Callable[..., Report]) -> None:
+def test_a_version_is_loaded_again_from_its_own_text(
+    survey: Callable[..., Report], project: Project
+) -> None:
     """Whatever is in its files by then, in every module of a package."""
     inner = "import skipper\n@skipper.data\ndef f(): return 'good'"
     report = survey({"house/__init__.py": "from .inner import f", "house/inner.py": inner})
@@ -202,8 +225,9 @@ def test_a_version_is_loaded_again_from_its_own_text(survey: Callable[..., Repor
     survey({"house/__init__.py": "1 / 0", "house/inner.py": "2 / 0"})
     for name in [name for name in sys.modules if name.startswith("functions.house")]:
         del sys.modules[name]
-    (found,), code = loader.load(only(report), good.texts)
-    assert (found(), code) == ("good", good.code)
+    loader.import_from(project, good.texts)
+    (found,) = loader.load(only(report))
+    assert found() == "good"
 
 
 @pytest.mark.parametrize(
@@ -266,11 +290,13 @@ def test_a_package_serves_what_its_own_modules_define_under_its_name(
         }
     )
     house = next(s for s in report.sources if s.name == "house")
-    functions, _ = loader.load(house, source.read(house.file))
-    assert {f.name for f in functions} == {"house.prepare", "house.predict"}
+    texts_now(project, house)
+    assert {f.name for f in loader.load(house)} == {"house.prepare", "house.predict"}
 
 
-def test_a_function_of_another_file_stays_the_other_files(survey: Callable[..., Report]) -> None:
+def test_a_function_of_another_file_stays_the_other_files(
+    survey: Callable[..., Report], project: Project
+) -> None:
     report = survey(
         {
             "first.py": "import skipper\n@skipper.data\ndef one(): ...",
@@ -283,8 +309,8 @@ def test_a_function_of_another_file_stays_the_other_files(survey: Callable[..., 
         }
     )
     second = next(s for s in report.sources if s.name == "second")
-    functions, _ = loader.load(second, source.read(second.file))
-    assert [f.name for f in functions] == ["second.two"]
+    texts_now(project, second)
+    assert [f.name for f in loader.load(second)] == ["second.two"]
 
 
 def test_a_file_that_asks_for_no_future_gets_none_of_ours(survey: Callable[..., Report]) -> None:
@@ -307,4 +333,5 @@ def test_a_failed_load_names_the_file_even_where_a_helper_raised(
 def test_a_file_that_is_gone_is_reported(survey: Callable[..., Report]) -> None:
     report = survey({"mine.py": GOOD})
     only(report).file.unlink()
-    assert "FileNotFoundError" in read(report).broken[0].error
+    with pytest.raises(FileNotFoundError):
+        read(report)

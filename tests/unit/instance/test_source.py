@@ -4,53 +4,75 @@ from pathlib import Path
 import pytest
 
 from skipper.instance import source
+from skipper.instance.jobs import ModuleText
 
 
-def files(folder: Path, **texts: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / f"{name}.py").write_text(text)
-    return folder
+def texts(**named: bytes) -> list[ModuleText]:
+    return [
+        ModuleText(name=name, file=Path(f"{name}.py"), text=text) for name, text in named.items()
+    ]
 
 
-def test_a_file_is_its_text_and_a_package_all_of_its_modules(tmp_path: Path) -> None:
-    files(tmp_path, boston="a = 1", other="b = 2")
-    assert source.read(tmp_path / "boston.py") == {tmp_path / "boston.py": b"a = 1"}
-    package = files(tmp_path / "house", __init__="", price="c = 3")
-    inner = files(package / "inner", deep="d = 4")
-    read = source.read(package / "__init__.py")
-    assert set(read) == {package / "__init__.py", package / "price.py", inner / "deep.py"}
-
-
-def test_the_hash_names_the_text_not_the_place_or_the_order(tmp_path: Path) -> None:
-    one, two = files(tmp_path / "one", a="x = 1", b="y = 2"), files(tmp_path / "two")
-    files(two, b="y = 2", a="x = 1")
-    here, there = (
-        source.code_hash({folder / n: (folder / n).read_bytes() for n in ("a.py", "b.py")})
-        for folder in (one, two)
-    )
-    assert here == there
-    assert len(here) == 12
-    assert set(here) <= set("0123456789abcdef")
+def test_the_hash_names_the_text_not_the_place_or_the_order() -> None:
+    here, there = texts(a=b"x = 1", b=b"y = 2"), texts(b=b"y = 2", a=b"x = 1")
+    elsewhere = [each.model_copy(update={"file": Path("/else/where.py")}) for each in there]
+    code = source.code_hash(here)
+    assert code == source.code_hash(there) == source.code_hash(elsewhere)
+    assert len(code) == 12
+    assert set(code) <= set("0123456789abcdef")
 
 
 @pytest.mark.parametrize(
     "changed",
     [
-        {"a.py": b"x = 2", "b.py": b"y"},
-        {"a.py": b"x", "b.py": b"y = 2"},
-        {"a.py": b"y", "b.py": b"x"},
-        {"a.py": b"x"},
-        {"a.py": b"x", "b.py": b"y", "c.py": b""},
-        {"a.py": b"x", "c.py": b"y"},
-        {"a.py": b"xb.py\0y", "b.py": b""},
+        {"a": b"x = 2", "b": b"y"},
+        {"a": b"x", "b": b"y = 2"},
+        {"a": b"y", "b": b"x"},
+        {"a": b"x"},
+        {"a": b"x", "b": b"y", "c": b""},
+        {"a": b"x", "c": b"y"},
+        {"a": b"xb\x001\0y", "b": b""},
     ],
 )
-def test_any_change_of_the_text_changes_the_hash(changed: dict[str, bytes]) -> None:
-    def hashed(texts: dict[str, bytes]) -> str:
-        return source.code_hash({Path(name): text for name, text in texts.items()})
+def test_any_change_of_a_text_or_a_name_changes_the_hash(changed: dict[str, bytes]) -> None:
+    assert source.code_hash(texts(**changed)) != source.code_hash(texts(a=b"x", b=b"y"))
 
-    assert hashed(changed) != hashed({"a.py": b"x", "b.py": b"y"})
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("import a, b.c", {"a", "b.c"}),
+        ("from a import b, c as d", {"a", "a.b", "a.c"}),
+        ("from . import b", {"functions", "functions.b"}),
+        ("from .b import c", {"functions.b", "functions.b.c"}),
+        ("def f():\n  import a", {"a"}),
+        ("class C:\n  def f(self):\n    from a import b", {"a", "a.b"}),
+        ("try:\n  import a\nexcept ImportError:\n  import b", {"a", "b"}),
+        ("if TYPE_CHECKING:\n  import a\nelse:\n  import b", {"b"}),
+        ("importlib.import_module('a.b')", {"a.b"}),
+        ("import_module('.b', __package__)", {"functions.b"}),
+        ("x = __import__('a')", {"a"}),
+        ("from a import *", {"a", "a.*"}),
+        ("x = 1", set()),
+    ],
+)
+def test_what_a_module_imports_is_found_wherever_it_stands(text: str, names: set[str]) -> None:
+    found = source.imported_by(ast.parse(text), "functions")
+    assert set(found.names) == names
+    assert not found.is_open
+
+
+@pytest.mark.parametrize(
+    "text", ["import_module(name)", "i.import_module(f'a.{b}')", "__import__(x)"]
+)
+def test_a_name_that_is_made_while_it_runs_is_one_of_any(text: str) -> None:
+    assert source.imported_by(ast.parse(text), "functions").is_open
+
+
+def test_a_relative_import_counts_from_the_package() -> None:
+    tree = ast.parse("from .. import a\nfrom ..b import c")
+    names = {"functions", "functions.a", "functions.b", "functions.b.c"}
+    assert source.imported_by(tree, "functions.house").names == names
 
 
 @pytest.mark.parametrize(

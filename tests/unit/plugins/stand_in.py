@@ -11,8 +11,11 @@ from skipper.instance.jobs import Report
 _SURVEY = """
 import pathlib, sys
 from skipper.instance import loader
+from skipper.instance.plugins import Plugins
 project = loader.project_of(pathlib.Path(sys.argv[1]), frozenset(sys.argv[2:]))
-print(loader.survey(project, loader.open_project(project), ["cpu", "gpu"]).model_dump_json())
+loader.make_importable(project)
+plugins = Plugins(project.plugins_dir)
+print(loader.survey(project, plugins, ["cpu", "gpu"]).model_dump_json())
 """
 
 

@@ -14,16 +14,18 @@ _READ = """
 import pathlib, sys
 from skipper.instance import loader
 from skipper.instance.jobs import Job, JobKind
+from skipper.instance.plugins import Plugins
 
 project = loader.project_of(pathlib.Path(sys.argv[1]))
-plugins = loader.open_project(project)
+loader.make_importable(project)
+plugins = Plugins(project.plugins_dir)
 pools = ("cpu", "gpu")
 report = loader.survey(project, plugins, pools)
 assert not report.broken, report.broken
 assert not plugins.broken, plugins.broken
 for source in report.sources:
     job = Job(kind=JobKind.READ, project_dir=project.folder, source=source, pools=pools)
-    report = loader.read(job, plugins)
+    report = loader.read(job, plugins, loader.texts_of(project, source))
     assert not report.broken, report.broken
     print(*(spec.name for spec in report.specs))
 print(*plugins.names)

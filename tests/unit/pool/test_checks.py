@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skipper.instance.jobs import Job, JobKind, Report
+from skipper.instance.jobs import Job, JobKind, ModuleText, Report
 from skipper.outcomes import Outcome
 from skipper.pool import checks
 from skipper.pool.catalogue import FunctionAssignment
@@ -46,6 +46,10 @@ class Runner:
         return instance, self.report
 
 
+def text_of(code: str) -> tuple[ModuleText, ...]:
+    return (ModuleText(name="functions.f", file=Path("f.py"), text=code.encode()),)
+
+
 class Pool:
     """A pool's checks, with two functions in one file and one in another."""
 
@@ -69,7 +73,7 @@ class Pool:
 
     def assign(self, name: str, code: str = "c0de", plugin: str = "") -> None:
         source = source_of(name.partition(".")[0], code, plugin=plugin)
-        version = FunctionVersion(spec_of(name, code=code), source, {Path("f.py"): code.encode()})
+        version = FunctionVersion(spec_of(name, code=code), source, text_of(code))
         self.assigned[name] = FunctionAssignment(version=version, seq=1)
 
     def submit(self, name: str = "f.f", body: bytes = b"{}") -> int:
@@ -97,7 +101,7 @@ async def test_one_process_judges_all_inputs_of_a_file_as_its_text_was_read() ->
     (job,) = pool.runner.jobs
     assert (job.kind, job.texts, job.models, job.function) == (
         JobKind.CHECK,
-        {Path("f.py"): b"c0de"},
+        text_of("c0de"),
         (),
         "",
     )
@@ -137,7 +141,7 @@ async def test_new_code_is_judged_by_a_process_of_its_own() -> None:
     late = pool.submit("f.f")
     await settled()
     assert old.is_stopped
-    assert pool.runner.jobs[1].texts == {Path("f.py"): b"new"}
+    assert pool.runner.jobs[1].texts == text_of("new")
     pool.runner.started[1].ends(FITS)
     assert pool.outcomes[late] is Outcome.OK
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from skipper.instance.jobs import CALLS_AT_ONCE, SourceInfo
+from skipper.instance.jobs import CALLS_AT_ONCE, ModuleText, SourceInfo
 from skipper.spec import FunctionSpec
 
 
@@ -15,9 +13,9 @@ class FunctionVersion:
     """
 
     def __init__(
-        self, spec: FunctionSpec, source: SourceInfo, texts: dict[Path, bytes] | None = None
+        self, spec: FunctionSpec, source: SourceInfo, texts: tuple[ModuleText, ...] = ()
     ) -> None:
-        self.spec, self.source, self.texts = spec, source, texts or {}
+        self.spec, self.source, self.texts = spec, source, texts
         self.at_once = CALLS_AT_ONCE if spec.is_async else 1
         """How many calls, or batches of them, an instance runs at the same time."""
         self.is_in_turn = spec.is_in_turn
