@@ -2,20 +2,23 @@
 
 A blob is named by the SHA-256 of its content; putting the same content twice is one blob. A file is
 written under a temporary name and moved into place, so that a reader sees all of it or nothing.
+What is read is held against its name; what is put again takes the place of what was damaged.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,12 +26,21 @@ import fsspec
 
 from skipper.failpoints import failpoint
 
+log = logging.getLogger(__name__)
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 SHARDS = 256
 """Blobs lie in this many folders, by the first byte of their names."""
 FRESH_S = 900.0
 """On a remote file system, a blob younger than this is not written again when it is put again."""
+
+
+class DamagedError(OSError):
+    """A blob whose content is not what its name says."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(errno.EBADMSG, "its content is not what was stored", name)
 
 
 class BlobStore:
@@ -47,21 +59,28 @@ class BlobStore:
     def put(self, data: bytes) -> str:
         """Store ``data``; its digest."""
         digest = hashlib.sha256(data).hexdigest()
-        if not self._is_stored(digest):
+        if not self._is_stored(digest, lambda stream: stream.read(len(data) + 1) == data):
             with self._written(digest) as stream:
                 stream.write(data)
         return digest
 
     def get(self, digest: str) -> bytes:
-        """The content of a blob. Raises FileNotFoundError where it is not stored or has expired."""
+        """The content of a blob.
+
+        Raises FileNotFoundError where it is not stored or has expired, :class:`DamagedError` where
+        it is another by now, and OSError where it cannot be read.
+        """
         with self._fs.open(self._path(digest), "rb") as stream:
-            return bytes(stream.read())
+            content = bytes(stream.read())
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DamagedError(digest)
+        return content
 
     def put_file(self, file: Path) -> str:
         """Store a file's content without holding it in memory; its digest."""
         with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if not self._is_stored(digest):
+            digest = _digest_of(stream)
+        if not self._is_stored(digest, lambda stream: _digest_of(stream) == digest):
             with file.open("rb") as source, self._written(digest) as target:
                 shutil.copyfileobj(source, target, _CHUNK)
         return digest
@@ -93,8 +112,8 @@ class BlobStore:
     def get_folder(self, digest: str, target: Path) -> None:
         """Lay a stored folder out in ``target``, which must exist and be empty.
 
-        Raises ValueError for a manifest that names a path outside the folder, and where a content
-        is not what its digest says.
+        Raises ValueError for a manifest that names a path outside the folder, and
+        :class:`DamagedError` where a content is not what its digest says.
         """
         for name, blob in self._files(digest).items():
             path = PurePosixPath(name)
@@ -104,8 +123,8 @@ class BlobStore:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._fs.get_file(self._path(blob), str(file))
             with file.open("rb") as stream:
-                if hashlib.file_digest(stream, "sha256").hexdigest() != blob:
-                    raise ValueError(f"the stored file {name!r} is damaged")
+                if _digest_of(stream) != blob:
+                    raise DamagedError(name)
 
     def delete(self, digest: str, before: float) -> None:
         """Forget a blob that was last put before that time (since the epoch), if it is still there.
@@ -115,7 +134,7 @@ class BlobStore:
         path = self._path(digest)
         with contextlib.suppress(FileNotFoundError, NotImplementedError):
             if self._fs.modified(path).timestamp() < before:
-                self._fs.rm_file(path)
+                self._fs.rm(path, recursive=True)
 
     def shard(self, number: int) -> list[str]:
         """The digests of one of the :data:`SHARDS` parts of the store, sorted."""
@@ -127,7 +146,7 @@ class BlobStore:
     def members(self, digest: str) -> frozenset[str]:
         """What a stored folder consists of: its manifest and its files. Empty where it is gone.
 
-        Raises ValueError where the manifest is not what its digest says.
+        Raises :class:`DamagedError` where the manifest is not what its digest says.
         """
         try:
             return frozenset({digest, *self._files(digest).values()})
@@ -136,10 +155,7 @@ class BlobStore:
 
     def _files(self, digest: str) -> dict[str, str]:
         """The files of a stored folder: path → digest."""
-        manifest = self.get(digest)
-        if hashlib.sha256(manifest).hexdigest() != digest:
-            raise ValueError(f"the stored folder {digest} is damaged")
-        files: dict[str, str] = json.loads(manifest)["files"]
+        files: dict[str, str] = json.loads(self.get(digest))["files"]
         return files
 
     def sweep(self, before: float) -> None:
@@ -148,19 +164,26 @@ class BlobStore:
         for path in self._fs.ls(folder, detail=False) if self._fs.exists(folder) else ():
             with contextlib.suppress(FileNotFoundError, NotImplementedError):
                 if self._fs.modified(path).timestamp() < before:
-                    self._fs.rm_file(path)
+                    self._fs.rm(path, recursive=True)
 
-    def _is_stored(self, digest: str) -> bool:
-        """Whether the blob is there; it counts as put now."""
+    def _is_stored(self, digest: str, is_sound: Callable[[Any], bool]) -> bool:
+        """Whether the blob is there and its stream ``is_sound``; it then counts as put now."""
         path = self._path(digest)
         try:
             if self._is_local:
                 os.utime(path)
-                return True
             # Other file systems do not let a file be touched: an older one is written again.
-            return bool(time.time() - self._fs.modified(path).timestamp() < FRESH_S)
+            elif time.time() - self._fs.modified(path).timestamp() >= FRESH_S:
+                return False
+            with self._fs.open(path, "rb") as stream:
+                if not is_sound(stream):
+                    raise DamagedError(digest)
         except (FileNotFoundError, NotImplementedError):
             return False
+        except OSError as error:
+            log.warning("blob %s is stored anew: %s", digest, error.strerror)
+            return False
+        return True
 
     def _settle(self, partial: str, digest: str) -> None:
         """Give what has been written its name, for good: a power cut does not take it back."""
@@ -170,7 +193,11 @@ class BlobStore:
             return
         folder = Path(path).parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fs.mv(partial, path)
+        try:
+            Path(partial).replace(path)
+        except IsADirectoryError:  # it is put aside, for the sweep
+            Path(path).replace(self._partial())
+            Path(partial).replace(path)
         for changed in (folder, folder.parent):
             _sync_folder(changed)
 
@@ -184,6 +211,10 @@ class BlobStore:
         if self._is_local:
             Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         return f"{folder}/{secrets.token_hex(16)}"
+
+
+def _digest_of(stream: Any) -> str:
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _sync(stream: Any, is_local: bool) -> None:

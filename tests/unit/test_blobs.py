@@ -2,13 +2,13 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from skipper.blobs import BlobStore, temporary_folder
+from skipper.blobs import BlobStore, DamagedError, temporary_folder
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -152,15 +152,82 @@ def test_a_manifest_cannot_name_a_file_outside(store: BlobStore, tmp_path: Path,
     assert content_of(tmp_path / "deep") == {}
 
 
-def test_a_damaged_file_is_noticed(store: BlobStore, url: str, tmp_path: Path) -> None:
-    digest = store.put_folder(folder_of(tmp_path / "model", {"weights": b"good"}))
-    blob = hashlib.sha256(b"good").hexdigest()
+def overwrite(url: str, digest: str, content: bytes) -> None:
+    """Give a blob another content, from the outside."""
     fs, root = fsspec.core.url_to_fs(url)
-    fs.pipe_file(f"{root}/{blob[:2]}/{blob}", b"bad!")
+    fs.pipe_file(f"{root}/{digest[:2]}/{digest}", content)
+
+
+DAMAGES = {"one bit": b"gooe", "shorter": b"goo", "empty": b"", "longer": b"good ", "another": b"b"}
+
+
+@pytest.mark.parametrize("content", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_blob_is_not_got_and_is_repaired_by_its_content(
+    store: BlobStore, url: str, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"good")
+    puts: list[Callable[[], str]] = [lambda: store.put(b"good"), lambda: store.put_file(file)]
+    for put in puts:
+        digest = put()
+        overwrite(url, digest, content)
+        with pytest.raises(DamagedError, match=digest):
+            store.get(digest)
+        assert put() == digest
+        assert store.get(digest) == b"good"
+    assert stored(url) == [f"{digest[:2]}/{digest}"]
+
+
+def test_a_blob_whose_place_is_taken_by_a_folder_is_repaired(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path))
+    digest = store.put(b"good")
+    place = tmp_path / digest[:2] / digest
+    place.unlink()
+    (place / "in it").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        store.get(digest)
+    store.put(b"good")
+    assert store.get(digest) == b"good"
+    store.sweep(time.time() + 60)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [place]
+    place.unlink()
+    place.mkdir()
+    store.delete(digest, time.time() + 60)
+    assert not place.exists()
+
+
+def test_a_sound_blob_that_is_put_again_is_not_written_again(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path))
+    [file] = tmp_path.rglob(store.put(b"good"))
+    before = file.stat().st_ino
+    store.put(b"good")
+    assert file.stat().st_ino == before
+
+
+@pytest.mark.parametrize("content", [b"bad!", b""])
+def test_a_damaged_file_of_a_folder_is_noticed(
+    store: BlobStore, url: str, tmp_path: Path, content: bytes
+) -> None:
+    digest = store.put_folder(folder_of(tmp_path / "model", {"weights": b"good"}))
+    overwrite(url, hashlib.sha256(b"good").hexdigest(), content)
     target = tmp_path / "target"
     target.mkdir()
-    with pytest.raises(ValueError, match="'weights' is damaged"):
+    with pytest.raises(DamagedError, match="weights"):
         store.get_folder(digest, target)
+    assert store.put_folder(tmp_path / "model") == digest
+    again = tmp_path / "again"
+    again.mkdir()
+    store.get_folder(digest, again)
+    assert content_of(again) == {"weights": b"good"}
+
+
+def test_a_folder_whose_manifest_is_damaged_is_not_laid_out(
+    store: BlobStore, url: str, tmp_path: Path
+) -> None:
+    digest = store.put_folder(folder_of(tmp_path / "model", {"weights": b"good"}))
+    overwrite(url, digest, b'{"files": {}}')
+    with pytest.raises(DamagedError):
+        store.get_folder(digest, tmp_path / "target")
 
 
 def test_two_stores_of_one_place_share_their_blobs(store: BlobStore, url: str) -> None:

@@ -21,7 +21,7 @@ from skipper.spec import FunctionSpec
 from skipper.task import State, Task, new_id
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.deliveries import trial
-from skipper.values.store import ValueStore
+from skipper.values.store import ValueStore, reason_of
 from skipper.values.value import Value
 
 
@@ -127,7 +127,7 @@ class Intake:
         try:
             return await self._values.store(body)
         except OSError as error:
-            raise UnavailableError(f"Its input cannot be stored: {error}.") from None
+            raise UnavailableError(f"Its input cannot be stored: {reason_of(error)}.") from None
 
 
 def _new_task(submission: Submission, value: Value, now: float) -> NewTask:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome, of_state, parse_error
 from skipper.task import State
-from skipper.values.store import ValueStore
+from skipper.values.store import LostError, ValueStore
 from skipper.values.value import JSON
 from skipper.wire import calls
 
@@ -27,7 +27,7 @@ class TaskReply:
 
 
 async def reply_of(result: Result, values: ValueStore) -> TaskReply:
-    """The reply of a task that has ended, whose value may have expired."""
+    """The reply of a task that has ended, whose value may be lost."""
     task = result.task
     served = calls.served_by(task.code or "", (task.model or "").split())
     if task.state is not State.SUCCEEDED:
@@ -38,8 +38,8 @@ async def reply_of(result: Result, values: ValueStore) -> TaskReply:
         return TaskReply(outcome=Outcome.OK, served=served, body=b"null")
     try:
         body = await values.load(result.value)
-    except FileNotFoundError:
-        problem = {"detail": "the result is no longer stored"}
+    except LostError as lost:
+        problem = {"detail": f"the result {lost}"}
         return TaskReply(outcome=Outcome.UNAVAILABLE, served=served, body=_json(problem))
     media_type = result.value.media_type
     return TaskReply(outcome=Outcome.OK, served=served, body=body, media_type=media_type)

@@ -10,12 +10,24 @@ import asyncio
 import errno
 import logging
 
-from skipper.blobs import BlobStore
+from skipper.blobs import BlobStore, DamagedError
 from skipper.values.value import JSON, Value
 
 log = logging.getLogger(__name__)
 
+_LASTING = (FileNotFoundError, DamagedError, IsADirectoryError, PermissionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class LostError(Exception):
+    """A stored value that cannot be had. Its text follows "its input" or "the result".
+
+    ``is_passing``: it may be had another time.
+    """
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(_what_became_of_it(error))
+        self.is_passing = not isinstance(error, _LASTING)
 
 
 class ValueStore:
@@ -49,8 +61,29 @@ class ValueStore:
                 await asyncio.sleep(self._room_s)
 
     async def load(self, value: Value) -> bytes:
-        """Its bytes. Raises FileNotFoundError where they have expired, or another OSError."""
+        """Its bytes, as they were stored.
+
+        Raises :class:`LostError` where they have expired, are damaged or cannot be read, once the
+        log has been told.
+        """
         if value.ref is None:
             assert value.inline is not None
             return value.inline
-        return await asyncio.to_thread(self._blobs.get, value.ref)
+        try:
+            return await asyncio.to_thread(self._blobs.get, value.ref)
+        except OSError as error:
+            log.error("blob %s, a stored value, cannot be used: %s", value.ref, reason_of(error))
+            raise LostError(error) from None
+
+
+def reason_of(error: OSError) -> str:
+    """What went wrong, for callers, who are not to learn where values lie."""
+    return error.strerror or type(error).__name__
+
+
+def _what_became_of_it(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is no longer stored"
+    if isinstance(error, DamagedError):
+        return "is damaged: what is stored is not what was written"
+    return f"cannot be read: {reason_of(error)}"

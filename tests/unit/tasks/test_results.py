@@ -58,10 +58,15 @@ async def test_a_value_is_answered_as_what_it_is(values: ValueStore) -> None:
     assert (await reply_of(ended(State.SUCCEEDED, table), values)).media_type == "text/csv"
 
 
-async def test_a_value_that_is_no_longer_stored_is_a_problem(values: ValueStore) -> None:
-    reply = await reply_of(ended(State.SUCCEEDED, Value(ref="0" * 64)), values)
-    assert reply.outcome is Outcome.UNAVAILABLE
-    assert json.loads(reply.body) == {"detail": "the result is no longer stored"}
+async def test_a_value_that_is_lost_is_a_problem(
+    blobs: BlobStore, values: ValueStore, tmp_path: Path
+) -> None:
+    damaged = blobs.put(b'"large"')
+    (tmp_path / "blobs" / damaged[:2] / damaged).write_bytes(b'"larfe"')
+    for ref, said in (("0" * 64, "is no longer stored"), (damaged, "is damaged")):
+        reply = await reply_of(ended(State.SUCCEEDED, Value(ref=ref)), values)
+        assert reply.outcome is Outcome.UNAVAILABLE
+        assert json.loads(reply.body)["detail"].startswith(f"the result {said}")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.values.store import ValueStore
+from skipper.values.store import LostError, ValueStore
 from skipper.values.value import Value
 
 INLINE = 16
@@ -45,9 +45,30 @@ async def test_what_was_stored_is_loaded_wherever_it_lies(tmp_path: Path, data: 
     assert await values.load(value) == data
 
 
-async def test_a_value_that_has_expired_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        await ValueStore(Disk(tmp_path), INLINE).load(Value(ref="0" * 64))
+class Unreadable(Disk):
+    """A store whose disk answers with an error."""
+
+    def get(self, digest: str) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", f"/secret/{digest}")
+
+
+async def test_a_value_that_cannot_be_had_is_told_to_the_log_and_to_whoever_asks(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk, gone = Disk(tmp_path), "0" * 64
+    damaged = disk.put(LARGE)
+    (tmp_path / "blobs" / damaged[:2] / damaged).write_bytes(LARGE[:-1] + b"y")
+    for store, ref, said, is_passing in (
+        (disk, gone, "is no longer stored", False),
+        (disk, damaged, "is damaged: what is stored is not what was written", False),
+        (Unreadable(tmp_path), gone, "cannot be read: Input/output error", True),
+    ):
+        caplog.clear()
+        with pytest.raises(LostError) as caught:
+            await ValueStore(store, INLINE).load(Value(ref=ref))
+        assert (str(caught.value), caught.value.is_passing) == (said, is_passing)
+        [record] = caplog.records
+        assert ref in record.message
 
 
 async def test_a_full_disk_is_an_error_to_whoever_does_not_wait(tmp_path: Path) -> None:

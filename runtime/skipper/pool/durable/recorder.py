@@ -21,6 +21,7 @@ from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.serving import Serving
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import State
+from skipper.values.store import reason_of
 from skipper.wire import calls
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Recorder:
             try:
                 value = await self._context.values.store_when_there_is_room(body)
             except OSError as reason:  # running it again would store it no better
-                problem = {"detail": f"its result could not be stored: {reason}"}
+                problem = {"detail": f"its result could not be stored: {reason_of(reason)}"}
                 error = stored_error(Outcome.FAILED, problem)
                 return Ending(state=State.FAILED, error=error, **facts)
             if value.ref is not None:

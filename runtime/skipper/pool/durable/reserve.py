@@ -15,6 +15,7 @@ from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.serving import Serving
+from skipper.values.store import LostError
 from skipper.wire import calls
 
 IDLE_S = 60.0
@@ -64,11 +65,9 @@ class Reserve:
     async def _body(self, claim: Claim) -> bytes:
         try:
             return await self._context.values.load(claim.input)
-        except FileNotFoundError:
-            detail = "its input is no longer stored"
-            raise NotRunError(Outcome.UNAVAILABLE, detail) from None
-        except OSError as error:
-            raise NotRunError(Outcome.FAILED, f"its input cannot be read: {error}") from None
+        except LostError as lost:
+            outcome = Outcome.FAILED if lost.is_passing else Outcome.UNAVAILABLE
+            raise NotRunError(outcome, f"its input {lost}") from None
 
     async def _instance(
         self, version: FunctionVersion, owner: InstanceOwner[RunningAttempt]
