@@ -208,7 +208,7 @@ def test_events_from_before_attempts_were_noted_are_kept(empty_place: Place) -> 
     row = NewEvent(task_id="a", attempt=2, number=1, at=2.0, type="log", data={})
     with empty_place.open() as ledger:
         ledger.record_now(lambda conn: events.append(conn, [row]))
-        found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+        found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10).events)
     assert [(event.attempt, event.number) for event in found] == [(0, 0), (2, 1)]
 
 

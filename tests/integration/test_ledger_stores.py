@@ -95,12 +95,31 @@ def test_events_come_back_in_order_and_from_where_one_left_off(ledger: BlockingL
     append(ledger, "a", "state", "log")
     append(ledger, "b", "state")
     append(ledger, "a", "progress")
-    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10).events)
     assert [event.type for event in found] == ["state", "log", "progress"]
     assert [event.data for event in found] == [{"n": 0}, {"n": 1}, {"n": 0}]
     assert [event.seq for event in found] == sorted({event.seq for event in found})
-    rest = ledger.read_events_now(lambda conn: events.after(conn, "a", found[0].seq, 1))
+    rest = ledger.read_events_now(lambda conn: events.after(conn, "a", found[0].seq, 1).events)
     assert rest == [found[1]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "number", "has_more"),
+    [
+        (10, None, 3, False),
+        (3, None, 3, True),
+        (2, None, 2, True),
+        (10, 1, 1, True),
+        (10, 10, 2, True),
+        (10, 1000, 3, False),
+    ],
+)
+def test_a_batch_of_events_is_bounded_in_number_and_in_bytes(
+    ledger: BlockingLedger, limit: int, most: int | None, number: int, has_more: bool
+) -> None:
+    append(ledger, "a", "log", "log", "log")  # each with 8 bytes of data
+    batch = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, limit, most))
+    assert (len(batch.events), batch.has_more) == (number, has_more)
 
 
 def test_the_latest_progress_is_found_among_other_events(ledger: BlockingLedger) -> None:
@@ -150,10 +169,10 @@ def test_a_cut_takes_out_what_one_attempt_said_of_one_kind(
     append(ledger, "b", "log")
     taken = Cut("a", 1, is_log, seqs[1], seqs[3])
     ledger.record_now(lambda conn: events.cut(conn, [taken]))
-    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10))
+    found = ledger.read_events_now(lambda conn: events.after(conn, "a", 0, 10).events)
     assert [event.number for event in found if event.attempt == 1] == kept
     assert sum(event.attempt == 2 for event in found) == 1
-    assert len(ledger.read_events_now(lambda conn: events.after(conn, "b", 0, 10))) == 1
+    assert len(ledger.read_events_now(lambda conn: events.after(conn, "b", 0, 10).events)) == 1
 
 
 def test_events_go_with_their_tasks_bit_by_bit_and_numbers_are_not_used_again(
@@ -166,7 +185,7 @@ def test_events_go_with_their_tasks_bit_by_bit_and_numbers_are_not_used_again(
     assert forget == [3, 1, 0]
     (new,) = append(ledger, "a", "log")
     assert new > last
-    assert len(ledger.read_events_now(lambda conn: events.after(conn, "c", 0, 10))) == 1
+    assert len(ledger.read_events_now(lambda conn: events.after(conn, "c", 0, 10).events)) == 1
 
 
 async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
@@ -181,7 +200,7 @@ async def test_a_reader_of_events_never_misses_one_that_is_written_beside_it(
     while len(seen) < 240:
         last = seen[-1] if seen else 0
         found = await ledger.read_events(
-            lambda conn, last=last: events.after(conn, "a", last, 1000)  # type: ignore[misc]  # binds the loop's value
+            lambda conn, last=last: events.after(conn, "a", last, 1000).events  # type: ignore[misc]  # binds the loop's value
         )
         seen += [event.seq for event in found]
         assert found or not all(task.done() for task in writers), "an event was missed"

@@ -120,7 +120,7 @@ class Archive:
         return self.ledger.read_now(lambda conn: tasks.get(conn, task_id)) is not None
 
     def lines(self, task_id: str) -> int:
-        found = self.ledger.read_events_now(lambda conn: events.after(conn, task_id, 0, 99))
+        found = self.ledger.read_events_now(lambda conn: events.after(conn, task_id, 0, 99).events)
         return len(found)
 
 

@@ -16,14 +16,15 @@ from skipper.gateway.stream import EVENTS, sse
 from skipper.gateway.task_reader import POLL_S
 from skipper.gateway.timeline import BEGINNING, Cursor, Gaps, Timeline, TimelineEvent
 from skipper.ledger import Ledger, events, tasks
-from skipper.ledger.records import Event
+from skipper.ledger.events import EventBatch
 from skipper.outcomes import error_document
 from skipper.task import Task
 
 PING_S = 15.0
 """A comment breaks a longer silence, because proxies close connections on which nothing comes."""
 EVENTS_AT_ONCE = 100
-"""Events that one reader's stream holds in memory; a line of log has up to 16 KiB."""
+BYTES_AT_ONCE = 64 << 10
+"""Events that one reader's stream holds in memory, and about how much JSON, or one of 64 KiB."""
 
 
 async def life_of_task(context: Context, task_id: str, since: Cursor = BEGINNING) -> Response:
@@ -138,21 +139,21 @@ class TaskStream:
         has_read = False
         while True:
             batch = await self._batch()
-            if not has_read and self._timeline.is_ahead(batch):
+            if not has_read and self._timeline.is_ahead(batch.events):
                 has_read = True
                 await self._read()
                 continue
-            for event in self._timeline.merge(batch):
+            for event in self._timeline.merge(batch.events):
                 yield event
-            if len(batch) < EVENTS_AT_ONCE:
+            if not batch.has_more:
                 break
         for event in self._timeline.rest():
             yield event
         if self._task.state.is_terminal:
             yield self._timeline.done(await self._context.tasks.document(self._task))
 
-    async def _batch(self) -> list[Event]:
+    async def _batch(self) -> EventBatch:
         id_, seq = self._task.id, self._timeline.cursor.seq
         return await self._context.ledger.read_events(
-            lambda conn: events.after(conn, id_, seq, EVENTS_AT_ONCE)
+            lambda conn: events.after(conn, id_, seq, EVENTS_AT_ONCE, BYTES_AT_ONCE)
         )

@@ -7,7 +7,9 @@ never changed; they go with their task, and from the middle of what a talkative 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Double, Integer, bindparam, delete, func, insert, select
 
@@ -17,6 +19,7 @@ from skipper.ledger.schema import event_marks
 from skipper.ledger.schema import events as e
 
 _EVENT = (e.c.seq, e.c.at, e.c.type, e.c.data, e.c.attempt, e.c.number)
+_DATA = _EVENT.index(e.c.data)
 _NEW = ("task_id", "attempt", "number", "at", "type", "data")
 _OF_TASK = e.c.task_id == bindparam("task_id")
 _ATTEMPT = bindparam("attempt", type_=Integer())
@@ -77,10 +80,27 @@ def cut(conn: Connection, cuts: Sequence[Cut]) -> None:
 _CUT_FIELDS = ("task_id", "attempt", "first_seq", "last_seq")
 
 
-def after(conn: Connection, task_id: str, seq: int, limit: int) -> list[Event]:
-    """The task's events with numbers above ``seq``, in order."""
+class EventBatch(NamedTuple):
+    """The next events of a task, and whether there are more behind them."""
+
+    events: list[Event]
+    has_more: bool
+
+
+def after(
+    conn: Connection, task_id: str, seq: int, limit: int, most_bytes: int | None = None
+) -> EventBatch:
+    """The task's events with numbers above ``seq``, in order: up to ``limit`` of them.
+
+    One that reaches past ``most_bytes`` of JSON is the last, so that there is always one.
+    """
     rows = conn.run(_AFTER, {"task_id": task_id, "seq": seq, "limit": limit})
-    return [_event_of(row) for row in rows]
+    found, left = [], math.inf if most_bytes is None else most_bytes
+    for row in rows:
+        found.append(_event_of(row))
+        if (left := left - len(row[_DATA])) <= 0:
+            break
+    return EventBatch(found, len(found) == limit or len(found) < len(rows))
 
 
 def lines(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from skipper.errors import SkipperError
@@ -36,8 +37,14 @@ HANG_S = 5.0
 """A validator of an author's that takes longer is ended together with its process."""
 RETRY_S = 5.0
 """The pause after a start that has failed."""
-BACKLOG = 1000
-"""Inputs of one file that may wait to be judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backlog:
+    """How much may wait to be judged: inputs of one file, and their bytes."""
+
+    inputs: int = 1000
+    size: int = 64 << 20
 
 
 class CheckOrigin(Protocol):
@@ -81,7 +88,7 @@ class InputChecks(SlotlessOwner[Check]):
         assigned: Mapping[str, FunctionAssignment],
         runner: JobRunner,
         *,
-        backlog: int = BACKLOG,
+        backlog: Backlog = Backlog(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._assigned, self._runner = settings, assigned, runner
@@ -103,8 +110,7 @@ class InputChecks(SlotlessOwner[Check]):
             return
         judge = self._judge_of(assignment.version, now)
         judge.used = now
-        waiting = len(judge.waiting if judge.instance is None else judge.instance.calls)
-        if waiting >= self._backlog:
+        if self._is_full(judge, len(payload)):
             check.unknown("too many inputs wait to be checked")
         elif judge.instance is not None:
             judge.instance.check(payload, check)
@@ -114,6 +120,13 @@ class InputChecks(SlotlessOwner[Check]):
             check.unknown("its file is still being loaded")
         else:
             judge.waiting.append(check)
+
+    def _is_full(self, judge: _Judge, size: int) -> bool:
+        """Whether there is no place for one more input of this size; for one alone there is."""
+        waiting = judge.waiting if judge.instance is None else judge.instance.calls.values()
+        if len(waiting) >= self._backlog.inputs:
+            return True
+        return bool(waiting) and size + sum(len(c.payload) for c in waiting) > self._backlog.size
 
     def _judge_of(self, version: FunctionVersion, now: float) -> _Judge:
         name = version.source.name

@@ -42,6 +42,9 @@ class PoolSettings(BaseModel):
     task_slots: int = Field(0, ge=0, le=1024, description="tasks at once; 0 means the cores")
     queue: int = Field(1000, ge=1, description="direct calls that may wait per function")
     queue_total: int = Field(4000, ge=1, description="direct calls that may wait in the pool")
+    queue_mb: float = Field(
+        256.0, gt=0, description="MiB of direct calls that may wait in the pool"
+    )
     queue_wait_s: float = Field(30.0, gt=0, description="how long a direct call may wait, seconds")
     idle_instances: int = Field(
         64, ge=0, description="idle instances kept at most, those of `min=` apart"

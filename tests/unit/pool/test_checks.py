@@ -53,7 +53,7 @@ def text_of(code: str) -> tuple[ModuleText, ...]:
 class Pool:
     """A pool's checks, with two functions in one file and one in another."""
 
-    def __init__(self, backlog: int = checks.BACKLOG) -> None:
+    def __init__(self, backlog: checks.Backlog | None = None) -> None:
         self.runner, self.caller = Runner(), Caller()
         self.later_s = 0.0
         """How far its clock is ahead."""
@@ -66,7 +66,7 @@ class Pool:
             self.settings,
             self.assigned,
             self.runner,
-            backlog=backlog,
+            backlog=backlog or checks.Backlog(),
             clock=lambda: time.monotonic() + self.later_s,
         )
         self._ids = 0
@@ -248,10 +248,23 @@ async def test_of_many_files_only_those_used_last_keep_their_process() -> None:
 
 
 async def test_what_waits_to_be_judged_is_bounded() -> None:
-    pool = Pool(backlog=2)
+    pool = Pool(backlog=checks.Backlog(inputs=2))
     for _ in range(2):
         pool.submit()
     third = pool.submit()
     await settled()
     fourth = pool.submit()
     assert pool.outcomes == {third: Outcome.UNAVAILABLE, fourth: Outcome.UNAVAILABLE}
+
+
+async def test_the_bytes_that_wait_to_be_judged_are_bounded() -> None:
+    pool = Pool(backlog=checks.Backlog(size=1000))
+    large = pool.submit(body=b"x" * 2000)
+    second = pool.submit()
+    await settled()
+    third = pool.submit()
+    assert pool.outcomes == {second: Outcome.UNAVAILABLE, third: Outcome.UNAVAILABLE}
+    (instance,) = pool.runner.started
+    instance.ends(FITS, large)
+    fourth, fifth = pool.submit(), pool.submit(body=b"x" * 990)
+    assert (fourth in pool.outcomes, fifth in pool.outcomes) == (False, True)

@@ -87,7 +87,7 @@ class DirectLane:
             if instance is not None:
                 self._dispatch([call], instance)
                 return call
-        if (refusal := self._refusal(queue)) is not None:
+        if (refusal := self._refusal(call)) is not None:
             self._answer(call, refusal)
             return None
         self._wait(call)
@@ -298,10 +298,11 @@ class DirectLane:
         queue.is_alarmed = False
         self._pump()
 
-    def _refusal(self, queue: VersionQueue) -> bytes | None:
+    def _refusal(self, call: DirectCall) -> bytes | None:
         """Why a call cannot even wait, as a reply; None where it can."""
-        if (full := self._waiting.refusal(queue)) is not None:
+        if (full := self._waiting.refusal(call)) is not None:
             return full
+        queue = call.queue
         if queue.instances or queue.starting:
             return None
         if reason := self._serving.untrained(queue.version):

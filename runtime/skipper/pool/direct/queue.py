@@ -50,6 +50,7 @@ class DirectCall:
         "payload",
         "queue",
         "received",
+        "size",
         "started",
     )
 
@@ -57,6 +58,7 @@ class DirectCall:
         self, origin: Origin, id_: int, payload: bytes, queue: VersionQueue, key: CallKey
     ) -> None:
         self.origin, self.id, self.payload, self.queue = origin, id_, payload, queue
+        self.size = len(payload)
         self.received = self.started = now = time.monotonic()
         self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
         self.depth = key.depth

@@ -16,18 +16,29 @@ class WaitingCalls:
 
     def __init__(self, settings: PoolSettings) -> None:
         self._most, self._most_of_one = settings.queue_total, settings.queue
-        self.count = 0
+        self._most_bytes = int(settings.queue_mb * (1 << 20))
+        self.count = self._bytes = 0
         self.ring: deque[VersionQueue] = deque()
         """The queues that have any, in the order of their turns."""
 
-    def refusal(self, queue: VersionQueue) -> bytes | None:
-        """The reply to a call for which there is no place; None where there is one."""
+    def refusal(self, call: DirectCall) -> bytes | None:
+        """The reply to a call for which there is no place; None where there is one.
+
+        One that is larger by itself than all may be together has a place where no other waits.
+        """
+        queue = call.queue
         waiting = len(queue.calls)
         if waiting >= self._most_of_one:
             detail = f"{waiting} calls of {queue.version.name} wait already"
             return calls.problem(Outcome.BUSY, detail)
         if self.count >= self._most:
             return calls.problem(Outcome.BUSY, f"{self.count} calls wait in its pool already")
+        if self.count and self._bytes + call.size > self._most_bytes:
+            detail = (
+                f"calls of {self._bytes / (1 << 20):.1f} MiB wait in its pool already, and there "
+                f"is no room for one of {call.size / (1 << 20):.1f} MiB (pools.*.queue_mb)"
+            )
+            return calls.problem(Outcome.BUSY, detail)
         return None
 
     def add(self, call: DirectCall, *, is_first: bool) -> None:
@@ -37,6 +48,7 @@ class WaitingCalls:
         else:
             call.queue.calls.append(call)
         self.count += 1
+        self._bytes += call.size
         self._enter(call.queue)
 
     def move(self, queue: VersionQueue, to: VersionQueue) -> None:
@@ -55,12 +67,17 @@ class WaitingCalls:
     def remove(self, call: DirectCall) -> None:
         """Have a call wait no more. Raises ValueError where it does not."""
         call.queue.calls.remove(call)
-        self.count -= 1
+        self._left(call)
 
     def take(self, queue: VersionQueue) -> DirectCall:
         """The call that has waited for longest, which waits no more."""
+        call = queue.calls.popleft()
+        self._left(call)
+        return call
+
+    def _left(self, call: DirectCall) -> None:
         self.count -= 1
-        return queue.calls.popleft()
+        self._bytes -= call.size
 
     def take_all(self, queue: VersionQueue) -> Iterator[DirectCall]:
         """All calls of a queue, those too that come to it meanwhile."""

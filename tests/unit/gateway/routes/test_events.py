@@ -14,7 +14,7 @@ from skipper.blobs import BlobStore
 from skipper.errors import UnavailableError
 from skipper.gateway.context import Context
 from skipper.gateway.task_reader import POLL_S, TaskReader
-from skipper.gateway.task_stream import EVENTS_AT_ONCE, TaskStream
+from skipper.gateway.task_stream import BYTES_AT_ONCE, EVENTS_AT_ONCE, TaskStream
 from skipper.gateway.timeline import Cursor
 from skipper.ledger import events as stored_events
 from skipper.ledger import tasks
@@ -83,7 +83,7 @@ class Office:
         self.ledger.write_now(lambda conn: tasks.claim(conn, [self.id], "host", 2.0))
         self.watchers.changed([self.id])
 
-    def log(self, lines: int = 1) -> None:
+    def log(self, lines: int = 1, size: int = 1) -> None:
         rows = [
             NewEvent(
                 task_id=self.id,
@@ -91,7 +91,7 @@ class Office:
                 number=self._logged + number,
                 at=3.0,
                 type="log",
-                data={"text": "x"},
+                data={"text": "x" * size},
             )
             for number in range(1, lines + 1)
         ]
@@ -164,6 +164,27 @@ async def test_a_reader_that_does_not_read_holds_one_batch(office: Office) -> No
     for _ in range(EVENTS_AT_ONCE):
         await following(stream)
     assert office.ledger.events_read == 2
+
+
+@pytest.mark.parametrize("size", [BYTES_AT_ONCE // 4, BYTES_AT_ONCE])
+async def test_a_reader_that_does_not_read_holds_few_large_events(
+    office: Office, size: int
+) -> None:
+    office.claim()
+    office.log(20, size)
+    office.end()
+    stream = await office.stream()
+    office.ledger.events_read = 0
+    blocks = [await following(stream)]
+    while "event: log" not in blocks[-1]:
+        blocks.append(await following(stream))
+    assert office.ledger.events_read == 1
+    blocks += [await following(stream) for _ in range(BYTES_AT_ONCE // size)]
+    assert office.ledger.events_read == 2
+    blocks += [block.decode() async for block in stream]
+    kinds = [kind_of(block) for block in blocks if "event:" in block]
+    assert kinds.count("log") == 20
+    assert kinds[-1] == "done"
 
 
 async def test_silence_is_broken_by_a_ping(office: Office) -> None:

@@ -71,6 +71,11 @@ class Pool(PlayedServing):
         body = str(self._ids).encode()
         return self.lane.submit(self.caller, self._ids, call_of(name, body, **call))
 
+    def sized(self, name: str, body: bytes) -> DirectCall | None:
+        """Send a call with this body."""
+        self._ids += 1
+        return self.lane.submit(self.caller, self._ids, call_of(name, body))
+
     async def settle(self) -> None:
         """Let everything happen that is about to."""
         for _ in range(10):
@@ -259,6 +264,24 @@ async def test_the_queues_of_a_pool_are_bounded_together() -> None:
     ids = [pool.submit(name) for name in ("a.f", "a.f", "b.f", "b.f")]
     assert pool.outcomes == {ids[3]: Outcome.BUSY}
     assert pool.lane.queued == 3
+
+
+async def test_the_bytes_that_wait_in_a_pool_are_bounded() -> None:
+    pool = Pool(version_of("a.f"), version_of("b.f"), slots=1, queue_mb=1)
+    pool.starts = asyncio.Semaphore(0)
+    large = b"x" * (400 << 10)
+    calls_ = [pool.sized(name, large) for name in ("a.f", "b.f", "a.f")]
+    assert pool.outcomes == {3: Outcome.BUSY}
+    assert "(pools.*.queue_mb)" in pool.caller.answers[0].value
+    pool.sized("a.f", b"small")
+    assert pool.lane.queued == 3
+    assert calls_[1] is not None
+    pool.lane.cancel(calls_[1])
+    pool.sized("b.f", large)
+    assert pool.outcomes == {3: Outcome.BUSY}
+    pool.later(31)
+    pool.sized("a.f", b"x" * (2 << 20))
+    assert pool.lane.queued == 1
 
 
 async def test_places_in_the_queue_are_given_back() -> None:

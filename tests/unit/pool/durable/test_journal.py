@@ -48,7 +48,7 @@ class Desk:
 
     async def stored(self, task: str | None = None) -> list[Event]:
         return await self._ledger.read_events(
-            lambda conn: events.after(conn, task or self.task, 0, 100_000)
+            lambda conn: events.after(conn, task or self.task, 0, 100_000).events
         )
 
     async def texts(self) -> list[str]:

@@ -272,6 +272,7 @@ async def test_what_a_task_prints_is_its_log(stage: Stage) -> None:
     assert stage.lane.on_printed(actor, Printed("stdout", ["half way"])) == task_id
     actor.replies()
     await stage.until(task_id, State.SUCCEEDED)
-    (event,) = await stage.ledger.read_events(lambda conn: events.after(conn, task_id, 0, 9))
+    batch = await stage.ledger.read_events(lambda conn: events.after(conn, task_id, 0, 9))
+    (event,) = batch.events
     assert (event.type, event.data) == ("log", {"stream": "stdout", "text": "half way"})
     assert (event.attempt, event.number) == (1, 1)
