@@ -106,7 +106,12 @@ class Tree:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         if self._client is not None:
             self._client.close()
-        self._client = httpx.Client(base_url=url, timeout=LIMIT_S, headers=headers)
+        transport = None
+        if url.startswith("unix://"):
+            url, transport = "http://localhost", httpx.HTTPTransport(uds=url[len("unix://") :])
+        self._client = httpx.Client(
+            base_url=url, timeout=LIMIT_S, headers=headers, transport=transport
+        )
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send the launcher a signal, as Ctrl-C does; its exit code."""

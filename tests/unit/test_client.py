@@ -410,7 +410,10 @@ def test_the_environment_names_the_gateway(
         assert client.call("plain.echo", 1) == 1
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "127.0.0.1", "http://", "http://a:b/"])
+@pytest.mark.parametrize(
+    "url",
+    ["localhost:8000", "127.0.0.1", "http://", "http://a:b/", "unix:", "unix:a.sock", "unix://a/b"],
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="url"):
         Client(url)

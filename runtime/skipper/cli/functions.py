@@ -65,7 +65,7 @@ def show_function(
     _show_input(schema)
     body = shlex.quote(json.dumps(example(schema, schema), ensure_ascii=False))
     show(f"\nskipper call{where.flags} {name} -d {body}")
-    show(f"curl {where.url}{function_path(name)}/invoke --json {body}")
+    show(f"curl {where.curl(f'{function_path(name)}/invoke')} --json {body}")
 
 
 def _show_input(schema: dict[str, Any]) -> None:

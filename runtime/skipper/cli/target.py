@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote
 
 import typer
 
@@ -34,6 +35,13 @@ class Target:
     url: str
     key: str | None = None
     flags: str = ""
+
+    def curl(self, path: str) -> str:
+        """What curl is given to ask for ``path``."""
+        if self.url.startswith("unix:"):
+            socket = unquote(self.url.removeprefix("unix://"))
+            return f"--unix-socket {shlex.quote(socket)} http://localhost{path}"
+        return f"{self.url}{path}"
 
     def client(self, timeout_s: float | None = None) -> Client:
         from skipper.client import Client

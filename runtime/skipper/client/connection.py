@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from skipper.client.messages import LostError, Reply, Request
 from skipper.errors import DeadlineError, SettingsError, UnavailableError
@@ -31,12 +32,14 @@ class HttpConnection:
     ) -> None:
         """``url`` defaults to ``$SKIPPER_URL``, else port 8000; the key to ``$SKIPPER_API_KEY``.
 
+        A gateway on a unix socket is at ``unix:///path/of/the.socket``.
+
         ``timeout``, in seconds, bounds each ``call``, its waiting for a task included. By default
         only the function's own deadline does. Raises SettingsError for what is no URL.
         """
         environment_url, environment_key = client_environment()
         self.url = (url or environment_url or DEFAULT_URL).rstrip("/")
-        _check_url(self.url)
+        self._socket = _socket_of(self.url)
         self._api_key = api_key or environment_key
         self.timeout_s = timeout
 
@@ -44,7 +47,7 @@ class HttpConnection:
         """Arguments of httpx's client."""
         key = self._api_key
         return {
-            "base_url": self.url,
+            "base_url": "http://localhost" if self._socket else self.url,
             "headers": {"user-agent": "skipper"}
             | ({"authorization": f"Bearer {key}"} if key else {}),
         }
@@ -55,7 +58,8 @@ class HttpConnection:
 
         return {
             "limits": httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
-            "socket_options": _keep_alive(),
+            "uds": self._socket,
+            "socket_options": None if self._socket else _keep_alive(),
             # Not for plain HTTP, because reading the certificate bundle takes longer than a call.
             "verify": self.url.startswith("https://"),
         }
@@ -94,15 +98,22 @@ class HttpConnection:
         return LostError(text, was_sent=True)
 
 
-def _check_url(url: str) -> None:
+def _socket_of(url: str) -> str | None:
+    """The unix socket that ``url`` names; None for another URL. Raises SettingsError for none."""
     import httpx
 
+    if url.startswith("unix:"):
+        parts = urlsplit(url)
+        if parts.netloc or not parts.path.startswith("/"):
+            raise SettingsError(f"url = {url!r}: write unix:///, and the whole path of the socket.")
+        return unquote(parts.path)
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise SettingsError(f"url = {url!r}: {error}.") from None
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise SettingsError(f"url = {url!r}: write it out, such as {DEFAULT_URL}.")
+    return None
 
 
 def _keep_alive() -> list[tuple[int, int, int]]:

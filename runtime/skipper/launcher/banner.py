@@ -49,7 +49,9 @@ def banner(view: View, *, colour: bool) -> str:
 
 def _facts(view: View) -> Iterable[tuple[str, str]]:
     url = view.settings.base_url
-    if view.is_answering:
+    if view.is_answering and url.startswith("unix:"):
+        yield "REST", url
+    elif view.is_answering:
         yield "REST", f"{url}/v1/functions"
         yield "API docs", f"{url}/docs"
         yield "Metrics", f"{url}/metrics"

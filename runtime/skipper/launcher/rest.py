@@ -26,15 +26,22 @@ async def get(settings: Settings, path: str, timeout_s: float = 2.0) -> tuple[in
 
 
 async def _exchange(settings: Settings, path: str) -> bytes:
-    url = urlsplit(settings.base_url)
+    host = urlsplit(settings.base_url).netloc or "localhost"
     keys = settings.gateway.keys
     # HTTP/1.0: the answer comes whole and ends with the connection
-    lines = [f"GET {path} HTTP/1.0", f"Host: {url.netloc}", "Accept: application/json"]
+    lines = [f"GET {path} HTTP/1.0", f"Host: {host}", "Accept: application/json"]
     if keys:
         lines.append(f"Authorization: Bearer {keys[0].get_secret_value()}")
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    reader, writer = await _connect(settings)
     try:
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         return await reader.read()
     finally:
         writer.close()
+
+
+async def _connect(settings: Settings) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if settings.gateway_socket is not None:
+        return await asyncio.open_unix_connection(settings.gateway_socket)
+    url = urlsplit(settings.base_url)
+    return await asyncio.open_connection(url.hostname, url.port)

@@ -18,7 +18,16 @@ from typing import Any
 
 from skipper import failpoints
 from skipper.errors import StartError
-from skipper.launcher import ALREADY_RUNNING, client, control, folders, listen, process, reach
+from skipper.launcher import (
+    ALREADY_RUNNING,
+    client,
+    control,
+    folders,
+    listen,
+    process,
+    reach,
+    unix_socket,
+)
 from skipper.launcher.announce import StartAnnouncer
 from skipper.launcher.orphans import Roster, adopting
 from skipper.launcher.output import LogOutput
@@ -92,8 +101,9 @@ def _prepare(
 ) -> Tree:
     listener = None
     if any(LISTEN in each.command for each in plans):
-        listener = stack.enter_context(listen.listen(settings.gateway.host, settings.gateway.port))
-        settings = _with(settings, "gateway", port=listener.getsockname()[1])
+        listener = stack.enter_context(_listening(settings))
+        if settings.gateway_socket is None:
+            settings = _with(settings, "gateway", port=listener.getsockname()[1])
     if settings.run.reload is None:
         settings = _with(settings, "run", reload=report is None and os.isatty(2))
     names = tuple(each.name for each in plans)
@@ -111,6 +121,14 @@ def _prepare(
         started_at=time.time(),
         report=report or (lambda: None),
     )
+
+
+def _listening(settings: Settings) -> contextlib.AbstractContextManager[socket.socket]:
+    """The gateway's listener: on the unix socket where there is one to be, else on the port."""
+    gateway = settings.gateway
+    if settings.gateway_socket is None:
+        return listen.listen(gateway.host, gateway.port)
+    return unix_socket.listening(settings.gateway_socket, gateway.socket_group)
 
 
 def _ground(

@@ -117,6 +117,8 @@ def _origin_of(name: str, origins: Origins) -> str:
 
 def _check_exposure(settings: Settings) -> None:
     gateway = settings.gateway
+    if settings.gateway_socket is not None:
+        return  # it is open to this user, and a group that the settings name
     if not is_loopback(gateway.host) and not gateway.keys:
         raise SettingsError(
             f"gateway.host = {gateway.host!r} is reachable from other machines, and gateway.keys "

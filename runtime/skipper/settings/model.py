@@ -10,6 +10,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -52,6 +53,12 @@ class GatewaySettings(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs keys")
     port: int = Field(8000, ge=0, le=65535, description="0 picks a free port")
+    socket: str = Field(
+        "", description="path of a unix socket to listen on, in place of host and port"
+    )
+    socket_group: str = Field(
+        "", description="group whose members may use the socket beside this user"
+    )
     workers: int = Field(1, ge=1, le=64, description="gateway processes that share the port")
     keys: Keys = Field((), description="API keys; with any, every request needs one")
     allowed_hosts: tuple[str, ...] = Field(
@@ -262,8 +269,16 @@ class Settings(_Section):
         return self.broker.url.get_secret_value()
 
     @property
+    def gateway_socket(self) -> Path | None:
+        """The unix socket that the gateway listens on, where it is none on a port."""
+        path = self.gateway.socket
+        return self.project_dir / Path(path).expanduser() if path else None
+
+    @property
     def base_url(self) -> str:
         """Where a client on this machine finds the gateway."""
+        if self.gateway_socket is not None:
+            return f"unix://{quote(str(self.gateway_socket))}"
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - no bind
         host = self.gateway.host.strip("[]")
         host = everywhere.get(host, host)
