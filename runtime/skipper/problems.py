@@ -48,7 +48,12 @@ BAD_REQUEST = ProblemKind(
     error=InvalidInputError,
 )
 UNAUTHORISED = ProblemKind(status=401, slug="unauthorised", title="An API key is needed")
-FORBIDDEN = ProblemKind(status=403, slug="forbidden", title="Requests from other sites are refused")
+FORBIDDEN = ProblemKind(
+    status=403, slug="forbidden", title="Requests from pages of other origins are refused"
+)
+OTHER_USER = ProblemKind(
+    status=403, slug="other-user", title="Another account of this machine is served here"
+)
 NOT_FOUND = ProblemKind(
     status=404, slug="not-found", title="There is no such thing", error=NotFoundError
 )

@@ -15,6 +15,8 @@ ELSEWHERE = {
     "unit/test_client.py": "client/* errors",
     "integration/test_broker_contract.py": "consumer/worker",
     "unit/gateway/test_stream.py": "gateway/item_stream",
+    "unit/gateway/access/test_door.py": "gateway/access/asgi gateway/access/hosts "
+    "gateway/access/keys gateway/access/pages",
     "unit/gateway/routes/test_events.py": "gateway/context gateway/task_stream",
     "acceptance/test_gateways.py": "gateway/server",
     "acceptance/test_documents.py": "gateway/routes/functions gateway/routes/models "

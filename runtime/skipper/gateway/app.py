@@ -18,7 +18,8 @@ import skipper
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.gateway import links
-from skipper.gateway.access import Access
+from skipper.gateway.access.asgi import Access
+from skipper.gateway.access.door import Door
 from skipper.gateway.answers import Json, problem_response
 from skipper.gateway.browsers import docs_page
 from skipper.gateway.context import Context
@@ -52,10 +53,10 @@ class Documented(NamedTuple):
 
 
 class Gateway:
-    """The application: its routes on ``context``, and what they have seen."""
+    """The application: its routes on ``context``, behind ``door``, and what they have seen."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, context: Context, door: Door) -> None:
+        self._context, self._door = context, door
         self._readiness = Readiness(context)
         self._documented: Documented | None = None
         self._api = FastAPI(
@@ -72,7 +73,7 @@ class Gateway:
         self._proxies = Proxies(own.trusted_proxies, own.root_path)
         self._invoke = Invoke(context)
         self._add_routes()
-        self.app: ASGIApp = without_prefix(Access(self._route, own), own.root_path)
+        self.app: ASGIApp = without_prefix(Access(self._route, door), own.root_path)
 
     def drain(self) -> None:
         """Refuse to be ready, and let long listeners go."""
@@ -105,7 +106,7 @@ class Gateway:
         for part in (functions, models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
         api.include_router(health.routes(self._readiness))
-        api.include_router(metrics.routes(self._context))
+        api.include_router(metrics.routes(self._context, self._door.refusals))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
         api.add_route("/openapi.json", self._document, include_in_schema=False)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from skipper import role as roles
+from skipper.gateway.access.door import open_door
 from skipper.gateway.app import Gateway
 from skipper.gateway.context import open_context
 from skipper.role import Role
@@ -28,8 +29,10 @@ class _Server(uvicorn.Server):
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
-    async with open_context(role.settings) as context:
-        await _serve(role, Gateway(context), stopping)
+    is_first = role.name in ("gateway", "gateway-1")
+    with open_door(role.settings.gateway, tells=is_first) as door:
+        async with open_context(role.settings) as context:
+            await _serve(role, Gateway(context, door), stopping)
 
 
 async def _serve(role: Role, gateway: Gateway, stopping: asyncio.Event) -> None:

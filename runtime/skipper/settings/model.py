@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from skipper.cron import Missed, check_cron, check_timezone
 from skipper.settings import environment
-from skipper.settings.access import Keys
+from skipper.settings.access import AllowedHost, CorsOrigin, Keys
 from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
@@ -61,8 +61,14 @@ class GatewaySettings(_Section):
     )
     workers: int = Field(1, ge=1, le=64, description="gateway processes that share the port")
     keys: Keys = Field((), description="API keys; with any, every request needs one")
-    allowed_hosts: tuple[str, ...] = Field(
-        (), description="Host names accepted beside loopback's own"
+    allowed_hosts: tuple[AllowedHost, ...] = Field(
+        (), description="Host names accepted beside loopback's own; *.example.com, * for any"
+    )
+    cors_origins: tuple[CorsOrigin, ...] = Field(
+        (), description="origins of pages that may call, such as https://app.example.com"
+    )
+    local: Literal["user", "anyone"] = Field(
+        "user", description="who of this machine may call where there are no keys"
     )
     trusted_proxies: tuple[TrustedProxy, ...] = Field(
         (), description="proxies whose X-Forwarded-… headers count: addresses, networks, unix"

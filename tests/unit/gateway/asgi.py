@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Message
 
+CLIENT, SERVER = ("127.0.0.1", 40000), ("127.0.0.1", 8000)
+
 
 class Answer(NamedTuple):
     """A response as it went out."""
@@ -22,7 +24,7 @@ async def request(
     app: ASGIApp,
     method: str = "GET",
     path: str = "/",
-    headers: dict[str, str] | None = None,
+    headers: dict[str, str] | list[tuple[str, str]] | None = None,
     body: bytes = b"",
     **scope: Any,
 ) -> Answer:
@@ -36,11 +38,11 @@ async def request(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    raw = [
-        (name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()
-    ]
+    pairs = headers.items() if isinstance(headers, dict) else headers or ()
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
     await app(
         {"type": "http", "method": method, "path": path, "headers": raw, "query_string": b""}
+        | {"scheme": "http", "client": CLIENT, "server": SERVER}
         | scope,
         receive,
         send,

@@ -12,6 +12,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 import skipper
 from skipper.errors import SkipperError
+from skipper.gateway.access.refusals import Refusals
 from skipper.gateway.context import Context
 from skipper.gateway.routes.health import ANSWER_S
 from skipper.ledger import tasks, totals
@@ -46,18 +47,18 @@ Sample = tuple[dict[str, str], float]
 Samples = Iterable[Sample]
 
 
-def routes(context: Context) -> APIRouter:
+def routes(context: Context, refusals: Refusals) -> APIRouter:
     """The routes, on what the running gateway has."""
     router = APIRouter(tags=["operations"])
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=PlainTextResponse)
     async def metrics() -> Any:
-        return Response("".join(await exposition(context)), 200, media_type=_TEXT)
+        return Response("".join(await exposition(context, refusals)), 200, media_type=_TEXT)
 
     return router
 
 
-async def exposition(context: Context) -> list[str]:
+async def exposition(context: Context, refusals: Refusals) -> list[str]:
     """Every metric, in Prometheus' text format."""
     links = context.directory.links
     answers = await asyncio.gather(
@@ -84,6 +85,8 @@ async def exposition(context: Context) -> list[str]:
     )
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
+    refused = [({"reason": str(reason)}, count) for reason, count in refusals.totals().items()]
+    lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refused)
     return lines
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from skipper.errors import UnavailableError
+from skipper.gateway.access.refusals import Reason, Refusals
 from skipper.gateway.context import Context
 from skipper.gateway.routes.metrics import exposition
 from skipper.ledger.connection import Total
@@ -51,7 +52,9 @@ class AwayLedger:
         raise UnavailableError("away")
 
 
-async def samples(ledger: Any = None, **links: Link) -> dict[str, float]:
+async def samples(
+    ledger: Any = None, refusals: Refusals | None = None, **links: Link
+) -> dict[str, float]:
     """Every sample by its name and labels; each line is well formed and given once."""
     context = SimpleNamespace(
         directory=SimpleNamespace(links=links),
@@ -59,7 +62,8 @@ async def samples(ledger: Any = None, **links: Link) -> dict[str, float]:
         settings=SimpleNamespace(pools=["cpu", "gpu"]),
     )
     found: dict[str, float] = {}
-    for line in "".join(await exposition(cast(Context, context))).splitlines():
+    text = "".join(await exposition(cast(Context, context), refusals or Refusals()))
+    for line in text.splitlines():
         if line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
@@ -134,3 +138,14 @@ async def test_any_label_can_be_read(name: str) -> None:
     metrics = PoolMetrics()
     metrics.ended(name, Outcome.OK, 0.002)
     assert await samples(cpu=Link(metrics))
+
+
+async def test_what_is_refused_is_counted_by_reason() -> None:
+    refusals = Refusals()
+    assert (await samples(refusals=refusals))['skipper_refused_total{reason="key"}'] == 0
+    for _ in range(3):
+        refusals.record(Reason.KEY, "203.0.113.7")
+    found = await samples(refusals=refusals)
+    counts = {name: count for name, count in found.items() if "refused" in name}
+    assert counts.pop('skipper_refused_total{reason="key"}') == 3
+    assert set(counts.values()) == {0}

@@ -1,0 +1,50 @@
+"""The door before an ASGI application."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from skipper.gateway.access.door import Door
+from skipper.gateway.access.pages import Headers
+from skipper.gateway.access.refusals import Reason
+from skipper.gateway.answers import problem_response
+from skipper.gateway.request_ids import with_id
+
+
+class Access:
+    """Refuses what must not come in; everything else goes to ``app`` unchanged."""
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app, self._door = app, door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._http(scope, receive, send)
+        elif kind == "lifespan":
+            await self._app(scope, receive, send)
+        else:  # nothing here speaks anything else, and whoever tries has shown no key
+            self._door.refuse(scope, Reason.PROTOCOL)
+            if kind == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem, headers, is_answered = self._door.admit(scope)
+        if headers:
+            send = _with_headers(send, headers)
+        if problem is not None:
+            await problem_response(problem)(scope, receive, with_id(send, scope["headers"]))
+        elif is_answered:
+            await Response(status_code=204)(scope, receive, with_id(send, scope["headers"]))
+        else:
+            await self._app(scope, receive, send)
+
+
+def _with_headers(send: Send, headers: Headers) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *headers]}
+        await send(message)
+
+    return send_with_headers

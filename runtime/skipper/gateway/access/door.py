@@ -1,0 +1,203 @@
+"""Judges a request by its head: host, page, account, key, in this order. Whoever serves asks it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from starlette.types import Scope
+
+from skipper import problems
+from skipper.gateway.access import pages, users
+from skipper.gateway.access.hosts import Hosts
+from skipper.gateway.access.keys import Keys
+from skipper.gateway.access.pages import Headers, Page, Pages
+from skipper.gateway.access.refusals import Reason, Refusals
+from skipper.gateway.access.users import Find
+from skipper.gateway.problems import Problem
+from skipper.gateway.proxies import Proxies, plain_address
+from skipper.problems import ProblemKind
+from skipper.settings.model import GatewaySettings, is_loopback
+
+log = logging.getLogger(__name__)
+
+OPEN = frozenset({"/livez", "/readyz"})
+"""What anybody may ask: balancers do so by address, and without a key. Nothing but yes or no."""
+MAX_CONNECTIONS = 4096
+"""Connections whose account is remembered; of those beyond, it is looked up for each request."""
+_LOOKED_AT = frozenset({b"host", b"origin", b"sec-fetch-site"})
+
+
+class Refusal(NamedTuple):
+    """Why a request is not let in."""
+
+    reason: Reason
+    kind: ProblemKind
+    detail: str
+
+
+class Admission(NamedTuple):
+    """What the door decides about one request."""
+
+    problem: Problem | None = None
+    """Why it is refused; None for one that is let in."""
+    headers: Headers = []  # noqa: RUF012 - never changed
+    """What its answer has besides, whatever that is."""
+    is_answered: bool = False
+    """Whether these headers are all of its answer."""
+
+
+class Door:
+    """Lets requests in, or says why not, and counts that.
+
+    ``find`` tells accounts of this machine; without it whoever reaches the gateway is let in.
+    """
+
+    def __init__(self, settings: GatewaySettings, find: Find | None = None) -> None:
+        self.refusals = Refusals()
+        self._keys = Keys(key.get_secret_value() for key in settings.keys)
+        self._hosts = Hosts(settings)
+        self._pages = Pages(settings.cors_origins)
+        self._proxies = Proxies(settings.trusted_proxies)
+        self._accounts = Accounts(find) if find is not None else None
+        self._allowed = users.allowed()
+        self._in = Admission(headers=self._pages.headers)
+
+    def admit(self, scope: Scope) -> Admission:
+        """Decide about a request. Quick, because every call pays for it."""
+        if scope["path"] in OPEN and b"verbose" not in scope["query_string"]:
+            return self._in
+        host, hosts, has_page = b"", 0, False
+        for name, value in scope["headers"]:
+            if name in _LOOKED_AT:
+                if name == b"host":
+                    host = value
+                    hosts += 1
+                else:
+                    has_page = True
+        page = pages.page_in(scope["headers"], scope["method"]) if has_page else None
+        is_named = page is not None and self._pages.is_named(page)
+        refusal = (
+            self._refusal_of_host(host if hosts == 1 else None)
+            or (None if page is None or is_named else self._refusal_of_page(scope, page))
+            or (None if self._is_ours(scope) else _OTHER_USER)
+            or (None if not self._keys or self._keys.which(scope["headers"]) else _NO_KEY)
+        )
+        if page is not None and is_named:
+            return self._answer_page(scope, page, refusal)
+        return self._in if refusal is None else self._refused(scope, refusal, self._in.headers)
+
+    def _answer_page(self, scope: Scope, page: Page, refusal: Refusal | None) -> Admission:
+        """The decision about a page of a named origin, which sees refusals, too."""
+        if refusal is not None and not (page.is_preflight and refusal is _NO_KEY):
+            return self._refused(scope, refusal, self._pages.headers_for(page))
+        if page.is_preflight:  # without a key, since browsers send none with it
+            return Admission(headers=self._pages.preflight_for(page), is_answered=True)
+        return Admission(headers=self._pages.headers_for(page))
+
+    def _refusal_of_host(self, host: bytes | None) -> Refusal | None:
+        wrong = None if host is None else self._hosts.problem(host)
+        if wrong == "":
+            return None
+        return _NO_HOST if wrong is None else Refusal(Reason.HOST, problems.MISDIRECTED, wrong)
+
+    def _refusal_of_page(self, scope: Scope, page: Page) -> Refusal | None:
+        foreign = pages.problem_of(page, self._proxies.origin(scope), scope["method"])
+        if not foreign:
+            return None
+        return Refusal(Reason.ORIGIN, problems.FORBIDDEN, f"{foreign}; see gateway.cors_origins")
+
+    def _is_ours(self, scope: Scope) -> bool:
+        """Whether a request is of an account that needs no key, or of a proxy that is trusted."""
+        if self._accounts is None or self._accounts.owner(scope) in self._allowed:
+            return True
+        client, server = scope["client"], scope["server"]
+        if client is None:  # who may open a unix socket, its file says; a TCP one has a port
+            return server is not None and server[1] is None
+        return self._proxies.trusts(plain_address(client[0]))
+
+    def _refused(self, scope: Scope, refusal: Refusal, headers: Headers) -> Admission:
+        self.refuse(scope, refusal.reason)
+        return Admission(Problem(refusal.kind, refusal.detail), headers)
+
+    def refuse(self, scope: Scope, reason: Reason) -> None:
+        """Count one that is not let in."""
+        source = self._proxies.origin(scope).client
+        if reason is Reason.USER and self._accounts is not None:
+            uid = self._accounts.owner(scope)
+            source = "a caller who has left" if uid is None else f"uid {uid}"
+        self.refusals.record(reason, source)
+
+
+@contextlib.contextmanager
+def open_door(settings: GatewaySettings, *, tells: bool = True) -> Iterator[Door]:
+    """The door of a gateway that starts. What it cannot guard is logged if it ``tells``."""
+    if tells and settings.keys and _is_in_clear(settings):
+        log.warning(
+            "gateway.host = %r: keys, inputs and results go over the network in clear; put a proxy "
+            "with TLS before the gateway, or let it listen on 127.0.0.1",
+            settings.host,
+            extra={"event": "clear"},
+        )
+    if settings.keys or settings.local == "anyone":
+        yield Door(settings)
+        return
+    with users.finder() as find:
+        if find is None and tells:
+            log.warning(
+                "this system does not show which account a request is from: every account of this "
+                "machine can call; set gateway.keys where that must not be",
+                extra={"event": "open"},
+            )
+        yield Door(settings, find)
+
+
+def _is_in_clear(settings: GatewaySettings) -> bool:
+    """Whether others may read what goes to other machines: nothing says that it is encrypted."""
+    return not is_loopback(settings.host) and not settings.trusted_proxies
+
+
+_NO_HOST = Refusal(
+    Reason.HOST,
+    problems.BAD_REQUEST,
+    "send one Host header, with a name or an address and no more than a port",
+)
+_NO_KEY = Refusal(
+    Reason.KEY,
+    problems.UNAUTHORISED,
+    "send Authorization: Bearer <key> or X-API-Key: <key> with one of gateway.keys",
+)
+_OTHER_USER = Refusal(
+    Reason.USER,
+    problems.OTHER_USER,
+    "the request comes from another account of this machine, and this gateway, which has no keys, "
+    'serves the one that started it: set gateway.keys, or gateway.local = "anyone" to let every '
+    "account of this machine in, a proxy's such as www-data, too",
+)
+
+
+class Accounts:
+    """Whose end of a connection is the client's, looked up once per connection."""
+
+    def __init__(self, find: Find) -> None:
+        self._find = find
+        # By the identity of its address, which lives as long as it is held here. Not by what the
+        # address says: a port that is closed is given to somebody else.
+        self._seen: OrderedDict[int, tuple[object, int | None]] = OrderedDict()
+
+    def owner(self, scope: Scope) -> int | None:
+        """The account's uid; None where no process of this machine is there."""
+        client = scope["client"]
+        seen = self._seen.get(id(client))
+        if seen is not None:
+            return seen[1]
+        if client is None or scope["server"] is None:
+            return None
+        uid = self._find(client, scope["server"])
+        self._seen[id(client)] = client, uid
+        if len(self._seen) > MAX_CONNECTIONS:
+            self._seen.popitem(last=False)
+        return uid
