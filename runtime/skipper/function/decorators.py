@@ -19,6 +19,7 @@ from skipper.errors import DefinitionError, NotConnectedError
 from skipper.function.options import Options, check, exceptions, mebibytes
 from skipper.function.run import Run
 from skipper.function.signature import Signature, signature_of
+from skipper.function.targets import function_below
 from skipper.spec import BACKOFF_S, DEFAULT_POOL, FunctionSpec, Kind, Mode, seconds
 
 P = ParamSpec("P")
@@ -79,15 +80,16 @@ class Function(Generic[P, R]):
     """A function of the project: callable here, and a client of itself elsewhere."""
 
     def __init__(self, target: Callable[P, R], kind: Kind, options: Options) -> None:
+        written = function_below(target)
         # Without its attributes, because one of them could hide one of this object's.
-        functools.update_wrapper(self, target, updated=())
+        functools.update_wrapper(self, written, updated=())
         self.target = target
         self.kind = kind
         self.options = options
-        self.file = inspect.getsourcefile(cast(Any, target)) or "<unknown>"
-        self.line = _line_of(target)
+        self.file = inspect.getsourcefile(cast(Any, written)) or "<unknown>"
+        self.line = _line_of(written)
         check(options, self.file, self.line)
-        self.name = f"{_stem(target.__module__, self.file)}.{target.__name__}"
+        self.name = f"{_stem(written.__module__, self.file)}.{written.__name__}"
 
     # Not in __init__, because a type hint may name what the file defines further down.
     @functools.cached_property
@@ -105,7 +107,7 @@ class Function(Generic[P, R]):
         named = self.options.get("batch_with")
         if not isinstance(named, str):
             return named
-        target = getattr(sys.modules[self.target.__module__], named, None)
+        target = getattr(sys.modules[self.__module__], named, None)
         if not callable(target):
             raise self._error(
                 f"{self.name}: batch_with={named!r}: the file defines no such function."
@@ -165,7 +167,7 @@ class Function(Generic[P, R]):
                 f"{self.name} needs input, and its schedule has none: give every parameter a "
                 "default, or write a [schedules] table with a body in skipper.toml."
             )
-        doc = inspect.getdoc(self.target) or ""
+        doc = inspect.getdoc(function_below(self.target)) or ""
         return FunctionSpec(
             name=self.name,
             kind=self.kind,
@@ -269,7 +271,8 @@ _defined: dict[str, list[Function[..., Any]]] = {}
 def defined_in(module: str) -> list[Function[..., Any]]:
     """The functions that a module has defined so far, in order.
 
-    Raises DefinitionError for a name defined twice.
+    Raises DefinitionError for a name defined twice, and for one that means something else by now:
+    a decorator above ours would be skipped.
     """
     first: dict[str, Function[..., Any]] = {}
     for function in _defined.get(module, []):
@@ -280,7 +283,20 @@ def defined_in(module: str) -> list[Function[..., Any]]:
                 file=function.file,
                 line=function.line,
             )
+        _check_is_outermost(function)
     return list(first.values())
+
+
+def _check_is_outermost(function: Function[..., Any]) -> None:
+    name = function.name.rpartition(".")[2]
+    named = getattr(sys.modules.get(function.__module__), name, function)
+    if named is not function and not isinstance(named, Function):
+        raise DefinitionError(
+            f"{function.name} is something else by the end of the file, which callers would not "
+            f"get: put @skipper.{function.kind} on top of the other decorators.",
+            file=function.file,
+            line=function.line,
+        )
 
 
 def _decorate(kind: Kind, target: Any, options: Options) -> Any:
@@ -290,8 +306,15 @@ def _decorate(kind: Kind, target: Any, options: Options) -> Any:
         raise DefinitionError(
             f"@skipper.{kind} stands before a function or a class, not before {target!r}."
         )
+    if isinstance(target, Function):
+        raise DefinitionError(
+            f"{target.name} is decorated twice: keep one of @skipper.{target.kind} and "
+            f"@skipper.{kind}.",
+            file=target.file,
+            line=target.line,
+        )
     function = Function(target, kind, options)
-    _defined.setdefault(target.__module__, []).append(function)
+    _defined.setdefault(function.__module__, []).append(function)
     return function
 
 
@@ -326,8 +349,7 @@ def _stem(module: str, file: str) -> str:
 
 
 def _line_of(target: Any) -> int:
-    # Unwrapped, because a decorator between ours and the function has code of its own.
-    code = getattr(inspect.unwrap(target), "__code__", None)
+    code = getattr(target, "__code__", None)
     if code is not None:
         return int(code.co_firstlineno)
     try:

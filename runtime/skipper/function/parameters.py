@@ -30,6 +30,7 @@ from typing_extensions import TypedDict
 from skipper.errors import DefinitionError
 from skipper.function.model import Loaded
 from skipper.function.run import Run
+from skipper.function.targets import innermost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ def parameters_of(call: Callable[..., Any], *, is_method: bool) -> Parameters:
 
     Raises DefinitionError for a parameter that neither a body nor the runtime can fill.
     """
-    hints = _hints(call)
+    hints = _hints(innermost(call))
     run, loaded, body = [], {}, []
     declared = list(inspect.signature(call).parameters.values())
     for parameter in declared[1:] if is_method else declared:

@@ -35,6 +35,7 @@ from skipper.function.parameters import (
     type_name,
     without_metadata,
 )
+from skipper.function.targets import declared_by, innermost
 
 _STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
 _MODEL_SCHEMA = {
@@ -189,10 +190,10 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
     write instead.
     """
     call = _callable_of(target)
-    parameters = parameters_of(call, is_method=inspect.isclass(target))
+    parameters = parameters_of(declared_by(call), is_method=inspect.isclass(target))
     if batched:
         parameters = of_one_item(call, parameters)
-    item, returned = body_type(target.__name__, parameters), parameters.returned
+    item, returned = body_type(innermost(target).__name__, parameters), parameters.returned
     streams = inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
     return Signature(
         body_parameter=parameters.sole,

@@ -259,6 +259,46 @@ def test_a_file_that_does_not_load_is_reported_with_line_and_reason(
     assert error in broken.error
 
 
+GUARD = """
+    import functools, skipper
+    def guard(function):
+        {wraps}
+        def inner(*args, **kwargs):
+            if args == (-4,) or kwargs == {{"x": -4}}:
+                raise ValueError("no root of a negative number")
+            return function(*args, **kwargs)
+        return inner
+"""
+
+
+@pytest.mark.parametrize("wraps", ["pass", "@functools.wraps(function)"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@guard\n@skipper.inference\ndef root(x: float) -> float: return x ** 0.5",
+        "@guard\n@skipper.inference(timeout=3)\ndef root(x: float) -> float: return x ** 0.5",
+        "@skipper.inference\ndef root(x: float): ...\nroot = guard(root)",
+        "@functools.cache\n@skipper.inference\ndef root(x: float): ...",
+        "import functools as ft\n@ft.partial\n@skipper.inference\ndef root(x: float): ...",
+    ],
+)
+def test_a_decorator_above_ours_is_refused_because_it_would_be_skipped(
+    survey: Callable[..., Report], wraps: str, text: str
+) -> None:
+    """coleifer/huey#429"""
+    (broken,) = read(survey({"mine.py": dedent(GUARD).format(wraps=wraps) + text})).broken
+    assert "put @skipper.inference on top of the other decorators" in broken.error
+    assert broken.line is not None
+
+
+def test_a_decorator_above_ours_that_returns_what_it_got_is_none_of_our_business(
+    survey: Callable[..., Report],
+) -> None:
+    text = "import skipper\nknown = []\ndef note(f):\n  known.append(f)\n  return f\n"
+    text += "@note\n@skipper.data\ndef f(): ..."
+    assert [spec.name for spec in read(survey({"mine.py": text})).specs] == ["mine.f"]
+
+
 def test_a_function_of_a_pool_that_the_project_lacks_is_reported_with_line_and_choice(
     survey: Callable[..., Report],
 ) -> None:
