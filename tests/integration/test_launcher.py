@@ -64,6 +64,7 @@ def stand_in(
     return {"name": name, "command": command, "stage": stage, "level": level, **more}
 
 
+KEY = "open-sesame-0123456789"
 GATEWAY_PLAN = stand_in("gateway", "gateway", stage=SERVING, level=GATEWAY)
 
 
@@ -419,6 +420,51 @@ def test_kill_9_of_the_launcher_leaves_nothing_and_the_next_start_is_clean(
     living = {pid for pid, each in guard.snapshot().items() if not each.is_zombie}
     assert not living & before, "the lock is free only when the old tree is gone"
     assert again.poll() is None
+
+
+@pytest.mark.parametrize("children", [["cpu"], []], ids=["with all roles", "alone"])
+def test_kill_9_of_the_launcher_leaves_no_secrets(children: list[str], project: Project) -> None:
+    launcher = project.ready(GATEWAY_PLAN, stand_in("cpu", level=HOSTS), gateway__keys=[KEY])
+    file = project.settings.run_dir / "settings.json"
+    assert KEY in file.read_text()
+    pids = [project.child(name)["pid"] for name in children]
+    launcher.kill()
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not file.exists())
+    until(lambda: not project.leftovers())
+    assert secrets_in(project) == []
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["launcher and guard", "the whole tree"])
+def test_where_the_guard_is_killed_too_the_next_start_clears(whole: bool, project: Project) -> None:
+    launcher = project.ready(GATEWAY_PLAN, stand_in("cpu", level=HOSTS), gateway__keys=[KEY])
+    pids = [project.child(name)["pid"] for name in (["gateway", "cpu"] if whole else [])]
+    guard_pid = project.child("guard")["pid"]
+    for pid in (guard_pid, launcher.pid, *pids):
+        os.kill(pid, signal.SIGKILL)
+    ended(launcher)
+    assert secrets_in(project) == ["settings.json"]
+    again = project.ready(GATEWAY_PLAN)
+    assert KEY not in (project.settings.run_dir / "settings.json").read_text()
+    again.send_signal(signal.SIGTERM)
+    assert ended(again) == 143
+    assert secrets_in(project) == []
+
+
+def test_a_guard_that_dies_alone_takes_nothing_away(project: Project) -> None:
+    project.ready(GATEWAY_PLAN, gateway__keys=[KEY])
+    before = project.child("guard")["pid"]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: project.is_back("guard", before))
+    assert secrets_in(project) == ["settings.json"]
+
+
+def secrets_in(project: Project) -> list[str]:
+    """Files of the project and of its run time that hold the key, but for its own settings."""
+    folders = (project.settings.run_dir, project.folder)
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return [path.name for path in files if KEY.encode() in path.read_bytes()]
 
 
 def test_a_closed_terminal_ends_the_tree(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from skipper.wire.control import GetStatus, LauncherQuestion, StopTree
 
 SOCKET = "launcher.sock"
 _ANSWER_S = 5.0
+_NOT_OURS = "is another user's. Set XDG_RUNTIME_DIR to a folder of your own and start again."
 
 
 def status(settings: Settings) -> dict[str, Any] | None:
@@ -55,13 +57,21 @@ def down(settings: Settings, timeout_s: float, *, kill: bool = False) -> bool:
 @contextlib.contextmanager
 def _connected(settings: Settings) -> Iterator[socket.socket | None]:
     """A connection to the project's launcher; None where none listens."""
+    from skipper.wire.frames import peer_is_us  # brings asyncio, for those who ask
+
+    path = settings.run_dir / SOCKET
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(_ANSWER_S)
         try:
-            sock.connect(str(settings.run_dir / SOCKET))
+            sock.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
             yield None
+        except PermissionError:
+            raise UnavailableError(f"{path} {_NOT_OURS}") from None
         else:
+            # Where folders of run time are in a shared one, anybody may have made ours before us.
+            if not peer_is_us(sock, os.getuid()):
+                raise UnavailableError(f"{path} {_NOT_OURS}")
             yield sock
 
 

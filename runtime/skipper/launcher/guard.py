@@ -1,10 +1,11 @@
 """The guard: a process of its own that ends what is left of a tree whose launcher is gone.
 
-Started as ``python -I -S guard.py TREE FD LOCK``, with the standard library alone, so that it is up
-within milliseconds. The launcher sends it on ``FD`` which children live (``+pid start-time``,
-``-pid``); the end of file is the launcher's death. Then every process of the tree is asked to end
-(SIGTERM), and after :data:`PATIENCE_S` made to (SIGKILL). ``LOCK``, the project's, is held open
-until that is done. A process belongs to the tree when it
+Started as ``python -I -S guard.py TREE FD LOCK SETTINGS``, with the standard library alone, so that
+it is up within milliseconds. The launcher sends it on ``FD`` which children live (``+pid
+start-time``, ``-pid``); the end of file is the launcher's death. Then the file ``SETTINGS``, which
+holds the tree's secrets, is removed, and every process of the tree is asked to end (SIGTERM), and
+after :data:`PATIENCE_S` made to (SIGKILL). ``LOCK``, the project's, is held open until that is
+done. A process belongs to the tree when it
 
 - carries the tree's mark in its environment,
 - is one of the children that the launcher sent (valkey-server overwrites its environment),
@@ -44,13 +45,16 @@ class Process(NamedTuple):
 
 def main(argv: list[str]) -> None:
     """Follow the launcher until it is gone, then end its tree."""
-    tree, fd = argv[1], int(argv[2])
+    tree, fd, settings = argv[1], int(argv[2]), argv[4]
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     with open(fd, "rb", buffering=0, closefd=False) as channel:
         with contextlib.suppress(OSError):  # whoever it was is gone
             os.write(fd, b'{"event": "ready"}\n')
         roots = _follow(channel)
+    # First, because nobody starts any more who reads it, and ending all may take seconds.
+    with contextlib.suppress(OSError):  # the launcher has removed it
+        os.unlink(settings)  # noqa: PTH108 - a name is all it takes
     kill_tree(tree, roots)
 
 

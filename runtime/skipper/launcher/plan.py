@@ -75,7 +75,7 @@ def guard(tree: str) -> ChildPlan:
     script = str(Path(__file__).with_name("guard.py"))
     return ChildPlan(
         name="guard",
-        command=(sys.executable, "-I", "-S", script, tree, CONTROL, LOCK),
+        command=(sys.executable, "-I", "-S", script, tree, CONTROL, LOCK, SETTINGS),
         stage=FIRST,
         level=GUARD,
         is_marked=False,

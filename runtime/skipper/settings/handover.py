@@ -45,7 +45,7 @@ def _check_private(folder: Path) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise SettingsError(
             f"{folder} must be a folder of your own that nobody else can open; remove it and "
-            "start again."
+            "start again, or set XDG_RUNTIME_DIR to one that is."
         )
 
 
