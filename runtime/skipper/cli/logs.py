@@ -93,9 +93,9 @@ def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -
     from skipper.launcher.lines import LEVELS, LogFormatter
     from skipper.launcher.plan import plan
     from skipper.settings.environment import wants_colour
-    from skipper.settings.loading import load
+    from skipper.settings.loading import load_sections
 
-    settings, _ = load(project)
+    settings = load_sections(project, "log", "pools")
     folder = settings.state_dir / "logs"
     components = tuple(child.name for child in plan(settings, valkey=Path()))
     pretty = LogFormatter(components, colour=wants_colour(sys.stdout.isatty()))

@@ -84,9 +84,9 @@ def down(
       skipper down --project ~/houses --kill
     """
     from skipper.launcher import client
-    from skipper.settings.loading import load
+    from skipper.settings.loading import load_sections
 
-    settings, _ = load(project)
+    settings = load_sections(project)
     try:
         has_run = client.down(settings, timeout, kill=kill)
     except TimeoutError as error:
@@ -154,12 +154,12 @@ def show_status(found: StatusReport) -> None:
 
 def _find(project: Path | None, url: str | None) -> StatusReport:
     from skipper.settings.environment import client_environment
-    from skipper.settings.loading import load
+    from skipper.settings.loading import load_sections
 
     environment_url, key = client_environment()
     if url or (environment_url and project is None):
         return status_at(Target(url=url or environment_url or "", key=key))
-    return status_of(load(project)[0])
+    return status_of(load_sections(project, "gateway"))
 
 
 def _query(where: Target) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], bool]:

@@ -57,14 +57,14 @@ class Target:
 def target(project: Path | None, url: str | None) -> Target:
     """``--url``, else ``--project``'s tree, else ``$SKIPPER_URL``, else the project's here."""
     from skipper.settings.environment import client_environment
-    from skipper.settings.loading import load
+    from skipper.settings.loading import load_sections
 
     if url:
         return Target(url=url, flags=f" --url {shlex.quote(url)}")
     environment_url, _ = client_environment()
     if environment_url and project is None:
         return Target(url=environment_url)
-    settings, _ = load(project)
+    settings = load_sections(project, "gateway")
     keys = settings.gateway.keys
     return Target(
         url=_running_at(settings) or settings.base_url,

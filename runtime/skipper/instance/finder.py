@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import linecache
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +12,7 @@ from typing import Any
 
 from skipper.hookspecs import Project
 from skipper.instance.jobs import ModuleText
+from skipper.settings.trust import check_runnable
 
 
 class Finder:
@@ -22,6 +23,7 @@ class Finder:
 
     def __init__(self, project: Project, texts: Iterable[ModuleText]) -> None:
         self._folders = (str(project.folder), str(project.functions_dir))
+        self._on_disk = on_disk(project.folder)
         self._texts = {each.name: each for each in texts}
         self._own = {name.partition(".")[0] for name in self._texts} | {"functions"}
 
@@ -51,7 +53,17 @@ class Finder:
         found = self._texts.get(name)
         if found is not None and found.file == file:
             return _spec_of(found)
+        return self._on_disk(name, file)
+
+
+def on_disk(project: Path) -> Callable[[str, Path], ModuleSpec | None]:
+    """How to load a file as it is on the disk. Raises PermissionError as :mod:`settings.trust`."""
+
+    def spec_of_file(name: str, file: Path) -> ModuleSpec | None:
+        check_runnable(file, project)
         return importlib.util.spec_from_file_location(name, file)
+
+    return spec_of_file
 
 
 def _spec_of(module: ModuleText) -> ModuleSpec | None:

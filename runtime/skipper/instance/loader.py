@@ -83,7 +83,7 @@ def survey(project: Project, plugins: Plugins, pools: Collection[str]) -> Report
             infos[source.name] = info.model_copy(update={"plugin": plugin})
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             broken.append(describe(error, source.file))
-    warnings = tuple(unread(plugins, project.set_up))
+    warnings = (*unread(plugins, project.set_up), *modules.warnings)
     return Report(sources=tuple(infos.values()), broken=tuple(broken), warnings=warnings)
 
 

@@ -17,6 +17,7 @@ from skipper.hookspecs import Project
 from skipper.instance import source as text
 from skipper.instance.finder import Finder
 from skipper.instance.jobs import ModuleText
+from skipper.settings.trust import check_runnable
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _RUNTIME, _FUNCTIONS = "skipper", "functions"
@@ -33,6 +34,8 @@ class ProjectModules:
         self._texts: dict[Path, bytes] = {}
         self._trees: dict[Path, ast.Module] = {}
         self._specs: dict[str, ModuleSpec | None] = {}
+        self.warnings: list[str] = []
+        """What is odd about the files that were read, and stops nothing."""
 
     def of(self, module: str, file: Path) -> Modules:
         """What ``file``, imported as ``module``, consists of: itself, and all that it imports.
@@ -137,6 +140,8 @@ class ProjectModules:
 
     def _text(self, file: Path) -> bytes:
         if file not in self._texts:
+            if not _INSTALLED & {*file.parts} and (told := check_runnable(file, self._folder)):
+                self.warnings.append(told)
             self._texts[file] = file.read_bytes()
         return self._texts[file]
 

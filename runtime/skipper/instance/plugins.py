@@ -21,6 +21,7 @@ import pluggy
 from skipper import hookspecs
 from skipper.instance import discovery
 from skipper.instance.faults import describe
+from skipper.instance.finder import on_disk
 from skipper.instance.modules import plugin_files
 from skipper.spec import BrokenFile
 
@@ -43,17 +44,16 @@ def no_turns(name: str, file: Path | None, hook: str) -> None:
 class Plugins:
     """The plugins of one project, loaded in this process.
 
-    ``find`` tells how to load a file of the project; those named in ``without`` are not loaded.
-    ``on_turn`` runs before each plugin's code does, and
-    once with an empty name when all are loaded, and after every :meth:`call`. ``broken`` has those
-    that failed.
+    ``find`` tells how to load a file of the project, by default as it is on the disk; those named
+    in ``without`` are not loaded. ``on_turn`` runs before each plugin's code does, and once with an
+    empty name when all are loaded, and after every :meth:`call`. ``broken`` has those that failed.
     """
 
     def __init__(
         self,
         plugins_dir: Path,
         *,
-        find: FindFile = importlib.util.spec_from_file_location,
+        find: FindFile | None = None,
         without: Collection[str] = (),
         on_turn: OnTurn = no_turns,
     ) -> None:
@@ -65,7 +65,10 @@ class Plugins:
         self.found: set[str] = {BUILT_IN}
         """Names of all plugins that there are, those that could not be loaded included."""
         self._manager.register(discovery, BUILT_IN)
-        for name, file, load in (*_installed(), *_in_project(plugins_dir, find)):
+        for name, file, load in (
+            *_installed(),
+            *_in_project(plugins_dir, find or on_disk(plugins_dir.parent)),
+        ):
             self.found.add(name)
             if name not in without:
                 on_turn(name, file, "")

@@ -8,6 +8,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import struct
 import time
 from collections.abc import Iterator
@@ -18,16 +19,25 @@ from skipper.exits import Exit
 from skipper.launcher import client, guard
 from skipper.settings.handover import make_run_dir
 from skipper.settings.model import Settings
+from skipper.settings.trust import exposures, is_trusted, remedy, stranger
 
+_OTHERS = 0o077
+_TOLD = 3
+"""How many paths one message names."""
 _WAIT_S = 12.0
 """How long a start waits for the lock of a tree that ends, or whose guard is at work."""
 
 
-def prepare(settings: Settings) -> None:
-    """Make the folders of state and of run time. Raises :class:`StartError` where it cannot."""
+def prepare(settings: Settings) -> list[str]:
+    """Make the folders of state and of run time; what is to be told of who else may write.
+
+    Raises :class:`StartError` where it cannot, and where others may write what root would run.
+    """
+    warnings = _check_writers(settings)
     try:
         for folder in ("", "logs", "broker", "tmp"):
-            (settings.state_dir / folder).mkdir(mode=0o700, exist_ok=True)
+            warnings += _make_private(settings.state_dir / folder)
+        _keep_from_git(settings.state_dir)
         probe = settings.state_dir / "tmp" / f".{os.getpid()}"
         probe.write_bytes(b"")
         probe.unlink()
@@ -40,6 +50,44 @@ def prepare(settings: Settings) -> None:
         ) from None
     except SettingsError as error:
         raise StartError(str(error), code=Exit.NOT_WRITABLE) from None
+    return warnings
+
+
+def _check_writers(settings: Settings) -> list[str]:
+    """Refuse or tell what others may write: this tree runs it, or keeps its state there."""
+    project, state = settings.project_dir, settings.state_dir
+    advice = remedy(project)
+    if not is_trusted(project) and (owner := stranger(state)):
+        raise StartError(
+            f"{state} belongs to {owner}, and inputs, results and models would lie there. "
+            f"Remove it; {advice}.",
+            code=Exit.INVALID,
+        )
+    found = list(exposures(project))
+    told = "; ".join(found[:_TOLD])
+    if len(found) > _TOLD:
+        told += f"; and {len(found) - _TOLD} more"
+    if found and os.geteuid() == 0:
+        raise StartError(f"{told}, and root would run it. {advice}.", code=Exit.INVALID)
+    return [f"{told}, and is run as you. {advice}."] if found else []
+
+
+def _make_private(folder: Path) -> list[str]:
+    """Make a folder that only this user opens, and close one that is there to all others.
+
+    Where a link leads is left as it is, because others may share that; what is open then is told.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(PermissionError):
+        if folder.stat().st_mode & _OTHERS and not folder.is_symlink():
+            folder.chmod(0o700)
+    mode = folder.stat().st_mode
+    return [f"{folder} is open to others ({stat.filemode(mode)})."] if mode & _OTHERS else []
+
+
+def _keep_from_git(folder: Path) -> None:
+    with contextlib.suppress(FileExistsError), (folder / ".gitignore").open("x") as file:
+        file.write("# Inputs, results, models and logs of Skipper's: nothing to commit.\n*\n")
 
 
 @contextlib.contextmanager

@@ -77,7 +77,7 @@ def run(
 
     With ``report`` the terminal stays quiet; it is called when everything is ready.
     """
-    folders.prepare(settings)
+    warnings = folders.prepare(settings)
     with contextlib.suppress(ValueError, OSError):  # a hard limit of 0 is what we want anyway
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with ExitStack() as stack:
@@ -89,7 +89,10 @@ def run(
         if only:
             settings = _with(settings, "run", only=tuple(sorted(only)))
         plans = (planner or _plan)(settings, frozenset(settings.run.only) or None)
-        return asyncio.run(_serve(_prepare(settings, plans, stack, lock, report)))
+        tree = _prepare(settings, plans, stack, lock, report)
+        for warning in warnings:
+            tree.output.log("warning", warning)
+        return asyncio.run(_serve(tree))
 
 
 def _prepare(

@@ -14,6 +14,7 @@ _OTHER_VARIABLES = {
     "SKIPPER_API_KEY",
     "SKIPPER_TREE",
     "SKIPPER_FAILPOINTS",
+    "SKIPPER_TRUST",
 }
 _OTHER_PREFIXES = ("SKIPPER_TEST_",)
 
@@ -43,6 +44,12 @@ def client_environment() -> tuple[str | None, str | None]:
     return os.environ.get("SKIPPER_URL"), os.environ.get("SKIPPER_API_KEY")
 
 
+def trusted_folders() -> frozenset[Path]:
+    """``$SKIPPER_TRUST``: projects that are run whoever may write them, parted as ``$PATH`` is."""
+    listed = os.environ.get("SKIPPER_TRUST", "").split(os.pathsep)
+    return frozenset(Path(each).resolve() for each in listed if each.strip())
+
+
 def valkey_binary() -> str | None:
     """``$SKIPPER_VALKEY_BIN``."""
     return os.environ.get("SKIPPER_VALKEY_BIN")
@@ -63,9 +70,12 @@ def child_environment(tree: str, **extra: str) -> dict[str, str]:
 
     The mark names its tree: by it the guard finds every descendant after the tree is gone.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKIPPER_")}
-    if folder := failpoints_folder():
-        kept["SKIPPER_FAILPOINTS"] = folder
+    passed_on = ("SKIPPER_FAILPOINTS", "SKIPPER_TRUST")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SKIPPER_") or (name in passed_on and value)
+    }
     return kept | {"SKIPPER_TREE": tree} | extra
 
 

@@ -51,13 +51,20 @@ def in_file(file: Path) -> list[Written]:
     ]
 
 
-def in_environment(written: Iterable[Written]) -> list[Written]:
-    """What the variables set, of settings that stand by themselves and of tables ``written``."""
+def in_environment(
+    written: Iterable[Written], sections: Collection[str] | None = None
+) -> list[Written]:
+    """What the variables set, of settings that stand by themselves and of tables ``written``.
+
+    With ``sections`` the variables of all others are left alone, whatever they are.
+    """
     paths = [each.path for each in written]
     known = known_paths(paths)
+    prefixes = tuple(f"{_variable([section])}_" for section in sections or ())
     return [
         _of_variable(variable, text, known, paths)
         for variable, text in environment.settings_variables()
+        if sections is None or variable.startswith(prefixes)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from skipper.settings.layers import FILE_NAME, Written
 from skipper.settings.masking import without_values
 from skipper.settings.model import Settings, is_loopback
 from skipper.settings.schema import Setting, SettingPath, leaves
+from skipper.settings.trust import check_found
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -29,33 +31,72 @@ def load(
 
     ``flags`` maps dotted names (``"gateway.port"``) to values; ``None`` values are left out.
     Returns the settings and, per dotted name, where its value came from. Raises
-    :class:`SettingsError` with one sentence per wrong key.
+    :class:`SettingsError` with one sentence per wrong key, or where the project was not named and
+    is another user's.
     """
-    folder = (project_dir or find_project()).resolve()
-    if not folder.is_dir():
-        raise SettingsError(f"{folder} is not a folder; name the project's with --project DIR.")
+    folder = _folder(project_dir)
     file = layers.in_file(folder / FILE_NAME)
     written = [*file, *layers.in_environment(file), *layers.from_flags(flags or {})]
     _check_known(written, layers.known_paths(each.path for each in file))
-    values: dict[str, Any] = {"project_dir": folder}
-    for each in written:
-        _put(values, each.path, each.value)
-    origins = {each.name: each.origin for each in written}
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(_explain(error, origins)) from None
+    settings, origins = _validated(folder, written)
     _check_exposure(settings)
     _check_webhooks(settings, origins)
     return settings, {name: origins.get(name, "default") for name, _ in leaves(settings)}
 
 
+def load_sections(project_dir: Path | None, *sections: str) -> Settings:
+    """Some sections of the settings; the others are as by default, and none of them is looked at.
+
+    For verbs that start nothing: what they do not use may be wrong, or come from variables that
+    only the running tree was started with. Without sections not even the file is read, so that
+    nothing in it keeps anybody from stopping the tree.
+    """
+    folder = _folder(project_dir)
+    if not sections:
+        return Settings(project_dir=folder)
+    file = [each for each in layers.in_file(folder / FILE_NAME) if each.path[0] in sections]
+    written = [*file, *layers.in_environment(file, sections)]
+    _check_known(written, layers.known_paths(each.path for each in file))
+    return _validated(folder, written)[0]
+
+
+def _folder(project_dir: Path | None) -> Path:
+    folder = (project_dir or find_project()).resolve()
+    try:
+        is_folder = folder.is_dir()
+    except PermissionError:
+        raise SettingsError(f"{folder} cannot be looked into: you may not.") from None
+    if not is_folder:
+        raise SettingsError(f"{folder} is not a folder; name the project's with --project DIR.")
+    if project_dir is None:
+        check_found(folder)
+    return folder
+
+
+def _validated(folder: Path, written: Sequence[Written]) -> tuple[Settings, Origins]:
+    values: dict[str, Any] = {"project_dir": folder}
+    for each in written:
+        _put(values, each.path, each.value)
+    origins = {each.name: each.origin for each in written}
+    try:
+        return Settings.model_validate(values), origins
+    except ValidationError as error:
+        raise SettingsError(_explain(error, origins)) from None
+
+
 def find_project() -> Path:
     """The nearest folder upwards from here that holds ``skipper.toml``, else here."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError as error:
+        raise SettingsError(
+            f"The folder you stand in cannot be found ({error.strerror}); go to another, or name "
+            "the project's with --project DIR."
+        ) from None
     for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
-            return folder
+        with contextlib.suppress(PermissionError):  # where we may not look, nothing is ours
+            if (folder / FILE_NAME).is_file():
+                return folder
     return here
 
 

@@ -73,6 +73,15 @@ def test_a_line_is_shown_for_people_and_as_json(run: Run, folder: Path) -> None:
     assert [json.loads(text)["message"] for text in shown] == ["m1", "m2"]
 
 
+def test_no_other_table_than_its_own_is_needed(run: Run, folder: Path) -> None:
+    (folder / "skipper.jsonl").write_bytes(line(1))
+    text = "[webhooks.ops]\nurl = 'https://ops.example.com'\n\n[gateway]\nprot = 1\n"
+    (folder.parents[1] / "skipper.toml").write_text(text)
+    assert run("logs").stdout.endswith("m1\n")
+    (folder.parents[1] / "skipper.toml").write_text("[log]\nlevel = 'loud'\n")
+    assert run("logs").exit_code == Exit.INVALID
+
+
 def test_levels_below_the_one_that_is_set_are_left_out(run: Run, folder: Path) -> None:
     levels = ("debug", "info", "warning", "error")
     lines = [line(n).replace(b"info", level.encode()) for n, level in enumerate(levels)]

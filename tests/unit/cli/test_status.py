@@ -119,6 +119,37 @@ def test_a_projects_tree_is_found_by_its_launcher(
     assert run("call", "plain.echo", "-d", "1", "--project", ".").stdout == "1\n"
 
 
+WRONG = """
+[gateway]
+port = 0
+
+[webhooks.ops]
+url = "https://ops.example.com"
+
+[pools.cpu]
+slots = "many"
+"""
+
+
+@pytest.mark.parametrize("verb", ["status", "down"])
+def test_no_webhook_secret_and_no_other_table_is_needed(
+    verb: str, run: Run, launcher: FakeLauncher, tmp_path: Path
+) -> None:
+    (tmp_path / "skipper.toml").write_text(WRONG)
+    assert run("config", "show", "--project", ".").exit_code == Exit.INVALID
+    result = run(verb, "--project", ".")
+    assert (result.exit_code, result.stderr) == (0, "" if verb == "status" else "Stopped.\n")
+
+
+@pytest.mark.parametrize("text", ["[gateway", "[gateway]\nkeys = ['']\n", "[nonsense]\na = 1\n"])
+def test_nothing_in_the_file_keeps_down_from_stopping_the_tree(
+    text: str, run: Run, launcher: FakeLauncher, tmp_path: Path
+) -> None:
+    (tmp_path / "skipper.toml").write_text(text)
+    assert run("down", "--project", ".").exit_code == 0
+    assert [question["do"] for question in launcher.asked] == ["down"]
+
+
 def test_a_launcher_that_does_not_answer_is_no_tree_that_does_not_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

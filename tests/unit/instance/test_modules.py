@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from skipper.instance import loader
+from skipper.instance.jobs import SourceInfo
 from skipper.instance.modules import ProjectModules, modules_in, plugin_files
+from skipper.settings import trust
 
 Find = Callable[..., dict[str, str]]
 
@@ -143,3 +146,29 @@ def test_plugins_and_what_they_import_are_found_once_for_all_files(
 def test_a_module_is_its_file(tmp_path: Path) -> None:
     file = tmp_path / "boston.py"
     assert modules_in("functions.boston", file) == {"functions.boston": file}
+
+
+@pytest.mark.parametrize("name", ["functions/mine.py", "functions/_rate.py", "plugins/p.py"])
+def test_what_others_may_write_is_told_and_root_reads_none_of_it(
+    name: str, find: Find, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find({"functions/mine.py": "from . import _rate", "functions/_rate.py": "", "plugins/p.py": ""})
+    (tmp_path / name).chmod(0o666)
+    project = loader.project_of(tmp_path)
+    source = SourceInfo(
+        name="mine",
+        file=tmp_path / "functions" / "mine.py",
+        module="functions.mine",
+        origin="functions",
+        code="",
+        libraries=(),
+        pools=None,
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(PermissionError, match=rf"{name} can be written by any user"):
+        loader.texts_of(project, source)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() or 4711)
+    monkeypatch.setattr(trust, "stranger", lambda path: "")
+    modules = ProjectModules(project)
+    modules.read(modules.plugins | modules.of("functions.mine", source.file))
+    assert modules.warnings == [f"{tmp_path / name} can be written by any user of this machine"]

@@ -1,3 +1,4 @@
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -311,3 +312,15 @@ def test_the_name_of_a_class_is_bounded_too() -> None:
     made = type("E" * 10_000_000, (Exception,), {})()
     assert len(class_of(made)) == 200
     assert len(shown(made)) < 2100
+
+
+def test_root_loads_no_plugin_that_others_may_write(
+    plugins: Callable[..., Plugins], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "exposed.py").touch()
+    (tmp_path / "exposed.py").chmod(0o666)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    loaded = plugins(exposed="raise SystemExit('it was run')", sound="")
+    assert [Path(each.file).name for each in loaded.broken] == ["exposed.py"]
+    assert "can be written by any user of this machine" in loaded.broken[0].error
+    assert "sound" in loaded.names

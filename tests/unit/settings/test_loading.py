@@ -14,7 +14,7 @@ import pytest
 from skipper.errors import SettingsError
 from skipper.settings import model as module
 from skipper.settings.handover import dump, restore
-from skipper.settings.loading import find_project, load
+from skipper.settings.loading import find_project, load, load_sections
 from skipper.settings.masking import SECRET_MASK
 from skipper.settings.model import Settings
 from skipper.settings.schema import leaves
@@ -366,6 +366,71 @@ def test_the_project_is_the_nearest_folder_with_a_file(
     assert find_project() == project
     (project / "skipper.toml").unlink()
     assert find_project() == inner
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SettingsError, match="cannot be found"):
+        find_project()
+
+
+# --- verbs that need a part of it ---
+
+BROKEN = """
+[gateway]
+port = 9001
+
+[webhooks.ops]
+url = "https://ops.example.com"
+
+[pools.cpu]
+slots = -1
+
+[nonsense]
+a = 1
+"""
+
+
+def test_what_a_verb_does_not_use_may_be_wrong(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(project, BROKEN)
+    monkeypatch.setenv("SKIPPER_NONSENSE", "1")
+    monkeypatch.setenv("SKIPPER_BROKER_URL", "nonsense://")
+    monkeypatch.setenv("SKIPPER_GATEWAY_WORKERS", "2")
+    gateway = load_sections(project, "gateway").gateway
+    assert (gateway.port, gateway.workers) == (9001, 2)
+    error_of(project)
+
+
+@pytest.mark.parametrize("text", ["[gateway", "[gateway]\nprot = 1\n", "\xff"])
+def test_nothing_in_the_file_keeps_a_verb_that_uses_none_of_it(text: str, project: Path) -> None:
+    write(project, text)
+    settings = load_sections(project)
+    assert settings.run_dir == Settings(project_dir=project).run_dir
+
+
+@pytest.mark.parametrize("text", ["[gateway", "[gateway]\nprot = 1\n", "[gateway]\nport = 'x'\n"])
+def test_what_it_uses_must_be_right(text: str, project: Path) -> None:
+    write(project, text)
+    with pytest.raises(SettingsError, match=r"skipper\.toml|gateway"):
+        load_sections(project, "gateway")
+
+
+def test_a_variable_of_what_it_uses_must_be_right(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIPPER_GATEWAY_PROT", "1")
+    with pytest.raises(SettingsError, match="did you mean 'SKIPPER_GATEWAY_PORT'"):
+        load_sections(project, "gateway")
+
+
+def test_what_others_can_reach_without_a_key_can_be_asked_how_it_is(project: Path) -> None:
+    # the keys may stand in variables of the service that runs the tree
+    write(project, "[gateway]\nhost = '0.0.0.0'\n")
+    assert load_sections(project, "gateway").gateway.keys == ()
 
 
 # --- what is written about settings ---
