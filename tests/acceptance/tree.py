@@ -22,6 +22,7 @@ import httpx
 from skipper.launcher import client as launcher_client
 from skipper.settings.loading import load
 from skipper.settings.model import Settings
+from skipper.tls import pinned
 
 T = TypeVar("T")
 
@@ -109,8 +110,13 @@ class Tree:
         transport = None
         if url.startswith("unix://"):
             url, transport = "http://localhost", httpx.HTTPTransport(uds=url[len("unix://") :])
+        pair = self.settings.tls_files
         self._client = httpx.Client(
-            base_url=url, timeout=LIMIT_S, headers=headers, transport=transport
+            base_url=url,
+            timeout=LIMIT_S,
+            headers=headers,
+            transport=transport,
+            verify=pinned(pair[0]) if pair else True,
         )
 
     def stop(self, number: int = signal.SIGINT) -> int:

@@ -70,14 +70,8 @@ def test_a_gateway_on_a_socket_is_this_users_and_outlives_its_workers(
         os.kill(pid, signal.SIGKILL)
         until(lambda name=name, pid=pid: tree.pids().get(name) not in (None, pid))  # type: ignore[misc] # mypy infers no types of defaults
         assert tree.value("f.double", {"x": 7}) == 14
-    tree.end()
-    assert not path.exists()
 
-
-def test_the_socket_of_a_killed_tree_makes_way(folder: Path, grow: Grow) -> None:
-    path = folder / "door.sock"
-    tree = grow(folder).start()
-    os.kill(tree.pid, signal.SIGKILL)
+    os.kill(tree.pid, signal.SIGKILL)  # what it leaves makes way for the next tree's
     tree.stop(signal.SIGKILL)
     tree.assert_gone()
     assert path.exists()

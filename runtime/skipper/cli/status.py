@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from skipper.cli.output import RED, info, paint, show, show_json, show_table, span
-from skipper.cli.target import Json, Project, Target, Url
+from skipper.cli.target import Json, Project, Target, Url, own_target
 from skipper.errors import UnavailableError
 from skipper.exits import Exit
 
@@ -105,11 +105,10 @@ def status_of(settings: Settings) -> StatusReport:
         return StatusReport(state="not answering")
     if tree is None:
         return StatusReport(state="not running")
-    url, keys = tree.get("url"), settings.gateway.keys
+    url = tree.get("url")
     if not url:  # a part of a tree, without a gateway
         return StatusReport(state=_state(tree, bool(tree.get("ready"))), tree=tree)
-    key = keys[0].get_secret_value() if keys else None
-    checks, pools, is_ready = _query(Target(url=url, key=key))
+    checks, pools, is_ready = _query(own_target(settings, url))
     return StatusReport(
         state=_state(tree, is_ready), url=url, tree=tree, checks=checks, pools=pools
     )

@@ -11,9 +11,11 @@ from urllib.parse import unquote
 
 import typer
 
-from skipper.errors import UnavailableError
+from skipper.errors import SettingsError, UnavailableError
 
 if TYPE_CHECKING:
+    import ssl
+
     from skipper.client import AsyncClient, Client
     from skipper.settings.model import Settings
 
@@ -35,6 +37,8 @@ class Target:
     url: str
     key: str | None = None
     flags: str = ""
+    certificate: Path | None = None
+    """The gateway's own, where it is known to be; else the machine's authorities vouch for it."""
 
     def curl(self, path: str) -> str:
         """What curl is given to ask for ``path``."""
@@ -46,12 +50,20 @@ class Target:
     def client(self, timeout_s: float | None = None) -> Client:
         from skipper.client import Client
 
-        return Client(self.url, api_key=self.key, timeout=timeout_s)
+        return Client(self.url, api_key=self.key, timeout=timeout_s, tls=self._tls())
 
     def async_client(self) -> AsyncClient:
         from skipper.client import AsyncClient
 
-        return AsyncClient(self.url, api_key=self.key)
+        return AsyncClient(self.url, api_key=self.key, tls=self._tls())
+
+    def _tls(self) -> ssl.SSLContext | None:
+        from skipper import tls
+
+        try:
+            return tls.pinned(self.certificate) if self.certificate else None
+        except ValueError as error:
+            raise SettingsError(f"gateway.tls_cert: {error}.") from None
 
 
 def target(project: Path | None, url: str | None) -> Target:
@@ -65,11 +77,18 @@ def target(project: Path | None, url: str | None) -> Target:
     if environment_url and project is None:
         return Target(url=environment_url)
     settings = load_sections(project, "gateway")
-    keys = settings.gateway.keys
+    flags = f" --project {shlex.quote(str(project))}" if project else ""
+    return own_target(settings, _running_at(settings) or settings.base_url, flags)
+
+
+def own_target(settings: Settings, url: str, flags: str = "") -> Target:
+    """The gateway of the project that ``settings`` are of, which is at ``url`` now."""
+    keys, pair = settings.gateway.keys, settings.tls_files
     return Target(
-        url=_running_at(settings) or settings.base_url,
+        url=url,
         key=keys[0].get_secret_value() if keys else None,
-        flags=f" --project {shlex.quote(str(project))}" if project else "",
+        flags=flags,
+        certificate=pair[0] if pair else None,
     )
 
 

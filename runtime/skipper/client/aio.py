@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of
@@ -23,6 +23,9 @@ from skipper.client.messages import (
 )
 from skipper.errors import UnavailableError
 
+if TYPE_CHECKING:
+    import ssl
+
 T = TypeVar("T")
 
 
@@ -30,11 +33,16 @@ class AsyncClient(HttpConnection):
     """:class:`Client` on asyncio: the same verbs, awaited; used in an ``async with`` block."""
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         import httpx
 
-        super().__init__(url, api_key=api_key, timeout=timeout)
+        super().__init__(url, api_key=api_key, timeout=timeout, tls=tls)
         transport = httpx.AsyncHTTPTransport(**self.transport_options())
         self._http = httpx.AsyncClient(transport=transport, **self.client_options())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of
@@ -24,6 +24,9 @@ from skipper.client.messages import (
 )
 from skipper.errors import UnavailableError
 
+if TYPE_CHECKING:
+    import ssl
+
 T = TypeVar("T")
 
 
@@ -31,11 +34,16 @@ class Client(HttpConnection):
     """A blocking client of one gateway; may be shared by threads, and used in a ``with`` block."""
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         import httpx
 
-        super().__init__(url, api_key=api_key, timeout=timeout)
+        super().__init__(url, api_key=api_key, timeout=timeout, tls=tls)
         transport = httpx.HTTPTransport(**self.transport_options())
         self._http = httpx.Client(transport=transport, **self.client_options())
 

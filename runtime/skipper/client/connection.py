@@ -12,6 +12,8 @@ from skipper.settings.environment import client_environment
 from skipper.task import State
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -28,18 +30,24 @@ class HttpConnection:
     """Where the gateway is, which key it gets, and how long a call may take."""
 
     def __init__(
-        self, url: str | None = None, *, api_key: str | None = None, timeout: float | None = None
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """``url`` defaults to ``$SKIPPER_URL``, else port 8000; the key to ``$SKIPPER_API_KEY``.
 
-        A gateway on a unix socket is at ``unix:///path/of/the.socket``.
+        A gateway on a unix socket is at ``unix:///path/of/the.socket``; ``tls`` is for one whose
+        certificate this machine's authorities do not vouch for.
 
         ``timeout``, in seconds, bounds each ``call``, its waiting for a task included. By default
         only the function's own deadline does. Raises SettingsError for what is no URL.
         """
         environment_url, environment_key = client_environment()
         self.url = (url or environment_url or DEFAULT_URL).rstrip("/")
-        self._socket = _socket_of(self.url)
+        self._socket, self._tls = _socket_of(self.url), tls
         self._api_key = api_key or environment_key
         self.timeout_s = timeout
 
@@ -61,7 +69,7 @@ class HttpConnection:
             "uds": self._socket,
             "socket_options": None if self._socket else _keep_alive(),
             # Not for plain HTTP, because reading the certificate bundle takes longer than a call.
-            "verify": self.url.startswith("https://"),
+            "verify": self._tls or self.url.startswith("https://"),
         }
 
     def options_of(self, request: Request) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
+import ssl
 from collections.abc import Iterator
 
 import uvicorn
@@ -12,6 +14,7 @@ import uvicorn
 from skipper import role as roles
 from skipper.gateway.access.door import open_door
 from skipper.gateway.app import Gateway
+from skipper.gateway.certificate import offered
 from skipper.gateway.context import open_context
 from skipper.role import Role
 
@@ -20,8 +23,32 @@ KEEP_ALIVE_S = 75
 server that closes just then is lost, and its sender cannot know whether it ran."""
 
 
+HANDSHAKE_S = 15.0
+"""How long a caller may take to agree on TLS; no request can begin before."""
+
+
 class _Server(uvicorn.Server):
-    """Leaves signals to the role."""
+    """Leaves signals to the role, and limits the time of TLS handshakes."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        context = self.config.ssl
+        if not sockets or context is None:
+            await super().startup(sockets)
+            return
+        loop = asyncio.get_running_loop()
+        connect = functools.partial(
+            self.config.http_protocol_class,  # type: ignore[call-arg] # uvicorn's protocols take them
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
+        self.servers = [
+            await loop.create_server(
+                connect, sock=sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+            )
+            for sock in sockets
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,11 +58,13 @@ class _Server(uvicorn.Server):
 async def _main(role: Role, stopping: asyncio.Event) -> None:
     is_first = role.name in ("gateway", "gateway-1")
     with open_door(role.settings.gateway, tells=is_first) as door:
-        async with open_context(role.settings) as context:
-            await _serve(role, Gateway(context, door), stopping)
+        async with open_context(role.settings) as context, offered(role.settings) as tls:
+            await _serve(role, Gateway(context, door), tls, stopping)
 
 
-async def _serve(role: Role, gateway: Gateway, stopping: asyncio.Event) -> None:
+async def _serve(
+    role: Role, gateway: Gateway, tls: ssl.SSLContext | None, stopping: asyncio.Event
+) -> None:
     settings = role.settings
     server = _Server(
         uvicorn.Config(
@@ -51,6 +80,7 @@ async def _serve(role: Role, gateway: Gateway, stopping: asyncio.Event) -> None:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, int(settings.run.grace_s)),
             backlog=2048,
+            ssl_context_factory=(lambda *_: tls) if tls is not None else None,
         )
     )
     sockets = [socket.socket(fileno=role.listen_fd)] if role.listen_fd is not None else None

@@ -44,4 +44,8 @@ async def _connect(settings: Settings) -> tuple[asyncio.StreamReader, asyncio.St
     if settings.gateway_socket is not None:
         return await asyncio.open_unix_connection(settings.gateway_socket)
     url = urlsplit(settings.base_url)
-    return await asyncio.open_connection(url.hostname, url.port)
+    if (pair := settings.tls_files) is None:
+        return await asyncio.open_connection(url.hostname, url.port)
+    from skipper import tls  # here, because a tree without TLS needs no OpenSSL
+
+    return await asyncio.open_connection(url.hostname, url.port, ssl=tls.pinned(pair[0]))

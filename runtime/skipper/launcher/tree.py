@@ -22,6 +22,7 @@ from skipper.launcher import (
     ALREADY_RUNNING,
     client,
     control,
+    exposure,
     folders,
     listen,
     process,
@@ -102,7 +103,7 @@ def _prepare(
     lock: int,
     report: Callable[[], None] | None,
 ) -> Tree:
-    listener = None
+    listener, exposed = None, list(exposure.warnings(settings))
     if any(LISTEN in each.command for each in plans):
         listener = stack.enter_context(_listening(settings))
         if settings.gateway_socket is None:
@@ -111,6 +112,8 @@ def _prepare(
         settings = _with(settings, "run", reload=report is None and os.isatty(2))
     names = tuple(each.name for each in plans)
     output = stack.enter_context(LogOutput(settings, names, quiet=report is not None))
+    for text in exposed:
+        output.log("warning", text)
     if folder := failpoints_folder():
         failpoints.enable(folder, "launcher")
         output.log("warning", f"failpoints are on: whoever writes into {folder} may kill any part")

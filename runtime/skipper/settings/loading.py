@@ -158,6 +158,13 @@ def _origin_of(name: str, origins: Origins) -> str:
 
 def _check_exposure(settings: Settings) -> None:
     gateway = settings.gateway
+    if bool(gateway.tls_cert) != bool(gateway.tls_key):
+        one, other = ("tls_cert", "tls_key") if gateway.tls_cert else ("tls_key", "tls_cert")
+        raise SettingsError(f"gateway.{one} is set and gateway.{other} is not; set both.")
+    if settings.gateway_socket is not None and gateway.tls_cert:
+        raise SettingsError(
+            "gateway.socket and gateway.tls_cert: nothing on a unix socket is encrypted; leave one."
+        )
     if settings.gateway_socket is not None:
         return  # it is open to this user, and a group that the settings name
     if not is_loopback(gateway.host) and not gateway.keys:

@@ -70,6 +70,12 @@ class GatewaySettings(_Section):
     local: Literal["user", "anyone"] = Field(
         "user", description="who of this machine may call where there are no keys"
     )
+    tls_cert: str = Field(
+        "", description="PEM file: the certificate, and those that lead to its authority"
+    )
+    tls_key: str = Field(
+        "", description="PEM file: its private key; both are read again if changed"
+    )
     trusted_proxies: tuple[TrustedProxy, ...] = Field(
         (), description="proxies whose X-Forwarded-… headers count: addresses, networks, unix"
     )
@@ -281,6 +287,15 @@ class Settings(_Section):
         return self.project_dir / Path(path).expanduser() if path else None
 
     @property
+    def tls_files(self) -> tuple[Path, Path] | None:
+        """The gateway's certificate and its key, where it speaks TLS itself."""
+        pair = self.gateway.tls_cert, self.gateway.tls_key
+        if not all(pair):
+            return None
+        certificate, key = (self.project_dir / Path(each).expanduser() for each in pair)
+        return certificate, key
+
+    @property
     def base_url(self) -> str:
         """Where a client on this machine finds the gateway."""
         if self.gateway_socket is not None:
@@ -288,7 +303,8 @@ class Settings(_Section):
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - no bind
         host = self.gateway.host.strip("[]")
         host = everywhere.get(host, host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
+        scheme = "https" if self.tls_files else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
 
 
 def is_loopback(host: str) -> bool:

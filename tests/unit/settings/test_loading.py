@@ -468,3 +468,18 @@ def test_both_show_every_setting_of_a_webhook(project: Path) -> None:
     assert shown == type(shown)(url=shown.url, secret=shown.secret)
     page = (ROOT / "docs" / "webhooks.md").read_text("utf-8")
     assert [name for name in type(shown).model_fields if f"| `{name}` |" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('tls_cert = "a"', "gateway.tls_cert is set and gateway.tls_key is not"),
+        ('tls_key = "a"', "gateway.tls_key is set and gateway.tls_cert is not"),
+        ('socket = "s"\ntls_cert = "a"\ntls_key = "b"', "nothing on a unix socket is encrypted"),
+        ('trusted_proxies = ["proxy.internal"]', "write an address"),
+        ('root_path = "/v1"', "a path of the gateway's own"),
+    ],
+)
+def test_what_cannot_stand_before_a_gateway_is_refused(project: Path, text: str, said: str) -> None:
+    write(project, f"[gateway]\n{text}\n")
+    assert said in error_of(project)
