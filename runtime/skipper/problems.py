@@ -64,6 +64,12 @@ UNKNOWN_FUNCTION = ProblemKind(
     error=NotFoundError,
 )
 METHOD = ProblemKind(status=405, slug="method-not-allowed", title="The method is not allowed here")
+LATE = ProblemKind(
+    status=408,
+    slug="request-timeout",
+    title="The request did not come in time",
+    error=InvalidInputError,
+)
 CONFLICT = ProblemKind(status=409, slug="conflict", title="The task has already ended")
 GONE = ProblemKind(status=410, slug="gone", title="It has expired", error=NotFoundError)
 TOO_LARGE = ProblemKind(
@@ -80,6 +86,12 @@ KEY_REUSED = ProblemKind(
     status=422,
     slug="idempotency-key-reused",
     title="The key was used for another request",
+    error=InvalidInputError,
+)
+HEAD_TOO_LARGE = ProblemKind(
+    status=431,
+    slug="head-too-large",
+    title="The request's head is too large",
     error=InvalidInputError,
 )
 FUNCTION_ERROR = ProblemKind(

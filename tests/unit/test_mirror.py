@@ -14,6 +14,8 @@ ELSEWHERE = {
     "unit/cli/test_reads.py": "cli/functions cli/models cli/tasks cli/webhooks",
     "unit/test_client.py": "client/* errors",
     "integration/test_broker_contract.py": "consumer/worker",
+    "unit/gateway/http/test_connection.py": "gateway/http/exchange gateway/http/peer",
+    "unit/gateway/http/test_connections.py": "gateway/http/refusals",
     "unit/gateway/test_stream.py": "gateway/item_stream",
     "unit/gateway/access/test_door.py": "gateway/access/asgi gateway/access/hosts "
     "gateway/access/keys gateway/access/pages",

@@ -21,12 +21,11 @@ from skipper.gateway import links
 from skipper.gateway.access.asgi import Access
 from skipper.gateway.access.door import Door
 from skipper.gateway.answers import Json, problem_response
-from skipper.gateway.browsers import docs_page
+from skipper.gateway.browsers import docs_page, for_browsers
 from skipper.gateway.context import Context
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.gateway.proxies import Proxies
-from skipper.gateway.request_ids import with_id
 from skipper.gateway.routes import (
     functions,
     health,
@@ -92,7 +91,7 @@ class Gateway:
                 await self._invoke(scope, receive, send)
                 return
         if scope["type"] == "http":
-            send = with_id(send, scope["headers"])
+            send = for_browsers(send)
             prefix = self._proxies.origin(scope).prefix
             links.below(prefix)
             scope = {**scope, "root_path": prefix, "path": prefix + scope["path"]}

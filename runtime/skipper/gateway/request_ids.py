@@ -5,11 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Iterable
-
-from starlette.types import Send
-
-from skipper.gateway.browsers import FOR_BROWSERS, with_headers
 
 HEADER = b"x-request-id"
 _ACCEPTED = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
@@ -25,13 +20,3 @@ def new_id() -> str:
 def accepted(value: bytes) -> str:
     """The id that a caller sent; empty where it is not one."""
     return value.decode() if _ACCEPTED.fullmatch(value) else ""
-
-
-def with_id(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
-    """``send`` that adds to a response what it has not: the request's id, what browsers are told.
-
-    ``headers`` are the request's.
-    """
-    given = next((value for name, value in headers if name == HEADER), b"")
-    request_id = (accepted(given) or new_id()).encode()
-    return with_headers(send, ((HEADER, request_id), *FOR_BROWSERS))

@@ -1,4 +1,4 @@
-"""The gateway process: uvicorn on the socket that the launcher has bound."""
+"""The gateway process: our own connections on uvicorn's server, on the socket of the launcher."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from skipper.gateway.access.door import open_door
 from skipper.gateway.app import Gateway
 from skipper.gateway.certificate import offered
 from skipper.gateway.context import open_context
+from skipper.gateway.http import asgi, descriptors
+from skipper.gateway.http.connection import Connection
+from skipper.gateway.http.connections import Connections
+from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.http.limits import Limits
 from skipper.role import Role
-
-KEEP_ALIVE_S = 75
-"""Longer than most clients keep an idle connection (5 to 60 s), because a request on its way to a
-server that closes just then is lost, and its sender cannot know whether it ran."""
-
+from skipper.settings.model import GatewaySettings
 
 HANDSHAKE_S = 15.0
 """How long a caller may take to agree on TLS; no request can begin before."""
@@ -55,6 +56,25 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _Application:
+    """Has the gateway's application answer every request."""
+
+    def __init__(self, app: asgi.Application) -> None:
+        self._app = app
+
+    def begin(self, exchange: Exchange) -> None:
+        asgi.answer(self._app, exchange)
+
+
+def limits_of(settings: GatewaySettings) -> Limits:
+    """What one process may have of connections, by its settings and its descriptors."""
+    return Limits(
+        connections=descriptors.bound(settings.connections),
+        head_s=settings.head_timeout_s,
+        stall_s=settings.stall_timeout_s,
+    )
+
+
 async def _main(role: Role, stopping: asyncio.Event) -> None:
     is_first = role.name in ("gateway", "gateway-1")
     with open_door(role.settings.gateway, tells=is_first) as door:
@@ -66,37 +86,41 @@ async def _serve(
     role: Role, gateway: Gateway, tls: ssl.SSLContext | None, stopping: asyncio.Event
 ) -> None:
     settings = role.settings
+    connections, service = Connections(limits_of(settings.gateway)), _Application(gateway.app)
+
+    def connect(**_: object) -> Connection:
+        return Connection(service, connections)
+
     server = _Server(
         uvicorn.Config(
             gateway.app,
             loop="none",
-            http="httptools",
+            http=connect,  # type: ignore[arg-type] # it is only ever called
             lifespan="off",
-            access_log=False,
             log_config=None,
-            server_header=False,
-            date_header=False,
             proxy_headers=False,
-            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, int(settings.run.grace_s)),
             backlog=2048,
             ssl_context_factory=(lambda *_: tls) if tls is not None else None,
         )
     )
+    server.server_state.connections = connections.open
+    server.server_state.tasks = connections.tasks
     sockets = [socket.socket(fileno=role.listen_fd)] if role.listen_fd is not None else None
     if sockets is None:
         server.config.host, server.config.port = settings.gateway.host, settings.gateway.port
-    serving = asyncio.create_task(server.serve(sockets))
-    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.005)
-    if server.started:
-        role.ready()
-    waiting = asyncio.create_task(stopping.wait())
-    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
-    gateway.drain()
-    server.should_exit = True
-    await serving
-    waiting.cancel()
+    async with connections.swept():
+        serving = asyncio.create_task(server.serve(sockets))
+        while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        if server.started:
+            role.ready()
+        waiting = asyncio.create_task(stopping.wait())
+        await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+        gateway.drain()
+        server.should_exit = True
+        await serving
+        waiting.cancel()
 
 
 def main(argv: list[str] | None = None) -> None:

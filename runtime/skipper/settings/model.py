@@ -83,6 +83,15 @@ class GatewaySettings(_Section):
         "", description="path under which a proxy shows the gateway, such as /ml"
     )
     max_body_mb: float = Field(8.0, gt=0, le=1024, description="largest request body, MiB")
+    connections: int = Field(
+        4096, ge=1, le=1_000_000, description="open connections per gateway process"
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="how long a request's head may take to come"
+    )
+    stall_timeout_s: float = Field(
+        60.0, gt=0, description="how long a body or the reading of an answer may stand still"
+    )
 
 
 class BrokerSettings(_Section):

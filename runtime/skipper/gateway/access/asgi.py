@@ -9,7 +9,7 @@ from skipper.gateway.access.door import Door
 from skipper.gateway.access.pages import Headers
 from skipper.gateway.access.refusals import Reason
 from skipper.gateway.answers import problem_response
-from skipper.gateway.request_ids import with_id
+from skipper.gateway.browsers import for_browsers
 
 
 class Access:
@@ -34,9 +34,9 @@ class Access:
         if headers:
             send = _with_headers(send, headers)
         if problem is not None:
-            await problem_response(problem)(scope, receive, with_id(send, scope["headers"]))
+            await problem_response(problem)(scope, receive, for_browsers(send))
         elif is_answered:
-            await Response(status_code=204)(scope, receive, with_id(send, scope["headers"]))
+            await Response(status_code=204)(scope, receive, for_browsers(send))
         else:
             await self._app(scope, receive, send)
 

@@ -1,0 +1,278 @@
+"""One request and its answer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from skipper.gateway import request_ids
+from skipper.gateway.http.body import Body
+from skipper.gateway.http.head import Head, Headers
+from skipper.gateway.http.limits import PIECE, SHORT_REST
+from skipper.gateway.http.peer import Peer
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_COUNTED, _CHUNKED, _UNTIL_END, _BODILESS = range(4)
+"""How the end of an answer's body is known."""
+
+
+def _phrase(status: int) -> str:
+    with contextlib.suppress(ValueError):
+        return HTTPStatus(status).phrase
+    return ""
+
+
+STATUS_LINES = {n: f"HTTP/1.1 {n} {_phrase(n)}\r\n".encode() for n in range(200, 600)}
+
+
+class Line(Protocol):
+    """The connection, as its exchanges need it."""
+
+    is_ending: bool
+    """Whether it ends with the present answer."""
+    is_congested: bool
+    """Whether its caller does not read as fast as it is written to."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send ``data``; to a caller that has left it goes nowhere."""
+        ...
+
+    def on_answered(self) -> None:
+        """The present answer is complete."""
+        ...
+
+    def on_room(self) -> None:
+        """The present body has been taken, or may grow."""
+        ...
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Start a task that a shutdown waits for."""
+        ...
+
+    def abort(self) -> None:
+        """End at once, in the middle of an answer."""
+        ...
+
+
+class Exchange:
+    """One request and its answer, which is written once, by whoever answers.
+
+    ``on_change`` is called when there is more of the body, when the caller has left, when it has
+    read what was written, and when the answer is complete.
+    """
+
+    __slots__ = (
+        "_has_continued",
+        "_left",
+        "_line",
+        "_mode",
+        "_unsent",
+        "body",
+        "head",
+        "is_answered",
+        "is_gone",
+        "is_started",
+        "on_change",
+        "peer",
+        "received",
+        "request_id",
+    )
+
+    def __init__(self, line: Line, head: Head, body: Body, peer: Peer, received: float) -> None:
+        self._line = line
+        self.head, self.body, self.peer = head, body, peer
+        self.received = received
+        """When its head was complete, on the loop's clock."""
+        self.request_id = request_ids.accepted(head.header(request_ids.HEADER))
+        self.request_id = self.request_id or request_ids.new_id()
+        """Its caller's, or a new one."""
+        self.is_started = self.is_answered = False
+        self.is_gone = False
+        """Whether the caller has left: nobody reads the answer."""
+        self.on_change: Callable[[], None] | None = None
+        self._has_continued = not head.awaits_continue
+        self._mode = _COUNTED
+        self._left = 0
+        """Bytes of the answer's body that its head has promised and that have not been written."""
+        self._unsent = memoryview(b"")
+
+    # --- the request
+
+    def want_body(self, limit: int | None = None) -> None:
+        """Have the body sent, and received until ``limit`` bytes of it lie here untaken."""
+        if limit is not None:
+            self.body.limit = limit
+        if not self._has_continued and not self.is_started:
+            self._has_continued = True
+            if not self.body.size:
+                self._line.write(_CONTINUE)
+        self._line.on_room()
+
+    def take_body(self) -> bytes:
+        """What lies here of the body."""
+        taken = self.body.take()
+        self._line.on_room()
+        return taken
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Answer by a task, for which a shutdown waits."""
+        self._line.run(coroutine)
+
+    @property
+    def awaits_body(self) -> bool:
+        """Whether the caller is to send more of the body."""
+        return self._has_continued and not self.body.is_whole
+
+    # --- the answer
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer; ``headers`` have no Content-Length."""
+        length = (b"content-length", b"%d" % len(body))
+        start = self._start(status, [length, *headers])
+        if self._has_no_body(status):
+            body = b""
+        if len(body) <= PIECE:
+            self._line.write(start + body)
+            self._finish()
+        else:
+            self._line.write(start)
+            self._unsent = memoryview(body)
+            self.go_on()
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Send the head of an answer whose body follows."""
+        self._line.write(self._start(status, headers))
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Send a part of the answer's body. Raises RuntimeError for more than was promised."""
+        if not data or self._mode == _BODILESS:
+            return
+        if self._mode == _CHUNKED:
+            data = b"".join((b"%x\r\n" % len(data), data, b"\r\n"))
+        elif self._mode == _COUNTED:
+            self._left -= len(data)
+            if self._left < 0:
+                raise RuntimeError("the answer is longer than its Content-Length")
+        self._line.write(data)
+
+    def end(self) -> None:
+        """The answer is complete. Raises RuntimeError where less came than was promised."""
+        if self._mode == _CHUNKED:
+            self._line.write(b"0\r\n\r\n")
+        elif self._left:
+            raise RuntimeError("the answer is shorter than its Content-Length")
+        self._finish()
+
+    def break_off(self) -> None:
+        """End the connection in the middle of the answer, so that nobody takes it for whole."""
+        self._line.abort()
+
+    @property
+    def is_congested(self) -> bool:
+        """Whether what was written lies here still; more had better wait for ``on_change``."""
+        return self._line.is_congested
+
+    # --- what the connection calls
+
+    def go_on(self) -> None:
+        """The caller has read what was written: write what is left, or have it written."""
+        while self._unsent and not self._line.is_congested:
+            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
+            self._line.write(piece)
+            if not self._unsent:
+                self._finish()
+        self.changed()
+
+    def lose(self) -> None:
+        """The caller has left."""
+        self.is_gone, self._line = True, _NOWHERE
+        self._unsent = memoryview(b"")
+        self.changed()
+
+    def changed(self) -> None:
+        """Tell whoever answers that something is different."""
+        if self.on_change is not None:
+            self.on_change()
+
+    # --- how an answer is written
+
+    def _start(self, status: int, headers: Headers) -> bytes:
+        if self.is_started:
+            raise RuntimeError("the answer has begun already")
+        self.is_started = True
+        lines, length, has_id = [STATUS_LINES[status]], None, False
+        for name, value in headers:
+            if name in (b"connection", b"transfer-encoding"):  # which are the connection's to say
+                continue
+            if name == b"content-length":
+                length = int(value)
+            elif name == request_ids.HEADER:
+                has_id = True
+            lines += (name, b": ", value, b"\r\n")
+        if not has_id:
+            lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n")
+        lines += self._framing(status, length)
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _framing(self, status: int, length: int | None) -> list[bytes]:
+        """The headers that tell where the answer ends, and whether the connection does."""
+        lines = []
+        if self._has_no_body(status):
+            self._mode = _BODILESS
+        elif length is not None:
+            self._left = length
+        elif self.head.version == "1.1":
+            self._mode = _CHUNKED
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:
+            self._mode = _UNTIL_END
+            self._line.is_ending = True
+        if not self.head.keeps_alive or not self._has_short_rest():
+            self._line.is_ending = True
+        if self._line.is_ending:
+            lines.append(b"connection: close\r\n")
+        return lines
+
+    def _has_short_rest(self) -> bool:
+        """Whether what is left of the body is sure to come, and quick to receive."""
+        if self.body.is_whole:
+            return True
+        rest = self.body.rest
+        return self._has_continued and rest is not None and rest <= SHORT_REST
+
+    def _has_no_body(self, status: int) -> bool:
+        return self.head.method == "HEAD" or status in (204, 304)
+
+    def _finish(self) -> None:
+        self.is_answered = True
+        self.body.throw_away()
+        self._line.on_answered()
+        self.changed()
+
+
+class _Nowhere:
+    """The line of an exchange whose caller has left: what is written goes nowhere."""
+
+    is_ending = True
+    is_congested = False
+
+    def write(self, data: bytes | memoryview) -> None:
+        pass
+
+    def on_answered(self) -> None:
+        pass
+
+    def on_room(self) -> None:
+        pass
+
+    def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        coroutine.close()
+
+    def abort(self) -> None:
+        pass
+
+
+_NOWHERE = _Nowhere()
