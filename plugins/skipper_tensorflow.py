@@ -7,6 +7,8 @@ them need neither.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import secrets
 import sys
@@ -19,6 +21,8 @@ import skipper
 FORMAT = "keras"
 _LIBRARIES = frozenset({"keras", "tensorflow"})
 _FILE = "model.keras"
+_MADE_BY_USE = frozenset({"predict_function", "test_function", "train_function"})
+"""Attributes that Keras sets when a model is used: they follow from all the others."""
 _SIZES = (1, 32)
 """What a model is tried with, one after the other, where it takes arrays of any size."""
 
@@ -103,6 +107,29 @@ def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 -
     model = keras.saving.load_model(folder / _FILE, compile=False, safe_mode=True)
     _trace(model)
     return model
+
+
+@skipper.hook
+def skipper_model_state(format: str, model: Any) -> bytes | None:  # noqa: A002 - the hook's word
+    """A digest of the model's variables, configuration and plain attributes, and of its layers'."""
+    if format != FORMAT:
+        return None
+    digest = hashlib.sha256(json.dumps(model.get_config(), default=str).encode())
+    for part in (model, *_layers(model)):
+        digest.update(repr(_attributes(part)).encode())
+    for variable in model.variables:
+        digest.update(variable.numpy().tobytes())
+    return digest.digest()
+
+
+def _attributes(part: Any) -> list[tuple[str, object]]:
+    """What a run may set on a model or a layer: of what is no plain value, the class."""
+    named = sorted(item for item in vars(part).items() if item[0] not in _MADE_BY_USE)
+    return [
+        (name, value if isinstance(value, str | bytes | int | float | None) else type(value))
+        for name, value in named
+        if not name.startswith("_")
+    ]
 
 
 def _trace(model: Any) -> None:

@@ -105,3 +105,13 @@ def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 -
     None if the format is not yours. First. Runs in each instance that serves the model; must not
     execute code from the files.
     """
+
+
+@hookspec(firstresult=True)
+def skipper_model_state(format: str, model: Any) -> bytes | None:  # noqa: A002 - the word for it
+    """Return a digest of all that a run could change about ``model``, which your plugin has loaded.
+
+    A task is given a model as it was stored: where the digest is another one than before the task
+    before it, the model is loaded anew, and for each task where no plugin makes one. None if the
+    format is not yours, or you cannot tell. First. Quicker than loading, or not worth it.
+    """

@@ -161,3 +161,16 @@ def test_a_version_that_cannot_be_loaded_leaves_the_last_one_serving(plain: Tree
     repaired = train(plain, 7)
     response = plain.invoke("lines.predict", {"x": 1})
     assert (response.json(), response.headers["x-skipper-model"]) == (7, f"line@{repaired}")
+
+
+def test_what_a_task_does_to_its_model_does_not_reach_another(plain: Tree) -> None:
+    """One that failed halfway left 250 to the next, which had asked for the stored 100."""
+    train(plain, 100, "lines.train_grown")
+    failed = plain.ended(plain.submit("lines.grow", {"by": 150, "fails": True}))
+    assert failed["state"] == "failed"
+    for _ in range(3):
+        assert plain.result(plain.submit("lines.grow", {"by": 50})) == [100, 150]
+        assert plain.result(plain.submit("lines.grow_async", {"by": 50})) == [100, 150]
+        assert plain.result(plain.submit("lines.grow_batch", {"by": 50})) == 150
+    train(plain, 7, "lines.train_grown")
+    assert plain.result(plain.submit("lines.grow", {"by": 1})) == [7, 8]

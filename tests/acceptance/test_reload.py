@@ -10,9 +10,10 @@ from threading import Event
 
 import pytest
 
+from tests.acceptance.conftest import PLAIN
 from tests.acceptance.events import metrics
 from tests.acceptance.test_statuses import problem
-from tests.acceptance.tree import Gate, Tree, lent, project, until
+from tests.acceptance.tree import Gate, Tree, lent, project, until, write
 
 ANSWER = """
 import skipper
@@ -436,3 +437,38 @@ def test_plugins_are_code_of_all_functions(grow: Callable[..., Tree], tmp_path: 
     assert tree.result(tree.submit("uses.task")) == 9
     assert len(seen) == 6
     assert tree.pids() == processes
+
+
+SHARES = """
+from typing import Annotated
+import skipper
+
+@skipper.training
+def train() -> skipper.Model:
+    return skipper.Model("shared", {"calls": 0})
+
+@skipper.inference
+def count(*, model: Annotated[dict[str, int], skipper.Loaded("shared")]) -> int:
+    model["calls"] += 1
+    return model["calls"]
+"""
+STATE = """
+import json
+import skipper
+
+@skipper.hook
+def skipper_model_state(format: str, model: object) -> bytes:
+    return json.dumps(model).encode()
+"""
+
+
+def test_in_development_a_call_that_changes_what_others_share_is_told_of(
+    grow: Callable[..., Tree], tmp_path: Path
+) -> None:
+    folder = project(tmp_path / "project", shares=SHARES)
+    write(folder, "plugins/tinyjson.py", (PLAIN / "plugins" / "tinyjson.py").read_text())
+    write(folder, "plugins/states.py", STATE)
+    tree = grow(folder, "--reload").ready()
+    tree.result(tree.submit("shares.train"))
+    assert [tree.value("shares.count") for _ in range(4)] == [1, 2, 3, 4]
+    until(lambda: "a call has changed the model shared" in tree.output, what="a line about it")

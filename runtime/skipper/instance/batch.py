@@ -39,7 +39,7 @@ def run_batch(
     for at in range(0, len(items), function.batch):
         chunk = items[at : at + function.batch]
         sizes.append(len(chunk))
-        answers += _answers(function, chunk)
+        answers += _answers(function, batch[0], chunk)
     rest = iter(answers)
     for part in parts:
         own = [item if isinstance(item, bytes) else next(rest) for item in part.items]
@@ -62,15 +62,15 @@ def _part_of(
         return None
 
 
-def _answers(function: ServedFunction, items: list[Item]) -> list[bytes]:
-    """The reply for each item, whatever the function does."""
+def _answers(function: ServedFunction, call: IncomingCall, items: list[Item]) -> list[bytes]:
+    """The reply for each item, whatever the function does. ``call`` is one of those they are of."""
     defaults = function.signature.defaults
     names = function.signature.names
     columns = {
         name: [item[name] if name in item else defaults[name] for item in items] for name in names
     }
     try:
-        values = _listed(function.target(**columns, **function.loaded))
+        values = _listed(function.target(**columns, **function.models(call)))
         if len(values) != len(items):
             raise ValueError(
                 f"a batch of {len(items)} items was answered with {len(values)} values"

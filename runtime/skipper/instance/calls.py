@@ -22,7 +22,7 @@ from skipper.instance import caller
 from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
-from skipper.instance.models import LoadedModels
+from skipper.instance.models import ChangeWatch, LoadedModels
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.outcomes import Outcome
@@ -75,13 +75,17 @@ class ServedFunction:
         self._taking = function.batch_signature if self.batch else function.signature
         self.target = function.batch_target or function.callable
         self._models = models
+        self._watch: ChangeWatch | None = None
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
         self._sinks: dict[int, EventSink] = {}
         self.served = self._good = b""
-        self.loaded: dict[str, Any] = {}
-        """The models to inject."""
+        self._loaded: dict[str, Any] = {}
         self._renew()
+
+    def watch_models(self) -> None:
+        """From now on, tell of direct calls that change the models which others share."""
+        self._watch = ChangeWatch(self._models, self._taking.loaded_parameters.values())
 
     def take_model(self, ref: ModelRef) -> None:
         """Serve a version from the next call on; the one before where it cannot be loaded."""
@@ -94,7 +98,7 @@ class ServedFunction:
         self.link.send(FrameKind.REPORT, 0, b"{}")
 
     def _renew(self) -> None:
-        self.loaded = self._models.injected(self._taking.loaded_parameters)
+        self._loaded = self._models.injected(self._taking.loaded_parameters)
         self.served = served_by(self._code, self._models.versions)
         # Made once, because it begins every good reply until the next version of a model.
         self._good = reply(Outcome.OK, self.served, b"")
@@ -105,12 +109,24 @@ class ServedFunction:
         Raises ValidationError, and whatever a validator of the user's raises.
         """
         kwargs = self.signature.parse(call.body)
-        if self.loaded:
-            kwargs |= self.loaded
+        if self._loaded:
+            kwargs |= self.models(call)
         if self.signature.run_parameters:
             run = self._run(call)
             kwargs |= dict.fromkeys(self.signature.run_parameters, run)
         return kwargs
+
+    def models(self, call: IncomingCall) -> dict[str, Any]:
+        """The models to inject: what direct calls share, for a task as they are stored."""
+        if self._loaded and call.wants(TASK):
+            self._loaded = self._models.as_stored(self._taking.loaded_parameters)
+        elif self._watch is not None:
+            for name in self._watch.look():
+                sys.stderr.write(
+                    f"a call has changed the model {name}, which all calls of this process share: "
+                    "the next are given it so; let the function change a copy\n"
+                )
+        return self._loaded
 
     def enter(self, call: IncomingCall) -> bool:
         """Have the calls that this one makes carry its deadline and ids; whether it is a task.

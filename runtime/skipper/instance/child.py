@@ -196,6 +196,8 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         for ref in job.models:
             models.put(ref)
         served = ServedFunction(link, mine, models, job.source.code, job.max_result)
+        if job.in_development:
+            served.watch_models()
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return

@@ -103,6 +103,8 @@ class Job(JobRecord):
     """Above this resident size the host ends it; 0 means the pool's limit."""
     max_result: int = 0
     """Bytes that the JSON of a returned value may have; 0 means any number."""
+    in_development: bool = False
+    """Whether saved files are followed, so that somebody sees what is odd about them."""
     nice: int = 0
     """Added to the process's niceness: tasks give way to direct calls."""
     environment: dict[str, str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class LoadedModels:
         self._store, self._plugins, self._tmp_dir = store, plugins, tmp_dir
         self._values: dict[str, Any] = {}
         self._refs: dict[str, ModelRef] = {}
+        self._states: dict[str, bytes | None] = {}
+        """Digests of what was loaded, by name: once a task has been given it."""
 
     def put(self, ref: ModelRef) -> None:
         """Hold a version from now on, if it was assigned after the one that is held.
@@ -34,6 +36,7 @@ class LoadedModels:
             return
         if held is None or held.version != ref.version:
             self._values[ref.name] = self._load(ref)
+            self._states.pop(ref.name, None)
         self._refs[ref.name] = ref
 
     def _load(self, ref: ModelRef) -> Any:
@@ -49,6 +52,29 @@ class LoadedModels:
     def injected(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         """Keyword arguments for ``parameters`` (parameter name → model name)."""
         return {parameter: self._values[name] for parameter, name in parameters.items()}
+
+    def as_stored(self, parameters: Mapping[str, str]) -> dict[str, Any]:
+        """As :meth:`injected`, for one task: whatever an earlier one has changed is loaded anew.
+
+        Raises as loading does.
+        """
+        for name in {*parameters.values()}:
+            state = self.state(name) if name in self._states else None
+            if name in self._states and (state is None or state != self._states[name]):
+                self._values[name] = self._load(self._refs[name])
+                state = None
+            self._states[name] = state or self.state(name)
+        return self.injected(parameters)
+
+    def state(self, name: str) -> bytes | None:
+        """A digest of all that a run could change about a model; None where nobody can tell."""
+        format_, value = self._refs[name].format, self._values[name]
+        digest: bytes | None = self._plugins.hook.skipper_model_state(format=format_, model=value)
+        return digest
+
+    def seq(self, name: str) -> int:
+        """The number of the assignment that has the held version serve."""
+        return self._refs[name].seq
 
     @property
     def versions(self) -> list[str]:
@@ -69,3 +95,28 @@ class LoadedModels:
                     f"(model {model.name!r}); loaded plugins: {', '.join(self._plugins.names)}"
                 )
             return {"format": format_, "digest": self._store.put_folder(Path(folder))}
+
+
+class ChangeWatch:
+    """Looks whether direct calls change the models that all calls of their process share.
+
+    For development, since each look takes time: at the first call, the second, the fourth, the
+    eighth, and so on.
+    """
+
+    def __init__(self, models: LoadedModels, names: Iterable[str]) -> None:
+        self._models, self._names = models, [*dict.fromkeys(names)]
+        self._states: dict[tuple[str, int], bytes | None] = {}
+        self._calls = 0
+
+    def look(self) -> list[str]:
+        """Before a call: the names of models that have changed since the last look."""
+        self._calls += 1
+        if self._calls & (self._calls - 1):  # it is no power of two
+            return []
+        return [name for name in self._names if self._has_changed(name)]
+
+    def _has_changed(self, name: str) -> bool:
+        key, state = (name, self._models.seq(name)), self._models.state(name)
+        before, self._states[key] = self._states.get(key, state), state
+        return before != state

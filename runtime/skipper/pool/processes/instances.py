@@ -143,6 +143,7 @@ class Instances:
             threads=self._capacity.threads(is_task=lane is Lane.TASKS),
             memory_mb=version.spec.memory_mb or 0,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
+            in_development=bool(self._settings.run.reload),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
             settings=self._settings.table_of(version.source.plugin),
             environment=version.source.environment

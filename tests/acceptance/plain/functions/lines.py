@@ -52,6 +52,36 @@ def predict_other(x: float, *, model: Annotated[Line, skipper.Loaded("other")]) 
 
 
 @skipper.training
+def train_grown(slope: float) -> skipper.Model:
+    return skipper.Model("grown", {"slope": slope})
+
+
+@skipper.training
+def grow(
+    by: float, fails: bool = False, *, model: Annotated[Line, skipper.Loaded("grown")]
+) -> list[float]:
+    """What it was given, and what it has made of that."""
+    before = model["slope"]
+    model["slope"] += by
+    if fails:
+        raise ValueError("after the change")
+    return [before, model["slope"]]
+
+
+@skipper.inference(mode="task")
+async def grow_async(by: float, *, model: Annotated[Line, skipper.Loaded("grown")]) -> list[float]:
+    before = model["slope"]
+    model["slope"] += by
+    return [before, model["slope"]]
+
+
+@skipper.inference(mode="task", batch=8)
+def grow_batch(by: list[float], *, model: Annotated[Line, skipper.Loaded("grown")]) -> list[float]:
+    model["slope"] += sum(by)
+    return [model["slope"]] * len(by)
+
+
+@skipper.training
 def train_unknown() -> skipper.Model:
     return skipper.Model("unknown", object())
 
