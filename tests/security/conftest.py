@@ -18,6 +18,53 @@ __all__ = ["Grow", "attacked", "connect", "gate", "grow", "pytest_runtest_makere
 APP = "https://app.example.com"
 """The origin whose pages the trees that are not :func:`attacked` let in."""
 KEYS = ("first-key-0123456789", "second-key-0123456789")
+LEAKY = {
+    "leaky": """
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import skipper
+
+HERE = Path(__file__).parent
+
+
+@skipper.data
+def reads() -> str:
+    return (HERE / "no-such-file.csv").read_text()
+
+
+@skipper.data
+def nests() -> str:
+    return reads.remote()
+
+
+@skipper.data
+def streams() -> Iterator[str]:
+    yield "first"
+    (HERE / "no-such-file.csv").read_text()
+
+
+@skipper.inference(batch=4)
+def batches(x: list[int]) -> list[Any]:
+    return [n if n else FileNotFoundError(2, "No", str(HERE / "x")) for n in x]
+
+
+@skipper.training(retries=1, backoff=0.01)
+def trains() -> None:
+    print("it begins")
+    reads()
+
+
+@skipper.inference
+def predicts(*, model: Annotated[dict, skipper.Loaded("never-trained")]) -> int:
+    return len(model)
+""",
+    "broken": "import skipper\n\n\n\nopen(__file__ + '-gone')\n",
+    "half": "import skipper\n\n@skipper.data\ndef f(:\n",
+    "imports": "import skipper\nfrom functions.bodies import nothing\n",
+}
+"""Files of functions that fail with a path of the project in what they raise."""
 _PARTS = ("--only", "broker,gateway,pool:cpu")
 
 Connect = Callable[..., Raw]
@@ -44,7 +91,8 @@ local = "anyone"
 allowed_hosts = ["*.skipper.test"]
 cors_origins = ["{APP}"]
 """
-    with _served(tmp_path_factory.mktemp("public") / "project", toml, "bodies", "bad") as tree:
+    folder = tmp_path_factory.mktemp("public") / "project"
+    with _served(folder, toml, bodies=_plain("bodies"), **LEAKY) as tree:
         yield tree
 
 
@@ -52,14 +100,18 @@ cors_origins = ["{APP}"]
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree with two keys, which asks with the first of them. Neither is told by anything."""
     toml = f'[gateway]\nkeys = ["{KEYS[0]}", "{KEYS[1]}"]\ncors_origins = ["{APP}"]\n'
-    with _served(tmp_path_factory.mktemp("locked") / "project", toml, "bodies") as tree:
+    folder = tmp_path_factory.mktemp("locked") / "project"
+    with _served(folder, toml, bodies=_plain("bodies")) as tree:
         yield tree
         assert not any(key in tree.output for key in KEYS)
 
 
+def _plain(stem: str) -> str:
+    return (PLAIN / "functions" / f"{stem}.py").read_text("utf-8")
+
+
 @contextlib.contextmanager
-def _served(folder: Path, toml: str, *stems: str) -> Iterator[Tree]:
-    files = {stem: (PLAIN / "functions" / f"{stem}.py").read_text("utf-8") for stem in stems}
+def _served(folder: Path, toml: str, **files: str) -> Iterator[Tree]:
     with lent(Tree(project(folder, toml, **files), *_PARTS)) as tree:
         tree.key = KEYS[0]
         tree.start().wait_for_functions()

@@ -11,7 +11,7 @@ from skipper.blobs import BlobStore
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.task_reader import TaskReader
 from skipper.ledger import Ledger
-from skipper.settings.model import Settings, is_loopback
+from skipper.settings.model import Settings
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
@@ -36,7 +36,7 @@ class Context:
     tasks: TaskReader
     calls: Dispatcher
     shows_tracebacks: bool
-    """Whether callers see the tracebacks of their functions: those on this machine alone."""
+    """Whether callers see the tracebacks of functions."""
 
     @property
     def max_body(self) -> int:
@@ -64,7 +64,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     )
     with ledger, Publisher(settings) as publisher:
         intake = Intake(ledger, values, Announcer(directory.nudge, publisher.publish))
-        shows_tracebacks = is_loopback(settings.gateway.host)
+        shows_tracebacks = settings.gateway.shows_tracebacks
         tasks = TaskReader(ledger, watchers, directory, shows_tracebacks=shows_tracebacks)
         async with directory:
             yield Context(

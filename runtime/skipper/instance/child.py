@@ -17,7 +17,7 @@ from pathlib import Path
 
 from skipper import failpoints
 from skipper.hookspecs import Project
-from skipper.instance import loader
+from skipper.instance import faults, loader
 from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import (
@@ -144,6 +144,7 @@ def _prepare(job: Job) -> None:
     # Line by line, because whoever follows a task sees its output while it runs.
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
+    faults.at_home_in(job.project_dir)
     with contextlib.suppress(OSError):
         os.chdir(job.project_dir)
 

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from pathlib import Path
 
 from skipper.instance import moved
 from skipper.spec import BrokenFile
+
+_home: list[re.Pattern[str]] = []
+
+
+def at_home_in(folder: Path) -> None:
+    """From now on, write the paths of what lies in the project's ``folder`` as paths in it.
+
+    What goes wrong is told to callers, who are not to learn where on the machine a project lies.
+    """
+    _home[:] = [re.compile(re.escape(str(folder)) + r"(?:/|(?![\w.-]))")]
+
+
+def _in_project(text: str) -> str:
+    for home in _home:
+        text = home.sub(lambda found: "" if found[0].endswith("/") else ".", text)
+    return text
 
 
 def describe(error: BaseException, file: Path) -> BrokenFile:
@@ -48,7 +65,7 @@ def shown(error: BaseException) -> str:
         text = str(error)
     except BaseException as inner:  # noqa: BLE001 - the exception's class is the user's own code
         text = f"<its text cannot be shown: {type(inner).__name__}>"
-    return f"{kind}: {text}"[:2000] if text else kind
+    return f"{kind}: {_in_project(text)}"[:2000] if text else kind
 
 
 def user_traceback(error: BaseException, limit: int = 8000) -> str:

@@ -26,6 +26,7 @@ from skipper.pool.processes.starter import Starter, Template
 from skipper.pool.reading import FileReader
 from skipper.pool.reload import Lanes, Reloader
 from skipper.pool.schedules import Schedules
+from skipper.pool.tracebacks import log_tracebacks
 from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.settings.webhooks import interest_in
@@ -140,6 +141,7 @@ def main(first: Template | None = None, argv: list[str] | None = None) -> None:
 
 async def _main(first: Template | None, role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
+    log_tracebacks(are_shown=settings.gateway.shows_tracebacks)
     ledger = await asyncio.to_thread(
         Ledger.open,
         settings.database_url,

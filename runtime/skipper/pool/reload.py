@@ -21,6 +21,7 @@ from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.reading import FileReader
+from skipper.pool.tracebacks import TRACEBACK
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ class Reloader:
         try:
             return await self._reader.survey()
         except OSError as error:
-            detail = f"the project cannot be read: {str(error) or type(error).__name__}"
+            reason = error.strerror or str(error) or type(error).__name__
+            detail = f"the project cannot be read: {reason}"
             log.error(detail)
             folder = str(self._reader.functions_dir)
             self._catalogue.unreadable[folder] = BrokenFile(file=folder, error=detail)
@@ -204,7 +206,7 @@ class Reloader:
             item.error,
             hint,
             kept,
-            extra={"event": "broken"},
+            extra={"event": "broken", TRACEBACK: item.traceback},
         )
 
     def _replace(self, source: SourceInfo, fresh: list[FunctionVersion]) -> None:

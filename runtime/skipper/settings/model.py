@@ -93,6 +93,17 @@ class GatewaySettings(_Section):
         60.0, gt=0, description="how long a body or the reading of an answer may stand still"
     )
 
+    @property
+    def shows_tracebacks(self) -> bool:
+        """Whether callers see tracebacks: where nobody but this account, at this machine, can call.
+
+        Any other setting about who calls says that others do, or that a proxy stands between.
+        """
+        others = (self.socket, self.keys, self.allowed_hosts, self.cors_origins)
+        proxied = (self.trusted_proxies, self.root_path)
+        is_alone = is_loopback(self.host) and self.local == "user"
+        return is_alone and not any((*others, *proxied))
+
 
 class BrokerSettings(_Section):
     """What carries task ids."""

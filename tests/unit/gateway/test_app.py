@@ -23,7 +23,7 @@ def gateway(folder: Path, **own: Any) -> tuple[Gateway, PlayedDirectory]:
     directory = PlayedDirectory(PlayedLink())
     settings = Settings(project_dir=folder, gateway=GatewaySettings(**own))
     context: Any = SimpleNamespace(
-        settings=settings, directory=directory, calls=None, max_body=1000
+        settings=settings, directory=directory, calls=None, max_body=1000, shows_tracebacks=True
     )
     return Gateway(context, Door(settings.gateway)), directory
 

@@ -9,6 +9,7 @@ import pytest
 
 from skipper.errors import DefinitionError
 from skipper.hookspecs import Project
+from skipper.instance import faults
 from skipper.instance.faults import MAX_CAUSES, class_of, describe, shown, user_traceback
 from skipper.instance.plugins import Plugins
 from skipper.spec import BrokenFile
@@ -324,3 +325,21 @@ def test_root_loads_no_plugin_that_others_may_write(
     assert [Path(each.file).name for each in loaded.broken] == ["exposed.py"]
     assert "can be written by any user of this machine" in loaded.broken[0].error
     assert "sound" in loaded.names
+
+
+@pytest.mark.parametrize(
+    ("text", "shown_as"),
+    [
+        ("no '/srv/houses/data/a.csv'", "no 'data/a.csv'"),
+        ("no /srv/houses", "no ."),
+        ("/srv/houses: /srv/houses/a, file:///srv/houses/b", ".: a, file://b"),
+        ("/srv/houses-2/a and /srv/houses2", "/srv/houses-2/a and /srv/houses2"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_what_is_raised_names_files_by_their_path_in_the_project(
+    monkeypatch: pytest.MonkeyPatch, text: str, shown_as: str
+) -> None:
+    monkeypatch.setattr(faults, "_home", [])
+    faults.at_home_in(Path("/srv/houses"))
+    assert shown(ValueError(text)) == f"ValueError: {shown_as}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from skipper.errors import SettingsError
 from skipper.settings.handover import make_run_dir
 from skipper.settings.loading import load
-from skipper.settings.model import Settings
+from skipper.settings.model import GatewaySettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +85,27 @@ def test_a_long_runtime_folder_is_passed_over(
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     assert len(str(load(project)[0].run_dir)) < 80
+
+
+def test_callers_see_tracebacks_where_nobody_else_can_call() -> None:
+    assert GatewaySettings().shows_tracebacks
+    assert GatewaySettings(host="::1", port=1, max_body_mb=1).shows_tracebacks
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"host": "0.0.0.0"},
+        {"host": "box.example"},
+        {"socket": "gateway.sock"},
+        {"keys": ["0123456789abcdef"]},
+        {"allowed_hosts": ["box.example"]},
+        {"allowed_hosts": ["*"]},
+        {"cors_origins": ["https://app.example.com"]},
+        {"local": "anyone"},
+        {"trusted_proxies": ["127.0.0.1"]},
+        {"root_path": "/ml"},
+    ],
+)
+def test_others_do_not(setting: dict[str, Any]) -> None:
+    assert not GatewaySettings.model_validate(setting).shows_tracebacks

@@ -116,7 +116,7 @@ class Door:
             return True
         client, server = scope["client"], scope["server"]
         if client is None:  # who may open a unix socket, its file says; a TCP one has a port
-            return server is not None and server[1] is None
+            return server is None or server[1] is None
         return self._proxies.trusts(plain_address(client[0]))
 
     def _refused(self, scope: Scope, refusal: Refusal, headers: Headers) -> Admission:
@@ -137,8 +137,8 @@ def open_door(settings: GatewaySettings, *, tells: bool = True) -> Iterator[Door
     """The door of a gateway that starts. What it cannot guard is logged if it ``tells``."""
     if tells and settings.keys and _is_in_clear(settings):
         log.warning(
-            "gateway.host = %r: keys, inputs and results go over the network in clear; put a proxy "
-            "with TLS before the gateway, or let it listen on 127.0.0.1",
+            "gateway.host = %r: keys, inputs and results go over the network in clear; set "
+            "gateway.tls_cert, or put a proxy with TLS before a gateway on 127.0.0.1",
             settings.host,
             extra={"event": "clear"},
         )
@@ -157,7 +157,8 @@ def open_door(settings: GatewaySettings, *, tells: bool = True) -> Iterator[Door
 
 def _is_in_clear(settings: GatewaySettings) -> bool:
     """Whether others may read what goes to other machines: nothing says that it is encrypted."""
-    return not is_loopback(settings.host) and not settings.trusted_proxies
+    is_guarded = settings.tls_cert or settings.trusted_proxies or settings.socket
+    return not is_loopback(settings.host) and not is_guarded
 
 
 _NO_HOST = Refusal(

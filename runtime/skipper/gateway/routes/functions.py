@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,11 +12,22 @@ from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import Name
+from skipper.spec import BrokenFile
+from skipper.wire.messages import ListedFunction
 
 
 def routes(context: Context) -> APIRouter:
     """The routes, on what the running gateway has."""
     router = APIRouter(prefix="/v1", tags=["functions"])
+    shows_all = context.shows_tracebacks
+
+    def shown(item: ListedFunction) -> dict[str, Any]:
+        document = item.document()
+        return document if shows_all else document | {"file": short(item.spec.file)}
+
+    def shown_broken(item: BrokenFile) -> dict[str, Any]:
+        document = item.model_dump(mode="json")
+        return document if shows_all else document | {"file": short(item.file), "traceback": ""}
 
     @router.get(
         "/functions",
@@ -25,8 +37,8 @@ def routes(context: Context) -> APIRouter:
         directory = context.directory
         return Json(
             {
-                "items": [item.document() for item in directory.functions()],
-                "broken": [item.model_dump(mode="json") for item in directory.broken()],
+                "items": [shown(item) for item in directory.functions()],
+                "broken": [shown_broken(item) for item in directory.broken()],
                 "loading": directory.loading(),
             }
         )
@@ -35,7 +47,7 @@ def routes(context: Context) -> APIRouter:
     async def function(name: Name) -> Any:
         for item in context.directory.functions():
             if item.spec.name == name:
-                return Json(item.document())
+                return Json(shown(item))
         if (broken := context.directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,
@@ -45,3 +57,9 @@ def routes(context: Context) -> APIRouter:
         raise Problem(problems.UNKNOWN_FUNCTION, f"there is no function {name!r}")
 
     return router
+
+
+def short(file: str) -> str:
+    """A path in the project as it is; of one elsewhere, an installed plugin's, the last parts."""
+    path = PurePath(file)
+    return str(PurePath(*path.parts[-2:])) if path.is_absolute() else file

@@ -9,6 +9,7 @@ import time
 
 from skipper.outcomes import Outcome
 from skipper.pool.direct.queue import DirectCall, VersionQueue
+from skipper.pool.tracebacks import TRACEBACK
 from skipper.spec import BrokenFile
 from skipper.wire import calls
 
@@ -57,4 +58,5 @@ def log_failure(call: DirectCall, payload: bytes) -> None:
     problem = json.loads(calls.parse_reply(payload)[2])
     head, _ = calls.parse_call(call.payload)
     extra = {"function": head.name, "request": head.context}
+    extra[TRACEBACK] = problem.get("traceback", "")
     log.warning("%s: %s", head.name, problem["detail"], extra=extra)

@@ -19,6 +19,7 @@ from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersion
 from skipper.outcomes import MEANINGS, Outcome, stored_error
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.serving import Serving
+from skipper.pool.tracebacks import TRACEBACK
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import State
 from skipper.values.store import reason_of
@@ -85,18 +86,18 @@ class Recorder:
 
     def _log_end(self, attempt: RunningAttempt, state: State, ending: Ending) -> None:
         task = attempt.claim.task
-        extra = {"function": task.function, "task": task.id, "attempt": attempt.claim.attempt}
+        extra: dict[str, Any] = {
+            "function": task.function,
+            "task": task.id,
+            "attempt": attempt.claim.attempt,
+        }
         if state is State.SUCCEEDED:
             level = logging.INFO if task.kind == Kind.TRAINING else logging.DEBUG
             log.log(level, "%s succeeded", task.function, extra=extra)
         else:
-            log.warning(
-                "%s %s: %s",
-                task.function,
-                state,
-                (ending.error or {}).get("detail", ""),
-                extra=extra,
-            )
+            error = ending.error or {}
+            extra |= {"request": task.request_id, TRACEBACK: error.get("traceback", "")}
+            log.warning("%s %s: %s", task.function, state, error.get("detail", ""), extra=extra)
 
     async def _publish(self, attempt: RunningAttempt, served: bytes) -> bytes:
         """Number and announce the models of a training task; the task's result."""

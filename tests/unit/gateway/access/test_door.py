@@ -372,9 +372,10 @@ async def test_a_trusted_proxys_account_is_let_in() -> None:
 
 
 async def test_who_may_open_a_unix_socket_is_let_in() -> None:
-    there: dict[str, Any] = {"client": None, "server": ("/run/skipper.sock", None)}
-    answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, **there)
-    assert answer.status == 200
+    for server in (("/run/skipper.sock", None), None):
+        there: dict[str, Any] = {"client": None, "server": server}
+        answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, **there)
+        assert answer.status == 200
     gone: dict[str, Any] = {"client": None, "server": SERVER}
     answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, **gone)
     assert answer.status == 403
@@ -412,6 +413,8 @@ def test_accounts_are_looked_up_where_nothing_else_guards() -> None:
         ("0.0.0.0", {}, True),
         ("127.0.0.1", {}, False),
         ("0.0.0.0", {"trusted_proxies": ["10.0.0.1"]}, False),
+        ("0.0.0.0", {"tls_cert": "cert.pem", "tls_key": "key.pem"}, False),
+        ("0.0.0.0", {"socket": "gateway.sock"}, False),
     ],
 )
 def test_that_keys_go_in_clear_is_told_at_the_start(
