@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 from starlette.types import ASGIApp, Message
 
+from skipper.gateway.http.peer import Peer
+
 CLIENT, SERVER = ("127.0.0.1", 40000), ("127.0.0.1", 8000)
 
 
@@ -38,11 +40,12 @@ async def request(
     async def send(message: Message) -> None:
         sent.append(message)
 
+    peer = scope.pop("peer", None) or Peer(CLIENT, SERVER)
     pairs = headers.items() if isinstance(headers, dict) else headers or ()
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
     await app(
         {"type": "http", "method": method, "path": path, "headers": raw, "query_string": b""}
-        | {"scheme": "http", "client": CLIENT, "server": SERVER}
+        | {"scheme": "http", "client": CLIENT, "server": SERVER, "state": {"peer": peer}}
         | scope,
         receive,
         send,

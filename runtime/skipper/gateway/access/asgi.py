@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skipper.gateway.access.door import Door
 from skipper.gateway.access.pages import Headers
-from skipper.gateway.access.refusals import Reason
 from skipper.gateway.answers import problem_response
 from skipper.gateway.browsers import for_browsers
 
@@ -24,13 +25,12 @@ class Access:
             await self._http(scope, receive, send)
         elif kind == "lifespan":
             await self._app(scope, receive, send)
-        else:  # nothing here speaks anything else, and whoever tries has shown no key
-            self._door.refuse(scope, Reason.PROTOCOL)
-            if kind == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
+        elif kind == "websocket":  # nothing here speaks it, and who tries has shown no key
+            await send({"type": "websocket.close", "code": 1008})
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem, headers, is_answered = self._door.admit(scope)
+        asked = _Asked(scope["method"], scope["path"], scope["query_string"], scope["headers"])
+        problem, headers, is_answered = self._door.admit(asked, scope["state"]["peer"])
         if headers:
             send = _with_headers(send, headers)
         if problem is not None:
@@ -39,6 +39,13 @@ class Access:
             await Response(status_code=204)(scope, receive, for_browsers(send))
         else:
             await self._app(scope, receive, send)
+
+
+class _Asked(NamedTuple):
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
 
 
 def _with_headers(send: Send, headers: Headers) -> Send:

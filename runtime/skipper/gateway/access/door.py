@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterator
-from typing import NamedTuple
-
-from starlette.types import Scope
+from typing import NamedTuple, Protocol
 
 from skipper import problems
 from skipper.gateway.access import pages, users
@@ -17,8 +14,9 @@ from skipper.gateway.access.keys import Keys
 from skipper.gateway.access.pages import Headers, Page, Pages
 from skipper.gateway.access.refusals import Reason, Refusals
 from skipper.gateway.access.users import Find
+from skipper.gateway.http.peer import Peer
 from skipper.gateway.problems import Problem
-from skipper.gateway.proxies import Proxies, plain_address
+from skipper.gateway.proxies import Origin, Proxies, plain_address
 from skipper.problems import ProblemKind
 from skipper.settings.model import GatewaySettings, is_loopback
 
@@ -26,9 +24,29 @@ log = logging.getLogger(__name__)
 
 OPEN = frozenset({"/livez", "/readyz"})
 """What anybody may ask: balancers do so by address, and without a key. Nothing but yes or no."""
-MAX_CONNECTIONS = 4096
-"""Connections whose account is remembered; of those beyond, it is looked up for each request."""
 _LOOKED_AT = frozenset({b"host", b"origin", b"sec-fetch-site"})
+_UID = "uid"
+"""The fact about a connection that is looked up for its first request."""
+
+
+class Asked(Protocol):
+    """What a request's head says."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str:
+        """Without a prefix that a proxy has put before it."""
+        ...
+
+    @property
+    def query(self) -> bytes: ...
+
+    @property
+    def headers(self) -> Headers:
+        """By lower-case names."""
+        ...
 
 
 class Refusal(NamedTuple):
@@ -62,41 +80,44 @@ class Door:
         self._hosts = Hosts(settings)
         self._pages = Pages(settings.cors_origins)
         self._proxies = Proxies(settings.trusted_proxies)
-        self._accounts = Accounts(find) if find is not None else None
+        self._find = find
         self._allowed = users.allowed()
         self._in = Admission(headers=self._pages.headers)
 
-    def admit(self, scope: Scope) -> Admission:
+    def admit(self, asked: Asked, peer: Peer) -> Admission:
         """Decide about a request. Quick, because every call pays for it."""
-        if scope["path"] in OPEN and b"verbose" not in scope["query_string"]:
+        if asked.path in OPEN and b"verbose" not in asked.query:
             return self._in
         host, hosts, has_page = b"", 0, False
-        for name, value in scope["headers"]:
+        for name, value in asked.headers:
             if name in _LOOKED_AT:
                 if name == b"host":
                     host = value
                     hosts += 1
                 else:
                     has_page = True
-        page = pages.page_in(scope["headers"], scope["method"]) if has_page else None
+        page = pages.page_in(asked.headers, asked.method) if has_page else None
         is_named = page is not None and self._pages.is_named(page)
         refusal = (
             self._refusal_of_host(host if hosts == 1 else None)
-            or (None if page is None or is_named else self._refusal_of_page(scope, page))
-            or (None if self._is_ours(scope) else _OTHER_USER)
-            or (None if not self._keys or self._keys.which(scope["headers"]) else _NO_KEY)
+            or (None if page is None or is_named else self._refusal_of_page(asked, page, peer))
+            or (None if self._find is None or self._is_ours(peer) else _OTHER_USER)
+            or (None if not self._keys or self._keys.which(asked.headers) else _NO_KEY)
         )
         if page is not None and is_named:
-            return self._answer_page(scope, page, refusal)
-        return self._in if refusal is None else self._refused(scope, refusal, self._in.headers)
+            return self._answer_page(asked, peer, page, refusal)
+        return self._in if refusal is None else self._refused(asked, peer, refusal)
 
-    def _answer_page(self, scope: Scope, page: Page, refusal: Refusal | None) -> Admission:
+    def _answer_page(
+        self, asked: Asked, peer: Peer, page: Page, refusal: Refusal | None
+    ) -> Admission:
         """The decision about a page of a named origin, which sees refusals, too."""
+        headers = self._pages.headers_for(page)
         if refusal is not None and not (page.is_preflight and refusal is _NO_KEY):
-            return self._refused(scope, refusal, self._pages.headers_for(page))
+            return self._refused(asked, peer, refusal)._replace(headers=headers)
         if page.is_preflight:  # without a key, since browsers send none with it
             return Admission(headers=self._pages.preflight_for(page), is_answered=True)
-        return Admission(headers=self._pages.headers_for(page))
+        return Admission(headers=headers)
 
     def _refusal_of_host(self, host: bytes | None) -> Refusal | None:
         wrong = None if host is None else self._hosts.problem(host)
@@ -104,32 +125,44 @@ class Door:
             return None
         return _NO_HOST if wrong is None else Refusal(Reason.HOST, problems.MISDIRECTED, wrong)
 
-    def _refusal_of_page(self, scope: Scope, page: Page) -> Refusal | None:
-        foreign = pages.problem_of(page, self._proxies.origin(scope), scope["method"])
+    def _refusal_of_page(self, asked: Asked, page: Page, peer: Peer) -> Refusal | None:
+        foreign = pages.problem_of(page, self._origin(asked, peer), asked.method)
         if not foreign:
             return None
         return Refusal(Reason.ORIGIN, problems.FORBIDDEN, f"{foreign}; see gateway.cors_origins")
 
-    def _is_ours(self, scope: Scope) -> bool:
+    def _is_ours(self, peer: Peer) -> bool:
         """Whether a request is of an account that needs no key, or of a proxy that is trusted."""
-        if self._accounts is None or self._accounts.owner(scope) in self._allowed:
+        if self._owner(peer) in self._allowed:
             return True
-        client, server = scope["client"], scope["server"]
-        if client is None:  # who may open a unix socket, its file says; a TCP one has a port
-            return server is None or server[1] is None
-        return self._proxies.trusts(plain_address(client[0]))
+        if peer.client is None:  # who may open a unix socket, its file says; a TCP one has a port
+            return peer.server is not None and peer.server[1] is None
+        return self._proxies.trusts(plain_address(peer.client[0]))
 
-    def _refused(self, scope: Scope, refusal: Refusal, headers: Headers) -> Admission:
-        self.refuse(scope, refusal.reason)
-        return Admission(Problem(refusal.kind, refusal.detail), headers)
+    def _owner(self, peer: Peer) -> int | None:
+        """The account at the other end; None where no process of this machine is there."""
+        if _UID not in peer.facts:
+            uid = None
+            if self._find is not None and peer.client is not None and peer.server is not None:
+                uid = self._find(peer.client, peer.server)
+            peer.facts[_UID] = uid
+        found: int | None = peer.facts[_UID]
+        return found
 
-    def refuse(self, scope: Scope, reason: Reason) -> None:
-        """Count one that is not let in."""
-        source = self._proxies.origin(scope).client
-        if reason is Reason.USER and self._accounts is not None:
-            uid = self._accounts.owner(scope)
+    def _refused(self, asked: Asked, peer: Peer, refusal: Refusal) -> Admission:
+        """The decision against a request, which is counted."""
+        source = self._origin(asked, peer).client
+        if refusal.reason is Reason.USER:
+            uid = self._owner(peer)
             source = "a caller who has left" if uid is None else f"uid {uid}"
-        self.refusals.record(reason, source)
+        self.refusals.record(refusal.reason, source)
+        return Admission(Problem(refusal.kind, refusal.detail), self._in.headers)
+
+    def _origin(self, asked: Asked, peer: Peer) -> Origin:
+        """Where a request comes from, and goes to, as its caller sees it."""
+        return self._proxies.origin(
+            {"client": peer.client, "scheme": peer.scheme, "headers": asked.headers}
+        )
 
 
 @contextlib.contextmanager
@@ -178,27 +211,3 @@ _OTHER_USER = Refusal(
     'serves the one that started it: set gateway.keys, or gateway.local = "anyone" to let every '
     "account of this machine in, a proxy's such as www-data, too",
 )
-
-
-class Accounts:
-    """Whose end of a connection is the client's, looked up once per connection."""
-
-    def __init__(self, find: Find) -> None:
-        self._find = find
-        # By the identity of its address, which lives as long as it is held here. Not by what the
-        # address says: a port that is closed is given to somebody else.
-        self._seen: OrderedDict[int, tuple[object, int | None]] = OrderedDict()
-
-    def owner(self, scope: Scope) -> int | None:
-        """The account's uid; None where no process of this machine is there."""
-        client = scope["client"]
-        seen = self._seen.get(id(client))
-        if seen is not None:
-            return seen[1]
-        if client is None or scope["server"] is None:
-            return None
-        uid = self._find(client, scope["server"])
-        self._seen[id(client)] = client, uid
-        if len(self._seen) > MAX_CONNECTIONS:
-            self._seen.popitem(last=False)
-        return uid

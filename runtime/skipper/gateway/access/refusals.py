@@ -30,8 +30,6 @@ class Reason(StrEnum):
     """It comes from a page of another origin."""
     USER = "user"
     """It comes from another account of this machine."""
-    PROTOCOL = "protocol"
-    """It is no request over HTTP."""
 
 
 _WORDS = {
@@ -39,7 +37,6 @@ _WORDS = {
     Reason.HOST: "under a Host that is not served",
     Reason.ORIGIN: "from pages of other origins",
     Reason.USER: "from other accounts of this machine",
-    Reason.PROTOCOL: "in other protocols than HTTP",
 }
 
 

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from skipper.gateway.http.peer import Address
 from skipper.gateway.proxies import plain_address
 
-Address: TypeAlias = tuple[str, int]
-"""Host and port of one end of a connection, as sockets name them."""
 Find: TypeAlias = Callable[[Address, Address], int | None]
 """The uid that owns the end of a connection at the first address, whose other end is the second.
 
@@ -41,6 +40,15 @@ def finder() -> Iterator[Find | None]:
     with contextlib.ExitStack() as stack:
         kinds = (stack.enter_context(_sock_diag()), _owner_in_tables)
         yield next((find for find in kinds if find is not None and _works(find)), None)
+
+
+_End: TypeAlias = tuple[str, int]
+
+
+def _end_at(address: Address) -> _End | None:
+    """Address, in its one form, and port; None for what is no end of a TCP connection."""
+    host, port = plain_address(address[0]), address[1]
+    return (host, port) if host and port else None
 
 
 def _works(find: Find) -> bool:
@@ -94,17 +102,17 @@ class _SockDiag:
         self._sequence = 0
 
     def owner(self, client: Address, server: Address) -> int | None:
-        here, there = plain_address(client[0]), plain_address(server[0])
-        if not here or not there or (":" in here) != (":" in there):
+        here, there = _end_at(client), _end_at(server)
+        if here is None or there is None or (":" in here[0]) != (":" in there[0]):
             return None
-        with contextlib.suppress(OSError):  # none is known; it answers before it returns
-            found = self._ask((here, client[1]), (there, server[1]))
+        with contextlib.suppress(OSError):  # the kernel has answered by then, or never will
+            found = self._ask(here, there)
             # An end that its process has closed belongs to nobody, and shows as root's.
             if found is not None and found.state != _LISTENING and found.inode:
                 return found.uid
         return None
 
-    def _ask(self, client: Address, server: Address) -> _Found | None:
+    def _ask(self, client: _End, server: _End) -> _Found | None:
         family = socket.AF_INET6 if ":" in client[0] else socket.AF_INET
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         query = b"".join(
@@ -132,7 +140,10 @@ class _SockDiag:
 
 
 def _owner_in_tables(client: Address, server: Address) -> int | None:
-    wanted = [(_ends(client, mapped), _ends(server, mapped)) for mapped in (False, True)]
+    here, there = _end_at(client), _end_at(server)
+    if here is None or there is None:
+        return None
+    wanted = [(_written(here, mapped), _written(there, mapped)) for mapped in (False, True)]
     for line in _lines():
         fields = line.split()  # slot, local end, other end, state, …, uid, timeout, inode
         if (fields[1], fields[2]) in wanted and fields[9] != "0":
@@ -146,14 +157,14 @@ def _lines() -> Iterator[str]:
             yield from table.read_text("ascii").splitlines()[1:]
 
 
-def _ends(address: Address, is_mapped: bool) -> str:
+def _written(end: _End, is_mapped: bool) -> str:
     """An end as the tables have it: words in the machine's own order, as hexadecimal digits."""
-    host = plain_address(address[0])
+    host, port = end
     if ":" in host:
         packed = socket.inet_pton(socket.AF_INET6, host)
     else:
-        packed = socket.inet_pton(socket.AF_INET, host or "0.0.0.0")  # noqa: S104 - nobody's end
+        packed = socket.inet_pton(socket.AF_INET, host)
         packed = bytes(10) + b"\xff\xff" + packed if is_mapped else packed
     words = (packed[at : at + 4] for at in range(0, len(packed), 4))
     digits = "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)
-    return f"{digits}:{address[1]:04X}"
+    return f"{digits}:{port:04X}"

@@ -12,9 +12,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from skipper.gateway.access import users
 from skipper.gateway.access.asgi import Access
-from skipper.gateway.access.door import Accounts, Door, open_door
-from skipper.gateway.access.refusals import Reason
+from skipper.gateway.access.door import Door, open_door
 from skipper.gateway.access.users import Find
+from skipper.gateway.http.peer import Peer
 from skipper.settings.model import GatewaySettings
 from tests.unit.gateway.asgi import CLIENT, SERVER, Answer, request
 
@@ -372,29 +372,24 @@ async def test_a_trusted_proxys_account_is_let_in() -> None:
 
 
 async def test_who_may_open_a_unix_socket_is_let_in() -> None:
-    for server in (("/run/skipper.sock", None), None):
-        there: dict[str, Any] = {"client": None, "server": server}
-        answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, **there)
-        assert answer.status == 200
-    gone: dict[str, Any] = {"client": None, "server": SERVER}
-    answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, **gone)
-    assert answer.status == 403
+    for server, status in ((("/run/skipper.sock", None), 200), (SERVER, 403), (None, 403)):
+        peer = Peer(None, server)
+        answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, peer=peer)
+        assert answer.status == status
 
 
-def test_an_account_is_looked_up_once_a_connection_and_anew_for_the_next() -> None:
+async def test_an_account_is_looked_up_once_a_connection_and_anew_for_the_next() -> None:
     asked: list[int] = []
 
-    def find(*_: object) -> int:
+    def find(*ends: object) -> int:
+        assert ends == (CLIENT, SERVER)
         asked.append(len(asked))
-        return asked[-1]
+        return os.geteuid()
 
-    accounts = Accounts(find)
-    one, next_one = ({"client": [*CLIENT], "server": SERVER} for _ in range(2))
-    assert [accounts.owner(one) for _ in range(3)] == [0, 0, 0]
-    assert accounts.owner(next_one) == 1  # from the same address, since that was closed
-    for _ in range(5000):
-        accounts.owner({"client": [*CLIENT], "server": SERVER})
-    assert len(accounts._seen) <= 4096
+    mine, others = Peer(CLIENT, SERVER), Peer(CLIENT, SERVER)
+    for peer, lookups in ((mine, 1), (mine, 1), (others, 2), (mine, 2)):
+        assert (await knock(settings(), {"Host": "localhost"}, find=find, peer=peer)).status == 200
+        assert len(asked) == lookups
 
 
 def test_accounts_are_looked_up_where_nothing_else_guards() -> None:
@@ -404,7 +399,7 @@ def test_accounts_are_looked_up_where_nothing_else_guards() -> None:
         (settings(local="anyone"), False),
     ):
         with open_door(gateway) as door:
-            assert (door._accounts is not None) is are_looked_up
+            assert (door._find is not None) is are_looked_up
 
 
 @pytest.mark.parametrize(
@@ -443,17 +438,16 @@ def test_that_accounts_cannot_be_told_is_told_once(
 @pytest.mark.parametrize("kind", ["websocket", "something.new"])
 @pytest.mark.parametrize("keys", [False, True])
 async def test_what_is_no_request_is_not_let_in(kind: str, keys: bool) -> None:
-    inside, door, sent = Inside(), Door(settings(keys=keys)), []
+    inside, sent = Inside(), []
 
     async def send(message: Message) -> None:
         sent.append(message["type"])
 
     headers = [(b"host", b"localhost"), (b"x-api-key", ONE.encode())]
-    scope = {"type": kind, "path": "/livez", "scheme": "ws", "headers": headers}
-    await Access(inside, door)(scope, None, send)  # type: ignore[arg-type] # unused
+    scope = {"type": kind, "path": "/livez", "headers": headers}
+    await Access(inside, Door(settings(keys=keys)))(scope, None, send)  # type: ignore[arg-type] # unused
     assert not inside.seen
     assert sent == (["websocket.close"] if kind == "websocket" else [])
-    assert door.refusals.totals()[Reason.PROTOCOL] == 1
 
 
 async def test_the_servers_own_events_pass() -> None:
@@ -478,6 +472,6 @@ async def test_a_refused_key_is_logged_with_its_address_and_without_itself(
     caplog.set_level(logging.INFO)
     wrong = "wrong-key-0123456789"
     headers = {"Host": "localhost", "X-API-Key": wrong, "Authorization": f"Bearer {wrong}"}
-    await knock(settings(keys=True), headers, client=("203.0.113.7", 1))
+    await knock(settings(keys=True), headers, peer=Peer(("203.0.113.7", 1), SERVER))
     assert "203.0.113.7" in caplog.text
     assert wrong not in caplog.text
