@@ -14,6 +14,9 @@ from skipper.hookspecs import Project
 from skipper.instance.jobs import ModuleText
 from skipper.settings.trust import check_runnable
 
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Folders whose modules are no project's, though a project may hold its environment."""
+
 
 class Finder:
     """The first of an instance's finders. A module of the project that has no text is refused.
@@ -23,6 +26,7 @@ class Finder:
 
     def __init__(self, project: Project, texts: Iterable[ModuleText]) -> None:
         self._folders = (str(project.folder), str(project.functions_dir))
+        self._resolved = tuple(Path(folder).resolve() for folder in self._folders)
         self._on_disk = on_disk(project.folder)
         self._texts = {each.name: each for each in texts}
         self._own = {name.partition(".")[0] for name in self._texts} | {"functions"}
@@ -35,7 +39,8 @@ class Finder:
         if (found := self._texts.get(name)) is not None:
             return _spec_of(found)
         places = self._folders if path is None else path
-        if (file := _file_in(places, name.rpartition(".")[2])) is not None and self._is_own(name):
+        file = _file_in(places, name.rpartition(".")[2])
+        if file is not None and self._is_here(file) and self._is_own(name):
             raise ImportError(
                 f"{name} is a module of this project that no file of this function imports by "
                 f"name: write `import {name}` in one, so that its text counts as their code",
@@ -43,6 +48,11 @@ class Finder:
                 path=str(file),
             )
         return None
+
+    def _is_here(self, file: Path) -> bool:
+        """Whether it is the project's: an installed plugin's modules are imported as any others."""
+        found = file.resolve()
+        return not INSTALLED & {*found.parts} and any(map(found.is_relative_to, self._resolved))
 
     def _is_own(self, name: str) -> bool:
         top, dot, _ = name.partition(".")

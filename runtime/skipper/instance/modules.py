@@ -15,11 +15,10 @@ from pathlib import Path
 
 from skipper.hookspecs import Project
 from skipper.instance import source as text
-from skipper.instance.finder import Finder
+from skipper.instance.finder import INSTALLED, Finder
 from skipper.instance.jobs import ModuleText
 from skipper.settings.trust import check_runnable
 
-_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _RUNTIME, _FUNCTIONS = "skipper", "functions"
 
 Modules = dict[str, Path]
@@ -134,13 +133,13 @@ class ProjectModules:
         places = [spec.origin] if spec.origin else [*(spec.submodule_search_locations or ())]
         return any(
             Path(place).resolve().is_relative_to(self._folder)
-            and not _INSTALLED & {*Path(place).parts}
+            and not INSTALLED & {*Path(place).parts}
             for place in places
         )
 
     def _text(self, file: Path) -> bytes:
         if file not in self._texts:
-            if not _INSTALLED & {*file.parts} and (told := check_runnable(file, self._folder)):
+            if not INSTALLED & {*file.parts} and (told := check_runnable(file, self._folder)):
                 self.warnings.append(told)
             self._texts[file] = file.read_bytes()
         return self._texts[file]

@@ -74,6 +74,22 @@ def test_a_module_of_the_project_without_a_text_is_refused_with_what_to_do(
     assert raised.value.name == name
 
 
+@pytest.mark.parametrize("place", ["../elsewhere", ".venv/lib/site-packages"])
+def test_what_a_plugin_that_is_installed_imports_later_is_left_to_others(
+    give: Give, tmp_path: Path, place: str
+) -> None:
+    folder = tmp_path / place / "some_plugin"
+    folder.mkdir(parents=True)
+    for name in ("__init__", "functions", "later"):
+        (folder / f"{name}.py").touch()
+    sys.path.append(str(folder.parent))
+    given = give({})
+    text = ModuleText(name="some_plugin.functions", file=folder / "functions.py", text=b"")
+    finder = loader.import_from(loader.project_of(tmp_path), [text])
+    assert given.find_spec("some_plugin.later", [str(folder)]) is None
+    assert finder.find_spec("some_plugin.later", [str(folder)]) is None
+
+
 @pytest.mark.parametrize("name", ["json.tool", "no_such_module", "functions.no_such"])
 def test_every_other_module_is_left_to_others(give: Give, name: str) -> None:
     assert give({"functions.mine": ""}).find_spec(name) is None
