@@ -26,7 +26,9 @@ from skipper import failpoints
 from skipper.errors import StartError
 from skipper.settings.environment import failpoints_folder, tree_mark
 from skipper.settings.handover import restore
+from skipper.settings.masking import secrets_of
 from skipper.settings.model import Settings
+from skipper.settings.redaction import Redactor
 from skipper.wire.control import RoleEvent, RoleFailed, RoleReady
 
 LAUNCHER_GONE = 70
@@ -89,9 +91,10 @@ class Role:
 
     def fail(self, error: StartError) -> NoReturn:
         """Exit with the error's code, after the launcher, or standard error, has got the reason."""
+        reason = Redactor(secrets_of(self.settings))(str(error))
         if self.control is None:
-            sys.stderr.write(f"{error}\n")
-        self._report(RoleFailed(str(error)))
+            sys.stderr.write(f"{reason}\n")
+        self._report(RoleFailed(reason))
         raise SystemExit(error.code) from None
 
     def watch_launcher(self, loop: asyncio.AbstractEventLoop) -> None:

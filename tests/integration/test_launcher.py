@@ -460,6 +460,16 @@ def test_a_guard_that_dies_alone_takes_nothing_away(project: Project) -> None:
     assert secrets_in(project) == ["settings.json"]
 
 
+def test_what_a_child_says_of_a_secret_is_not_repeated(project: Project) -> None:
+    says = f"print('wrong: {KEY[:5]}' + '{KEY[5:]}'); raise SystemExit(9)"
+    child = {"name": "cpu", "command": [sys.executable, "-c", says], "stage": REST, "level": HOSTS}
+    launcher = project.up(GATEWAY_PLAN, child, gateway__keys=[KEY])
+    assert ended(launcher) == 9
+    assert "wrong: ********" in project.terminal()
+    assert KEY not in project.terminal()
+    assert secrets_in(project) == []
+
+
 def secrets_in(project: Project) -> list[str]:
     """Files of the project and of its run time that hold the key, but for its own settings."""
     folders = (project.settings.run_dir, project.folder)

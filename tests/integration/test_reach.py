@@ -30,6 +30,27 @@ async def test_servers_that_let_us_in_are_reached(
         await check(settings(broker={"url": url}, database={"url": postgres_url}), 0)
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"broker": {"url": "amqp://u:{}@127.0.0.1:1/v"}},
+        {"broker": {"url": "redis://:{}@127.0.0.1:1/0"}},
+        {"broker": {"url": "redis+socket://:{}@/nowhere/v.sock"}},
+        {"broker": {"url": "rediss://127.0.0.1:1/0?ssl_password={}"}},
+        {"broker": {"url": "amqp://u:{}@nowhere.invalid/v"}},
+        {"database": {"url": "postgresql://u:{}@127.0.0.1:1/d"}},
+        {"database": {"url": "postgresql://u:{}@nowhere.invalid/d"}},
+        {"database": {"url": "postgresql://u@127.0.0.1:1/d?sslpassword={}&password={}"}},
+        {"database": {"url": "postgresql://u@127.0.0.1:1/d?nonsense={}"}},
+    ],
+)
+async def test_no_library_says_a_password(section: dict[str, dict[str, str]]) -> None:
+    ((name, table),) = section.items()
+    for password in ("open-SESAME-1", "SESAME%2FSESAME%3F1", "SESAME%23%25SESAME"):
+        told = await refusal(**{name: {"url": table["url"].replace("{}", password)}})
+        assert "SESAME" not in told.upper()
+
+
 async def refusal(**sections: Any) -> str:
     with pytest.raises(StartError) as seen:
         await check(settings(**sections), 0)

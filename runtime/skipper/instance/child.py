@@ -30,6 +30,8 @@ from skipper.instance.link import (
 from skipper.instance.plugin_settings import hand_over
 from skipper.instance.plugins import FindFile, OnTurn, Plugins
 from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
+from skipper.settings.redaction import Redactor, long_texts
+from skipper.settings.urls import secrets_in
 from skipper.system import die_with_parent
 from skipper.wire.frames import FrameKind
 
@@ -83,6 +85,8 @@ class _Forks:
 def _run_job(link: HostLink) -> None:
     job = Job.model_validate_json(link.next().payload)
     _prepare(job)
+    table = job.settings.values if job.settings else {}
+    faults.keep_back(Redactor([*secrets_in(job.storage_url), *long_texts(table)]))
     project = loader.project_of(job.project_dir, job.set_up)
     loader.make_importable(project)
     if job.kind is JobKind.SURVEY:

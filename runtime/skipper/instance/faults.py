@@ -7,9 +7,12 @@ import traceback
 from pathlib import Path
 
 from skipper.instance import moved
+from skipper.settings.redaction import Redactor
 from skipper.spec import BrokenFile
 
 _home: list[re.Pattern[str]] = []
+_redactors: list[Redactor] = []
+# Of this process, an instance, which has one job.
 
 
 def at_home_in(folder: Path) -> None:
@@ -18,6 +21,17 @@ def at_home_in(folder: Path) -> None:
     What goes wrong is told to callers, who are not to learn where on the machine a project lies.
     """
     _home[:] = [re.compile(re.escape(str(folder)) + r"(?:/|(?![\w.-]))")]
+
+
+def keep_back(redactor: Redactor) -> None:
+    """From now on, leave out what this takes out."""
+    _redactors[:] = [redactor]
+
+
+def _without_secrets(text: str) -> str:
+    for redactor in _redactors:
+        text = redactor(text)
+    return text
 
 
 def _in_project(text: str) -> str:
@@ -44,6 +58,8 @@ def describe(error: BaseException, file: Path) -> BrokenFile:
     )
 
 
+_LONGEST = 2000
+"""Characters of an exception's text that are shown."""
 MAX_CAUSES = 20
 """Causes of an exception that its traceback shows: a chain of 100,000 would take seconds."""
 
@@ -65,7 +81,9 @@ def shown(error: BaseException) -> str:
         text = str(error)
     except BaseException as inner:  # noqa: BLE001 - the exception's class is the user's own code
         text = f"<its text cannot be shown: {type(inner).__name__}>"
-    return f"{kind}: {_in_project(text)}"[:2000] if text else kind
+    # Cut only then, because half of a secret is not known as one.
+    shown = _without_secrets(text[: 2 * _LONGEST])
+    return f"{kind}: {_in_project(shown)}"[:_LONGEST] if text else kind
 
 
 def user_traceback(error: BaseException, limit: int = 8000) -> str:
@@ -80,7 +98,7 @@ def user_traceback(error: BaseException, limit: int = 8000) -> str:
                 [frame for frame in outer.stack if not frame.filename.startswith((own, "<frozen"))]
             )
             outer = outer.__cause__ or outer.__context__
-        text = "".join(summary.format())
+        text = _without_secrets("".join(summary.format()))
     except BaseException as inner:  # noqa: BLE001 - as in `shown`
         text = f"<its traceback cannot be shown: {type(inner).__name__}>"
     return text if len(text) <= limit else text[: limit // 2] + "\n…\n" + text[-limit // 2 :]

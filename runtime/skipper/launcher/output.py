@@ -17,7 +17,9 @@ from typing import Any, Self
 from skipper.launcher.lines import LEVELS, LineSplitter, LogFormatter, Record, as_json, parse, rank
 from skipper.launcher.sink import LogSink, RotatingFile, to_descriptor
 from skipper.settings.environment import wants_colour
+from skipper.settings.masking import secrets_of
 from skipper.settings.model import Settings
+from skipper.settings.redaction import Redactor
 
 NAME = "launcher"
 _TERMINAL_LIMIT = 1 << 20
@@ -36,6 +38,8 @@ class LogOutput:
         self.is_json = settings.log.format == "json"
         self.colour = not self.is_json and wants_colour(os.isatty(terminal))
         self._lowest = LEVELS[settings.log.level]
+        self.redact = Redactor(secrets_of(settings))
+        """Takes this tree's secrets out of whatever is written."""
         self._format = LogFormatter((*names, NAME), colour=self.colour)
         self._encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         self._files = RotatingFile(self.log_folder, settings.retention.logs_mb << 20)
@@ -64,11 +68,11 @@ class LogOutput:
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         """Log a line of the launcher's own."""
-        self.write(_record(level, message, **fields))
+        self.write(self.redact.of_data(_record(level, message, **fields)))
 
     def log_to_files(self, level: str, message: str, **fields: Any) -> None:
         """A line for the log files alone, where the terminal shows the same in another form."""
-        self._file.put(as_json(_record(level, message, **fields)))
+        self._file.put(as_json(self.redact.of_data(_record(level, message, **fields))))
 
     def show(self, text: str) -> None:
         """Text for people, as it is; not part of the log."""
@@ -76,7 +80,7 @@ class LogOutput:
             self._terminal.put(self._encoded(text))
 
     def write(self, record: Record) -> None:
-        """Write a record to the files and, where its level is shown, to the terminal."""
+        """Write a record without secrets to the files and, if its level is, to the terminal."""
         line = as_json(record)
         self._file.put(line)
         if self._terminal and rank(record) >= self._lowest:
@@ -157,7 +161,7 @@ class ChildOutput:
     def _take(self, line: bytes) -> None:
         if not line.strip():
             return
-        record = parse(line, self._name, time.time())
+        record = self._output.redact.of_data(parse(line, self._name, time.time()))
         if rank(record) >= self._last_rank:
             self.last_message, self._last_rank = _summary(record), rank(record)
         self._output.write(record)

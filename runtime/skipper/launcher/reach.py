@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 from skipper.errors import StartError
 from skipper.exits import Exit
-from skipper.settings.masking import masked
+from skipper.settings.masking import masked, secrets_of
 from skipper.settings.model import Settings
+from skipper.settings.redaction import Redactor
 
 LIMIT_S = 10.0
 _PAUSE_S = 0.25
@@ -20,8 +21,9 @@ Probe = Callable[[], str | None]
 
 async def check(settings: Settings, limit_s: float = LIMIT_S) -> None:
     """Return when all can be used. Raises :class:`StartError` for the first that cannot."""
+    redact = Redactor(secrets_of(settings))
     for failure, probe in _elsewhere(settings):
-        await _reach(probe, failure, limit_s)
+        await _reach(probe, failure, limit_s, redact)
 
 
 def _elsewhere(settings: Settings) -> Iterator[tuple[str, Probe]]:
@@ -38,11 +40,10 @@ def _elsewhere(settings: Settings) -> Iterator[tuple[str, Probe]]:
         yield f"The database {shown} cannot be used", lambda: opening.probe(settings.database_url)
 
 
-async def _reach(probe: Probe, failure: str, limit_s: float) -> None:
+async def _reach(probe: Probe, failure: str, limit_s: float, redact: Redactor) -> None:
     end = time.monotonic() + limit_s
     while (problem := await asyncio.to_thread(probe)) is not None:
         if time.monotonic() > end:
-            raise StartError(
-                f"{failure}: {' '.join(problem.split()).rstrip('.')}.", code=Exit.UNREACHABLE
-            )
+            told = redact(" ".join(problem.split()).rstrip("."))
+            raise StartError(f"{failure}: {told}.", code=Exit.UNREACHABLE)
         await asyncio.sleep(_PAUSE_S)

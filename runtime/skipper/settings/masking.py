@@ -6,14 +6,15 @@ among them. Nothing here, nor in ``repr`` or a message of a wrong setting, shows
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr
 
-SECRET_MASK = "********"  # noqa: S105 - what stands in a secret's place
+from skipper.settings.redaction import long_texts
+from skipper.settings.urls import SECRET_MASK, masked_url, secrets_in
+
 SECRET_TYPES = (Secret, SecretStr, SecretBytes)
 _SHORTEST = 4
 """Shorter texts guard nothing, and would blot out parts of the text around them."""
@@ -26,6 +27,11 @@ class SecretUrl(SecretStr):
     def shown(self) -> str:
         """The URL, or the word in its place, as anybody may see it."""
         return masked_url(self.get_secret_value())
+
+    @property
+    def pieces(self) -> Iterator[str]:
+        """What of it is secret by itself."""
+        return secrets_in(self.get_secret_value())
 
 
 def masked(value: Any) -> Any:
@@ -52,13 +58,24 @@ def in_clear(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def masked_url(url: str) -> str:
-    """``url`` without its password, and without what its query calls a secret."""
-    if "://" not in url:
-        return url
-    # The last @ ends the password, which may hold @, : and / of its own.
-    url = re.sub(r"(://[^:@]*):.*@", rf"\1:{SECRET_MASK}@", url)
-    return re.sub(r"((?:password|secret|key|token)[^=&?]*=)[^&]*", rf"\1{SECRET_MASK}", url)
+def secrets_of(value: Any) -> Iterator[str]:
+    """What is secret in a part of the settings, to be looked for in texts of other origin."""
+    match value:
+        case SecretUrl():
+            yield from value.pieces
+        case SecretStr():
+            yield value.get_secret_value()
+        case Secret():  # a plugin's, who may also mean a folder or a number of rows
+            yield from long_texts(value.get_secret_value())
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from secrets_of(getattr(value, name))
+        case dict():
+            for item in value.values():
+                yield from secrets_of(item)
+        case list() | tuple():
+            for item in value:
+                yield from secrets_of(item)
 
 
 def without_values(text: str, values: Any) -> str:

@@ -22,6 +22,7 @@ from skipper.settings.masking import SecretUrl, in_clear
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
 from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
 from skipper.settings.proxies import PathPrefix, TrustedProxy
+from skipper.settings.urls import check_readable
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
 
@@ -135,6 +136,7 @@ def _check_scheme(url: SecretUrl, word: str, schemes: tuple[str, ...]) -> Secret
     scheme, colon, _ = url.get_secret_value().partition("://")
     if scheme != word and not (colon and scheme in schemes):
         raise ValueError(f"write {word!r} or a URL that begins with {' or '.join(schemes)}://")
+    check_readable(url.get_secret_value())
     return url
 
 

@@ -6,14 +6,17 @@ How its events are made into tasks stands in ``deliveries``; how one is sent, in
 from __future__ import annotations
 
 import base64
+import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from skipper.settings.masking import SECRET_MASK, SecretUrl
+from skipper.settings.masking import SecretUrl
+from skipper.settings.redaction import long_texts
+from skipper.settings.urls import SECRET_MASK
 from skipper.task import TERMINAL, State
 
 SOURCE = "webhooks"
@@ -37,6 +40,13 @@ class ReceiverUrl(SecretUrl):
     @property
     def shown(self) -> str:
         return f"{self.origin}/{SECRET_MASK}"
+
+    @property
+    def pieces(self) -> Iterator[str]:
+        """What follows the host, whole and by its parts."""
+        beyond = self.get_secret_value().removeprefix(self.origin)
+        yield beyond
+        yield from long_texts(re.split("[/?&=]", beyond))
 
 
 class Webhook(BaseModel):

@@ -15,9 +15,9 @@ from skipper.errors import SettingsError
 from skipper.settings import model as module
 from skipper.settings.handover import dump, restore
 from skipper.settings.loading import find_project, load, load_sections
-from skipper.settings.masking import SECRET_MASK
 from skipper.settings.model import Settings
 from skipper.settings.schema import leaves
+from skipper.settings.urls import SECRET_MASK
 
 KEY = "open-sesame-0123456789"
 

@@ -16,8 +16,9 @@ from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
 from skipper.errors import SettingsError
 from skipper.settings import schema
 from skipper.settings.loading import load
-from skipper.settings.masking import SECRET_MASK, SecretUrl, in_clear, masked, without_values
+from skipper.settings.masking import SecretUrl, in_clear, masked, without_values
 from skipper.settings.schema import Setting, leaves
+from skipper.settings.urls import SECRET_MASK
 from skipper.settings.webhooks import ReceiverUrl
 
 CANARY = re.compile("SESAME|4711", re.IGNORECASE)
@@ -191,8 +192,8 @@ def test_lists_secrets_and_tables_follow_from_annotations() -> None:
         ("redis://:pw@host/0", "redis://:********@host/0"),
         ("redis://host:6379/0", "redis://host:6379/0"),
         (
-            "postgresql://u@h:5432/d?password=pw&x=1",
-            "postgresql://u@h:5432/d?password=********&x=1",
+            "postgresql://u@h:5432/d?password=pw&port=1",
+            "postgresql://u@h:5432/d?password=********&port=1",
         ),
         ("embedded", "embedded"),
     ],

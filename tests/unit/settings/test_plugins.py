@@ -9,9 +9,9 @@ import pytest
 from skipper.errors import SettingsError
 from skipper.settings.handover import dump, restore
 from skipper.settings.loading import load
-from skipper.settings.masking import SECRET_MASK
 from skipper.settings.plugins import PluginTable
 from skipper.settings.schema import leaves
+from skipper.settings.urls import SECRET_MASK
 
 TABLE = """[plugins.vault]
 url = "https://vault.example.com"
