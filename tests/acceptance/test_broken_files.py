@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,15 @@ def skipper_sources(project):
 """
 
 
+# file → words in the way out
+LEFT_OUT = {
+    "functions/my-model.py": "rename it my_model.py",
+    "functions/2024_prices.py": "rename it prices_2024.py",
+    "functions/Loud.PY": "rename it Loud.py",
+    "functions/team/rates.py": "functions/",
+}
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     folder = project(tmp_path_factory.mktemp("broken"), good=GOOD)
@@ -116,6 +126,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     write(folder, "functions/package/inner.py", GOOD)
     write(folder, "functions/both.py", GOOD)
     write(folder, "functions/both/__init__.py", GOOD)
+    for file in LEFT_OUT:
+        write(folder, file, GOOD)
     write(folder, "functions/_helper.py", "raise RuntimeError('helpers are not loaded')\n")
     with lent(Tree(folder)) as tree:
         yield tree.ready()
@@ -140,7 +152,18 @@ def test_a_broken_plugin_is_told_with_its_place(tree: Tree, stem: str) -> None:
 
 def test_nothing_else_is_broken(tree: Tree) -> None:
     expected = {f"functions/{stem}.py" for stem in BROKEN} | {f"plugins/{p}.py" for p in PLUGINS}
-    assert set(tree.broken()) == expected | {"functions/both.py"}
+    assert set(tree.broken()) == expected | {"functions/both.py", *LEFT_OUT}
+
+
+@pytest.mark.parametrize("file", LEFT_OUT)
+def test_a_file_that_is_no_source_is_told_with_a_name_that_would_do(tree: Tree, file: str) -> None:
+    """microsoft/python-language-server#736"""
+    told = tree.broken()[file]
+    assert told["error"].startswith("it is left out: ")
+    assert LEFT_OUT[file] in told["hint"]
+    problem_ = problem(tree.invoke(f"{Path(file).stem}.double", {"x": 1}), 503, "function-broken")
+    assert told["error"] in problem_["detail"]
+    assert LEFT_OUT[file] in problem_["detail"]
 
 
 def test_of_two_sources_of_one_name_one_is_served_and_the_other_told(tree: Tree) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import re
+import types
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -17,7 +18,7 @@ from collections.abc import (
     Mapping,
 )
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -38,6 +39,8 @@ from skipper.function.parameters import (
 from skipper.function.targets import declared_by, innermost
 
 _STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
+_OF_MODELS = ("fit", "predict", "forward", "state_dict")
+"""What the models of one library or another can do."""
 _MODEL_SCHEMA = {
     "title": "Model",
     "type": "object",
@@ -65,11 +68,17 @@ class Signature:
     """The type of a body."""
     input: TypeAdapter[Any]
     output: TypeAdapter[Any]
-    returns_model: bool
+    returned: Any
+    """What the function says that it returns; of a batch, for each item."""
     names: tuple[str, ...]
     """Body parameters in the order of the signature."""
     defaults: Mapping[str, Any]
     """Of those that a body may leave out."""
+
+    @property
+    def returns_model(self) -> bool:
+        """Whether what is returned is a model, or may be."""
+        return _is_model(self.returned)
 
     def parse(self, body: bytes) -> dict[str, Any]:
         """Keyword arguments from a JSON body; an empty one counts as ``{}``.
@@ -174,7 +183,7 @@ class Signature:
     def output_schema(self) -> dict[str, Any]:
         """JSON schema of the value, of a generator that of one item; empty where it has none."""
         if self.returns_model:
-            return _MODEL_SCHEMA
+            return dict(_MODEL_SCHEMA) if self.returned is Model else _or_else(self.returned)
         try:
             item = self.output.json_schema(mode="serialization")
         except (PydanticInvalidForJsonSchema, PydanticUserError):
@@ -204,7 +213,7 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         item=item,
         input=TypeAdapter(item),
         output=_output_adapter(returned, streams),
-        returns_model=returned is Model,
+        returned=returned,
         names=tuple(parameter.name for parameter in parameters.body),
         defaults={p.name: p.default for p in parameters.body if p.default is not p.empty},
     )
@@ -226,7 +235,7 @@ def _callable_of(target: Callable[..., Any] | type) -> Callable[..., Any]:
 def _output_adapter(returned: Any, streams: bool) -> TypeAdapter[Any]:
     if streams and get_origin(returned) in _STREAMS:
         returned = get_args(returned)[0]
-    elif streams or returned is Model:
+    elif streams or _is_model(returned):
         returned = Any
     try:
         return TypeAdapter(returned)
@@ -234,14 +243,27 @@ def _output_adapter(returned: Any, streams: bool) -> TypeAdapter[Any]:
         return TypeAdapter(Any)
 
 
+def _is_model(returned: Any) -> bool:
+    """Whether a type is :class:`Model`, or a union that has it: ``Model | None``."""
+    is_union = get_origin(returned) in (Union, types.UnionType)
+    return returned is Model or (is_union and Model in get_args(returned))
+
+
+def _or_else(returned: Any) -> dict[str, Any]:
+    """The schema of a union that has Model."""
+    others = [each for each in get_args(returned) if each is not Model]
+    return {"anyOf": [_MODEL_SCHEMA, *(TypeAdapter(each).json_schema() for each in others)]}
+
+
 def _plain(value: Any) -> Any:
     """Plain data for arrays, tensors and frames: pydantic calls it again for what is in there."""
     for method in ("tolist", "numpy", "item", "to_dict"):
         if callable(convert := getattr(value, method, None)):
             return convert()
-    raise TypeError(
-        f"{type_name(type(value))} is not JSON; return plain data, a pydantic model or a dataclass"
-    )
+    kind = type_name(type(value))
+    if any(callable(getattr(value, method, None)) for method in _OF_MODELS):
+        raise TypeError(f"{kind} is not JSON; publish a model as skipper.Model('name', value)")
+    raise TypeError(f"{kind} is not JSON; return plain data, a pydantic model or a dataclass")
 
 
 _BEGINS_MANY = re.compile(rb'\s*\{\s*"items"\s*:').match

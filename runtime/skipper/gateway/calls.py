@@ -253,7 +253,9 @@ class Dispatcher:
             return found
         if (broken := self._directory.broken_for(name)) is not None:
             where = f"{broken.file}:{broken.line}" if broken.line else broken.file
-            raise Problem(problems.BROKEN, f"{where}: {broken.error}", {"function": name})
+            hint = f" ({broken.hint})" if broken.hint else ""
+            detail = f"{where}: {broken.error}{hint}"
+            raise Problem(problems.BROKEN, detail, {"function": name})
         known = [item.spec.name for item in self._directory.functions()]
         raise Problem(
             problems.UNKNOWN_FUNCTION, f"there is no function {name!r}", {"functions": known[:100]}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from skipper.hookspecs import Project, Source, hook
+from skipper.spec import BrokenFile
 
 
 @hook
@@ -27,3 +29,48 @@ def _source_file(path: Path) -> Path | None:
     if path.is_dir():
         return file if (file := path / "__init__.py").is_file() else None
     return path if path.suffix == ".py" and path.is_file() else None
+
+
+def left_out(project: Project) -> Iterator[BrokenFile]:
+    """What somebody may take for a source, and why it is none; a name that would do."""
+    if not project.functions_dir.is_dir():
+        return
+    for path in sorted(project.functions_dir.iterdir()):
+        if path.name.startswith(("_", ".")) or _source_file(path) is not None:
+            continue
+        if path.is_dir():
+            yield from _left_out_of_folder(path)
+        elif path.suffix.lower() == ".py" and path.is_file():
+            yield _badly_named(path, f"{_plain(path.stem)}.py")
+
+
+def _left_out_of_folder(folder: Path) -> Iterator[BrokenFile]:
+    if (folder / "__init__.py").is_file():
+        yield _badly_named(folder / "__init__.py", f"{_plain(folder.name)}/")
+        return
+    for file in sorted(folder.glob("*.py")):
+        if _DECORATED.search(file.read_bytes()):  # else it may well be a helper
+            yield BrokenFile(
+                file=str(file),
+                error=f"it is left out: {folder.name}/ is a folder, and no package",
+                hint=f"move the file up into functions/, or import its functions in a file "
+                f"{folder.name}/__init__.py",
+            )
+
+
+def _badly_named(file: Path, better: str) -> BrokenFile:
+    name = file.parent.name if file.name == "__init__.py" else file.name
+    error = f"it is left out: {name!r} is no name that Python imports"
+    return BrokenFile(file=str(file), error=error, hint=f"rename it {better}")
+
+
+def _plain(stem: str) -> str:
+    """A name like ``stem`` that can be imported: ``my-model`` → ``my_model``."""
+    plain = re.sub(r"\W+", "_", stem).strip("_")
+    digits, _, rest = plain.partition("_")
+    if digits.isdecimal():  # 2024_prices → prices_2024
+        plain = f"{rest}_{digits}" if rest else f"file_{digits}"
+    return plain if plain.isidentifier() else f"file_{plain}"
+
+
+_DECORATED = re.compile(rb"^\s*@(skipper\.)?(data|training|inference)\b", re.MULTILINE)

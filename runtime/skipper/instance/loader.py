@@ -14,6 +14,7 @@ from skipper.errors import DefinitionError
 from skipper.function.decorators import Function, defined_in
 from skipper.function.options import check_pool
 from skipper.hookspecs import Project, Source
+from skipper.instance import discovery
 from skipper.instance import source as text
 from skipper.instance.faults import describe
 from skipper.instance.finder import Finder
@@ -83,6 +84,7 @@ def survey(project: Project, plugins: Plugins, pools: Collection[str]) -> Report
             infos[source.name] = info.model_copy(update={"plugin": plugin})
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             broken.append(describe(error, source.file))
+    broken += discovery.left_out(project)
     warnings = (*unread(plugins, project.set_up), *modules.warnings)
     return Report(sources=tuple(infos.values()), broken=tuple(broken), warnings=warnings)
 

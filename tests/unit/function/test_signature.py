@@ -1,9 +1,10 @@
 import json
 import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional, Union
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError,
 
 import skipper
 from skipper.errors import DefinitionError
+from skipper.function.model import Model
 from skipper.function.signature import signature_of
 
 json_values = st.recursive(
@@ -412,3 +414,54 @@ def test_items_are_a_single_items_own_where_it_has_such_a_member(
     function: Callable[..., Any],
 ) -> None:
     assert signature_of(function, batched=True).parse_items(b'{"items": [1]}') is None
+
+
+class Estimator:
+    """A model of some library's."""
+
+    def fit(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (Estimator(), "publish a model as skipper.Model('name', value)"),
+        ({"net": Estimator()}, "publish a model as skipper.Model('name', value)"),
+        (object(), "return plain data, a pydantic model or a dataclass"),
+    ],
+)
+def test_what_is_returned_and_is_no_json_is_told_with_what_would_do(
+    value: object, words: str
+) -> None:
+    def f() -> Any: ...
+
+    with pytest.raises(TypeError, match=re.escape(words)):
+        signature_of(f).dump(value)
+
+
+def maybe() -> Model | None:
+    return None
+
+
+def either() -> Union[Model, dict[str, int]]:  # noqa: UP007 - as older files write it
+    return {}
+
+
+def optional() -> Optional[Model]:  # noqa: UP045 - the same
+    return None
+
+
+@pytest.mark.parametrize(
+    ("target", "other"),
+    [
+        (maybe, {"type": "null"}),
+        (optional, {"type": "null"}),
+        (either, {"additionalProperties": {"type": "integer"}, "type": "object"}),
+    ],
+)
+def test_a_training_may_return_a_model_or_something_else(target: Any, other: object) -> None:
+    signature = signature_of(target)
+    assert signature.returns_model
+    model, another = signature.output_schema()["anyOf"]
+    assert (model["title"], another) == ("Model", other)
+    assert signature.dump(None) == b"null"

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from skipper.hookspecs import Project
-from skipper.instance.discovery import skipper_sources
+from skipper.instance.discovery import left_out, skipper_sources
 
 
 def project(folder: Path, *files: str) -> Project:
@@ -52,3 +52,43 @@ def test_sources_come_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 def test_a_project_without_functions_has_none(tmp_path: Path) -> None:
     assert list(skipper_sources(project(tmp_path))) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("my-model.py", "rename it my_model.py"),
+        ("my model.py", "rename it my_model.py"),
+        ("2024_prices.py", "rename it prices_2024.py"),
+        ("2024.py", "rename it file_2024.py"),
+        ("prices.v2.py", "rename it prices_v2.py"),
+        ("Prices.PY", "rename it Prices.py"),
+        ("(copy).py", "rename it copy.py"),
+        ("-.py", "rename it file_.py"),
+        ("my-pack/__init__.py", "rename it my_pack/"),
+        ("team/prices.py", "in a file team/__init__.py"),
+    ],
+)
+def test_what_looks_like_a_source_and_is_none_is_told_with_a_name_that_would_do(
+    tmp_path: Path, path: str, hint: str
+) -> None:
+    """microsoft/python-language-server#736"""
+    file = tmp_path / "functions" / path
+    file.parent.mkdir(parents=True)
+    file.write_text("import skipper\n\n@skipper.data\ndef f(): ...\n")
+    (told,) = left_out(project(tmp_path))
+    assert told.file == str(file)
+    assert told.error.startswith("it is left out: ")
+    assert hint in told.hint
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["good.py", "_my-helper.py", ".my-file.py", "notes.md", "pack/__init__.py", "pack/_x.py"],
+)
+def test_what_is_a_source_or_nobody_takes_for_one_is_not_told(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "functions" / path
+    file.parent.mkdir(parents=True)
+    file.write_text("NUMBER = 1\n")
+    assert [*left_out(project(tmp_path))] == []
+    assert [*left_out(project(tmp_path / "none"))] == []

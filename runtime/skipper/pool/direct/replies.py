@@ -43,13 +43,16 @@ def expired(call: DirectCall, *, has_begun: bool) -> bytes:
     """The reply to a call whose deadline has passed."""
     seconds = call.deadline - call.received
     where = "while it ran" if has_begun else "while it waited for a free instance"
-    detail = f"the deadline passed {where}, {round(seconds, 2):g} s after the call had come"
+    after = f"{round(seconds, 2):g} s after the call had come"
+    detail = f"the deadline passed {where}, {after} (timeout= of the function or of its caller)"
     return calls.problem(Outcome.TIMED_OUT, detail)
 
 
 def waited_in_vain(queue: VersionQueue, seconds: float) -> bytes:
     """The reply to a call that has waited for as long as any may."""
-    detail = f"no instance of {queue.version.name} came free within {seconds:g} s"
+    detail = (
+        f"no instance of {queue.version.name} came free within {seconds:g} s (pools.*.queue_wait_s)"
+    )
     return calls.problem(Outcome.BUSY, detail)
 
 

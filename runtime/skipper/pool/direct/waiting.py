@@ -29,10 +29,11 @@ class WaitingCalls:
         queue = call.queue
         waiting = len(queue.calls)
         if waiting >= self._most_of_one:
-            detail = f"{waiting} calls of {queue.version.name} wait already"
+            detail = f"{waiting} calls of {queue.version.name} wait already (pools.*.queue)"
             return calls.problem(Outcome.BUSY, detail)
         if self.count >= self._most:
-            return calls.problem(Outcome.BUSY, f"{self.count} calls wait in its pool already")
+            detail = f"{self.count} calls wait in its pool already (pools.*.queue_total)"
+            return calls.problem(Outcome.BUSY, detail)
         if self.count and self._bytes + call.size > self._most_bytes:
             detail = (
                 f"calls of {self._bytes / (1 << 20):.1f} MiB wait in its pool already, and there "
