@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from skipper.errors import SkipperError
-from skipper.exits import Exit, exit_code
+from skipper.exits import exit_code
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
@@ -96,7 +96,7 @@ def report(error: SkipperError) -> int:
     if trace := problem.get("traceback"):
         info(neutral(str(trace).rstrip()))
     code = exit_code(error)
-    if code == Exit.UNAUTHORISED:
+    if problem.get("status") == 401:
         info("Put the gateway's key into $SKIPPER_API_KEY.")
     elif task_id := problem.get("task_id"):
         info(f"`skipper logs {neutral(task_id)}` shows what it printed.")

@@ -14,7 +14,10 @@ from skipper.gateway.browsers import for_browsers
 
 
 class Access:
-    """Refuses what must not come in; everything else goes to ``app`` unchanged."""
+    """Refuses what must not come in; everything else goes to ``app``.
+
+    What was decided is the scope's ``admission``, for who writes it down.
+    """
 
     def __init__(self, app: ASGIApp, door: Door) -> None:
         self._app, self._door = app, door
@@ -30,12 +33,12 @@ class Access:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked = _Asked(scope["method"], scope["path"], scope["query_string"], scope["headers"])
-        problem, headers, is_answered = self._door.admit(asked, scope["state"]["peer"])
-        if headers:
-            send = _with_headers(send, headers)
-        if problem is not None:
-            await problem_response(problem)(scope, receive, for_browsers(send))
-        elif is_answered:
+        scope["admission"] = admission = self._door.admit(asked, scope["state"]["peer"])
+        if admission.headers:
+            send = _with_headers(send, admission.headers)
+        if admission.problem is not None:
+            await problem_response(admission.problem)(scope, receive, for_browsers(send))
+        elif admission.is_answered:
             await Response(status_code=204)(scope, receive, for_browsers(send))
         else:
             await self._app(scope, receive, send)

@@ -66,6 +66,10 @@ class Admission(NamedTuple):
     """What its answer has besides, whatever that is."""
     is_answered: bool = False
     """Whether these headers are all of its answer."""
+    key: str = ""
+    """What the key is called that has let it in (:attr:`Keys.names`); empty for none."""
+    reason: Reason | None = None
+    """Why it is refused, in one word."""
 
 
 class Door:
@@ -82,12 +86,13 @@ class Door:
         self._proxies = Proxies(settings.trusted_proxies)
         self._find = find
         self._allowed = users.allowed()
-        self._in = Admission(headers=self._pages.headers)
+        self._in = [Admission(headers=self._pages.headers, key=key) for key in self._keys.names]
+        """What is decided about those let in, by the number of their key; 0 is none."""
 
     def admit(self, asked: Asked, peer: Peer) -> Admission:
         """Decide about a request. Quick, because every call pays for it."""
         if asked.path in OPEN and b"verbose" not in asked.query:
-            return self._in
+            return self._in[0]
         host, hosts, has_page = b"", 0, False
         for name, value in asked.headers:
             if name in _LOOKED_AT:
@@ -102,11 +107,14 @@ class Door:
             self._refusal_of_host(host if hosts == 1 else None)
             or (None if page is None or is_named else self._refusal_of_page(asked, page, peer))
             or (None if self._find is None or self._is_ours(peer) else _OTHER_USER)
-            or (None if not self._keys or self._keys.which(asked.headers) else _NO_KEY)
         )
+        key = 0
+        if refusal is None and self._keys:
+            key = self._keys.which(asked.headers)
+            refusal = None if key else _NO_KEY
         if page is not None and is_named:
-            return self._answer_page(asked, peer, page, refusal)
-        return self._in if refusal is None else self._refused(asked, peer, refusal)
+            return self._answer_page(asked, peer, page, refusal)._replace(key=self._keys.names[key])
+        return self._in[key] if refusal is None else self._refused(asked, peer, refusal)
 
     def _answer_page(
         self, asked: Asked, peer: Peer, page: Page, refusal: Refusal | None
@@ -156,7 +164,8 @@ class Door:
             uid = self._owner(peer)
             source = "a caller who has left" if uid is None else f"uid {uid}"
         self.refusals.record(refusal.reason, source)
-        return Admission(Problem(refusal.kind, refusal.detail), self._in.headers)
+        problem = Problem(refusal.kind, refusal.detail)
+        return Admission(problem, self._in[0].headers, reason=refusal.reason)
 
     def _origin(self, asked: Asked, peer: Peer) -> Origin:
         """Where a request comes from, and goes to, as its caller sees it."""

@@ -8,12 +8,17 @@ from collections.abc import Iterable
 
 HEADERS = frozenset({b"authorization", b"x-api-key"})
 
+NAME_LENGTH = 8
+"""Characters of a key's digest that are written down."""
+
 
 class Keys:
     """The keys that let in, as digests: comparing these takes as long whatever was sent."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key.encode()) for key in keys]
+        self.names = ["", *(digest.hex()[:NAME_LENGTH] for digest in self._digests)]
+        """What each key is called, by its number: it tells them apart, and opens nothing."""
 
     def __bool__(self) -> bool:
         return bool(self._digests)

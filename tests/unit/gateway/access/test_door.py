@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from skipper.gateway.access import users
 from skipper.gateway.access.asgi import Access
 from skipper.gateway.access.door import Door, open_door
+from skipper.gateway.access.refusals import Reason
 from skipper.gateway.access.users import Find
 from skipper.gateway.http.peer import Peer
 from skipper.settings.model import GatewaySettings
@@ -475,3 +477,41 @@ async def test_a_refused_key_is_logged_with_its_address_and_without_itself(
     await knock(settings(keys=True), headers, peer=Peer(("203.0.113.7", 1), SERVER))
     assert "203.0.113.7" in caplog.text
     assert wrong not in caplog.text
+
+
+class Head:
+    """A request's head, without a server."""
+
+    method, path, query = "POST", "/v1/functions/a.b/invoke", b""
+
+    def __init__(self, headers: Pairs) -> None:
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers]
+
+
+@pytest.mark.parametrize(
+    ("sent", "number"),
+    [
+        ([("X-API-Key", ONE)], 1),
+        ([("X-API-Key", OTHER)], 2),
+        ([("X-API-Key", OTHER), ("Authorization", f"Bearer {ONE}")], 1),
+        ([("X-API-Key", OTHER), ("Origin", APP)], 2),
+    ],
+)
+async def test_which_key_let_in_is_known_by_a_name_that_opens_nothing(
+    sent: Pairs, number: int
+) -> None:
+    door = Door(settings(keys=True, cors_origins=[APP]))
+    admission = door.admit(Head([("Host", "localhost"), *sent]), Peer(CLIENT, SERVER))
+    digest = hashlib.sha256((ONE, OTHER)[number - 1].encode()).hexdigest()
+    assert (admission.problem, admission.reason, admission.key) == (None, None, digest[:8])
+
+
+async def test_why_it_was_refused_is_known_in_a_word() -> None:
+    door = Door(settings(keys=True))
+    for headers, reason in (
+        ([("Host", "evil.example")], Reason.HOST),
+        ([("Host", "localhost"), ("Origin", "null")], Reason.ORIGIN),
+        ([("Host", "localhost"), ("X-API-Key", ONE[:-1])], Reason.KEY),
+    ):
+        admission = door.admit(Head(headers), Peer(CLIENT, SERVER))
+        assert (admission.reason, admission.key) == (reason, "")
