@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from skipper.blobs import BlobStore
 from skipper.ledger import tasks
+from skipper.ledger.records import Bounds
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
@@ -19,6 +20,7 @@ from skipper.wire.messages import LinkRole
 from tests.blocking import BlockingLedger
 
 INLINE = 16
+BOUNDS = Bounds(waiting=1000, stored=1 << 30)
 POOLS = ("cpu", "gpu")
 
 
@@ -66,7 +68,11 @@ class Desk:
             KeptNudges(self.keep).nudge,
             KeptIds(self.keep).publish,
         )
-        self.intake = Intake(ledger, ValueStore(blobs, INLINE), self.announcer)
+        self.intake = self.bound_by(BOUNDS)
+
+    def bound_by(self, bounds: Bounds) -> Intake:
+        """An intake that lets so much in."""
+        return Intake(self.ledger, ValueStore(self.blobs, INLINE), self.announcer, bounds)
 
     def keep(self, how: str, pool: str, ids: Sequence[str]) -> None:
         """Keep what is announced."""

@@ -11,6 +11,7 @@
     ├── TooLargeError (ValueError)          a function returned or sent more than is accepted
     ├── NotFoundError (LookupError)         no such function, task or model
     ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
+    │   └── FullError                       as many tasks wait, or is stored, as may be
     └── CallError                           a call or a task ended without a value
         ├── InvalidInputError (ValueError)  the input does not match the function's schema
         ├── FunctionError                   the function raised
@@ -82,6 +83,10 @@ class NotFoundError(SkipperError, LookupError):
 
 class UnavailableError(SkipperError, ConnectionError):
     """The runtime cannot answer now; try again."""
+
+
+class FullError(UnavailableError):
+    """As many tasks wait, or as much is stored, as may be."""
 
 
 class CallError(SkipperError):

@@ -23,6 +23,7 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "claim": (tasks._CLAIM, "pkey|autoindex_tasks"),
     "finish": (tasks._END, "pkey|autoindex_tasks"),
     "waiting": (views._READY, "tasks_ready"),
+    "number that waits": (views._NUMBER_WAITING, "tasks_by_function"),
     "functions that wait": (views._FUNCTIONS, "tasks_ready"),
     "waiting, due": (views._DUE, "tasks_delayed"),
     "page": (views._PAGES[False, False], "pkey|autoindex_tasks"),
@@ -96,6 +97,6 @@ def plan_of(conn: Connection, statement: Statement) -> str:
 
 _TIMES = {"now", "older_than", "before", "retry_at"}
 _PARAMS: dict[str, Any] = {
-    **dict.fromkeys(("limit", "attempt", "loss", "seq", "first_seq", "last_seq"), 1),
+    **dict.fromkeys(("limit", "attempt", "loss", "seq", "first_seq", "last_seq", "result_size"), 1),
     "result": b"",
 }

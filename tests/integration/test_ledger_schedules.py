@@ -10,7 +10,7 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.ledger import retention, schedules, tasks
-from skipper.ledger.records import Declaration, Firing, Schedule
+from skipper.ledger.records import Declaration, Firing, NewTask, Schedule
 from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
 from skipper.tasks.announcer import Announcer
@@ -18,6 +18,7 @@ from skipper.tasks.intake import Intake
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from tests.blocking import BlockingLedger
+from tests.intakes import BOUNDS
 from tests.integration.ledgers import POOL, Place, claimed, finished, ledger, module_ledger, place
 
 __all__ = ["ledger", "module_ledger", "place"]
@@ -70,7 +71,7 @@ def made(ledger: BlockingLedger, name: str = "boston.train") -> list[Task]:
 def ticker_of(ledger: BlockingLedger) -> Ticker:
     """A scheduler's, which announces to nobody."""
     values = ValueStore(BlobStore("/nowhere"), 1024)
-    return Ticker(ledger, Intake(ledger, values, Announcer(lambda *_: None, None)))
+    return Ticker(ledger, Intake(ledger, values, Announcer(lambda *_: None, None), BOUNDS))
 
 
 # --- declaring ---
@@ -223,7 +224,7 @@ async def test_run_now_leaves_the_ticks_as_they_are(ledger: BlockingLedger) -> N
     declare(ledger, nightly(body=b"[1]"))
     await ticker_of(ledger).fire(NOON)
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON + 5))
-    assert new is not None
+    assert isinstance(new, NewTask)
     assert (new.schedule, new.request_id, new.input) == ("boston.train", None, Value(inline=b"[1]"))
     assert [task.id for task in made(ledger)] == [new.id]
     schedule = found(ledger)
@@ -352,7 +353,7 @@ async def test_tasks_are_listed_by_schedule_function_and_state(ledger: BlockingL
 async def test_a_schedule_outlives_its_tasks(ledger: BlockingLedger) -> None:
     declare(ledger, nightly())
     new = ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON))
-    assert new is not None
+    assert isinstance(new, NewTask)
     finished(ledger, claimed(ledger, new.id))
     ledger.write_now(lambda conn: retention.prune(conn, [new.id], NOON))
     assert made(ledger) == []

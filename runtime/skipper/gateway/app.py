@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import skipper
 from skipper import problems
-from skipper.errors import SkipperError
+from skipper.errors import FullError, SkipperError
 from skipper.gateway import links
 from skipper.gateway.access.asgi import Access
 from skipper.gateway.access.door import Door
@@ -183,4 +183,5 @@ def _add_problem_handlers(api: FastAPI) -> None:
     @handles(SkipperError)
     async def unavailable(request: Request, error: SkipperError) -> Response:
         del request
-        return problem_response(Problem(problems.UNAVAILABLE, str(error)))
+        kind = problems.QUEUE_FULL if isinstance(error, FullError) else problems.UNAVAILABLE
+        return problem_response(Problem(kind, str(error)))

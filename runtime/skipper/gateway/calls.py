@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from skipper import problems
-from skipper.errors import SkipperError, UnavailableError
+from skipper.errors import FullError, SkipperError, UnavailableError
 from skipper.gateway.item_stream import ItemStream
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.task_reader import TaskReader
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome
+from skipper.settings.model import TaskSettings
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec
 from skipper.task import Task
 from skipper.tasks.intake import Intake, Submission
@@ -104,14 +105,21 @@ class AcceptedTask(NamedTuple):
 class Dispatcher:
     """Has functions called. What goes wrong is raised as a :class:`Problem`.
 
-    ``shows_tracebacks`` is whether callers may see the tracebacks of functions that raise.
+    ``shows_tracebacks`` is whether callers may see the tracebacks of functions that raise;
+    ``terms`` bound what they may ask of tasks.
     """
 
     def __init__(
-        self, directory: Directory, intake: Intake, tasks: TaskReader, *, shows_tracebacks: bool
+        self,
+        directory: Directory,
+        intake: Intake,
+        tasks: TaskReader,
+        *,
+        shows_tracebacks: bool,
+        terms: TaskSettings,
     ) -> None:
         self._directory, self._intake, self._tasks = directory, intake, tasks
-        self._shows_tracebacks = shows_tracebacks
+        self._shows_tracebacks, self._terms = shows_tracebacks, terms
 
     def known(self, name: str) -> FunctionSpec | None:
         """The function, if it is known now or its host is being started again."""
@@ -172,6 +180,7 @@ class Dispatcher:
         """
         name = call.function
         spec, link = self._directory.remembered(name) or await self._find(name, PATIENCE_S)
+        self._check_terms(spec, preferences)
         is_checked = await self.check_input(spec, link, call)
         submission = Submission(
             spec=spec,
@@ -189,6 +198,17 @@ class Dispatcher:
             result = await self._tasks.until_ended(task.id, preferences.wait_s)
         ended = result if result.task.state.is_terminal else None
         return AcceptedTask(result.task, is_checked, ended)
+
+    def _check_terms(self, spec: FunctionSpec, preferences: Preferences) -> None:
+        """Raise Problem where the caller asks for more than callers may."""
+        most = max(self._terms.max_priority, spec.priority)
+        if preferences.priority is not None and preferences.priority > most:
+            detail = f"priority {preferences.priority}; callers of {spec.name} may ask for {most} "
+            raise Problem(problems.BAD_REQUEST, f"{detail}at most (tasks.max_priority)")
+        longest_s = self._terms.max_delay_days * 86400
+        if preferences.delay_s is not None and preferences.delay_s > longest_s:
+            detail = f"a delay of {preferences.delay_s:g} s; callers may ask for {longest_s:g} s "
+            raise Problem(problems.BAD_REQUEST, f"{detail}at most (tasks.max_delay_days)")
 
     async def check_input(self, spec: FunctionSpec, link: Link, call: Invocation) -> bool:
         """Whether a task's input is known to match. Raises Problem if it is known not to.
@@ -210,6 +230,10 @@ class Dispatcher:
         """The task that is in the ledger: the submission's, or the earlier one under its key."""
         try:
             accepted = await self._intake.accept(submission)
+        except FullError as error:
+            raise Problem(
+                problems.QUEUE_FULL, str(error), {"function": submission.spec.name}
+            ) from None
         except SkipperError as error:
             raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
         if not accepted.matches:

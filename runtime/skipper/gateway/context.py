@@ -14,7 +14,7 @@ from skipper.ledger import Ledger
 from skipper.settings.model import Settings
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.announcer import Announcer
-from skipper.tasks.intake import Intake
+from skipper.tasks.intake import Intake, bounds_of
 from skipper.tasks.publisher import Publisher
 from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
@@ -63,8 +63,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         on_task_events=watchers.emitted,
     )
     with ledger, Publisher(settings) as publisher:
-        intake = Intake(ledger, values, Announcer(directory.nudge, publisher.publish))
         shows_tracebacks = settings.gateway.shows_tracebacks
+        announcer = Announcer(directory.nudge, publisher.publish)
+        intake = Intake(ledger, values, announcer, bounds_of(settings.tasks))
         tasks = TaskReader(ledger, watchers, directory, shows_tracebacks=shows_tracebacks)
         async with directory:
             yield Context(
@@ -76,6 +77,12 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 publisher=publisher,
                 watchers=watchers,
                 tasks=tasks,
-                calls=Dispatcher(directory, intake, tasks, shows_tracebacks=shows_tracebacks),
+                calls=Dispatcher(
+                    directory,
+                    intake,
+                    tasks,
+                    shows_tracebacks=shows_tracebacks,
+                    terms=settings.tasks,
+                ),
                 shows_tracebacks=shows_tracebacks,
             )

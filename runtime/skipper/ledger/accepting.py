@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, Double, Text, bindparam, insert, select
+from sqlalchemy import BindParameter, Double, Text, bindparam, func, insert, select
 
 from skipper.failpoints import failpoint
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
-from skipper.ledger.values import columns
+from skipper.ledger.usage import size_of
+from skipper.ledger.values import columns, names
 from skipper.ledger.views import TASK_FIELDS, task_of
 from skipper.task import TERMINAL, State, Task, new_id
 
@@ -25,7 +26,7 @@ _FRESH = {
     "losses": _ZERO,
     "cancel_requested": _ZERO,
 }
-_INPUT = ("body", "body_ref", "body_type")
+_INPUT = names("body")
 _NEW_FIELDS = tuple(name for name in NewTask.__dataclass_fields__ if name != "input")
 _GIVEN = (*_NEW_FIELDS, *_INPUT, "ready", "published_at")
 _HAS_KEY = t.c.idempotency_key.is_not(None)
@@ -55,7 +56,9 @@ def accept(conn: Connection, new: NewTask) -> Accepted:
 
 def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
     """:func:`accept` for many."""
-    conn.run_each(_ACCEPT, [_accepting(new) for new in news if new.idempotency_key is None])
+    plain = [new for new in news if new.idempotency_key is None]
+    conn.run_each(_ACCEPT, [_accepting(new) for new in plain])
+    conn.stored += sum(size_of(new.input) for new in plain)
     accepted = [
         Accepted(id=new.id) if new.idempotency_key is None else _accept_keyed(conn, new)
         for new in news
@@ -66,11 +69,20 @@ def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
 
 def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
     while not conn.run(_ACCEPT_KEYED, _accepting(new)):
-        for *row, seen in conn.run(_BY_KEY, {"key": new.idempotency_key}):
-            earlier = task_of(row)
+        assert new.idempotency_key is not None
+        if (found := known(conn, new.idempotency_key)) is not None:
+            earlier, seen = found
             matches = seen == new.idempotency_hash
             return Accepted(id=earlier.id, earlier=earlier, matches=matches)
+    conn.stored += size_of(new.input)
     return Accepted(id=new.id)
+
+
+def known(conn: Connection, key: str) -> tuple[Task, str | None] | None:
+    """The task that was asked for under this idempotency key, and the hash of what was asked."""
+    for *row, seen in conn.run(_BY_KEY, {"key": key}):
+        return task_of(row), seen
+    return None
 
 
 def _accepting(new: NewTask) -> dict[str, Any]:
@@ -82,6 +94,7 @@ def _accepting(new: NewTask) -> dict[str, Any]:
 
 _COPIED = ["function", "kind", "pool", "max_attempts", "priority", "depth", "timeout_s"]
 _COPIED += _INPUT
+_SIZE = func.coalesce(t.c.body_size, func.length(t.c.body), literal(0))
 _SOURCE = t.alias("source")
 _REQUEUE = Statement(
     insert(t)
@@ -97,12 +110,22 @@ _REQUEUE = Statement(
         .where(_SOURCE.c.id == bindparam("id"), _SOURCE.c.state.in_(_ENDED))
         .with_for_update(read=True),  # it may not expire, with its input, before this is written
     )
-    .returning(*_TASK)
+    .returning(_SIZE, *_TASK)
 )
+_ENDED_ONE = Statement(
+    select(t.c.function, _SIZE).where(t.c.id == bindparam("id"), t.c.state.in_(_ENDED))
+)
+
+
+def ended(conn: Connection, task_id: str) -> tuple[str, int] | None:
+    """Function, and bytes of the input, of a task that has ended."""
+    rows = conn.run(_ENDED_ONE, {"id": task_id})
+    return (rows[0][0], rows[0][1]) if rows else None
 
 
 def requeue(conn: Connection, task_id: str, now: float) -> Task | None:
     """Accept a copy of a task that has ended; None if there is no such ended task."""
     rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
+    conn.stored += sum(size for size, *_ in rows)
     failpoint("ledger.requeue.written")
-    return task_of(rows[0]) if rows else None
+    return task_of(rows[0][1:]) if rows else None

@@ -130,14 +130,20 @@ class Connection(ABC):
     """One connection of one thread. Operations are functions that take it first.
 
     ``ended`` gathers the tasks that the present transaction ends; the ledger counts and records
-    them in one go before it commits.
+    them in one go before it commits. ``stored`` sums up the bytes of inputs and results that it
+    stores, less those that it forgets.
     """
 
     dialect: Dialect
     ended: list[Ended]
+    stored: int
 
     def __init__(self) -> None:
-        self.ended = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin to gather anew, for another transaction."""
+        self.ended, self.stored = [], 0
 
     @abstractmethod
     def run(self, statement: Statement, params: Params) -> list[Row]:

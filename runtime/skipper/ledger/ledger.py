@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from skipper.ledger import endings, totals
+from skipper.ledger import endings, totals, usage
 from skipper.ledger.connection import Connection, Database
 from skipper.ledger.endings import Interest
 from skipper.ledger.opening import prepare
@@ -122,12 +122,12 @@ class Ledger:
 
 def _finisher(interest: Interest | None) -> Finisher:
     """The last act of a transaction: counting, and perhaps recording, what it has ended."""
-    if interest is None:
-        return totals.flush
 
     def finish(conn: Connection) -> None:
-        endings.record(conn, interest)
+        if interest is not None:
+            endings.record(conn, interest)
         totals.flush(conn)
+        usage.flush(conn)
 
     return finish
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from skipper.task import State, Task
@@ -32,21 +33,40 @@ class NewTask:
     expires_at: float | None = None
 
 
+class Refusal(StrEnum):
+    """Why a new task is not accepted."""
+
+    WAITING = "waiting"
+    """As many of its function wait as may."""
+    STORED = "stored"
+    """As many bytes of inputs and results are kept as may be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """How many tasks of a function may wait, and how many bytes tasks may keep."""
+
+    waiting: int
+    stored: int
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
     """What became of a :class:`NewTask`.
 
     Where its idempotency key was known nothing was written: ``earlier`` is the task that has the
-    key, and ``matches`` whether that one was asked for with the same hash.
+    key, and ``matches`` whether that one was asked for with the same hash. Nor was anything where
+    there is a ``refusal``.
     """
 
     id: str
     earlier: Task | None = None
     matches: bool = True
+    refusal: Refusal | None = None
 
     @property
     def is_new(self) -> bool:
-        return self.earlier is None
+        return self.earlier is None and self.refusal is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import BindParameter, Double, bindparam, delete, exists, insert, select, union
+from sqlalchemy import BindParameter, Double, bindparam, delete, exists, func, insert, select, union
 
 from skipper.failpoints import failpoint
-from skipper.ledger.connection import Connection, Statement, among, limited
+from skipper.ledger.connection import Connection, Statement, among, limited, literal
 from skipper.ledger.records import Pruned
 from skipper.ledger.schema import attempts, ledger_marks, tombstones
 from skipper.ledger.schema import tasks as t
@@ -23,7 +23,15 @@ _OLD = Statement(
     )
 )
 _DELETE = Statement(
-    delete(t).where(among(t.c.id, "ids")).returning(t.c.id, t.c.body_ref, t.c.result_ref)
+    delete(t)
+    .where(among(t.c.id, "ids"))
+    .returning(
+        t.c.id,
+        t.c.body_ref,
+        t.c.result_ref,
+        func.coalesce(t.c.body_size, func.length(t.c.body), literal(0))
+        + func.coalesce(t.c.result_size, func.length(t.c.result), literal(0)),
+    )
 )
 _DELETE_ATTEMPTS = Statement(delete(attempts).where(among(attempts.c.task_id, "ids")))
 _BURY = Statement(insert(tombstones), ["id", "at"])
@@ -56,7 +64,8 @@ def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
     conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(task_ids)})
     ids = sorted(row[0] for row in rows)
     conn.run_each(_BURY, [{"id": each, "at": now} for each in ids])
-    refs = {ref for row in rows for ref in row[1:] if ref is not None}
+    conn.stored -= sum(row[3] for row in rows)
+    refs = {ref for row in rows for ref in row[1:3] if ref is not None}
     return Pruned(ids=tuple(ids), refs=tuple(sorted(unused(conn, refs))))
 
 

@@ -7,7 +7,7 @@ changes several does so in the order of their names, so that no two wait for eac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -27,9 +27,9 @@ from sqlalchemy import (
 )
 
 from skipper.failpoints import failpoint
-from skipper.ledger.accepting import accept, accept_all
+from skipper.ledger.accepting import accept_all
 from skipper.ledger.connection import Connection, Insert, Row, Statement, literal
-from skipper.ledger.records import Accepted, Declaration, Firing, NewTask, Schedule
+from skipper.ledger.records import Accepted, Declaration, Firing, NewTask, Refusal, Schedule
 from skipper.ledger.schema import schedules as s
 from skipper.task import new_id
 from skipper.values.value import Value
@@ -168,11 +168,14 @@ _RESUME = Statement(
 )
 
 
-def fire(conn: Connection, firing: Firing) -> list[Accepted]:
+AcceptAll = Callable[[Connection, Sequence[NewTask]], list[Accepted]]
+
+
+def fire(conn: Connection, firing: Firing, accept_all: AcceptAll = accept_all) -> list[Accepted]:
     """Move a schedule on and accept its tasks; none if it is not as it was when somebody looked.
 
     So of several schedulers that saw the same tick one makes its task. A tick that had its task
-    before, by a clock that has gone back since, is not given another.
+    before, by a clock that has gone back since, is not given another. One that is refused has none.
     """
     schedule = firing.schedule
     declared = schedule.declared
@@ -188,13 +191,17 @@ def fire(conn: Connection, firing: Firing) -> list[Accepted]:
     return accepted
 
 
-def run_now(conn: Connection, name: str, now: float) -> NewTask | None:
+def run_now(
+    conn: Connection, name: str, now: float, accept_all: AcceptAll = accept_all
+) -> NewTask | Refusal | None:
     """Accept a task of the schedule, whatever its ticks; None if there is no such schedule."""
     rows = conn.run(_HOLD, {"name": name})
     if not rows:
         return None
     new = task_of(_schedule_of(rows[0]), now)
-    accept(conn, new)
+    (accepted,) = accept_all(conn, [new])
+    if accepted.refusal is not None:
+        return accepted.refusal
     _record_run(conn, new)
     failpoint("ledger.run_now.written")
     return new

@@ -98,6 +98,8 @@ tasks = Table(
     Column("schedule", Text),
     Column("body_type", Text),  # a media type; null: JSON
     Column("result_type", Text),
+    Column("body_size", BigInteger),  # bytes in the store; null: inline, or of before
+    Column("result_size", BigInteger),
     _index("tasks_by_function", "function", "state", "id"),
     _index("tasks_by_state", "state", "id"),
     _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),
@@ -135,6 +137,13 @@ totals = Table(  # terminal states reached since the ledger was made; never prun
     Column("pool", Text, primary_key=True),
     Column("state", Text, primary_key=True),
     Column("tasks", BigInteger, nullable=False),
+)
+
+usage = Table(  # bytes of inputs and results that tasks keep: the sum of a few rows
+    "usage",
+    LEDGER,
+    Column("stripe", Integer, primary_key=True, autoincrement=False),
+    Column("bytes", BigInteger, nullable=False),
 )
 
 endings = Table(  # ended tasks that have no deliveries yet

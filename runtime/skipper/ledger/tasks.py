@@ -40,6 +40,7 @@ from skipper.ledger.records import Cancelling, Claim, Claiming, Ending, Finishin
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.sweeps import due, expire, unpublished
+from skipper.ledger.usage import size_of
 from skipper.ledger.values import columns, value_of
 from skipper.ledger.views import (
     TASK_FIELDS,
@@ -47,6 +48,7 @@ from skipper.ledger.views import (
     counts,
     get,
     history,
+    number_waiting,
     page,
     result,
     running,
@@ -72,6 +74,7 @@ __all__ = [
     "finish_all",
     "get",
     "history",
+    "number_waiting",
     "page",
     "release",
     "requeue",
@@ -197,6 +200,7 @@ _END = Statement(
         finished_at=_NOW,
         result=bindparam("result"),
         result_ref=bindparam("result_ref"),
+        result_size=bindparam("result_size"),
         result_type=bindparam("result_type"),
     )
     .returning(t.c.id, t.c.function, t.c.pool)
@@ -240,7 +244,7 @@ def finish_all(conn: Connection, finishings: Sequence[Finishing]) -> list[State 
     return [
         _retry(conn, each)
         if each.ending.retry_at is not None
-        else _reached(conn, next(ended), each.ending.state)
+        else _ended(conn, next(ended), each.ending)
         for each in finishings
     ]
 
@@ -252,8 +256,8 @@ def _retry(conn: Connection, finishing: Finishing) -> State | None:
         _keep_attempts(conn, [(finishing.id, row) for row in kept], outcome, params)
         failpoint("ledger.retry.written")
         return State.RETRYING
-    return _reached(conn, conn.run(_END_CANCELLED, params), State.CANCELLED) or _reached(
-        conn, conn.run(_END, params), outcome
+    return _reached(conn, conn.run(_END_CANCELLED, params), State.CANCELLED) or _ended(
+        conn, conn.run(_END, params), finishing.ending
     )
 
 
@@ -272,6 +276,12 @@ def _ending(finishing: Finishing) -> dict[str, Any]:
         "instance": ending.instance,
         "retry_at": ending.retry_at,
     }
+
+
+def _ended(conn: Connection, rows: list[Row], ending: Ending) -> State | None:
+    if rows:
+        conn.stored += size_of(ending.result)
+    return _reached(conn, rows, ending.state)
 
 
 def _reached(conn: Connection, rows: list[Row], state: State) -> State | None:

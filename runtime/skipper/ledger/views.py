@@ -179,6 +179,22 @@ def page(
     return tasks, tasks[-1].id if len(rows) > limit else None
 
 
+_WAITING_ONES = limited(
+    select(literal(1).label("one")).where(
+        _OF_FUNCTION, t.c.state.in_([literal(State.QUEUED), literal(State.RETRYING)])
+    )
+).subquery()
+_NUMBER_WAITING = Statement(select(func.count()).select_from(_WAITING_ONES))
+
+
+def number_waiting(conn: Connection, function: str, at_most: int) -> int:
+    """How many tasks of the function wait, delayed ones and those between two attempts included.
+
+    Counts to ``at_most``.
+    """
+    return int(conn.run(_NUMBER_WAITING, {"function": function, "limit": at_most})[0][0])
+
+
 _WAITING = (t.c.id, t.c.function, t.c.priority, t.c.created_at)
 _NOW: BindParameter[float] = bindparam("now", type_=Double())
 _IN_POOL = t.c.pool == bindparam("pool")

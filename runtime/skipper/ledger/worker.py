@@ -269,7 +269,7 @@ class Writer(Worker):
         connection.begin(mark)
         if jobs is self._group:
             self._let_in(mark.is_durable)
-        connection.ended.clear()
+        connection.forget()
         values = _run_all(connection, jobs)
         if self._finisher is not None:
             self._finisher(connection)

@@ -26,7 +26,7 @@ from skipper.pool.serving import Serving
 from skipper.pool.slots import Capacity, Slots
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
-from skipper.tasks.intake import Intake
+from skipper.tasks.intake import Intake, bounds_of
 from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
@@ -74,7 +74,7 @@ def assemble(
         watchers=watchers,
     )
     claimer = Claimer(context, RunningAttempts(), ClaimedAhead(Slots(capacity.tasks)))
-    nested = _nested(context, directory, claimer)
+    nested = _nested(settings, context, directory, claimer)
     instances = Instances(settings, pool, starter, nested, quarantine)
     others = (link for name, link in directory.links.items() if name != pool)
     serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics)
@@ -96,7 +96,9 @@ def assemble(
     )
 
 
-def _nested(context: LaneContext, directory: Directory, claimer: Claimer) -> Nested:
+def _nested(
+    settings: Settings, context: LaneContext, directory: Directory, claimer: Claimer
+) -> Nested:
     """Whoever answers instances: tasks that they start may be this host's own to claim."""
 
     def nudge(pool: str, task_id: str) -> None:
@@ -105,5 +107,6 @@ def _nested(context: LaneContext, directory: Directory, claimer: Claimer) -> Nes
         else:
             directory.nudge(pool, task_id)
 
-    intake = Intake(context.ledger, context.values, Announcer(nudge, None))
+    bounds = bounds_of(settings.tasks)
+    intake = Intake(context.ledger, context.values, Announcer(nudge, None), bounds)
     return Nested(context, directory, intake, claimer.running)

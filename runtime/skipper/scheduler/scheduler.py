@@ -25,7 +25,7 @@ from skipper.scheduler.pruning import Pruner
 from skipper.scheduler.ticker import Ticker
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.announcer import Announcer
-from skipper.tasks.intake import Intake
+from skipper.tasks.intake import Intake, bounds_of
 from skipper.tasks.publisher import Publisher
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
@@ -155,7 +155,8 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     with ledger, Publisher(settings) as publisher:
         presence, clock = SchedulerPresence(ledger, settings.project_dir), CautiousClock()
         announcer = Announcer(hosts_here.nudge, publisher.publish)
-        intake = Intake(ledger, ValueStore(blobs, settings.storage.inline_kb * 1024), announcer)
+        values = ValueStore(blobs, settings.storage.inline_kb * 1024)
+        intake = Intake(ledger, values, announcer, bounds_of(settings.tasks))
         scheduler = Scheduler(ledger, intake, announcer, beat=presence.beat, clock=clock)
         pruner = Pruner(
             ledger,

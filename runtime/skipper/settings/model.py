@@ -25,6 +25,7 @@ from skipper.settings.proxies import PathPrefix, TrustedProxy
 from skipper.settings.urls import check_readable
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
+from skipper.spec import PRIORITIES
 
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
@@ -149,6 +150,26 @@ class StorageSettings(_Section):
     )
 
 
+class TaskSettings(_Section):
+    """How many tasks may wait, how much they may keep, and what callers may ask for."""
+
+    waiting: int = Field(
+        10_000, ge=1, description="tasks that may wait per function, delayed ones included"
+    )
+    stored_gb: float = Field(
+        50.0, gt=0, description="inputs and results of all tasks that are kept, GB"
+    )
+    max_priority: int = Field(
+        5,
+        ge=PRIORITIES[0],
+        le=PRIORITIES[-1],
+        description="highest priority that a caller may ask for, if its function has none higher",
+    )
+    max_delay_days: float = Field(
+        30.0, ge=0, le=365, description="longest delay that a caller may ask for"
+    )
+
+
 class ScheduleSettings(_Section):
     """A function that is run as a task at times of the clock."""
 
@@ -214,6 +235,7 @@ class Settings(_Section):
     storage: StorageSettings = StorageSettings()
     pools: dict[PoolName, PoolSettings] = dict(BUILT_IN)
     schedules: dict[PlainName, ScheduleSettings] = {}
+    tasks: TaskSettings = TaskSettings()
     retention: RetentionSettings = RetentionSettings()
     webhooks: dict[PlainName, Webhook] = {}
     plugins: dict[PluginName, PluginValues] = {}

@@ -7,15 +7,19 @@ committed. Nobody else accepts or announces a new task.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from skipper.errors import UnavailableError
+from skipper.errors import FullError, UnavailableError
 from skipper.failpoints import failpoint
-from skipper.ledger import Ledger, endings, schedules, tasks
-from skipper.ledger.records import Accepted, Firing, NewTask
+from skipper.ledger import Ledger, endings, schedules
+from skipper.ledger.admission import Admission
+from skipper.ledger.records import Accepted, Bounds, Firing, NewTask, Refusal
+from skipper.settings.model import TaskSettings
 from skipper.settings.webhooks import Webhook
 from skipper.spec import FunctionSpec
 from skipper.task import State, Task, new_id
@@ -23,6 +27,8 @@ from skipper.tasks.announcer import Announcer
 from skipper.tasks.deliveries import trial
 from skipper.values.store import ValueStore, reason_of
 from skipper.values.value import Value
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +60,39 @@ class Acceptance:
     matches: bool = True
 
 
-class Intake:
-    """Accepts tasks. All methods raise SkipperError where the ledger does not take them."""
+def bounds_of(settings: TaskSettings) -> Bounds:
+    """What ``[tasks]`` lets in."""
+    return Bounds(waiting=settings.waiting, stored=int(settings.stored_gb * 1e9))
 
-    def __init__(self, ledger: Ledger, values: ValueStore, announcer: Announcer) -> None:
+
+class Intake:
+    """Accepts tasks. All methods raise SkipperError where the ledger does not take them.
+
+    Where ``bounds`` leave no room it is a FullError, and nothing has been written.
+    """
+
+    def __init__(
+        self, ledger: Ledger, values: ValueStore, announcer: Announcer, bounds: Bounds
+    ) -> None:
         self._ledger, self._values, self._announcer = ledger, values, announcer
+        self._admission = Admission(bounds)
+        self._on_their_way: Counter[str] = Counter()
 
     async def accept(self, submission: Submission) -> Acceptance:
         """Make a call a task, once that is certain to be run."""
         failpoint("intake.begun")
-        value = await self._stored(submission.body)
-        failpoint("intake.stored")
-        new = _new_task(submission, value, time.time())
-        accepted = await self._committed(new)
+        function = submission.spec.name
+        before = self._on_their_way[function]
+        self._on_their_way[function] += 1
+        try:
+            if not self._values.is_inline(submission.body):
+                await self._check_room(submission, before)
+            value = await self._stored(submission.body)
+            failpoint("intake.stored")
+            new = _new_task(submission, value, time.time())
+            accepted = await self._committed(new)
+        finally:
+            self._on_their_way[function] -= 1
         if accepted.earlier is not None:
             return Acceptance(task=accepted.earlier, is_new=False, matches=accepted.matches)
         return Acceptance(task=_as_accepted(new))
@@ -79,8 +105,10 @@ class Intake:
 
     async def retry(self, task_id: str) -> Task | None:
         """Run an ended task's function again on the same input; None where there is none such."""
-        requeue = partial(tasks.requeue, task_id=task_id, now=time.time())
+        requeue = partial(self._admission.requeue, task_id=task_id, now=time.time())
         fresh = await self._ledger.write(requeue)
+        if isinstance(fresh, Refusal):
+            raise self._full(fresh, "its function")
         if fresh is not None:
             failpoint("intake.requeued")
             self._announcer.announce([(fresh.id, fresh.pool)])
@@ -88,9 +116,14 @@ class Intake:
 
     async def run_schedule(self, name: str) -> Task | None:
         """Run a schedule's function now, whatever its ticks; None where there is no such one."""
-        new = await self._ledger.write(partial(schedules.run_now, name=name, now=time.time()))
+        run_now = partial(
+            schedules.run_now, name=name, now=time.time(), accept_all=self._admission.accept_all
+        )
+        new = await self._ledger.write(run_now)
         if new is None:
             return None
+        if isinstance(new, Refusal):
+            raise self._full(new, "its function")
         failpoint("intake.scheduled")
         self._announcer.announce([(new.id, new.pool)])
         return _as_accepted(new)
@@ -98,9 +131,15 @@ class Intake:
     async def tick(self, firing: Firing) -> list[str]:
         """Move a schedule on, with the tasks of its ticks; the ids of those that are new.
 
-        None are where the schedule has changed meanwhile, or another scheduler was faster.
+        None are where the schedule has changed meanwhile, or another scheduler was faster. Ticks
+        for which there is no room are left out, and the log is told.
         """
-        accepted = await self._ledger.write(partial(schedules.fire, firing=firing))
+        fire = partial(schedules.fire, firing=firing, accept_all=self._admission.accept_all)
+        accepted = await self._ledger.write(fire)
+        for refusal in {each.refusal for each in accepted if each.refusal is not None}:
+            declared = firing.schedule.declared
+            reason = self._full(refusal, declared.function)
+            log.warning("schedule %s: a run is left out. %s", declared.name, reason)
         ids = [each.id for each in accepted if each.is_new]
         if ids:
             failpoint("intake.ticked")
@@ -116,12 +155,38 @@ class Intake:
 
     async def _committed(self, new: NewTask) -> Accepted:
         """What became of ``new``, which waits for the disk together with others."""
-        accepted = await self._ledger.merge(tasks.accept_all, new)
+        accepted = await self._ledger.merge(self._admission.accept_all, new)
+        if accepted.refusal is not None:
+            raise self._full(accepted.refusal, new.function)
         failpoint("intake.committed")
         if accepted.is_new and new.available_at <= new.created_at:
             self._announcer.announce([(new.id, new.pool)])
             failpoint("intake.published")
         return accepted
+
+    async def _check_room(self, submission: Submission, before: int) -> None:
+        """Raise FullError for what may be refused once ``before`` others have been accepted.
+
+        So nothing is stored for a task that does not come to be.
+        """
+        foresee = partial(
+            self._admission.foresee,
+            function=submission.spec.name,
+            size=len(submission.body),
+            key=submission.idempotency_key,
+            on_their_way=before,
+        )
+        if (refusal := await self._ledger.read(foresee)) is not None:
+            raise self._full(refusal, submission.spec.name)
+
+    def _full(self, refusal: Refusal, function: str) -> FullError:
+        bounds = self._admission.bounds
+        if refusal is Refusal.WAITING:
+            return FullError(f"{bounds.waiting} tasks of {function} wait already (tasks.waiting).")
+        return FullError(
+            f"Tasks keep {bounds.stored / 1e9:g} GB of inputs and results already "
+            "(tasks.stored_gb); the oldest go after retention.results_days."
+        )
 
     async def _stored(self, body: bytes) -> Value:
         try:

@@ -39,12 +39,16 @@ class ValueStore:
     def __init__(self, blobs: BlobStore, inline_bytes: int, *, room_s: float = 1.0) -> None:
         self._blobs, self._inline_bytes, self._room_s = blobs, inline_bytes, room_s
 
+    def is_inline(self, data: bytes) -> bool:
+        """Whether ``data`` is stored in the row that it belongs to."""
+        return len(data) <= self._inline_bytes
+
     async def store(self, data: bytes, media_type: str = JSON) -> Value:
         """The value that ``data`` is, once it is sure to be found again. Raises OSError."""
-        if len(data) <= self._inline_bytes:
+        if self.is_inline(data):
             return Value(inline=data, media_type=media_type)
         ref = await asyncio.to_thread(self._blobs.put, data)
-        return Value(ref=ref, media_type=media_type)
+        return Value(ref=ref, size=len(data), media_type=media_type)
 
     async def store_when_there_is_room(self, data: bytes, media_type: str = JSON) -> Value:
         """:meth:`store`, tried again for as long as the disk is full. Raises OSError for all else.

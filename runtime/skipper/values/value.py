@@ -17,6 +17,8 @@ class Value:
 
     inline: bytes | None = None
     ref: str | None = None
+    size: int | None = None
+    """Of one in the store, in bytes, where that is known."""
     media_type: str = JSON
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from skipper.gateway.task_reader import TaskReader
 from skipper.ledger import tasks
 from skipper.ledger.records import Ending
 from skipper.outcomes import Outcome
+from skipper.settings.model import TaskSettings
 from skipper.spec import BrokenFile
 from skipper.task import State
 from skipper.tasks.watchers import Watchers
@@ -48,7 +49,9 @@ def direct_only(link: PlayedLink) -> Dispatcher:
 
 def over(directory: PlayedDirectory) -> Dispatcher:
     nothing: Any = None
-    return Dispatcher(cast(Any, directory), nothing, nothing, shows_tracebacks=False)
+    return Dispatcher(
+        cast(Any, directory), nothing, nothing, shows_tracebacks=False, terms=TaskSettings()
+    )
 
 
 # --- direct calls ------------------------------------------------------------------------------
@@ -227,7 +230,9 @@ class Acceptances(Desk):
         self._accepted: asyncio.Queue[str] = asyncio.Queue()
         self._watchers, directory = Watchers(), cast(Any, PlayedDirectory(link))
         reader = TaskReader(ledger, self._watchers, directory, shows_tracebacks=False)
-        self.dispatcher = Dispatcher(directory, self.intake, reader, shows_tracebacks=False)
+        self.dispatcher = Dispatcher(
+            directory, self.intake, reader, shows_tracebacks=False, terms=TaskSettings()
+        )
 
     def keep(self, how: str, pool: str, ids: Sequence[str]) -> None:
         super().keep(how, pool, ids)

@@ -11,6 +11,7 @@ import pytest
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.invoke import Invoke
 from skipper.outcomes import Outcome
+from skipper.settings.model import TaskSettings
 from skipper.spec import FunctionSpec
 from skipper.wire import calls
 from tests.unit.gateway.asgi import Answer, request
@@ -24,7 +25,9 @@ def endpoint(link: PlayedLink | None, spec: FunctionSpec = SPEC) -> Invoke:
     """The endpoint of calls that become no tasks."""
     directory: Any = PlayedDirectory(link, spec)
     nothing: Any = None
-    dispatcher = Dispatcher(directory, nothing, nothing, shows_tracebacks=False)
+    dispatcher = Dispatcher(
+        directory, nothing, nothing, shows_tracebacks=False, terms=TaskSettings()
+    )
     context: Any = SimpleNamespace(calls=dispatcher, max_body=1000)
     return Invoke(context)
 

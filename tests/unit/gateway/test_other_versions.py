@@ -15,6 +15,7 @@ from skipper.gateway.calls import Dispatcher
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.routes import pools
 from skipper.gateway.routes.health import Readiness
+from skipper.settings.model import TaskSettings
 from skipper.wire.directory import Directory
 from skipper.wire.messages import PROTOCOL, Hello, LinkRole
 from tests.unit.gateway.asgi import request
@@ -43,7 +44,9 @@ async def context() -> AsyncIterator[Any]:
             nobody: Any = None
             yield SimpleNamespace(
                 directory=directory,
-                calls=Dispatcher(directory, nobody, nobody, shows_tracebacks=False),
+                calls=Dispatcher(
+                    directory, nobody, nobody, shows_tracebacks=False, terms=TaskSettings()
+                ),
                 max_body=1000,
                 ledger=AwayLedger(),
                 publisher=SimpleNamespace(is_up=True),

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import errno
 import time
@@ -8,9 +9,9 @@ from typing import Any
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.errors import UnavailableError
+from skipper.errors import FullError, UnavailableError
 from skipper.ledger import schedules, tasks
-from skipper.ledger.records import Claim, Declaration, Firing, NewTask, Schedule
+from skipper.ledger.records import Bounds, Claim, Declaration, Firing, NewTask, Schedule
 from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import State, Task, new_id
@@ -186,6 +187,72 @@ async def test_a_retry_is_a_copy_of_what_ended(callers: Callers) -> None:
     assert fresh == callers.task(fresh.id)
     assert (fresh.function, fresh.state, fresh.attempt) == ("f.f", State.QUEUED, 0)
     assert callers.claim(fresh.id).input == Value(inline=b"[1]")
+
+
+# --- where there is no room ------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(callers: Callers) -> Callers:
+    """Who may have one task of a function wait, and has one of each."""
+    callers.intake = callers.bound_by(Bounds(waiting=1, stored=1 << 30))
+    for function in ("f.f", DELIVER):
+        now = time.time()
+        new = NewTask(
+            id=new_id(),
+            function=function,
+            kind="data",
+            pool="gpu",
+            input=Value(inline=b"{}"),
+            created_at=now,
+            available_at=now,
+        )
+        callers.ledger.write_now(lambda conn, new=new: tasks.accept(conn, new))  # type: ignore[misc]  # binds the loop's value
+    return callers
+
+
+@pytest.mark.parametrize("way", [call, retry, run_now, webhook_test])
+async def test_who_asks_for_one_more_is_told_what_bounds_it(way: Way, full: Callers) -> None:
+    with pytest.raises(FullError, match=r"1 tasks of .* wait already \(tasks\.waiting\)"):
+        await way(full)
+    assert full.announced == []
+
+
+async def test_a_tick_for_which_there_is_no_room_is_left_out(
+    full: Callers, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await tick(full) == []
+    [record] = caplog.records
+    assert "schedule nightly: a run is left out. 1 tasks of f.f wait" in record.message
+    found = full.ledger.read_now(lambda conn: schedules.get(conn, "nightly"))
+    assert found is not None
+    assert found.next_at is not None, "the schedule has not moved on"
+    assert found.last_task_id is None
+
+
+async def test_deliveries_of_what_was_let_in_are_let_in(full: Callers) -> None:
+    assert await delivery(full)
+
+
+async def test_of_several_at_once_those_that_find_no_room_store_nothing(
+    callers: Callers, tmp_path: Path
+) -> None:
+    callers.intake = callers.bound_by(Bounds(waiting=1, stored=1 << 30))
+    bodies = [b"%d" % number * (INLINE + 1) for number in range(5)]
+    found = await asyncio.gather(*map(callers.accept, bodies), return_exceptions=True)
+    assert len([each for each in found if isinstance(each, Acceptance)]) <= 1
+    refused = [each for each in found if not isinstance(each, Acceptance)]
+    assert all(isinstance(each, FullError) for each in refused)
+    stored = [file for file in (tmp_path / "blobs").rglob("*") if file.is_file()]
+    assert len(stored) == 5 - len(refused)
+
+
+async def test_what_is_stored_already_bounds_what_may_be(callers: Callers) -> None:
+    callers.intake = callers.bound_by(Bounds(waiting=9, stored=40))
+    await callers.accept(b"1" * 30)
+    with pytest.raises(FullError, match=r"tasks\.stored_gb"):
+        await callers.accept(b"2" * 30)
+    await callers.accept(b"3" * 10)
 
 
 # --- calls -----------------------------------------------------------------------------------

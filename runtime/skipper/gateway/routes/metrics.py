@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
@@ -15,8 +15,10 @@ from skipper.errors import SkipperError
 from skipper.gateway.access.refusals import Refusals
 from skipper.gateway.context import Context
 from skipper.gateway.routes.health import ANSWER_S
-from skipper.ledger import tasks, totals
+from skipper.ledger import tasks, totals, usage
+from skipper.ledger.connection import Total
 from skipper.task import State
+from skipper.tasks.intake import bounds_of
 from skipper.wire.messages import GetMetrics, HistogramCounts, MetricsSnapshot
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -77,12 +79,15 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
         lines += _histogram(
             name, text, ((f, p, h) for p, found in pools.items() for f, h in counts(found).items())
         )
-    depths, ended = await _of_tasks(context)
+    counted = await _of_tasks(context)
+    depths = [*_queued(context, counted)]
     depths += [({"pool": pool, "lane": "direct"}, found.queued) for pool, found in pools.items()]
     lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
     lines += _sample(
-        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", ended
+        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", _ended(counted)
     )
+    for name, text, samples in _bounded(context, counted):
+        lines += _sample(name, "gauge", text, samples)
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
     refused = [({"reason": str(reason)}, count) for reason, count in refusals.totals().items()]
@@ -90,19 +95,59 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
     return lines
 
 
-async def _of_tasks(context: Context) -> tuple[list[Sample], list[Sample]]:
-    """What the ledger counts: tasks that wait, by pool, and those that have ended."""
+class _OfTasks(NamedTuple):
+    """What the ledger counts: tasks that wait and have ended, bytes that they keep."""
+
+    waiting: dict[tuple[str, State], int]
+    ended: dict[Total, int]
+    by_function: dict[str, int]
+    """Those that wait, as far as they may."""
+    stored: int
+
+
+async def _of_tasks(context: Context) -> _OfTasks | None:
+    """None while the ledger is away."""
+    functions = [each.spec.name for each in context.directory.functions()]
+    most = context.settings.tasks.waiting
     try:
-        waiting, ended = await context.ledger.read(
-            lambda conn: (tasks.counts(conn), totals.read(conn))
+        return await context.ledger.read(
+            lambda conn: _OfTasks(
+                waiting=tasks.counts(conn),
+                ended=totals.read(conn),
+                by_function={name: tasks.number_waiting(conn, name, most) for name in functions},
+                stored=usage.read(conn),
+            )
         )
     except SkipperError:
-        return [], []
-    queued: list[Sample] = [
-        ({"pool": pool, "lane": "tasks"}, waiting.get((pool, State.QUEUED), 0))
-        for pool in context.settings.pools
-    ]
-    return queued, [(total._asdict(), count) for total, count in ended.items()]
+        return None
+
+
+def _queued(context: Context, counted: _OfTasks | None) -> Samples:
+    for pool in context.settings.pools if counted else ():
+        assert counted is not None
+        yield {"pool": pool, "lane": "tasks"}, counted.waiting.get((pool, State.QUEUED), 0)
+
+
+def _ended(counted: _OfTasks | None) -> Samples:
+    return [(total._asdict(), count) for total, count in counted.ended.items()] if counted else []
+
+
+def _bounded(context: Context, counted: _OfTasks | None) -> Iterator[tuple[str, str, Samples]]:
+    """What the settings bound, beside its bounds."""
+    bounds = bounds_of(context.settings.tasks)
+    waiting = counted.by_function.items() if counted else ()
+    yield (
+        "skipper_tasks_waiting",
+        "Tasks that wait, up to how many may.",
+        [({"function": name}, number) for name, number in waiting],
+    )
+    yield "skipper_tasks_waiting_limit", "How many of a function may.", [({}, bounds.waiting)]
+    yield (
+        "skipper_tasks_stored_bytes",
+        "Inputs and results that tasks keep.",
+        [({}, counted.stored)] if counted else [],
+    )
+    yield "skipper_tasks_stored_limit_bytes", "How much they may.", [({}, bounds.stored)]
 
 
 def _calls(pools: dict[str, MetricsSnapshot]) -> Samples:
@@ -151,5 +196,5 @@ def _histogram(
 
 
 def _labels(labels: dict[str, str]) -> str:
-    pairs = (f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
-    return "{" + ",".join(pairs) + "}"
+    pairs = ",".join(f'{key}="{value.translate(_ESCAPES)}"' for key, value in labels.items())
+    return f"{{{pairs}}}" if pairs else ""

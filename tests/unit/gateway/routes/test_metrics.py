@@ -10,14 +10,15 @@ import pytest
 from skipper.errors import UnavailableError
 from skipper.gateway.access.refusals import Reason, Refusals
 from skipper.gateway.context import Context
-from skipper.gateway.routes.metrics import exposition
+from skipper.gateway.routes.metrics import _OfTasks, exposition
 from skipper.ledger.connection import Total
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import BUCKETS_S, PoolMetrics
+from skipper.settings.model import TaskSettings
 from skipper.task import State
 from skipper.wire.messages import GetMetrics, MetricsSnapshot, Question
 
-_LINE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
+_LINE = re.compile(r'([a-z_]+)(|\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
 
 
 class Link:
@@ -44,7 +45,8 @@ class FullLedger:
     """A ledger in which tasks wait and have ended."""
 
     async def read(self, _: Any) -> Any:
-        return {("cpu", State.QUEUED): 100_000}, {Total("f.f", "cpu", "failed"): 7}
+        waiting = {("cpu", State.QUEUED): 100_000}
+        return _OfTasks(waiting, {Total("f.f", "cpu", "failed"): 7}, {"f.f": 9_000}, 1234)
 
 
 class AwayLedger:
@@ -57,9 +59,9 @@ async def samples(
 ) -> dict[str, float]:
     """Every sample by its name and labels; each line is well formed and given once."""
     context = SimpleNamespace(
-        directory=SimpleNamespace(links=links),
+        directory=SimpleNamespace(links=links, functions=list),
         ledger=ledger or AwayLedger(),
-        settings=SimpleNamespace(pools=["cpu", "gpu"]),
+        settings=SimpleNamespace(pools=["cpu", "gpu"], tasks=TaskSettings()),
     )
     found: dict[str, float] = {}
     text = "".join(await exposition(cast(Context, context), refusals or Refusals()))
@@ -123,6 +125,10 @@ async def test_tasks_that_wait_and_have_ended_are_counted_by_the_ledger() -> Non
     assert found['skipper_queue_depth{pool="cpu",lane="tasks"}'] == 100_000
     assert found['skipper_queue_depth{pool="gpu",lane="tasks"}'] == 0
     assert found['skipper_tasks_total{function="f.f",pool="cpu",state="failed"}'] == 7
+    assert found['skipper_tasks_waiting{function="f.f"}'] == 9_000
+    assert found["skipper_tasks_waiting_limit"] == 10_000
+    assert found["skipper_tasks_stored_bytes"] == 1234
+    assert found["skipper_tasks_stored_limit_bytes"] == 50_000_000_000
 
 
 async def test_a_pool_or_ledger_that_is_away_leaves_the_rest() -> None:
