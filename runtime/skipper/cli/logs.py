@@ -7,6 +7,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import fstat
 from os.path import samestat
@@ -46,20 +47,26 @@ def logs(
         str | None,
         typer.Option(metavar="LEVEL", help="The least to show; default: the setting log.level."),
     ] = None,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Who changed what, in place of the log.")
+    ] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many old lines.")] = 100,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     project: Project = None,
     url: Url = None,
 ) -> None:
-    """Show the log of the project's tree, or of one task.
+    """Show the log of the project's tree, its audit, or what one task printed.
 
     \b
     Examples:
       skipper logs -f
       skipper logs --name gateway -n 20
+      skipper logs --audit --level warning
       skipper logs -f 3b0arnnc3gjk0ckto7avdbu64t
     """
     wanted = task_id or task
+    if wanted is not None and audit:
+        raise typer.BadParameter("--audit is about requests, and no task's; leave one of them.")
     if wanted is None and url is not None:
         raise typer.BadParameter("--url needs a task: components log to the project's folder.")
     try:
@@ -67,7 +74,8 @@ def logs(
             with target(project, url).client() as client:
                 _show_lines(_task_lines(client.task(wanted), attempt, follow=follow), json_=json_)
         else:
-            _tree_log(project, Wanted(name=name, level=level, count=lines), follow, json_)
+            records = Wanted(name=name, level=level, count=lines, is_audit=audit)
+            _tree_log(project, records, follow, json_)
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
 
@@ -79,6 +87,16 @@ class Wanted:
     name: str | None = None
     level: str | None = None
     count: int = 100
+    is_audit: bool = False
+    """Whether they are the audit's, in place of the log's."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files that hold them."""
+        from skipper.gateway.audit import CALLS_FILE, CHANGES_FILE
+        from skipper.sink import LOG_FILE
+
+        return (CHANGES_FILE, CALLS_FILE) if self.is_audit else (LOG_FILE,)
 
     def takes(self, record: dict[str, Any]) -> bool:
         from skipper.launcher.lines import LEVELS, rank
@@ -99,7 +117,8 @@ def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -
     folder = settings.state_dir / "logs"
     components = tuple(child.name for child in plan(settings, valkey=Path()))
     pretty = LogFormatter(components, colour=wants_colour(sys.stdout.isatty()))
-    wanted = replace(wanted, level=wanted.level or settings.log.level)
+    level = wanted.level or ("info" if wanted.is_audit else settings.log.level)
+    wanted = replace(wanted, level=level)
     if wanted.level not in LEVELS:
         raise typer.BadParameter(f"--level {wanted.level!r}: write one of {', '.join(LEVELS)}.")
     for record in tail(folder, wanted, follow):
@@ -114,28 +133,55 @@ def tail(folder: Path, wanted: Wanted, follow: bool) -> Iterator[dict[str, Any]]
 
     Raises NotFoundError where nothing was ever logged.
     """
-    from skipper.launcher.sink import LOG_FILE, log_files
-
-    files = log_files(folder)
-    if not files:
-        raise NotFoundError(f"Nothing was logged yet in {folder}. `skipper up` starts the tree.")
-    last: deque[dict[str, Any]] = deque(maxlen=wanted.count)
-    for file in files:
-        if file.name != LOG_FILE:
-            last.extend(_records(file.read_bytes().splitlines(), wanted))
-    with _Followed(folder / LOG_FILE) as current:
-        last.extend(_records(current.new_lines(), wanted))
-        yield from last
+    with ExitStack() as stack:
+        last: list[dict[str, Any]] = []
+        growing = []
+        for name in wanted.files:
+            if not (folder / name).exists():
+                continue
+            current = stack.enter_context(_Followed(folder / name))
+            growing.append(current)
+            last += _last_of(folder, current, wanted)
+        if not growing:
+            what = "audited" if wanted.is_audit else "logged"
+            raise NotFoundError(
+                f"Nothing was {what} yet in {folder}. `skipper up` starts the tree."
+            )
+        in_order = _in_order if len(growing) > 1 else list
+        yield from in_order(last)[-wanted.count :] if wanted.count else ()
         while follow:
-            yield from _records(current.new_lines(), wanted)
+            new = [record for each in growing for record in _records(each.new_lines(), wanted)]
+            yield from in_order(new)
             time.sleep(_POLL_S)
+
+
+def _last_of(folder: Path, current: _Followed, wanted: Wanted) -> Iterable[dict[str, Any]]:
+    """The last records of one file and its predecessors."""
+    from skipper.sink import log_files
+
+    last: deque[dict[str, Any]] = deque(maxlen=wanted.count)
+    for file in log_files(folder, current.name):
+        if file.name != current.name:
+            last.extend(_records(file.read_bytes().splitlines(), wanted))
+    last.extend(_records(current.new_lines(), wanted))
+    return last
+
+
+def _in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By their times, because they may come from several files."""
+    return sorted(records, key=_time_of)
+
+
+def _time_of(record: dict[str, Any]) -> float:
+    time_ = record.get("ts")
+    return float(time_) if isinstance(time_, int | float) else 0.0
 
 
 class _Followed:
     """A file that grows and is now and then replaced by a fresh one."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path, self.name = path, path.name
         self._file = path.open("rb")
         self._rest = b""
 

@@ -21,6 +21,8 @@ from skipper.gateway import links
 from skipper.gateway.access.asgi import Access
 from skipper.gateway.access.door import Door
 from skipper.gateway.answers import Json, problem_response
+from skipper.gateway.audit import Audit
+from skipper.gateway.audited import Audited
 from skipper.gateway.browsers import docs_page, for_browsers
 from skipper.gateway.context import Context
 from skipper.gateway.invoke import Invoke
@@ -52,9 +54,12 @@ class Documented(NamedTuple):
 
 
 class Gateway:
-    """The application: its routes on ``context``, behind ``door``, and what they have seen."""
+    """The application: its routes on ``context``, behind ``door``, and what they have seen.
 
-    def __init__(self, context: Context, door: Door) -> None:
+    What changes something, and what is refused, is told to ``audit``.
+    """
+
+    def __init__(self, context: Context, door: Door, audit: Audit | None = None) -> None:
         self._context, self._door = context, door
         self._readiness = Readiness(context)
         self._documented: Documented | None = None
@@ -72,7 +77,10 @@ class Gateway:
         self._proxies = Proxies(own.trusted_proxies, own.root_path)
         self._invoke = Invoke(context)
         self._add_routes()
-        self.app: ASGIApp = without_prefix(Access(self._route, door), own.root_path)
+        inside: ASGIApp = Access(self._route, door)
+        if audit is not None and audit.is_on:
+            inside = Audited(inside, audit, self._proxies)
+        self.app: ASGIApp = without_prefix(inside, own.root_path)
 
     def drain(self) -> None:
         """Refuse to be ready, and let long listeners go."""

@@ -66,10 +66,15 @@ class Proxies:
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
         """Whether this address is a proxy's: of a peer, or of a hop that one has named."""
 
+    def client(self, scope: Scope) -> str:
+        """The caller's address alone. Quick where no proxy is named."""
+        if self._networks or self._has_socket:
+            return self.origin(scope).client
+        return _peer(scope)
+
     def origin(self, scope: Scope) -> Origin:
         """The origin of the request that ``scope`` is of."""
-        client = scope.get("client")
-        peer = plain_address(client[0]) if client and client[0] else UNIX
+        peer = _peer(scope)
         scheme = "https" if scope.get("scheme") == "https" else "http"
         if self.trusts(peer):
             return self._told(peer, scheme, scope["headers"])
@@ -118,6 +123,13 @@ class Proxies:
         return found is not None and any(found in network for network in self._networks)
 
 
+def _peer(scope: Scope) -> str:
+    """Who is at the other end of the connection."""
+    client = scope.get("client")
+    return plain_address(client[0]) if client and client[0] else UNIX
+
+
+@lru_cache(maxsize=1024)  # because a few callers ask again and again
 def plain_address(text: str) -> str:
     """An address in its one form, without port, brackets or zone; empty for what is none.
 

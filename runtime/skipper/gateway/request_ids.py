@@ -17,6 +17,11 @@ def new_id() -> str:
     return f"{_PREFIX}{next(_numbers):08x}"
 
 
+def is_own(request_id: str) -> bool:
+    """Whether it looks like one of this gateway's making."""
+    return request_id.startswith(_PREFIX)
+
+
 def accepted(value: bytes) -> str:
     """The id that a caller sent; empty where it is not one."""
     return value.decode() if _ACCEPTED.fullmatch(value) else ""

@@ -14,6 +14,7 @@ import uvicorn
 from skipper import role as roles
 from skipper.gateway.access.door import open_door
 from skipper.gateway.app import Gateway
+from skipper.gateway.audit import open_audit
 from skipper.gateway.certificate import offered
 from skipper.gateway.context import open_context
 from skipper.gateway.http import asgi, descriptors
@@ -24,12 +25,13 @@ from skipper.gateway.http.limits import Limits
 from skipper.role import Role
 from skipper.settings.model import GatewaySettings
 
-HANDSHAKE_S = 15.0
-"""How long a caller may take to agree on TLS; no request can begin before."""
-
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the role, and limits the time of TLS handshakes."""
+    """Leaves signals to the role, and gives a TLS handshake no more than ``handshake_s``."""
+
+    def __init__(self, config: uvicorn.Config, *, handshake_s: float) -> None:
+        super().__init__(config)
+        self._handshake_s = handshake_s
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         context = self.config.ssl
@@ -45,7 +47,7 @@ class _Server(uvicorn.Server):
         )
         self.servers = [
             await loop.create_server(
-                connect, sock=sock, ssl=context, ssl_handshake_timeout=HANDSHAKE_S
+                connect, sock=sock, ssl=context, ssl_handshake_timeout=self._handshake_s
             )
             for sock in sockets
         ]
@@ -77,9 +79,13 @@ def limits_of(settings: GatewaySettings) -> Limits:
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
     is_first = role.name in ("gateway", "gateway-1")
-    with open_door(role.settings.gateway, tells=is_first) as door:
-        async with open_context(role.settings) as context, offered(role.settings) as tls:
-            await _serve(role, Gateway(context, door), tls, stopping)
+    settings = role.settings
+    with (
+        open_audit(settings, role.name) as audit,
+        open_door(settings.gateway, tells=is_first) as door,
+    ):
+        async with open_context(settings) as context, offered(settings) as tls:
+            await _serve(role, Gateway(context, door, audit), tls, stopping)
 
 
 async def _serve(
@@ -102,7 +108,8 @@ async def _serve(
             timeout_graceful_shutdown=max(1, int(settings.run.grace_s)),
             backlog=2048,
             ssl_context_factory=(lambda *_: tls) if tls is not None else None,
-        )
+        ),
+        handshake_s=settings.gateway.head_timeout_s,
     )
     server.server_state.connections = connections.open
     server.server_state.tasks = connections.tasks

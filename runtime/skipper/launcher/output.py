@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from skipper.launcher.lines import LEVELS, LineSplitter, LogFormatter, Record, as_json, parse, rank
-from skipper.launcher.sink import LogSink, RotatingFile, to_descriptor
 from skipper.settings.environment import wants_colour
 from skipper.settings.masking import secrets_of
 from skipper.settings.model import Settings
 from skipper.settings.redaction import Redactor
+from skipper.sink import LogSink, RotatingFile, to_descriptor
 
 NAME = "launcher"
 _TERMINAL_LIMIT = 1 << 20

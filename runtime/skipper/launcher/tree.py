@@ -20,9 +20,9 @@ from skipper import failpoints
 from skipper.errors import StartError
 from skipper.launcher import (
     ALREADY_RUNNING,
+    certificate,
     client,
     control,
-    exposure,
     folders,
     listen,
     process,
@@ -103,7 +103,7 @@ def _prepare(
     lock: int,
     report: Callable[[], None] | None,
 ) -> Tree:
-    listener, exposed = None, list(exposure.warnings(settings))
+    listener, exposed = None, list(certificate.warnings(settings))
     if any(LISTEN in each.command for each in plans):
         listener = stack.enter_context(_listening(settings))
         if settings.gateway_socket is None:

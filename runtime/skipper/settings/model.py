@@ -199,7 +199,10 @@ class RetentionSettings(_Section):
     results_days: float = Field(
         7.0, gt=0, description="ended tasks, their inputs, results, events and logs"
     )
-    logs_mb: int = Field(64, ge=1, description="all log files under .skipper/logs together, MiB")
+    logs_mb: int = Field(64, ge=1, description="the log's files under .skipper/logs together, MiB")
+    audit_mb: int = Field(
+        64, ge=1, description="the audit's files there together, MiB; half of it is for calls"
+    )
 
 
 class LogSettings(_Section):
@@ -209,6 +212,9 @@ class LogSettings(_Section):
         "info", description="the least that is shown"
     )
     format: Literal["pretty", "json"] = Field("pretty", description="for people or for programs")
+    audit: Literal["all", "changes", "off"] = Field(
+        "all", description="a line per request that changes something; changes: not of direct calls"
+    )
 
 
 class RunSettings(_Section):

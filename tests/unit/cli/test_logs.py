@@ -14,7 +14,7 @@ import pytest
 from skipper.cli.logs import Wanted, tail
 from skipper.errors import NotFoundError
 from skipper.exits import Exit
-from skipper.launcher.sink import RotatingFile
+from skipper.sink import RotatingFile
 
 Run = Callable[..., Any]
 
@@ -102,3 +102,21 @@ def test_nothing_logged_yet_is_told(run: Run, tmp_path: Path) -> None:
 
 def test_a_gateway_elsewhere_has_no_component_logs_here(run: Run) -> None:
     assert run("logs", "--url", "http://127.0.0.1:1").exit_code == Exit.USAGE
+
+
+def test_the_audit_is_shown_in_the_order_of_its_two_files(run: Run, folder: Path) -> None:
+    (folder / "audit.jsonl").write_bytes(line(1) + line(4))
+    (folder / "audit-calls.jsonl").write_bytes(line(2) + line(3) + line(5))
+    shown = run("logs", "--audit", "--json").stdout.splitlines()
+    assert [json.loads(text)["message"] for text in shown] == ["m1", "m2", "m3", "m4", "m5"]
+    assert run("logs", "--audit", "-n", "2").stdout.count("\n") == 2
+    (folder / "audit-calls.jsonl").unlink()
+    assert run("logs", "--audit").stdout.count("\n") == 2
+
+
+def test_where_nothing_was_audited_that_is_said(run: Run, folder: Path) -> None:
+    (folder / "skipper.jsonl").write_bytes(line(1))
+    result = run("logs", "--audit")
+    assert result.exit_code == Exit.NOT_FOUND
+    assert "Nothing was audited yet" in result.stderr
+    assert run("logs", "--audit", "3b0arnnc3gjk0ckto7avdbu64t").exit_code == Exit.USAGE

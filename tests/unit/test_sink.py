@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from skipper.launcher.sink import FILES, LogSink, RotatingFile, log_files, to_descriptor
+from skipper.sink import FILES, LogSink, RotatingFile, SharedFile, log_files, to_descriptor
 
 
 def missing(count: int) -> bytes:
@@ -95,3 +95,30 @@ def test_log_files_go_on_after_a_restart(tmp_path: Path) -> None:
         file.close()
     assert [path.read_text() for path in log_files(tmp_path)] == ["line\nline\n"]
     assert (tmp_path / "skipper.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_several_writers_share_a_file_and_its_rotation(tmp_path: Path) -> None:
+    """As gateways do: no line is torn or lost, and none of them writes into a predecessor."""
+    line = b"%s %05d " + b"x" * 88 + b"\n"
+    ready = threading.Barrier(4)
+
+    def write(name: bytes) -> None:
+        file = SharedFile(tmp_path, 4 * 300 * 100, "shared.jsonl")
+        ready.wait(10)
+        for number in range(100):
+            file.write(line % (name, 2 * number) + line % (name, 2 * number + 1))
+        file.close()
+
+    writers = [threading.Thread(target=write, args=(b"%d" % n,)) for n in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    files = log_files(tmp_path, "shared.jsonl")
+    lines = b"".join(file.read_bytes() for file in files).splitlines(keepends=True)
+    assert len(lines) == 800
+    assert len(files) == 3
+    assert all(file.stat().st_size <= 300 * 100 for file in files)
+    for n in range(4):
+        mine = [found for found in lines if found.startswith(b"%d " % n)]
+        assert mine == [line % (b"%d" % n, number) for number in range(200)]

@@ -1,13 +1,18 @@
-"""Where lines go: a terminal that may read slowly or not at all, and files of bounded size."""
+"""Where lines go: a terminal that may read slowly or not at all, and files of bounded size.
+
+The launcher writes the tree's log with it, gateways the audit.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LOG_FILE = "skipper.jsonl"
@@ -84,10 +89,10 @@ def to_descriptor(fd: int) -> Callable[[bytes], None]:
 
 
 class RotatingFile:
-    """``folder/skipper.jsonl`` and its predecessors, together at most ``total`` bytes long."""
+    """A file ``name`` in ``folder`` and its predecessors, together at most ``total`` bytes long."""
 
-    def __init__(self, folder: Path, total: int) -> None:
-        self._path = folder / LOG_FILE
+    def __init__(self, folder: Path, total: int, name: str = LOG_FILE) -> None:
+        self._path = folder / name
         self.share = total // FILES
         self._fd = _open(self._path)
         self._size = os.fstat(self._fd).st_size
@@ -112,9 +117,39 @@ class RotatingFile:
         self._fd, self._size = fresh, 0
 
 
-def log_files(folder: Path) -> list[Path]:
-    """The log files in ``folder`` that exist, the oldest first."""
-    paths = [_numbered(folder / LOG_FILE, number) for number in range(FILES - 1, -1, -1)]
+class SharedFile(RotatingFile):
+    """A rotating file that several processes write: each batch whole, and one rotates at a time."""
+
+    def write(self, data: bytes) -> None:
+        with self._locked():
+            self._size = os.fstat(self._fd).st_size
+            super().write(data)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the current file, which may have been replaced while it was waited for."""
+        while True:
+            fd = self._fd
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if self._is_current():
+                break
+            self._fd = _open(self._path)
+            os.close(fd)
+        try:
+            yield
+        finally:
+            if self._fd == fd:  # else it was rotated, and closed
+                fcntl.flock(fd, fcntl.LOCK_UN)
+
+    def _is_current(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(self._path.stat(), os.fstat(self._fd))
+        return False
+
+
+def log_files(folder: Path, name: str = LOG_FILE) -> list[Path]:
+    """The files of that name in ``folder`` that exist, the oldest first."""
+    paths = [_numbered(folder / name, number) for number in range(FILES - 1, -1, -1)]
     return [path for path in paths if path.exists()]
 
 
