@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,29 +92,28 @@ def marker(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, marker: Path) -> Path:
+def shared() -> Iterator[Path]:
     """A folder like ``/tmp``, in which somebody has planted a project around ours."""
-    folder = tmp_path / "shared"
-    text = F.format(marker=marker, value=1)
-    project(folder, "[gateway]\nport = 0\n", f=text)
-    (folder / "plugins").mkdir()
-    (folder / "plugins" / "p.py").write_text(text)
-    (folder / "ours").mkdir()
-    folder.chmod(0o1777)
-    for path in (folder / "skipper.toml", *folder.rglob("functions*"), *folder.rglob("plugins*")):
-        os.chown(path, NOBODY, NOBODY)
-    for path in (tmp_path, *tmp_path.parents):
-        if path.is_relative_to(tempfile.gettempdir()) and path != Path(tempfile.gettempdir()):
-            path.chmod(0o711)  # so that a user who is not root comes as far as the folder
-    return folder
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        text = F.format(marker=folder / "imported", value=1)
+        project(folder, "[gateway]\nport = 0\n", f=text)
+        (folder / "plugins").mkdir()
+        (folder / "plugins" / "p.py").write_text(text)
+        (folder / "ours").mkdir()
+        folder.chmod(0o1777)
+        planted = (folder / "skipper.toml", *folder.rglob("functions*"), *folder.rglob("plugins*"))
+        for path in planted:
+            os.chown(path, NOBODY, NOBODY)
+        yield folder
 
 
 @pytest.mark.parametrize("uid", [0, THIRD])
-def test_a_planted_project_is_refused_by_every_verb(uid: int, shared: Path, marker: Path) -> None:
+def test_a_planted_project_is_refused_by_every_verb(uid: int, shared: Path) -> None:
     for verb, (code, output) in of_all_verbs(uid, shared / "ours").items():
         assert code == 3, (verb, output)
         assert f"{shared / 'skipper.toml'} belongs to user" in output
-    assert not marker.exists()
+    assert not (shared / "imported").exists()
     assert not (shared / ".skipper").exists()
 
 

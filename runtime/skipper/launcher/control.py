@@ -39,11 +39,16 @@ async def serving(path: Path, answer: Answer) -> AsyncIterator[None]:
         writer.close()
 
     server = await asyncio.start_unix_server(connected, path)
+    _close_to_others(path)
     try:
         yield
     finally:
         server.close()
         _remove(path)
+
+
+def _close_to_others(path: Path) -> None:
+    path.chmod(0o600)  # its folder is private, and who connects is looked at: this is the third
 
 
 def _remove(path: Path) -> None:

@@ -35,7 +35,7 @@ def prepare(settings: Settings) -> list[str]:
     """
     warnings = _check_writers(settings)
     try:
-        for folder in ("", "logs", "broker", "tmp"):
+        for folder in ("", "logs", "broker", "tmp", "blobs"):
             warnings += _make_private(settings.state_dir / folder)
         _keep_from_git(settings.state_dir)
         probe = settings.state_dir / "tmp" / f".{os.getpid()}"

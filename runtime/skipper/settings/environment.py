@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,15 +29,23 @@ def settings_variables() -> Iterator[tuple[str, str]]:
 
 
 def runtime_base() -> Path:
-    """A short folder of this user's own for sockets."""
+    """A short folder for sockets in which nobody else can put theirs in the place of ours."""
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     is_short = 0 < len(base) < SOCKET_PATH_LIMIT - 40
-    if is_short and Path(base).is_dir() and os.access(base, os.W_OK):
+    if is_short and os.access(base, os.W_OK) and _is_safe(base):
         return Path(base)
     temporary = tempfile.gettempdir()
-    if len(temporary) > SOCKET_PATH_LIMIT - 50:
+    if len(temporary) > SOCKET_PATH_LIMIT - 50 or not _is_safe(temporary):
         temporary = "/tmp"  # noqa: S108 - the folder in it is made 0700 and checked below
     return Path(temporary) / f"skp-{os.getuid()}"
+
+
+def _is_safe(folder: str) -> bool:
+    """Whether it is ours or root's, and what is ours in it cannot be renamed by others."""
+    found = os.stat(folder)  # noqa: PTH116 - a variable's text
+    is_sticky = bool(found.st_mode & stat.S_ISVTX)
+    is_ours = found.st_uid in (0, os.geteuid())
+    return stat.S_ISDIR(found.st_mode) and is_ours and (is_sticky or not found.st_mode & 0o022)
 
 
 def client_environment() -> tuple[str | None, str | None]:
