@@ -292,3 +292,19 @@ def test_with_strict_a_broken_file_ends_the_tree(tmp_path: Path) -> None:
     assert code == 3
     assert "functions/broken.py:3" in words
     assert "np" in words
+
+
+def test_a_detached_start_tells_where_it_is_and_what_is_broken(tmp_path: Path) -> None:
+    folder = project(tmp_path / "project", hello=HELLO, bad="import skipper\n\nx = np.zeros(3)\n")
+
+    def skipper(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [SKIPPER, *arguments, "--project", str(folder)]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S)
+
+    try:
+        started = skipper("up", "--port", "0", "--detach")
+        assert started.stdout.startswith("ready at http://127.0.0.1:")
+        assert "functions/bad.py:3  NameError: name 'np' is not defined" in started.stdout
+        assert "functions/bad.py:3" in skipper("status").stdout
+    finally:
+        skipper("down")

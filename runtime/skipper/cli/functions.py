@@ -35,7 +35,7 @@ def list_functions(json_: Json = False, project: Project = None, url: Url = None
     rows = [[function.get(name) for name in names] for function in document["items"]]
     show_table([name.upper() for name in names], rows)
     for broken in document.get("broken", ()):
-        show(_broken(broken))
+        show(broken_line(broken))
     if loading := document.get("loading"):
         info(f"Still reading {', '.join(map(str, loading))}.")
 
@@ -121,7 +121,8 @@ def example(schema: dict[str, Any], root: dict[str, Any], depth: int = 0) -> Any
     return {name: example(each, root, depth + 1) for name, each in members.items()}
 
 
-def _broken(broken: dict[str, Any]) -> str:
+def broken_line(broken: dict[str, Any]) -> str:
+    """A line about a file that does not load: where, why, often what to do."""
     where = ":".join(str(part) for part in (broken.get("file"), broken.get("line")) if part)
     hint = f" ({broken['hint']})" if broken.get("hint") else ""
     return paint(f"✗ {neutral(where)}  {neutral(str(broken.get('error')))}{neutral(hint)}", RED)

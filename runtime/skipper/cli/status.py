@@ -6,10 +6,11 @@ import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from skipper.cli.functions import broken_line
 from skipper.cli.output import RED, info, paint, show, show_json, show_table, span
 from skipper.cli.target import Json, Project, Target, Url, own_target
 from skipper.errors import UnavailableError
@@ -31,6 +32,17 @@ class StatusReport:
     checks: tuple[str, ...] = ()
     """Lines of ``/readyz?verbose``: ``[+]ledger ok``."""
     pools: tuple[dict[str, Any], ...] = ()
+    broken: tuple[dict[str, Any], ...] = ()
+    """Files that do not load, as ``/v1/functions`` has them."""
+
+
+class _Answers(NamedTuple):
+    """What a gateway tells; whatever cannot be had is empty."""
+
+    checks: tuple[str, ...] = ()
+    pools: tuple[dict[str, Any], ...] = ()
+    broken: tuple[dict[str, Any], ...] = ()
+    is_ready: bool = False
 
 
 def status(
@@ -108,9 +120,14 @@ def status_of(settings: Settings) -> StatusReport:
     url = tree.get("url")
     if not url:  # a part of a tree, without a gateway
         return StatusReport(state=_state(tree, bool(tree.get("ready"))), tree=tree)
-    checks, pools, is_ready = _query(own_target(settings, url))
+    told = _query(own_target(settings, url))
     return StatusReport(
-        state=_state(tree, is_ready), url=url, tree=tree, checks=checks, pools=pools
+        state=_state(tree, told.is_ready),
+        url=url,
+        tree=tree,
+        checks=told.checks,
+        pools=told.pools,
+        broken=told.broken,
     )
 
 
@@ -120,9 +137,11 @@ def _state(tree: dict[str, Any], is_ready: bool) -> str:
 
 def status_at(where: Target) -> StatusReport:
     """Look at a gateway somewhere, of whose tree nothing else is known."""
-    checks, pools, is_ready = _query(where)
-    state = "ready" if is_ready else "starting" if checks else "not running"
-    return StatusReport(state=state, url=where.url, checks=checks, pools=pools)
+    told = _query(where)
+    state = "ready" if told.is_ready else "starting" if told.checks else "not running"
+    return StatusReport(
+        state=state, url=where.url, checks=told.checks, pools=told.pools, broken=told.broken
+    )
 
 
 def show_status(found: StatusReport) -> None:
@@ -149,6 +168,10 @@ def show_status(found: StatusReport) -> None:
             ("POOL", "STATE", "DEVICE", "SLOTS", "TASK SLOTS", "BUSY", "QUEUED", "INSTANCES"),
             [_pool_row(pool) for pool in found.pools],
         )
+    if found.broken:
+        show("")
+    for item in found.broken:
+        show(broken_line(item))
 
 
 def _find(project: Path | None, url: str | None) -> StatusReport:
@@ -161,20 +184,23 @@ def _find(project: Path | None, url: str | None) -> StatusReport:
     return status_of(load_sections(project, "gateway"))
 
 
-def _query(where: Target) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], bool]:
-    """Lines of /readyz, the pools as far as they can be had, and whether it is ready."""
+def _query(where: Target) -> _Answers:
+    """Lines of /readyz, the pools and broken files as far as they can be had."""
     from skipper.client.flows import peek
 
+    pools: list[dict[str, Any]] = []
+    broken: list[dict[str, Any]] = []
     try:
         with where.client() as client:
             reply = client.run(peek("/readyz", verbose="1"))
-            pools: list[dict[str, Any]] = []
             with contextlib.suppress(UnavailableError):
                 pools = client.get("/v1/pools")["items"]
+                broken = client.get("/v1/functions")["broken"]
     except UnavailableError:
-        return (), (), False
+        return _Answers()
     lines = reply.content.decode("utf-8", "replace").splitlines()
-    return tuple(line for line in lines if line.startswith("[")), tuple(pools), reply.status == 200
+    checks = tuple(line for line in lines if line.startswith("["))
+    return _Answers(checks, tuple(pools), tuple(broken), reply.status == 200)
 
 
 def _exit_code(found: StatusReport, waited: bool) -> Exit:

@@ -60,10 +60,14 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--reload",
         action=argparse.BooleanOptionalAction,
-        help="follow saved function files; default: at a terminal",
+        help="follow saved files; default: at a terminal, and not with --detach",
     )
     add("--strict", action="store_true", default=None, help="stop if a function file is broken")
-    add("--detach", action="store_true", help="return once it is ready; it runs in the background")
+    add(
+        "--detach",
+        action="store_true",
+        help="return once it is ready, and say what is up; it runs on",
+    )
     add("--log-format", choices=("pretty", "json"), help="lines for people or for programs")
     return parser
 
@@ -83,11 +87,13 @@ def _up(arguments: argparse.Namespace) -> int:
         },
     )
     code = launcher.run(settings, only=_parts(arguments.only), detach=arguments.detach)
-    if code != launcher.ALREADY_RUNNING:
+    is_running_already = code == launcher.ALREADY_RUNNING
+    if not is_running_already and (code or not arguments.detach):
         return code
     from skipper.cli.status import show_status, status_of
 
-    info(f"This project's tree runs already ({settings.project_dir}):")
+    if is_running_already:
+        info(f"This project's tree runs already ({settings.project_dir}):")
     show_status(status_of(settings))
     return Exit.OK
 

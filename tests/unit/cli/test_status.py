@@ -76,6 +76,8 @@ def test_a_ready_gateway_exits_0(run: Run, gateway: StandIn) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith(f"ready at {gateway.url}\n")
     assert "cpu   ready  -       4" in result.stdout
+    assert "functions/bad.py:3" in result.stdout
+    assert "NameError: np" in result.stdout
 
 
 def test_a_gateway_that_is_not_ready_exits_1_and_says_what_is_missing(
