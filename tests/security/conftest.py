@@ -98,10 +98,18 @@ cors_origins = ["{APP}"]
 
 @pytest.fixture(scope="session")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    """A tree with two keys, which asks with the first of them. Neither is told by anything."""
-    toml = f'[gateway]\nkeys = ["{KEYS[0]}", "{KEYS[1]}"]\ncors_origins = ["{APP}"]\n'
+    """A tree beyond loopback with two keys, which asks with the first of them.
+
+    Neither is told by anything.
+    """
+    toml = f"""
+[gateway]
+host = "0.0.0.0"
+keys = ["{KEYS[0]}", "{KEYS[1]}"]
+cors_origins = ["{APP}"]
+"""
     folder = tmp_path_factory.mktemp("locked") / "project"
-    with _served(folder, toml, bodies=_plain("bodies")) as tree:
+    with _served(folder, toml, bodies=_plain("bodies"), **LEAKY) as tree:
         yield tree
         assert not any(key in tree.output for key in KEYS)
 

@@ -165,6 +165,10 @@ def test_what_is_refused_is_counted_and_logged_without_the_key(
     assert wrong not in locked.output
 
 
+def test_that_keys_go_in_clear_is_told_once(locked: Tree) -> None:
+    assert locked.output.count("go over the network in clear") == 1
+
+
 def refused(tree: Tree) -> int:
     found = re.search(r'skipper_refused_total\{reason="key"\} (\d+)', tree.get("/metrics").text)
     assert found

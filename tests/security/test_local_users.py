@@ -39,14 +39,21 @@ _AS_SOMEBODY = (
 )
 
 
-def ask_as(uid: int, url: str, method: str = "POST", path: str = CALL) -> tuple[int, str]:
-    """Send a request over a connection of another account; status and body of its answer."""
+@contextlib.contextmanager
+def account(uid: int) -> Iterator[None]:
+    """What is opened within is opened by another account."""
     mine = os.geteuid()
     os.seteuid(uid)
     try:
-        raw = Raw(url)  # a socket is of the account that opened it
+        yield
     finally:
         os.seteuid(mine)
+
+
+def ask_as(uid: int, url: str, method: str = "POST", path: str = CALL) -> tuple[int, str]:
+    """Send a request over a connection of another account; status and body of its answer."""
+    with account(uid):
+        raw = Raw(url)  # a socket is of the account that opened it
     with contextlib.closing(raw):
         body = b'{"x": 1}' if method == "POST" else b""
         answer = raw.request(method, path, body=body)
@@ -153,6 +160,20 @@ def test_a_tree_of_somebody_serves_somebody_and_root_alone(somebodys: TreeOfSome
     private = [somebodys.folder / ".skipper", Path(tempfile.gettempdir()) / f"skp-{SOMEBODY}"]
     for folder in private:
         assert not stat.S_IMODE(folder.stat().st_mode) & 0o077, folder
+
+
+@needs_root
+def test_another_account_reads_neither_environment_nor_files_of_the_tree(attacked: Tree) -> None:
+    processes = attacked.processes()
+    assert len(processes) > 5
+    folders = [attacked.settings.run_dir, attacked.settings.state_dir]
+    with account(NOBODY):
+        for pid in processes:
+            with pytest.raises(PermissionError):
+                Path(f"/proc/{pid}/environ").read_bytes()
+        for folder in folders:
+            with pytest.raises(PermissionError):
+                next(folder.iterdir())
 
 
 @needs_root

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 import pytest
 
@@ -43,9 +44,16 @@ def told(tree: Tree) -> list[str]:
     return [f"{each.request.url} {each.status_code}\n{each.text}" for each in answers]
 
 
+@pytest.fixture(scope="module", params=["public", "locked"])
+def tree(request: pytest.FixtureRequest) -> Tree:
+    """One that names hosts, and one beyond loopback."""
+    found: Tree = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="module")
-def answers(public: Tree) -> list[str]:
-    return told(public)
+def answers(tree: Tree) -> list[str]:
+    return told(tree)
 
 
 def test_no_answer_holds_a_traceback(answers: list[str]) -> None:
@@ -57,10 +65,10 @@ def test_no_answer_holds_a_traceback(answers: list[str]) -> None:
         assert ", line " not in text.replace("(half.py, line", ""), text
 
 
-def test_no_answer_holds_the_projects_path(public: Tree, answers: list[str]) -> None:
+def test_no_answer_holds_the_projects_path(tree: Tree, answers: list[str]) -> None:
     for text in answers:
-        assert str(public.folder) not in text
-        assert public.folder.parent.name not in text
+        assert str(tree.folder) not in text
+        assert tree.folder.parent.name not in text
 
 
 def test_answers_say_what_was_wrong_all_the_same(answers: list[str]) -> None:
@@ -73,20 +81,23 @@ def test_answers_say_what_was_wrong_all_the_same(answers: list[str]) -> None:
     assert "functions/half.py:4" in text
 
 
-def test_the_log_has_the_tracebacks_with_what_they_are_of(public: Tree, answers: list[str]) -> None:
-    del answers
+def logs(tree: Tree, line: str) -> bool:
+    return re.search(line, tree.output) is not None
+
+
+def test_the_log_has_the_tracebacks_with_what_they_are_of(public: Tree) -> None:
     request = "traced-1"
     public.invoke("leaky.reads", x_request_id=request)
+    public.invoke("leaky.streams")
     id_ = public.ended(public.submit("leaky.trains"))["id"]
-    until(lambda: request in public.output and id_ in public.output)
-    text = public.output
-    assert re.search(rf"leaky.reads: FileNotFoundError.*request={request}", text)
-    assert re.search(rf"leaky.trains failed: FileNotFoundError.*task={id_}", text)
-    for function in ("reads", "streams"):
-        assert re.search(
-            rf'File "{public.folder}/functions/leaky.py", line \d+, in {function}', text
-        )
-    assert re.search(rf'File "{public.folder}/functions/broken.py", line 5', text)
+    for line in (
+        rf"leaky.reads: FileNotFoundError.*request={request}",
+        rf"leaky.trains failed: FileNotFoundError.*task={id_}",
+        rf'File "{public.folder}/functions/leaky.py", line \d+, in reads',
+        rf'File "{public.folder}/functions/leaky.py", line \d+, in streams',
+        rf'File "{public.folder}/functions/broken.py", line 5',
+    ):
+        until(partial(logs, public, line), what=line)
 
 
 def test_a_function_that_always_fails_does_not_fill_the_log(public: Tree) -> None:

@@ -78,11 +78,10 @@ def limits_of(settings: GatewaySettings) -> Limits:
 
 
 async def _main(role: Role, stopping: asyncio.Event) -> None:
-    is_first = role.name in ("gateway", "gateway-1")
     settings = role.settings
     with (
         open_audit(settings, role.name) as audit,
-        open_door(settings.gateway, tells=is_first) as door,
+        open_door(settings.gateway, role.name) as door,
     ):
         async with open_context(settings) as context, offered(settings) as tls:
             await _serve(role, Gateway(context, door, audit), tls, stopping)

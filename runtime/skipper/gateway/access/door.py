@@ -78,8 +78,10 @@ class Door:
     ``find`` tells accounts of this machine; without it whoever reaches the gateway is let in.
     """
 
-    def __init__(self, settings: GatewaySettings, find: Find | None = None) -> None:
-        self.refusals = Refusals()
+    def __init__(
+        self, settings: GatewaySettings, find: Find | None = None, name: str = "gateway"
+    ) -> None:
+        self.refusals = Refusals(name if settings.workers > 1 else "")
         self._keys = Keys(key.get_secret_value() for key in settings.keys)
         self._hosts = Hosts(settings)
         self._pages = Pages(settings.cors_origins)
@@ -175,17 +177,18 @@ class Door:
 
 
 @contextlib.contextmanager
-def open_door(settings: GatewaySettings, *, tells: bool = True) -> Iterator[Door]:
-    """The door of a gateway that starts. What it cannot guard is logged if it ``tells``."""
+def open_door(settings: GatewaySettings, name: str = "gateway") -> Iterator[Door]:
+    """The door of the gateway process ``name``. What it cannot guard is logged, by the first."""
+    tells = name in ("gateway", "gateway-1")
     if tells and settings.keys and _is_in_clear(settings):
         log.warning(
             "gateway.host = %r: keys, inputs and results go over the network in clear; set "
-            "gateway.tls_cert, or put a proxy with TLS before a gateway on 127.0.0.1",
+            "gateway.tls_cert and tls_key, or name the proxy with TLS in gateway.trusted_proxies",
             settings.host,
             extra={"event": "clear"},
         )
     if settings.keys or settings.local == "anyone":
-        yield Door(settings)
+        yield Door(settings, name=name)
         return
     with users.finder() as find:
         if find is None and tells:
@@ -194,7 +197,7 @@ def open_door(settings: GatewaySettings, *, tells: bool = True) -> Iterator[Door
                 "machine can call; set gateway.keys where that must not be",
                 extra={"event": "open"},
             )
-        yield Door(settings, find)
+        yield Door(settings, find, name)
 
 
 def _is_in_clear(settings: GatewaySettings) -> bool:

@@ -49,10 +49,13 @@ def _later(seconds: float, do: Callable[[], None]) -> None:
 
 
 class Refusals:
-    """Counts what is refused, and logs it: the first at once, the others by the minute."""
+    """Counts what is refused, and logs it: the first at once, the others by the minute.
 
-    def __init__(self, later: Later = _later) -> None:
-        self._later = later
+    ``process`` is the name of the one that counts, where there are several.
+    """
+
+    def __init__(self, process: str = "", later: Later = _later) -> None:
+        self._process, self._later = process, later
         self._totals = dict.fromkeys(Reason, 0)
         self._gathered: dict[Reason, Gathered] = {}
 
@@ -69,6 +72,11 @@ class Refusals:
     def totals(self) -> dict[Reason, int]:
         """How many have been refused, by reason."""
         return dict(self._totals)
+
+    def samples(self) -> list[tuple[dict[str, str], float]]:
+        """Those as a metric has them: its labels, and the count."""
+        process = {"gateway": self._process} if self._process else {}
+        return [(process | {"reason": str(each)}, count) for each, count in self._totals.items()]
 
     def _gather(self, reason: Reason) -> None:
         self._gathered[reason] = Gathered()

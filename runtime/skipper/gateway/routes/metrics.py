@@ -90,8 +90,7 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
         lines += _sample(name, "gauge", text, samples)
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
-    refused = [({"reason": str(reason)}, count) for reason, count in refusals.totals().items()]
-    lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refused)
+    lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refusals.samples())
     return lines
 
 

@@ -408,6 +408,7 @@ def test_accounts_are_looked_up_where_nothing_else_guards() -> None:
     ("host", "more", "is_told"),
     [
         ("0.0.0.0", {}, True),
+        ("box.example", {}, True),
         ("127.0.0.1", {}, False),
         ("0.0.0.0", {"trusted_proxies": ["10.0.0.1"]}, False),
         ("0.0.0.0", {"tls_cert": "cert.pem", "tls_key": "key.pem"}, False),
@@ -421,7 +422,7 @@ def test_that_keys_go_in_clear_is_told_at_the_start(
         assert ("in clear" in caplog.text) is is_told
     assert ONE not in caplog.text
     caplog.clear()
-    with open_door(settings(host, keys=True, **more), tells=False):
+    with open_door(settings(host, keys=True, **more), "gateway-2"):
         assert not caplog.records
 
 
@@ -429,8 +430,9 @@ def test_that_accounts_cannot_be_told_is_told_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(users, "finder", lambda: contextlib.nullcontext(None))
-    with open_door(settings()):
-        assert len(caplog.records) == 1
+    for name in ("gateway-1", "gateway-2", "gateway-3"):
+        with open_door(settings(workers=3), name):
+            assert len(caplog.records) == 1
     assert "every account of this machine" in caplog.text
 
 

@@ -30,7 +30,7 @@ class Clock:
 
 def test_the_first_is_logged_at_once_and_the_rest_by_the_minute(caplog: Logged) -> None:
     clock = Clock()
-    refusals = Refusals(clock.later)
+    refusals = Refusals(later=clock.later)
     for minute in range(3):
         for number in range(999 + (minute == 0)):
             refusals.record(Reason.KEY, f"10.0.0.{number % 3}")
@@ -46,7 +46,7 @@ def test_the_first_is_logged_at_once_and_the_rest_by_the_minute(caplog: Logged) 
 
 def test_after_a_silence_the_next_is_logged_at_once_again(caplog: Logged) -> None:
     clock = Clock()
-    refusals = Refusals(clock.later)
+    refusals = Refusals(later=clock.later)
     refusals.record(Reason.HOST, "10.0.0.1")
     clock.pass_a_minute()
     assert len(caplog.records) == 1
@@ -72,3 +72,11 @@ def test_of_a_flood_from_everywhere_a_line_and_no_more_is_kept() -> None:
     assert text.startswith("2001:db8::0 (2), ")
     assert text.endswith(f"others ({100_000 - MAX_SOURCES})")
     assert len(text) < 500
+
+
+@pytest.mark.parametrize(("process", "labels"), [("", {}), ("gateway-2", {"gateway": "gateway-2"})])
+def test_of_several_processes_each_counts_under_its_name(
+    process: str, labels: dict[str, str]
+) -> None:
+    samples = Refusals(process).samples()
+    assert samples == [(labels | {"reason": str(reason)}, 0) for reason in Reason]
