@@ -13,17 +13,27 @@ from tests.security.conftest import Connect
 from tests.security.raw import Answer
 
 FUNCTIONS = """
+from collections.abc import Iterator
 import skipper
 
 @skipper.inference
 def double(x: int) -> int:
     return 2 * x
 
+@skipper.inference
+def count() -> Iterator[int]:
+    yield from range(3)
+
 @skipper.training
 def train() -> int:
     return 1
 """
-PROXIED = '[gateway]\ntrusted_proxies = ["127.0.0.1"]\nroot_path = "/set"\n'
+PROXIED = """
+[gateway]
+trusted_proxies = ["127.0.0.1"]
+root_path = "/set"
+allowed_hosts = ["api.example.com"]
+"""
 TOLD = (
     "X-Forwarded-For: 203.0.113.7",
     "X-Forwarded-Proto: https",
@@ -154,3 +164,74 @@ def test_a_strangers_headers_change_no_answer(attacked: Tree, connect: Connect) 
         plain = connect(attacked).request("GET", path)
         told = connect(attacked).request("GET", path, *TOLD, "Forwarded: for=1.2.3.4;proto=https")
         assert (plain.status, plain.body) == (told.status, told.body)
+
+
+NGINX = """{method} {path} HTTP/1.1
+Host: api.example.com
+X-Forwarded-For: 203.0.113.7
+X-Forwarded-Proto: https
+X-Forwarded-Host: api.example.com:8443
+X-Forwarded-Prefix: /ml
+"""
+NGINX_AS_IT_COMES = """{method} {path} HTTP/1.0
+Host: 127.0.0.1:8000
+Connection: close
+"""
+CADDY = """{method} {path} HTTP/1.1
+Host: api.example.com
+Forwarded: for=1.2.3.4
+X-Forwarded-For: 203.0.113.7
+X-Forwarded-Host: api.example.com
+X-Forwarded-Prefix: /ml
+X-Forwarded-Proto: https
+Accept-Encoding: gzip
+"""
+
+
+def sent_by(proxy: str, method: str, path: str, body: bytes = b"", accept: str = "*/*") -> bytes:
+    """A request as a proxy sends it on; those above are copies of what was received."""
+    more = f"Content-Length: {len(body)}\nContent-Type: application/json\nAccept: {accept}\n\n"
+    head = proxy.format(method=method, path=path) + more
+    return head.replace("\n", "\r\n").encode() + body
+
+
+@pytest.mark.parametrize("proxy", [NGINX, NGINX_AS_IT_COMES, CADDY])
+def test_a_proxys_requests_are_answered_on_one_connection(
+    proxied: Tree, connect: Connect, proxy: str
+) -> None:
+    prefix = "/ml" if "X-Forwarded-Prefix" in proxy else "/set"
+    raw = connect(proxied)
+    for _ in range(3):
+        if "close" in proxy:
+            raw = connect(proxied)
+        raw.send(sent_by(proxy, "POST", "/v1/functions/f.double/invoke", b'{"x": 4}'))
+        assert raw.answer().body == b"8"
+    raw = connect(proxied)
+    raw.send(sent_by(proxy, "POST", "/v1/functions/f.train/invoke", b"{}"))
+    assert raw.answer().headers["location"].startswith(f"{prefix}/v1/tasks/")
+
+
+@pytest.mark.parametrize("proxy", [NGINX, CADDY])
+def test_streams_tell_proxies_not_to_hold_them_back(
+    proxied: Tree, connect: Connect, proxy: str
+) -> None:
+    raw = connect(proxied)
+    raw.send(sent_by(proxy, "POST", "/v1/functions/f.count/invoke", b"{}", "text/event-stream"))
+    answer = raw.answer()
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.body.count(b"event: item") == 3
+
+
+@pytest.mark.parametrize("proxy", [NGINX, CADDY])
+def test_a_page_behind_the_proxy_is_of_the_gateways_own_origin(
+    proxied: Tree, connect: Connect, proxy: str
+) -> None:
+    path = "/v1/functions/f.double/invoke"
+    host = "api.example.com:8443" if "8443" in proxy else "api.example.com"
+    for origin, status in ((f"https://{host}", 200), (f"http://{host}", 403)):
+        raw = connect(proxied)
+        request = sent_by(proxy + f"Origin: {origin}\n", "POST", path, b'{"x": 4}')
+        raw.send(request)
+        assert raw.answer().status == status, origin

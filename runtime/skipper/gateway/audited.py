@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,6 +14,8 @@ from skipper.gateway.access.pages import READING
 from skipper.gateway.audit import MAX_PATH, Audit, Request, function_of
 from skipper.gateway.proxies import Proxies
 from skipper.gateway.request_ids import HEADER
+
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]]
 
 _UNJUDGED = Admission()
 """Stands for the decision about a request whose judging has failed."""
@@ -26,53 +31,52 @@ class Audited:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, scope["state"]["request_id"])
+        answer = _Answer(send, functools.partial(self._tell, scope))
         try:
             await self._app(scope, receive, answer)
         finally:
-            self._tell(scope, answer)
+            if not answer.has_begun:
+                self._tell(scope, 0, ())
 
-    def _tell(self, scope: Scope, answer: _Answer) -> None:
+    def _tell(self, scope: Scope, status: int, headers: Headers) -> None:
+        """Tell of a request once it is known how it ends: at the beginning of its answer."""
         admission: Admission = scope.get("admission", _UNJUDGED)
         reason = admission.reason.value if admission.reason else ""
         if scope["method"] in READING and not reason:
             return
-        path = scope["path"]
-        is_call = function_of(path) != ""
-        if is_call and not (self._audit.has_calls or reason or answer.task):
+        given = dict(headers)
+        task = given.get(b"location", b"").rpartition(b"/")[2].decode()
+        is_call = function_of(scope["path"]) != ""
+        if is_call and not (self._audit.has_calls or reason or task):
             return
         request = Request(
             client=self._proxies.client(scope),
             key=admission.key,
             method=scope["method"],
-            path=path[:MAX_PATH],
-            status=answer.status,
+            path=scope["path"][:MAX_PATH],
+            status=status,
             reason=reason,
             at=time.time(),
-            request_id=answer.request_id,
-            task=answer.task,
+            request_id=given.get(HEADER, b"").decode() or scope["state"]["request_id"],
+            task=task,
         )
-        if reason or (not is_call and answer.status >= 400):
+        if reason or (not is_call and status >= 400):
             self._audit.refused(request)
         else:
             self._audit.record(request)
 
 
 class _Answer:
-    """A ``send`` that remembers what is told of an answer."""
+    """A ``send`` that tells how an answer begins."""
 
-    __slots__ = ("_send", "request_id", "status", "task")
+    __slots__ = ("_send", "_tell", "has_begun")
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self.request_id = send, request_id
-        self.status, self.task = 0, ""
+    def __init__(self, send: Send, tell: Callable[[int, Headers], None]) -> None:
+        self._send, self._tell = send, tell
+        self.has_begun = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            for name, value in message["headers"]:
-                if name == HEADER:
-                    self.request_id = value.decode()
-                elif name == b"location":
-                    self.task = value.rpartition(b"/")[2].decode()
+            self.has_begun = True
+            self._tell(message["status"], message.get("headers", ()))
         await self._send(message)
