@@ -20,6 +20,7 @@ ELSEWHERE = {
     "unit/gateway/access/test_door.py": "gateway/access/asgi gateway/access/hosts "
     "gateway/access/keys gateway/access/pages",
     "unit/gateway/routes/test_events.py": "gateway/context gateway/task_stream",
+    "unit/gateway/routes/test_openapi.py": "gateway/routes/responses",
     "acceptance/test_gateways.py": "gateway/server",
     "acceptance/test_documents.py": "gateway/routes/functions gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",

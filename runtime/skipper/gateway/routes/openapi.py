@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skipper.gateway.access.door import OPEN
-from skipper.gateway.answers import PROBLEM_TYPE
+from skipper.gateway.routes.responses import EVENTS, OF_ROUTES, answered, anywhere, refused
 from skipper.spec import PRIORITIES, FunctionSpec, Mode
 from skipper.tasks.documents import ACCEPTED_SCHEMA, TASK_SCHEMA
 
@@ -56,15 +56,17 @@ _FAILED = {
     "required": ["error"],
 }
 _REFUSALS = {
-    "400": "The body is not JSON, or a header cannot be understood",
+    "400": "The body is not JSON, or a header or how the request is framed cannot be understood",
     "404": "There is no such function",
+    "409": "It was cancelled",
     "413": "The body is too large",
     "415": "The body is not application/json",
-    "422": "The body does not match the schema",
+    "422": "The body does not match the schema, or the key was used with another",
     "500": "The function raised",
     "502": "The process that ran it died",
     "503": "It cannot be served at the moment",
     "504": "Its deadline passed",
+    "508": "Functions called each other too deep",
 }
 
 
@@ -76,12 +78,13 @@ def document(
     schemas = whole.setdefault("components", {}).setdefault("schemas", {})
     schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
     schemas["AcceptedTask"] = ACCEPTED_SCHEMA
-    for path in whole["paths"].values():
-        for operation in path.values():
-            if "422" in operation.get("responses", {}):
-                operation["responses"]["422"] = _refusal("A parameter is wrong")
+    common = anywhere(needs_key=needs_key)
+    for path, operations in whole["paths"].items():
+        for method, operation in operations.items():
+            operation["responses"] = common | OF_ROUTES[method, path]
     for spec in functions:
         operation = _operation(spec, schemas)
+        operation["responses"] = common | operation["responses"]
         whole["paths"][f"/v1/functions/{spec.name}/invoke"] = {"post": operation}
     if needs_key:
         whole["components"]["securitySchemes"] = _SECURITY
@@ -103,14 +106,10 @@ def _operation(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
         given, value = _or_many(given, given), _or_many(value, {"anyOf": [value, _FAILED]})
     is_task = spec.mode is Mode.TASK
     responses = {
-        "200": {"description": "The value", "content": {"application/json": {"schema": value}}},
-        "202": {
-            "description": "Accepted as a task",
-            "content": {
-                "application/json": {"schema": {"$ref": "#/components/schemas/AcceptedTask"}}
-            },
-        },
-    } | {status: _refusal(text) for status, text in _REFUSALS.items()}
+        "200": answered("The value", value),
+        "202": answered("Accepted as a task", {"$ref": "#/components/schemas/AcceptedTask"}),
+    } | {status: refused(text) for status, text in _REFUSALS.items()}
+    responses["200"]["content"] |= _streamed(spec)
     return {
         "tags": [f"functions: {spec.kind}"],
         "summary": spec.summary or name,
@@ -147,11 +146,12 @@ def _or_many(one: dict[str, Any], each: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [one, many]}
 
 
-def _refusal(text: str) -> dict[str, Any]:
-    return {
-        "description": text,
-        "content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
+def _streamed(spec: FunctionSpec) -> dict[str, Any]:
+    """What ``Accept`` may choose in place of a value: items as they come, or a task's life."""
+    types = [EVENTS] if spec.mode is Mode.TASK or spec.streams else []
+    if spec.streams:
+        types += ["application/jsonl", "application/x-ndjson"]
+    return {media_type: {"schema": _TEXT} for media_type in types}
 
 
 def _adopt(schema: dict[str, Any], prefix: str, schemas: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""What each of the gateway's own routes may answer, as its OpenAPI document says it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skipper.gateway.answers import PROBLEM_TYPE
+
+Responses = dict[str, dict[str, Any]]
+
+JSON, TEXT, EVENTS = "application/json", "text/plain", "text/event-stream"
+_STRING = {"type": "string"}
+
+
+def answered(text: str, schema: dict[str, Any], media_type: str = JSON) -> dict[str, Any]:
+    """A response with a body."""
+    return {"description": text, "content": {media_type: {"schema": schema}}}
+
+
+def refused(text: str) -> dict[str, Any]:
+    """A response with a problem document."""
+    return answered(text, {"$ref": "#/components/schemas/Problem"}, PROBLEM_TYPE)
+
+
+def anywhere(*, needs_key: bool) -> Responses:
+    """What every request may be answered, whatever it asks for."""
+    texts = {
+        "400": "The request cannot be understood: a parameter, a header, how it is framed",
+        "401": "It shows no key, or a wrong one",
+        "403": "It comes from a page of another origin, or from another account of the machine",
+        "408": "It has not come within its time",
+        "413": "Its body is too large",
+        "421": "Its Host is not served",
+        "431": "Its head is too large",
+        "500": "Skipper itself failed",
+        "503": "It cannot be served at the moment, because a part is away or full",
+    }
+    return {code: refused(text) for code, text in texts.items() if needs_key or code != "401"}
+
+
+def _object(*names: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {name: {} for name in names},
+        "required": list(names),
+    }
+
+
+def _list(item: dict[str, Any], *more: str) -> dict[str, Any]:
+    whole = _object("items", *more)
+    whole["properties"]["items"] = {"type": "array", "items": item}
+    return whole
+
+
+def _task(text: str) -> dict[str, Any]:
+    return answered(text, {"$ref": "#/components/schemas/Task"})
+
+
+_NONE, _GONE = refused("There is no such thing"), refused("It ended long ago, and is forgotten")
+_THERE: Responses = {"404": _NONE, "410": _GONE}
+_ENDED = {"409": refused("The task has ended, or has not, as it would have to")}
+_ENDS: Responses = {
+    "400": refused("The function's input was no JSON"),
+    "404": refused("There is no such task, or its function was gone when it was to run"),
+    "409": refused("The task was cancelled"),
+    "410": _GONE,
+    "422": refused("Its input did not match the function's schema"),
+    "500": refused("The function raised"),
+    "502": refused("The process that ran it died"),
+    "503": refused("Its function could not be served, or the result cannot be had any more"),
+    "504": refused("Its deadline passed, or it expired"),
+    "508": refused("Functions called each other too deep"),
+}
+_ACCEPTED: Responses = {"202": _task("Accepted as a task")}
+_ATTEMPT = _object(
+    "number", "host", "instance", "started_at", "ended_at", "outcome", "error", "logs"
+)
+_FUNCTION = _object("name", "kind", "pool", "mode", "state", "input_schema", "output_schema")
+_MODEL = _object("name", "version", "digest", "format", "metrics", "created_at")
+_SCHEDULE = _object("name", "function", "cron", "timezone", "state", "next_at", "last_at")
+_WEBHOOK = _object("name", "origin", "events", "functions", "allow_private", "timeout_s")
+
+OF_ROUTES: dict[tuple[str, str], Responses] = {
+    ("get", "/v1/functions"): {
+        "200": answered("Functions", _list(_FUNCTION, "broken", "loading")),
+    },
+    ("get", "/v1/functions/{name}"): {"200": answered("The function", _FUNCTION), "404": _NONE},
+    ("get", "/v1/models"): {"200": answered("Models", _list(_MODEL, "next"))},
+    ("get", "/v1/models/{name}"): {
+        "200": answered("The model's versions", _list(_MODEL, "name", "next")),
+        "404": _NONE,
+    },
+    ("get", "/v1/pools"): {"200": answered("Pools", _list(_object("pool", "reachable")))},
+    ("get", "/v1/tasks"): {
+        "200": answered("Tasks", _list({"$ref": "#/components/schemas/Task"}, "next")),
+    },
+    ("get", "/v1/tasks/{id}"): {"200": _task("The task"), **_THERE},
+    ("get", "/v1/tasks/{id}/result"): {
+        "200": answered("The function's value", {}),
+        "202": _task("The task, which has not ended"),
+        **_ENDS,
+    },
+    ("get", "/v1/tasks/{id}/attempts"): {"200": answered("Attempts", _list(_ATTEMPT)), **_THERE},
+    ("get", "/v1/tasks/{id}/logs"): {
+        "200": answered("Lines", _list(_object("at", "attempt", "line"), "next", "dropped")),
+        **_THERE,
+    },
+    ("get", "/v1/tasks/{id}/events"): {
+        "200": answered("The task's life", _STRING, EVENTS),
+        "204": {"description": "There is nothing after Last-Event-ID, and will be nothing"},
+        **_THERE,
+    },
+    ("post", "/v1/tasks/{id}/cancel"): {
+        "200": _task("The task, which is cancelled"),
+        "202": _task("The task, which is being cancelled"),
+        **_THERE,
+        **_ENDED,
+    },
+    ("post", "/v1/tasks/{id}/retry"): {**_ACCEPTED, **_THERE, **_ENDED},
+    ("get", "/v1/schedules"): {"200": answered("Schedules", _list(_SCHEDULE, "next"))},
+    ("get", "/v1/schedules/{name}"): {"200": answered("The schedule", _SCHEDULE), "404": _NONE},
+    ("post", "/v1/schedules/{name}/run"): {**_ACCEPTED, "404": _NONE},
+    ("post", "/v1/schedules/{name}/pause"): {
+        "200": answered("The schedule", _SCHEDULE),
+        "404": _NONE,
+    },
+    ("post", "/v1/schedules/{name}/resume"): {
+        "200": answered("The schedule", _SCHEDULE),
+        "404": _NONE,
+    },
+    ("get", "/v1/webhooks"): {"200": answered("Webhooks", _list(_WEBHOOK))},
+    ("post", "/v1/webhooks/{name}/test"): {**_ACCEPTED, "404": _NONE},
+    ("get", "/livez"): {"200": answered("It lives", _STRING, TEXT)},
+    ("get", "/readyz"): {
+        "200": answered("Calls should be sent here", _STRING, TEXT),
+        "503": {
+            "description": "They should not, or the gateway takes no more",
+            "content": answered("", _STRING, TEXT)["content"] | refused("")["content"],
+        },
+    },
+    ("get", "/metrics"): {"200": answered("Metrics", _STRING, TEXT)},
+}
+"""By method and path. Beside these every route has the answers of :func:`anywhere`."""
