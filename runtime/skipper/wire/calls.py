@@ -52,7 +52,9 @@ def parse_call(payload: bytes) -> tuple[CallHead, int]:
     budget, flags, depth, name_size, context_size = _CALL.unpack_from(payload)
     at = _CALL.size + name_size
     end = at + context_size
-    name, context = payload[_CALL.size : at].decode(), payload[at:end].decode()
+    # Whatever the bytes are: an instance that raised here would end for a call that is none.
+    name = payload[_CALL.size : at].decode("utf-8", "replace")
+    context = payload[at:end].decode("utf-8", "replace")
     return CallHead(budget, flags, depth, name, context), end
 
 

@@ -325,7 +325,9 @@ class Link:
             if kind == FrameKind.ANSWER:
                 answer.set_result(payload)
             else:
-                answer.set_exception(UnavailableError(f"pool {self.pool}: {payload.decode()}"))
+                answer.set_exception(
+                    UnavailableError(f"pool {self.pool}: {payload.decode(errors='replace')}")
+                )
         elif kind == FrameKind.CATALOGUE:
             try:
                 self._take_over(CatalogueSnapshot.parse(payload))
@@ -333,9 +335,9 @@ class Link:
                 detail = f"what the host of pool {self.pool} serves cannot be read: {error}"
                 self._leave(connection, detail)
         elif kind == FrameKind.TASKS:
-            self._listener.on_tasks(payload.decode().split("\n"))
+            self._listener.on_tasks(payload.decode("ascii", "replace").split("\n"))
         elif kind == FrameKind.TASK_EVENTS:
-            self._listener.on_task_events(payload.decode().split("\n"))
+            self._listener.on_task_events(payload.decode("ascii", "replace").split("\n"))
 
     def _take_over(self, catalogue: CatalogueSnapshot) -> None:
         functions = catalogue.functions

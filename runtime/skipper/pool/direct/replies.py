@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def not_served(name: bytes) -> bytes:
     """The reply where no function of this name is served here."""
-    return calls.problem(Outcome.NOT_FOUND, f"{name.decode()} is no longer served")
+    return calls.problem(Outcome.NOT_FOUND, f"{name.decode(errors='replace')} is no longer served")
 
 
 def removed(queue: VersionQueue) -> bytes:
