@@ -42,6 +42,16 @@ class Raw:
         for piece in pieces:
             self._socket.sendall(piece)
 
+    def fileno(self) -> int:
+        """For ``select``."""
+        return self._socket.fileno()
+
+    def send_some(self, data: bytes | memoryview) -> int:
+        """Send what the gateway takes at once; how much that was, 0 where it has closed."""
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            return self._socket.send(data, socket.MSG_DONTWAIT)
+        return 0
+
     def request(self, method: str, path: str, *headers: str, body: bytes = b"") -> Answer:
         """Send a whole request with the Host that is right, and read its answer."""
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}", *headers]

@@ -24,6 +24,7 @@ from skipper.gateway.answers import Json, problem_response
 from skipper.gateway.audit import Audit
 from skipper.gateway.audited import Audited
 from skipper.gateway.browsers import docs_page, for_browsers
+from skipper.gateway.budget import Budget
 from skipper.gateway.context import Context
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
@@ -81,6 +82,11 @@ class Gateway:
         if audit is not None and audit.is_on:
             inside = Audited(inside, audit, self._proxies)
         self.app: ASGIApp = without_prefix(inside, own.root_path)
+
+    @property
+    def budget(self) -> Budget:
+        """For its bodies and its answers."""
+        return self._context.budget
 
     def drain(self) -> None:
         """Refuse to be ready, and let long listeners go."""

@@ -46,14 +46,27 @@ Callee = tuple[FunctionSpec, Link]
 class Invocation:
     """One call as a face has received it. Plain slots, because each direct call makes one.
 
-    ``body`` is the input's JSON. Deadlines count from ``received``, on the loop's clock.
+    ``body`` is the input's JSON, kept until it has been sent on; the face's ``let_go`` is called
+    then. Deadlines count from ``received``, on the loop's clock.
     """
 
-    __slots__ = ("body", "function", "received", "request_id")
+    __slots__ = ("body", "function", "let_go", "received", "request_id")
 
-    def __init__(self, function: str, body: bytes, request_id: str, received: float) -> None:
-        self.function, self.body = function, body
+    def __init__(
+        self,
+        function: str,
+        body: bytes,
+        request_id: str,
+        received: float,
+        let_go: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.function, self.body, self.let_go = function, body, let_go
         self.request_id, self.received = request_id, received
+
+    def sent(self) -> None:
+        """The body has been sent on, and is needed here no more."""
+        self.body = b""
+        self.let_go()
 
     def left_s(self, spec: FunctionSpec) -> float:
         """What is left of a direct call's time, in seconds."""
@@ -182,17 +195,9 @@ class Dispatcher:
         spec, link = self._directory.remembered(name) or await self._find(name, PATIENCE_S)
         self._check_terms(spec, preferences)
         is_checked = await self.check_input(spec, link, call)
-        submission = Submission(
-            spec=spec,
-            body=call.body,
-            request_id=call.request_id,
-            idempotency_key=idempotency_key,
-            priority=preferences.priority,
-            delay_s=preferences.delay_s or 0.0,
-            expires_s=preferences.expires_s,
-        )
         with _problems():
-            task = await self._accepted(submission)
+            task = await self._accepted(_submission(spec, call, preferences, idempotency_key))
+            call.sent()
             if preferences.wait_s is None:
                 return AcceptedTask(task, is_checked)
             result = await self._tasks.until_ended(task.id, preferences.wait_s)
@@ -255,9 +260,11 @@ class Dispatcher:
         flags = 0 if items is None else wire.STREAM
         head = wire.call_head(CallHead(left_ms, flags, 0, spec.name, call.request_id))
         try:
-            return link.call(head + call.body, deadline, items)
+            pending = link.call(head + call.body, deadline, items)
         except UnavailableError as error:
             raise Problem(problems.UNAVAILABLE, str(error)) from None
+        call.sent()
+        return pending
 
     async def _until_up(self, call: Invocation) -> Callee:
         """The function and its host's link, once its host can be reached. Raises Problem."""
@@ -284,6 +291,20 @@ class Dispatcher:
         raise Problem(
             problems.UNKNOWN_FUNCTION, f"there is no function {name!r}", {"functions": known[:100]}
         )
+
+
+def _submission(
+    spec: FunctionSpec, call: Invocation, preferences: Preferences, key: str | None
+) -> Submission:
+    return Submission(
+        spec=spec,
+        body=call.body,
+        request_id=call.request_id,
+        idempotency_key=key,
+        priority=preferences.priority,
+        delay_s=preferences.delay_s or 0.0,
+        expires_s=preferences.expires_s,
+    )
 
 
 @contextlib.contextmanager

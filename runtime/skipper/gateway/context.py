@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from skipper.blobs import BlobStore
+from skipper.gateway.budget import Budget
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.task_reader import TaskReader
 from skipper.ledger import Ledger
@@ -35,19 +36,24 @@ class Context:
     watchers: Watchers
     tasks: TaskReader
     calls: Dispatcher
+    budget: Budget
     shows_tracebacks: bool
     """Whether callers see the tracebacks of functions."""
 
     @property
     def max_body(self) -> int:
         """How many bytes a request's body may have."""
-        return int(self.settings.gateway.max_body_mb * (1 << 20))
+        return _bytes(self.settings.gateway.max_body_mb)
+
+
+def _bytes(mb: float) -> int:
+    return int(mb * (1 << 20))
 
 
 @contextlib.asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Hold open what the routes need. Raises StartError where that cannot be."""
-    watchers = Watchers()
+    watchers, gateway = Watchers(), settings.gateway
     ledger = await asyncio.to_thread(
         Ledger.open,
         settings.database_url,
@@ -76,6 +82,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 intake=intake,
                 publisher=publisher,
                 watchers=watchers,
+                budget=Budget(_bytes(gateway.memory_mb), _bytes(gateway.max_body_mb)),
                 tasks=tasks,
                 calls=Dispatcher(
                     directory,

@@ -132,10 +132,16 @@ class Invoke:
         self, request: CallRequest, scope: Scope, receive: Receive, send: Send
     ) -> None:
         name: str = scope["path_params"]["name"]
-        body = await _read_body(request, receive, self._max_body)
+        # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
         preferences = request.preferences()
-        call = Invocation(name, body, request.request_id, request.received)
+        call = Invocation(
+            name,
+            await _read_body(request, receive, self._max_body),
+            request.request_id,
+            request.received,
+            scope.get("state", {}).get("let_go", _nothing),
+        )
         if spec.mode is Mode.TASK or preferences.wants_task:
             response = await self._as_task(call, request, preferences)
             request.is_answered = True
@@ -229,11 +235,17 @@ class _GoneError(Exception):
 
 
 async def _read_body(request: CallRequest, receive: Receive, limit: int) -> bytes:
-    """The body. Raises a problem for a wrong type and for too many bytes."""
+    """The body. Raises a problem for a wrong type and for too many bytes, before they come."""
     if request.length > limit:
         raise _too_large(limit)
+    if request.is_encoded:
+        raise Problem(problems.MEDIA, "send the body as it is, without Content-Encoding")
+    if request.length:
+        _check_type(request)
     message = await receive()
     body: bytes = message.get("body", b"")
+    if body:
+        _check_type(request)
     if message.get("more_body"):
         parts, size = [body], len(body)
         while message.get("more_body") and size <= limit:
@@ -245,11 +257,18 @@ async def _read_body(request: CallRequest, receive: Receive, limit: int) -> byte
         raise _GoneError
     if len(body) > limit:
         raise _too_large(limit)
-    if body and request.content_type.partition(b";")[0].strip().lower() != _JSON:
-        raise Problem(problems.MEDIA, "send the body with Content-Type: application/json")
-    if request.is_encoded:
-        raise Problem(problems.MEDIA, "send the body as it is, without Content-Encoding")
+    if body:
+        _check_type(request)
     return body
+
+
+def _check_type(request: CallRequest) -> None:
+    if request.content_type.partition(b";")[0].strip().lower() != _JSON:
+        raise Problem(problems.MEDIA, "send the body with Content-Type: application/json")
+
+
+def _nothing() -> None:
+    """What a scope that has nothing to let go of does."""
 
 
 def _too_large(limit: int) -> Problem:

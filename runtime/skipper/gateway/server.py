@@ -91,7 +91,10 @@ async def _serve(
     role: Role, gateway: Gateway, tls: ssl.SSLContext | None, stopping: asyncio.Event
 ) -> None:
     settings = role.settings
-    connections, service = Connections(limits_of(settings.gateway)), _Application(gateway.app)
+    connections, service = (
+        Connections(limits_of(settings.gateway), gateway.budget),
+        _Application(gateway.app),
+    )
 
     def connect(**_: object) -> Connection:
         return Connection(service, connections)

@@ -7,7 +7,9 @@ from typing import Any
 from starlette.types import Send
 
 from skipper.gateway.answers import Headers, json_bytes, served_headers
+from skipper.gateway.budget import SMALL
 from skipper.gateway.item_stream import ItemStream
+from skipper.gateway.problems import Problem
 
 EVENTS = b"text/event-stream"
 
@@ -42,15 +44,26 @@ async def send_items(stream: ItemStream, kind: bytes, headers: Headers, send: Se
     ]
     await send({"type": "http.response.start", "status": 200, "headers": start})
     is_sse = kind == EVENTS
-    async for item in stream:
-        body = sse("item", item) if is_sse else item + b"\n"
-        await send({"type": "http.response.body", "body": body, "more_body": True})
-    await send({"type": "http.response.body", "body": _end(stream, is_sse=is_sse)})
+    try:
+        async for item in stream:
+            for part in _parts(item, is_sse=is_sse):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+        problem = stream.problem
+    except Problem as found:  # there is no room for the item until the caller has read it
+        problem = found
+        stream.give_up()
+    await send({"type": "http.response.body", "body": _end(problem, is_sse=is_sse)})
 
 
-def _end(stream: ItemStream, *, is_sse: bool) -> bytes:
+def _parts(item: bytes, *, is_sse: bool) -> tuple[bytes, ...]:
+    """What is sent of an item; a large one is not copied."""
+    if len(item) <= SMALL:
+        return (sse("item", item) if is_sse else item + b"\n",)
+    return (b"event: item\ndata: ", item, b"\n\n") if is_sse else (item, b"\n")
+
+
+def _end(problem: Problem | None, *, is_sse: bool) -> bytes:
     """How the stream closes: ``done``, or the problem that ended it."""
-    problem = stream.problem
     if problem is None:
         return sse("done", b"{}") if is_sse else b""
     document = problem.document()

@@ -85,6 +85,9 @@ class GatewaySettings(_Section):
         "", description="path under which a proxy shows the gateway, such as /ml"
     )
     max_body_mb: float = Field(8.0, gt=0, le=1024, description="largest request body, MiB")
+    memory_mb: float = Field(
+        256.0, gt=0, description="MiB of bodies and of unread answers, per gateway process"
+    )
     connections: int = Field(
         4096, ge=1, le=1_000_000, description="open connections per gateway process"
     )

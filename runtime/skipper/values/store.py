@@ -15,6 +15,9 @@ from skipper.values.value import JSON, Value
 
 log = logging.getLogger(__name__)
 
+LOADS = 2
+"""Values that are read at once: each is held in whole before anybody can tell whether there is room
+for it."""
 _LASTING = (FileNotFoundError, DamagedError, IsADirectoryError, PermissionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -38,6 +41,7 @@ class ValueStore:
 
     def __init__(self, blobs: BlobStore, inline_bytes: int, *, room_s: float = 1.0) -> None:
         self._blobs, self._inline_bytes, self._room_s = blobs, inline_bytes, room_s
+        self._loading = asyncio.Semaphore(LOADS)
 
     def is_inline(self, data: bytes) -> bool:
         """Whether ``data`` is stored in the row that it belongs to."""
@@ -74,7 +78,8 @@ class ValueStore:
             assert value.inline is not None
             return value.inline
         try:
-            return await asyncio.to_thread(self._blobs.get, value.ref)
+            async with self._loading:
+                return await asyncio.to_thread(self._blobs.get, value.ref)
         except OSError as error:
             log.error("blob %s, a stored value, cannot be used: %s", value.ref, reason_of(error))
             raise LostError(error) from None

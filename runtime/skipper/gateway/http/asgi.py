@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from skipper import problems
-from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.budget import SMALL
+from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Headers
 from skipper.gateway.http.limits import PIECE
-from skipper.gateway.http.refusals import problem_answer
+from skipper.gateway.problems import Problem
 from skipper.problems import ProblemKind
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,11 @@ def answer(app: Application, exchange: Exchange) -> None:
 
 
 def scope_of(exchange: Exchange) -> dict[str, Any]:
-    """The scope of a request; ``state.peer`` is the other end of its connection."""
+    """The scope of a request.
+
+    ``state.peer`` is the other end of its connection; ``state.let_go`` tells that its body is held
+    no more.
+    """
     head, peer = exchange.head, exchange.peer
     return {
         "type": "http",
@@ -51,17 +56,28 @@ def scope_of(exchange: Exchange) -> dict[str, Any]:
         "headers": head.headers,
         "client": peer.client,
         "server": peer.server,
-        "state": {"peer": peer, "request_id": exchange.request_id},
+        "state": {
+            "peer": peer,
+            "request_id": exchange.request_id,
+            "let_go": exchange.let_go,
+        },
     }
 
 
 class View:
-    """The two callables of ASGI for one exchange."""
+    """The two callables of ASGI for one exchange.
+
+    A body of more than :data:`~skipper.gateway.budget.SMALL` bytes is received once there is room
+    for all of it, and an answer is held where there is: either raises Problem for want of it, but
+    an answer that is sent whole becomes that problem.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._changed = asyncio.Event()
-        self._has_all = False
+        self._has_all = self._has_room = False
+        self._start: Message | None = None
+        """How the answer is to begin, until the first part of its body is there."""
         exchange.on_change = self._changed.set
 
     async def answered_by(self, app: Application) -> None:
@@ -78,6 +94,8 @@ class View:
             if exchange.is_answered or exchange.is_gone:
                 return
             log.error("a request was not answered", extra={"request": exchange.request_id})
+        finally:
+            exchange.let_go()
         self._fail(problems.INTERNAL, "the gateway's log tells more")
 
     async def receive(self) -> Message:
@@ -90,7 +108,14 @@ class View:
                 self._has_all = body.is_whole
                 taken = exchange.take_body()
                 return {"type": "http.request", "body": taken, "more_body": not self._has_all}
+            if exchange.is_cut:
+                detail = "its body came too slowly while others waited (gateway.memory_mb)"
+                raise Problem(problems.UNAVAILABLE, detail)
             if not self._has_all:
+                if not self._has_room and body.received + (body.rest or 0) >= SMALL:
+                    self._has_room = True
+                    await exchange.reserve()
+                    continue  # something may have come meanwhile, or the caller may have left
                 exchange.want_body()
             await self._change()
 
@@ -100,20 +125,43 @@ class View:
         if exchange.is_gone:
             return
         if message["type"] == "http.response.start":
-            exchange.start(message["status"], _checked(message.get("headers", ())))
+            if self._start is not None or exchange.is_started:
+                raise RuntimeError("the answer has begun already")
+            self._start = {**message, "headers": _checked(message.get("headers", ()))}
             return
-        if message["type"] != "http.response.body" or not exchange.is_started:
+        if message["type"] != "http.response.body":
             raise RuntimeError(f"{message['type']!r} was sent out of turn")
-        if exchange.is_answered:
-            raise RuntimeError("the answer is complete")
-        data = message.get("body", b"")
-        for at in range(0, len(data), PIECE):
-            await self._until_read()
-            exchange.write(data[at : at + PIECE])
-        if message.get("more_body", False):
-            await self._until_read()
-        elif not exchange.is_gone:
+        start, self._start = self._start, None
+        data, has_more = message.get("body", b""), message.get("more_body", False)
+        if start is not None and len(data) > SMALL and not has_more:
+            await self._respond(start, data)
+            return
+        if start is not None:
+            exchange.start(start["status"], start["headers"])
+        elif not exchange.is_started or exchange.is_answered:
+            raise RuntimeError("the answer has not begun, or is complete")
+        await self._write(data)
+        if not has_more and not exchange.is_gone:
             exchange.end()
+
+    async def _respond(self, start: Message, body: bytes) -> None:
+        """Send a whole answer, and wait until its caller has read it."""
+        headers = [header for header in start["headers"] if header[0] != b"content-length"]
+        self._exchange.respond(start["status"], headers, body)
+        while not (self._exchange.is_answered or self._exchange.is_gone):
+            await self._change()
+
+    async def _write(self, data: bytes) -> None:
+        """Send a part of the answer, and wait until its caller has read most of it."""
+        exchange = self._exchange
+        if len(data) > SMALL:
+            exchange.hold(len(data))
+        with memoryview(data) as whole:
+            for at in range(0, len(data), PIECE):
+                exchange.write(whole[at : at + PIECE])
+                await self._until_read()
+                exchange.reads(at)
+        exchange.let_go()
 
     async def _until_read(self) -> None:
         while self._exchange.is_congested and not self._exchange.is_gone:

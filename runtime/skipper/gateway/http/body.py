@@ -119,11 +119,12 @@ class Body:
     ``limit``: the connection is not read on while so much lies here.
     """
 
-    __slots__ = ("_first", "_framing", "_more", "is_unwanted", "limit")
+    __slots__ = ("_first", "_framing", "_more", "_taken", "is_unwanted", "limit")
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
         self._first = b""
+        self._taken = 0
         self._more = bytearray()  # and no list, because a caller may send it byte by byte
         self.limit = BODY_AHEAD
         self.is_unwanted = False
@@ -138,6 +139,11 @@ class Body:
     def size(self) -> int:
         """How many bytes lie here."""
         return len(self._first) + len(self._more)
+
+    @property
+    def received(self) -> int:
+        """How many bytes have come so far."""
+        return self._taken + self.size
 
     @property
     def is_full(self) -> bool:
@@ -162,6 +168,7 @@ class Body:
     def take(self) -> bytes:
         """What lies here, which then is the caller's."""
         found = self._first + self._more if self._more else self._first
+        self._taken += len(found)
         self._first, self._more = b"", bytearray()
         return found
 

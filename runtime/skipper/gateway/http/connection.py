@@ -12,11 +12,11 @@ from typing import Any, Protocol, cast
 from skipper import problems
 from skipper.gateway.http.body import body_of
 from skipper.gateway.http.connections import Connections
-from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Head, HeadReader, RefusedError
 from skipper.gateway.http.limits import PIPELINED, Limits
 from skipper.gateway.http.peer import Peer
-from skipper.gateway.http.refusals import problem_answer, refusal
+from skipper.gateway.http.refusals import refusal
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, service: Service, connections: Connections) -> None:
         self._service, self._all = service, connections
+        self.budget = connections.budget
         self._loop = asyncio.get_running_loop()
         self._reader = HeadReader()
         self._exchange: Exchange | None = None
@@ -152,7 +153,7 @@ class Connection(asyncio.Protocol):
                 self._next()
             return
         self._read_on()
-        exchange.changed()
+        exchange.grows()
 
     def _hold(self, data: bytes) -> None:
         self._later += data

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
 
+from skipper.gateway.budget import Budget
 from skipper.gateway.http.limits import HEADS_BYTES, Limits
 from skipper.gateway.http.refusals import Complaints
 
@@ -50,11 +51,12 @@ class Connections:
     def __init__(
         self,
         limits: Limits,
+        budget: Budget,
         *,
         open_: set[Any] | None = None,
         tasks: set[asyncio.Task[None]] | None = None,
     ) -> None:
-        self.limits = limits
+        self.limits, self.budget = limits, budget
         self.open: set[Any] = set() if open_ is None else open_
         self.tasks: set[asyncio.Task[None]] = set() if tasks is None else tasks
         self.complaints = Complaints()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Any, Protocol
 
+from skipper import problems
 from skipper.gateway import request_ids
+from skipper.gateway.budget import Budget, Claim
 from skipper.gateway.http.body import Body
 from skipper.gateway.http.head import Head, Headers
 from skipper.gateway.http.limits import PIECE, SHORT_REST
 from skipper.gateway.http.peer import Peer
+from skipper.gateway.problems import Problem
+from skipper.problems import ProblemKind
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COUNTED, _CHUNKED, _UNTIL_END, _BODILESS = range(4)
@@ -27,8 +33,19 @@ def _phrase(status: int) -> str:
 STATUS_LINES = {n: f"HTTP/1.1 {n} {_phrase(n)}\r\n".encode() for n in range(200, 600)}
 
 
+def problem_answer(kind: ProblemKind, detail: str) -> tuple[int, Headers, bytes]:
+    """Status, headers and body of a problem's answer."""
+    body = json.dumps(problems.document(kind, detail, {})).encode()
+    headers = [(b"content-type", b"application/problem+json")]
+    if kind.status == 503:
+        headers.append((b"retry-after", b"1"))
+    return kind.status, headers, body
+
+
 class Line(Protocol):
     """The connection, as its exchanges need it."""
+
+    budget: Budget
 
     is_ending: bool
     """Whether it ends with the present answer."""
@@ -64,14 +81,18 @@ class Exchange:
     """
 
     __slots__ = (
+        "_claim",
         "_has_continued",
         "_left",
         "_line",
         "_mode",
+        "_room",
+        "_size",
         "_unsent",
         "body",
         "head",
         "is_answered",
+        "is_cut",
         "is_gone",
         "is_started",
         "on_change",
@@ -91,6 +112,12 @@ class Exchange:
         self.is_started = self.is_answered = False
         self.is_gone = False
         """Whether the caller has left: nobody reads the answer."""
+        self.is_cut = False
+        """Whether the rest of the body is not received, because others want its room."""
+        self._claim: Claim | None = None
+        self._room: asyncio.Future[Claim] | None = None
+        """Of a body, while it waits for room."""
+        self._size = 0
         self.on_change: Callable[[], None] | None = None
         self._has_continued = not head.awaits_continue
         self._mode = _COUNTED
@@ -125,10 +152,59 @@ class Exchange:
         """Whether the caller is to send more of the body."""
         return self._has_continued and not self.body.is_whole
 
+    # --- the memory that they take
+
+    async def reserve(self) -> None:
+        """Wait until there is room for the whole body. Raises Problem where there is none."""
+        rest = self.body.rest
+        size = None if rest is None else self.body.received + rest
+        room = self._room = asyncio.ensure_future(self._line.budget.body(size, self._on_cut))
+        try:
+            self._claim = await room
+        except asyncio.CancelledError:
+            if not room.cancelled() and room.exception() is None:  # granted just before
+                room.result().release()
+            if not self.is_gone:
+                raise
+        finally:
+            self._room = None
+
+    def hold(self, size: int) -> None:
+        """Take room for this much of the answer, until it is read. Raises Problem for want of it.
+
+        Room that the body had is given back.
+        """
+        self.let_go()
+        if not self.is_gone:
+            self._claim = self._line.budget.answer(size, self.break_off)
+
+    def let_go(self) -> None:
+        """Give back what was reserved or held."""
+        claim, self._claim = self._claim, None
+        if claim is not None:
+            claim.release()
+
+    def reads(self, size: int) -> None:
+        """The caller has taken this much of what is held."""
+        if self._claim is not None:
+            self._claim.gets_on(size)
+
+    def _on_cut(self) -> None:
+        self.is_cut = True
+        self.changed()
+
     # --- the answer
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer; ``headers`` have no Content-Length."""
+        """Send a whole answer; ``headers`` have no Content-Length.
+
+        In the place of one that cannot be held until its caller has read it goes a problem.
+        """
+        if len(body) > PIECE:
+            try:
+                self.hold(len(body))
+            except Problem as problem:
+                status, headers, body = problem_answer(problem.kind, problem.detail)
         length = (b"content-length", b"%d" % len(body))
         start = self._start(status, [length, *headers])
         if self._has_no_body(status):
@@ -138,7 +214,7 @@ class Exchange:
             self._finish()
         else:
             self._line.write(start)
-            self._unsent = memoryview(body)
+            self._unsent, self._size = memoryview(body), len(body)
             self.go_on()
 
     def start(self, status: int, headers: Headers) -> None:
@@ -181,6 +257,7 @@ class Exchange:
         while self._unsent and not self._line.is_congested:
             piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
             self._line.write(piece)
+            self.reads(self._size - len(self._unsent))
             if not self._unsent:
                 self._finish()
         self.changed()
@@ -189,6 +266,18 @@ class Exchange:
         """The caller has left."""
         self.is_gone, self._line = True, _NOWHERE
         self._unsent = memoryview(b"")
+        self.let_go()
+        if self._room is not None:
+            self._room.cancel()
+        self.changed()
+
+    def grows(self) -> None:
+        """There is more of the body."""
+        if self._claim is not None:
+            if self.body.is_whole:
+                self._claim.is_whole(self.body.received)
+            else:
+                self._claim.gets_on(self.body.received)
         self.changed()
 
     def changed(self) -> None:
@@ -248,6 +337,7 @@ class Exchange:
 
     def _finish(self) -> None:
         self.is_answered = True
+        self.let_go()
         self.body.throw_away()
         self._line.on_answered()
         self.changed()
@@ -258,6 +348,7 @@ class _Nowhere:
 
     is_ending = True
     is_congested = False
+    budget = Budget(0, 0)
 
     def write(self, data: bytes | memoryview) -> None:
         pass

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
 
-from skipper import problems
 from skipper.gateway import request_ids
-from skipper.gateway.http.exchange import STATUS_LINES
-from skipper.gateway.http.head import Headers
+from skipper.gateway.http.exchange import STATUS_LINES, problem_answer
 from skipper.problems import ProblemKind
 
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
-
-
-def problem_answer(kind: ProblemKind, detail: str) -> tuple[int, Headers, bytes]:
-    """Status, headers and body of a problem's answer."""
-    body = json.dumps(problems.document(kind, detail, {})).encode()
-    headers = [(b"content-type", b"application/problem+json")]
-    if kind.status == 503:
-        headers.append((b"retry-after", b"1"))
-    return kind.status, headers, body
 
 
 def refusal(kind: ProblemKind, detail: str) -> bytes:

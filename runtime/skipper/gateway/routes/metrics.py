@@ -13,6 +13,7 @@ from fastapi.responses import PlainTextResponse, Response
 import skipper
 from skipper.errors import SkipperError
 from skipper.gateway.access.refusals import Refusals
+from skipper.gateway.budget import Budget, Use
 from skipper.gateway.context import Context
 from skipper.gateway.routes.health import ANSWER_S
 from skipper.ledger import tasks, totals, usage
@@ -91,7 +92,27 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
     lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refusals.samples())
-    return lines
+    return lines + list(_of_memory(context.budget))
+
+
+def _of_memory(budget: Budget) -> Iterator[str]:
+    """What this gateway process holds of callers."""
+    held = [({"use": use.value}, budget.taken(use)) for use in Use]
+    yield from _sample(
+        "skipper_gateway_memory_bytes",
+        "gauge",
+        "Bodies and answers that callers make it hold.",
+        held,
+    )
+    yield from _sample(
+        "skipper_gateway_memory_limit_bytes", "gauge", "gateway.memory_mb.", [({}, budget.room)]
+    )
+    yield from _sample(
+        "skipper_gateway_waiting_bodies", "gauge", "Bodies without room.", [({}, budget.waiting)]
+    )
+    yield from _sample(
+        "skipper_gateway_cut_total", "counter", "Callers cut to make room.", [({}, budget.cut)]
+    )
 
 
 class _OfTasks(NamedTuple):

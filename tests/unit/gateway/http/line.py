@@ -6,10 +6,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from skipper.gateway.budget import Budget
 from skipper.gateway.http.connection import Connection
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.http.limits import Limits
+
+
+def plenty() -> Budget:
+    """Memory for whatever callers want."""
+    return Budget(1 << 30, 1 << 30)
+
 
 GET = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n"
 
@@ -119,9 +126,13 @@ class Caller:
     """The caller's end of a connection to ``service``."""
 
     def __init__(
-        self, service: Any, limits: Limits | None = None, connections: Connections | None = None
+        self,
+        service: Any,
+        limits: Limits | None = None,
+        connections: Connections | None = None,
+        budget: Budget | None = None,
     ) -> None:
-        self.connections = connections or Connections(limits or Limits())
+        self.connections = connections or Connections(limits or Limits(), budget or plenty())
         self.transport = PlayedTransport()
         self.connection = Connection(service, self.connections)
         self.transport.protocol = self.connection

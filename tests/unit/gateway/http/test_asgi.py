@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from skipper.gateway.budget import SMALL, Budget, Use
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.problems import Problem
 from tests.unit.gateway.http.line import GET, Answering, Caller
 from tests.unit.gateway.played import settle
 
@@ -20,13 +22,13 @@ def body(content: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": content, "more_body": more}
 
 
-def serving(app: Any) -> Caller:
+def serving(app: Any, budget: Budget | None = None) -> Caller:
     """A caller of ``app``."""
 
     def begin(exchange: Exchange) -> None:
         asgi.answer(app, exchange)
 
-    return Caller(Answering(begin))
+    return Caller(Answering(begin), budget=budget)
 
 
 def sending(*messages: dict[str, Any]) -> Caller:
@@ -157,7 +159,7 @@ async def test_an_application_that_fails_is_an_internal_error(app: Any) -> None:
         (START | {"headers": [(b"content-length", b"5")]}, body(b"123")),
         (START | {"headers": [(b"content-length", b"5")]}, body(b"123456")),
         (START, body(b"half", more=True)),
-        (START, START),
+        (START, body(b"half", more=True), START),
     ],
 )
 async def test_an_answer_that_goes_wrong_is_broken_off(messages: tuple[dict[str, Any]]) -> None:
@@ -208,3 +210,167 @@ async def test_an_application_whose_caller_leaves_is_told_and_writes_to_nobody()
     assert seen == [{"type": "http.disconnect"}]
     assert not caller.transport.out
     assert not caller.connections.tasks
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+LARGE = 200_000
+
+
+def large(caller: Caller, size: int = LARGE) -> None:
+    """Send the head of a request with a large body."""
+    caller.send(POST.replace(b"5\r\n", b"%d\r\n" % size))
+
+
+async def length(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with how many bytes came, or with the problem that they were."""
+    size, more = 0, True
+    try:
+        while more:
+            message = await receive()
+            size, more = size + len(message["body"]), message["more_body"]
+    except Problem as problem:
+        await send(START | {"status": problem.kind.status})
+        await send(body(problem.detail.encode()))
+    else:
+        await send(START)
+        await send(body(b"%d" % size))
+
+
+async def answers(scope: Any, receive: Any, send: Any) -> None:
+    """Answer with much."""
+    await send(START | {"headers": [(b"content-length", b"%d" % LARGE)]})
+    await send(body(b"x" * LARGE))
+
+
+async def test_a_large_body_is_received_once_there_is_room_for_it() -> None:
+    budget = Budget(LARGE, LARGE)
+    with budget.answer(LARGE, lambda: None):
+        caller = serving(length, budget)
+        large(caller)
+        await settle()
+        caller.send(b"x" * SMALL)
+        await settle()
+        assert caller.transport.is_paused
+    await settle()
+    assert not caller.transport.is_paused
+    assert budget.taken(Use.BODY) == LARGE
+    caller.send(b"x" * (LARGE - SMALL))
+    await settle()
+    assert caller.answer().body == b"%d" % LARGE
+    assert budget.taken(Use.BODY) == 0
+
+
+async def test_a_small_body_needs_no_room() -> None:
+    budget = Budget(LARGE, LARGE)
+    budget.answer(LARGE, lambda: None)
+    caller = serving(length, budget)
+    large(caller, SMALL - 1)
+    caller.send(b"x" * (SMALL - 1))
+    await settle()
+    assert caller.answer().status == 200
+
+
+async def test_a_body_that_waits_in_vain_is_answered_with_503() -> None:
+    budget = Budget(LARGE, LARGE, patience_s=0.0)
+    budget.answer(LARGE, lambda: None)
+    caller = serving(length, budget)
+    large(caller)
+    await settle()
+    budget.look()
+    await settle()
+    assert caller.answer().status == 503
+    assert caller.is_cut
+
+
+async def test_a_caller_who_leaves_while_it_waits_for_room_waits_no_more() -> None:
+    budget = Budget(LARGE, LARGE)
+    with budget.answer(LARGE, lambda: None):
+        caller = serving(length, budget)
+        large(caller)
+        await settle()
+        assert budget.waiting == 1
+        caller.connection.connection_lost(None)
+        await settle()
+        assert budget.waiting == 0
+    assert budget.taken(Use.BODY) == 0
+
+
+async def test_a_body_that_is_cut_for_others_is_answered_with_503() -> None:
+    budget = Budget(LARGE, LARGE, stall_s=0.0)
+    caller = serving(length, budget)
+    large(caller, 100_000)
+    await settle()
+    budget.answer(LARGE, lambda: None)
+    await settle()
+    answer = caller.answer()
+    assert (answer.status, b"gateway.memory_mb" in answer.body) == (503, True)
+    assert budget.taken(Use.BODY) == 0
+
+
+async def test_an_answer_takes_room_until_its_caller_has_read_it() -> None:
+    budget = Budget(LARGE, LARGE)
+    caller = serving(answers, budget)
+    caller.transport.is_read = False
+    caller.send(GET)
+    await settle()
+    assert budget.taken(Use.ANSWER) == LARGE
+    caller.transport.reads(LARGE)
+    await settle()
+    assert budget.taken(Use.ANSWER) == 0
+    assert len(caller.answer().body) == LARGE
+
+
+async def test_an_answer_that_cannot_be_held_becomes_a_503() -> None:
+    budget = Budget(LARGE, LARGE)
+    budget.answer(1, lambda: None)
+    caller = serving(answers, budget)
+    caller.send(GET)
+    await settle()
+    answer = caller.answer()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert b"gateway.memory_mb" in answer.body
+    assert not caller.is_cut
+
+
+async def test_who_does_not_read_is_cut_for_the_answer_of_another() -> None:
+    budget = Budget(LARGE, LARGE, stall_s=0.0)
+    unread, reading = serving(answers, budget), serving(answers, budget)
+    unread.transport.is_read = False
+    unread.send(GET)
+    await settle()
+    reading.send(GET)
+    await settle()
+    assert unread.transport.is_aborted
+    assert reading.answer().status == 200
+
+
+async def test_a_part_that_cannot_be_held_is_a_problem_for_who_sends_it() -> None:
+    caught: list[Problem] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        try:
+            await send(body(b"x" * LARGE, more=True))
+        except Problem as problem:
+            caught.append(problem)
+        await send(body(b"the end"))
+
+    budget = Budget(LARGE, LARGE)
+    budget.answer(1, lambda: None)
+    caller = serving(app, budget)
+    caller.send(GET)
+    await settle()
+    assert len(caught) == 1
+    assert caller.answer().body == b"the end"
+
+
+async def test_a_caller_who_leaves_gives_its_room_back() -> None:
+    budget = Budget(LARGE, LARGE)
+    caller = serving(answers, budget)
+    caller.transport.is_read = False
+    caller.send(GET)
+    await settle()
+    caller.connection.connection_lost(None)
+    await settle()
+    assert budget.taken(Use.ANSWER) == 0

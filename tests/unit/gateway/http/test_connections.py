@@ -11,12 +11,12 @@ from skipper.gateway.http import limits
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.limits import Limits
 from skipper.gateway.http.refusals import Complaints
-from tests.unit.gateway.http.line import GET, Answering, Caller, with_path
+from tests.unit.gateway.http.line import GET, Answering, Caller, plenty, with_path
 from tests.unit.gateway.played import settle
 
 
 async def test_the_longest_waiting_makes_room() -> None:
-    all_ = Connections(Limits(connections=3))
+    all_ = Connections(Limits(connections=3), plenty())
     service = Answering(with_path)
     first, second, third = [Caller(service, connections=all_) for _ in range(3)]
     first.send(GET)
@@ -30,7 +30,7 @@ async def test_the_longest_waiting_makes_room() -> None:
 
 
 async def test_where_all_are_busy_the_newcomer_is_told_so() -> None:
-    all_ = Connections(Limits(connections=2))
+    all_ = Connections(Limits(connections=2), plenty())
     service = Answering()
     for _ in range(2):
         Caller(service, connections=all_).send(GET)
@@ -45,7 +45,7 @@ async def test_where_all_are_busy_the_newcomer_is_told_so() -> None:
 
 async def test_half_heads_go_before_they_take_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skipper.gateway.http.connections.HEADS_BYTES", 200_000)
-    all_ = Connections(Limits())
+    all_ = Connections(Limits(), plenty())
     callers = [Caller(Answering(with_path), connections=all_) for _ in range(10)]
     half = GET[:-2] + b"A: " + b"x" * 50_000
     for caller in callers:
@@ -78,7 +78,7 @@ class Unread:
 
 
 def test_whoever_leaves_an_unread_connection_is_noticed() -> None:
-    all_, both = Connections(Limits()), [Unread(), Unread()]
+    all_, both = Connections(Limits(), plenty()), [Unread(), Unread()]
     for each in both:
         each.theirs.send(b"what nobody reads")
         all_.admit(each)

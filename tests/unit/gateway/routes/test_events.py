@@ -64,6 +64,7 @@ class Office:
             watchers=self.watchers,
             tasks=TaskReader(ledger, self.watchers, cast(Any, None), shows_tracebacks=True),
             calls=cast(Any, None),
+            budget=cast(Any, None),
             shows_tracebacks=True,
         )
         new = NewTask(

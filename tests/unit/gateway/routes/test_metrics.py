@@ -9,6 +9,7 @@ import pytest
 
 from skipper.errors import UnavailableError
 from skipper.gateway.access.refusals import Reason, Refusals
+from skipper.gateway.budget import Budget
 from skipper.gateway.context import Context
 from skipper.gateway.routes.metrics import _OfTasks, exposition
 from skipper.ledger.connection import Total
@@ -55,13 +56,17 @@ class AwayLedger:
 
 
 async def samples(
-    ledger: Any = None, refusals: Refusals | None = None, **links: Link
+    ledger: Any = None,
+    refusals: Refusals | None = None,
+    budget: Budget | None = None,
+    **links: Link,
 ) -> dict[str, float]:
     """Every sample by its name and labels; each line is well formed and given once."""
     context = SimpleNamespace(
         directory=SimpleNamespace(links=links, functions=list),
         ledger=ledger or AwayLedger(),
         settings=SimpleNamespace(pools=["cpu", "gpu"], tasks=TaskSettings()),
+        budget=budget or Budget(1000, 100),
     )
     found: dict[str, float] = {}
     text = "".join(await exposition(cast(Context, context), refusals or Refusals()))
