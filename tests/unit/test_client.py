@@ -523,3 +523,45 @@ def test_an_event_that_broke_off_does_not_count_as_seen() -> None:
     parser = EventParser()
     parser.feed(b"id: 1\ndata: x\n\nid: 2\nretry: 250\ndata: y\n")
     assert (parser.last_id, parser.retry_s) == ("1", 0.25)
+
+
+# --- what is secret ---
+
+
+@pytest.mark.parametrize(
+    ("key", "what"),
+    [
+        ("SESAME-0123456789\n", "line break"),
+        ("SESAME 0123456789", "blanks"),
+        ("SESAME-0123456789 ", "blanks"),
+        ("SESAMÉ-0123456789", "ASCII"),
+        ("SESAME\x01", "ASCII"),
+    ],
+)
+def test_a_key_that_no_header_carries_is_refused_without_being_shown(key: str, what: str) -> None:
+    with pytest.raises(SettingsError, match=what) as caught:
+        skipper.Client("http://127.0.0.1:1", api_key=key)
+    assert "SESAM" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:SESAME@127.0.0.1:1",
+        "http://SESAME@127.0.0.1:1",
+        "http://127.0.0.1:1/?token=SESAME",
+        "http://127.0.0.1:1/?SESAME",
+        "http://u:SESAME#SESAME@127.0.0.1:1",
+        "http://u:SESAME/SESAME@127.0.0.1:1",
+        "http://u:SESAME@[127.0.0.1:1",
+        "nonsense://SESAME@127.0.0.1:1",
+        "unix://u:SESAME@127.0.0.1:1",
+    ],
+)
+def test_what_is_secret_in_a_url_is_not_shown(url: str) -> None:
+    with (
+        pytest.raises((SettingsError, UnavailableError)) as caught,
+        skipper.Client(url, api_key="SESAME-0123456789") as client,
+    ):
+        client.call("f.f")
+    assert "SESAME" not in str(caught.value)

@@ -15,6 +15,7 @@ from skipper.cli.output import RED, info, paint, show, show_json, show_table, sp
 from skipper.cli.target import Json, Project, Target, Url, own_target
 from skipper.errors import UnavailableError
 from skipper.exits import Exit
+from skipper.settings.urls import masked_url
 
 if TYPE_CHECKING:
     from skipper.settings.model import Settings
@@ -139,8 +140,9 @@ def status_at(where: Target) -> StatusReport:
     """Look at a gateway somewhere, of whose tree nothing else is known."""
     told = _query(where)
     state = "ready" if told.is_ready else "starting" if told.checks else "not running"
+    url = masked_url(where.url)
     return StatusReport(
-        state=state, url=where.url, checks=told.checks, pools=told.pools, broken=told.broken
+        state=state, url=url, checks=told.checks, pools=told.pools, broken=told.broken
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -9,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 from skipper.client.messages import LostError, Reply, Request
 from skipper.errors import DeadlineError, SettingsError, UnavailableError
 from skipper.settings.environment import client_environment
+from skipper.settings.redaction import Redactor
+from skipper.settings.urls import masked_url, secrets_in
 from skipper.task import State
 
 if TYPE_CHECKING:
@@ -43,12 +47,14 @@ class HttpConnection:
         certificate this machine's authorities do not vouch for.
 
         ``timeout``, in seconds, bounds each ``call``, its waiting for a task included. By default
-        only the function's own deadline does. Raises SettingsError for what is no URL.
+        only the function's own deadline does. Raises SettingsError for what is no URL or no key.
         """
         environment_url, environment_key = client_environment()
         self.url = (url or environment_url or DEFAULT_URL).rstrip("/")
         self._socket, self._tls = _socket_of(self.url), tls
-        self._api_key = api_key or environment_key
+        self._api_key = _checked(api_key or environment_key)
+        self._shown = masked_url(self.url)
+        self._redact = Redactor([*secrets_in(self.url), self._api_key or ""])
         self.timeout_s = timeout
 
     def client_options(self) -> dict[str, Any]:
@@ -93,17 +99,31 @@ class HttpConnection:
         import httpx
 
         if isinstance(error, httpx.ReadTimeout):
-            text = f"{self.url} has not answered within {request.timeout_s:.3g} s."
+            text = f"{self._shown} has not answered within {request.timeout_s:.3g} s."
             return UnavailableError(text) if request.is_repeatable else DeadlineError(text)
+        reason = self._redact(str(error))
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             text = (
-                f"Nothing answers at {self.url} ({error}). Is it running? `skipper up` starts it."
+                f"Nothing answers at {self._shown} ({reason}). Is it running? `skipper up` "
+                "starts it."
             )
             return LostError(text, was_sent=False)
-        text = f"The connection to {self.url} broke before the answer came ({error!r})."
+        reason = f"{type(error).__name__}: {reason}".rstrip(": ")
+        text = f"The connection to {self._shown} broke before the answer came ({reason})."
         if not request.is_repeatable:
             text += " The function may have run."
         return LostError(text, was_sent=True)
+
+
+def _checked(key: str | None) -> str | None:
+    """A key that a header can carry. Raises SettingsError, without it, for any other.
+
+    The library would say what is wrong, and the key with it.
+    """
+    if key and not re.fullmatch("[!-~]+", key):
+        where = "ends with a line break" if key.endswith("\n") else "has blanks or is not ASCII"
+        raise SettingsError(f"The API key {where}: write it without, as the gateway has it.")
+    return key
 
 
 def _socket_of(url: str) -> str | None:
@@ -113,15 +133,15 @@ def _socket_of(url: str) -> str | None:
     if url.startswith("unix:"):
         parts = urlsplit(url)
         if parts.netloc or not parts.path.startswith("/"):
-            raise SettingsError(f"url = {url!r}: write unix:///, and the whole path of the socket.")
+            raise SettingsError(
+                f"url = {masked_url(url)!r}: write unix:///, and the whole path of the socket."
+            )
         return unquote(parts.path)
-    try:
+    with contextlib.suppress(httpx.InvalidURL):  # which is said with a part of it
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise SettingsError(f"url = {url!r}: {error}.") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise SettingsError(f"url = {url!r}: write it out, such as {DEFAULT_URL}.")
-    return None
+        if parsed.scheme in ("http", "https") and parsed.host:
+            return None
+    raise SettingsError(f"url = {masked_url(url)!r}: write it out, such as {DEFAULT_URL}.")
 
 
 def _keep_alive() -> list[tuple[int, int, int]]:

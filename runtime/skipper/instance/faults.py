@@ -82,7 +82,7 @@ def shown(error: BaseException) -> str:
     except BaseException as inner:  # noqa: BLE001 - the exception's class is the user's own code
         text = f"<its text cannot be shown: {type(inner).__name__}>"
     # Cut only then, because half of a secret is not known as one.
-    shown = _without_secrets(text[: 2 * _LONGEST])
+    shown = _without_secrets(text[: 32 * _LONGEST])
     return f"{kind}: {_in_project(shown)}"[:_LONGEST] if text else kind
 
 

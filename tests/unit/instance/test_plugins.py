@@ -12,6 +12,7 @@ from skipper.hookspecs import Project
 from skipper.instance import faults
 from skipper.instance.faults import MAX_CAUSES, class_of, describe, shown, user_traceback
 from skipper.instance.plugins import Plugins
+from skipper.settings.redaction import Redactor
 from skipper.spec import BrokenFile
 
 
@@ -343,3 +344,18 @@ def test_what_is_raised_names_files_by_their_path_in_the_project(
     monkeypatch.setattr(faults, "_home", [])
     faults.at_home_in(Path("/srv/houses"))
     assert shown(ValueError(text)) == f"ValueError: {shown_as}"
+
+
+@pytest.mark.parametrize("place", [0, 1990, 3000])
+def test_what_is_raised_is_told_without_secrets_wherever_it_is_cut(
+    place: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "_redactors", [])
+    secret = "sesame" * 4
+    faults.keep_back(Redactor([secret]))
+    try:
+        raise KeyError("." * place + secret)
+    except KeyError as error:
+        told = shown(error) + faults.user_traceback(error)
+    assert "same" not in told
+    assert len(shown(KeyError("." * 5000))) == 2000
