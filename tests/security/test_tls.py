@@ -18,7 +18,7 @@ from tests.acceptance.tree import Tree, project, until
 from tests.certificates import Pair, make_pair, needs_openssl, old_versions
 
 pytestmark = needs_openssl
-TOML = '[gateway]\ntls_cert = "gateway.pem"\ntls_key = "gateway.key"\n'
+TOML = '[gateway]\ntls_cert = "gateway.pem"\ntls_key = "gateway.key"\nhead_timeout_s = 1.0\n'
 FUNCTIONS = """
 import skipper
 
@@ -88,6 +88,7 @@ def test_a_gateway_speaks_tls_and_takes_up_what_is_renewed(tmp_path: Path, grow:
     called = skipper(tree, "call", "--project", str(folder), "f.double", "-p", "x=7")
     assert (called.returncode, called.stdout) == (0, "14\n"), called.stderr
     speaks_nothing_old_and_nothing_in_clear(tree)
+    gives_a_handshake_no_more_time_than_a_head(tree)
     tree.end()
 
 
@@ -101,6 +102,14 @@ def speaks_nothing_old_and_nothing_in_clear(tree: Tree) -> None:
     with socket.create_connection((host, int(port)), 10) as plain:
         plain.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"HTTP/1.1 200" not in plain.recv(1000)
+
+
+def gives_a_handshake_no_more_time_than_a_head(tree: Tree) -> None:
+    host, _, port = tree.url.removeprefix("https://").partition(":")
+    for sent in (b"", b"\x16\x03\x01\x02\x00"):  # nothing, and the beginning of a first record
+        with socket.create_connection((host, int(port)), 15) as plain:
+            plain.sendall(sent)
+            assert plain.recv(1000) == b""
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +80,7 @@ class Audit:
         later: Later = _later,
     ) -> None:
         self._changes, self._calls = changes, calls
-        self._line_of, self._later = lines or Lines("gateway"), later
+        self._lines, self._later = lines or Lines("gateway"), later
         self._new: list[Request] = []
         self._failures = self._missing = 0
         self.is_on = changes is not None
@@ -110,10 +110,7 @@ class Audit:
     def flush(self) -> None:
         """Put what waits."""
         new, self._new = self._new, []
-        calls: list[str] = []
-        changes: list[str] = []
-        for each in new:
-            (calls if is_call(each) else changes).append(self._line_of(each))
+        changes, calls = self._lines(new)
         for put, made in ((self._changes, changes), (self._calls, calls)):
             if put is not None and made:
                 put("".join(made).encode())
@@ -122,11 +119,6 @@ class Audit:
         if self._missing and self._changes is not None:
             self._changes(missing(self._missing, "refused requests came too fast"))
         self._failures = self._missing = 0
-
-
-def is_call(request: Request) -> bool:
-    """Whether it called a function and was answered with what came of it, not with a task."""
-    return not request.task and not request.reason and function_of(request.path) != ""
 
 
 def function_of(path: str) -> str:
@@ -147,15 +139,26 @@ class Lines:
         # Because most calls differ from others in their times and ids alone.
         self._rest = lru_cache(maxsize=1000)(self._made)
 
-    def __call__(self, request: Request) -> str:
-        id_ = request.request_id
-        if not request_ids.is_own(id_):
-            id_ = self._redact(id_)
-        rest = self._rest(request[:_IN_COMMON])
-        task = f', "task": "{request.task}"' if request.task else ""
-        return f'{{"ts": {request.at:.3f}, {rest}, "request": "{id_}"{task}}}\n'
+    def __call__(self, requests: Iterable[Request]) -> tuple[list[str], list[str]]:
+        """Those of changes and refusals, and those of calls."""
+        changes: list[str] = []
+        calls: list[str] = []
+        for request in requests:
+            rest, is_call = self._rest(request[:_IN_COMMON])
+            _, _, _, _, _, _, at, id_, task = request
+            if not request_ids.is_own(id_):
+                id_ = self._redact(id_)
+            if task:
+                changes.append(
+                    f'{{"ts": {at:.3f}, {rest}, "request": "{id_}", "task": "{task}"}}\n'
+                )
+            else:
+                lines = calls if is_call else changes
+                lines.append(f'{{"ts": {at:.3f}, {rest}, "request": "{id_}"}}\n')
+        return changes, calls
 
-    def _made(self, common: tuple[str, str, str, str, int, str]) -> str:
+    def _made(self, common: tuple[str, str, str, str, int, str]) -> tuple[str, bool]:
+        """What a line has besides, and whether it is of a function that was called."""
         client, key, method, path, status, reason = common
         path = self._redact(path)
         record: dict[str, Any] = {
@@ -170,7 +173,7 @@ class Lines:
         elif path.startswith("/v1/"):
             record["object"] = "/".join(path.split("/")[2:4])
         record |= {"status": status, "outcome": reason or outcome_of(status)}
-        return json.dumps(record)[1:-1]
+        return json.dumps(record)[1:-1], bool(function) and not reason
 
 
 def outcome_of(status: int) -> str:
