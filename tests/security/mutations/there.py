@@ -95,7 +95,7 @@ class Watch:
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
-        self._pids, self._output = tree.pids(), len(tree.output)
+        self._pids, self._output, self._died = tree.pids(), len(tree.output), self._deaths()
 
     def look(self, findings: Findings) -> None:
         """Its processes are those of before, it goes on, and it has no traceback to show."""
@@ -103,8 +103,12 @@ class Watch:
             findings.is_wrong("other processes", b"", (self._pids, pids))
         if "Traceback" in (new := self._tree.output[self._output :]):
             findings.is_wrong("a traceback", b"", new[new.index("Traceback") - 500 :][:4000])
-        for line in self._tree.get("/metrics").text.splitlines():
-            if line.startswith("skipper_calls_total") and 'outcome="died"' in line:
-                findings.is_wrong("an instance died", b"", line)
+        if (died := self._deaths()) != self._died:
+            findings.is_wrong("an instance died", b"", died)
         if self._tree.value("bodies.add", {"x": 1}) != 11:
             findings.is_wrong("it does not go on", b"")
+
+    def _deaths(self) -> list[str]:
+        """What is counted of calls whose process died."""
+        lines = self._tree.get("/metrics").text.splitlines()
+        return [line for line in lines if 'outcome="died"' in line]
