@@ -9,7 +9,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from skipper.gateway.browsers import FOR_BROWSERS
 from skipper.gateway.context import Context
+from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.links import link
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.ledger.records import Result
@@ -62,6 +64,14 @@ def problem_response(problem: Problem, headers: Mapping[str, str] | None = None)
     response = Response(json_bytes(problem.document()), status, own, PROBLEM_TYPE)
     response.raw_headers.extend(served_headers(problem.served))
     return response
+
+
+def respond(exchange: Exchange, response: Response) -> None:
+    """Answer an exchange with a whole ``response``, and with what browsers are told."""
+    own = [header for header in response.raw_headers if header[0] != b"content-length"]
+    names = {name for name, _ in own}
+    more = [header for header in FOR_BROWSERS if header[0] not in names]
+    exchange.respond(response.status_code, own + more, bytes(response.body))
 
 
 async def task_response(

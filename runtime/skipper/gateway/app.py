@@ -12,20 +12,22 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 import skipper
 from skipper import problems
 from skipper.errors import FullError, SkipperError
 from skipper.gateway import links
-from skipper.gateway.access.asgi import Access
 from skipper.gateway.access.door import Door
+from skipper.gateway.access.front import Front
 from skipper.gateway.answers import Json, problem_response
 from skipper.gateway.audit import Audit
 from skipper.gateway.audited import Audited
 from skipper.gateway.browsers import docs_page, for_browsers
 from skipper.gateway.budget import Budget
 from skipper.gateway.context import Context
+from skipper.gateway.http import asgi
+from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.gateway.proxies import Proxies
@@ -75,13 +77,12 @@ class Gateway:
             redirect_slashes=False,
         )
         own = context.settings.gateway
+        self._root_path = own.root_path
         self._proxies = Proxies(own.trusted_proxies, own.root_path)
+        follow = Audited(audit, self._proxies).follow if audit is not None else None
+        self._front = Front(self._answer, door, follow)
         self._invoke = Invoke(context)
         self._add_routes()
-        inside: ASGIApp = Access(self._route, door)
-        if audit is not None and audit.is_on:
-            inside = Audited(inside, audit, self._proxies)
-        self.app: ASGIApp = without_prefix(inside, own.root_path)
 
     @property
     def budget(self) -> Budget:
@@ -93,28 +94,35 @@ class Gateway:
         self._readiness.is_draining = True
         self._context.watchers.close()
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls of functions at once, past the layers that every other request goes through."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            path: str = scope["path"]
-            name = path[len(_CALLS) : -len(_INVOKE)]
-            if path == f"{_CALLS}{name}{_INVOKE}" and "/" not in name:
-                scope["path_params"] = {"name": name}
-                if self._proxies.are_named:
-                    links.below(self._proxies.origin(scope).prefix)
-                await self._invoke(scope, receive, send)
-                return
-        if scope["type"] == "http":
-            send = for_browsers(send)
-            prefix = self._proxies.origin(scope).prefix
-            links.below(prefix)
-            scope = {**scope, "root_path": prefix, "path": prefix + scope["path"]}
-        await self._api(scope, receive, send)
+    def begin(self, exchange: Exchange) -> None:
+        """Answer a request, if the door lets it in."""
+        exchange.head.path = without_prefix(exchange.head.path, self._root_path)
+        self._front.begin(exchange)
+
+    def _answer(self, exchange: Exchange) -> None:
+        """Answer a call by its exchange, whatever else by FastAPI."""
+        head = exchange.head
+        if head.method == "POST" and (name := _called(head.path)):
+            self._invoke.begin(name, exchange, self._prefix_of(exchange))
+        else:
+            asgi.answer(self._answer_otherwise, exchange)
+
+    def _prefix_of(self, exchange: Exchange) -> str:
+        """What the paths in its answer begin with."""
+        if not self._proxies.are_named:
+            return ""
+        return self._proxies.origin(asgi.scope_of(exchange)).prefix
+
+    async def _answer_otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
+        prefix = self._proxies.origin(scope).prefix
+        links.below(prefix)
+        scope = {**scope, "root_path": prefix, "path": prefix + scope["path"]}
+        await self._api(scope, receive, for_browsers(send))
 
     def _add_routes(self) -> None:
         api = self._api
-        # A plain route before FastAPI's own: its dependency machinery would halve the rate.
-        route = Route(f"{_CALLS}{{name}}{_INVOKE}", self._invoke, methods=["POST"])
+        # What comes here has another method, because calls go by begin().
+        route = Route(f"{_CALLS}{{name}}{_INVOKE}", _not_here, methods=["POST"])
         api.router.routes.insert(0, route)
         for part in (functions, models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
@@ -142,18 +150,19 @@ class Gateway:
         return docs_page(f"{self._context.settings.name} · Skipper")
 
 
-def without_prefix(app: ASGIApp, prefix: str) -> ASGIApp:
-    """``app`` that also answers below ``prefix``, for proxies that hand paths on as they come."""
-    if not prefix:
-        return app
-    before = f"{prefix}/"
+async def _not_here(request: Request) -> Response:
+    raise HTTPException(404)
 
-    async def stripped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(before):
-            scope = {**scope, "path": scope["path"][len(prefix) :]}
-        await app(scope, receive, send)
 
-    return stripped
+def without_prefix(path: str, prefix: str) -> str:
+    """``path`` as it is below ``prefix``, for proxies that hand paths on as they come."""
+    return path[len(prefix) :] if prefix and path.startswith(f"{prefix}/") else path
+
+
+def _called(path: str) -> str:
+    """The name of the function that is called at ``path``; empty for any other path."""
+    name = path[len(_CALLS) : -len(_INVOKE)]
+    return name if path == f"{_CALLS}{name}{_INVOKE}" and "/" not in name else ""
 
 
 def _meant(api: FastAPI, request: Request) -> str:

@@ -143,25 +143,25 @@ class Dispatcher:
         """The function, once files that may define it have been read. Raises Problem."""
         return (await self._find(name, PATIENCE_S))[0]
 
-    async def direct(
-        self, call: Invocation, on_slow: Callable[[PendingCall], None] | None = None
-    ) -> tuple[bytes, bytes]:
-        """What served the call (:func:`~skipper.wire.calls.served_by`), and its value's JSON.
+    def reachable(self, name: str) -> Callee | None:
+        """The function and its host's link, if a call can be sent at once."""
+        found = self._directory.get(name)
+        return found if found is not None and found[1].is_up else None
 
-        ``on_slow`` is given the call on its way if it lasts: from then on it is worth the trouble
-        to watch whether the caller leaves, and to give it up. Raises Problem.
+    async def reach(self, call: Invocation) -> Callee:
+        """:meth:`reachable`, waiting for a file or a host that comes. Raises Problem."""
+        return self.reachable(call.function) or await self._until_up(call)
+
+    def send(self, found: Callee, call: Invocation) -> PendingCall:
+        """Send a direct call; :meth:`value` is for its reply. Raises Problem."""
+        return self._send(found, call)
+
+    def value(self, call: Invocation, reply: bytes) -> tuple[bytes, bytes]:
+        """What served a direct call (:func:`~skipper.wire.calls.served_by`), and its value's JSON.
+
+        Raises Problem for a reply that has none.
         """
-        found = self._directory.get(call.function)
-        if found is None or not found[1].is_up:
-            found = await self._until_up(call)
-        pending = self._send(found, call)
-        pending.on_slow = on_slow
-        try:
-            payload = await pending.reply
-        except asyncio.CancelledError:
-            pending.give_up()
-            raise
-        outcome, served, value = wire.parse_reply(payload)
+        outcome, served, value = wire.parse_reply(reply)
         if outcome != _OK:
             raise from_outcome(
                 outcome,
@@ -175,9 +175,7 @@ class Dispatcher:
 
     async def stream(self, call: Invocation) -> ItemStream:
         """The items of a generator, which is on its way. Raises Problem."""
-        found = self._directory.get(call.function)
-        if found is None or not found[1].is_up:
-            found = await self._until_up(call)
+        found = await self.reach(call)
         items: asyncio.Queue[bytes | None] = asyncio.Queue()
         return ItemStream(self._send(found, call, items), items)
 

@@ -1,69 +1,56 @@
-"""``POST /v1/functions/{name}/invoke``: calls over REST. Plain ASGI; the body stays bytes."""
+"""``POST /v1/functions/{name}/invoke``: calls over REST. The body stays bytes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from skipper import problems
 from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
-from skipper.gateway import prefer, request_ids
+from skipper.gateway import links, prefer
 from skipper.gateway.answers import (
-    Headers,
     answer_of_task,
     problem_response,
+    respond,
     served_headers,
     task_response,
 )
 from skipper.gateway.browsers import NO_GUESSES, for_browsers
-from skipper.gateway.calls import NO_PREFERENCES, Invocation, Preferences
+from skipper.gateway.calls import NO_PREFERENCES, Callee, Dispatcher, Invocation, Preferences
 from skipper.gateway.context import Context
+from skipper.gateway.http import asgi
+from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.item_stream import ItemStream
-from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
-from skipper.spec import Mode
+from skipper.spec import FunctionSpec, Mode
 from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
 
 _JSON = b"application/json"
+_VALUE = ((b"content-type", _JSON), NO_GUESSES)
 _TERMS = {name.lower().encode(): name for name in prefer.TERMS}
 
 
 class CallRequest:
-    """The headers that matter to a call, read in one pass, and when they had come."""
+    """The headers that matter to a call, read in one pass."""
 
-    __slots__ = (
-        "accept",
-        "content_type",
-        "idempotency_key",
-        "is_answered",
-        "is_encoded",
-        "length",
-        "prefer",
-        "received",
-        "request_id",
-        "terms",
-    )
+    __slots__ = ("accept", "content_type", "idempotency_key", "is_encoded", "prefer", "terms")
 
-    def __init__(self, headers: Headers, received: float) -> None:
-        self.received = received
+    def __init__(self, exchange: Exchange) -> None:
         self.content_type = self.accept = self.prefer = self.idempotency_key = b""
-        self.request_id = ""
         self.terms: dict[str, str] | None = None
-        self.length = 0
-        self.is_encoded = self.is_answered = False
-        for name, value in headers:
+        self.is_encoded = False
+        for name, value in exchange.head.headers:
             if name == b"content-type":
                 self.content_type = value
-            elif name == b"content-length":
-                self.length = int(value) if value.isdigit() else 0
             elif name == b"accept":
                 self.accept = value
             elif name == b"prefer":
@@ -72,11 +59,14 @@ class CallRequest:
                 self.is_encoded = value.lower() != b"identity"
             elif name == b"idempotency-key":
                 self.idempotency_key = value
-            elif name == request_ids.HEADER:
-                self.request_id = request_ids.accepted(value)
             elif name in _TERMS:
                 self.terms = (self.terms or {}) | {_TERMS[name]: value.decode("latin-1")}
-        self.request_id = self.request_id or request_ids.new_id()
+
+    def is_plain(self, spec: FunctionSpec) -> bool:
+        """Whether the caller wants a function's value, and nothing else."""
+        if self.prefer or self.terms is not None or spec.mode is Mode.TASK:
+            return False
+        return not (spec.streams and stream_type(self.accept))
 
     def preferences(self) -> Preferences:
         """How the caller wants its answer. Raises a problem for what cannot be understood."""
@@ -100,15 +90,48 @@ class CallRequest:
 
 
 class Invoke:
-    """The endpoint."""
+    """Answers calls."""
 
     def __init__(self, context: Context) -> None:
         self._context, self._calls, self._max_body = context, context.calls, context.max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = CallRequest(scope["headers"], asyncio.get_running_loop().time())
+    def begin(self, name: str, exchange: Exchange, prefix: str = "") -> None:
+        """Answer the call of a function; links in the answer begin with ``prefix``.
+
+        A plain call of a function that is there needs no task: it is sent on as soon as it is
+        whole, and what its host replies is written to its caller as it comes.
+        """
+        request, body = CallRequest(exchange), exchange.body
+        found = self._calls.reachable(name)
+        if found is None or not request.is_plain(found[0]) or body.is_large:
+            exchange.run(self._answer(name, request, exchange, prefix))
+        elif body.is_whole:
+            self._send(found, name, request, exchange)
+        else:
+            exchange.on_change = partial(self._begin_again, name, exchange, prefix)
+            exchange.want_body()
+
+    def _begin_again(self, name: str, exchange: Exchange, prefix: str) -> None:
+        """A small body has come on: once it is whole, the function may have gone."""
+        if exchange.body.is_whole and not exchange.is_gone:
+            exchange.on_change = None
+            self.begin(name, exchange, prefix)
+
+    def _send(self, found: Callee, name: str, request: CallRequest, exchange: Exchange) -> None:
         try:
-            await self._answer(request, scope, receive, send)
+            body = _checked(exchange.take_body(), request, self._max_body)
+            DirectCall(self._calls, _invocation(name, body, exchange), exchange).send(found)
+        except Problem as problem:
+            respond(exchange, problem_response(problem))
+
+    async def _answer(
+        self, name: str, request: CallRequest, exchange: Exchange, prefix: str
+    ) -> None:
+        """Answer a call that has to wait for something before it can be sent on."""
+        links.below(prefix)
+        view = asgi.View(exchange)
+        try:
+            await self._go_through(name, request, view)
             return
         except _GoneError:
             return
@@ -117,71 +140,31 @@ class Invoke:
         except UnavailableError as error:
             response = problem_response(Problem(problems.UNAVAILABLE, str(error)))
         except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
-            if request.is_answered:
-                raise
-            detail = "the gateway shuts down"
-            response = problem_response(Problem(problems.UNAVAILABLE, detail))
+            view.fail(problems.UNAVAILABLE, "the gateway shuts down")
+            raise
         except Exception:
-            log.exception("a call failed in the gateway", extra={"request": request.request_id})
-            detail = "the gateway's log tells more"
-            response = problem_response(Problem(problems.INTERNAL, detail))
-        response.headers["X-Request-Id"] = request.request_id
-        await response(scope, receive, for_browsers(send))
+            log.exception("a call failed in the gateway", extra={"request": exchange.request_id})
+            view.fail(problems.INTERNAL, "the gateway's log tells more")
+            return
+        respond(exchange, response)
 
-    async def _answer(
-        self, request: CallRequest, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        name: str = scope["path_params"]["name"]
+    async def _go_through(self, name: str, request: CallRequest, view: asgi.View) -> None:
+        exchange = view.exchange
         # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
         preferences = request.preferences()
-        call = Invocation(
-            name,
-            await _read_body(request, receive, self._max_body),
-            request.request_id,
-            request.received,
-            scope.get("state", {}).get("let_go", _nothing),
-        )
-        if spec.mode is Mode.TASK or preferences.wants_task:
-            response = await self._as_task(call, request, preferences)
-            request.is_answered = True
-            await response(scope, receive, for_browsers(send))
+        body = await _read_body(request, view, self._max_body)
+        call = _invocation(name, body, exchange)
+        if request.is_plain(spec):
+            found = await self._calls.reach(call)
+            DirectCall(self._calls, call, exchange).send(found)
+        elif spec.mode is Mode.TASK or preferences.wants_task:
+            await view.answered_by(_guarded(await self._as_task(call, request, preferences)))
         elif spec.streams and (kind := stream_type(request.accept)):
-            stream = await self._calls.stream(call)
-            request.is_answered = True
-            await _stream(stream, kind, request, receive, send)
-        else:
-            await self._directly(call, request, receive, send)
-
-    async def _directly(
-        self, call: Invocation, request: CallRequest, receive: Receive, send: Send
-    ) -> None:
-        """Answer with the value; with nothing where the caller leaves before it comes."""
-        watch: asyncio.Task[None] | None = None
-
-        def start_watching(pending: PendingCall) -> None:
-            nonlocal watch
-            watch = asyncio.ensure_future(_until_gone(receive, pending))
-
-        try:
-            served, value = await self._calls.direct(call, start_watching)
-        except asyncio.CancelledError:
-            if watch is not None and watch.done():
-                return
-            raise
-        finally:
-            if watch is not None:
-                watch.cancel()
-        request.is_answered = True
-        headers = [
-            (b"content-type", _JSON),
-            (b"content-length", b"%d" % len(value)),
-            (b"x-request-id", call.request_id.encode()),
-            NO_GUESSES,
-            *served_headers(served),
-        ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": value})
+            await _stream(await self._calls.stream(call), kind, view)
+        else:  # with preferences that mean nothing to a direct call
+            found = await self._calls.reach(call)
+            DirectCall(self._calls, call, exchange).send(found)
 
     async def _as_task(
         self, call: Invocation, request: CallRequest, preferences: Preferences
@@ -203,72 +186,122 @@ class Invoke:
                 response = await task_response(self._context, task, 202, checked=checked)
             if applied := prefer.applied(preferences):
                 response.headers["Preference-Applied"] = applied
-        response.headers["Location"] = link(f"/v1/tasks/{task.id}")
-        response.headers["X-Request-Id"] = request.request_id
+        response.headers["Location"] = links.link(f"/v1/tasks/{task.id}")
         response.headers["Vary"] = chosen_by
         failpoint("gateway.answering")
         return response
 
 
-async def _stream(
-    stream: ItemStream, kind: bytes, request: CallRequest, receive: Receive, send: Send
-) -> None:
+class DirectCall:
+    """A call on its way, and its exchange: whichever ends first ends the other."""
+
+    __slots__ = ("_call", "_calls", "_exchange", "_pending")
+
+    def __init__(self, calls: Dispatcher, call: Invocation, exchange: Exchange) -> None:
+        self._calls, self._call, self._exchange = calls, call, exchange
+        self._pending: PendingCall | None = None
+
+    def send(self, found: Callee) -> None:
+        """Send the call on. Raises Problem where that cannot be."""
+        exchange = self._exchange
+        if exchange.is_gone:
+            return
+        self._pending = self._calls.send(found, self._call)
+        exchange.on_change = self._changed
+        self._pending.when_over(self._replied)
+
+    def _changed(self) -> None:
+        """Give the call up where its caller has left, or the server shuts down."""
+        exchange, pending = self._exchange, self._pending
+        if pending is not None and (exchange.is_gone or exchange.is_answered):
+            pending.give_up()
+
+    def _replied(self, payload: bytes | None) -> None:
+        exchange = self._exchange
+        exchange.on_change = None
+        if payload is None:
+            return
+        try:
+            served, value = self._calls.value(self._call, payload)
+            exchange.respond(200, [*_VALUE, *served_headers(served)], value)
+        except Problem as problem:
+            respond(exchange, problem_response(problem))
+        except Exception:
+            log.exception("a call failed in the gateway", extra={"request": exchange.request_id})
+            exchange.break_off()
+
+
+def _guarded(response: Response) -> ASGIApp:
+    """An application that answers with ``response``, and with what browsers are told."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await response(scope, receive, for_browsers(send))
+
+    return app
+
+
+async def _stream(stream: ItemStream, kind: bytes, view: asgi.View) -> None:
     """Send a stream's items until it ends or the caller leaves."""
-    watch = asyncio.ensure_future(_until_gone(receive, stream))
+    watch = asyncio.ensure_future(_until_gone(view.receive, stream))
     try:
-        headers = [(b"x-request-id", request.request_id.encode())]
-        await send_items(stream, kind, headers, for_browsers(send))
+        await send_items(stream, kind, [], for_browsers(view.send))
     finally:
         watch.cancel()
         stream.give_up()
 
 
-async def _until_gone(receive: Receive, call: PendingCall | ItemStream) -> None:
-    """Give the call up when its caller leaves."""
+async def _until_gone(receive: Receive, stream: ItemStream) -> None:
+    """Give the stream up when its caller leaves."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    call.give_up()
+    stream.give_up()
 
 
 class _GoneError(Exception):
     """The caller left before its request was complete."""
 
 
-async def _read_body(request: CallRequest, receive: Receive, limit: int) -> bytes:
+async def _read_body(request: CallRequest, view: asgi.View, limit: int) -> bytes:
     """The body. Raises a problem for a wrong type and for too many bytes, before they come."""
-    if request.length > limit:
+    length = view.exchange.head.length
+    if length > limit:
         raise _too_large(limit)
-    if request.is_encoded:
-        raise Problem(problems.MEDIA, "send the body as it is, without Content-Encoding")
-    if request.length:
+    if length or request.is_encoded:
         _check_type(request)
-    message = await receive()
+    message = await view.receive()
     body: bytes = message.get("body", b"")
     if body:
         _check_type(request)
     if message.get("more_body"):
         parts, size = [body], len(body)
         while message.get("more_body") and size <= limit:
-            message = await receive()
+            message = await view.receive()
             parts.append(message.get("body", b""))
             size += len(parts[-1])
         body = b"".join(parts)
     if message["type"] == "http.disconnect":
         raise _GoneError
+    return _checked(body, request, limit)
+
+
+def _checked(body: bytes, request: CallRequest, limit: int) -> bytes:
+    """The body, if it may be one. Raises Problem."""
     if len(body) > limit:
         raise _too_large(limit)
-    if body:
+    if body or request.is_encoded:
         _check_type(request)
     return body
 
 
 def _check_type(request: CallRequest) -> None:
+    if request.is_encoded:
+        raise Problem(problems.MEDIA, "send the body as it is, without Content-Encoding")
     if request.content_type.partition(b";")[0].strip().lower() != _JSON:
         raise Problem(problems.MEDIA, "send the body with Content-Type: application/json")
 
 
-def _nothing() -> None:
-    """What a scope that has nothing to let go of does."""
+def _invocation(name: str, body: bytes, exchange: Exchange) -> Invocation:
+    return Invocation(name, body, exchange.request_id, exchange.received, exchange.let_go)
 
 
 def _too_large(limit: int) -> Problem:

@@ -62,9 +62,10 @@ class ItemStream:
     @property
     def problem(self) -> Problem | None:
         """What ended the stream; None for its function's return, and after it was given up."""
-        if self._pending.reply.cancelled():
+        payload = self._pending.payload
+        if payload is None:
             return None
-        outcome, _, body = calls.parse_reply(self._pending.reply.result())
+        outcome, _, body = calls.parse_reply(payload)
         if outcome == Outcome.OK:
             return None
         return from_outcome(outcome, body, served=self.served, with_traceback=False)

@@ -17,10 +17,9 @@ from skipper.gateway.app import Gateway
 from skipper.gateway.audit import open_audit
 from skipper.gateway.certificate import offered
 from skipper.gateway.context import open_context
-from skipper.gateway.http import asgi, descriptors
+from skipper.gateway.http import descriptors
 from skipper.gateway.http.connection import Connection
 from skipper.gateway.http.connections import Connections
-from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.http.limits import Limits
 from skipper.role import Role
 from skipper.settings.model import GatewaySettings
@@ -58,14 +57,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Application:
-    """Has the gateway's application answer every request."""
-
-    def __init__(self, app: asgi.Application) -> None:
-        self._app = app
-
-    def begin(self, exchange: Exchange) -> None:
-        asgi.answer(self._app, exchange)
+async def _nothing(scope: object, receive: object, send: object) -> None:
+    """What uvicorn is given for an application, which it never asks: the connections are ours."""
 
 
 def limits_of(settings: GatewaySettings) -> Limits:
@@ -91,17 +84,14 @@ async def _serve(
     role: Role, gateway: Gateway, tls: ssl.SSLContext | None, stopping: asyncio.Event
 ) -> None:
     settings = role.settings
-    connections, service = (
-        Connections(limits_of(settings.gateway), gateway.budget),
-        _Application(gateway.app),
-    )
+    connections = Connections(limits_of(settings.gateway), gateway.budget)
 
     def connect(**_: object) -> Connection:
-        return Connection(service, connections)
+        return Connection(gateway, connections)
 
     server = _Server(
         uvicorn.Config(
-            gateway.app,
+            _nothing,
             loop="none",
             http=connect,  # type: ignore[arg-type] # it is only ever called
             lifespan="off",
@@ -129,6 +119,7 @@ async def _serve(
         gateway.drain()
         server.should_exit = True
         await serving
+        connections.cut()
         waiting.cancel()
 
 

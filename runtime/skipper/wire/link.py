@@ -26,8 +26,6 @@ LAST_RETRY_S = 2.0
 ANSWER_S = 10.0
 UNSENT_BYTES = 64 << 20
 """A host that has let so much pile up does not read at the moment: nothing more is sent to it."""
-SLOW_S = 0.1
-"""A call that lasts longer than this is worth the trouble of noticing that its caller leaves."""
 LATE_S = 3.0
 """A host that has not answered this long after a call's deadline is not going to."""
 
@@ -38,36 +36,64 @@ def next_pause_s(last_s: float, *, is_incompatible: bool) -> float:
 
 
 class PendingCall:
-    """A call on its way: the future of its reply and, of a stream, the queue of its items.
+    """A call on its way. It ends once: with a reply's payload, or without one when it is given up.
 
-    ``items`` begins with what serves the call (:func:`~skipper.wire.calls.served_by`), unless it
-    fails before that, and ends with None. ``on_slow`` is given the call once, when it has lasted
-    longer than :data:`SLOW_S`.
+    ``items``, of a stream, begins with what serves the call
+    (:func:`~skipper.wire.calls.served_by`), unless it fails before that, and ends with None.
     """
 
-    __slots__ = ("deadline", "id", "items", "link", "on_slow", "reply", "sent_at")
+    __slots__ = ("_on_end", "_reply", "deadline", "id", "is_over", "items", "link", "payload")
 
     def __init__(
         self, link: Link, id_: int, deadline: float, items: asyncio.Queue[bytes | None] | None
     ) -> None:
-        loop = asyncio.get_running_loop()
         self.link, self.id, self.deadline, self.items = link, id_, deadline, items
-        self.on_slow: Callable[[PendingCall], None] | None = None
-        self.sent_at = loop.time()
-        self.reply: asyncio.Future[bytes] = loop.create_future()
-        if items is not None:
-            # On the reply, because that ends the items however the call ended.
-            self.reply.add_done_callback(lambda _: items.put_nowait(None))
+        self.is_over = False
+        self.payload: bytes | None = None
+        """The reply's; None until there is one, and for a call that was given up."""
+        self._on_end: Callable[[bytes | None], None] | None = None
+        self._reply: asyncio.Future[bytes] | None = None
+
+    def when_over(self, do: Callable[[bytes | None], None]) -> None:
+        """Call ``do`` with :attr:`payload` at the end; at once where that has come."""
+        if self.is_over:
+            do(self.payload)
+        else:
+            self._on_end = do
+
+    @property
+    def reply(self) -> asyncio.Future[bytes]:
+        """The payload, to be awaited; cancelled when the call is given up."""
+        if self._reply is None:
+            self._reply = asyncio.get_running_loop().create_future()
+            self.when_over(self._settle)
+        return self._reply
 
     def answer(self, payload: bytes) -> None:
         """End the call with this reply, unless it has ended."""
-        if not self.reply.done():
-            self.reply.set_result(payload)
+        self._end(payload)
 
     def give_up(self) -> None:
         """End the call without a reply, and have its host stop it: nobody wants the answer."""
         self.link.cancel(self)
-        self.reply.cancel()
+        self._end(None)
+
+    def _end(self, payload: bytes | None) -> None:
+        if self.is_over:
+            return
+        self.is_over, self.payload = True, payload
+        if self.items is not None:
+            self.items.put_nowait(None)
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(payload)
+
+    def _settle(self, payload: bytes | None) -> None:
+        assert self._reply is not None
+        if payload is None:
+            self._reply.cancel()
+        elif not self._reply.done():  # whoever awaited it may have been cancelled
+            self._reply.set_result(payload)
 
 
 class Listener(Protocol):
@@ -239,14 +265,7 @@ class Link:
             self._connection.send(FrameKind.NUDGE, 0, task_id.encode())
 
     def sweep(self, now: float) -> None:
-        """Look after calls that last: they are slow, or their host hangs.
-
-        Answers in the place of such a host, and has it stop those calls once it can.
-        """
-        for pending in list(self._pending.values()):
-            if pending.on_slow is not None and pending.sent_at + SLOW_S < now:
-                on_slow, pending.on_slow = pending.on_slow, None
-                on_slow(pending)
+        """Answer in the place of a host that hangs, and have it stop those calls once it can."""
         detail = f"the deadline passed and pool {self.pool} does not answer"
         late = [each for each in self._pending.values() if each.deadline + LATE_S < now]
         for pending in late:
@@ -269,9 +288,9 @@ class Link:
         self._connection = None
         self._made.clear()
         detail = f"the host of pool {self.pool} went away during the call"
-        for pending in self._pending.values():
+        lost, self._pending = self._pending, {}  # first, because an end may begin another call
+        for pending in lost.values():
             pending.answer(calls.problem(Outcome.DIED, detail))
-        self._pending.clear()
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(UnavailableError(f"pool {self.pool} went away"))

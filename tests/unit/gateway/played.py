@@ -52,8 +52,7 @@ class PlayedLink:
         self.credits.append(taken)
 
     def cancel(self, pending: PendingCall) -> None:
-        has_reply = pending.reply.done() and not pending.reply.cancelled()
-        if not has_reply and pending not in self.cancelled:
+        if pending.payload is None and pending not in self.cancelled:
             self.cancelled.append(pending)
 
     async def until_up(self, patience_s: float) -> None:

@@ -29,7 +29,7 @@ def gateway(folder: Path, **own: Any) -> tuple[Gateway, PlayedDirectory]:
 
 
 async def described(gateway: Gateway) -> dict[str, Any]:
-    answer = await request(gateway.app, path="/openapi.json", headers={"Host": "localhost"})
+    answer = await request(gateway, path="/openapi.json", headers={"Host": "localhost"})
     assert answer.status == 200
     return dict(answer.json["paths"])
 
@@ -74,17 +74,17 @@ async def test_a_slash_at_the_end_is_answered_with_what_to_write(path: str, tmp_
     app, _ = gateway(tmp_path)
     headers = {"Host": "localhost"}
     for ending in ("/", "//"):
-        answer = await request(app.app, path=path + ending, headers=headers)
+        answer = await request(app, path=path + ending, headers=headers)
         assert answer.status == 404
         assert answer.json["detail"].endswith(f"write it without the slash at its end: {path}")
         assert "location" not in answer.headers
-    assert (await request(app.app, path=path, headers=headers)).status == 200
+    assert (await request(app, path=path, headers=headers)).status == 200
 
 
 async def test_what_is_there_with_no_slash_either_is_plainly_not_there(tmp_path: Path) -> None:
     app, _ = gateway(tmp_path)
     for path in ("/nothing/", "//", "/", "/v1/", "//evil.example/"):
-        answer = await request(app.app, path=path, headers={"Host": "localhost"})
+        answer = await request(app, path=path, headers={"Host": "localhost"})
         assert answer.status == 404
         assert answer.json["detail"] == f"GET {path}: Not Found"
 
@@ -94,12 +94,12 @@ async def test_everything_is_also_there_below_the_prefix(path: str, tmp_path: Pa
     """Because some proxies take the prefix off the path, and others hand it on."""
     app, _ = gateway(tmp_path, root_path="/ml")
     headers = {"Host": "localhost"}
-    plain = await request(app.app, path=path, headers=headers)
-    below = await request(app.app, path=f"/ml{path}", headers=headers)
+    plain = await request(app, path=path, headers=headers)
+    below = await request(app, path=f"/ml{path}", headers=headers)
     assert (plain.status, below.status) == (200, 200)
     assert plain.body == below.body
-    assert (await request(app.app, path=f"/mlx{path}", headers=headers)).status == 404
-    assert (await request(app.app, path=f"/ml/ml{path}", headers=headers)).status == 404
+    assert (await request(app, path=f"/mlx{path}", headers=headers)).status == 404
+    assert (await request(app, path=f"/ml/ml{path}", headers=headers)).status == 404
 
 
 async def test_the_document_names_the_prefix_as_its_server(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_the_document_names_the_prefix_as_its_server(tmp_path: Path) -> No
     ]
     for own, peer, servers in cases:
         app, _ = gateway(tmp_path, **own)
-        answer = await request(app.app, path="/openapi.json", headers=proxied, client=(peer, 40000))
+        answer = await request(app, path="/openapi.json", headers=proxied, client=(peer, 40000))
         assert answer.json.get("servers") == servers, own
 
 
@@ -121,7 +121,7 @@ async def test_every_answer_keeps_browsers_from_framing_and_guessing(tmp_path: P
     app, _ = gateway(tmp_path)
     for path in (*PLAIN, "/nothing", "/docs/static/swagger-ui-bundle.js"):
         for host in ("localhost", "evil.example"):
-            answer = await request(app.app, path=path, headers={"Host": host})
+            answer = await request(app, path=path, headers={"Host": host})
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["x-frame-options"] == "DENY"
             assert answer.headers["referrer-policy"] == "no-referrer"

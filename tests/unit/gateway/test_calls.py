@@ -27,7 +27,7 @@ from skipper.wire import calls as wire
 from skipper.wire.frames import FIRST_WINDOW, LEAST, WINDOW
 from tests.blocking import BlockingLedger
 from tests.intakes import Desk
-from tests.unit.gateway.played import PlayedDirectory, PlayedLink, settle
+from tests.unit.gateway.played import PlayedDirectory, PlayedLink
 
 LIMIT_S = 20.0
 SERVED = b"c0de net@3"
@@ -54,12 +54,18 @@ def over(directory: PlayedDirectory) -> Dispatcher:
     )
 
 
+async def called(dispatcher: Dispatcher, call: Invocation) -> tuple[bytes, bytes]:
+    """What came of a direct call."""
+    pending = dispatcher.send(await dispatcher.reach(call), call)
+    return dispatcher.value(call, await pending.reply)
+
+
 # --- direct calls ------------------------------------------------------------------------------
 
 
 async def test_a_direct_call_is_a_value_and_what_served_it() -> None:
     link = PlayedLink(replied(b"7"))
-    assert await direct_only(link).direct(invocation()) == (SERVED, b"7")
+    assert await called(direct_only(link), invocation()) == (SERVED, b"7")
     head, at = wire.parse_call(link.payloads[0])
     assert (head.name, head.context, link.payloads[0][at:]) == ("f.f", "an-id", b'{"x": 1}')
 
@@ -67,7 +73,7 @@ async def test_a_direct_call_is_a_value_and_what_served_it() -> None:
 async def test_what_goes_wrong_is_a_problem_with_what_served_it() -> None:
     link = PlayedLink(wire.problem(Outcome.FAILED, "ValueError: no", SERVED, traceback="T"))
     with pytest.raises(Problem) as caught:
-        await direct_only(link).direct(invocation())
+        await called(direct_only(link), invocation())
     problem = caught.value
     assert (problem.kind, problem.detail) == (problems.FUNCTION_ERROR, "ValueError: no")
     assert problem.members == {"function": "f.f", "request_id": "an-id"}
@@ -77,14 +83,14 @@ async def test_what_goes_wrong_is_a_problem_with_what_served_it() -> None:
 async def test_a_function_that_may_serve_later_is_a_problem_that_knows_when() -> None:
     link = PlayedLink(wire.problem(Outcome.UNAVAILABLE, "no model yet", retry_after_s=30))
     with pytest.raises(Problem) as caught:
-        await direct_only(link).direct(invocation())
+        await called(direct_only(link), invocation())
     assert caught.value.retry_after_s == 30
 
 
 async def test_a_call_whose_time_is_over_is_not_sent() -> None:
     link = PlayedLink()
     with pytest.raises(Problem) as caught:
-        await direct_only(link).direct(invocation(age_s=61.0))
+        await called(direct_only(link), invocation(age_s=61.0))
     assert caught.value.kind is problems.DEADLINE
     assert link.sent == []
 
@@ -92,31 +98,16 @@ async def test_a_call_whose_time_is_over_is_not_sent() -> None:
 async def test_a_call_waits_for_a_host_that_is_being_started_again() -> None:
     link = PlayedLink(replied(b"7"))
     link.is_up = False
-    assert await direct_only(link).direct(invocation()) == (SERVED, b"7")
+    assert await called(direct_only(link), invocation()) == (SERVED, b"7")
 
 
-async def test_a_call_that_is_cancelled_is_given_up() -> None:
-    link = PlayedLink()
-    calling = asyncio.create_task(direct_only(link).direct(invocation()))
-    await settle()
-    calling.cancel()
-    await asyncio.wait({calling})
-    assert calling.cancelled()
-    assert link.cancelled == link.sent
-
-
-async def test_a_call_that_lasts_can_be_given_up_by_who_watches_the_caller() -> None:
-    link = PlayedLink()
-    on_slow = asyncio.get_running_loop().create_future()
-    calling = asyncio.create_task(direct_only(link).direct(invocation(), on_slow.set_result))
-    await settle()
-    (pending,) = link.sent
-    assert pending.on_slow is not None
-    pending.on_slow(pending)
-    (await on_slow).give_up()
-    await asyncio.wait({calling})
-    assert calling.cancelled()
-    assert link.cancelled == [pending]
+async def test_a_function_whose_host_is_away_is_not_reachable_at_once() -> None:
+    link = PlayedLink(replied(b"7"))
+    dispatcher = direct_only(link)
+    assert dispatcher.reachable("f.f") is not None
+    assert dispatcher.reachable("g.g") is None
+    link.is_up = False
+    assert dispatcher.reachable("f.f") is None
 
 
 async def test_a_function_that_is_not_there_is_a_problem_that_lists_those_that_are() -> None:
@@ -132,7 +123,7 @@ async def test_a_function_whose_file_is_broken_is_a_problem_that_knows_the_place
     directory = PlayedDirectory(PlayedLink())
     directory.broken = BrokenFile(file="g.py", line=3, error="SyntaxError: no", functions=())
     with pytest.raises(Problem, match=r"g\.py:3: SyntaxError: no") as caught:
-        await over(directory).direct(invocation(name="g.g"))
+        await called(over(directory), invocation(name="g.g"))
     assert caught.value.kind is problems.BROKEN
 
 

@@ -3,78 +3,108 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from skipper.gateway.calls import Dispatcher
+from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.invoke import Invoke
 from skipper.outcomes import Outcome
 from skipper.settings.model import TaskSettings
 from skipper.spec import FunctionSpec
 from skipper.wire import calls
-from tests.unit.gateway.asgi import Answer, request
+from tests.unit.gateway.http.line import Answering, Caller
 from tests.unit.gateway.played import SPEC, PlayedDirectory, PlayedLink, settle
 
 STREAMING = SPEC.model_copy(update={"streams": True})
-SSE = {"Accept": "text/event-stream"}
+SSE = "Accept: text/event-stream"
+JSON = "Content-Type: application/json"
 
 
-def endpoint(link: PlayedLink | None, spec: FunctionSpec = SPEC) -> Invoke:
-    """The endpoint of calls that become no tasks."""
+def calling(link: PlayedLink | None, spec: FunctionSpec = SPEC) -> Caller:
+    """A caller of a function that becomes no task."""
     directory: Any = PlayedDirectory(link, spec)
     nothing: Any = None
     dispatcher = Dispatcher(
         directory, nothing, nothing, shows_tracebacks=False, terms=TaskSettings()
     )
     context: Any = SimpleNamespace(calls=dispatcher, max_body=1000)
-    return Invoke(context)
+    invoke = Invoke(context)
+
+    def begin(exchange: Exchange) -> None:
+        invoke.begin("f.f", exchange)
+
+    return Caller(Answering(begin))
+
+
+def head(*lines: str, length: int = 0) -> bytes:
+    """The head of a call."""
+    first = ("POST /f HTTP/1.1", "Host: here", f"Content-Length: {length}")
+    return "\r\n".join([*first, *lines, "", ""]).encode()
 
 
 async def test_a_value_is_answered_with_what_served_it() -> None:
-    link = PlayedLink(calls.reply(Outcome.OK, b"c0de net@3", b"7"))
-    answer = await request(endpoint(link), "POST", path_params={"name": "f.f"})
+    caller = calling(PlayedLink(calls.reply(Outcome.OK, b"c0de net@3", b"7")))
+    caller.send(head())
+    answer = caller.answer()
     assert (answer.status, answer.body) == (200, b"7")
     assert (answer.headers["x-skipper-code"], answer.headers["x-skipper-model"]) == (
         "c0de",
         "net@3",
     )
+    assert not caller.connections.tasks
 
 
 async def test_a_problem_is_answered_with_what_served_it_and_the_requests_id() -> None:
-    link = PlayedLink(calls.problem(Outcome.FAILED, "no", b"c0de"))
-    headers = {"X-Request-Id": "an-id"}
-    answer = await request(endpoint(link), "POST", headers=headers, path_params={"name": "f.f"})
-    assert (answer.status, answer.json["detail"]) == (500, "no")
+    caller = calling(PlayedLink(calls.problem(Outcome.FAILED, "no", b"c0de")))
+    caller.send(head("X-Request-Id: an-id"))
+    answer = caller.answer()
+    assert (answer.status, json.loads(answer.body)["detail"]) == (500, "no")
     assert (answer.headers["x-skipper-code"], answer.headers["x-request-id"]) == ("c0de", "an-id")
 
 
-# --- deadlines -------------------------------------------------------------------------------
+# --- bodies ----------------------------------------------------------------------------------
 
 
-async def slowly_received(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, timeout_s: float | None
-) -> tuple[PlayedLink, list[Any]]:
-    """A call whose body came ``seconds`` after its head: what its host and its caller were sent."""
-    link, loop = PlayedLink(), asyncio.get_running_loop()
-    sent: list[Any] = []
-    clock = loop.time
-
-    async def receive() -> Any:
-        monkeypatch.setattr(loop, "time", lambda: clock() + seconds)
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    invoke = endpoint(link, SPEC.model_copy(update={"timeout_s": timeout_s}))
-    scope = {"type": "http", "headers": [], "path_params": {"name": "f.f"}}
-    calling = asyncio.create_task(invoke(scope, receive, send))
+@pytest.mark.parametrize(
+    ("lines", "body", "status"),
+    [
+        ((JSON,), b"{}", 200),
+        (("content-type: APPLICATION/JSON; charset=utf-8",), b"{}", 200),
+        ((), b"", 200),
+        ((), b"{}", 415),
+        ((JSON, "Content-Encoding: gzip"), b"{}", 415),
+        ((JSON, "Content-Encoding: Identity"), b"{}", 200),
+        ((JSON,), b"x" * 1000, 200),
+        ((JSON,), b"x" * 1001, 413),
+        ((JSON,), b"x" * 200_000, 413),
+    ],
+)
+@pytest.mark.parametrize("is_at_once", [True, False])
+async def test_a_body_is_json_of_a_bounded_size(
+    lines: tuple[str, ...], body: bytes, status: int, is_at_once: bool
+) -> None:
+    link = PlayedLink(calls.reply(Outcome.OK, b"", b"7"))
+    caller = calling(link)
+    start = head(*lines, length=len(body))
+    caller.send(*((start + body,) if is_at_once or not body else (start, body[:1], body[1:])))
     await settle()
-    calling.cancel()
-    await asyncio.wait({calling})
-    return link, sent
+    assert caller.answer().status == status
+    if status == 200:
+        assert link.payloads[0].endswith(body)
+
+
+async def test_a_body_that_is_too_large_is_refused_before_it_comes() -> None:
+    caller = calling(PlayedLink())
+    caller.send(head(JSON, "Expect: 100-continue", length=1_000_000))
+    await settle()
+    assert caller.answer().status == 413
+
+
+# --- deadlines -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -88,64 +118,61 @@ async def test_a_deadline_counts_from_the_receipt(
     least_ms: int,
     most_ms: int,
 ) -> None:
-    link, _ = await slowly_received(monkeypatch, seconds, timeout_s)
+    link = PlayedLink()
+    slowly_sent(
+        monkeypatch, calling(link, SPEC.model_copy(update={"timeout_s": timeout_s})), seconds
+    )
     assert least_ms <= calls.call_key(link.payloads[0]).budget_ms <= most_ms
 
 
 async def test_a_call_whose_time_is_over_is_not_sent_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    link, sent = await slowly_received(monkeypatch, 9.0, 8.0)
+    link = PlayedLink()
+    caller = calling(link, SPEC.model_copy(update={"timeout_s": 8.0}))
+    slowly_sent(monkeypatch, caller, 9.0)
     assert link.payloads == []
-    assert sent[0]["status"] == 504
-    assert b"the deadline passed before" in sent[1]["body"]
+    assert caller.answer().status == 504
+    assert b"the deadline passed before" in caller.answer().body
+
+
+def slowly_sent(monkeypatch: pytest.MonkeyPatch, caller: Caller, seconds: float) -> None:
+    """A call whose body comes ``seconds`` after its head."""
+    loop = asyncio.get_running_loop()
+    caller.send(head(JSON, length=2))
+    later = loop.time() + seconds
+    monkeypatch.setattr(loop, "time", lambda: later)
+    caller.send(b"{}")
 
 
 # --- callers who leave -----------------------------------------------------------------------
 
 
-class Caller:
-    """A caller who leaves as a test lets it."""
-
-    def __init__(self, headers: dict[str, str] | None = None) -> None:
-        self._scope = {
-            "type": "http",
-            "headers": [(k.lower().encode(), v.encode()) for k, v in (headers or {}).items()],
-            "path_params": {"name": "f.f"},
-        }
-        self._has_sent = False
-        self.leaves = asyncio.Event()
-        self.received: list[Any] = []
-
-    async def call(self, invoke: Invoke) -> None:
-        await invoke(self._scope, self._receive, self._send)
-
-    async def _receive(self) -> Any:
-        if not self._has_sent:
-            self._has_sent = True
-            return {"type": "http.request", "body": b""}
-        await self.leaves.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Any) -> None:
-        self.received.append(message)
-
-
-async def test_a_caller_who_leaves_a_slow_call_has_it_given_up_and_is_sent_nothing() -> None:
-    link, caller = PlayedLink(), Caller()
-    calling = asyncio.create_task(caller.call(endpoint(link)))
+async def test_a_caller_who_leaves_has_its_call_given_up_and_is_sent_nothing() -> None:
+    link = PlayedLink()
+    caller = calling(link)
+    caller.send(head())
+    caller.transport.abort()
     await settle()
-    (pending,) = link.sent
-    assert pending.on_slow is not None
-    pending.on_slow(pending)
-    caller.leaves.set()
-    await asyncio.wait_for(calling, 5)
-    assert link.cancelled == [pending]
-    assert caller.received == []
+    assert link.cancelled == link.sent
+    link.sent[0].answer(calls.reply(Outcome.OK, b"", b"7"))
+    assert not caller.transport.out
+
+
+async def test_a_caller_who_leaves_before_its_body_is_whole_has_called_nothing() -> None:
+    for size in (10, 900):
+        link = PlayedLink()
+        caller = calling(link)
+        caller.send(head(JSON, length=size) + b"{")
+        await settle()
+        caller.transport.abort()
+        await settle()
+        assert (link.sent, caller.connections.tasks) == ([], set())
 
 
 @pytest.mark.parametrize("has_begun", [True, False])
 async def test_a_caller_who_leaves_a_stream_has_it_given_up(has_begun: bool) -> None:
-    link, caller = PlayedLink(), Caller(SSE)
-    calling = asyncio.create_task(caller.call(endpoint(link, STREAMING)))
+    link = PlayedLink()
+    caller = calling(link, STREAMING)
+    caller.send(head(SSE))
     await settle()
     (pending,) = link.sent
     assert pending.items is not None
@@ -153,45 +180,53 @@ async def test_a_caller_who_leaves_a_stream_has_it_given_up(has_begun: bool) -> 
         pending.items.put_nowait(b"c0de")
         pending.items.put_nowait(b"1")
         await settle()
-    assert bool(caller.received) is has_begun
-    caller.leaves.set()
-    await asyncio.wait_for(calling, 5)
+    assert bool(caller.transport.out) is has_begun
+    caller.transport.abort()
+    await settle()
     assert link.cancelled == [pending]
+    assert not caller.connections.tasks
 
 
 async def test_a_stream_that_fails_before_its_first_item_is_a_problem_with_what_served_it() -> None:
-    link, caller = PlayedLink(), Caller(SSE)
-    calling = asyncio.create_task(caller.call(endpoint(link, STREAMING)))
+    link = PlayedLink()
+    caller = calling(link, STREAMING)
+    caller.send(head(SSE))
     await settle()
     (pending,) = link.sent
     assert pending.items is not None
     pending.items.put_nowait(b"c0de")
     pending.answer(calls.problem(Outcome.FAILED, "no", b"c0de"))
-    await asyncio.wait_for(calling, 5)
-    assert caller.received[0]["status"] == 500
-    assert (b"x-skipper-code", b"c0de") in caller.received[0]["headers"]
+    await settle()
+    assert caller.answer().status == 500
+    assert caller.answer().headers["x-skipper-code"] == "c0de"
 
 
 # --- the end of the gateway ------------------------------------------------------------------
 
 
-async def cut_short(link: PlayedLink | None) -> Answer:
-    """The answer to a call that the server cancels at the end of its grace."""
-    calling = asyncio.create_task(
-        request(endpoint(link), "POST", path_params={"name": "f.f"}),
-    )
+async def cut_short(link: PlayedLink | None) -> Caller:
+    """The caller of a call that the server ends at the end of its grace."""
+    caller = calling(link)
+    caller.send(head())
     await settle()
-    calling.cancel()
-    return await calling
+    for connection in list(caller.connections.open):
+        connection.shutdown()
+    for task in caller.connections.tasks:
+        task.cancel()
+    await settle()
+    caller.connections.cut()
+    await settle()
+    return caller
 
 
 async def test_a_call_that_waits_for_its_function_is_answered_that_the_gateway_shuts_down() -> None:
-    answer = await cut_short(None)
-    assert (answer.status, answer.json["detail"]) == (503, "the gateway shuts down")
+    answer = (await cut_short(None)).answer()
+    assert (answer.status, json.loads(answer.body)["detail"]) == (503, "the gateway shuts down")
 
 
 async def test_a_call_that_runs_is_answered_so_too_and_given_up() -> None:
     link = PlayedLink()
-    answer = await cut_short(link)
-    assert answer.status == 503
+    caller = await cut_short(link)
+    assert caller.answer().status == 503
+    assert caller.is_cut
     assert link.cancelled == link.sent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from skipper.settings.model import TaskSettings
 from skipper.wire.directory import Directory
 from skipper.wire.messages import PROTOCOL, Hello, LinkRole
 from tests.unit.gateway.asgi import request
+from tests.unit.gateway.http.line import Answering, Caller
 from tests.unit.wire.stand_in import SPEC, StandIn, listed, until
 
 REASON = (
@@ -56,8 +58,11 @@ async def context() -> AsyncIterator[Any]:
 
 
 async def test_a_direct_call_is_answered_at_once_with_the_reason(context: Any) -> None:
-    answer = await request(Invoke(context), "POST", path_params={"name": "f.f"})
-    assert (answer.status, answer.json["detail"]) == (503, REASON)
+    caller = Caller(Answering(lambda exchange: Invoke(context).begin("f.f", exchange)))
+    caller.send(b"POST / HTTP/1.1\r\nHost: here\r\n\r\n")
+    await until(lambda: caller.transport.out)
+    assert caller.answer().status == 503
+    assert json.loads(caller.answer().body)["detail"] == REASON
 
 
 async def test_readiness_has_the_reason(context: Any) -> None:

@@ -12,7 +12,7 @@ from skipper.outcomes import Outcome
 from skipper.wire import calls
 from skipper.wire.directory import Directory
 from skipper.wire.frames import FrameKind, credited
-from skipper.wire.link import LATE_S, RECONNECT_S, SLOW_S, Link, PendingCall, next_pause_s
+from skipper.wire.link import LATE_S, RECONNECT_S, Link, next_pause_s
 from skipper.wire.messages import (
     PROTOCOL,
     CancelAnswer,
@@ -87,15 +87,6 @@ async def test_nothing_is_asked_of_a_host_that_is_away(host: StandIn, directory:
     directory.nudge("cpu", "a-task")
 
 
-async def test_a_call_that_lasts_is_notified_of_once(directory: Directory) -> None:
-    pending, link = call(directory), directory.links["cpu"]
-    slow: list[PendingCall] = []
-    pending.on_slow = slow.append
-    for seconds in (SLOW_S - 0.01, SLOW_S + 0.01, SLOW_S + 1):
-        link.sweep(pending.sent_at + seconds)
-        assert slow == [pending] * (seconds > SLOW_S)
-
-
 @pytest.mark.parametrize("ends", ["by its reply", "with its host", "given up"])
 async def test_the_items_of_a_call_end_however_it_ends(
     host: StandIn, directory: Directory, ends: str
@@ -121,6 +112,22 @@ async def test_a_call_that_is_given_up_has_no_reply_and_its_host_stops_it(
     await until(lambda: host.of(FrameKind.CANCEL))
     assert [frame.id for frame in host.of(FrameKind.CANCEL)] == [pending.id]
     assert pending.reply.cancelled()
+
+
+async def test_who_is_to_be_told_of_the_end_of_a_call_is_told_once(
+    host: StandIn, directory: Directory
+) -> None:
+    ends: list[bytes | None] = []
+    pending, other = call(directory), call(directory)
+    pending.when_over(ends.append)
+    pending.answer(b"first")
+    pending.answer(b"second")
+    pending.give_up()
+    assert ends == [b"first"]
+    pending.when_over(ends.append)
+    other.give_up()
+    other.when_over(ends.append)
+    assert ends == [b"first", b"first", None]
 
 
 async def test_a_host_that_hangs_is_answered_for_some_time_after_the_deadline(

@@ -37,11 +37,7 @@ def answer(app: Application, exchange: Exchange) -> None:
 
 
 def scope_of(exchange: Exchange) -> dict[str, Any]:
-    """The scope of a request.
-
-    ``state.peer`` is the other end of its connection; ``state.let_go`` tells that its body is held
-    no more.
-    """
+    """The scope of a request; ``state.peer`` is the other end of its connection."""
     head, peer = exchange.head, exchange.peer
     return {
         "type": "http",
@@ -56,11 +52,7 @@ def scope_of(exchange: Exchange) -> dict[str, Any]:
         "headers": head.headers,
         "client": peer.client,
         "server": peer.server,
-        "state": {
-            "peer": peer,
-            "request_id": exchange.request_id,
-            "let_go": exchange.let_go,
-        },
+        "state": {"peer": peer, "request_id": exchange.request_id},
     }
 
 
@@ -73,7 +65,7 @@ class View:
     """
 
     def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
+        self.exchange = exchange
         self._changed = asyncio.Event()
         self._has_all = self._has_room = False
         self._start: Message | None = None
@@ -82,11 +74,11 @@ class View:
 
     async def answered_by(self, app: Application) -> None:
         """Run ``app``. What it leaves undone is answered with 500, or breaks the answer off."""
-        exchange = self._exchange
+        exchange = self.exchange
         try:
             await app(scope_of(exchange), self.receive, self.send)
         except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
-            self._fail(problems.UNAVAILABLE, "the gateway shuts down")
+            self.fail(problems.UNAVAILABLE, "the gateway shuts down")
             raise
         except Exception:
             log.exception("a request failed", extra={"request": exchange.request_id})
@@ -96,11 +88,11 @@ class View:
             log.error("a request was not answered", extra={"request": exchange.request_id})
         finally:
             exchange.let_go()
-        self._fail(problems.INTERNAL, "the gateway's log tells more")
+        self.fail(problems.INTERNAL, "the gateway's log tells more")
 
     async def receive(self) -> Message:
         """The next part of the body; the caller's leaving, or the end of the answer, after it."""
-        exchange, body = self._exchange, self._exchange.body
+        exchange, body = self.exchange, self.exchange.body
         while True:
             if exchange.is_gone or exchange.is_answered:
                 return {"type": "http.disconnect"}
@@ -121,7 +113,7 @@ class View:
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, once the caller has read what was sent before."""
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange.is_gone:
             return
         if message["type"] == "http.response.start":
@@ -147,13 +139,13 @@ class View:
     async def _respond(self, start: Message, body: bytes) -> None:
         """Send a whole answer, and wait until its caller has read it."""
         headers = [header for header in start["headers"] if header[0] != b"content-length"]
-        self._exchange.respond(start["status"], headers, body)
-        while not (self._exchange.is_answered or self._exchange.is_gone):
+        self.exchange.respond(start["status"], headers, body)
+        while not (self.exchange.is_answered or self.exchange.is_gone):
             await self._change()
 
     async def _write(self, data: bytes) -> None:
         """Send a part of the answer, and wait until its caller has read most of it."""
-        exchange = self._exchange
+        exchange = self.exchange
         if len(data) > SMALL:
             exchange.hold(len(data))
         with memoryview(data) as whole:
@@ -164,16 +156,16 @@ class View:
         exchange.let_go()
 
     async def _until_read(self) -> None:
-        while self._exchange.is_congested and not self._exchange.is_gone:
+        while self.exchange.is_congested and not self.exchange.is_gone:
             await self._change()
 
     async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
-    def _fail(self, kind: ProblemKind, detail: str) -> None:
+    def fail(self, kind: ProblemKind, detail: str) -> None:
         """Answer with a problem; where an answer has begun, let nobody take it for whole."""
-        exchange = self._exchange
+        exchange = self.exchange
         if not exchange.is_started:
             exchange.respond(*problem_answer(kind, detail))
         elif not exchange.is_answered:

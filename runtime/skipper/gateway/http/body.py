@@ -151,6 +151,11 @@ class Body:
         return self.size >= self.limit
 
     @property
+    def is_large(self) -> bool:
+        """Whether more of it may come than is received before somebody asks for it."""
+        return not self.is_whole and (self.rest is None or self.size + self.rest > BODY_AHEAD)
+
+    @property
     def rest(self) -> int | None:
         """How many bytes are yet to come; None where nobody knows."""
         return self._framing.left if isinstance(self._framing, Counted) else None

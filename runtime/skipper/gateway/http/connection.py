@@ -244,6 +244,15 @@ class Connection(asyncio.Protocol):
         if self._exchange is None:
             self._end(lingers=False)
 
+    def cut(self) -> None:
+        """The server has waited as long as it does: whoever still waits is told so."""
+        exchange = self._exchange
+        if exchange is None or exchange.is_started:
+            self.abort()
+        else:
+            detail = "the gateway shuts down"
+            exchange.respond(*problem_answer(problems.UNAVAILABLE, detail))
+
     def make_room(self) -> None:
         """End: it waits for a request, and others want its place."""
         self._end(lingers=False)

@@ -32,6 +32,10 @@ class Watched(Protocol):
         """End it: it waits for a request, and others want its place."""
         ...
 
+    def cut(self) -> None:
+        """End it, and tell its caller if that waits for an answer."""
+        ...
+
     def leave(self) -> None:
         """End it: its caller has left."""
         ...
@@ -116,6 +120,11 @@ class Connections:
         task = asyncio.get_running_loop().create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+    def cut(self) -> None:
+        """End them all: a shutdown has waited for as long as it does."""
+        for connection in tuple(self.open):
+            connection.cut()
 
     # --- the one timer
 

@@ -24,6 +24,9 @@ _COUNTED, _CHUNKED, _UNTIL_END, _BODILESS = range(4)
 """How the end of an answer's body is known."""
 
 
+_NONE: Headers = []
+
+
 def _phrase(status: int) -> str:
     with contextlib.suppress(ValueError):
         return HTTPStatus(status).phrase
@@ -89,16 +92,20 @@ class Exchange:
         "_room",
         "_size",
         "_unsent",
+        "answered",
         "body",
         "head",
+        "headers",
         "is_answered",
         "is_cut",
         "is_gone",
         "is_started",
         "on_change",
+        "on_outcome",
         "peer",
         "received",
         "request_id",
+        "status",
     )
 
     def __init__(self, line: Line, head: Head, body: Body, peer: Peer, received: float) -> None:
@@ -109,6 +116,14 @@ class Exchange:
         self.request_id = request_ids.accepted(head.header(request_ids.HEADER))
         self.request_id = self.request_id or request_ids.new_id()
         """Its caller's, or a new one."""
+        self.headers: Headers = _NONE
+        """What its answer has besides, whatever that is."""
+        self.status = 0
+        """Of the answer; 0 where there is none."""
+        self.answered: Headers = _NONE
+        """The headers of the answer that are its own."""
+        self.on_outcome: Callable[[Exchange], None] | None = None
+        """Called once, as the answer begins, or as the caller leaves before that."""
         self.is_started = self.is_answered = False
         self.is_gone = False
         """Whether the caller has left: nobody reads the answer."""
@@ -270,6 +285,8 @@ class Exchange:
         if self._room is not None:
             self._room.cancel()
         self.changed()
+        self.on_change = None
+        self._tell_outcome()
 
     def grows(self) -> None:
         """There is more of the body."""
@@ -290,18 +307,16 @@ class Exchange:
     def _start(self, status: int, headers: Headers) -> bytes:
         if self.is_started:
             raise RuntimeError("the answer has begun already")
-        self.is_started = True
-        lines, length, has_id = [STATUS_LINES[status]], None, False
-        for name, value in headers:
+        self.is_started, self.status, self.answered = True, status, headers
+        self._tell_outcome()
+        lines, length = [STATUS_LINES[status]], None
+        for name, value in (headers + self.headers) if self.headers else headers:
             if name in (b"connection", b"transfer-encoding"):  # which are the connection's to say
                 continue
             if name == b"content-length":
                 length = int(value)
-            elif name == request_ids.HEADER:
-                has_id = True
             lines += (name, b": ", value, b"\r\n")
-        if not has_id:
-            lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n")
+        lines += (b"x-request-id: ", self.request_id.encode(), b"\r\n")
         lines += self._framing(status, length)
         lines.append(b"\r\n")
         return b"".join(lines)
@@ -341,6 +356,11 @@ class Exchange:
         self.body.throw_away()
         self._line.on_answered()
         self.changed()
+
+    def _tell_outcome(self) -> None:
+        on_outcome, self.on_outcome = self.on_outcome, None
+        if on_outcome is not None:
+            on_outcome(self)
 
 
 class _Nowhere:

@@ -73,6 +73,9 @@ class Unread:
     def make_room(self) -> None:
         pass
 
+    def cut(self) -> None:
+        pass
+
     def leave(self) -> None:
         self.has_left = True
 
