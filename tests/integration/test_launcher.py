@@ -470,6 +470,16 @@ def test_what_a_child_says_of_a_secret_is_not_repeated(project: Project) -> None
     assert secrets_in(project) == []
 
 
+def test_state_that_lies_where_others_can_look_is_told_at_the_start(project: Project) -> None:
+    open_folder = project.folder.parent / "disk"
+    open_folder.mkdir()
+    open_folder.chmod(0o755)
+    project.settings.state_dir.symlink_to(open_folder)
+    project.ready(GATEWAY_PLAN)
+    warnings = [each["message"] for each in project.log() if each["level"] == "warning"]
+    assert [f"{project.settings.state_dir} is open to others (drwxr-xr-x)."] == warnings[:1]
+
+
 def secrets_in(project: Project) -> list[str]:
     """Files of the project and of its run time that hold the key, but for its own settings."""
     folders = (project.settings.run_dir, project.folder)

@@ -79,12 +79,11 @@ def child_environment(tree: str, **extra: str) -> dict[str, str]:
 
     The mark names its tree: by it the guard finds every descendant after the tree is gone.
     """
-    passed_on = ("SKIPPER_FAILPOINTS", "SKIPPER_TRUST")
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SKIPPER_") or (name in passed_on and value)
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SKIPPER_")}
+    if folder := failpoints_folder():
+        kept["SKIPPER_FAILPOINTS"] = folder
+    if trusted := trusted_folders():  # as they are meant here: a child stands in another folder
+        kept["SKIPPER_TRUST"] = os.pathsep.join(sorted(map(str, trusted)))
     return kept | {"SKIPPER_TREE": tree} | extra
 
 

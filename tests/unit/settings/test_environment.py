@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from skipper.settings import environment
@@ -18,6 +20,16 @@ def test_children_are_told_where_failpoints_are_armed(monkeypatch: pytest.Monkey
     monkeypatch.setenv("SKIPPER_FAILPOINTS", "/points")
     assert environment.child_environment("t1")["SKIPPER_FAILPOINTS"] == "/points"
     assert environment.failpoints_folder() == "/points"
+
+
+def test_children_trust_what_was_meant_where_they_were_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SKIPPER_TRUST", ".:/srv/houses/")
+    assert environment.child_environment("t1")["SKIPPER_TRUST"] == f"/srv/houses:{tmp_path}"
+    monkeypatch.setenv("SKIPPER_TRUST", ":")
+    assert "SKIPPER_TRUST" not in environment.child_environment("t1")
 
 
 @pytest.mark.parametrize(
