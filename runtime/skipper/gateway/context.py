@@ -22,6 +22,9 @@ from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 from skipper.wire.messages import LinkRole
 
+LOADS = 4
+"""Stored results that are read at once: whether there is room for one shows when it is there."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -60,7 +63,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         schema=settings.schema,
         interest=interest_in(settings.webhooks),
     )
-    values = ValueStore(BlobStore(settings.storage_url), settings.storage.inline_kb * 1024)
+    inline_bytes = settings.storage.inline_kb * 1024
+    values = ValueStore(BlobStore(settings.storage_url), inline_bytes, loads=LOADS)
     directory = Directory(
         settings.run_dir,
         settings.local_pools,

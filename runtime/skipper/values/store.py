@@ -15,9 +15,6 @@ from skipper.values.value import JSON, Value
 
 log = logging.getLogger(__name__)
 
-LOADS = 2
-"""Values that are read at once: each is held in whole before anybody can tell whether there is room
-for it."""
 _LASTING = (FileNotFoundError, DamagedError, IsADirectoryError, PermissionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,12 +33,15 @@ class LostError(Exception):
 class ValueStore:
     """Values of up to ``inline_bytes`` stay inline, larger ones become blobs of ``blobs``.
 
-    ``room_s`` is the pause between two attempts to write where the disk is full.
+    ``room_s`` is the pause between two attempts to write where the disk is full; ``loads`` is how
+    many blobs are read at once, each of which is then held in whole.
     """
 
-    def __init__(self, blobs: BlobStore, inline_bytes: int, *, room_s: float = 1.0) -> None:
+    def __init__(
+        self, blobs: BlobStore, inline_bytes: int, *, room_s: float = 1.0, loads: int = 64
+    ) -> None:
         self._blobs, self._inline_bytes, self._room_s = blobs, inline_bytes, room_s
-        self._loading = asyncio.Semaphore(LOADS)
+        self._loading = asyncio.Semaphore(loads)
 
     def is_inline(self, data: bytes) -> bool:
         """Whether ``data`` is stored in the row that it belongs to."""

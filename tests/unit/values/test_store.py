@@ -1,4 +1,6 @@
+import asyncio
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,36 @@ async def test_what_was_stored_is_loaded_wherever_it_lies(tmp_path: Path, data: 
     value = await values.store(data, "image/png")
     assert value.media_type == "image/png"
     assert await values.load(value) == data
+
+
+class Watched(Disk):
+    """A store that notes how many are read at once, each for as long as a test lets it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.now, self.most, self.go_on = 0, 0, threading.Event()
+        self._lock = threading.Lock()
+
+    def get(self, digest: str) -> bytes:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.go_on.wait(5)
+        with self._lock:
+            self.now -= 1
+        return super().get(digest)
+
+
+async def test_no_more_blobs_are_read_at_once_than_may_be(tmp_path: Path) -> None:
+    disk = Watched(tmp_path)
+    values = ValueStore(disk, INLINE, loads=2)
+    value = await values.store(LARGE)
+    loading = asyncio.gather(*(values.load(value) for _ in range(6)))
+    while disk.now < 2:  # noqa: ASYNC110 - what threads do
+        await asyncio.sleep(0.001)
+    disk.go_on.set()
+    assert await loading == [LARGE] * 6
+    assert disk.most == 2
 
 
 class Unreadable(Disk):

@@ -13,7 +13,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.outcomes import LOGGED, Outcome
 from skipper.pool.direct import replies
 from skipper.pool.direct.fleet import RENEW_S, Fleet
-from skipper.pool.direct.queue import DirectCall, Origin, VersionQueue
+from skipper.pool.direct.queue import AHEAD_BYTES, DirectCall, Origin, VersionQueue
 from skipper.pool.direct.versions import LiveVersions
 from skipper.pool.direct.waiting import WaitingCalls
 from skipper.pool.metrics import PoolMetrics
@@ -248,7 +248,8 @@ class DirectLane:
             has_slot=has_slot,
             is_nested=call.depth > 0,
             # An instance that is never idle keeps its slot for ever.
-            may_lie_ready=has_slot or not self._waiting.ring,
+            # A large call waits where what waits is counted in bytes.
+            may_lie_ready=call.size <= AHEAD_BYTES and (has_slot or not self._waiting.ring),
         )
 
     def _wait(self, call: DirectCall) -> None:

@@ -19,6 +19,8 @@ AHEAD_S = 0.01
 """A call that lies ready in a busy instance should have its turn within this time."""
 AHEAD = 8
 """Most calls that lie ready in one instance."""
+AHEAD_BYTES = 64 << 10
+"""The largest call that lies ready in an instance."""
 UNKNOWN_S = 1.0
 """What is believed of code that has not run yet: that it takes long."""
 _FADES = 0.95

@@ -12,7 +12,7 @@ from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
 from skipper.outcomes import Outcome
 from skipper.pool.direct import fleet, lane
 from skipper.pool.direct.lane import DirectLane, DirectLimits
-from skipper.pool.direct.queue import AHEAD, DirectCall, VersionQueue
+from skipper.pool.direct.queue import AHEAD, AHEAD_BYTES, DirectCall, VersionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Slots
@@ -1269,6 +1269,17 @@ async def test_a_call_within_a_call_never_lies_ready() -> None:
     pool.submit()
     pool.submit(depth=1)
     assert pool.started[0].given == [b"1"]
+
+
+async def test_a_large_call_never_lies_ready() -> None:
+    """Where it waits instead its bytes are counted."""
+    pool = quick(await warmed(Pool(slots=1)))
+    pool.submit()
+    pool.sized("f.f", b"x" * (AHEAD_BYTES + 1))
+    assert pool.started[0].given == [b"1"]
+    assert pool.lane.queued == 1
+    pool.started[0].replies()
+    assert len(pool.started[0].given) == 2
 
 
 async def test_nothing_lies_ready_behind_a_call_that_waits_for_another() -> None:
