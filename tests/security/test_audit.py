@@ -22,6 +22,9 @@ keys = {json.dumps(KEYS)}
 trusted_proxies = ["127.0.0.1"]
 workers = 2
 
+[log]
+audit = "all"
+
 [schedules.nightly]
 function = "f.train"
 cron = "0 3 * * *"

@@ -79,7 +79,7 @@ class Gateway:
         own = context.settings.gateway
         self._root_path = own.root_path
         self._proxies = Proxies(own.trusted_proxies, own.root_path)
-        follow = Audited(audit, self._proxies).follow if audit is not None else None
+        follow = Audited(audit, self._proxies).follow if audit is not None and audit.is_on else None
         self._front = Front(self._answer, door, follow)
         self._invoke = Invoke(context)
         self._add_routes()

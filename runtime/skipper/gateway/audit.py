@@ -1,8 +1,9 @@
 """Who changed what: a line for each request that changes something, and for those refused.
 
-Calls are answered thousands of times a second, so a line costs its request no more than a tuple: it
-is written out a moment later, in a batch, by a thread. Calls have a file to themselves, that no
-number of them pushes out who has cancelled a task or paused a schedule.
+Where calls are written down too, that is thousands of lines a second. So a line costs its request
+little: most of it is remembered from the one before, and it is written a moment later, in a batch,
+by a thread. Calls have a file to themselves, that no number of them pushes out who has cancelled a
+task or paused a schedule.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +27,12 @@ CHANGES_FILE, CALLS_FILE = "audit.jsonl", "audit-calls.jsonl"
 FLUSH_S = 0.25
 """How long a line waits for others to be written with it."""
 BATCH = 200
-"""So many are written at once, whenever that is: making lines of more would hold up calls."""
+"""So many are written at once, whenever that is."""
 FAILURES_A_SECOND = 50
 """Lines about requests that changed nothing; of a flood, the others are counted."""
 MAX_PATH = 300
 """Characters of a path that is none of the gateway's own."""
+_REMEMBERED = 1000
 _WAITING = 4 << 20
 """Bytes that wait for the disk; what comes then is dropped, and counted."""
 _CLOSE_S = 1.0
@@ -42,7 +44,7 @@ Put = Callable[[bytes], None]
 
 
 class Request(NamedTuple):
-    """One request, as it ended. What many have in common comes first."""
+    """One request and how it ended: what it has in common with many others."""
 
     client: str
     key: str
@@ -54,14 +56,6 @@ class Request(NamedTuple):
     """0 where the caller left before it was answered."""
     reason: str
     """Why it was refused; empty for one that was let in."""
-    at: float
-    request_id: str
-    """As :mod:`~skipper.gateway.request_ids` takes or makes them: nothing in it needs escaping."""
-    task: str = ""
-    """The id of the task that it began."""
-
-
-_IN_COMMON = 6
 
 
 def _later(seconds: float, do: Callable[[], None]) -> None:
@@ -69,97 +63,77 @@ def _later(seconds: float, do: Callable[[], None]) -> None:
 
 
 class Audit:
-    """Takes requests, and puts their lines to ``changes`` and ``calls``; None: nowhere."""
+    """Takes requests, and puts their lines to ``changes`` and ``calls``; None: nowhere.
+
+    ``name`` is the gateway's. ``redact`` takes secrets out of what callers have written: a key may
+    stand in a path.
+    """
 
     def __init__(
         self,
         changes: Put | None = None,
         calls: Put | None = None,
         *,
-        lines: Lines | None = None,
+        name: str = "gateway",
+        redact: Callable[[str], str] = str,
         later: Later = _later,
     ) -> None:
-        self._changes, self._calls = changes, calls
-        self._lines, self._later = lines or Lines("gateway"), later
-        self._new: list[Request] = []
-        self._failures = self._missing = 0
-        self.is_on = changes is not None
-        self.has_calls = calls is not None
+        self._changes = Batch(changes, later) if changes is not None else None
+        self._calls = Batch(calls, later) if calls is not None else None
+        self._name, self._redact, self._later = name, redact, later
+        self._failures = 0
+        # Because most calls differ from others in their times and ids alone.
+        self._common = lru_cache(maxsize=_REMEMBERED)(self._made)
 
-    def record(self, request: Request) -> None:
-        """Keep a request that was answered. Cheap, because every call pays for it."""
-        new = self._new
-        new.append(request)
-        if len(new) == 1:
-            self._later(FLUSH_S, self.flush)
-        elif len(new) >= BATCH:
-            self.flush()
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is written down at all."""
+        return self._changes is not None
 
-    def refused(self, request: Request) -> None:
-        """Keep a request that changed nothing, as far as there are not too many of them."""
-        if not self.is_on:
+    @property
+    def has_calls(self) -> bool:
+        """Whether calls that become no task are written down, too."""
+        return self._calls is not None
+
+    def record(self, request: Request, request_id: str, task: str = "") -> None:
+        """Keep a request whose answer begins; ``task`` is the id of the task that it made.
+
+        Of requests that changed nothing only so many are kept. Cheap, as every call pays for it.
+        """
+        text, is_call, is_failure = self._common(request)
+        batch = self._calls if is_call and not task else self._changes
+        if batch is None or (is_failure and self._is_flood()):
             return
-        if not self._failures:
-            self._later(1.0, self._next_second)
-        self._failures += 1
-        if self._failures > FAILURES_A_SECOND:
-            self._missing += 1
-        else:
-            self.record(request)
+        if not request_ids.is_own(request_id):
+            request_id = self._redact(request_id)
+        if task:
+            text = f'{text}, "task": "{task}"'
+        # Nothing in an id needs escaping, by what is taken for one.
+        batch.add(f'{{"ts": {time.time():.3f}, {text}, "request": "{request_id}"}}\n')
 
     def flush(self) -> None:
         """Put what waits."""
-        new, self._new = self._new, []
-        changes, calls = self._lines(new)
-        for put, made in ((self._changes, changes), (self._calls, calls)):
-            if put is not None and made:
-                put("".join(made).encode())
+        for batch in (self._changes, self._calls):
+            if batch is not None:
+                batch.flush()
+
+    def _is_flood(self) -> bool:
+        if not self._failures:
+            self._later(1.0, self._next_second)
+        self._failures += 1
+        return self._failures > FAILURES_A_SECOND
 
     def _next_second(self) -> None:
-        if self._missing and self._changes is not None:
-            self._changes(missing(self._missing, "refused requests came too fast"))
-        self._failures = self._missing = 0
+        count, self._failures = self._failures - FAILURES_A_SECOND, 0
+        if count > 0 and self._changes is not None:
+            self._changes.add(missing(count, "requests that changed nothing came too fast"))
 
+    def _made(self, request: Request) -> tuple[str, bool, bool]:
+        """What the lines of such requests have in common; whether they call; whether they fail.
 
-def function_of(path: str) -> str:
-    """The function that is called at ``path``; empty for any other path."""
-    if path.startswith(_CALLS) and path.endswith(_INVOKE):
-        return path[len(_CALLS) : -len(_INVOKE)]
-    return ""
-
-
-class Lines:
-    """Makes lines of JSON, as those of the log; ``name`` is the gateway's.
-
-    ``redact`` takes secrets out of what callers have written: a key may stand in a path.
-    """
-
-    def __init__(self, name: str, redact: Callable[[str], str] = str) -> None:
-        self._name, self._redact = name, redact
-        # Because most calls differ from others in their times and ids alone.
-        self._rest = lru_cache(maxsize=1000)(self._made)
-
-    def __call__(self, requests: Iterable[Request]) -> tuple[list[str], list[str]]:
-        """Those of changes and refusals, and those of calls."""
-        changes: list[str] = []
-        calls: list[str] = []
-        for request in requests:
-            rest, is_call = self._rest(request[:_IN_COMMON])
-            _, _, _, _, _, _, at, id_, task = request
-            if not request_ids.is_own(id_):
-                id_ = self._redact(id_)
-            if task:
-                changes.append(
-                    f'{{"ts": {at:.3f}, {rest}, "request": "{id_}", "task": "{task}"}}\n'
-                )
-            else:
-                lines = calls if is_call else changes
-                lines.append(f'{{"ts": {at:.3f}, {rest}, "request": "{id_}"}}\n')
-        return changes, calls
-
-    def _made(self, common: tuple[str, str, str, str, int, str]) -> tuple[str, bool]:
-        """What a line has besides, and whether it is of a function that was called."""
-        client, key, method, path, status, reason = common
+        A call that fails has run, and is a call like others.
+        """
+        client, key, method, path, status, reason = request
         path = self._redact(path)
         record: dict[str, Any] = {
             "level": "info" if 0 < status < 400 else "warning",
@@ -173,7 +147,36 @@ class Lines:
         elif path.startswith("/v1/"):
             record["object"] = "/".join(path.split("/")[2:4])
         record |= {"status": status, "outcome": reason or outcome_of(status)}
-        return json.dumps(record)[1:-1], bool(function) and not reason
+        is_call = bool(function) and not reason
+        return json.dumps(record)[1:-1], is_call, not is_call and status >= 400
+
+
+class Batch:
+    """Lines that wait for others, to be put together."""
+
+    def __init__(self, put: Put, later: Later) -> None:
+        self._put, self._later = put, later
+        self._lines: list[str] = []
+
+    def add(self, line: str) -> None:
+        lines = self._lines
+        lines.append(line)
+        if len(lines) == 1:
+            self._later(FLUSH_S, self.flush)
+        elif len(lines) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._put("".join(lines).encode())
+
+
+def function_of(path: str) -> str:
+    """The function that is called at ``path``; empty for any other path."""
+    if path.startswith(_CALLS) and path.endswith(_INVOKE):
+        return path[len(_CALLS) : -len(_INVOKE)]
+    return ""
 
 
 def outcome_of(status: int) -> str:
@@ -183,10 +186,10 @@ def outcome_of(status: int) -> str:
     return "ok" if status < 400 else "rejected" if status < 500 else "failed"
 
 
-def missing(count: int, why: str) -> bytes:
+def missing(count: int, why: str) -> str:
     """The line in place of ``count`` others."""
     record = {"ts": round(time.time(), 3), "level": "warning", "name": "gateway"}
-    return json.dumps(record | {"message": f"{count} lines are missing: {why}"}).encode() + b"\n"
+    return json.dumps(record | {"message": f"{count} lines are missing: {why}"}) + "\n"
 
 
 @contextlib.contextmanager
@@ -202,7 +205,7 @@ def open_audit(settings: Settings, name: str) -> Iterator[Audit]:
         calls = None
         if wanted == "all":
             calls = stack.enter_context(_sink(folder, CALLS_FILE, total))
-        audit = Audit(changes, calls, lines=Lines(name, Redactor(secrets_of(settings))))
+        audit = Audit(changes, calls, name=name, redact=Redactor(secrets_of(settings)))
         stack.callback(audit.flush)
         yield audit
 
@@ -210,9 +213,10 @@ def open_audit(settings: Settings, name: str) -> Iterator[Audit]:
 @contextlib.contextmanager
 def _sink(folder: Path, file: str, total: int) -> Iterator[Put]:
     shared = SharedFile(folder, total, file)
-    limit = min(_WAITING, shared.share)
     sink = LogSink(
-        shared.write, limit=limit, dropped=lambda count: missing(count, "the disk is too slow")
+        shared.write,
+        limit=min(_WAITING, shared.share),
+        dropped=lambda count: missing(count, "the disk is too slow").encode(),
     )
     try:
         yield sink.put

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from starlette.types import Scope
 
+from skipper.gateway.http.peer import Peer
 from skipper.settings.proxies import PREFIX, UNIX
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -66,15 +67,17 @@ class Proxies:
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
         """Whether this address is a proxy's: of a peer, or of a hop that one has named."""
 
-    def client(self, scope: Scope) -> str:
+    def client(self, peer: Peer, headers: Headers) -> str:
         """The caller's address alone. Quick where no proxy is named."""
-        if self._networks or self._has_socket:
-            return self.origin(scope).client
-        return _peer(scope)
+        found = _named(peer.client)
+        if (self._networks or self._has_socket) and self.trusts(found):
+            told = b",".join(value for name, value in headers if name == b"x-forwarded-for")
+            return self._client(found, told)
+        return found
 
     def origin(self, scope: Scope) -> Origin:
         """The origin of the request that ``scope`` is of."""
-        peer = _peer(scope)
+        peer = _named(scope.get("client"))
         scheme = "https" if scope.get("scheme") == "https" else "http"
         if self.trusts(peer):
             return self._told(peer, scheme, scope["headers"])
@@ -123,9 +126,8 @@ class Proxies:
         return found is not None and any(found in network for network in self._networks)
 
 
-def _peer(scope: Scope) -> str:
-    """Who is at the other end of the connection."""
-    client = scope.get("client")
+def _named(client: tuple[str, int | None] | None) -> str:
+    """Who is at the other end of a connection."""
     return plain_address(client[0]) if client and client[0] else UNIX
 
 

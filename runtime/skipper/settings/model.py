@@ -216,7 +216,7 @@ class LogSettings(_Section):
     )
     format: Literal["pretty", "json"] = Field("pretty", description="for people or for programs")
     audit: Literal["all", "changes", "off"] = Field(
-        "all", description="a line per request that changes something; changes: not of direct calls"
+        "changes", description="a line per request that changes something; all: direct calls, too"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from skipper.gateway.http.peer import Peer
 from skipper.gateway.proxies import MAX_HOPS, Origin, Proxies, plain_address
 
 PROXY, CALLER, OTHER = "10.0.0.1", "203.0.113.7", "198.51.100.9"
@@ -23,7 +24,10 @@ def scope(peer: str | None, *headers: tuple[str, str], scheme: str = "http") -> 
 def seen(
     peer: str | None, *headers: tuple[str, str], scheme: str = "http", root_path: str = ""
 ) -> Origin:
-    return Proxies(TRUSTED, root_path).origin(scope(peer, *headers, scheme=scheme))
+    proxies, asked = Proxies(TRUSTED, root_path), scope(peer, *headers, scheme=scheme)
+    origin = proxies.origin(asked)
+    assert proxies.client(Peer(asked["client"]), asked["headers"]) == origin.client
+    return origin
 
 
 def chain(*hops: str) -> tuple[str, str]:
