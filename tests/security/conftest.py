@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+from pydantic import AfterValidator
+
 import skipper
 
 HERE = Path(__file__).parent
@@ -54,6 +56,17 @@ def batches(x: list[int]) -> list[Any]:
 def trains() -> None:
     print("it begins")
     reads()
+
+
+def _there(name: str) -> str:
+    if not (HERE / name).exists():
+        raise ValueError(f"{HERE / name} is not there")
+    return name
+
+
+@skipper.data
+def validates(name: Annotated[str, AfterValidator(_there)]) -> str:
+    return name
 
 
 @skipper.inference

@@ -9,7 +9,6 @@ import pytest
 
 from tests.acceptance.tree import Tree, until
 
-NAMES = ("reads", "nests", "streams", "batches", "trains", "predicts")
 ITEMS = ("application/jsonl", "text/event-stream")
 
 
@@ -23,6 +22,8 @@ def told(tree: Tree) -> list[str]:
         tree.invoke("leaky.batches", {"items": [{"x": 0}, {"x": 1}]}),
         tree.invoke("leaky.batches", {"x": 0}),
         tree.invoke("leaky.predicts"),
+        tree.invoke("leaky.validates", {"name": "gone.csv"}),
+        tree.invoke("leaky.validates", {"name": "gone.csv"}, prefer="respond-async"),
         tree.invoke("leaky.reads", prefer="wait=30"),
         tree.invoke("leaky.trains", accept="text/event-stream"),
         tree.invoke("broken.f"),
@@ -77,6 +78,7 @@ def test_answers_say_what_was_wrong_all_the_same(answers: list[str]) -> None:
         "FileNotFoundError: [Errno 2] No such file or directory: 'functions/no-such-file.csv'"
         in text
     )
+    assert "Value error, functions/gone.csv is not there" in text
     assert "functions/broken.py:5" in text
     assert "functions/half.py:4" in text
 

@@ -34,7 +34,8 @@ def _without_secrets(text: str) -> str:
     return text
 
 
-def _in_project(text: str) -> str:
+def in_project(text: str) -> str:
+    """``text`` with the paths of what lies in the project as paths in it."""
     for home in _home:
         text = home.sub(lambda found: "" if found[0].endswith("/") else ".", text)
     return text
@@ -83,7 +84,7 @@ def shown(error: BaseException) -> str:
         text = f"<its text cannot be shown: {type(inner).__name__}>"
     # Cut only then, because half of a secret is not known as one.
     shown = _without_secrets(text[: 32 * _LONGEST])
-    return f"{kind}: {_in_project(shown)}"[:_LONGEST] if text else kind
+    return f"{kind}: {in_project(shown)}"[:_LONGEST] if text else kind
 
 
 def user_traceback(error: BaseException, limit: int = 8000) -> str:

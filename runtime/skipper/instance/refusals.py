@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from skipper.instance.faults import class_of, shown, user_traceback
+from skipper.instance.faults import class_of, in_project, shown, user_traceback
 from skipper.outcomes import Outcome
 from skipper.wire.calls import problem
 
@@ -42,7 +42,10 @@ def invalid(error: ValidationError, served: bytes) -> bytes:
     if errors and errors[0]["type"] == "json_invalid":
         return problem(Outcome.MALFORMED, f"the body is not JSON: {errors[0]['msg']}", served)
     places = [
-        {"pointer": _pointer(item["loc"])[:MAX_DETAIL], "detail": item["msg"][:MAX_DETAIL]}
+        {
+            "pointer": _pointer(item["loc"])[:MAX_DETAIL],
+            "detail": in_project(item["msg"])[:MAX_DETAIL],
+        }
         for item in errors[:MAX_ERRORS]
     ]
     first = f"{places[0]['pointer'] or 'the body'}: {places[0]['detail']}"
