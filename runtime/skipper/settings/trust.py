@@ -128,9 +128,10 @@ def _members(gid: int) -> str:
         group = grp.getgrgid(gid)
     except KeyError:
         return ""
-    own = {"root", _name(os.geteuid())}
-    is_own = gid == 0 or group.gr_name in own or gid == os.getegid() == os.geteuid()
-    return "" if is_own and own.issuperset(group.gr_mem) else f"the group {group.gr_name}"
+    inside = {*group.gr_mem, *(each.pw_name for each in pwd.getpwall() if each.pw_gid == gid)}
+    others = inside - {"root", _name(os.geteuid())}
+    # Root's group has accounts in it that nobody logs in with, such as operator.
+    return f"the group {group.gr_name}" if gid and others else ""
 
 
 def _listed(path: Path) -> str:
