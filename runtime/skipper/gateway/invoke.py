@@ -153,8 +153,8 @@ class Invoke:
         # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
         preferences = request.preferences()
-        body = await _read_body(request, view, self._max_body)
-        call = _invocation(name, body, exchange)
+        # Nothing here keeps the body, because a task's caller may wait for long after it is stored.
+        call = _invocation(name, await _read_body(request, view, self._max_body), exchange)
         if request.is_plain(spec):
             found = await self._calls.reach(call)
             DirectCall(self._calls, call, exchange).send(found)

@@ -22,11 +22,19 @@ def main() -> int:
         project = Path(folder) / "project"
         shutil.copytree(PLAIN, project, ignore=shutil.ignore_patterns("__pycache__"))
         with lent(Tree(project)) as tree:
-            found = campaign(tree.ready(), arguments.cases, arguments.seed, arguments.processes)
+            found = campaign(
+                tree.ready(), arguments.cases, arguments.seed, arguments.processes, _tell
+            )
             tree.end()
+    print(file=sys.stderr)
     for drive, findings in found.items():
         _show(drive, findings)
     return 1 if total(found.values()).wrong else 0
+
+
+def _tell(found: Findings) -> None:
+    wrong = found.wrong.total()
+    print(f"\r{found.cases} cases, {wrong} wrong", end="", file=sys.stderr, flush=True)
 
 
 def _show(drive: str, findings: Findings) -> None:

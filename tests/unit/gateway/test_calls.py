@@ -127,6 +127,17 @@ async def test_a_function_whose_file_is_broken_is_a_problem_that_knows_the_place
     assert caught.value.kind is problems.BROKEN
 
 
+async def test_a_body_is_kept_until_it_has_been_sent_on() -> None:
+    link, let_go = PlayedLink(), []
+    call, dispatcher = invocation(), direct_only(link)
+    call.let_go = lambda: let_go.append(call.body)
+    found = await dispatcher.reach(call)
+    assert (call.body, let_go) == (b'{"x": 1}', [])
+    dispatcher.send(found, call)
+    assert (call.body, let_go) == (b"", [b""])
+    assert link.payloads[0].endswith(b'{"x": 1}')
+
+
 # --- streams -----------------------------------------------------------------------------------
 
 
