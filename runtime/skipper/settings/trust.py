@@ -70,8 +70,8 @@ def check_runnable(file: Path, project: Path) -> str:
 
     Raises :class:`PermissionError` where this is root: whoever may write the file would be, too.
     """
-    writers = "" if is_trusted(project) else writers_of(file)
-    if not writers:
+    writers = writers_of(file)
+    if not writers or is_trusted(project):
         return ""
     told = f"{file} can be written by {writers}"
     if os.geteuid() == 0:
