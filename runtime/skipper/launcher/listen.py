@@ -11,6 +11,7 @@ from pathlib import Path
 from skipper.errors import StartError
 from skipper.exits import Exit
 
+UNSENT_BYTES = 128 << 10
 _BACKLOG = 2048
 _LISTENING = "0A"  # TCP_LISTEN in /proc/net/tcp
 _PROC = Path("/proc")
@@ -29,12 +30,26 @@ def listen(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host.strip("[]") != "::")
+        _bound_unsent(sock)
         sock.bind(address)
         sock.listen(_BACKLOG)
     except OSError as error:
         sock.close()
         raise StartError(_refusal(host, port, error), code=Exit.TAKEN) from None
     return sock
+
+
+def _bound_unsent(sock: socket.socket) -> None:
+    """Have the kernel keep little that a connection's window has no room for yet.
+
+    Else it takes megabytes of an answer that nobody reads, for each connection, and whoever writes
+    cannot tell. What is on its way is not bounded by this, so no download is slower. Connections
+    have it of the socket that they are accepted on.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 def _refusal(host: str, port: int, error: OSError) -> str:

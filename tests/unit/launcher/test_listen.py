@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from pathlib import Path
@@ -19,6 +20,21 @@ def test_listens_and_can_be_reached(host: str) -> None:
         if host == "localhost":
             local = sock.getsockname()[0]
         socket.create_connection((local, sock.getsockname()[1]), 5).close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="no such option here")
+def test_the_kernel_keeps_little_of_what_nobody_reads() -> None:
+    with listen("127.0.0.1", 0) as sock, socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.connect(sock.getsockname())
+        accepted, _ = sock.accept()
+        with accepted:
+            accepted.setblocking(False)
+            taken = 0
+            with contextlib.suppress(BlockingIOError):
+                while taken < 8 << 20:
+                    taken += accepted.send(bytes(1 << 16))
+        assert taken < 1 << 20
 
 
 def test_a_taken_port_names_its_owner() -> None:

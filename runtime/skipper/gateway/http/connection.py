@@ -14,7 +14,7 @@ from skipper.gateway.http.body import body_of
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Head, HeadReader, RefusedError
-from skipper.gateway.http.limits import PIPELINED, Limits
+from skipper.gateway.http.limits import PIPELINED, UNSENT, Limits
 from skipper.gateway.http.peer import Peer
 from skipper.gateway.http.refusals import refusal
 
@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self.transport.set_write_buffer_limits(UNSENT)
         self.peer = Peer.of(transport)
         if not self._all.admit(self):
             self._all.complaints.add("no room for another connection", self.peer)

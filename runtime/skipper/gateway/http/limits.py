@@ -15,8 +15,10 @@ PIPELINED = 64 << 10
 """Of later requests, what is received while one is being answered."""
 SHORT_REST = 64 << 10
 """An unread rest of a body that is no longer is received, so that its connection can go on."""
-PIECE = 128 << 10
+PIECE = 64 << 10
 """Of an answer, what is written at once."""
+UNSENT = 32 << 10
+"""Of an answer, what may lie unsent when the next piece is written."""
 
 
 @dataclass(frozen=True, kw_only=True)

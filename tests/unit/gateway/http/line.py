@@ -40,11 +40,15 @@ class PlayedTransport(asyncio.Transport):
         self.has_ended = self.is_closed = self.is_aborted = False
         self.largest = 0
         """Bytes of the largest single write."""
-        self._unread = 0
+        self._unread, self._high = 0, 0
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         ends = {"peername": ("192.0.2.1", 4711), "sockname": ("192.0.2.2", 80)}
         return ends.get(name, default)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        del low
+        self._high = high or 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.has_ended
@@ -52,13 +56,13 @@ class PlayedTransport(asyncio.Transport):
         self.out += data
         if not self.is_read:
             self._unread += len(data)
-            if self._unread > 65536:
+            if self._unread > self._high:
                 self.protocol.pause_writing()
 
     def reads(self, size: int) -> None:
         """The caller reads ``size`` bytes of what is in the buffer."""
         self._unread = max(0, self._unread - size)
-        if self._unread < 16384:
+        if self._unread <= self._high // 4:
             self.protocol.resume_writing()
 
     def get_write_buffer_size(self) -> int:
