@@ -22,7 +22,7 @@ ELSEWHERE = {
     "unit/gateway/routes/test_events.py": "gateway/context gateway/task_stream",
     "unit/gateway/routes/test_openapi.py": "gateway/routes/responses",
     "acceptance/test_gateways.py": "gateway/server",
-    "acceptance/test_documents.py": "gateway/routes/functions gateway/routes/models "
+    "acceptance/test_documents.py": "gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",
     "acceptance/test_tasks.py": "gateway/routes/tasks",
     "acceptance/test_schedules.py": "gateway/routes/schedules",

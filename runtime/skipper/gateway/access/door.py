@@ -220,6 +220,6 @@ _OTHER_USER = Refusal(
     Reason.USER,
     problems.OTHER_USER,
     "the request comes from another account of this machine, and this gateway, which has no keys, "
-    'serves the one that started it: set gateway.keys, or gateway.local = "anyone" to let every '
-    "account of this machine in, a proxy's such as www-data, too",
+    "serves the one that started it: set gateway.keys; or gateway.trusted_proxies, for a proxy; or "
+    'gateway.local = "anyone", for every account',
 )
