@@ -2,8 +2,9 @@
 
 ``plan`` has which children there are, ``process`` runs one, ``keeper`` keeps one alive by the
 rules of ``restarts``, ``supervisor`` all of them, ``tree`` is the whole life from lock to drain.
-``guard`` (a process of its own) and ``orphans`` leave nothing behind. ``output``, ``lines`` and
-``sink`` carry the log, ``announce`` and ``banner`` write to people, ``control`` answers ``client``.
+``guard`` (a process of its own) and ``orphans`` leave nothing behind. ``output`` and ``lines``
+carry the log, ``announce`` and ``banner`` write to people, ``control`` answers ``client``.
+``listen`` and ``unix_socket`` open the gateway's door, ``certificate`` looks at its key before.
 
 It starts processes by command line and imports none of them. Importing this module costs nothing.
 """
