@@ -31,7 +31,7 @@ def double(x: int) -> int:
 def folder() -> Iterator[Path]:
     """A project's folder with a short name, because names of sockets are."""
     made = Path(tempfile.mkdtemp(prefix="skp-test-"))
-    yield project(made, '[gateway]\nsocket = "door.sock"\nworkers = 2\n', f=FUNCTIONS)
+    yield project(made, '[gateway]\nsocket = "policy.sock"\nworkers = 2\n', f=FUNCTIONS)
     shutil.rmtree(made)
 
 
@@ -48,7 +48,7 @@ def skipper(tree: Tree, *arguments: str, **environment: str) -> subprocess.Compl
 def test_a_gateway_on_a_socket_is_this_users_and_outlives_its_workers(
     folder: Path, grow: Grow
 ) -> None:
-    path = folder / "door.sock"
+    path = folder / "policy.sock"
     tree = grow(folder).ready()
     url = f"unix://{path}"
     assert (tree.status() or {})["url"] == url
@@ -83,7 +83,7 @@ def test_a_gateway_on_a_socket_is_this_users_and_outlives_its_workers(
 
 @pytest.mark.parametrize("there", ["a file", "a link"])
 def test_what_stands_in_its_place_stops_the_start(folder: Path, there: str) -> None:
-    path = folder / "door.sock"
+    path = folder / "policy.sock"
     if there == "a file":
         path.write_text("precious")
     else:

@@ -17,7 +17,7 @@ ELSEWHERE = {
     "unit/gateway/http/test_connection.py": "gateway/http/exchange gateway/http/peer",
     "unit/gateway/http/test_connections.py": "gateway/http/refusals",
     "unit/gateway/test_stream.py": "gateway/item_stream",
-    "unit/gateway/access/test_door.py": "gateway/access/front gateway/access/hosts "
+    "unit/gateway/access/test_policy.py": "gateway/access/middleware gateway/access/hosts "
     "gateway/access/keys gateway/access/pages",
     "unit/gateway/routes/test_events.py": "gateway/context gateway/task_stream",
     "unit/gateway/routes/test_openapi.py": "gateway/routes/responses",

@@ -18,8 +18,8 @@ import skipper
 from skipper import problems
 from skipper.errors import FullError, SkipperError
 from skipper.gateway import links
-from skipper.gateway.access.door import Door
-from skipper.gateway.access.front import Front
+from skipper.gateway.access.middleware import AccessMiddleware
+from skipper.gateway.access.policy import AccessPolicy
 from skipper.gateway.answers import Json, problem_response
 from skipper.gateway.audit import Audit
 from skipper.gateway.audited import Audited
@@ -57,13 +57,14 @@ class Documented(NamedTuple):
 
 
 class Gateway:
-    """The application: its routes on ``context``, behind ``door``, and what they have seen.
+    """The application: its routes on ``context``, for whom ``policy`` lets in, and what they have
+    seen.
 
     What changes something, and what is refused, is told to ``audit``.
     """
 
-    def __init__(self, context: Context, door: Door, audit: Audit | None = None) -> None:
-        self._context, self._door = context, door
+    def __init__(self, context: Context, policy: AccessPolicy, audit: Audit | None = None) -> None:
+        self._context, self._policy = context, policy
         self._readiness = Readiness(context)
         self._documented: Documented | None = None
         self._api = FastAPI(
@@ -80,7 +81,7 @@ class Gateway:
         self._root_path = own.root_path
         self._proxies = Proxies(own.trusted_proxies, own.root_path)
         follow = Audited(audit, self._proxies).follow if audit is not None and audit.is_on else None
-        self._front = Front(self._answer, door, follow)
+        self._access = AccessMiddleware(self._answer, policy, follow)
         self._invoke = Invoke(context)
         self._add_routes()
 
@@ -95,9 +96,9 @@ class Gateway:
         self._context.watchers.close()
 
     def begin(self, exchange: Exchange) -> None:
-        """Answer a request, if the door lets it in."""
+        """Answer a request, if the policy lets it in."""
         exchange.head.path = without_prefix(exchange.head.path, self._root_path)
-        self._front.begin(exchange)
+        self._access.begin(exchange)
 
     def _answer(self, exchange: Exchange) -> None:
         """Answer a call by its exchange, whatever else by FastAPI."""
@@ -127,7 +128,7 @@ class Gateway:
         for part in (functions, models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
         api.include_router(health.routes(self._readiness))
-        api.include_router(metrics.routes(self._context, self._door.refusals))
+        api.include_router(metrics.routes(self._context, self._policy.refusals))
         static = resources.files("fastapi_offline") / "static"
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
         api.add_route("/openapi.json", self._document, include_in_schema=False)

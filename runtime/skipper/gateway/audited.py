@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from skipper.gateway.access.door import Admission
 from skipper.gateway.access.pages import READING
+from skipper.gateway.access.policy import Admission
 from skipper.gateway.audit import MAX_PATH, Audit, Request, function_of
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.proxies import Proxies

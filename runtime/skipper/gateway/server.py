@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from skipper import role as roles
-from skipper.gateway.access.door import open_door
+from skipper.gateway.access.policy import open_policy
 from skipper.gateway.app import Gateway
 from skipper.gateway.audit import open_audit
 from skipper.gateway.certificate import offered
@@ -74,10 +74,10 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
     with (
         open_audit(settings, role.name) as audit,
-        open_door(settings.gateway, role.name) as door,
+        open_policy(settings.gateway, role.name) as policy,
     ):
         async with open_context(settings) as context, offered(settings) as tls:
-            await _serve(role, Gateway(context, door, audit), tls, stopping)
+            await _serve(role, Gateway(context, policy, audit), tls, stopping)
 
 
 async def _serve(

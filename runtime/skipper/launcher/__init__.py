@@ -4,7 +4,7 @@
 rules of ``restarts``, ``supervisor`` all of them, ``tree`` is the whole life from lock to drain.
 ``guard`` (a process of its own) and ``orphans`` leave nothing behind. ``output`` and ``lines``
 carry the log, ``announce`` and ``banner`` write to people, ``control`` answers ``client``.
-``listen`` and ``unix_socket`` open the gateway's door, ``certificate`` looks at its key before.
+``listen`` and ``unix_socket`` open the gateway's listener, ``certificate`` looks at its key before.
 
 It starts processes by command line and imports none of them. Importing this module costs nothing.
 """

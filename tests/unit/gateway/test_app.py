@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.access.door import Door
+from skipper.gateway.access.policy import AccessPolicy
 from skipper.gateway.app import Gateway
 from skipper.settings.model import GatewaySettings, Settings
 from tests.unit.gateway.asgi import request
@@ -25,7 +25,7 @@ def gateway(folder: Path, **own: Any) -> tuple[Gateway, PlayedDirectory]:
     context: Any = SimpleNamespace(
         settings=settings, directory=directory, calls=None, max_body=1000, shows_tracebacks=True
     )
-    return Gateway(context, Door(settings.gateway)), directory
+    return Gateway(context, AccessPolicy(settings.gateway)), directory
 
 
 async def described(gateway: Gateway) -> dict[str, Any]:

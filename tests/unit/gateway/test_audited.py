@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from skipper.gateway.access.door import Door
-from skipper.gateway.access.front import Front
 from skipper.gateway.access.keys import Keys
+from skipper.gateway.access.middleware import AccessMiddleware
+from skipper.gateway.access.policy import AccessPolicy
 from skipper.gateway.audit import Audit
 from skipper.gateway.audited import Audited
 from skipper.gateway.http.exchange import Exchange
@@ -26,15 +26,15 @@ INVOKE = "/v1/functions/f.f/invoke"
 
 
 class WatchedDoor:
-    """A door with a key, something behind it that answers as told, and the audit's lines."""
+    """A policy with a key, something behind it that answers as told, and the audit's lines."""
 
     def __init__(self, *, calls: bool = True) -> None:
         self.put: list[bytes] = []
         self.audit = Audit(self.put.append, self.put.append if calls else None, later=Clockwork())
         settings = GatewaySettings(keys=(SecretStr(KEY),), trusted_proxies=("10.0.0.1",))
-        door, proxies = Door(settings), Proxies(settings.trusted_proxies)
+        policy, proxies = AccessPolicy(settings), Proxies(settings.trusted_proxies)
         self.answer: tuple[int, list[tuple[bytes, bytes]]] = 200, []
-        self.front = Front(self.inside, door, Audited(self.audit, proxies).follow)
+        self.front = AccessMiddleware(self.inside, policy, Audited(self.audit, proxies).follow)
 
     def inside(self, exchange: Exchange) -> None:
         status, headers = self.answer

@@ -1,4 +1,4 @@
-"""What was refused at the door: counted for good, and told in the log at most once a minute.
+"""What the access policy refused: counted for good, and told in the log at most once a minute.
 
 Of who was refused only as much is kept as one line shows, whatever is sent.
 """

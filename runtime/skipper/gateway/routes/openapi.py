@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from skipper.gateway.access.door import OPEN
+from skipper.gateway.access.policy import OPEN
 from skipper.gateway.routes.responses import EVENTS, OF_ROUTES, answered, anywhere, refused
 from skipper.spec import PRIORITIES, FunctionSpec, Mode
 from skipper.tasks.documents import ACCEPTED_SCHEMA, TASK_SCHEMA

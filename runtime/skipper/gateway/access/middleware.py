@@ -1,4 +1,4 @@
-"""The door before whoever answers."""
+"""Has the access policy judge a request before anybody answers it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from starlette.responses import Response
 
-from skipper.gateway.access.door import Admission, Door
+from skipper.gateway.access.policy import AccessPolicy, Admission
 from skipper.gateway.answers import problem_response, respond
 from skipper.gateway.http.exchange import Exchange
 
 
-class Front:
+class AccessMiddleware:
     """Answers what must not come in; everything else is for ``answer``.
 
     ``follow`` is told of each exchange and what was decided about it, before it is answered.
@@ -20,13 +20,13 @@ class Front:
     def __init__(
         self,
         answer: Callable[[Exchange], None],
-        door: Door,
+        policy: AccessPolicy,
         follow: Callable[[Exchange, Admission], None] | None = None,
     ) -> None:
-        self._answer, self._door, self._follow = answer, door, follow
+        self._answer, self._policy, self._follow = answer, policy, follow
 
     def begin(self, exchange: Exchange) -> None:
-        admission = self._door.admit(exchange.head, exchange.peer)
+        admission = self._policy.admit(exchange.head, exchange.peer)
         exchange.headers = admission.headers
         if self._follow is not None:
             self._follow(exchange, admission)

@@ -1,4 +1,4 @@
-"""Who is let in: the door as a whole, before an application."""
+"""Who is let in: the access policy as a whole, before an application."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from skipper.gateway.access import users
-from skipper.gateway.access.door import Door, open_door
-from skipper.gateway.access.front import Front
+from skipper.gateway.access.middleware import AccessMiddleware
+from skipper.gateway.access.policy import AccessPolicy, open_policy
 from skipper.gateway.access.refusals import Reason
 from skipper.gateway.access.users import Find
 from skipper.gateway.http import head as http
@@ -27,7 +27,7 @@ Pairs = list[tuple[str, str]]
 
 
 class Inside:
-    """What is behind the door: keeps who came in."""
+    """What is behind the policy: keeps who came in."""
 
     def __init__(self) -> None:
         self.seen: list[http.Head] = []
@@ -47,10 +47,10 @@ async def knock(
     **scope: Any,
 ) -> Answer:
     """Ask for entry; nobody who is refused has been inside, and each of those is counted."""
-    inside, door = Inside(), Door(settings, find)
-    answer = await request(Front(inside.answer, door), method, path, headers, **scope)
+    inside, policy = Inside(), AccessPolicy(settings, find)
+    answer = await request(AccessMiddleware(inside.answer, policy), method, path, headers, **scope)
     assert bool(inside.seen) is (answer.status == 200)
-    assert sum(door.refusals.totals().values()) == (answer.status not in (200, 204))
+    assert sum(policy.refusals.totals().values()) == (answer.status not in (200, 204))
     return answer
 
 
@@ -382,8 +382,8 @@ def test_accounts_are_looked_up_where_nothing_else_guards() -> None:
         (settings(keys=True), False),
         (settings(local="anyone"), False),
     ):
-        with open_door(gateway) as door:
-            assert (door._find is not None) is are_looked_up
+        with open_policy(gateway) as policy:
+            assert (policy._find is not None) is are_looked_up
 
 
 @pytest.mark.parametrize(
@@ -400,11 +400,11 @@ def test_accounts_are_looked_up_where_nothing_else_guards() -> None:
 def test_that_keys_go_in_clear_is_told_at_the_start(
     caplog: pytest.LogCaptureFixture, host: str, more: dict[str, Any], is_told: bool
 ) -> None:
-    with open_door(settings(host, keys=True, **more)):
+    with open_policy(settings(host, keys=True, **more)):
         assert ("in clear" in caplog.text) is is_told
     assert ONE not in caplog.text
     caplog.clear()
-    with open_door(settings(host, keys=True, **more), "gateway-2"):
+    with open_policy(settings(host, keys=True, **more), "gateway-2"):
         assert not caplog.records
 
 
@@ -413,17 +413,17 @@ def test_that_accounts_cannot_be_told_is_told_once(
 ) -> None:
     monkeypatch.setattr(users, "finder", lambda: contextlib.nullcontext(None))
     for name in ("gateway-1", "gateway-2", "gateway-3"):
-        with open_door(settings(workers=3), name):
+        with open_policy(settings(workers=3), name):
             assert len(caplog.records) == 1
     assert "every account of this machine" in caplog.text
 
 
-# --- what else comes to the door ---
+# --- what else comes to the policy ---
 
 
 async def test_who_may_come_in_comes_in_unchanged() -> None:
     inside = Inside()
-    front = Front(inside.answer, Door(settings()))
+    front = AccessMiddleware(inside.answer, AccessPolicy(settings()))
     await request(front, "POST", "/x", {"Host": "localhost", "Prefer": "wait=1"})
     (head,) = inside.seen
     assert (head.method, head.path) == ("POST", "/x")
@@ -462,18 +462,18 @@ class Head:
 async def test_which_key_let_in_is_known_by_a_name_that_opens_nothing(
     sent: Pairs, number: int
 ) -> None:
-    door = Door(settings(keys=True, cors_origins=[APP]))
-    admission = door.admit(Head([("Host", "localhost"), *sent]), Peer(CLIENT, SERVER))
+    policy = AccessPolicy(settings(keys=True, cors_origins=[APP]))
+    admission = policy.admit(Head([("Host", "localhost"), *sent]), Peer(CLIENT, SERVER))
     digest = hashlib.sha256((ONE, OTHER)[number - 1].encode()).hexdigest()
     assert (admission.problem, admission.reason, admission.key) == (None, None, digest[:8])
 
 
 async def test_why_it_was_refused_is_known_in_a_word() -> None:
-    door = Door(settings(keys=True))
+    policy = AccessPolicy(settings(keys=True))
     for headers, reason in (
         ([("Host", "evil.example")], Reason.HOST),
         ([("Host", "localhost"), ("Origin", "null")], Reason.ORIGIN),
         ([("Host", "localhost"), ("X-API-Key", ONE[:-1])], Reason.KEY),
     ):
-        admission = door.admit(Head(headers), Peer(CLIENT, SERVER))
+        admission = policy.admit(Head(headers), Peer(CLIENT, SERVER))
         assert (admission.reason, admission.key) == (reason, "")

@@ -58,7 +58,7 @@ class Refusal(NamedTuple):
 
 
 class Admission(NamedTuple):
-    """What the door decides about one request."""
+    """What the policy decides about one request."""
 
     problem: Problem | None = None
     """Why it is refused; None for one that is let in."""
@@ -72,7 +72,7 @@ class Admission(NamedTuple):
     """Why it is refused, in one word."""
 
 
-class Door:
+class AccessPolicy:
     """Lets requests in, or says why not, and counts that.
 
     ``find`` tells accounts of this machine; without it whoever reaches the gateway is let in.
@@ -177,8 +177,8 @@ class Door:
 
 
 @contextlib.contextmanager
-def open_door(settings: GatewaySettings, name: str = "gateway") -> Iterator[Door]:
-    """The door of the gateway process ``name``. What it cannot guard is logged, by the first."""
+def open_policy(settings: GatewaySettings, name: str = "gateway") -> Iterator[AccessPolicy]:
+    """The policy of the gateway process ``name``. What it cannot guard is logged, by the first."""
     tells = name in ("gateway", "gateway-1")
     if tells and settings.keys and _is_in_clear(settings):
         log.warning(
@@ -188,7 +188,7 @@ def open_door(settings: GatewaySettings, name: str = "gateway") -> Iterator[Door
             extra={"event": "clear"},
         )
     if settings.keys or settings.local == "anyone":
-        yield Door(settings, name=name)
+        yield AccessPolicy(settings, name=name)
         return
     with users.finder() as find:
         if find is None and tells:
@@ -197,7 +197,7 @@ def open_door(settings: GatewaySettings, name: str = "gateway") -> Iterator[Door
                 "machine can call; set gateway.keys where that must not be",
                 extra={"event": "open"},
             )
-        yield Door(settings, find, name)
+        yield AccessPolicy(settings, find, name)
 
 
 def _is_in_clear(settings: GatewaySettings) -> bool:
