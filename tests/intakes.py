@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from skipper.blobs import BlobStore
 from skipper.ledger import tasks
-from skipper.ledger.records import Bounds
+from skipper.ledger.records import TaskBounds
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.intake import Intake
@@ -20,7 +20,7 @@ from skipper.wire.messages import LinkRole
 from tests.blocking import BlockingLedger
 
 INLINE = 16
-BOUNDS = Bounds(waiting=1000, stored=1 << 30)
+BOUNDS = TaskBounds(waiting=1000, stored=1 << 30)
 POOLS = ("cpu", "gpu")
 
 
@@ -70,7 +70,7 @@ class Desk:
         )
         self.intake = self.bound_by(BOUNDS)
 
-    def bound_by(self, bounds: Bounds) -> Intake:
+    def bound_by(self, bounds: TaskBounds) -> Intake:
         """An intake that lets so much in."""
         return Intake(self.ledger, ValueStore(self.blobs, INLINE), self.announcer, bounds)
 

@@ -9,7 +9,7 @@ import pytest
 
 from skipper.ledger import retention, tasks, usage
 from skipper.ledger.admission import Admission
-from skipper.ledger.records import Accepted, Bounds, NewTask, Refusal
+from skipper.ledger.records import Accepted, NewTask, Refusal, TaskBounds
 from skipper.task import State, Task
 from skipper.values.value import Value
 from tests.blocking import BlockingLedger
@@ -37,7 +37,7 @@ class AccessPolicy:
     def __init__(self, ledger: BlockingLedger, waiting: int = WAITING, stored: int = PLENTY):
         self.now = 0.0
         self.ledger = ledger
-        bounds = Bounds(waiting=waiting, stored=stored)
+        bounds = TaskBounds(waiting=waiting, stored=stored)
         self.admission = Admission(bounds, clock=lambda: self.now)
 
     def ask(self, *news: NewTask) -> list[Accepted]:

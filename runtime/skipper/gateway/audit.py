@@ -43,7 +43,7 @@ Later = Callable[[float, Callable[[], None]], object]
 Put = Callable[[bytes], None]
 
 
-class Request(NamedTuple):
+class AuditedRequest(NamedTuple):
     """One request and how it ended: what it has in common with many others."""
 
     client: str
@@ -95,7 +95,7 @@ class Audit:
         """Whether calls that become no task are written down, too."""
         return self._calls is not None
 
-    def record(self, request: Request, request_id: str, task: str = "") -> None:
+    def record(self, request: AuditedRequest, request_id: str, task: str = "") -> None:
         """Keep a request whose answer begins; ``task`` is the id of the task that it made.
 
         Of requests that changed nothing only so many are kept. Cheap, as every call pays for it.
@@ -128,7 +128,7 @@ class Audit:
         if count > 0 and self._changes is not None:
             self._changes.add(missing(count, "requests that changed nothing came too fast"))
 
-    def _made(self, request: Request) -> tuple[str, bool, bool]:
+    def _made(self, request: AuditedRequest) -> tuple[str, bool, bool]:
         """What the lines of such requests have in common; whether they call; whether they fail.
 
         A call that fails has run, and is a call like others.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from skipper.gateway.access.pages import READING
-from skipper.gateway.access.policy import Admission
-from skipper.gateway.audit import MAX_PATH, Audit, Request, function_of
+from skipper.gateway.access.policy import AccessDecision
+from skipper.gateway.audit import MAX_PATH, Audit, AuditedRequest, function_of
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.proxies import Proxies
 
@@ -17,19 +17,19 @@ class Audited:
     def __init__(self, audit: Audit, proxies: Proxies) -> None:
         self._audit, self._proxies, self._has_calls = audit, proxies, audit.has_calls
 
-    def follow(self, exchange: Exchange, admission: Admission) -> None:
+    def follow(self, exchange: Exchange, admission: AccessDecision) -> None:
         """Tell of this exchange at the beginning of its answer, or where there is none."""
         if exchange.head.method not in READING or admission.reason is not None:
             exchange.on_outcome = partial(self._tell, admission)
 
-    def _tell(self, admission: Admission, exchange: Exchange) -> None:
+    def _tell(self, admission: AccessDecision, exchange: Exchange) -> None:
         head, task = exchange.head, ""
         for name, value in exchange.answered:
             if name == b"location":
                 task = value.rpartition(b"/")[2].decode()
         if not (self._has_calls or task or admission.reason) and function_of(head.path):
             return
-        request = Request(
+        request = AuditedRequest(
             self._proxies.client(exchange.peer, head.headers),
             admission.key,
             head.method,

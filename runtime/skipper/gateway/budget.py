@@ -41,7 +41,7 @@ class Use(Enum):
     ANSWER = "answers"
 
 
-class Claim:
+class MemoryClaim:
     """Some bytes of the account, until they are given back; a context manager does so.
 
     ``on_cut`` is called if its holder has to make room: the claim is at an end then.
@@ -79,7 +79,7 @@ class _Waiting:
 
     __slots__ = ("claim", "granted", "since")
 
-    def __init__(self, claim: Claim, now: float) -> None:
+    def __init__(self, claim: MemoryClaim, now: float) -> None:
         self.claim, self.since = claim, now
         self.granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -99,7 +99,7 @@ class Budget:
         self.room, self.now = room, clock
         self._largest = largest
         self._patience_s, self._stall_s = patience_s, stall_s
-        self._claims: dict[Claim, None] = {}
+        self._claims: dict[MemoryClaim, None] = {}
         self._waiting: dict[_Waiting, None] = {}
         """In the order in which they came."""
         self._timer: asyncio.TimerHandle | None = None
@@ -118,22 +118,22 @@ class Budget:
 
     # --- claims
 
-    def answer(self, size: int, on_cut: Callable[[], None]) -> Claim:
+    def answer(self, size: int, on_cut: Callable[[], None]) -> MemoryClaim:
         """Room for an answer. Raises Problem where there is none, and nobody to be cut for it."""
-        claim = Claim(self, Use.ANSWER, size, on_cut)
+        claim = MemoryClaim(self, Use.ANSWER, size, on_cut)
         if not self._fits(claim) and not self._make_room(claim):
             raise self._full("the answer cannot be held until it is read")
         self._grant(claim)
         return claim
 
-    async def body(self, size: int | None, on_cut: Callable[[], None]) -> Claim:
+    async def body(self, size: int | None, on_cut: Callable[[], None]) -> MemoryClaim:
         """Room for a body, as soon as there is some. Raises Problem where that takes too long.
 
         One of unknown size may become as large as any. Were its room to grow with it, many could
         come to wait for each other with half a body each.
         """
         size = self._largest if size is None else min(size, self._largest)
-        claim = Claim(self, Use.BODY, size, on_cut)
+        claim = MemoryClaim(self, Use.BODY, size, on_cut)
         if self._fits(claim) and self._may_overtake():
             self._grant(claim)
             return claim
@@ -149,14 +149,14 @@ class Budget:
             self._waiting.pop(waiting, None)
         return claim
 
-    def give_back(self, claim: Claim, size: int) -> None:
+    def give_back(self, claim: MemoryClaim, size: int) -> None:
         """A part of a claim is needed no more."""
         if claim in self._claims:
             claim.size -= size
             self._taken[claim.use] -= size
             self._serve()
 
-    def end(self, claim: Claim) -> None:
+    def end(self, claim: MemoryClaim) -> None:
         """A claim is needed no more."""
         if claim in self._claims:
             self._drop(claim)
@@ -180,7 +180,7 @@ class Budget:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self.look)
 
-    def _fits(self, claim: Claim, freed: int = 0) -> bool:
+    def _fits(self, claim: MemoryClaim, freed: int = 0) -> bool:
         """Whether there is room, with so much freed. What is larger than all may have it alone."""
         most = self.room if claim.use is Use.ANSWER else int(self.room * _OF_BODIES)
         taken = sum(self._taken.values()) - freed
@@ -191,7 +191,7 @@ class Budget:
         first = next(iter(self._waiting), None)
         return first is None or self.now() - first.since < self._patience_s / 2
 
-    def _make_room(self, claim: Claim) -> bool:
+    def _make_room(self, claim: MemoryClaim) -> bool:
         """Cut holders who do not get on, the longest first, until there is; none in vain."""
         limit = self.now() - self._stall_s
         stalled = [each for each in self._claims if each.moved_at <= limit]
@@ -205,12 +205,12 @@ class Budget:
             each.on_cut()
         return True
 
-    def _grant(self, claim: Claim) -> None:
+    def _grant(self, claim: MemoryClaim) -> None:
         claim.moved_at = self.now()
         self._claims[claim] = None
         self._taken[claim.use] += claim.size
 
-    def _drop(self, claim: Claim) -> None:
+    def _drop(self, claim: MemoryClaim) -> None:
         del self._claims[claim]
         self._taken[claim.use] -= claim.size
 

@@ -120,7 +120,7 @@ class Invoke:
     def _send(self, found: Callee, name: str, request: CallRequest, exchange: Exchange) -> None:
         try:
             body = _checked(exchange.take_body(), request, self._max_body)
-            DirectCall(self._calls, _invocation(name, body, exchange), exchange).send(found)
+            ForwardedCall(self._calls, _invocation(name, body, exchange), exchange).send(found)
         except Problem as problem:
             respond(exchange, problem_response(problem))
 
@@ -129,7 +129,7 @@ class Invoke:
     ) -> None:
         """Answer a call that has to wait for something before it can be sent on."""
         links.below(prefix)
-        view = asgi.View(exchange)
+        view = asgi.AsgiView(exchange)
         try:
             await self._go_through(name, request, view)
             return
@@ -148,7 +148,7 @@ class Invoke:
             return
         respond(exchange, response)
 
-    async def _go_through(self, name: str, request: CallRequest, view: asgi.View) -> None:
+    async def _go_through(self, name: str, request: CallRequest, view: asgi.AsgiView) -> None:
         exchange = view.exchange
         # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
@@ -157,14 +157,14 @@ class Invoke:
         call = _invocation(name, await _read_body(request, view, self._max_body), exchange)
         if request.is_plain(spec):
             found = await self._calls.reach(call)
-            DirectCall(self._calls, call, exchange).send(found)
+            ForwardedCall(self._calls, call, exchange).send(found)
         elif spec.mode is Mode.TASK or preferences.wants_task:
             await view.answered_by(_guarded(await self._as_task(call, request, preferences)))
         elif spec.streams and (kind := stream_type(request.accept)):
             await _stream(await self._calls.stream(call), kind, view)
         else:  # with preferences that mean nothing to a direct call
             found = await self._calls.reach(call)
-            DirectCall(self._calls, call, exchange).send(found)
+            ForwardedCall(self._calls, call, exchange).send(found)
 
     async def _as_task(
         self, call: Invocation, request: CallRequest, preferences: Preferences
@@ -192,7 +192,7 @@ class Invoke:
         return response
 
 
-class DirectCall:
+class ForwardedCall:
     """A call on its way, and its exchange: whichever ends first ends the other."""
 
     __slots__ = ("_call", "_calls", "_exchange", "_pending")
@@ -240,7 +240,7 @@ def _guarded(response: Response) -> ASGIApp:
     return app
 
 
-async def _stream(stream: ItemStream, kind: bytes, view: asgi.View) -> None:
+async def _stream(stream: ItemStream, kind: bytes, view: asgi.AsgiView) -> None:
     """Send a stream's items until it ends or the caller leaves."""
     watch = asyncio.ensure_future(_until_gone(view.receive, stream))
     try:
@@ -261,7 +261,7 @@ class _GoneError(Exception):
     """The caller left before its request was complete."""
 
 
-async def _read_body(request: CallRequest, view: asgi.View, limit: int) -> bytes:
+async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: int) -> bytes:
     """The body. Raises a problem for a wrong type and for too many bytes, before they come."""
     length = view.exchange.head.length
     if length > limit:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from starlette.types import Scope
 
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from skipper.settings.proxies import PREFIX, UNIX
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -31,7 +31,7 @@ _PORTS = {"http": ":80", "https": ":443"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
+class RequestOrigin:
     """Where a request comes from, and the address at which its caller asked."""
 
     client: str
@@ -67,7 +67,7 @@ class Proxies:
         self.trusts = lru_cache(maxsize=1024)(self._trusts)
         """Whether this address is a proxy's: of a peer, or of a hop that one has named."""
 
-    def client(self, peer: Peer, headers: Headers) -> str:
+    def client(self, peer: HttpPeer, headers: Headers) -> str:
         """The caller's address alone. Quick where no proxy is named."""
         found = _named(peer.client)
         if (self._networks or self._has_socket) and self.trusts(found):
@@ -75,18 +75,18 @@ class Proxies:
             return self._client(found, told)
         return found
 
-    def origin(self, scope: Scope) -> Origin:
+    def origin(self, scope: Scope) -> RequestOrigin:
         """The origin of the request that ``scope`` is of."""
         peer = _named(scope.get("client"))
         scheme = "https" if scope.get("scheme") == "https" else "http"
         if self.trusts(peer):
             return self._told(peer, scheme, scope["headers"])
         host = next((value for name, value in scope["headers"] if name == b"host"), b"")
-        return Origin(
+        return RequestOrigin(
             client=peer, scheme=scheme, host=host.decode("latin-1"), prefix=self._root_path
         )
 
-    def _told(self, peer: str, scheme: str, headers: Headers) -> Origin:
+    def _told(self, peer: str, scheme: str, headers: Headers) -> RequestOrigin:
         """What a trusted proxy tells; what it does not tell, or not in words, is as it is."""
         told: dict[bytes, list[bytes]] = {name: [] for name in _FORWARDED}
         own_host = b""
@@ -99,7 +99,7 @@ class Proxies:
         host = _nearest(told[b"x-forwarded-host"])
         prefix = _nearest(told[b"x-forwarded-prefix"]).rstrip("/")
         is_prefix = told[b"x-forwarded-prefix"] and re.fullmatch(PREFIX, prefix)
-        return Origin(
+        return RequestOrigin(
             client=self._client(peer, b",".join(told[b"x-forwarded-for"])),
             scheme=proto if proto in _PORTS else scheme,
             host=host if _HOST.fullmatch(host) else own_host.decode("latin-1"),

@@ -13,7 +13,7 @@ from functools import partial
 from skipper.ledger import usage
 from skipper.ledger.accepting import accept_all, ended, known, requeue
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Accepted, Bounds, NewTask, Refusal
+from skipper.ledger.records import Accepted, NewTask, Refusal, TaskBounds
 from skipper.ledger.views import number_waiting
 from skipper.task import Task
 
@@ -29,7 +29,7 @@ class Admission:
 
     def __init__(
         self,
-        bounds: Bounds,
+        bounds: TaskBounds,
         *,
         fresh_s: float = FRESH_S,
         clock: Callable[[], float] = time.monotonic,

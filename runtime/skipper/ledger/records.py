@@ -43,7 +43,7 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bounds:
+class TaskBounds:
     """How many tasks of a function may wait, and how many bytes tasks may keep."""
 
     waiting: int

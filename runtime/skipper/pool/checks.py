@@ -40,7 +40,7 @@ RETRY_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Backlog:
+class CheckBounds:
     """How much may wait to be judged: inputs of one file, and their bytes."""
 
     inputs: int = 1000
@@ -88,7 +88,7 @@ class InputChecks(SlotlessOwner[Check]):
         assigned: Mapping[str, FunctionAssignment],
         runner: JobRunner,
         *,
-        backlog: Backlog = Backlog(),
+        backlog: CheckBounds = CheckBounds(),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._assigned, self._runner = settings, assigned, runner

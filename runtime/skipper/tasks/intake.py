@@ -18,7 +18,7 @@ from skipper.errors import FullError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, endings, schedules
 from skipper.ledger.admission import Admission
-from skipper.ledger.records import Accepted, Bounds, Firing, NewTask, Refusal
+from skipper.ledger.records import Accepted, Firing, NewTask, Refusal, TaskBounds
 from skipper.settings.model import TaskSettings
 from skipper.settings.webhooks import Webhook
 from skipper.spec import FunctionSpec
@@ -60,9 +60,9 @@ class Acceptance:
     matches: bool = True
 
 
-def bounds_of(settings: TaskSettings) -> Bounds:
+def bounds_of(settings: TaskSettings) -> TaskBounds:
     """What ``[tasks]`` lets in."""
-    return Bounds(waiting=settings.waiting, stored=int(settings.stored_gb * 1e9))
+    return TaskBounds(waiting=settings.waiting, stored=int(settings.stored_gb * 1e9))
 
 
 class Intake:
@@ -72,7 +72,7 @@ class Intake:
     """
 
     def __init__(
-        self, ledger: Ledger, values: ValueStore, announcer: Announcer, bounds: Bounds
+        self, ledger: Ledger, values: ValueStore, announcer: Announcer, bounds: TaskBounds
     ) -> None:
         self._ledger, self._values, self._announcer = ledger, values, announcer
         self._admission = Admission(bounds)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome, of_state, parse_error
 from skipper.task import State
-from skipper.values.store import LostError, ValueStore
+from skipper.values.store import LostValueError, ValueStore
 from skipper.values.value import JSON
 from skipper.wire import calls
 
@@ -38,7 +38,7 @@ async def reply_of(result: Result, values: ValueStore) -> TaskReply:
         return TaskReply(outcome=Outcome.OK, served=served, body=b"null")
     try:
         body = await values.load(result.value)
-    except LostError as lost:
+    except LostValueError as lost:
         problem = {"detail": f"the result {lost}"}
         return TaskReply(outcome=Outcome.UNAVAILABLE, served=served, body=_json(problem))
     media_type = result.value.media_type

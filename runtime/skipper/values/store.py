@@ -19,7 +19,7 @@ _LASTING = (FileNotFoundError, DamagedError, IsADirectoryError, PermissionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
-class LostError(Exception):
+class LostValueError(Exception):
     """A stored value that cannot be had. Its text follows "its input" or "the result".
 
     ``is_passing``: it may be had another time.
@@ -71,8 +71,8 @@ class ValueStore:
     async def load(self, value: Value) -> bytes:
         """Its bytes, as they were stored.
 
-        Raises :class:`LostError` where they have expired, are damaged or cannot be read, once the
-        log has been told.
+        Raises :class:`LostValueError` where they have expired, are damaged or cannot be read, once
+        the log has been told.
         """
         if value.ref is None:
             assert value.inline is not None
@@ -82,7 +82,7 @@ class ValueStore:
                 return await asyncio.to_thread(self._blobs.get, value.ref)
         except OSError as error:
             log.error("blob %s, a stored value, cannot be used: %s", value.ref, reason_of(error))
-            raise LostError(error) from None
+            raise LostValueError(error) from None
 
 
 def reason_of(error: OSError) -> str:

@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message
 
 from skipper.gateway.http.connection import Service
 from skipper.gateway.http.exchange import Exchange
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from tests.unit.gateway.http.line import Caller
 
 LIMIT_S = 20.0
@@ -38,7 +38,7 @@ async def request(
     """One request and all of its response; ``scope`` of an application, ``peer`` of a service."""
     pairs = list(headers.items()) if isinstance(headers, dict) else headers or []
     if not callable(app):
-        peer = scope.get("peer") or Peer(scope.get("client", CLIENT), SERVER)
+        peer = scope.get("peer") or HttpPeer(scope.get("client", CLIENT), SERVER)
         return await _served(app, _written(method, path, pairs, body), peer)
     pending: list[Message] = [{"type": "http.request", "body": body}]
     sent: list[Message] = []
@@ -49,7 +49,7 @@ async def request(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    peer = scope.pop("peer", None) or Peer(CLIENT, SERVER)
+    peer = scope.pop("peer", None) or HttpPeer(CLIENT, SERVER)
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in pairs]
     await app(
         {"type": "http", "method": method, "path": path, "headers": raw, "query_string": b""}
@@ -80,7 +80,7 @@ class _Watched:
         return exchange is None or exchange.is_answered or exchange.is_gone
 
 
-async def _served(service: Service, request: bytes, peer: Peer) -> Answer:
+async def _served(service: Service, request: bytes, peer: HttpPeer) -> Answer:
     watched = _Watched(service)
     caller = Caller(watched)
     caller.connection.peer = peer

@@ -16,13 +16,13 @@ from skipper.gateway.audit import (
     CHANGES_FILE,
     FAILURES_A_SECOND,
     Audit,
-    Request,
+    AuditedRequest,
     open_audit,
 )
 from skipper.settings.model import LogSettings, Settings
 from skipper.settings.redaction import Redactor
 
-CALL = Request(
+CALL = AuditedRequest(
     client="203.0.113.7",
     key="3f2a91bc",
     method="POST",
@@ -65,7 +65,7 @@ class Written:
         return parsed(self.batches)
 
 
-def line_of(request: Request, request_id: str = "r1", task: str = "", **more: Any) -> str:
+def line_of(request: AuditedRequest, request_id: str = "r1", task: str = "", **more: Any) -> str:
     """The line of one request."""
     put: list[bytes] = []
     audit = Audit(put.append, put.append, later=Clockwork(), **more)
@@ -106,7 +106,7 @@ def test_a_call_leaves_who_what_and_how_it_ended() -> None:
         (CALL._replace(status=0), {"outcome": "left", "level": "warning"}),
     ],
 )
-def test_every_end_has_its_words(request_: Request, members: dict[str, Any]) -> None:
+def test_every_end_has_its_words(request_: AuditedRequest, members: dict[str, Any]) -> None:
     assert json.loads(line_of(request_)).items() >= members.items()
 
 

@@ -15,7 +15,7 @@ from skipper.gateway.access.policy import AccessPolicy
 from skipper.gateway.audit import Audit
 from skipper.gateway.audited import Audited
 from skipper.gateway.http.exchange import Exchange
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from skipper.gateway.proxies import Proxies
 from skipper.settings.model import GatewaySettings
 from tests.unit.gateway.asgi import request
@@ -44,7 +44,7 @@ class WatchedDoor:
             exchange.lose()
 
     async def ask(self, method: str, path: str, client: str = "127.0.0.1", **headers: str) -> None:
-        peer = Peer((client, 40000))
+        peer = HttpPeer((client, 40000))
         given = {"Host": "localhost", "X-API-Key": KEY, "X-Request-Id": "r0"} | headers
         with contextlib.suppress(ValueError):  # there is no answer for who has left
             await request(self.front, method, path, given, peer=peer)

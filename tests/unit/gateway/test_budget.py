@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.budget import LOOK_S, PROGRESS, Budget, Claim, Use
+from skipper.gateway.budget import LOOK_S, PROGRESS, Budget, MemoryClaim, Use
 from skipper.gateway.problems import Problem
 from tests.unit.gateway.played import settle
 
@@ -30,13 +30,13 @@ class Account:
     def _on_cut(self, name: str) -> Callable[[], None]:
         return lambda: self.cut.append(name)
 
-    def answer(self, size: int, name: str = "") -> Claim:
+    def answer(self, size: int, name: str = "") -> MemoryClaim:
         return self.budget.answer(size, self._on_cut(name))
 
-    def body(self, size: int | None, name: str = "") -> asyncio.Task[Claim]:
+    def body(self, size: int | None, name: str = "") -> asyncio.Task[MemoryClaim]:
         return asyncio.create_task(self.budget.body(size, self._on_cut(name)))
 
-    async def bodies(self, *sizes: int | None) -> list[asyncio.Task[Claim]]:
+    async def bodies(self, *sizes: int | None) -> list[asyncio.Task[MemoryClaim]]:
         started = [self.body(size, str(n)) for n, size in enumerate(sizes)]
         await settle()
         return started

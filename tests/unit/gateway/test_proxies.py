@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from skipper.gateway.http.peer import Peer
-from skipper.gateway.proxies import MAX_HOPS, Origin, Proxies, plain_address
+from skipper.gateway.http.peer import HttpPeer
+from skipper.gateway.proxies import MAX_HOPS, Proxies, RequestOrigin, plain_address
 
 PROXY, CALLER, OTHER = "10.0.0.1", "203.0.113.7", "198.51.100.9"
 TRUSTED = (PROXY, "192.168.0.0/16", "2001:db8:1::/48")
@@ -23,10 +23,10 @@ def scope(peer: str | None, *headers: tuple[str, str], scheme: str = "http") -> 
 
 def seen(
     peer: str | None, *headers: tuple[str, str], scheme: str = "http", root_path: str = ""
-) -> Origin:
+) -> RequestOrigin:
     proxies, asked = Proxies(TRUSTED, root_path), scope(peer, *headers, scheme=scheme)
     origin = proxies.origin(asked)
-    assert proxies.client(Peer(asked["client"]), asked["headers"]) == origin.client
+    assert proxies.client(HttpPeer(asked["client"]), asked["headers"]) == origin.client
     return origin
 
 
@@ -169,7 +169,7 @@ def test_a_prefix_that_is_none_leaves_the_settings_own(text: str, prefix: str) -
     ],
 )
 def test_an_origin_is_written_as_browsers_do(scheme: str, host: str, text: str) -> None:
-    assert Origin(client=CALLER, scheme=scheme, host=host).text == text
+    assert RequestOrigin(client=CALLER, scheme=scheme, host=host).text == text
 
 
 def test_the_socket_is_trusted_by_its_name() -> None:

@@ -53,7 +53,7 @@ def text_of(code: str) -> tuple[ModuleText, ...]:
 class Pool:
     """A pool's checks, with two functions in one file and one in another."""
 
-    def __init__(self, backlog: checks.Backlog | None = None) -> None:
+    def __init__(self, backlog: checks.CheckBounds | None = None) -> None:
         self.runner, self.caller = Runner(), Caller()
         self.later_s = 0.0
         """How far its clock is ahead."""
@@ -66,7 +66,7 @@ class Pool:
             self.settings,
             self.assigned,
             self.runner,
-            backlog=backlog or checks.Backlog(),
+            backlog=backlog or checks.CheckBounds(),
             clock=lambda: time.monotonic() + self.later_s,
         )
         self._ids = 0
@@ -248,7 +248,7 @@ async def test_of_many_files_only_those_used_last_keep_their_process() -> None:
 
 
 async def test_what_waits_to_be_judged_is_bounded() -> None:
-    pool = Pool(backlog=checks.Backlog(inputs=2))
+    pool = Pool(backlog=checks.CheckBounds(inputs=2))
     for _ in range(2):
         pool.submit()
     third = pool.submit()
@@ -258,7 +258,7 @@ async def test_what_waits_to_be_judged_is_bounded() -> None:
 
 
 async def test_the_bytes_that_wait_to_be_judged_are_bounded() -> None:
-    pool = Pool(backlog=checks.Backlog(size=1000))
+    pool = Pool(backlog=checks.CheckBounds(size=1000))
     large = pool.submit(body=b"x" * 2000)
     second = pool.submit()
     await settled()

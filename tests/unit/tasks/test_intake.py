@@ -11,7 +11,7 @@ import pytest
 from skipper.blobs import BlobStore
 from skipper.errors import FullError, UnavailableError
 from skipper.ledger import schedules, tasks
-from skipper.ledger.records import Bounds, Claim, Declaration, Firing, NewTask, Schedule
+from skipper.ledger.records import Claim, Declaration, Firing, NewTask, Schedule, TaskBounds
 from skipper.settings.webhooks import DELIVER, Webhook, interest_in
 from skipper.spec import FunctionSpec, Kind
 from skipper.task import State, Task, new_id
@@ -195,7 +195,7 @@ async def test_a_retry_is_a_copy_of_what_ended(callers: Callers) -> None:
 @pytest.fixture
 def full(callers: Callers) -> Callers:
     """Who may have one task of a function wait, and has one of each."""
-    callers.intake = callers.bound_by(Bounds(waiting=1, stored=1 << 30))
+    callers.intake = callers.bound_by(TaskBounds(waiting=1, stored=1 << 30))
     for function in ("f.f", DELIVER):
         now = time.time()
         new = NewTask(
@@ -237,7 +237,7 @@ async def test_deliveries_of_what_was_let_in_are_let_in(full: Callers) -> None:
 async def test_of_several_at_once_those_that_find_no_room_store_nothing(
     callers: Callers, tmp_path: Path
 ) -> None:
-    callers.intake = callers.bound_by(Bounds(waiting=1, stored=1 << 30))
+    callers.intake = callers.bound_by(TaskBounds(waiting=1, stored=1 << 30))
     bodies = [b"%d" % number * (INLINE + 1) for number in range(5)]
     found = await asyncio.gather(*map(callers.accept, bodies), return_exceptions=True)
     assert len([each for each in found if isinstance(each, Acceptance)]) <= 1
@@ -248,7 +248,7 @@ async def test_of_several_at_once_those_that_find_no_room_store_nothing(
 
 
 async def test_what_is_stored_already_bounds_what_may_be(callers: Callers) -> None:
-    callers.intake = callers.bound_by(Bounds(waiting=9, stored=40))
+    callers.intake = callers.bound_by(TaskBounds(waiting=9, stored=40))
     await callers.accept(b"1" * 30)
     with pytest.raises(FullError, match=r"tasks\.stored_gb"):
         await callers.accept(b"2" * 30)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.values.store import LostError, ValueStore
+from skipper.values.store import LostValueError, ValueStore
 from skipper.values.value import Value
 
 INLINE = 16
@@ -96,7 +96,7 @@ async def test_a_value_that_cannot_be_had_is_told_to_the_log_and_to_whoever_asks
         (Unreadable(tmp_path), gone, "cannot be read: Input/output error", True),
     ):
         caplog.clear()
-        with pytest.raises(LostError) as caught:
+        with pytest.raises(LostValueError) as caught:
             await ValueStore(store, INLINE).load(Value(ref=ref))
         assert (str(caught.value), caught.value.is_passing) == (said, is_passing)
         [record] = caplog.records

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.responses import Response
 
-from skipper.gateway.access.policy import AccessPolicy, Admission
+from skipper.gateway.access.policy import AccessDecision, AccessPolicy
 from skipper.gateway.answers import problem_response, respond
 from skipper.gateway.http.exchange import Exchange
 
@@ -21,7 +21,7 @@ class AccessMiddleware:
         self,
         answer: Callable[[Exchange], None],
         policy: AccessPolicy,
-        follow: Callable[[Exchange, Admission], None] | None = None,
+        follow: Callable[[Exchange, AccessDecision], None] | None = None,
     ) -> None:
         self._answer, self._policy, self._follow = answer, policy, follow
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from skipper.gateway.proxies import Origin
+from skipper.gateway.proxies import RequestOrigin
 from skipper.settings.access import without_usual_port
 
 Headers = list[tuple[bytes, bytes]]
@@ -84,7 +84,7 @@ class Pages:
         return [*self.headers_for(page), *_PREFLIGHT, *private]
 
 
-def problem_of(page: Page, own: Origin, method: str) -> str:
+def problem_of(page: Page, own: RequestOrigin, method: str) -> str:
     """Why a page of no named origin may not do this; empty where it may."""
     if method in READING and not page.is_preflight:
         return ""
@@ -97,7 +97,7 @@ def problem_of(page: Page, own: Origin, method: str) -> str:
     return ""
 
 
-def _is_own(origin: str, own: Origin, sites: Collection[str]) -> bool:
+def _is_own(origin: str, own: RequestOrigin, sites: Collection[str]) -> bool:
     """Whether a page's origin is the gateway's.
 
     A browser that says same-origin knows its own scheme better: before a proxy that is not named

@@ -14,9 +14,9 @@ from skipper.gateway.access.keys import Keys
 from skipper.gateway.access.pages import Headers, Page, Pages
 from skipper.gateway.access.refusals import Reason, Refusals
 from skipper.gateway.access.users import Find
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from skipper.gateway.problems import Problem
-from skipper.gateway.proxies import Origin, Proxies, plain_address
+from skipper.gateway.proxies import Proxies, RequestOrigin, plain_address
 from skipper.problems import ProblemKind
 from skipper.settings.model import GatewaySettings, is_loopback
 
@@ -49,7 +49,7 @@ class Asked(Protocol):
         ...
 
 
-class Refusal(NamedTuple):
+class Denial(NamedTuple):
     """Why a request is not let in."""
 
     reason: Reason
@@ -57,7 +57,7 @@ class Refusal(NamedTuple):
     detail: str
 
 
-class Admission(NamedTuple):
+class AccessDecision(NamedTuple):
     """What the policy decides about one request."""
 
     problem: Problem | None = None
@@ -88,10 +88,12 @@ class AccessPolicy:
         self._proxies = Proxies(settings.trusted_proxies)
         self._find = find
         self._allowed = users.allowed()
-        self._in = [Admission(headers=self._pages.headers, key=key) for key in self._keys.names]
+        self._in = [
+            AccessDecision(headers=self._pages.headers, key=key) for key in self._keys.names
+        ]
         """What is decided about those let in, by the number of their key; 0 is none."""
 
-    def admit(self, asked: Asked, peer: Peer) -> Admission:
+    def admit(self, asked: Asked, peer: HttpPeer) -> AccessDecision:
         """Decide about a request. Quick, because every call pays for it."""
         if asked.path in OPEN and b"verbose" not in asked.query:
             return self._in[0]
@@ -119,29 +121,29 @@ class AccessPolicy:
         return self._in[key] if refusal is None else self._refused(asked, peer, refusal)
 
     def _answer_page(
-        self, asked: Asked, peer: Peer, page: Page, refusal: Refusal | None
-    ) -> Admission:
+        self, asked: Asked, peer: HttpPeer, page: Page, refusal: Denial | None
+    ) -> AccessDecision:
         """The decision about a page of a named origin, which sees refusals, too."""
         headers = self._pages.headers_for(page)
         if refusal is not None and not (page.is_preflight and refusal is _NO_KEY):
             return self._refused(asked, peer, refusal)._replace(headers=headers)
         if page.is_preflight:  # without a key, since browsers send none with it
-            return Admission(headers=self._pages.preflight_for(page), is_answered=True)
-        return Admission(headers=headers)
+            return AccessDecision(headers=self._pages.preflight_for(page), is_answered=True)
+        return AccessDecision(headers=headers)
 
-    def _refusal_of_host(self, host: bytes | None) -> Refusal | None:
+    def _refusal_of_host(self, host: bytes | None) -> Denial | None:
         wrong = None if host is None else self._hosts.problem(host)
         if wrong == "":
             return None
-        return _NO_HOST if wrong is None else Refusal(Reason.HOST, problems.MISDIRECTED, wrong)
+        return _NO_HOST if wrong is None else Denial(Reason.HOST, problems.MISDIRECTED, wrong)
 
-    def _refusal_of_page(self, asked: Asked, page: Page, peer: Peer) -> Refusal | None:
+    def _refusal_of_page(self, asked: Asked, page: Page, peer: HttpPeer) -> Denial | None:
         foreign = pages.problem_of(page, self._origin(asked, peer), asked.method)
         if not foreign:
             return None
-        return Refusal(Reason.ORIGIN, problems.FORBIDDEN, f"{foreign}; see gateway.cors_origins")
+        return Denial(Reason.ORIGIN, problems.FORBIDDEN, f"{foreign}; see gateway.cors_origins")
 
-    def _is_ours(self, peer: Peer) -> bool:
+    def _is_ours(self, peer: HttpPeer) -> bool:
         """Whether a request is of an account that needs no key, or of a proxy that is trusted."""
         if self._owner(peer) in self._allowed:
             return True
@@ -149,7 +151,7 @@ class AccessPolicy:
             return peer.server is not None and peer.server[1] is None
         return self._proxies.trusts(plain_address(peer.client[0]))
 
-    def _owner(self, peer: Peer) -> int | None:
+    def _owner(self, peer: HttpPeer) -> int | None:
         """The account at the other end; None where no process of this machine is there."""
         if _UID not in peer.facts:
             uid = None
@@ -159,7 +161,7 @@ class AccessPolicy:
         found: int | None = peer.facts[_UID]
         return found
 
-    def _refused(self, asked: Asked, peer: Peer, refusal: Refusal) -> Admission:
+    def _refused(self, asked: Asked, peer: HttpPeer, refusal: Denial) -> AccessDecision:
         """The decision against a request, which is counted."""
         source = self._origin(asked, peer).client
         if refusal.reason is Reason.USER:
@@ -167,9 +169,9 @@ class AccessPolicy:
             source = "a caller who has left" if uid is None else f"uid {uid}"
         self.refusals.record(refusal.reason, source)
         problem = Problem(refusal.kind, refusal.detail)
-        return Admission(problem, self._in[0].headers, reason=refusal.reason)
+        return AccessDecision(problem, self._in[0].headers, reason=refusal.reason)
 
-    def _origin(self, asked: Asked, peer: Peer) -> Origin:
+    def _origin(self, asked: Asked, peer: HttpPeer) -> RequestOrigin:
         """Where a request comes from, and goes to, as its caller sees it."""
         return self._proxies.origin(
             {"client": peer.client, "scheme": peer.scheme, "headers": asked.headers}
@@ -206,17 +208,17 @@ def _is_in_clear(settings: GatewaySettings) -> bool:
     return not is_loopback(settings.host) and not is_guarded
 
 
-_NO_HOST = Refusal(
+_NO_HOST = Denial(
     Reason.HOST,
     problems.BAD_REQUEST,
     "send one Host header, with a name or an address and no more than a port",
 )
-_NO_KEY = Refusal(
+_NO_KEY = Denial(
     Reason.KEY,
     problems.UNAUTHORISED,
     "send Authorization: Bearer <key> or X-API-Key: <key> with one of gateway.keys",
 )
-_OTHER_USER = Refusal(
+_OTHER_USER = Denial(
     Reason.USER,
     problems.OTHER_USER,
     "the request comes from another account of this machine, and this gateway, which has no keys, "

@@ -33,7 +33,7 @@ _NO_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 def answer(app: Application, exchange: Exchange) -> None:
     """Have ``app`` answer, in a task."""
-    exchange.run(View(exchange).answered_by(app))
+    exchange.run(AsgiView(exchange).answered_by(app))
 
 
 def scope_of(exchange: Exchange) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def scope_of(exchange: Exchange) -> dict[str, Any]:
     }
 
 
-class View:
+class AsgiView:
     """The two callables of ASGI for one exchange.
 
     A body of more than :data:`~skipper.gateway.budget.SMALL` bytes is received once there is room

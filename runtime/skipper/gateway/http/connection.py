@@ -15,7 +15,7 @@ from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Head, HeadReader, RefusedError
 from skipper.gateway.http.limits import PIPELINED, UNSENT, Limits
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from skipper.gateway.http.refusals import refusal
 
 log = logging.getLogger(__name__)
@@ -44,11 +44,11 @@ class Service(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """The server's end of one connection. Later requests wait until the first is answered."""
 
     transport: asyncio.Transport
-    peer: Peer
+    peer: HttpPeer
 
     def __init__(self, service: Service, connections: Connections) -> None:
         self._service, self._all = service, connections
@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self.transport.set_write_buffer_limits(UNSENT)
-        self.peer = Peer.of(transport)
+        self.peer = HttpPeer.of(transport)
         if not self._all.admit(self):
             self._all.complaints.add("no room for another connection", self.peer)
             detail = f"there are {self._all.limits.connections} connections (gateway.connections)"

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 from skipper import problems
 from skipper.gateway import request_ids
-from skipper.gateway.budget import Budget, Claim
+from skipper.gateway.budget import Budget, MemoryClaim
 from skipper.gateway.http.body import Body
 from skipper.gateway.http.head import Head, Headers
 from skipper.gateway.http.limits import PIECE, SHORT_REST
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from skipper.gateway.problems import Problem
 from skipper.problems import ProblemKind
 
@@ -45,7 +45,7 @@ def problem_answer(kind: ProblemKind, detail: str) -> tuple[int, Headers, bytes]
     return kind.status, headers, body
 
 
-class Line(Protocol):
+class Channel(Protocol):
     """The connection, as its exchanges need it."""
 
     budget: Budget
@@ -108,7 +108,9 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, line: Line, head: Head, body: Body, peer: Peer, received: float) -> None:
+    def __init__(
+        self, line: Channel, head: Head, body: Body, peer: HttpPeer, received: float
+    ) -> None:
         self._line = line
         self.head, self.body, self.peer = head, body, peer
         self.received = received
@@ -129,8 +131,8 @@ class Exchange:
         """Whether the caller has left: nobody reads the answer."""
         self.is_cut = False
         """Whether the rest of the body is not received, because others want its room."""
-        self._claim: Claim | None = None
-        self._room: asyncio.Future[Claim] | None = None
+        self._claim: MemoryClaim | None = None
+        self._room: asyncio.Future[MemoryClaim] | None = None
         """Of a body, while it waits for room."""
         self._size = 0
         self.on_change: Callable[[], None] | None = None

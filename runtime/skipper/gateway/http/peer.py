@@ -9,7 +9,7 @@ Address = tuple[str, int | None]
 """Host and port; of a unix socket its path, and no port."""
 
 
-class Peer:
+class HttpPeer:
     """Who is at the other end of a connection; one object for all its requests.
 
     ``facts`` is for whoever finds out more about the connection, once for all of its requests.
@@ -24,7 +24,7 @@ class Peer:
         self.facts: dict[str, Any] = {}
 
     @classmethod
-    def of(cls, transport: asyncio.BaseTransport) -> Peer:
+    def of(cls, transport: asyncio.BaseTransport) -> HttpPeer:
         """The peer of a connection that has just been made."""
         scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         client = _address(transport.get_extra_info("peername"))

@@ -15,7 +15,7 @@ from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.serving import Serving
-from skipper.values.store import LostError
+from skipper.values.store import LostValueError
 from skipper.wire import calls
 
 IDLE_S = 60.0
@@ -65,7 +65,7 @@ class Reserve:
     async def _body(self, claim: Claim) -> bytes:
         try:
             return await self._context.values.load(claim.input)
-        except LostError as lost:
+        except LostValueError as lost:
             outcome = Outcome.FAILED if lost.is_passing else Outcome.UNAVAILABLE
             raise NotRunError(outcome, f"its input {lost}") from None
 

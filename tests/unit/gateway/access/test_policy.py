@@ -17,7 +17,7 @@ from skipper.gateway.access.refusals import Reason
 from skipper.gateway.access.users import Find
 from skipper.gateway.http import head as http
 from skipper.gateway.http.exchange import Exchange
-from skipper.gateway.http.peer import Peer
+from skipper.gateway.http.peer import HttpPeer
 from skipper.settings.model import GatewaySettings
 from tests.unit.gateway.asgi import CLIENT, SERVER, Answer, request
 
@@ -228,8 +228,14 @@ async def test_none_that_is_right_lets_nobody_in_whatever_the_order(sent: Pairs)
         ([("Origin", "http://localhost:8000.evil.example")], 403),
         ([("Origin", "null")], 403),
         ([("Origin", "")], 403),
-        ([("Origin", "http://localhost:8000"), ("Origin", "https://evil.example")], 403),
-        ([("Origin", "https://evil.example"), ("Origin", "http://localhost:8000")], 403),
+        (
+            [("Origin", "http://localhost:8000"), ("Origin", "https://evil.example")],
+            403,
+        ),
+        (
+            [("Origin", "https://evil.example"), ("Origin", "http://localhost:8000")],
+            403,
+        ),
         ([("Sec-Fetch-Site", "same-site")], 403),
         ([("Sec-Fetch-Site", "cross-site")], 403),
         ([("Sec-Fetch-Site", "whatever")], 403),
@@ -357,7 +363,7 @@ async def test_a_trusted_proxys_account_is_let_in() -> None:
 
 async def test_who_may_open_a_unix_socket_is_let_in() -> None:
     for server, status in ((("/run/skipper.sock", None), 200), (SERVER, 403), (None, 403)):
-        peer = Peer(None, server)
+        peer = HttpPeer(None, server)
         answer = await knock(settings(), {"Host": "localhost"}, find=lambda *_: None, peer=peer)
         assert answer.status == status
 
@@ -370,7 +376,7 @@ async def test_an_account_is_looked_up_once_a_connection_and_anew_for_the_next()
         asked.append(len(asked))
         return os.geteuid()
 
-    mine, others = Peer(CLIENT, SERVER), Peer(CLIENT, SERVER)
+    mine, others = HttpPeer(CLIENT, SERVER), HttpPeer(CLIENT, SERVER)
     for peer, lookups in ((mine, 1), (mine, 1), (others, 2), (mine, 2)):
         assert (await knock(settings(), {"Host": "localhost"}, find=find, peer=peer)).status == 200
         assert len(asked) == lookups
@@ -436,7 +442,7 @@ async def test_a_refused_key_is_logged_with_its_address_and_without_itself(
     caplog.set_level(logging.INFO)
     wrong = "wrong-key-0123456789"
     headers = {"Host": "localhost", "X-API-Key": wrong, "Authorization": f"Bearer {wrong}"}
-    await knock(settings(keys=True), headers, peer=Peer(("203.0.113.7", 1), SERVER))
+    await knock(settings(keys=True), headers, peer=HttpPeer(("203.0.113.7", 1), SERVER))
     assert "203.0.113.7" in caplog.text
     assert wrong not in caplog.text
 
@@ -463,7 +469,7 @@ async def test_which_key_let_in_is_known_by_a_name_that_opens_nothing(
     sent: Pairs, number: int
 ) -> None:
     policy = AccessPolicy(settings(keys=True, cors_origins=[APP]))
-    admission = policy.admit(Head([("Host", "localhost"), *sent]), Peer(CLIENT, SERVER))
+    admission = policy.admit(Head([("Host", "localhost"), *sent]), HttpPeer(CLIENT, SERVER))
     digest = hashlib.sha256((ONE, OTHER)[number - 1].encode()).hexdigest()
     assert (admission.problem, admission.reason, admission.key) == (None, None, digest[:8])
 
@@ -475,5 +481,5 @@ async def test_why_it_was_refused_is_known_in_a_word() -> None:
         ([("Host", "localhost"), ("Origin", "null")], Reason.ORIGIN),
         ([("Host", "localhost"), ("X-API-Key", ONE[:-1])], Reason.KEY),
     ):
-        admission = policy.admit(Head(headers), Peer(CLIENT, SERVER))
+        admission = policy.admit(Head(headers), HttpPeer(CLIENT, SERVER))
         assert (admission.reason, admission.key) == (reason, "")
