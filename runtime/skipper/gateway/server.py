@@ -18,7 +18,7 @@ from skipper.gateway.audit import open_audit
 from skipper.gateway.certificate import offered
 from skipper.gateway.context import open_context
 from skipper.gateway.http import descriptors
-from skipper.gateway.http.connection import HttpConnection
+from skipper.gateway.http.connection import ServerConnection
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.limits import Limits
 from skipper.role import Role
@@ -86,8 +86,8 @@ async def _serve(
     settings = role.settings
     connections = Connections(limits_of(settings.gateway), gateway.budget)
 
-    def connect(**_: object) -> HttpConnection:
-        return HttpConnection(gateway, connections)
+    def connect(**_: object) -> ServerConnection:
+        return ServerConnection(gateway, connections)
 
     server = _Server(
         uvicorn.Config(

@@ -44,7 +44,7 @@ class Service(Protocol):
         ...
 
 
-class HttpConnection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """The server's end of one connection. Later requests wait until the first is answered."""
 
     transport: asyncio.Transport

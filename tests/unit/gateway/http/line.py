@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from skipper.gateway.budget import Budget
-from skipper.gateway.http.connection import HttpConnection
+from skipper.gateway.http.connection import ServerConnection
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.http.limits import Limits
@@ -138,7 +138,7 @@ class Caller:
     ) -> None:
         self.connections = connections or Connections(limits or Limits(), budget or plenty())
         self.transport = PlayedTransport()
-        self.connection = HttpConnection(service, self.connections)
+        self.connection = ServerConnection(service, self.connections)
         self.transport.protocol = self.connection
         self.connection.connection_made(self.transport)
 
