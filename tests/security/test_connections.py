@@ -157,7 +157,7 @@ def test_where_there_are_too_many_the_longest_idle_makes_room(
     answer = newcomer.answer()
     assert (answer.status, answer.headers["retry-after"]) == (503, "1")
     assert newcomer.closes_within(LIMIT_S)
-    assert "no room for another connection: 127.0.0.1:" in tree.output
+    until(lambda: "no room for another connection: 127.0.0.1:" in tree.output, what="a log line")
     busy[0].close()
     until(tree.is_alive, what="an answer, now that there is room")
     for raw in busy:

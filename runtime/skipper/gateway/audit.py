@@ -212,6 +212,7 @@ def open_audit(settings: Settings, name: str) -> Iterator[Audit]:
 
 @contextlib.contextmanager
 def _sink(folder: Path, file: str, total: int) -> Iterator[Put]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shared = SharedFile(folder, total, file)
     sink = LogSink(
         shared.write,
