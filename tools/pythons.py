@@ -22,6 +22,7 @@ from tools import bootstrap
 
 ROOT = bootstrap.ROOT
 LOCK = bootstrap.lock_file("tests")
+NEWEST = "--newest"
 ALLOWED_SKIP = "TensorFlow is not installed"
 
 
@@ -45,11 +46,14 @@ class Tally:
 
 
 def main(arguments: list[str]) -> int:
-    """Run all; the exit code. ``arguments`` are handed on to pytest."""
+    """Run all, or with ``--newest`` one; the exit code. Other ``arguments`` are for pytest."""
     in_use = (sys.version_info.major, sys.version_info.minor)
     versions = [(3, minor) for minor in range(bootstrap.OLDEST[1], bootstrap.NEWEST[1] + 1)]
+    others = [version for version in versions if version != in_use]
+    if NEWEST in arguments:
+        arguments, others = [each for each in arguments if each != NEWEST], others[-1:]
     try:
-        reports = [run_on(version, arguments) for version in versions if version != in_use]
+        reports = [run_on(version, arguments) for version in others]
     except bootstrap.SetupError as error:
         report(str(error))
         return 1

@@ -121,9 +121,18 @@ class SharedFile(RotatingFile):
     """A rotating file that several processes write: each batch whole, and one rotates at a time."""
 
     def write(self, data: bytes) -> None:
+        while not self._is_written(data):
+            pass  # the fresh file is everybody's as soon as it is there, so it is locked anew
+
+    def _is_written(self, data: bytes) -> bool:
+        """Write, or rotate where that has to come first."""
         with self._locked():
-            self._size = os.fstat(self._fd).st_size
-            super().write(data)
+            size = os.fstat(self._fd).st_size
+            if size and size + len(data) > self.share:
+                self._rotate()
+                return False
+            to_descriptor(self._fd)(data)
+        return True
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

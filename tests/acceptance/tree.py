@@ -34,6 +34,8 @@ LIMIT_S = 60.0
 GONE_S = 10.0
 """After the launcher's end nothing of its tree may live longer."""
 UP = (sys.executable, "-m", "skipper", "up")
+CPU_ALONE = ("--only", "broker,gateway,scheduler,pool:cpu")
+"""Flags of a tree without the gpu pool, which starts sooner."""
 
 Json = dict[str, Any]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.conftest import PLAIN, Grow, gate, grow, pytest_runtest_makereport
-from tests.acceptance.tree import Tree, lent, project
+from tests.acceptance.tree import Tree, lent, project, write
 from tests.security.raw import Raw
 
 __all__ = ["Grow", "attacked", "connect", "gate", "grow", "pytest_runtest_makereport"]
@@ -78,6 +78,23 @@ def predicts(*, model: Annotated[dict, skipper.Loaded("never-trained")]) -> int:
     "imports": "import skipper\nfrom functions.bodies import nothing\n",
 }
 """Files of functions that fail with a path of the project in what they raise."""
+KEPT = """
+from typing import Annotated, Any
+
+import skipper
+from sklearn.linear_model import LinearRegression
+
+
+@skipper.training
+def train() -> skipper.Model:
+    return skipper.Model("line", LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]))
+
+
+@skipper.inference
+def ask(x: float, *, model: Annotated[Any, skipper.Loaded("line")]) -> float:
+    return round(float(model.predict([[x]])[0]), 6)
+"""
+"""A function with a model of scikit-learn's, in a project without a table of tabular's."""
 _PARTS = ("--only", "broker,gateway,pool:cpu")
 
 Connect = Callable[..., Raw]
@@ -89,6 +106,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A keyless tree of the acceptance tests' functions, which must stand whatever is sent."""
     folder = tmp_path_factory.mktemp("attacked") / "project"
     shutil.copytree(PLAIN, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    write(folder, "functions/kept.py", KEPT)
     with lent(Tree(folder)) as tree:
         yield tree.ready()
         assert "Traceback" not in tree.output

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.tree import Tree, lent, project, until
+from tests.acceptance.tree import CPU_ALONE, Tree, lent, project, until
 from tests.security.conftest import Connect
 
 KEYS = ("3b0arnnc3gjk0ckto7avdbu64t", "9f1jeg4p1re24u0de6tube56d6")
@@ -49,7 +49,7 @@ def train() -> int:
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     folder = project(tmp_path_factory.mktemp("audited"), TOML, f=FUNCTIONS)
-    tree = Tree(folder)
+    tree = Tree(folder, *CPU_ALONE)
     tree.key = KEYS[0]
     with lent(tree):
         tree.ready()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.acceptance.conftest import Grow
-from tests.acceptance.tree import LIMIT_S, Tree, lent, project, until
+from tests.acceptance.tree import CPU_ALONE, LIMIT_S, Tree, lent, project, until
 from tests.security.conftest import Connect
 from tests.security.raw import Raw
 
@@ -54,7 +54,7 @@ JSON = b"Content-Type: application/json\r\n"
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree that waits for its callers for seconds only."""
     folder = project(tmp_path_factory.mktemp("hasty"), HASTY, f=FUNCTIONS)
-    with lent(Tree(folder)) as tree:
+    with lent(Tree(folder, *CPU_ALONE)) as tree:
         tree.ready()
         assert tree.value("f.size") == 0
         yield tree

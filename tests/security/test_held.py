@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.tree import LIMIT_S, Tree, lent, project
+from tests.acceptance.tree import CPU_ALONE, LIMIT_S, Tree, lent, project
 from tests.security.conftest import Connect
 
 KEY = "k-3f9d0c5e7a41b286"
@@ -54,7 +54,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree with a key, and a function that notes each of its calls."""
     folder = tmp_path_factory.mktemp("locked") / "project"
     project(folder, f'[gateway]\nkeys = ["{KEY}"]\n', noted=CALLED)
-    tree = Tree(folder)
+    tree = Tree(folder, *CPU_ALONE)
     tree.key = KEY
     with lent(tree):
         yield tree.ready()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.tree import Tree, lent, project
+from tests.acceptance.tree import CPU_ALONE, Tree, lent, project
 from tests.security.conftest import Connect
 from tests.security.raw import LIMIT_S, Raw
 
@@ -49,7 +49,7 @@ def items(mib: int, number: int) -> Iterator[str]:
 def heavy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree whose gateway has not been asked for much yet."""
     folder = project(tmp_path_factory.mktemp("heavy"), "[pools.cpu]\nslots = 24\n", heavy=FUNCTIONS)
-    with lent(Tree(folder)) as tree:
+    with lent(Tree(folder, *CPU_ALONE)) as tree:
         yield tree.ready()
         assert "Traceback" not in tree.output
         tree.end()

@@ -6,7 +6,7 @@ from tests.acceptance.tree import Tree
 from tests.security.mutations.campaign import campaign
 from tests.security.mutations.findings import total
 
-CASES = 20_000
+CASES = 10_000
 
 
 def test_what_is_nearly_right_is_answered_or_refused(attacked: Tree) -> None:
@@ -14,5 +14,5 @@ def test_what_is_nearly_right_is_answered_or_refused(attacked: Tree) -> None:
     whole = total(found.values())
     assert not whole.wrong, "\n".join(whole.shown)
     assert whole.cases == CASES
-    assert found["over HTTP"].answers["200"] > 500, "most must come as far as a function"
-    assert found["over a link"].answers["answered"] > 200
+    assert found["over HTTP"].answers["200"] > 250, "most must come as far as a function"
+    assert found["over a link"].answers["answered"] > 100

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.acceptance.conftest import PLAIN
-from tests.acceptance.tree import Tree, lent, project
+from tests.acceptance.tree import CPU_ALONE, Tree, lent, project
 from tests.integration.services import postgres_url, project_name
 
 __all__ = ["postgres_url"]
@@ -46,7 +46,7 @@ def tree(
     }
     settings = f'[project]\nname = "{project_name()}"\n[database]\nurl = "{url}"\n'
     folder = project(tmp_path_factory.mktemp("numbers"), settings, **functions)
-    with lent(Tree(folder)) as grown:
+    with lent(Tree(folder, *CPU_ALONE)) as grown:
         yield grown.ready()
         grown.end()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.tree import Tree, lent, project
+from tests.acceptance.tree import CPU_ALONE, Tree, lent, project
 from tests.security.conftest import Connect
 from tests.security.raw import Answer
 
@@ -46,7 +46,7 @@ TOLD = (
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree that believes a proxy on this machine, and has a prefix of its own."""
     folder = project(tmp_path_factory.mktemp("proxied"), PROXIED, f=FUNCTIONS)
-    with lent(Tree(folder)) as tree:
+    with lent(Tree(folder, *CPU_ALONE)) as tree:
         tree.ready()
         tree.wait_for_functions()
         yield tree

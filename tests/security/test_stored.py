@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.tree import Tree, lent, project
+from tests.acceptance.tree import CPU_ALONE, Tree, lent, project
 
 FUNCTIONS = """
 import skipper
@@ -57,7 +57,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree that stores every value as a blob."""
     settings = "[storage]\ninline_kb = 0\n[run]\nreload = false\n"
     folder = project(tmp_path_factory.mktemp("stored"), settings, texts=FUNCTIONS)
-    with lent(Tree(folder)) as grown:
+    with lent(Tree(folder, *CPU_ALONE)) as grown:
         yield grown.ready()
         assert "Traceback" not in grown.output
         grown.end()

@@ -14,22 +14,6 @@ from tests.security.conftest import Grow
 
 FUNCTIONS = ("tabular.prepare", "tabular.train", "tabular.predict")
 SECRET = "a,b\nSESAME,2\nSESAME,4\n"
-KEPT = """
-from typing import Annotated, Any
-
-import skipper
-from sklearn.linear_model import LinearRegression
-
-
-@skipper.training
-def train() -> skipper.Model:
-    return skipper.Model("line", LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]))
-
-
-@skipper.inference
-def ask(x: float, *, model: Annotated[Any, skipper.Loaded("line")]) -> float:
-    return round(float(model.predict([[x]])[0]), 6)
-"""
 
 
 @pytest.mark.parametrize("prefer", ["", "respond-async", "wait=5"])
@@ -42,17 +26,9 @@ def test_without_a_table_no_such_function_is_there(name: str, prefer: str, attac
     assert "tabular" not in attacked.get("/v1/functions").text + attacked.get("/openapi.json").text
 
 
-def test_without_a_table_models_of_scikit_learn_are_kept_and_served(
-    tmp_path: Path, grow: Grow
-) -> None:
-    tree = grow(project(tmp_path / "kept", kept=KEPT), "--only", "gateway,pool:cpu").start()
-    tree.wait_for_functions()
-    assert [each["name"] for each in tree.json("/v1/functions")["items"]] == [
-        "kept.ask",
-        "kept.train",
-    ]
-    assert tree.result(tree.submit("kept.train", {}))["name"] == "line"
-    assert tree.value("kept.ask", {"x": 2.0}) == 5.0
+def test_without_a_table_models_of_scikit_learn_are_kept_and_served(attacked: Tree) -> None:
+    assert attacked.result(attacked.submit("kept.train", {}))["name"] == "line"
+    assert attacked.value("kept.ask", {"x": 2.0}) == 5.0
 
 
 def test_with_a_table_only_its_folder_is_read(tmp_path: Path, grow: Grow) -> None:

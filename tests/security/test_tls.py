@@ -14,7 +14,7 @@ from skipper import Client
 from skipper.errors import UnavailableError
 from skipper.tls import pinned
 from tests.acceptance.conftest import Grow
-from tests.acceptance.tree import Tree, project, until
+from tests.acceptance.tree import CPU_ALONE, Tree, project, until
 from tests.certificates import Pair, make_pair, needs_openssl, old_versions
 
 pytestmark = needs_openssl
@@ -65,7 +65,7 @@ def test_a_gateway_speaks_tls_and_takes_up_what_is_renewed(tmp_path: Path, grow:
     folder = project(tmp_path / "project", TOML, f=FUNCTIONS)
     old, new = make_pair(folder), make_pair(tmp_path, "new")
     old.key.chmod(0o644)
-    tree = grow(folder).ready()
+    tree = grow(folder, *CPU_ALONE).ready()
     assert tree.url.startswith("https://127.0.0.1:")
     assert f"{tree.url}/docs" in tree.output
     assert f"every user of this machine may read {old.key}" in tree.output

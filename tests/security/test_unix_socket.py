@@ -16,7 +16,7 @@ import pytest
 
 from skipper import Client
 from tests.acceptance.conftest import Grow
-from tests.acceptance.tree import Tree, project, until
+from tests.acceptance.tree import CPU_ALONE, Tree, project, until
 
 FUNCTIONS = """
 import skipper
@@ -31,7 +31,7 @@ def double(x: int) -> int:
 def folder() -> Iterator[Path]:
     """A project's folder with a short name, because names of sockets are."""
     made = Path(tempfile.mkdtemp(prefix="skp-test-"))
-    yield project(made, '[gateway]\nsocket = "policy.sock"\nworkers = 2\n', f=FUNCTIONS)
+    yield project(made, '[gateway]\nsocket = "gateway.sock"\nworkers = 2\n', f=FUNCTIONS)
     shutil.rmtree(made)
 
 
@@ -48,8 +48,8 @@ def skipper(tree: Tree, *arguments: str, **environment: str) -> subprocess.Compl
 def test_a_gateway_on_a_socket_is_this_users_and_outlives_its_workers(
     folder: Path, grow: Grow
 ) -> None:
-    path = folder / "policy.sock"
-    tree = grow(folder).ready()
+    path = folder / "gateway.sock"
+    tree = grow(folder, *CPU_ALONE).ready()
     url = f"unix://{path}"
     assert (tree.status() or {})["url"] == url
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -75,7 +75,7 @@ def test_a_gateway_on_a_socket_is_this_users_and_outlives_its_workers(
     tree.stop(signal.SIGKILL)
     tree.assert_gone()
     assert path.exists()
-    again = grow(folder).start()
+    again = grow(folder, *CPU_ALONE).start()
     assert again.is_alive()
     again.end()
     assert not path.exists()
@@ -83,7 +83,7 @@ def test_a_gateway_on_a_socket_is_this_users_and_outlives_its_workers(
 
 @pytest.mark.parametrize("there", ["a file", "a link"])
 def test_what_stands_in_its_place_stops_the_start(folder: Path, there: str) -> None:
-    path = folder / "policy.sock"
+    path = folder / "gateway.sock"
     if there == "a file":
         path.write_text("precious")
     else:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.acceptance.conftest import Grow
-from tests.acceptance.tree import Tree, lent, project, until
+from tests.acceptance.tree import CPU_ALONE, Tree, lent, project, until
 
 WAITING = 5
 FUNCTIONS = """
@@ -62,9 +62,8 @@ LATER = {"x-skipper-delay": "1h"}
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     """A tree in which five tasks of a function may wait."""
-    with lent(
-        Tree(project(tmp_path_factory.mktemp("waiting"), SETTINGS, tasks=FUNCTIONS))
-    ) as grown:
+    folder = project(tmp_path_factory.mktemp("waiting"), SETTINGS, tasks=FUNCTIONS)
+    with lent(Tree(folder, *CPU_ALONE)) as grown:
         yield grown.ready()
         assert "Traceback" not in grown.output
         grown.end()
@@ -205,7 +204,9 @@ def test_what_waits_and_what_may_is_told(tree: Tree) -> None:
 def test_no_more_is_stored_than_may_be_and_no_result_is_lost(grow: Grow, tmp_path: Path) -> None:
     settings = "[tasks]\nstored_gb = 0.00002\n[storage]\ninline_kb = 1\n[run]\nreload = false\n"
     text = "import skipper\n@skipper.data(mode='task')\ndef twice(text: str) -> str:\n"
-    tree = grow(project(tmp_path, settings, texts=text + "    return text + text\n")).ready()
+    tree = grow(
+        project(tmp_path, settings, texts=text + "    return text + text\n"), *CPU_ALONE
+    ).ready()
     task_id = tree.submit("texts.twice", {"text": "x" * 9_000})
     assert tree.result(task_id) == "x" * 18_000
 
