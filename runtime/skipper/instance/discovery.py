@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,13 +50,19 @@ def _left_out_of_folder(folder: Path) -> Iterator[BrokenFile]:
         yield _badly_named(folder / "__init__.py", f"{_plain(folder.name)}/")
         return
     for file in sorted(folder.glob("*.py")):
-        if _DECORATED.search(file.read_bytes()):  # else it may well be a helper
+        if _has_functions(file):  # else it may well be a helper
             yield BrokenFile(
                 file=str(file),
                 error=f"it is left out: {folder.name}/ is a folder, and no package",
                 hint=f"move the file up into functions/, or import its functions in a file "
                 f"{folder.name}/__init__.py",
             )
+
+
+def _has_functions(file: Path) -> bool:
+    with contextlib.suppress(OSError):  # what cannot be read must not hide all other files
+        return file.is_file() and _DECORATED.search(file.read_bytes()) is not None
+    return False
 
 
 def _badly_named(file: Path, better: str) -> BrokenFile:

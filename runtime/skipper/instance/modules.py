@@ -50,7 +50,9 @@ class ProjectModules:
     @functools.cached_property
     def plugins(self) -> Modules:
         """The project's own plugins and what those import: they run in every instance."""
-        return self._reached_from(plugin_files(self._project.plugins_dir))
+        files = plugin_files(self._project.plugins_dir)
+        # What is no file is told where plugins are loaded, and breaks no file of functions.
+        return self._reached_from({name: file for name, file in files.items() if file.is_file()})
 
     @functools.cached_property
     def _of_functions(self) -> Modules:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,13 @@ def test_what_is_a_source_or_nobody_takes_for_one_is_not_told(tmp_path: Path, pa
     file.write_text("NUMBER = 1\n")
     assert [*left_out(project(tmp_path))] == []
     assert [*left_out(project(tmp_path / "none"))] == []
+
+
+def test_what_cannot_be_read_beside_the_sources_hides_none_of_them(tmp_path: Path) -> None:
+    folder = tmp_path / "functions" / "team"
+    folder.mkdir(parents=True)
+    (folder / "gone.py").symlink_to(tmp_path / "nowhere.py")
+    (folder / "folder.py").mkdir()
+    os.mkfifo(folder / "pipe.py")
+    (folder / "prices.py").write_text("import skipper\n\n@skipper.data\ndef f(): ...\n")
+    assert [Path(told.file).name for told in left_out(project(tmp_path))] == ["prices.py"]

@@ -172,3 +172,10 @@ def test_what_others_may_write_is_told_and_root_reads_none_of_it(
     modules = ProjectModules(project)
     modules.read(modules.plugins | modules.of("functions.mine", source.file))
     assert modules.warnings == [f"{tmp_path / name} can be written by any user of this machine"]
+
+
+def test_a_plugin_that_is_no_file_is_no_part_of_any_file(find: Find, tmp_path: Path) -> None:
+    find({"functions/mine.py": "", "plugins/good.py": ""})
+    (tmp_path / "plugins" / "gone.py").symlink_to(tmp_path / "nowhere.py")
+    (tmp_path / "plugins" / "folder.py").mkdir()
+    assert set(ProjectModules(loader.project_of(tmp_path)).plugins) == {"good"}
