@@ -1,0 +1,1 @@
+"""Values of type arrays: filled in by the next commits."""

@@ -1,0 +1,1 @@
+"""Values of type images: filled in by the next commits."""

@@ -1,0 +1,1 @@
+"""Values of type tables: filled in by the next commits."""
