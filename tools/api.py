@@ -29,11 +29,12 @@ Whatever else the package holds may move. Made from the code by `make docs`; do 
 """
 GROUPS = {
     "Functions": "data inference training Function Run Model Loaded ItemError Cancelled",
+    "Values": "File Array Image",
     "Clients": "connect Client TaskHandle TaskEvent AsyncClient AsyncTaskHandle",
     "Errors": "SkipperError CallError InvalidInputError FunctionError InstanceDiedError "
     "DeadlineError CancelledError NotFoundError UnavailableError NotConnectedError "
     "DefinitionError TooLargeError FormatError",
-    "Plugins": "hook Project Source",
+    "Plugins": "hook Project Source ValueType Content Written",
 }
 """Which names stand under which heading; :func:`page` wants each public name once."""
 
@@ -52,9 +53,10 @@ MEMBERS = {
     "TaskEvent": "id type data",
     "SkipperError": "problem",
     "CallError": "",
+    "File": "path name media_type size sha256",
 }
 """What is promised of a class whose other members serve the runtime itself."""
-MADE = "Model Loaded Client AsyncClient Source ItemError SkipperError FormatError"
+MADE = "Model Loaded File Array Image Written Client AsyncClient Source ItemError SkipperError FormatError"
 """The classes that authors make objects of; of the others, how they are made is no promise."""
 
 

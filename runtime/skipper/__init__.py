@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from skipper.function.model import Loaded, Model
     from skipper.function.run import Run
     from skipper.hookspecs import Project, Source, hook
+    from skipper.values.file import File
+    from skipper.values.marks import Array, Image
+    from skipper.values.types import Content, ValueType, Written
 
 __version__ = "0.1.0"
 
@@ -73,20 +76,27 @@ _HOMES = {
     "skipper.function.model": ("Loaded", "Model"),
     "skipper.function.run": ("Run",),
     "skipper.hookspecs": ("Project", "Source", "hook"),
+    "skipper.values.file": ("File",),
+    "skipper.values.marks": ("Array", "Image"),
+    "skipper.values.types": ("Content", "ValueType", "Written"),
 }
 
 __all__ = [
+    "Array",
     "AsyncClient",
     "AsyncTaskHandle",
     "CallError",
     "Cancelled",
     "CancelledError",
     "Client",
+    "Content",
     "DeadlineError",
     "DefinitionError",
+    "File",
     "FormatError",
     "Function",
     "FunctionError",
+    "Image",
     "InstanceDiedError",
     "InvalidInputError",
     "ItemError",
@@ -102,6 +112,8 @@ __all__ = [
     "TaskHandle",
     "TooLargeError",
     "UnavailableError",
+    "ValueType",
+    "Written",
     "connect",
     "data",
     "hook",

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -75,6 +76,33 @@ class BlobStore:
         if hashlib.sha256(content).hexdigest() != digest:
             raise DamagedError(digest)
         return content
+
+    def path(self, digest: str) -> Path | None:
+        """The blob's file, to be read and not to be changed; None for one on another file system.
+
+        Raises as :meth:`get`.
+        """
+        if not self._is_local:
+            return None
+        path = Path(self._path(digest))
+        with path.open("rb") as stream:
+            if _digest_of(stream) != digest:
+                raise DamagedError(digest)
+        return path
+
+    def view(self, digest: str) -> memoryview:
+        """The content of a blob, read-only; mapped, not read, where it is a local file's.
+
+        Raises as :meth:`get`.
+        """
+        if not self._is_local:
+            return memoryview(self.get(digest))
+        with Path(self._path(digest)).open("rb") as stream:
+            size = os.fstat(stream.fileno()).st_size  # an empty file cannot be mapped
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise DamagedError(digest)
+        return memoryview(content)
 
     def put_file(self, file: Path) -> str:
         """Store a file's content without holding it in memory; its digest."""

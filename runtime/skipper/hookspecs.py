@@ -15,6 +15,8 @@ from typing import Any
 
 import pluggy
 
+from skipper.values.types import ValueType
+
 GROUP = "skipper"
 """Name of the plugin project, and of the entry-point group of installed plugins."""
 
@@ -114,4 +116,15 @@ def skipper_model_state(format: str, model: Any) -> bytes | None:  # noqa: A002 
     A task is given a model as it was stored: where the digest is another one than before the task
     before it, the model is loaded anew, and for each task where no plugin makes one. None if the
     format is not yours, or you cannot tell. First. Quicker than loading, or not worth it.
+    """
+
+
+@hookspec(firstresult=True)
+def skipper_value_type(hint: Any, marks: tuple[Any, ...]) -> ValueType | None:
+    """Return how values of ``hint`` cross between callers and functions.
+
+    ``hint`` is a class that stands in a signature, ``marks`` what an ``Annotated`` has beside it.
+    None if the type is not yours, which must be cheap to tell: import its library only where it has
+    been imported, because nobody else's hint is a class of it. First. Runs in every instance that
+    reads or serves a file.
     """

@@ -77,6 +77,10 @@ class FunctionSpec(BaseModel):
     file: str
     line: int
     code: str
+    takes: dict[str, tuple[str, ...]] = {}
+    """Body parameter → the media types that it is read from beside JSON, of those that have any."""
+    gives: tuple[str, ...] = ()
+    """Media types in which the value can be had, the usual one first; none for JSON alone."""
     input_schema: dict[str, Any]
     output_schema: dict[str, Any]
 

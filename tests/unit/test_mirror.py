@@ -13,6 +13,8 @@ ELSEWHERE = {
     "unit/cli/test_call.py": "cli/follow cli/progress",
     "unit/cli/test_reads.py": "cli/functions cli/models cli/tasks cli/webhooks",
     "unit/test_client.py": "client/* errors",
+    "unit/values/test_crossing.py": "values/builtin values/file values/installed values/marks "
+    "values/opening values/types",
     "integration/test_broker_contract.py": "consumer/worker",
     "unit/gateway/http/test_connection.py": "gateway/http/exchange gateway/http/peer",
     "unit/gateway/http/test_connections.py": "gateway/http/refusals",

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+
+from pydantic_core import to_json
 
 from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
 from skipper.client.events import TaskEvent
 from skipper.client.messages import Answer, Terms
+from skipper.values.opening import NO_PLACES
 
 __all__ = [
     "Answer",
@@ -42,15 +44,27 @@ def connect(url: str | None = None, *, api_key: str | None = None) -> Client:
 class ClientCaller:
     """Implements :class:`skipper.function.decorators.Caller` with a client."""
 
+    places = NO_PLACES
+
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def call(self, name: str, body: bytes) -> Any:
-        return self._client.call(name, body)
+    def call(self, name: str, body: bytes) -> bytes:
+        return to_json(self._client.call(name, body))
 
-    def spawn(self, name: str, body: bytes) -> TaskHandle:
-        return self._client.spawn(name, body)
+    def spawn(self, name: str, body: bytes) -> ClientTask:
+        return ClientTask(self._client.spawn(name, body))
 
-    async def call_async(self, name: str, body: bytes) -> Any:
+    async def call_async(self, name: str, body: bytes) -> bytes:
         # In a thread, because the client that was connected blocks.
-        return await asyncio.to_thread(self._client.call, name, body)
+        return await asyncio.to_thread(self.call, name, body)
+
+
+class ClientTask:
+    """Implements :class:`skipper.function.decorators.SpawnedCall` with a client's handle."""
+
+    def __init__(self, handle: TaskHandle) -> None:
+        self._handle, self.id = handle, handle.id
+
+    def result(self, timeout: float | None = None) -> bytes:
+        return to_json(self._handle.result(timeout))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
@@ -21,12 +21,13 @@ from skipper.function.run import Run
 from skipper.function.signature import Signature, signature_of
 from skipper.function.targets import function_below
 from skipper.spec import BACKOFF_S, DEFAULT_POOL, FunctionSpec, Kind, Mode, seconds
+from skipper.values.opening import Places
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Handle(Protocol):
+class SpawnedCall(Protocol):
     """A task somewhere else."""
 
     @property
@@ -34,8 +35,8 @@ class Handle(Protocol):
         """The task's id."""
         ...
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the value.
+    def result(self, timeout: float | None = None) -> bytes:
+        """Wait for the value's body.
 
         Raises CallError for a task that failed, TimeoutError after ``timeout`` seconds.
         """
@@ -43,22 +44,47 @@ class Handle(Protocol):
 
 
 class Caller(Protocol):
-    """Whoever can have functions run: a client, or an instance's host. Bodies are JSON.
+    """Whoever can have functions run: a client, or an instance's host.
 
+    Bodies, of inputs and of values, are JSON or envelopes, whose large parts lie in ``places``.
     Each method raises a SkipperError where the function cannot be run or ends without a value.
     """
 
-    def call(self, name: str, body: bytes) -> Any:
-        """Run the function ``name`` and wait for its value, as plain data."""
+    @property
+    def places(self) -> Places:
+        """Where the parts of bodies lie."""
         ...
 
-    def spawn(self, name: str, body: bytes) -> Handle:
+    def call(self, name: str, body: bytes) -> bytes:
+        """Run the function ``name`` and wait for its value's body."""
+        ...
+
+    def spawn(self, name: str, body: bytes) -> SpawnedCall:
         """Start it as a task, without waiting for its end."""
         ...
 
-    async def call_async(self, name: str, body: bytes) -> Any:
+    async def call_async(self, name: str, body: bytes) -> bytes:
         """:meth:`call`, awaited."""
         ...
+
+
+class Handle(Generic[R]):
+    """A task that a function was started as."""
+
+    def __init__(self, spawned: SpawnedCall, load: Callable[[bytes], R]) -> None:
+        self._spawned, self._load = spawned, load
+
+    @property
+    def id(self) -> str:
+        """The task's id."""
+        return self._spawned.id
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the value, which is of the type that the function says.
+
+        Raises CallError for a task that failed, TimeoutError after ``timeout`` seconds.
+        """
+        return self._load(self._spawned.result(timeout))
 
 
 _caller: Caller | None = None
@@ -196,6 +222,8 @@ class Function(Generic[P, R]):
             file=self.file,
             line=self.line,
             code=code,
+            takes={name: each.reads for name, each in signature.takes.items()},
+            gives=signature.gives.writes if signature.gives else (),
             input_schema=signature.input_schema(),
             output_schema=signature.output_schema(),
         )
@@ -207,30 +235,43 @@ class Function(Generic[P, R]):
         return cast(R, self.callable(*args, **kwargs))
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run in the runtime, wherever it runs, and wait for the value (as plain JSON data).
+        """Run in the runtime, wherever it runs, and wait for the value.
 
-        Raises NotConnectedError in a process without a runtime to ask, TypeError for arguments that
-        are not the function's, CallError where the call ends without a value, NotFoundError or
+        It is of the type that the function says; plain data where the function returned another, a
+        list of the items of a generator, and name, version and metrics of a model. Raises
+        NotConnectedError in a process without a runtime to ask, TypeError for arguments that are
+        not the function's, CallError where the call ends without a value, NotFoundError or
         UnavailableError where it cannot be run.
         """
-        return cast(R, _connected().call(self.name, self.signature.body(args, kwargs)))
+        caller = _connected()
+        return self._loaded(caller, caller.call(self.name, self._body(caller, args, kwargs)))
 
     async def aremote(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """:meth:`remote`, awaited."""
-        return cast(R, await _connected().call_async(self.name, self.signature.body(args, kwargs)))
+        caller = _connected()
+        body = self._body(caller, args, kwargs)
+        return self._loaded(caller, await caller.call_async(self.name, body))
 
-    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Handle:
+    def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it as a task and return at once. Raises as :meth:`remote` does before the run."""
-        return _connected().spawn(self.name, self.signature.body(args, kwargs))
+        caller = _connected()
+        spawned = caller.spawn(self.name, self._body(caller, args, kwargs))
+        return Handle(spawned, functools.partial(self._loaded, caller))
 
     def map(self, items: Iterable[Any]) -> list[R]:
         """Run once per item, as tasks side by side; the values in the items' order.
 
         Raises the error of the first item, in that order, whose task ends without a value.
         """
-        body_of = self.signature.body
-        handles = [_connected().spawn(self.name, body_of((item,), {})) for item in items]
-        return [cast(R, handle.result()) for handle in handles]
+        spawn = cast(Callable[[Any], Handle[R]], self.spawn)
+        handles = [spawn(item) for item in items]
+        return [handle.result() for handle in handles]
+
+    def _body(self, caller: Caller, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        return self.signature.body(args, kwargs, caller.places)
+
+    def _loaded(self, caller: Caller, body: bytes) -> R:
+        return cast(R, self.signature.load(body, caller.places))
 
     def __repr__(self) -> str:
         return f"<skipper {self.kind} function {self.name}>"

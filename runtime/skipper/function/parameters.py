@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, NotRequired, cast, get_args, get_origin
+from typing import Annotated, Any, NotRequired, Union, cast, get_args, get_origin
 
 from pydantic import (
     AliasChoices,
@@ -21,7 +21,6 @@ from pydantic import (
     Field,
     PydanticSchemaGenerationError,
     PydanticUserError,
-    TypeAdapter,
 )
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -31,6 +30,7 @@ from skipper.errors import DefinitionError
 from skipper.function.model import Loaded
 from skipper.function.run import Run
 from skipper.function.targets import innermost
+from skipper.values.crossing import Adapter, UnknownTypeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class Parameters:
 
     @property
     def sole(self) -> str | None:
-        """The one parameter that is the whole body, since it is a pydantic model; else None."""
+        """The one parameter that is the whole body, since it is a pydantic model or one of some."""
         if len(self.body) != 1:
             return None
         bare = without_metadata(self.hints.get(self.body[0].name, Any))
-        return self.body[0].name if inspect.isclass(bare) and issubclass(bare, BaseModel) else None
+        return self.body[0].name if models_of(bare) else None
 
     @property
     def returned(self) -> Any:
@@ -120,13 +120,26 @@ def object_type(name: str, fields: dict[str, Any]) -> Any:
     made: Any = types.new_class(
         name, (cast(Any, TypedDict),), {}, lambda space: space.update(__annotations__=fields)
     )
-    made.__pydantic_config__ = ConfigDict(extra="forbid")
+    made.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     return made
 
 
-def members_of(model: type[BaseModel]) -> Iterator[str]:
-    """Every name under which a body may give one of the model's fields."""
-    for name, field in model.model_fields.items():
+def models_of(hint: Any) -> tuple[type[BaseModel], ...]:
+    """The pydantic models that a body is one of; none where it may be anything else.
+
+    Of a union all its members, which are told apart by a field (``Field(discriminator=…)``).
+    """
+    bare = without_metadata(hint)
+    if inspect.isclass(bare) and not get_args(bare):
+        return (bare,) if issubclass(bare, BaseModel) else ()
+    is_union = get_origin(bare) in (Union, types.UnionType)
+    found = [models_of(each) for each in get_args(bare)] if is_union else []
+    return tuple(model for each in found for model in each) if all(found) else ()
+
+
+def members_of(hint: Any) -> Iterator[str]:
+    """Every name under which a body may give a field of one of the hint's models."""
+    for name, field in (item for m in models_of(hint) for item in m.model_fields.items()):
         yield name
         for alias in (field.alias, field.validation_alias):
             for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
@@ -219,11 +232,12 @@ def _item_of(name: str, hint: Any) -> Any:
 
 def _check_json(name: str, hint: Any) -> None:
     try:
-        TypeAdapter(hint).json_schema()
-    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
+        Adapter(hint).json_schema()
+    except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, UnknownTypeError):
         raise DefinitionError(
-            f"parameter {name!r}: {type_name(hint)} cannot come from JSON; take plain data (for an "
-            "array `list[float]` or `list[list[float]]`) and convert it inside the function."
+            f"parameter {name!r}: {type_name(hint)} cannot come from callers; take plain data and "
+            "convert it inside the function, or name its value type in a plugin "
+            "(skipper_value_type)."
         ) from None
     except PydanticUserError as error:
         raise DefinitionError(f"parameter {name!r}: {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import json
 import re
 import types
 from collections.abc import (
@@ -20,7 +21,7 @@ from collections.abc import (
 from dataclasses import dataclass
 from typing import Any, Union, get_args, get_origin
 
-from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_json
 
@@ -28,15 +29,20 @@ from skipper.errors import DefinitionError
 from skipper.function.model import Model
 from skipper.function.numbers import check_numbers, check_parsed
 from skipper.function.parameters import (
+    Parameters,
     body_type,
     members_of,
     object_type,
     of_one_item,
     parameters_of,
     type_name,
-    without_metadata,
 )
 from skipper.function.targets import declared_by, innermost
+from skipper.values.crossing import Adapter, UnknownTypeError, read_value, value_type_of
+from skipper.values.envelope import NATIVE, Envelope, as_body, as_envelope
+from skipper.values.opening import CollectedParts, OpenParts, Places
+from skipper.values.types import ValueType
+from skipper.values.value import JSON
 
 _STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
 _OF_MODELS = ("fit", "predict", "forward", "state_dict")
@@ -66,36 +72,43 @@ class Signature:
     streams: bool
     item: Any
     """The type of a body."""
-    input: TypeAdapter[Any]
-    output: TypeAdapter[Any]
+    input: Adapter
+    output: Adapter
     returned: Any
     """What the function says that it returns; of a batch, for each item."""
     names: tuple[str, ...]
     """Body parameters in the order of the signature."""
     defaults: Mapping[str, Any]
     """Of those that a body may leave out."""
+    takes: Mapping[str, ValueType]
+    """Body parameter → its value type, of those that have one."""
+    gives: ValueType | None
+    """The type of what is returned, where it is more than JSON; of a generator none."""
 
     @property
     def returns_model(self) -> bool:
         """Whether what is returned is a model, or may be."""
         return _is_model(self.returned)
 
-    def parse(self, body: bytes) -> dict[str, Any]:
+    def parse(self, body: bytes, parts: OpenParts | None = None) -> dict[str, Any]:
         """Keyword arguments from a JSON body; an empty one counts as ``{}``.
 
-        Raises pydantic's ValidationError for what is not JSON or does not match, and whatever a
+        ``parts`` has what it refers to, and belongs to the call: a file is there for as long as it
+        is. Raises pydantic's ValidationError for what is not JSON or does not match, and whatever a
         validator of the user's raises.
         """
         if not body and self.body_parameter in self.defaults:
             return {}
         has_large = check_numbers(body)
         # Not the adapter's own validate_json and dump_json, because those add a layer of Python.
-        value = self.input.validator.validate_json(body or b"{}")
+        value = self.input.validator.validate_json(body or b"{}", context=parts)
         if has_large:
             check_parsed(value)
         return self._named(value)
 
-    def parse_items(self, body: bytes) -> list[dict[str, Any] | Exception] | None:
+    def parse_items(
+        self, body: bytes, parts: OpenParts | None = None
+    ) -> list[dict[str, Any] | Exception] | None:
         """Keyword arguments of each item of ``{"items": […]}``, or what is wrong with that item.
 
         None for any other body, and where a single item may have such a member of its own.
@@ -108,16 +121,17 @@ class Signature:
         # is looked for item by item afterwards.
         with contextlib.suppress(Exception):
             if not has_large:
-                return [self._named(value) for value in self._many.validate_json(body)["items"]]
+                many = self._many.validator.validate_json(body, context=parts)["items"]
+                return [self._named(value) for value in many]
         try:
             items = _ONLY_ITEMS.validate_json(body)["items"]
         except ValidationError:
             return None
-        return [self._parse_item(to_json(item)) for item in items]
+        return [self._parse_item(to_json(item), parts) for item in items]
 
-    def _parse_item(self, body: bytes) -> dict[str, Any] | Exception:
+    def _parse_item(self, body: bytes, parts: OpenParts | None) -> dict[str, Any] | Exception:
         try:
-            return self.parse(body)
+            return self.parse(body, parts)
         except Exception as error:  # noqa: BLE001 - a validator of the user's may raise anything
             return error
 
@@ -125,9 +139,9 @@ class Signature:
         return value if self.body_parameter is None else {self.body_parameter: value}
 
     @functools.cached_property
-    def _many(self) -> TypeAdapter[Any]:
+    def _many(self) -> Adapter:
         """What ``{"items": […]}`` must be; made when first needed, for most functions never."""
-        return TypeAdapter(object_type("items", {"items": list[self.item]}))  # type: ignore[name-defined] # a type made at run time
+        return Adapter(object_type("items", {"items": list[self.item]}))  # type: ignore[name-defined] # a type made at run time
 
     @property
     def needs_input(self) -> bool:
@@ -143,24 +157,69 @@ class Signature:
         """Whether a single body may have a member ``items``."""
         if self.body_parameter is None:
             return "items" in self.names
-        return "items" in members_of(without_metadata(self.item))
+        return "items" in members_of(self.item)
 
-    def dump(self, value: Any) -> bytes:
+    def dump(self, value: Any, parts: CollectedParts | None = None) -> bytes:
         """The JSON of a returned value, UTF-8; arrays and tensors of any shape as nested lists.
 
-        NaN and infinities become null. Raises TypeError or ValueError for what JSON cannot hold.
+        With ``parts`` it refers to those, in which values that have a type are as they are. NaN and
+        infinities become null. Raises TypeError or ValueError for what JSON cannot hold.
         """
         try:
             # Without warnings, because a value of another type than was declared is answered, too.
-            return self.output.serializer.to_json(value, fallback=_plain, warnings="none")
+            return self.output.serializer.to_json(
+                value, fallback=_plain, warnings="none", context=parts
+            )
         except PydanticSerializationError as error:
             raise TypeError(f"the returned value is not JSON: {error}") from None
 
-    def body(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """The JSON body that stands for calling the function with these arguments.
+    def write(self, value: Any, accept: str, places: Places) -> bytes:
+        """The body that answers with a returned value: JSON, or an envelope.
 
-        JSON has no NaN and no infinities: they go as texts, which a float is read from. Raises
-        TypeError for arguments that no call of the function could have.
+        ``accept`` is one of the media types that the function gives, empty for the first, or
+        :data:`~skipper.values.envelope.NATIVE`. Raises as :meth:`dump` does, and OSError where the
+        spool does not take what is large.
+        """
+        gives, parts = self.gives, CollectedParts(places.spool)
+        if gives is None or not gives.is_value(value):
+            if accept != NATIVE:
+                return self.dump(value)
+            text = self.dump(value, parts)
+            return as_body(Envelope(json=text, parts=tuple(parts.parts)))
+        media_type = gives.native if accept == NATIVE else accept or gives.writes[0]
+        if media_type == JSON:
+            return self.dump(value)
+        return as_body(Envelope(parts=(parts.part(gives.write(value, media_type)),)))
+
+    def load(self, body: bytes, places: Places) -> Any:
+        """The value that a body of :meth:`write` stands for, of the type that the function says.
+
+        Plain data where it is of another one, as for a model, whose name and version it is.
+        """
+        envelope = as_envelope(body)
+        parts = OpenParts(envelope.parts, places, is_owner=True)
+        if envelope.json is None:
+            return read_value(self.gives, parts.sole) if self.gives else parts.sole.view()
+        if not envelope.json:
+            return None
+        if not self.returns_model:
+            with contextlib.suppress(ValidationError):
+                return self._whole.validator.validate_json(envelope.json, context=parts)
+        return json.loads(envelope.json)
+
+    @functools.cached_property
+    def _whole(self) -> Adapter:
+        """What a caller gets: of a generator the list of its items."""
+        return Adapter(list[self.returned]) if self.streams else self.output  # type: ignore[name-defined] # a type made at run time
+
+    def body(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], places: Places | None = None
+    ) -> bytes:
+        """The body that stands for calling the function with these arguments.
+
+        Where ``places`` are, values of more types than JSON go beside it. JSON has no NaN and no
+        infinities: they go as texts, which a float is read from. Raises TypeError for arguments
+        that no call of the function could have.
         """
         if len(args) > len(self.names):
             raise TypeError(
@@ -174,7 +233,13 @@ class Signature:
             return b""
         if self.body_parameter is not None and set(given) == {self.body_parameter}:
             given = given[self.body_parameter]
-        return to_json(given, fallback=_plain, inf_nan_mode="strings")
+        if places is None or not self.input.has_value_types:
+            return to_json(given, fallback=_plain, inf_nan_mode="strings")
+        parts = CollectedParts(places.spool)
+        text = self.input.sending.to_json(
+            given, fallback=_plain, warnings="none", by_alias=True, context=parts
+        )
+        return as_body(Envelope(json=text, parts=tuple(parts.parts)))
 
     def input_schema(self) -> dict[str, Any]:
         """JSON schema of a body."""
@@ -211,12 +276,20 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         is_async=inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call),
         streams=streams,
         item=item,
-        input=TypeAdapter(item),
+        input=Adapter(item),
         output=_output_adapter(returned, streams),
         returned=returned,
         names=tuple(parameter.name for parameter in parameters.body),
         defaults={p.name: p.default for p in parameters.body if p.default is not p.empty},
+        takes=_value_types(parameters),
+        gives=None if streams else value_type_of(returned),
     )
+
+
+def _value_types(parameters: Parameters) -> dict[str, ValueType]:
+    hints = {p.name: parameters.hints.get(p.name, Any) for p in parameters.body}
+    found = {name: value_type_of(hint) for name, hint in hints.items()}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _callable_of(target: Callable[..., Any] | type) -> Callable[..., Any]:
@@ -232,15 +305,15 @@ def _callable_of(target: Callable[..., Any] | type) -> Callable[..., Any]:
     return method
 
 
-def _output_adapter(returned: Any, streams: bool) -> TypeAdapter[Any]:
+def _output_adapter(returned: Any, streams: bool) -> Adapter:
     if streams and get_origin(returned) in _STREAMS:
         returned = get_args(returned)[0]
     elif streams or _is_model(returned):
         returned = Any
     try:
-        return TypeAdapter(returned)
-    except (PydanticSchemaGenerationError, PydanticUserError):  # such as a numpy.ndarray
-        return TypeAdapter(Any)
+        return Adapter(returned)
+    except (PydanticSchemaGenerationError, PydanticUserError, UnknownTypeError):
+        return Adapter(Any)  # an object of any class is dumped as what it holds
 
 
 def _is_model(returned: Any) -> bool:
@@ -252,7 +325,7 @@ def _is_model(returned: Any) -> bool:
 def _or_else(returned: Any) -> dict[str, Any]:
     """The schema of a union that has Model."""
     others = [each for each in get_args(returned) if each is not Model]
-    return {"anyOf": [_MODEL_SCHEMA, *(TypeAdapter(each).json_schema() for each in others)]}
+    return {"anyOf": [_MODEL_SCHEMA, *(Adapter(each).json_schema() for each in others)]}
 
 
 def _plain(value: Any) -> Any:
@@ -267,4 +340,4 @@ def _plain(value: Any) -> Any:
 
 
 _BEGINS_MANY = re.compile(rb'\s*\{\s*"items"\s*:').match
-_ONLY_ITEMS = TypeAdapter(object_type("items", {"items": list[Any]}))
+_ONLY_ITEMS = Adapter(object_type("items", {"items": list[Any]})).validator

@@ -30,6 +30,7 @@ from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import FunctionSpec, Mode
+from skipper.values.envelope import is_envelope
 from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
@@ -290,6 +291,8 @@ def _checked(body: bytes, request: CallRequest, limit: int) -> bytes:
         raise _too_large(limit)
     if body or request.is_encoded:
         _check_type(request)
+    if is_envelope(body):  # which the runtime alone makes: it names what lies elsewhere
+        raise Problem(problems.MALFORMED, "the body is not JSON: it begins with a zero byte")
     return body
 
 

@@ -17,7 +17,7 @@ Item = dict[str, Any]
 class _Part(NamedTuple):
     """One call's share of a batch."""
 
-    id: int
+    call: IncomingCall
     items: list[Item | bytes]
     """Keyword arguments or, for an item that does not match, the reply."""
     is_many: bool
@@ -34,16 +34,21 @@ def run_batch(
     """
     replies: dict[int, bytes] = {}
     parts = [part for call in batch if (part := _part_of(function, call, replies)) is not None]
-    items = [item for part in parts for item in part.items if not isinstance(item, bytes)]
+    matching = [
+        (part, item) for part in parts for item in part.items if not isinstance(item, bytes)
+    ]
     sizes, answers = [], []
-    for at in range(0, len(items), function.batch):
-        chunk = items[at : at + function.batch]
+    for at in range(0, len(matching), function.batch):
+        chunk = matching[at : at + function.batch]
         sizes.append(len(chunk))
-        answers += _answers(function, batch[0], chunk)
+        values = _values(function, batch[0], [item for _, item in chunk])
+        answers += [
+            _answer(function, part, value) for (part, _), value in zip(chunk, values, strict=True)
+        ]
     rest = iter(answers)
     for part in parts:
         own = [item if isinstance(item, bytes) else next(rest) for item in part.items]
-        replies[part.id] = _gathered(function, own) if part.is_many else own[0]
+        replies[part.call.id] = _gathered(function, own) if part.is_many else own[0]
     return sizes, replies
 
 
@@ -51,19 +56,19 @@ def _part_of(
     function: ServedFunction, call: IncomingCall, replies: dict[int, bytes]
 ) -> _Part | None:
     """The items of a call; None where it has been answered already."""
-    body = call.body
-    if (items := function.signature.parse_items(body)) is not None:
-        checked = [function.refusal(i) if isinstance(i, Exception) else i for i in items]
-        return _Part(call.id, checked, is_many=True)
     try:
-        return _Part(call.id, [function.signature.parse(body)], is_many=False)
+        body, signature = function.text(call), function.signature
+        if (items := signature.parse_items(body, call.parts)) is not None:
+            checked = [function.refusal(i) if isinstance(i, Exception) else i for i in items]
+            return _Part(call, checked, is_many=True)
+        return _Part(call, [signature.parse(body, call.parts)], is_many=False)
     except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
         replies[call.id] = function.refusal(error)
         return None
 
 
-def _answers(function: ServedFunction, call: IncomingCall, items: list[Item]) -> list[bytes]:
-    """The reply for each item, whatever the function does. ``call`` is one of those they are of."""
+def _values(function: ServedFunction, call: IncomingCall, items: list[Item]) -> list[Any]:
+    """The value for each item, or what was raised. ``call`` is one of those they are of."""
     defaults = function.signature.defaults
     names = function.signature.names
     columns = {
@@ -76,8 +81,8 @@ def _answers(function: ServedFunction, call: IncomingCall, items: list[Item]) ->
                 f"a batch of {len(items)} items was answered with {len(values)} values"
             )
     except BaseException as error:  # noqa: BLE001 - what a function raises is data
-        return [function.failure(error)] * len(items)
-    return [_answer(function, value) for value in values]
+        return [error] * len(items)
+    return values
 
 
 def _listed(returned: Any) -> list[Any]:
@@ -88,11 +93,13 @@ def _listed(returned: Any) -> list[Any]:
     return list(returned)
 
 
-def _answer(function: ServedFunction, value: Any) -> bytes:
+def _answer(function: ServedFunction, part: _Part, value: Any) -> bytes:
     if isinstance(value, BaseException):
         return function.failure(value)
     try:
-        return function.success(function.dump(value))
+        # Of several items in one answer each is JSON, whatever the caller accepts.
+        body = function.dump(value) if part.is_many else function.written(part.call, value)
+        return function.success(body)
     except BaseException as error:  # noqa: BLE001 - one value that is not JSON fails alone
         return function.failure(error)
 

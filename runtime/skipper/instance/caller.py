@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from skipper.errors import CallError, DeadlineError, TooLargeError
 from skipper.instance.link import HostLink
 from skipper.outcomes import Outcome, kind_of
+from skipper.values.envelope import is_envelope, unpack
+from skipper.values.opening import NO_PLACES, Places
 from skipper.wire import calls
 from skipper.wire.frames import FrameKind
 
@@ -40,11 +44,11 @@ _NO_CALL = CallContext(0, "", "")
 current: ContextVar[CallContext] = ContextVar("current", default=_NO_CALL)
 
 
-def value_of(payload: bytes) -> Any:
-    """The value in a REPLY's payload, as plain data. Raises the error it stands for."""
+def body_of(payload: bytes) -> bytes:
+    """The value's body in a REPLY's payload. Raises the error that it stands for."""
     outcome, _, body = calls.parse_reply(payload)
     if outcome == Outcome.OK:
-        return json.loads(body) if body else None
+        return body
     problem = json.loads(body)
     error = kind_of(outcome).error
     if issubclass(error, CallError):
@@ -59,8 +63,8 @@ class SpawnedTask:
         self._link = link
         self.id = task_id
 
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the task's value.
+    def result(self, timeout: float | None = None) -> bytes:
+        """Wait for the body of the task's value.
 
         Raises CallError where it ends without one, TimeoutError after ``timeout`` seconds.
         """
@@ -71,7 +75,7 @@ class SpawnedTask:
         started = time.monotonic()
         payload = _payload(self.id, b"", calls.WAIT, budget)
         try:
-            return value_of(self._link.wait_for(self._link.ask(payload)).payload)
+            return body_of(self._link.wait_for(self._link.ask(payload)).payload)
         except DeadlineError:
             if timeout is not None and time.monotonic() - started >= timeout:
                 raise TimeoutError(f"task {self.id} has not ended within {timeout} s") from None
@@ -81,25 +85,42 @@ class SpawnedTask:
 class HostCaller:
     """Implements :class:`skipper.function.decorators.Caller` on the instance's socket.
 
-    A body may have at most ``max_body`` bytes, 0 for any number.
+    A body may have at most ``max_body`` bytes, 0 for any number; ``places`` is where its large
+    parts lie, which belong to this process for as long as the call lasts.
     """
 
-    def __init__(self, link: HostLink, max_body: int = 0) -> None:
-        self._link, self._max_body = link, max_body
+    def __init__(self, link: HostLink, max_body: int = 0, places: Places = NO_PLACES) -> None:
+        self._link, self._max_body, self.places = link, max_body, places
 
-    def call(self, name: str, body: bytes) -> Any:
-        id_ = self._ask(name, body, 0, current.get().budget_ms())
-        return value_of(self._link.wait_for(id_).payload)
+    def call(self, name: str, body: bytes) -> bytes:
+        with self._sent(body):
+            id_ = self._ask(name, body, 0, current.get().budget_ms())
+            return body_of(self._link.wait_for(id_).payload)
 
     def spawn(self, name: str, body: bytes) -> SpawnedTask:
-        id_ = self._ask(name, body, calls.SPAWN)
-        return SpawnedTask(self._link, value_of(self._link.wait_for(id_).payload)["id"])
+        with self._sent(body):
+            id_ = self._ask(name, body, calls.SPAWN)
+            reply = json.loads(body_of(self._link.wait_for(id_).payload))
+        return SpawnedTask(self._link, reply["id"])
 
-    async def call_async(self, name: str, body: bytes) -> Any:
+    async def call_async(self, name: str, body: bytes) -> bytes:
+        with self._sent(body):
+            return await self._called(name, body)
+
+    @contextlib.contextmanager
+    def _sent(self, body: bytes) -> Iterator[None]:
+        """Forget afterwards what has gone to the spool for ``body``."""
+        try:
+            yield
+        finally:
+            if is_envelope(body):
+                self.places.spool.remove(unpack(body).spooled)
+
+    async def _called(self, name: str, body: bytes) -> bytes:
         id_ = self._ask(name, body, 0, current.get().budget_ms())
         try:
             # In a thread, because waiting for the socket would hold up the loop's other calls.
-            return value_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
+            return body_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
         except asyncio.CancelledError:
             # The thread cannot be interrupted; the reply to this, which comes at once, frees it.
             self._link.send(FrameKind.CANCEL, id_)

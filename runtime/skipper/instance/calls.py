@@ -26,6 +26,8 @@ from skipper.instance.models import ChangeWatch, LoadedModels
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.outcomes import Outcome
+from skipper.values.envelope import as_envelope, is_envelope
+from skipper.values.opening import NO_PLACES, OpenParts, Places
 from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame, FrameKind
@@ -34,16 +36,26 @@ from skipper.wire.frames import Frame, FrameKind
 class IncomingCall:
     """A call as it came from the host: its head, read, and its body as bytes."""
 
-    __slots__ = ("_at", "_payload", "head", "id")  # one is made for each call
+    __slots__ = ("_at", "_payload", "accept", "head", "id", "parts")  # one is made for each call
 
     def __init__(self, frame: Frame) -> None:
         _, self.id, self._payload = frame
         self.head, self._at = parse_call(self._payload)
+        self.accept = ""
+        """How the value is to be written, as an envelope says it."""
+        self.parts: OpenParts | None = None
+        """What the JSON may refer to; kept for as long as the call, because files go with it."""
 
     @property
     def body(self) -> bytes:
         """A copy, which need not be kept while the function runs."""
         return self._payload[self._at :]
+
+    def open(self, places: Places) -> bytes:
+        """The body's JSON; :attr:`parts` and :attr:`accept` are known from then on."""
+        envelope = as_envelope(self.body)
+        self.accept, self.parts = envelope.accept, OpenParts(envelope.parts, places)
+        return envelope.json or b""
 
     def wants(self, flag: int) -> bool:
         """Whether it was sent with this flag, one of :mod:`skipper.wire.calls`."""
@@ -55,7 +67,7 @@ class ServedFunction:
 
     Used by ``runner`` and ``aio``, which call it. ``link`` takes what leaves before the replies;
     ``code`` is the hash that replies name; a value's JSON has at most ``max_result`` bytes, 0 for
-    any number.
+    any number; ``places`` is where the parts of values lie.
     """
 
     def __init__(
@@ -65,11 +77,14 @@ class ServedFunction:
         models: LoadedModels,
         code: str,
         max_result: int = 0,
+        *,
+        places: Places = NO_PLACES,
     ) -> None:
         self.link = link
-        self._max_result = max_result
+        self._max_result, self._places = max_result, places
         self.signature: Signature = function.signature
         """What one caller sends and gets."""
+        self._has_types = self.signature.input.has_value_types
         self.batch = function.options.get("batch", 0)
         """The largest batch; 0 for a function that takes calls one by one."""
         self._taking = function.batch_signature if self.batch else function.signature
@@ -108,13 +123,18 @@ class ServedFunction:
 
         Raises ValidationError, and whatever a validator of the user's raises.
         """
-        kwargs = self.signature.parse(call.body)
+        kwargs = self.signature.parse(self.text(call), call.parts)
         if self._loaded:
             kwargs |= self.models(call)
         if self.signature.run_parameters:
             run = self._run(call)
             kwargs |= dict.fromkeys(self.signature.run_parameters, run)
         return kwargs
+
+    def text(self, call: IncomingCall) -> bytes:
+        """The JSON of a call's body, whose parts are open from then on."""
+        body = call.body
+        return call.open(self._places) if self._has_types or is_envelope(body) else body
 
     def models(self, call: IncomingCall) -> dict[str, Any]:
         """The models to inject: what direct calls share, for a task as they are stored."""
@@ -175,11 +195,17 @@ class ServedFunction:
             # Before the reply, because the host publishes what it knows of when the reply comes.
             self.link.send(FrameKind.EVENT, call.id, saved.to_json())
             return self.success(metrics)
-        return self.success(self.dump(value))
+        return self.success(self.written(call, value))
 
     def success(self, body: bytes) -> bytes:
-        """The reply of a call that ended well; ``body`` is its value's JSON."""
+        """The reply of a call that ended well; ``body`` is its value, as JSON or an envelope."""
         return self._good + body
+
+    def written(self, call: IncomingCall, value: Any) -> bytes:
+        """The body that answers ``call`` with a value. Raises as :meth:`dump` does."""
+        if self.signature.gives is None and not call.accept:
+            return self.dump(value)
+        return self.checked_size(self.signature.write(value, call.accept, self._places))
 
     def dump(self, value: Any) -> bytes:
         """The JSON of a returned value. Raises TypeError or ValueError where it cannot be sent,

@@ -12,6 +12,8 @@ from skipper.function.decorators import Function
 from skipper.instance.link import HostLink
 from skipper.instance.refusals import refusal
 from skipper.outcomes import Outcome
+from skipper.values.envelope import as_envelope
+from skipper.values.opening import NO_PLACES, OpenParts, Places
 from skipper.wire import calls
 from skipper.wire.frames import FrameKind
 
@@ -22,24 +24,28 @@ Checks = Mapping[str, "InputCheck"]
 class InputCheck:
     """Judges bodies for one function."""
 
-    def __init__(self, function: Function[..., Any], code: str) -> None:
-        self._signature = function.signature
+    def __init__(self, function: Function[..., Any], code: str, places: Places) -> None:
+        self._signature, self._places = function.signature, places
         self._is_batched = "batch" in function.options
         self._served = calls.served_by(code)
 
     def reply(self, body: bytes) -> bytes:
         """A reply: OK, or what a call with this body would be refused with."""
         try:
-            if not self._is_batched or self._signature.parse_items(body) is None:
-                self._signature.parse(body)
+            envelope = as_envelope(body)
+            text, parts = envelope.json or b"", OpenParts(envelope.parts, self._places)
+            if not self._is_batched or self._signature.parse_items(text, parts) is None:
+                self._signature.parse(text, parts)
         except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
             return refusal(error, self._served)
         return calls.reply(Outcome.OK, self._served, b"")
 
 
-def checks_of(functions: Iterable[Function[..., Any]], code: str) -> Checks:
+def checks_of(
+    functions: Iterable[Function[..., Any]], code: str, places: Places = NO_PLACES
+) -> Checks:
     """What judges the inputs of a file's functions. Raises DefinitionError, as reading it does."""
-    return {function.name: InputCheck(function, code) for function in functions}
+    return {function.name: InputCheck(function, code, places) for function in functions}
 
 
 def serve(link: HostLink, checks: Checks) -> None:

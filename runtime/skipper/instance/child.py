@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from skipper import failpoints
 from skipper.hookspecs import Project
@@ -119,6 +120,7 @@ def _read(link: HostLink, job: Job, project: Project) -> None:
         return
     finder = loader.import_from(project, texts)
     plugins = _load_plugins(link, job, project, find=finder.spec_of_file)
+    _use_value_types(plugins)
     report = loader.read(job, plugins, texts)
     is_stale = not loader.is_current(texts)
     _report(link, _with_left_out(report, plugins).model_copy(update={"is_stale": is_stale}))
@@ -184,6 +186,19 @@ def _start_libraries(plugins: Plugins, job: Job) -> None:
             sys.stderr.write(f"{item.file}:{item.line or 1} is left out: {item.error}\n")
 
 
+def _use_value_types(plugins: Plugins) -> None:
+    """Have hints that plugins know cross as those say."""
+    from skipper.values import builtin
+    from skipper.values.crossing import VALUE_TYPES
+    from skipper.values.types import ValueType
+
+    def find(hint: Any, marks: tuple[Any, ...]) -> ValueType | None:
+        found: ValueType | None = plugins.hook.skipper_value_type(hint=hint, marks=marks)
+        return found
+
+    VALUE_TYPES.use((find, builtin.find))
+
+
 def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.blobs import BlobStore
     from skipper.function import decorators
@@ -191,16 +206,22 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import ServedFunction
     from skipper.instance.models import LoadedModels
+    from skipper.values.opening import Places
+    from skipper.values.spool import Spool
 
     assert job.source is not None
-    decorators.connect_to(HostCaller(link, job.max_result))
+    _use_value_types(plugins)
+    blobs = BlobStore(job.storage_url)
+    places = Places(spool=Spool(job.spool_dir), blobs=blobs)
+    decorators.connect_to(HostCaller(link, job.max_result, places))
     try:
         hand_over(plugins, job)
         mine = next(f for f in loader.load(job.source) if f.name == job.function)
-        models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
+        models = LoadedModels(blobs, plugins, job.tmp_dir)
         for ref in job.models:
             models.put(ref)
-        served = ServedFunction(link, mine, models, job.source.code, job.max_result)
+        code, most = job.source.code, job.max_result
+        served = ServedFunction(link, mine, models, code, most, places=places)
         if job.in_development:
             served.watch_models()
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
@@ -211,12 +232,17 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
 
 
 def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
+    from skipper.blobs import BlobStore
     from skipper.instance import checks
+    from skipper.values.opening import Places
+    from skipper.values.spool import Spool
 
     assert job.source is not None
+    _use_value_types(plugins)
+    places = Places(spool=Spool(job.spool_dir), blobs=BlobStore(job.storage_url))
     try:
         hand_over(plugins, job)
-        judges = checks.checks_of(loader.load(job.source), job.source.code)
+        judges = checks.checks_of(loader.load(job.source), job.source.code, places)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return

@@ -97,6 +97,8 @@ class Job(JobRecord):
     models: tuple[ModelRef, ...] = ()
     storage_url: str = ""
     tmp_dir: Path = Path()
+    spool_dir: Path = Path()
+    """To check and to serve: where large values lie while they are on their way."""
     threads: int = 1
     """This instance's share of the cores."""
     memory_mb: int = 0

@@ -146,6 +146,8 @@ class InputChecks(SlotlessOwner[Check]):
             project_dir=self._settings.project_dir,
             source=version.source,
             texts=version.texts,
+            storage_url=self._settings.storage_url,
+            spool_dir=self._settings.spool_dir,
             settings=self._settings.table_of(version.source.plugin),
             environment=version.source.environment | devices.NONE,
         )

@@ -289,6 +289,11 @@ class Settings(_Section):
         return environment.runtime_base() / f"skipper-{digest}"
 
     @property
+    def spool_dir(self) -> Path:
+        """Where large values lie while they are on their way from one process to another."""
+        return self.state_dir / "spool"
+
+    @property
     def set_up_plugins(self) -> frozenset[str]:
         """Names of the plugins that have a table of settings."""
         return frozenset(self.plugins) | ({WEBHOOKS} if self.webhooks else set())

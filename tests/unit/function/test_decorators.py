@@ -10,6 +10,7 @@ from skipper.cron import Missed, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
 from skipper.function.decorators import Function, connect_to, defined_in
 from skipper.spec import FunctionSpec
+from skipper.values.opening import NO_PLACES
 
 
 class Asked:
@@ -18,15 +19,17 @@ class Asked:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
 
+    places = NO_PLACES
+
     def _note(self, name: str, body: bytes) -> int:
         self.calls.append((name, json.loads(body)))
         return len(self.calls)
 
-    def call(self, name: str, body: bytes) -> Any:
-        return self._note(name, body)
+    def call(self, name: str, body: bytes) -> bytes:
+        return b"%d" % self._note(name, body)
 
-    async def call_async(self, name: str, body: bytes) -> Any:
-        return self._note(name, body)
+    async def call_async(self, name: str, body: bytes) -> bytes:
+        return b"%d" % self._note(name, body)
 
     def spawn(self, name: str, body: bytes) -> "Started":
         return Started(self._note(name, body))
@@ -37,9 +40,9 @@ class Started:
         self.id = f"task-{number}"
         self._value = number
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> bytes:
         del timeout
-        return self._value
+        return b"%d" % self._value
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def unknown(a: Missing) -> None: ...  # type: ignore[name-defined] # noqa: F821 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (class_is_not_json, "parameter 'array': numpy.ndarray cannot come from JSON"),
+        (class_is_not_json, "parameter 'array': numpy.ndarray cannot come from callers"),
         (function_is_not_json, "parameter 'f'"),
         (many, "*values has no schema"),
         (named, "**values has no schema"),

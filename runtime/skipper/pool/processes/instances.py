@@ -140,6 +140,7 @@ class Instances:
             models=tuple(models),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
+            spool_dir=self._settings.spool_dir,
             threads=self._capacity.threads(is_task=lane is Lane.TASKS),
             memory_mb=version.spec.memory_mb or 0,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),

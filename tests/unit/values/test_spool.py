@@ -1,0 +1,72 @@
+"""What is written to the spool is there until somebody removes it, under a name of its own."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from skipper.values.spool import Spool
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+def test_a_value_is_what_was_put(spool: Spool) -> None:
+    name = spool.put(b"ab", bytearray(b"c"), memoryview(b"d"))
+    assert bytes(spool.view(name)) == b"abcd"
+    assert spool.path(name).stat().st_mode & 0o777 == 0o600
+    assert spool.path(name).parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_view_outlives_its_file_and_cannot_be_changed(spool: Spool) -> None:
+    name = spool.put(b"x" * 5000)
+    view = spool.view(name)
+    spool.remove([name, name, "not a name"])
+    assert view.readonly
+    assert bytes(view) == b"x" * 5000
+    with pytest.raises(FileNotFoundError):
+        spool.view(name)
+
+
+def test_nothing_is_also_a_value(spool: Spool) -> None:
+    assert bytes(spool.view(spool.put())) == b""
+
+
+@pytest.mark.parametrize("name", ["", "..", "../ledger.db", "a" * 31, "/etc/passwd", "A" * 32])
+def test_only_names_that_were_made_here_are_looked_up(spool: Spool, name: str) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        spool.path(name)
+
+
+def test_what_raises_or_is_not_kept_leaves_nothing(spool: Spool, tmp_path: Path) -> None:
+    def breaks_off() -> None:
+        with spool.create() as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        breaks_off()
+    with spool.create():
+        pass
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_hashed_file_knows_what_it_is(spool: Spool, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"y" * (3 << 20))
+    with spool.create(is_hashed=True) as file:
+        file.copy(source)
+        file.kept()
+    assert file.digest == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert file.size == 3 << 20
+
+
+def test_what_is_old_is_swept(spool: Spool) -> None:
+    old, young = spool.put(b"1"), spool.put(b"2")
+    os.utime(spool.path(old), (1, 1))
+    assert spool.sweep(3600) == 1
+    assert bytes(spool.view(young)) == b"2"
+    assert Spool(Path("/nonexistent/spool")).sweep(1) == 0
