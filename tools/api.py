@@ -56,7 +56,10 @@ MEMBERS = {
     "File": "path name media_type size sha256",
 }
 """What is promised of a class whose other members serve the runtime itself."""
-MADE = "Model Loaded File Array Image Written Client AsyncClient Source ItemError SkipperError FormatError"
+MADE = (
+    "Model Loaded File Array Image Written Client AsyncClient Source ItemError SkipperError "
+    "FormatError"
+)
 """The classes that authors make objects of; of the others, how they are made is no promise."""
 
 

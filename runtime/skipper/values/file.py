@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -46,9 +45,9 @@ class File:
         """In bytes."""
         return self.path.stat().st_size
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Of its content, as 64 hexadecimal digits; read through once, when first asked for."""
+        """Of its content, as 64 hexadecimal digits; it is read through for that."""
         with self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
