@@ -134,6 +134,8 @@ class Plugins:
         if file is not None and file in self._files:
             return
         try:
+            if self._manager.has_plugin(name):
+                raise ImportError(f"an installed plugin is named {name!r}; rename this one's file")
             plugin = load()
             found = _file_of(plugin)
             if found is not None and found in self._files:

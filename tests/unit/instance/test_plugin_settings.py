@@ -153,7 +153,9 @@ def test_whatever_a_plugin_raises_no_value_is_told(
 
 def test_a_table_that_no_plugin_takes_is_told_of(plugins: Callable[..., Plugins]) -> None:
     loaded = plugins(vault=TAKES, plain="import skipper", bad="1 / 0")
-    known = "arrays, bad, images, plain, tables, tabular, tensorflow, vault, webhooks"
+    known = (
+        "array-values, bad, image-values, plain, table-values, tabular, tensorflow, vault, webhooks"
+    )
     assert list(unread(loaded, ["bad", "plain", "valt", "vault", "zzz"])) == [
         "skipper.toml has settings of the plugin 'plain', which takes none.",
         "skipper.toml has settings of a plugin 'valt', which is not there; did you mean 'vault'?",

@@ -359,3 +359,14 @@ def test_what_is_raised_is_told_without_secrets_wherever_it_is_cut(
         told = shown(error) + faults.user_traceback(error)
     assert "same" not in told
     assert len(shown(KeyError("." * 5000))) == 2000
+
+
+def test_a_projects_plugin_that_has_an_installed_ones_name_is_told_to_take_another(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "webhooks.py").write_text("import skipper")
+
+    loaded = Plugins(tmp_path)
+
+    assert "an installed plugin is named 'webhooks'" in loaded.broken[0].error
+    assert "webhooks" in loaded.names

@@ -13,11 +13,33 @@ from tests.unit.plugins.stand_in import survey
 
 _HEAVY = """
 import sys, {}
-print({{"keras", "tensorflow", "pandas", "sklearn", "skops", "numpy", "httpx"}} & {{*sys.modules}})
+heavy = {{"keras", "tensorflow", "pandas", "sklearn", "skops", "numpy", "httpx", "PIL", "pyarrow"}}
+print((heavy | {{"polars"}}) & {{*sys.modules}})
 """
 
 
-@pytest.mark.parametrize("name", ["skipper_tensorflow", "skipper_tabular", "skipper_webhooks"])
+SHIPPED = [
+    "array-values",
+    "functions",
+    "image-values",
+    "table-values",
+    "tabular",
+    "tensorflow",
+    "webhooks",
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "skipper_arrays",
+        "skipper_images",
+        "skipper_tables",
+        "skipper_tensorflow",
+        "skipper_tabular",
+        "skipper_webhooks",
+    ],
+)
 def test_importing_a_plugin_imports_no_heavy_library(name: str) -> None:
     found = subprocess.run(
         [sys.executable, "-c", _HEAVY.format(name)], capture_output=True, text=True, check=True
@@ -29,14 +51,14 @@ def test_importing_a_plugin_imports_no_heavy_library(name: str) -> None:
 def test_any_project_has_the_shipped_plugins(tmp_path: Path) -> None:
     plugins = Plugins(tmp_path / "plugins")
 
-    assert plugins.names == ["functions", "tabular", "tensorflow", "webhooks"]
+    assert plugins.names == SHIPPED
     assert plugins.broken == []
 
 
 def test_each_is_loaded_once_in_the_repository_that_ships_them() -> None:
     plugins = Plugins(Path(__file__).parents[3] / "plugins")
 
-    assert plugins.names == ["functions", "tabular", "tensorflow", "webhooks"]
+    assert plugins.names == SHIPPED
     assert plugins.broken == []
 
 
