@@ -8,9 +8,10 @@ configuration says how bytes stand in JSON.
 from __future__ import annotations
 
 import json
+import types
 from collections.abc import Mapping
 from functools import cached_property, partial
-from typing import Annotated, Any, Literal, Protocol, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Protocol, Union, cast, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -102,14 +103,14 @@ def schema_of(found: ValueType) -> CoreSchema:
 
 
 def value_type_of(hint: Any) -> ValueType | None:
-    """The value type of a whole hint, be it ``Annotated`` or ``… | None``; None where JSON is."""
+    """The value type of a whole hint, or of the only one in a union; None where JSON is all."""
     marks: tuple[Any, ...] = ()
     if get_origin(hint) is Annotated:
         hint, *rest = get_args(hint)
         marks = tuple(rest)
-    others = [each for each in get_args(hint) if each is not type(None)]
-    if len(others) == 1 and type(None) in get_args(hint):
-        return value_type_of(others[0])
+    if get_origin(hint) in (Union, types.UnionType):
+        found = [each for each in map(value_type_of, get_args(hint)) if each is not None]
+        return found[0] if len(found) == 1 else None
     return VALUE_TYPES.find(hint, marks)
 
 

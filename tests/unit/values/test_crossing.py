@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from skipper.values.crossing import Adapter, UnknownTypeError
+from skipper.values.crossing import Adapter, UnknownTypeError, value_type_of
 from skipper.values.envelope import Part
 from skipper.values.file import File
 from skipper.values.opening import CollectedParts, OpenParts, Places
@@ -146,3 +146,21 @@ def test_a_class_that_nobody_knows_is_named(hint: Any) -> None:
         return
     with pytest.raises(UnknownTypeError, match=r"skipper\.values"):
         Adapter(hint)
+
+
+@pytest.mark.parametrize(
+    ("hint", "name"),
+    [
+        (bytes, "bytes"),
+        (File, "a file"),
+        (File | None, "a file"),
+        (Annotated[File | list[int], "x"], "a file"),
+        (Annotated[bytes, "x"] | int, "bytes"),
+        (bytes | File, None),
+        (list[bytes], None),
+        (int, None),
+    ],
+)
+def test_a_hint_has_one_value_type_or_none(hint: Any, name: str | None) -> None:
+    found = value_type_of(hint)
+    assert (found.name if found else None) == name
