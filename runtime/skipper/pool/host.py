@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
+from skipper import machine
 from skipper import role as roles
 from skipper.errors import StartError
 from skipper.exits import Exit
@@ -68,6 +69,8 @@ class Host:
         """Serve until ``stopping`` is set, then drain."""
         parts = self._parts
         self._check_devices()
+        if limits := machine.words(machine.read()):
+            log.info("pool %s may use %s of this machine", parts.pool, limits)
         async with AsyncExitStack() as stack:
             stack.callback(self._starter.close)
             stack.push_async_callback(parts.instances.close)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Never, Protocol
 
+from skipper import machine
 from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
@@ -50,7 +50,7 @@ class FileReader:
         self._settings, self.pool, self._instances = settings, pool, instances
         self.exists = exists
         self._owner = _Reading()
-        self._reads = asyncio.Semaphore(READS_PER_CORE * (os.cpu_count() or 1))
+        self._reads = asyncio.Semaphore(READS_PER_CORE * machine.here().cores)
 
     @property
     def functions_dir(self) -> Path:

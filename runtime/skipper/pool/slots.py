@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
+from skipper import machine
 from skipper.settings.pools import PoolSettings
 
 
@@ -47,8 +47,8 @@ class Capacity(NamedTuple):
 
     @classmethod
     def of(cls, settings: PoolSettings, cores: int | None = None) -> Capacity:
-        """As the settings say or else as the machine has cores."""
-        cores = cores or os.cpu_count() or 1
+        """As the settings say or else as there are cores that may be used."""
+        cores = cores or machine.here().cores
         return cls(cores, settings.slots or 2 * cores, settings.task_slots or cores)
 
     def threads(self, *, is_task: bool) -> int:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
-import psutil
-
+from skipper import machine
 from skipper.failpoints import failpoint
 from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo
 from skipper.pool.processes import devices
@@ -222,13 +219,4 @@ class Instances:
 
 
 def _memory_limit_mb(settings: PoolSettings) -> int:
-    return settings.memory_mb or (_memory() >> 20) // 2
-
-
-def _memory() -> int:
-    """Bytes that processes here may use: the machine's, or fewer where a control group says so."""
-    total: int = psutil.virtual_memory().total
-    for file in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # no such file; "max"
-            total = min(total, int(Path("/sys/fs/cgroup", file).read_text()))
-    return total
+    return settings.memory_mb or (machine.here().memory >> 20) // 2
