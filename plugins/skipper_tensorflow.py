@@ -54,16 +54,37 @@ def skipper_instance_started(threads: int) -> None:
     in its forks as they do in a fresh process that will import TensorFlow later. Memory of a GPU is
     taken as it is needed, since several instances may share the device.
     """
-    os.environ.update(  # noqa: TID251 - TensorFlow's own settings, which it takes from nowhere else
-        TF_NUM_INTRAOP_THREADS=str(threads),
-        TF_NUM_INTEROP_THREADS=str(threads),
-        TF_FORCE_GPU_ALLOW_GROWTH="true",
-    )
+    _set_threads(threads)
     seed = secrets.randbits(32)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(seed)  # TensorFlow's and NumPy's too
     elif "tensorflow" in sys.modules:
         sys.modules["tensorflow"].random.set_seed(seed)
+
+
+@skipper.hook
+def skipper_threads_changed(threads: int) -> int | None:
+    """Have TensorFlow compute on so many threads, unless it has computed already.
+
+    It makes its threads when it first computes, and keeps them: then their number is returned.
+    """
+    config = getattr(sys.modules.get("tensorflow"), "config", None)
+    if config is not None:
+        try:
+            config.threading.set_intra_op_parallelism_threads(threads)
+            config.threading.set_inter_op_parallelism_threads(threads)
+        except RuntimeError:
+            return int(os.environ["TF_NUM_INTRAOP_THREADS"])  # noqa: TID251 - as below
+    _set_threads(threads)
+    return None
+
+
+def _set_threads(threads: int) -> None:
+    os.environ.update(  # noqa: TID251 - TensorFlow's own settings, which it takes from nowhere else
+        TF_NUM_INTRAOP_THREADS=str(threads),
+        TF_NUM_INTEROP_THREADS=str(threads),
+        TF_FORCE_GPU_ALLOW_GROWTH="true",
+    )
 
 
 @skipper.hook

@@ -82,6 +82,16 @@ def skipper_instance_started(threads: int) -> None:
 
 
 @hookspec
+def skipper_threads_changed(threads: int) -> int | None:
+    """Have a library compute on ``threads`` threads from now on: the instance's share has changed.
+
+    Runs before a task is called, and between two steps of a plain function that runs; must be
+    quick, and print nothing. Return the number that it goes on to compute on where that cannot be
+    changed any more; else None. BLAS, OpenMP, PyTorch and joblib follow without a plugin.
+    """
+
+
+@hookspec
 def skipper_settings(source: str, settings: Mapping[str, Any]) -> None:
     """Take this plugin's own table of ``skipper.toml``, ``[plugins.NAME]``, as JSON data.
 

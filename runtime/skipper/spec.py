@@ -62,6 +62,7 @@ class FunctionSpec(BaseModel):
     expires_s: float | None = None
     priority: int = 0
     memory_mb: int = 0
+    threads: int | None = None
     min_instances: int = 0
     max_instances: int | None = None
     idle_s: float | None = None

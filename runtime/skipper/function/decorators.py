@@ -207,6 +207,7 @@ class Function(Generic[P, R]):
             expires_s=_seconds(options.get("expires")),
             priority=options.get("priority", 0),
             memory_mb=mebibytes(options.get("memory", 0)),
+            threads=options.get("threads"),
             min_instances=options.get("min", 0),
             max_instances=options.get("max"),
             idle_s=_seconds(options.get("idle")),

@@ -37,6 +37,8 @@ class Options(TypedDict, total=False):
     """Which tasks start first: from -10 to 10, the higher the sooner. Default 0."""
     memory: int | str
     """Limit of one instance: MiB, or ``"2GB"``, ``"512MB"``."""
+    threads: int
+    """On how many threads its libraries compute. Default: its share of the cores."""
     min: int
     """Instances that are kept ready for direct calls. Default 0."""
     max: int
@@ -205,6 +207,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "expires": _time,
     "priority": _priority,
     "memory": _size,
+    "threads": _whole(1),
     "min": _whole(0),
     "max": _whole(1),
     "idle": _time,

@@ -72,6 +72,8 @@ class _AsyncServer:
             running.cancel()
         elif frame.kind == FrameKind.MODEL:
             self._function.take_model(ModelRef.model_validate_json(frame.payload))
+        elif frame.kind == FrameKind.THREADS:
+            self._function.take_threads(frame)
 
     def _terminated(self) -> None:
         if not self._running:

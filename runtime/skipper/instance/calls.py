@@ -25,6 +25,7 @@ from skipper.instance.link import HostLink
 from skipper.instance.models import ChangeWatch, LoadedModels
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
+from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import as_envelope, is_envelope
 from skipper.values.opening import NO_PLACES, OpenParts, Places
@@ -91,6 +92,8 @@ class ServedFunction:
         self.target = function.batch_target or function.callable
         self._models = models
         self._watch: ChangeWatch | None = None
+        self.threads: ThreadShare | None = None
+        """Follows what the host says of threads; None where it says nothing."""
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
         self._sinks: dict[int, EventSink] = {}
@@ -111,6 +114,11 @@ class ServedFunction:
             sys.stderr.write(f"model {version} could not be loaded: {shown(error)}\n")
         self._renew()
         self.link.send(FrameKind.REPORT, 0, b"{}")
+
+    def take_threads(self, frame: Frame) -> None:
+        """Compute on as many threads from now on as a THREADS frame says."""
+        if self.threads is not None:
+            self.threads.take(frame)
 
     def _renew(self) -> None:
         self._loaded = self._models.injected(self._taking.loaded_parameters)

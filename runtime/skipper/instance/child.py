@@ -206,6 +206,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import ServedFunction
     from skipper.instance.models import LoadedModels
+    from skipper.instance.threads import ThreadShare
     from skipper.values.opening import Places
     from skipper.values.spool import Spool
 
@@ -222,6 +223,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
             models.put(ref)
         code, most = job.source.code, job.max_result
         served = ServedFunction(link, mine, models, code, most, places=places)
+        served.threads = ThreadShare(link, plugins, job.threads)
         if job.in_development:
             served.watch_models()
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too

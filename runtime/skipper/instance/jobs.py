@@ -100,7 +100,7 @@ class Job(JobRecord):
     spool_dir: Path = Path()
     """To check and to serve: where large values lie while they are on their way."""
     threads: int = 1
-    """This instance's share of the cores."""
+    """This instance's share of the cores, to begin with."""
     memory_mb: int = 0
     """Above this resident size the host ends it; 0 means the pool's limit."""
     max_result: int = 0

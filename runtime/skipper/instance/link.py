@@ -169,6 +169,35 @@ class HostLink:
                 self._read_what_is_there()
             return id_ in self._cancelled
 
+    def poll(self, kind: int) -> list[Frame] | None:
+        """The frames of this kind that have come, which :meth:`next` then leaves out.
+
+        Never waits, so that a signal's handler may ask: None where a thread holds the link or reads
+        from it just now.
+        """
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            if self._is_reading:
+                return None
+            self._read_what_is_there()
+            found = [frame for frame in self._inbox if frame.kind == kind]
+            for frame in found:
+                self._inbox.remove(frame)
+            return found
+        finally:
+            self._lock.release()
+
+    def send_if_free(self, kind: int, id_: int, payload: bytes) -> None:
+        """:meth:`send`, unless the link sends just now: then this frame is left out."""
+        if self._sending.acquire(blocking=False):
+            try:
+                self._sock.sendall(frames.pack(kind, id_, payload))
+            except OSError as error:
+                raise _why(error) from None
+            finally:
+                self._sending.release()
+
     def forget(self, id_: int) -> None:
         """The call with this id has been answered."""
         self._cancelled.discard(id_)

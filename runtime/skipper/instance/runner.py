@@ -34,6 +34,8 @@ def serve(link: HostLink, function: ServedFunction) -> None:
     """
     runner = _Runner(link, function)
     signal.signal(signal.SIGTERM, runner.terminated)
+    if function.threads is not None:
+        function.threads.listen()
     with contextlib.suppress(HostGoneError):
         while not runner.is_ended:
             frame = link.next()
@@ -43,6 +45,8 @@ def serve(link: HostLink, function: ServedFunction) -> None:
                 runner.answer_batch(frames.Splitter().feed(frame.payload))
             elif frame.kind == FrameKind.MODEL:
                 function.take_model(ModelRef.model_validate_json(frame.payload))
+            elif frame.kind == FrameKind.THREADS:
+                function.take_threads(frame)
 
 
 class _Runner:

@@ -15,6 +15,7 @@ from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import Reserve
+from skipper.pool.durable.shares import Shares
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.models import ServedModels
 from skipper.pool.nested import Nested
@@ -74,11 +75,12 @@ def assemble(
         watchers=watchers,
     )
     claimer = Claimer(context, RunningAttempts(), ClaimedAhead(Slots(capacity.tasks)))
+    shares = Shares(capacity.cores, claimer.running, claimer.ahead)
     nested = _nested(settings, context, directory, claimer)
     instances = Instances(settings, pool, starter, nested, quarantine)
     others = (link for name, link in directory.links.items() if name != pool)
     serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics)
-    reserve, recorder = Reserve(context, catalogue, serving), Recorder(context, serving)
+    reserve, recorder = Reserve(context, catalogue, serving, shares), Recorder(context, serving)
     return Parts(
         pool=pool,
         host_id=host_id,

@@ -51,7 +51,7 @@ class Capacity(NamedTuple):
         cores = cores or machine.here().cores
         return cls(cores, settings.slots or 2 * cores, settings.task_slots or cores)
 
-    def threads(self, *, is_task: bool) -> int:
-        """An instance's share of the cores while as many of its lane run as may run at once."""
-        at_once = self.tasks if is_task else self.direct
-        return self.cores // min(at_once, self.cores)
+    @property
+    def direct_threads(self) -> int:
+        """The share of the cores of one that runs direct calls, while as many run as may."""
+        return self.cores // min(self.direct, self.cores)

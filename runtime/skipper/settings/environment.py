@@ -17,6 +17,15 @@ _OTHER_VARIABLES = {
     "SKIPPER_FAILPOINTS",
     "SKIPPER_TRUST",
 }
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_MAX_THREADS",
+    "LOKY_MAX_CPU_COUNT",
+)
 _OTHER_PREFIXES = ("SKIPPER_TEST_",)
 
 
@@ -88,10 +97,27 @@ def child_environment(tree: str, **extra: str) -> dict[str, str]:
 
 
 def thread_limits(threads: int) -> dict[str, str]:
-    """Variables that hold native thread pools to ``threads``, for libraries yet to be loaded."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_MAX_THREADS")
+    """Variables that hold native thread pools to ``threads``, for libraries yet to be loaded.
+
+    The last is what joblib takes for the number of cores (``n_jobs=-1``), and reads each time.
+    """
     # OpenMP's idle threads spin by default, which on shared cores takes time from those that work.
-    return dict.fromkeys(names, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
+    limits = dict.fromkeys(_THREADS, str(threads)) | {"OMP_WAIT_POLICY": "PASSIVE"}
+    # Arrow, which pandas imports where it is there, starts a thread that only tidies memory up; a
+    # template with two threads cannot fork.
+    return limits | {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+
+
+def change_thread_limits(threads: int) -> None:
+    """Set those of :func:`thread_limits` in this very process that all say the same still.
+
+    What a function's file or a plugin has set to something else is left as it is.
+    """
+    values = [os.environ.get(name, "") for name in _THREADS]
+    usual = max(set(values), key=values.count)
+    os.environ.update(
+        {name: str(threads) for name in _THREADS if os.environ.get(name, "") == usual}
+    )
 
 
 def adopt_environment(variables: Mapping[str, str]) -> None:

@@ -79,6 +79,10 @@ class FrameKind:
     """instance → host: a batch ran; its id is how many items it had."""
     TURN = 38
     """instance → host, JSON: whose plugin's code runs next; only before REPORT."""
+    THREADS = 39
+    """host → instance: how many threads to compute on from now on, in digits.
+
+    instance → host: on how many it does, once it has been told; others where a library is set."""
     MODEL = 35
     """host → instance, JSON: serve this version of a model from the next call on."""
 

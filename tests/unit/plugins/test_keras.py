@@ -13,6 +13,7 @@ import skipper_tensorflow
 from skipper.errors import FormatError
 from skipper.function.model import Model
 from skipper.instance.models import LoadedModels
+from skipper.settings.environment import thread_limits
 from tests.unit.plugins.stand_in import KeptEvents
 
 X = np.linspace(-1, 1, 64, dtype="float32").reshape(32, 2)
@@ -237,14 +238,37 @@ print(counts[1] - counts[0])
 """
 
 
+_TOLD = """
+import tensorflow
+import skipper_tensorflow
+
+skipper_tensorflow.skipper_instance_started(threads=1)
+first = skipper_tensorflow.skipper_threads_changed(threads=2)
+tensorflow.ones((1, 2))
+later = [skipper_tensorflow.skipper_threads_changed(threads=each) for each in (4, 1)]
+print(first, later)
+"""
+
+
+@pytest.mark.slow
+def test_tensorflow_takes_its_share_until_it_computes_and_says_what_it_keeps(keras: Any) -> None:
+    del keras
+    found = subprocess.run(
+        [sys.executable, "-c", _TOLD], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "None [2, 2]"
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="templates fork on Linux only")
 def test_a_fork_of_a_template_computes_on_its_share_of_the_cores(keras: Any) -> None:
     del keras
-    environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
     found = subprocess.run(
-        [sys.executable, "-c", _FORK], capture_output=True, text=True, check=False, env=environment
+        [sys.executable, "-c", _FORK],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=thread_limits(1),
     )
 
     assert found.returncode == 0, found.stderr

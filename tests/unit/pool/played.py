@@ -108,6 +108,9 @@ class Nobody:
 
     def take_back_slot(self) -> None: ...
 
+    def threads_for(self, _: object) -> int | None:
+        return None
+
     async def take_models(self, _: object) -> None: ...
 
 

@@ -9,11 +9,10 @@ from skipper.settings.pools import PoolSettings
 @pytest.mark.parametrize(
     ("slots", "cores", "threads"), [(1, 8, 8), (2, 8, 4), (3, 8, 2), (0, 8, 1), (16, 8, 1)]
 )
-def test_instances_share_the_cores_by_how_many_run_at_once(
+def test_direct_calls_share_the_cores_by_how_many_may_run_at_once(
     slots: int, cores: int, threads: int
 ) -> None:
-    capacity = Capacity.of(PoolSettings(slots=slots, task_slots=slots), cores)
-    assert capacity.threads(is_task=False) == capacity.threads(is_task=True) == threads
+    assert Capacity.of(PoolSettings(slots=slots), cores).direct_threads == threads
 
 
 def test_a_slot_that_is_lent_and_in_use_again_counts_once_more_when_it_is_taken_back() -> None:

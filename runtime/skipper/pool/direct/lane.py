@@ -163,6 +163,9 @@ class DirectLane:
     def take_back_slot(self) -> None:
         self.slots.take_back()
 
+    def threads_for(self, version: FunctionVersion) -> int | None:
+        """The usual share: how many calls run at once changes within milliseconds."""
+
     async def take_models(self, refs: Collection[ModelRef]) -> None:
         await self.fleet.renew(refs)
 

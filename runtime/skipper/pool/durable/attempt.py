@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -33,6 +34,8 @@ class RunningAttempt:
     """What comes before the call: finding the function, reading the input, starting a process."""
     instance: Instance[RunningAttempt] | None = None
     call_id: int = 0
+    called_at: float = math.inf
+    """When its function was called, on the monotonic clock."""
     models: list[SavedModel] = field(default_factory=list)
     verdict: bytes | None = None
     """What the host has decided meanwhile (cancelled, timed out); a value that comes still wins."""

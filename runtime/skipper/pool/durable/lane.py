@@ -55,7 +55,7 @@ class TaskLane:
     ) -> None:
         self._journal, self._claimer, self._running = context.journal, claimer, claimer.running
         self._ahead, self._reserve, self._recorder = claimer.ahead, reserve, recorder
-        self._patience = patience
+        self._shares, self._patience = reserve.shares, patience
         self._background = Background()
         self._is_closed = False
 
@@ -139,7 +139,9 @@ class TaskLane:
         if not instance.is_alive:
             detail = f"the process that was to run it died: {instance.death_reason}"
             return calls.problem(Outcome.DIED, detail)
-        attempt.instance = instance
+        attempt.instance, attempt.called_at = instance, time.monotonic()
+        if attempt.version is not None:  # others may have come or gone while it started
+            instance.tell_threads(self._shares.of(attempt.version), attempt.called_at)
         budget = int(task.timeout_s * 1000) if task.timeout_s else 0
         context = calls.task_context(task.id, attempt.claim.attempt, task.request_id)
         head = calls.CallHead(budget, calls.TASK, attempt.claim.depth, task.function, context)
@@ -267,14 +269,20 @@ class TaskLane:
     def take_back_slot(self) -> None:
         self._ahead.slots.take_back()
 
+    def threads_for(self, version: FunctionVersion) -> int | None:
+        return self._shares.of(version)
+
     async def take_models(self, refs: Collection[ModelRef]) -> None:
         self._reserve.take_models(refs)
 
     # --- the rest of its life ---
 
     def sweep(self, now: float) -> None:
-        """Stop instances that nobody has needed for a while."""
+        """Stop instances that nobody has needed for a while; let shares of the cores follow."""
         self._reserve.sweep(now)
+        for attempt, threads in list(self._shares.settled(now)):
+            if attempt.instance is not None:
+                attempt.instance.tell_threads(threads, now)
 
     def retire(self, version: FunctionVersion) -> None:
         """Stop the instances of a version that is no longer current, busy ones when done."""

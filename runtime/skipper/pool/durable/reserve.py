@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterable
 from weakref import WeakSet
 
@@ -12,6 +14,7 @@ from skipper.ledger.records import Claim
 from skipper.outcomes import Outcome
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
+from skipper.pool.durable.shares import Shares
 from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.serving import Serving
@@ -19,6 +22,8 @@ from skipper.values.store import LostValueError
 from skipper.wire import calls
 
 IDLE_S = 60.0
+TOLD_S = 1.0
+"""How long an idle instance may take to say how many threads it computes on."""
 
 
 class NotRunError(Exception):
@@ -32,8 +37,11 @@ class NotRunError(Exception):
 class Reserve:
     """The instances of a pool's task lane that run nothing now; more are started when needed."""
 
-    def __init__(self, context: LaneContext, catalogue: Catalogue, serving: Serving) -> None:
+    def __init__(
+        self, context: LaneContext, catalogue: Catalogue, serving: Serving, shares: Shares
+    ) -> None:
         self._context, self._catalogue, self._serving = context, catalogue, serving
+        self.shares = shares
         self._idle: list[Instance[RunningAttempt]] = []
         self._versions: dict[Instance[RunningAttempt], FunctionVersion] = {}
         self._retired: WeakSet[FunctionVersion] = WeakSet()
@@ -72,10 +80,8 @@ class Reserve:
     async def _instance(
         self, version: FunctionVersion, owner: InstanceOwner[RunningAttempt]
     ) -> Instance[RunningAttempt]:
-        for instance in self._idle:
-            if self._versions[instance] is version and instance.is_alive and not instance.is_worn:
-                self._idle.remove(instance)
-                return instance
+        if (idle := await self._idle_one(version)) is not None:
+            return idle
         failpoint("tasks.starting")
         instance, report = await self._serving.start(version, owner)
         failpoint("tasks.reported")
@@ -87,6 +93,28 @@ class Reserve:
             raise ConnectionError(instance.death_reason or "its process ended")
         self._versions[instance] = version
         return instance
+
+    async def _idle_one(self, version: FunctionVersion) -> Instance[RunningAttempt] | None:
+        """An instance of the version that can compute on its share of the cores."""
+        for instance in list(self._idle):
+            is_fit = instance.is_alive and not instance.is_worn
+            if not is_fit or self._versions[instance] is not version:
+                continue
+            self._idle.remove(instance)
+            try:
+                if await self._takes_share(instance, self.shares.of(version)):
+                    return instance
+            except asyncio.CancelledError:
+                self.keep(instance)
+                raise
+            instance.stop()  # a library of its has made its threads, and cannot make more
+        return None
+
+    async def _takes_share(self, instance: Instance[RunningAttempt], share: int) -> bool:
+        if instance.threads_told != share:
+            instance.tell_threads(share, time.monotonic())
+            await instance.until_told(TOLD_S)
+        return instance.is_alive and instance.threads >= share
 
     def keep(self, instance: Instance[RunningAttempt]) -> None:
         """Have it run another task of its function, unless its version has been retired."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
+import signal
 import time
 from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
@@ -12,6 +15,7 @@ from skipper.instance.link import OWN
 from skipper.outcomes import Outcome
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.process import InstanceProcess, InstanceState, Lane
+from skipper.pool.processes.version import FunctionVersion
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
 
@@ -50,6 +54,12 @@ class InstanceOwner(Protocol[C]):
     def take_back_slot(self) -> None:
         """It goes on, even if that is one more than there are slots."""
 
+    def threads_for(self, version: FunctionVersion) -> int | None:
+        """How many threads an instance that is started now is to compute on.
+
+        None: its lane's usual share of the cores.
+        """
+
     async def take_models(self, refs: Collection[ModelRef]) -> None:
         """Have all its instances serve these versions: afterwards no call is given to others."""
 
@@ -64,6 +74,9 @@ class SlotlessOwner(Generic[C]):
     def on_worn(self, instance: Instance[C]) -> None: ...
 
     def lend_slot(self) -> None: ...
+
+    def threads_for(self, _: object) -> int | None:
+        return None
 
     def take_back_slot(self) -> None: ...
 
@@ -111,6 +124,11 @@ class Instance(InstanceProcess, Generic[C]):
         self.is_worn = False
         """It has used most of its memory, or run often enough: a fresh one is to take its place."""
         self._last_id = 0
+        self.threads = self.threads_told = job.threads
+        """On how many threads it computes, as far as it has said; and the last that it was told."""
+        self.told_at = -math.inf
+        self._has_answered = asyncio.Event()
+        self._has_answered.set()
 
     @property
     def lane(self) -> Lane:
@@ -176,6 +194,35 @@ class Instance(InstanceProcess, Generic[C]):
         """Ask the function to stop by itself."""
         self.send(FrameKind.CANCEL, id_)
 
+    # --- threads ---
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it has been told a number of threads and has not answered yet."""
+        return not self._has_answered.is_set()
+
+    def tell_threads(self, threads: int, now: float) -> None:
+        """Have it compute on so many threads: from its next call on, or as soon as it can be told.
+
+        Tells again, if need be, where that was not answered: a function may be deaf for a while.
+        """
+        if threads != self.threads_told:
+            self._has_answered.clear()
+            self.threads_told = threads
+            self.send(FrameKind.THREADS, 0, b"%d" % threads)
+        self.told_at = now
+        if self.calls:
+            self.signal(signal.SIGURG)
+
+    async def until_told(self, timeout_s: float) -> None:
+        """Wait for its answer, for so long at most."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_answered.wait(), timeout_s)
+
+    def _answered_threads(self, frame: Frame) -> None:
+        self.threads = int(frame.payload)
+        self._has_answered.set()
+
     # An instance has one slot while it runs calls, however many, and lends it while one waits.
 
     def begin_wait(self) -> None:
@@ -197,7 +244,9 @@ class Instance(InstanceProcess, Generic[C]):
     # --- what comes of it ---
 
     def _on_frame(self, frame: Frame) -> None:
-        if frame.id >= OWN:
+        if frame.kind == FrameKind.THREADS:
+            self._answered_threads(frame)
+        elif frame.id >= OWN:
             self._nested.on_frame(self, frame)
         else:
             self._owner.on_frame(self, frame)
@@ -206,6 +255,7 @@ class Instance(InstanceProcess, Generic[C]):
         self._watch.on_printed(self, printed, self._owner.on_printed(self, printed))
 
     def _on_gone(self) -> None:
+        self._has_answered.set()
         self._watch.on_gone(self)
         self._owner.on_gone(self)
 

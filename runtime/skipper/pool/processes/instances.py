@@ -58,7 +58,7 @@ class Instances:
         self._starter, self._nested, self._quarantine = starter, nested, quarantine
         self.devices = devices.find() if self.pool_settings.devices else ()
         self._device_use: Counter[str] = Counter()
-        self._capacity = Capacity.of(self.pool_settings)
+        self._direct_threads = Capacity.of(self.pool_settings).direct_threads
         self.all: set[InstanceProcess] = set()
         self._echoes: defaultdict[InstanceProcess, Echo] = defaultdict(Echo)
         self._memory_mb = _memory_limit_mb(self.pool_settings)
@@ -124,10 +124,13 @@ class Instances:
         # https://docs.nvidia.com/cuda/cuda-c-programming-guide
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
         limit_s = version.spec.start_timeout_s
-        job = self._job(version, owner.lane, models)
+        threads = owner.threads_for(version) or version.spec.threads or self._direct_threads
+        job = self._job(version, owner.lane, models, threads)
         return await self.run(job, owner, spawn=has_device, timeout_s=limit_s)
 
-    def _job(self, version: FunctionVersion, lane: Lane, models: Collection[ModelRef]) -> Job:
+    def _job(
+        self, version: FunctionVersion, lane: Lane, models: Collection[ModelRef], threads: int
+    ) -> Job:
         return Job(
             kind=JobKind.SERVE,
             project_dir=self._settings.project_dir,
@@ -138,7 +141,7 @@ class Instances:
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
             spool_dir=self._settings.spool_dir,
-            threads=self._capacity.threads(is_task=lane is Lane.TASKS),
+            threads=threads,
             memory_mb=version.spec.memory_mb or 0,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             in_development=bool(self._settings.run.reload),

@@ -25,6 +25,7 @@ from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import Patience, TaskLane
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import Reserve
+from skipper.pool.durable.shares import Shares
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
@@ -121,6 +122,7 @@ class Given:
     patience_s: float = 0.1
     """Of what is claimed ahead."""
     fresh_s: float = FRESH_S
+    cores: int = 1
     patience: Patience = field(default_factory=Patience)
 
 
@@ -153,7 +155,7 @@ class Stage(PlayedServing):
         self.lane = TaskLane(
             context,
             self.claimer,
-            Reserve(context, self.functions, self),
+            Reserve(context, self.functions, self, Shares(given.cores, self.running, self.ahead)),
             Recorder(context, self, again_s=0.01),
             given.patience,
         )
