@@ -153,6 +153,57 @@ GOALS = (
         "growth.1.us_per_call",
     ),
     within("processes of the idle ones among 1,000 functions", 0, "growth.1000.idle_processes"),
+    at_least(
+        "a picture of 1 MB, 16 connections: against raw Starlette in-process",
+        0.6,
+        "values.picture.skipper.per_s",
+        "values.picture.starlette.per_s",
+    ),
+    at_least(
+        "the same, against LitServe",
+        3,
+        "values.picture.skipper.per_s",
+        "values.picture.litserve.per_s",
+    ),
+    at_least(
+        "the same, against BentoML",
+        3,
+        "values.picture.skipper.per_s",
+        "values.picture.bentoml.per_s",
+    ),
+    at_most(
+        "an array of 4 MiB there and back, p50: against raw Starlette, which looks at none of it",
+        2,
+        "values.array.skipper.p50_ms",
+        "values.array.starlette.p50_ms",
+    ),
+    at_most(
+        "the same, against a quarter of its numbers as JSON",
+        0.4,
+        "values.array.skipper.p50_ms",
+        "values.array.skipper_json_quarter.p50_ms",
+    ),
+    at_least(
+        "13 floats of each of 64 callers, `batch=256`: as an array against lists",
+        1,
+        "values.rows.arrays.per_s",
+        "values.rows.lists.per_s",
+    ),
+    at_most(
+        "1 GiB in, through a task, and out: against `cp` and `sha256sum` each way",
+        2,
+        "values.file.skipper_s",
+        "values.file.by_hand_s",
+    ),
+    within(
+        "memory that gateway, scheduler, host or consumer gain by that", 64, "values.file.most_mb"
+    ),
+    at_most(
+        "an array of 100 MiB to another pool and back: against `numpy.save` and `load` of it",
+        3,
+        "values.hop.passed_s",
+        "values.hop.file_s",
+    ),
     within(
         "1,000 forks of a TensorFlow template that fit and predict: hung or failed",
         0,

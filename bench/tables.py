@@ -47,6 +47,19 @@ _OPERATIONS = {
     "finish": "finish one, on the disk",
 }
 
+_PICTURES = {
+    "starlette": "raw Starlette, in-process",
+    "litserve": "LitServe, a form",
+    "bentoml": "BentoML, a form",
+    "skipper_form": "**Skipper**, a form",
+    "skipper": "**Skipper**",
+}
+_TRIPS = {
+    "starlette": "raw Starlette, in-process: the same bytes back, unread",
+    "skipper": "**Skipper**, `application/x-npy`",
+    "skipper_json_quarter": "**Skipper**, a quarter of it as JSON",
+}
+
 TABLES = (
     Table(
         section="speed",
@@ -260,6 +273,56 @@ TABLES = (
             "mismatches": "mismatches",
             "s": "seconds",
         },
+    ),
+    Table(
+        section="values",
+        title="Pictures",
+        text="A JPEG of 1 MB to a function that answers its size, 16 connections. The peers are "
+        "sent a form, as their documentation shows.",
+        name="values.picture.{row}.{column}",
+        rows=_PICTURES,
+        columns={"per_s": "calls/s", "p50_ms": "p50 ms"},
+    ),
+    Table(
+        section="values",
+        title="Arrays",
+        text="1,048,576 float32 there and back, one connection.",
+        name="values.array.{row}.{column}",
+        rows=_TRIPS,
+        columns={"p50_ms": "p50 ms"},
+    ),
+    Table(
+        section="values",
+        title="Batches of arrays",
+        text="13 floats as JSON, `batch=256`, 64 connections.",
+        name="values.rows.{row}.{column}",
+        rows={"lists": "`list[list[float]]`", "arrays": "`numpy.ndarray`"},
+        columns={"per_s": "calls/s"},
+    ),
+    Table(
+        section="values",
+        title="A large file",
+        text="1 GiB uploaded, through a task that returns it, and downloaded; by hand is copying "
+        "and hashing it twice. Memory is what each process gained meanwhile, at the most.",
+        name="values.file.{column}",
+        rows={"": "1 GiB"},
+        columns={
+            "by_hand_s": "by hand, s",
+            "skipper_s": "**Skipper**, s",
+            "gateway_mb": "gateway, MiB",
+            "cpu_mb": "host, MiB",
+            "cpu-consumer_mb": "consumer, MiB",
+            "scheduler_mb": "scheduler, MiB",
+        },
+    ),
+    Table(
+        section="values",
+        title="Between pools",
+        text="100 MiB of float32 from a function of one pool to one of another, and twice them "
+        "back; beside `numpy.save` and `numpy.load` of the same.",
+        name="values.hop.{column}",
+        rows={"": "100 MiB"},
+        columns={"file_s": "save and load, s", "passed_s": "**Skipper**, s"},
     ),
 )
 NOT_MEASURED = "not measured"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 _SCRIPT = """
 wrk.method = "POST"
-wrk.body = [==[%s]==]
+wrk.body = %s
 wrk.headers["Content-Type"] = "application/json"
 %s
 done = function(summary, latency, requests)
@@ -38,16 +38,24 @@ class LoadError(Exception):
 
 
 def post(
-    url: str, body: str, *, connections: int, seconds: float, headers: dict[str, str] | None = None
+    url: str,
+    body: str | Path,
+    *,
+    connections: int,
+    seconds: float,
+    headers: dict[str, str] | None = None,
 ) -> Load:
-    """POST ``body`` over so many connections, the next as soon as one is answered.
+    """POST ``body``, or what a file has, over so many connections, the next as one is answered.
 
     Raises :class:`LoadError` where more than one answer in a hundred is an error.
     """
     extra = "".join(f'wrk.headers["{k}"] = "{v}"\n' for k, v in (headers or {}).items())
     with tempfile.TemporaryDirectory(prefix="skipper-wrk-") as folder:
         script = Path(folder, "post.lua")
-        script.write_text(_SCRIPT % (body, extra), encoding="utf-8")
+        # A file's bytes are read by wrk, because a script is text.
+        is_file = isinstance(body, Path)
+        shown = f'io.open("{body}", "rb"):read("*a")' if is_file else f"[==[{body}]==]"
+        script.write_text(_SCRIPT % (shown, extra), encoding="utf-8")
         command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
         command += ["--timeout", "30s", "-s", str(script), url]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

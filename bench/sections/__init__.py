@@ -13,6 +13,7 @@ SECTIONS = (
     "growth",
     "ledger",
     "queue",
+    "values",
 )
 """Modules of this package; each has ``run(bench)``."""
 LONG = ("forks", "nonce")
