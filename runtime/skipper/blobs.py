@@ -113,6 +113,49 @@ class BlobStore:
                 shutil.copyfileobj(source, target, _CHUNK)
         return digest
 
+    def adopt(self, file: Path, digest: str | None = None) -> str:
+        """Take a file into the store, which leaves nothing where it was; its digest.
+
+        ``digest`` is the SHA-256 that its writer has made; else it is read through for it. Without
+        a copy where the store is on the same file system. Raises OSError.
+        """
+        if digest is None:
+            with file.open("rb") as stream:
+                digest = _digest_of(stream)
+        if not self._is_stored(digest, lambda stream: _digest_of(stream) == digest):
+            if self._is_local and file.stat().st_dev == self._device():
+                _sync_file(file)
+                failpoint("blobs.adopting")
+                self._settle(str(file), digest)
+                return digest
+            with file.open("rb") as source, self._written(digest) as target:
+                shutil.copyfileobj(source, target, _CHUNK)
+        file.unlink(missing_ok=True)
+        return digest
+
+    def touch(self, digest: str) -> bool:
+        """Have a blob count as put now, so that no sweep takes it; whether it is there."""
+        try:
+            if self._is_local:
+                os.utime(self._path(digest))
+                return True
+            return bool(self._fs.exists(self._path(digest)))
+        except (OSError, ValueError):
+            return False
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob. Raises FileNotFoundError."""
+        return int(self._fs.size(self._path(digest)))
+
+    def open(self, digest: str) -> Any:
+        """A binary stream of a blob, to be read and sought in. Raises OSError."""
+        return self._fs.open(self._path(digest), "rb")
+
+    def _device(self) -> int:
+        """Of the file system that a local store lies on."""
+        Path(self._root).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(self._root).stat().st_dev
+
     @contextlib.contextmanager
     def _written(self, digest: str) -> Iterator[Any]:
         """A stream whose content is the blob after the block; one that raises leaves nothing."""
@@ -249,6 +292,14 @@ def _sync(stream: Any, is_local: bool) -> None:
     if is_local:
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def _sync_file(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -24,6 +24,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         # acceptance: in the gateway, or in the host of a function that starts a task
         "intake.begun": "a submission is to be written; nothing of it is stored",
         "blobs.written": "a blob is on the disk under its temporary name, not in its place",
+        "blobs.adopting": "a file of the spool is on the disk for good, and not in the store yet",
         "intake.stored": "a large input is in the store, its task is not in the ledger",
         "ledger.accept.written": "new tasks are written in a transaction that is still open",
         "intake.committed": "the task is in the ledger, its id is not published",

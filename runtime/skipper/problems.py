@@ -78,7 +78,19 @@ TOO_LARGE = ProblemKind(
 MEDIA = ProblemKind(
     status=415,
     slug="unsupported-media-type",
-    title="Bodies are application/json",
+    title="The function takes no body of this type",
+    error=InvalidInputError,
+)
+NOT_ACCEPTABLE = ProblemKind(
+    status=406,
+    slug="not-acceptable",
+    title="The value cannot be had in a type that is accepted",
+    error=InvalidInputError,
+)
+RANGE = ProblemKind(
+    status=416,
+    slug="range-not-satisfiable",
+    title="There are no such bytes",
     error=InvalidInputError,
 )
 MISDIRECTED = ProblemKind(status=421, slug="unknown-host", title="This host name is not served")
@@ -99,6 +111,9 @@ FUNCTION_ERROR = ProblemKind(
     slug="function-error",
     title="The function raised an exception",
     error=FunctionError,
+)
+NO_ROOM = ProblemKind(
+    status=507, slug="no-room", title="There is no room to store it", error=UnavailableError
 )
 INTERNAL = ProblemKind(status=500, slug="internal-error", title="Skipper itself failed")
 INSTANCE_DIED = ProblemKind(

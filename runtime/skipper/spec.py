@@ -78,8 +78,14 @@ class FunctionSpec(BaseModel):
     file: str
     line: int
     code: str
+    has_values: bool = False
+    """Whether something in its input is more than JSON, and a body may refer to files."""
     takes: dict[str, tuple[str, ...]] = {}
     """Body parameter → the media types that it is read from beside JSON, of those that have any."""
+    takes_many: tuple[str, ...] = ()
+    """Body parameters that are lists of values with such media types."""
+    max_input: int | None = None
+    """Bytes that a body may have; None for what the settings say."""
     gives: tuple[str, ...] = ()
     """Media types in which the value can be had, the usual one first; none for JSON alone."""
     input_schema: dict[str, Any]

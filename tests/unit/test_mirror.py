@@ -15,6 +15,7 @@ ELSEWHERE = {
     "unit/test_client.py": "client/* errors",
     "unit/values/test_crossing.py": "values/builtin values/file values/installed values/marks "
     "values/opening values/types",
+    "integration/test_files.py": "ledger/files ledger/parts tasks/files gateway/routes/files",
     "integration/test_broker_contract.py": "consumer/worker",
     "unit/gateway/http/test_connection.py": "gateway/http/exchange gateway/http/peer",
     "unit/gateway/http/test_connections.py": "gateway/http/refusals",

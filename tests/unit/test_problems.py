@@ -19,7 +19,20 @@ TABLE = [
     (409, "cancelled", "The run was cancelled", errors.CancelledError),
     (410, "gone", "It has expired", errors.NotFoundError),
     (413, "body-too-large", "The body is too large", errors.InvalidInputError),
-    (415, "unsupported-media-type", "Bodies are application/json", errors.InvalidInputError),
+    (
+        406,
+        "not-acceptable",
+        "The value cannot be had in a type that is accepted",
+        errors.InvalidInputError,
+    ),
+    (
+        415,
+        "unsupported-media-type",
+        "The function takes no body of this type",
+        errors.InvalidInputError,
+    ),
+    (416, "range-not-satisfiable", "There are no such bytes", errors.InvalidInputError),
+    (507, "no-room", "There is no room to store it", errors.UnavailableError),
     (421, "unknown-host", "This host name is not served", errors.CallError),
     (
         422,

@@ -39,6 +39,8 @@ class Options(TypedDict, total=False):
     """Limit of one instance: MiB, or ``"2GB"``, ``"512MB"``."""
     threads: int
     """On how many threads its libraries compute. Default: its share of the cores."""
+    max_input: int | str
+    """Largest body that callers may send: MiB, or ``"200MB"``. Default: that of the settings."""
     min: int
     """Instances that are kept ready for direct calls. Default 0."""
     max: int
@@ -207,6 +209,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "expires": _time,
     "priority": _priority,
     "memory": _size,
+    "max_input": _size,
     "threads": _whole(1),
     "min": _whole(0),
     "max": _whole(1),

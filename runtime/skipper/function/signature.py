@@ -17,9 +17,10 @@ from collections.abc import (
     Iterable,
     Iterator,
     Mapping,
+    Sequence,
 )
 from dataclasses import dataclass
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -82,6 +83,8 @@ class Signature:
     """Of those that a body may leave out."""
     takes: Mapping[str, ValueType]
     """Body parameter → its value type, of those that have one."""
+    takes_many: tuple[str, ...]
+    """Body parameters that are lists of values of a type."""
     gives: ValueType | None
     """The type of what is returned, where it is more than JSON; of a generator none."""
 
@@ -282,8 +285,17 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         names=tuple(parameter.name for parameter in parameters.body),
         defaults={p.name: p.default for p in parameters.body if p.default is not p.empty},
         takes=_value_types(parameters),
+        takes_many=tuple(_lists(parameters)),
         gives=None if streams else value_type_of(returned),
     )
+
+
+def _lists(parameters: Parameters) -> Iterator[str]:
+    for parameter in parameters.body:
+        hint = parameters.hints.get(parameter.name, Any)
+        bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+        if get_origin(bare) in (list, Sequence) and value_type_of(get_args(bare)[0]):
+            yield parameter.name
 
 
 def _value_types(parameters: Parameters) -> dict[str, ValueType]:

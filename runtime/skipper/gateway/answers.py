@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from skipper.gateway.browsers import FOR_BROWSERS
+from skipper.gateway.contents import ContentResponse, check_accepted, span_of
 from skipper.gateway.context import Context
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.links import link
@@ -18,6 +19,7 @@ from skipper.ledger.records import Result
 from skipper.outcomes import Outcome
 from skipper.task import Task
 from skipper.tasks.results import reply_of
+from skipper.values.envelope import is_envelope, unpack
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -89,9 +91,21 @@ async def accepted_response(context: Context, task: Task) -> Response:
     return response
 
 
-async def answer_of_task(context: Context, result: Result) -> Response:
-    """What a direct call would have answered."""
+async def answer_of_task(
+    context: Context, result: Result, accept: str = "", wanted: str | None = None
+) -> Response:
+    """What a direct call would have answered; ``wanted`` is a Range header.
+
+    Raises Problem for a value of a type that ``accept`` does not have.
+    """
     reply = await reply_of(result, context.values)
+    if reply.outcome is Outcome.OK and is_envelope(reply.body):
+        part = unpack(reply.body).parts[0]
+        check_accepted(accept, part)
+        span = span_of(wanted, part.size) if part.ref is not None else None
+        content = ContentResponse(part, context.values, span=span)
+        content.raw_headers.extend(served_headers(reply.served))
+        return content
     if reply.outcome is Outcome.OK:
         response = Response(reply.body, 200, media_type=reply.media_type)
         response.raw_headers.extend(served_headers(reply.served))

@@ -32,6 +32,7 @@ from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.gateway.proxies import Proxies
 from skipper.gateway.routes import (
+    files,
     functions,
     health,
     metrics,
@@ -45,7 +46,7 @@ from skipper.gateway.routes import (
 from skipper.gateway.routes.health import Readiness
 from skipper.wire.messages import ListedFunction
 
-_CALLS, _INVOKE = "/v1/functions/", "/invoke"
+_CALLS, _INVOKE, _FILES = "/v1/functions/", "/invoke", "/v1/files"
 _OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_LARGE}
 
 
@@ -82,7 +83,7 @@ class Gateway:
         self._proxies = Proxies(own.trusted_proxies, own.root_path)
         follow = Audited(audit, self._proxies).follow if audit is not None and audit.is_on else None
         self._access = AccessMiddleware(self._answer, policy, follow)
-        self._invoke = Invoke(context)
+        self._invoke, self._uploads = Invoke(context), files.Uploads(context)
         self._add_routes()
 
     @property
@@ -105,6 +106,8 @@ class Gateway:
         head = exchange.head
         if head.method == "POST" and (name := _called(head.path)):
             self._invoke.begin(name, exchange, self._prefix_of(exchange))
+        elif head.method == "POST" and head.path == _FILES:
+            self._uploads.begin(exchange, self._prefix_of(exchange))
         else:
             asgi.answer(self._answer_otherwise, exchange)
 
@@ -125,7 +128,7 @@ class Gateway:
         # What comes here has another method, because calls go by begin().
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", _not_here, methods=["POST"])
         api.router.routes.insert(0, route)
-        for part in (functions, models, pools, tasks, schedules, webhooks):
+        for part in (functions, files, models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
         api.include_router(health.routes(self._readiness))
         api.include_router(metrics.routes(self._context, self._policy.refusals))

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from skipper.blobs import BlobStore
 from skipper.gateway.budget import Budget
 from skipper.gateway.calls import Dispatcher
+from skipper.gateway.inputs import Inputs, SpoolRoom
 from skipper.gateway.task_reader import TaskReader
 from skipper.ledger import Ledger
 from skipper.settings.model import Settings
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.announcer import Announcer
+from skipper.tasks.files import Files
 from skipper.tasks.intake import Intake, bounds_of
 from skipper.tasks.publisher import Publisher
 from skipper.tasks.watchers import Watchers
+from skipper.values.spool import Spool
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 from skipper.wire.messages import LinkRole
@@ -33,6 +36,8 @@ class Context:
     settings: Settings
     ledger: Ledger
     values: ValueStore
+    files: Files
+    inputs: Inputs
     directory: Directory
     intake: Intake
     publisher: Publisher
@@ -64,7 +69,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         interest=interest_in(settings.webhooks),
     )
     inline_bytes = settings.storage.inline_kb * 1024
-    values = ValueStore(BlobStore(settings.storage_url), inline_bytes, loads=LOADS)
+    blobs, spool = BlobStore(settings.storage_url), Spool(settings.spool_dir)
+    values = ValueStore(blobs, inline_bytes, spool, loads=LOADS)
     directory = Directory(
         settings.run_dir,
         settings.local_pools,
@@ -76,12 +82,19 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         shows_tracebacks = settings.gateway.shows_tracebacks
         announcer = Announcer(directory.nudge, publisher.publish)
         intake = Intake(ledger, values, announcer, bounds_of(settings.tasks))
+        files = Files(ledger, values, settings.files)
         tasks = TaskReader(ledger, watchers, directory, shows_tracebacks=shows_tracebacks)
         async with directory:
             yield Context(
                 settings=settings,
                 ledger=ledger,
                 values=values,
+                files=files,
+                inputs=Inputs(
+                    spool=spool,
+                    room=SpoolRoom(int(settings.files.quota_gb * 1e9)),
+                    most=_bytes(settings.files.max_mb),
+                ),
                 directory=directory,
                 intake=intake,
                 publisher=publisher,

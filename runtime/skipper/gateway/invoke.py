@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from skipper import problems
 from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
-from skipper.gateway import links, prefer
+from skipper.gateway import links, negotiation, prefer
 from skipper.gateway.answers import (
     answer_of_task,
     problem_response,
@@ -21,7 +21,8 @@ from skipper.gateway.answers import (
     task_response,
 )
 from skipper.gateway.browsers import NO_GUESSES, for_browsers
-from skipper.gateway.calls import NO_PREFERENCES, Callee, Dispatcher, Invocation, Preferences
+from skipper.gateway.calls import NO_PREFERENCES, Callee, Invocation, Preferences
+from skipper.gateway.contents import ContentResponse, check_accepted
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
@@ -30,12 +31,12 @@ from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import FunctionSpec, Mode
-from skipper.values.envelope import is_envelope
+from skipper.values.envelope import Part, is_envelope, spooled_in, unpack, with_accept
 from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
 
-_JSON = b"application/json"
+_JSON, _ANY = b"application/json", b"*/*"
 _VALUE = ((b"content-type", _JSON), NO_GUESSES)
 _TERMS = {name.lower().encode(): name for name in prefer.TERMS}
 
@@ -68,6 +69,32 @@ class CallRequest:
         if self.prefer or self.terms is not None or spec.mode is Mode.TASK:
             return False
         return not (spec.streams and stream_type(self.accept))
+
+    def is_simple(self, spec: FunctionSpec) -> bool:
+        """Whether it is plain, sends JSON, and takes the value as it usually is."""
+        if not self.is_json or (spec.gives and self.accept not in (b"", _ANY)):
+            return False
+        return self.is_plain(spec)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON, or is not said to be anything else."""
+        return self.content_type in (_JSON, b"") or self.media_type == _JSON
+
+    @property
+    def media_type(self) -> bytes:
+        """The body's, without parameters."""
+        return self.content_type.partition(b";")[0].strip().lower()
+
+    def accepted(self, spec: FunctionSpec) -> str:
+        """In which type the value is to be written; empty for the usual one. Raises Problem."""
+        if not spec.gives or not self.accept or stream_type(self.accept) == EVENTS:
+            return ""
+        accept = self.accept.decode("latin-1")
+        if (found := negotiation.chosen(accept, spec.gives)) is None:
+            detail = f"{spec.name} answers {', '.join(spec.gives)}; accepted is {accept}"
+            raise Problem(problems.NOT_ACCEPTABLE, detail, {"function": spec.name})
+        return "" if found in (spec.gives[0], "*/*") else found
 
     def preferences(self) -> Preferences:
         """How the caller wants its answer. Raises a problem for what cannot be understood."""
@@ -104,7 +131,7 @@ class Invoke:
         """
         request, body = CallRequest(exchange), exchange.body
         found = self._calls.reachable(name)
-        if found is None or not request.is_plain(found[0]) or body.is_large:
+        if found is None or body.is_large or not request.is_simple(found[0]):
             exchange.run(self._answer(name, request, exchange, prefix))
         elif body.is_whole:
             self._send(found, name, request, exchange)
@@ -119,22 +146,40 @@ class Invoke:
             self.begin(name, exchange, prefix)
 
     def _send(self, found: Callee, name: str, request: CallRequest, exchange: Exchange) -> None:
+        spec = found[0]
         try:
-            body = _checked(exchange.take_body(), request, self._max_body)
-            ForwardedCall(self._calls, _invocation(name, body, exchange), exchange).send(found)
+            body = _checked(exchange.take_body(), request, spec.max_input or self._max_body)
+            if spec.has_values and b"file-" in body:  # it may name files, to be looked up
+                exchange.run(self._answer(name, request, exchange, body=body))
+                return
+            self._forwarded(_invocation(name, body, exchange), exchange, request).send(found)
         except Problem as problem:
             respond(exchange, problem_response(problem))
 
+    def _forwarded(
+        self, call: Invocation, exchange: Exchange, request: CallRequest
+    ) -> ForwardedCall:
+        return ForwardedCall(self._context, call, exchange, request)
+
     async def _answer(
-        self, name: str, request: CallRequest, exchange: Exchange, prefix: str
+        self,
+        name: str,
+        request: CallRequest,
+        exchange: Exchange,
+        prefix: str = "",
+        *,
+        body: bytes | None = None,
     ) -> None:
-        """Answer a call that has to wait for something before it can be sent on."""
+        """Answer a call that has to wait for something before it can be sent on.
+
+        Of one whose body has been taken already, ``body`` is that.
+        """
         links.below(prefix)
         view = asgi.AsgiView(exchange)
         try:
-            await self._go_through(name, request, view)
+            await self._go_through(name, request, view, body)
             return
-        except _GoneError:
+        except asgi.GoneError:
             return
         except Problem as problem:
             response = problem_response(problem)
@@ -149,23 +194,77 @@ class Invoke:
             return
         respond(exchange, response)
 
-    async def _go_through(self, name: str, request: CallRequest, view: asgi.AsgiView) -> None:
+    async def _go_through(
+        self, name: str, request: CallRequest, view: asgi.AsgiView, body: bytes | None
+    ) -> None:
         exchange = view.exchange
         # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
-        preferences = request.preferences()
+        preferences, accept = request.preferences(), request.accepted(spec)
+        if body is None:
+            body = await self._received(spec, request, view)
+        try:
+            body = await self._context.files.resolve(body) if spec.has_values else body
+            if accept:
+                body = with_accept(body, accept)
+        except BaseException:
+            self._discard(body)
+            raise
         # Nothing here keeps the body, because a task's caller may wait for long after it is stored.
-        call = _invocation(name, await _read_body(request, view, self._max_body), exchange)
-        if request.is_plain(spec):
-            found = await self._calls.reach(call)
-            ForwardedCall(self._calls, call, exchange).send(found)
-        elif spec.mode is Mode.TASK or preferences.wants_task:
-            await view.answered_by(_guarded(await self._as_task(call, request, preferences)))
+        call, body = _invocation(name, body, exchange), b""
+        if spec.mode is Mode.TASK or preferences.wants_task:
+            await self._answer_task(call, request, preferences, view)
         elif spec.streams and (kind := stream_type(request.accept)):
-            await _stream(await self._calls.stream(call), kind, view)
-        else:  # with preferences that mean nothing to a direct call
+            await self._answer_stream(call, kind, view)
+        else:
+            await self._answer_directly(call, request, view)
+
+    async def _received(
+        self, spec: FunctionSpec, request: CallRequest, view: asgi.AsgiView
+    ) -> bytes:
+        """The body: JSON, or the envelope of any other. Raises Problem."""
+        if request.is_json or request.is_encoded:
+            return await _read_body(request, view, spec.max_input or self._max_body)
+        inputs, head = self._context.inputs, view.exchange.head
+        if head.length > inputs.limit(spec):
+            raise _too_large(inputs.limit(spec), "max_input= of the function, files.max_mb")
+        kind = request.content_type.decode("latin-1")
+        return await inputs.received(spec, kind, head.query, view.pieces())
+
+    def _discard(self, body: bytes) -> None:
+        """Forget what lies in the spool of a body that goes nowhere."""
+        self._context.values.spool.remove(spooled_in(body))
+
+    async def _answer_directly(
+        self, call: Invocation, request: CallRequest, view: asgi.AsgiView
+    ) -> None:
+        try:
             found = await self._calls.reach(call)
-            ForwardedCall(self._calls, call, exchange).send(found)
+            self._forwarded(call, view.exchange, request).send(found)
+        except BaseException:
+            self._discard(call.body)
+            raise
+
+    async def _answer_stream(self, call: Invocation, kind: bytes, view: asgi.AsgiView) -> None:
+        spooled = spooled_in(call.body)
+        try:
+            await _stream(await self._calls.stream(call), kind, view)
+        finally:
+            self._context.values.spool.remove(spooled)
+
+    async def _answer_task(
+        self,
+        call: Invocation,
+        request: CallRequest,
+        preferences: Preferences,
+        view: asgi.AsgiView,
+    ) -> None:
+        spooled = spooled_in(call.body)
+        try:
+            response = await self._as_task(call, request, preferences)
+        finally:  # what has been stored is there no more
+            self._context.values.spool.remove(spooled)
+        await view.answered_by(_guarded(response))
 
     async def _as_task(
         self, call: Invocation, request: CallRequest, preferences: Preferences
@@ -181,7 +280,8 @@ class Invoke:
         else:
             chosen_by = "Prefer"
             if accepted.result is not None:
-                response = await answer_of_task(self._context, accepted.result)
+                accept = request.accept.decode("latin-1")
+                response = await answer_of_task(self._context, accepted.result, accept)
             else:
                 checked = accepted.is_checked
                 response = await task_response(self._context, task, 202, checked=checked)
@@ -196,18 +296,23 @@ class Invoke:
 class ForwardedCall:
     """A call on its way, and its exchange: whichever ends first ends the other."""
 
-    __slots__ = ("_call", "_calls", "_exchange", "_pending")
+    __slots__ = ("_call", "_context", "_exchange", "_pending", "_request", "_spooled")
 
-    def __init__(self, calls: Dispatcher, call: Invocation, exchange: Exchange) -> None:
-        self._calls, self._call, self._exchange = calls, call, exchange
+    def __init__(
+        self, context: Context, call: Invocation, exchange: Exchange, request: CallRequest
+    ) -> None:
+        self._context, self._call, self._exchange = context, call, exchange
+        self._request = request
         self._pending: PendingCall | None = None
+        self._spooled = spooled_in(call.body)
 
     def send(self, found: Callee) -> None:
         """Send the call on. Raises Problem where that cannot be."""
         exchange = self._exchange
         if exchange.is_gone:
+            self._context.values.spool.remove(self._spooled)
             return
-        self._pending = self._calls.send(found, self._call)
+        self._pending = self._context.calls.send(found, self._call)
         exchange.on_change = self._changed
         self._pending.when_over(self._replied)
 
@@ -220,16 +325,40 @@ class ForwardedCall:
     def _replied(self, payload: bytes | None) -> None:
         exchange = self._exchange
         exchange.on_change = None
+        if self._spooled:
+            self._context.values.spool.remove(self._spooled)
         if payload is None:
             return
         try:
-            served, value = self._calls.value(self._call, payload)
+            served, value = self._context.calls.value(self._call, payload)
+            if is_envelope(value):
+                part = unpack(value).parts[0]
+                exchange.run(self._send_part(part, served))
+                return
             exchange.respond(200, [*_VALUE, *served_headers(served)], value)
         except Problem as problem:
             respond(exchange, problem_response(problem))
         except Exception:
             log.exception("a call failed in the gateway", extra={"request": exchange.request_id})
             exchange.break_off()
+
+    async def _send_part(self, part: Part, served: bytes) -> None:
+        """Answer with bytes of another type than JSON."""
+        exchange, values = self._exchange, self._context.values
+        view = asgi.AsgiView(exchange)
+
+        def forget() -> None:
+            values.spool.remove([part.spool] if part.spool is not None else ())
+
+        try:
+            check_accepted(self._request.accept.decode("latin-1"), part)
+            response = ContentResponse(part, values)
+            response.raw_headers.extend(served_headers(served))
+            await view.answered_by(_guarded(response))
+        except Problem as problem:
+            respond(exchange, problem_response(problem))
+        finally:
+            forget()
 
 
 def _guarded(response: Response) -> ASGIApp:
@@ -258,10 +387,6 @@ async def _until_gone(receive: Receive, stream: ItemStream) -> None:
     stream.give_up()
 
 
-class _GoneError(Exception):
-    """The caller left before its request was complete."""
-
-
 async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: int) -> bytes:
     """The body. Raises a problem for a wrong type and for too many bytes, before they come."""
     length = view.exchange.head.length
@@ -281,7 +406,7 @@ async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: int) -> b
             size += len(parts[-1])
         body = b"".join(parts)
     if message["type"] == "http.disconnect":
-        raise _GoneError
+        raise asgi.GoneError
     return _checked(body, request, limit)
 
 
@@ -307,6 +432,6 @@ def _invocation(name: str, body: bytes, exchange: Exchange) -> Invocation:
     return Invocation(name, body, exchange.request_id, exchange.received, exchange.let_go)
 
 
-def _too_large(limit: int) -> Problem:
-    detail = f"at most {limit} bytes are accepted (gateway.max_body_mb)"
+def _too_large(limit: int, setting: str = "gateway.max_body_mb") -> Problem:
+    detail = f"at most {limit} bytes are accepted ({setting})"
     return Problem(problems.TOO_LARGE, detail)

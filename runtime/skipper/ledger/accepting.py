@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Double, Text, bindparam, func, insert, select
 
 from skipper.failpoints import failpoint
+from skipper.ledger import parts
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
@@ -58,6 +59,7 @@ def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
     """:func:`accept` for many."""
     plain = [new for new in news if new.idempotency_key is None]
     conn.run_each(_ACCEPT, [_accepting(new) for new in plain])
+    parts.add(conn, ((new.id, "body", new.input) for new in plain))
     conn.stored += sum(size_of(new.input) for new in plain)
     accepted = [
         Accepted(id=new.id) if new.idempotency_key is None else _accept_keyed(conn, new)
@@ -74,6 +76,7 @@ def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
             earlier, seen = found
             matches = seen == new.idempotency_hash
             return Accepted(id=earlier.id, earlier=earlier, matches=matches)
+    parts.add(conn, [(new.id, "body", new.input)])
     conn.stored += size_of(new.input)
     return Accepted(id=new.id)
 
@@ -125,7 +128,10 @@ def ended(conn: Connection, task_id: str) -> tuple[str, int] | None:
 
 def requeue(conn: Connection, task_id: str, now: float) -> Task | None:
     """Accept a copy of a task that has ended; None if there is no such ended task."""
-    rows = conn.run(_REQUEUE, {"id": task_id, "new_id": new_id(), "now": now})
+    fresh = new_id()
+    rows = conn.run(_REQUEUE, {"id": task_id, "new_id": fresh, "now": now})
+    if rows:
+        parts.copy_input(conn, task_id, fresh)
     conn.stored += sum(size for size, *_ in rows)
     failpoint("ledger.requeue.written")
     return task_of(rows[0][1:]) if rows else None

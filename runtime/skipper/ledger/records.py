@@ -339,6 +339,20 @@ class Cut(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FileRecord:
+    """A file that a caller has uploaded; times in seconds since the epoch."""
+
+    id: str
+    ref: str
+    """The blob that has its content: SHA-256."""
+    size: int
+    media_type: str
+    name: str | None
+    created_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Pruned:
     """What retention took: ids of tasks, and blobs that no task refers to any more."""
 

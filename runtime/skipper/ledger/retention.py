@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import BindParameter, Double, bindparam, delete, exists, func, insert, select, union
 
 from skipper.failpoints import failpoint
+from skipper.ledger import parts
 from skipper.ledger.connection import Connection, Statement, among, limited, literal
 from skipper.ledger.records import Pruned
-from skipper.ledger.schema import attempts, ledger_marks, tombstones
+from skipper.ledger.schema import attempts, files, ledger_marks, task_parts, tombstones
 from skipper.ledger.schema import tasks as t
 from skipper.task import first_id
 
@@ -39,6 +40,8 @@ _IN_USE = Statement(
     union(
         select(t.c.body_ref).where(t.c.body_ref.is_not(None), among(t.c.body_ref, "refs")),
         select(t.c.result_ref).where(t.c.result_ref.is_not(None), among(t.c.result_ref, "refs")),
+        select(task_parts.c.ref).where(among(task_parts.c.ref, "refs")),
+        select(files.c.ref).where(among(files.c.ref, "refs")),
     )
 )
 _IS_GONE = Statement(select(exists().where(tombstones.c.id == bindparam("id"))))
@@ -66,11 +69,12 @@ def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
     conn.run_each(_BURY, [{"id": each, "at": now} for each in ids])
     conn.stored -= sum(row[3] for row in rows)
     refs = {ref for row in rows for ref in row[1:3] if ref is not None}
+    refs |= parts.remove(conn, task_ids)
     return Pruned(ids=tuple(ids), refs=tuple(sorted(unused(conn, refs))))
 
 
 def unused(conn: Connection, refs: Iterable[str]) -> set[str]:
-    """Those of these blobs that are no task's input and no task's result."""
+    """Those of these blobs that are no part of a task's input or result, and no file's."""
     asked = set(refs)
     if not asked:
         return set()

@@ -115,6 +115,29 @@ tasks = Table(
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
 
+task_parts = Table(  # blobs that a task's input and result consist of beside their own
+    "task_parts",
+    LEDGER,
+    Column("task_id", Key, primary_key=True),
+    Column("value", Text, primary_key=True),  # body or result
+    Column("ref", Key, primary_key=True),
+    _index("task_parts_by_ref", "ref"),
+)
+
+files = Table(  # what callers have uploaded
+    "files",
+    LEDGER,
+    Column("id", Key, primary_key=True),
+    Column("ref", Key, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("name", Text),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    _index("files_by_ref", "ref"),
+    _index("files_by_expiry", "expires_at"),
+)
+
 attempts = Table(  # ended ones that another followed; the last one stands in its task's row
     "attempts",
     LEDGER,

@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from skipper.failpoints import failpoint
-from skipper.ledger import totals
+from skipper.ledger import parts, totals
 from skipper.ledger.accepting import accept, accept_all, requeue
 from skipper.ledger.connection import Connection, Row, Statement, among, literal, locked
 from skipper.ledger.records import Cancelling, Claim, Claiming, Ending, Finishing, Released, Started
@@ -242,9 +242,7 @@ def finish_all(conn: Connection, finishings: Sequence[Finishing]) -> list[State 
     simple = [each for each in finishings if each.ending.retry_at is None]
     ended = iter(conn.run_each(_END, [_ending(each) for each in simple]))
     return [
-        _retry(conn, each)
-        if each.ending.retry_at is not None
-        else _ended(conn, next(ended), each.ending)
+        _retry(conn, each) if each.ending.retry_at is not None else _ended(conn, next(ended), each)
         for each in finishings
     ]
 
@@ -257,7 +255,7 @@ def _retry(conn: Connection, finishing: Finishing) -> State | None:
         failpoint("ledger.retry.written")
         return State.RETRYING
     return _reached(conn, conn.run(_END_CANCELLED, params), State.CANCELLED) or _ended(
-        conn, conn.run(_END, params), finishing.ending
+        conn, conn.run(_END, params), finishing
     )
 
 
@@ -278,8 +276,10 @@ def _ending(finishing: Finishing) -> dict[str, Any]:
     }
 
 
-def _ended(conn: Connection, rows: list[Row], ending: Ending) -> State | None:
+def _ended(conn: Connection, rows: list[Row], finishing: Finishing) -> State | None:
+    ending = finishing.ending
     if rows:
+        parts.add(conn, [(finishing.id, "result", ending.result)])
         conn.stored += size_of(ending.result)
     return _reached(conn, rows, ending.state)
 

@@ -30,7 +30,7 @@ def size_of(value: Value | None) -> int:
     """How many bytes a value has; 0 for one in the store whose size nobody has recorded."""
     if value is None:
         return 0
-    return len(value.inline) if value.inline is not None else value.size or 0
+    return value.size if value.size is not None else len(value.inline or b"")
 
 
 def flush(conn: Connection) -> None:

@@ -53,7 +53,7 @@ class Nested:
         intake: Intake,
         running: RunningAttempts,
     ) -> None:
-        self._ledger, self._values = context.ledger, context.values
+        self._ledger, self._values, self._files = context.ledger, context.values, context.files
         self._watchers, self._directory = context.watchers, directory
         self._intake, self._running = intake, running
         self._jobs: dict[tuple[InstanceProcess, int], asyncio.Future[None]] = {}
@@ -107,12 +107,13 @@ class Nested:
         find = partial(self._directory.find, head.name, patience_s)
         if (found := self._directory.remembered(head.name) or await find()) is None:
             return self._unknown(head.name)
+        body = await self._files.resolve(payload[at:])
         if head.flags & calls.SPAWN or found[0].mode is Mode.TASK:
-            return await self._as_task(found[0], head, payload[at:], ends)
+            return await self._as_task(found[0], head, body, ends)
         if (found := await find()) is None:
             return self._unknown(head.name)
         spec, link = found
-        return await self._directly(spec, link, head, payload[at:], ends)
+        return await self._directly(spec, link, head, body, ends)
 
     def _unknown(self, name: str) -> bytes:
         if (broken := self._directory.broken_for(name)) is not None:

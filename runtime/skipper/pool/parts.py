@@ -27,8 +27,10 @@ from skipper.pool.serving import Serving
 from skipper.pool.slots import Capacity, Slots
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
+from skipper.tasks.files import Files
 from skipper.tasks.intake import Intake, bounds_of
 from skipper.tasks.watchers import Watchers
+from skipper.values.spool import Spool
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 from skipper.wire.messages import LinkRole
@@ -64,12 +66,18 @@ def assemble(
     directory = Directory(
         settings.run_dir, settings.local_pools, LinkRole.HOST, on_tasks=watchers.changed
     )
+    values = ValueStore(
+        BlobStore(settings.storage_url),
+        settings.storage.inline_kb * 1024,
+        Spool(settings.spool_dir),
+    )
     context = LaneContext(
         pool=pool,
         host_id=host_id,
         ledger=ledger,
         journal=Journal(ledger, peers.publish_task_events),
-        values=ValueStore(BlobStore(settings.storage_url), settings.storage.inline_kb * 1024),
+        values=values,
+        files=Files(ledger, values, settings.files),
         metrics=metrics,
         peers=peers,
         watchers=watchers,

@@ -12,7 +12,7 @@ from pathlib import Path
 from skipper.blobs import SHARDS, BlobStore
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.ledger import Ledger, events, models, retention, schedules
+from skipper.ledger import Ledger, events, files, models, retention, schedules
 from skipper.ledger.records import Pruned
 from skipper.scheduler.clock import CautiousClock
 
@@ -73,6 +73,7 @@ class Pruner:
         )
         await self._ledger.write(lambda conn: schedules.forget(conn, before - TOMBSTONES_S))
         await self._ledger.record(lambda conn: events.forget_marks(conn, before))
+        await self._expire_files(now)
         await self._sweep_blobs()
         await asyncio.to_thread(sweep_folder, self._tmp_dir, now - LEFT_S)
         await asyncio.to_thread(self._blobs.sweep, now - LEFT_S)
@@ -92,6 +93,12 @@ class Pruner:
         if pruned.ids:
             log.info("%d tasks expired", len(pruned.ids))
         return len(ids)
+
+    async def _expire_files(self, now: float) -> None:
+        """Forget the files whose time has come, and what nobody needs of them."""
+        refs = await self._ledger.write(lambda conn: files.expire(conn, now, BATCH))
+        unused = await self._ledger.read(lambda conn: retention.unused(conn, refs))
+        await self._delete(sorted(unused), YOUNG_S)
 
     async def _forget_events(self, ids: Sequence[str]) -> int:
         if not ids:

@@ -25,7 +25,7 @@ from skipper.settings.proxies import PathPrefix, TrustedProxy
 from skipper.settings.urls import check_readable
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
-from skipper.spec import PRIORITIES
+from skipper.spec import LONGEST_S, PRIORITIES
 
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
@@ -153,6 +153,18 @@ class StorageSettings(_Section):
     )
 
 
+class FileSettings(_Section):
+    """What callers may upload, and how long it is kept."""
+
+    max_mb: float = Field(
+        1024.0, gt=0, description="one file, raw body or form, MiB, if its function sets no limit"
+    )
+    quota_gb: float = Field(50.0, gt=0, description="uploaded files that are kept, GB")
+    expire_days: float = Field(
+        7.0, gt=0, le=LONGEST_S / 86400, description="how long an uploaded file is kept"
+    )
+
+
 class TaskSettings(_Section):
     """How many tasks may wait, how much they may keep, and what callers may ask for."""
 
@@ -245,6 +257,7 @@ class Settings(_Section):
     pools: dict[PoolName, PoolSettings] = dict(BUILT_IN)
     schedules: dict[PlainName, ScheduleSettings] = {}
     tasks: TaskSettings = TaskSettings()
+    files: FileSettings = FileSettings()
     retention: RetentionSettings = RetentionSettings()
     webhooks: dict[PlainName, Webhook] = {}
     plugins: dict[PluginName, PluginValues] = {}

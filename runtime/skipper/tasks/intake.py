@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from skipper.errors import FullError, UnavailableError
@@ -25,6 +25,7 @@ from skipper.spec import FunctionSpec
 from skipper.task import State, Task, new_id
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.deliveries import trial
+from skipper.values.envelope import as_envelope
 from skipper.values.store import ValueStore, reason_of
 from skipper.values.value import Value
 
@@ -87,9 +88,9 @@ class Intake:
         try:
             if not self._values.is_inline(submission.body):
                 await self._check_room(submission, before)
-            value = await self._stored(submission.body)
+            value, body = await self._stored(submission.body)
             failpoint("intake.stored")
-            new = _new_task(submission, value, time.time())
+            new = _new_task(replace(submission, body=body), value, time.time())
             accepted = await self._committed(new)
         finally:
             self._on_their_way[function] -= 1
@@ -172,7 +173,7 @@ class Intake:
         foresee = partial(
             self._admission.foresee,
             function=submission.spec.name,
-            size=len(submission.body),
+            size=as_envelope(submission.body).size,
             key=submission.idempotency_key,
             on_their_way=before,
         )
@@ -188,9 +189,11 @@ class Intake:
             "(tasks.stored_gb); the oldest go after retention.results_days."
         )
 
-    async def _stored(self, body: bytes) -> Value:
+    async def _stored(self, body: bytes) -> tuple[Value, bytes]:
+        """The value of an input, and its body as it is stored: the same one for the same input."""
         try:
-            return await self._values.store(body)
+            settled = await self._values.settle(body)
+            return await self._values.store(settled), settled
         except OSError as error:
             raise UnavailableError(f"Its input cannot be stored: {reason_of(error)}.") from None
 

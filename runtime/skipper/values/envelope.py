@@ -151,6 +151,16 @@ def file_ids(body: bytes) -> frozenset[str]:
     return frozenset(found.decode() for found in FILE_ID.findall(body))
 
 
+def with_accept(body: bytes, accept: str) -> bytes:
+    """``body``, to be answered in this media type."""
+    return as_body(replace(as_envelope(body), accept=accept))
+
+
+def spooled_in(body: bytes) -> tuple[str, ...]:
+    """The files in the spool that ``body`` consists of."""
+    return unpack(body).spooled if is_envelope(body) else ()
+
+
 def with_files(body: bytes, files: Iterable[Part]) -> bytes:
     """``body``, with the uploaded files that it names among its parts."""
     envelope = as_envelope(body)

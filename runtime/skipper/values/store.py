@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from dataclasses import replace
 
 from skipper.blobs import BlobStore, DamagedError
-from skipper.values.value import JSON, Value
+from skipper.values.envelope import MEDIA_TYPE, Envelope, Part, as_body, is_envelope, unpack
+from skipper.values.opening import NO_PLACES
+from skipper.values.spool import Spool
+from skipper.values.value import Value
 
 log = logging.getLogger(__name__)
 
@@ -33,35 +37,78 @@ class LostValueError(Exception):
 class ValueStore:
     """Values of up to ``inline_bytes`` stay inline, larger ones become blobs of ``blobs``.
 
-    ``room_s`` is the pause between two attempts to write where the disk is full; ``loads`` is how
-    many blobs are read at once, each of which is then held in whole.
+    What lies in ``spool`` of an envelope becomes blobs in any case. ``room_s`` is the pause between
+    two attempts to write where the disk is full; ``loads`` is how many blobs are read at once, each
+    of which is then held in whole.
     """
 
     def __init__(
-        self, blobs: BlobStore, inline_bytes: int, *, room_s: float = 1.0, loads: int = 64
+        self,
+        blobs: BlobStore,
+        inline_bytes: int,
+        spool: Spool = NO_PLACES.spool,
+        *,
+        room_s: float = 1.0,
+        loads: int = 64,
     ) -> None:
-        self._blobs, self._inline_bytes, self._room_s = blobs, inline_bytes, room_s
+        self.blobs, self.spool = blobs, spool
+        self._inline_bytes, self._room_s = inline_bytes, room_s
         self._loading = asyncio.Semaphore(loads)
 
-    def is_inline(self, data: bytes) -> bool:
-        """Whether ``data`` is stored in the row that it belongs to."""
-        return len(data) <= self._inline_bytes
+    def is_inline(self, body: bytes) -> bool:
+        """Whether ``body`` is stored in the row that it belongs to, all of it."""
+        if is_envelope(body) and unpack(body).spooled:
+            return False
+        return len(body) <= self._inline_bytes
 
-    async def store(self, data: bytes, media_type: str = JSON) -> Value:
-        """The value that ``data`` is, once it is sure to be found again. Raises OSError."""
-        if self.is_inline(data):
-            return Value(inline=data, media_type=media_type)
-        ref = await asyncio.to_thread(self._blobs.put, data)
-        return Value(ref=ref, size=len(data), media_type=media_type)
+    async def settle(self, body: bytes) -> bytes:
+        """``body``, of which nothing is in the spool any more: it lies in the store for good.
 
-    async def store_when_there_is_room(self, data: bytes, media_type: str = JSON) -> Value:
+        Raises OSError.
+        """
+        if not is_envelope(body) or not (envelope := unpack(body)).spooled:
+            return body
+        return as_body(await asyncio.to_thread(self._settled, envelope))
+
+    def _settled(self, envelope: Envelope) -> Envelope:
+        parts = tuple(
+            part if part.spool is None else self._adopted(part, part.spool)
+            for part in envelope.parts
+        )
+        return replace(envelope, parts=parts)
+
+    def _adopted(self, part: Part, name: str) -> Part:
+        ref = self.blobs.adopt(self.spool.path(name), part.digest)
+        return replace(part, spool=None, digest=None, ref=ref)
+
+    async def store(self, body: bytes) -> Value:
+        """The value that ``body`` is, once it is sure to be found again. Raises OSError."""
+        if not is_envelope(body):
+            return await self._stored(body, Value(inline=body))
+        settled = await self.settle(body)
+        envelope = unpack(settled)
+        value = Value(
+            inline=settled,
+            size=envelope.size,
+            media_type=MEDIA_TYPE,
+            refs=tuple(envelope.refs),
+        )
+        return await self._stored(settled, value)
+
+    async def _stored(self, body: bytes, value: Value) -> Value:
+        if len(body) <= self._inline_bytes:
+            return value
+        ref = await asyncio.to_thread(self.blobs.put, body)
+        return replace(value, inline=None, ref=ref, size=value.size or len(body))
+
+    async def store_when_there_is_room(self, body: bytes) -> Value:
         """:meth:`store`, tried again for as long as the disk is full. Raises OSError for all else.
 
         For a result: to run its function again would cost more than to wait.
         """
         while True:
             try:
-                return await self.store(data, media_type)
+                return await self.store(body)
             except OSError as error:
                 if error.errno not in _NO_ROOM:
                     raise
@@ -79,7 +126,7 @@ class ValueStore:
             return value.inline
         try:
             async with self._loading:
-                return await asyncio.to_thread(self._blobs.get, value.ref)
+                return await asyncio.to_thread(self.blobs.get, value.ref)
         except OSError as error:
             log.error("blob %s, a stored value, cannot be used: %s", value.ref, reason_of(error))
             raise LostValueError(error) from None

@@ -18,8 +18,10 @@ class Value:
     inline: bytes | None = None
     ref: str | None = None
     size: int | None = None
-    """Of one in the store, in bytes, where that is known."""
+    """In bytes, with all its parts; None where it is the length of what is inline, or unknown."""
     media_type: str = JSON
+    refs: tuple[str, ...] = ()
+    """The blobs that it consists of besides, where it is an envelope."""
 
     def __post_init__(self) -> None:
         if (self.inline is None) is (self.ref is None):

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from skipper.blobs import BlobStore
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.invoke import Invoke
 from skipper.outcomes import Outcome
 from skipper.settings.model import TaskSettings
 from skipper.spec import FunctionSpec
+from skipper.values.store import ValueStore
 from skipper.wire import calls
 from tests.unit.gateway.http.line import Answering, Caller
 from tests.unit.gateway.played import SPEC, PlayedDirectory, PlayedLink, settle
@@ -31,7 +33,8 @@ def calling(link: PlayedLink | None, spec: FunctionSpec = SPEC) -> Caller:
     dispatcher = Dispatcher(
         directory, nothing, nothing, shows_tracebacks=False, terms=TaskSettings()
     )
-    context: Any = SimpleNamespace(calls=dispatcher, max_body=1000)
+    values = ValueStore(BlobStore("/nowhere"), 1000)
+    context: Any = SimpleNamespace(calls=dispatcher, max_body=1000, values=values)
     invoke = Invoke(context)
 
     def begin(exchange: Exchange) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from skipper.blobs import BlobStore
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.routes import pools
 from skipper.gateway.routes.health import Readiness
 from skipper.settings.model import TaskSettings
+from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 from skipper.wire.messages import PROTOCOL, Hello, LinkRole
 from tests.unit.gateway.asgi import request
@@ -50,6 +52,7 @@ async def context() -> AsyncIterator[Any]:
                     directory, nobody, nobody, shows_tracebacks=False, terms=TaskSettings()
                 ),
                 max_body=1000,
+                values=ValueStore(BlobStore("/nowhere"), 1000),
                 ledger=AwayLedger(),
                 publisher=SimpleNamespace(is_up=True),
                 settings=SimpleNamespace(run=SimpleNamespace(strict=False)),

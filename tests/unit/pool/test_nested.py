@@ -46,11 +46,14 @@ class Stage(Nobody):
     def __init__(self, **spec: Any) -> None:
         self.link, self.spec = Link(), spec_of("g.g", **spec)
         self.lent: list[str] = []
-        self.ledger = self.values = self
+        self.ledger = self.values = self.files = self
         self.watchers = Watchers()
         me: Any = self
         self.nested = Nested(me, me, me, RunningAttempts())
         self.instance: Played[object] = Played(job_of(version_of()), self)
+
+    async def resolve(self, body: bytes) -> bytes:
+        return body
 
     def asks(self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1) -> None:
         """The instance makes a call."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from skipper import problems
 from skipper.gateway.budget import SMALL
 from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Headers
-from skipper.gateway.http.limits import PIECE
+from skipper.gateway.http.limits import PIECE, PIECES
 from skipper.gateway.problems import Problem
 from skipper.problems import ProblemKind
 
@@ -54,6 +54,10 @@ def scope_of(exchange: Exchange) -> dict[str, Any]:
         "server": peer.server,
         "state": {"peer": peer, "request_id": exchange.request_id},
     }
+
+
+class GoneError(Exception):
+    """The caller left before its request was complete."""
 
 
 class AsgiView:
@@ -110,6 +114,19 @@ class AsgiView:
                     continue  # something may have come meanwhile, or the caller may have left
                 exchange.want_body()
             await self._change()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes, for who holds none of it. Raises GoneError if the caller leaves."""
+        exchange, body = self.exchange, self.exchange.body
+        exchange.want_body(PIECES)
+        while not (body.is_whole and not body.size):
+            if exchange.is_gone or exchange.is_answered:
+                raise GoneError
+            if body.size:
+                yield exchange.take_body()
+            else:
+                await self._change()
+        self._has_all = True
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, once the caller has read what was sent before."""

@@ -11,6 +11,8 @@ HEADS_BYTES = 16 << 20
 """Of all heads together whose end is yet to come."""
 BODY_AHEAD = 64 << 10
 """Of a body, what is received before somebody asks for it."""
+PIECES = 256 << 10
+"""Of a body that is passed on as it comes, what may lie here."""
 PIPELINED = 64 << 10
 """Of later requests, what is received while one is being answered."""
 SHORT_REST = 64 << 10

@@ -10,6 +10,7 @@ from skipper.gateway.access.policy import OPEN
 from skipper.gateway.routes.responses import EVENTS, OF_ROUTES, answered, anywhere, refused
 from skipper.spec import PRIORITIES, FunctionSpec, Mode
 from skipper.tasks.documents import ACCEPTED_SCHEMA, TASK_SCHEMA
+from skipper.values import forms
 
 PROBLEM_SCHEMA = {
     "title": "Problem",
@@ -58,15 +59,33 @@ _FAILED = {
 _REFUSALS = {
     "400": "The body is not JSON, or a header or how the request is framed cannot be understood",
     "404": "There is no such function",
+    "406": "The value cannot be had in a type that is accepted",
     "409": "It was cancelled",
     "413": "The body is too large",
-    "415": "The body is not application/json",
+    "415": "The function takes no body of this type",
     "422": "The body does not match the schema, or the key was used with another",
     "500": "The function raised",
     "502": "The process that ran it died",
     "503": "It cannot be served at the moment",
     "504": "Its deadline passed",
+    "507": "There is no room for the body",
     "508": "Functions called each other too deep",
+}
+_BINARY = {"type": "string", "format": "binary"}
+_UPLOAD = {
+    "tags": ["files"],
+    "summary": "Upload a file, for calls to name",
+    "operationId": "upload_file",
+    "parameters": [
+        {
+            "name": "name",
+            "in": "query",
+            "required": False,
+            "description": "What the file is called",
+            "schema": {"type": "string"},
+        }
+    ],
+    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}},
 }
 
 
@@ -79,6 +98,7 @@ def document(
     schemas["Problem"], schemas["Task"] = PROBLEM_SCHEMA, TASK_SCHEMA
     schemas["AcceptedTask"] = ACCEPTED_SCHEMA
     common = anywhere(needs_key=needs_key)
+    whole["paths"]["/v1/files"] = {"post": dict(_UPLOAD)}
     for path, operations in whole["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = common | OF_ROUTES[method, path]
@@ -109,7 +129,7 @@ def _operation(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
         "200": answered("The value", value),
         "202": answered("Accepted as a task", {"$ref": "#/components/schemas/AcceptedTask"}),
     } | {status: refused(text) for status, text in _REFUSALS.items()}
-    responses["200"]["content"] |= _streamed(spec)
+    responses["200"]["content"] |= _streamed(spec) | _given(spec)
     return {
         "tags": [f"functions: {spec.kind}"],
         "summary": spec.summary or name,
@@ -128,10 +148,30 @@ def _operation(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": bool(spec.input_schema.get("required")),
-            "content": {"application/json": {"schema": given}},
+            "content": {"application/json": {"schema": given}, **_taken(spec)},
         },
         "responses": responses,
     }
+
+
+def _taken(spec: FunctionSpec) -> dict[str, Any]:
+    """What a body may be in place of JSON: a form with files, or the bytes of one parameter."""
+    if not spec.takes and not spec.takes_many:
+        return {}
+    members = forms.properties(spec.input_schema)
+    files: dict[str, Any] = dict.fromkeys(spec.takes, _BINARY)
+    files |= {name: {"type": "array", "items": _BINARY} for name in spec.takes_many}
+    plain: dict[str, Any] = {name: {} for name in members if name not in files}
+    form: dict[str, Any] = {"type": "object", "properties": {**files, **plain}}
+    form["required"] = [name for name in spec.input_schema.get("required", ()) if name in members]
+    kinds = {kind for reads in spec.takes.values() for kind in reads}
+    raw = {kind: {"schema": _BINARY} for kind in sorted(kinds)}
+    return {"multipart/form-data": {"schema": form}, **raw}
+
+
+def _given(spec: FunctionSpec) -> dict[str, Any]:
+    """The media types that the value can be had in beside JSON."""
+    return {kind: {"schema": _BINARY} for kind in spec.gives if kind != "application/json"}
 
 
 def _or_many(one: dict[str, Any], each: dict[str, Any]) -> dict[str, Any]:

@@ -80,11 +80,29 @@ _MODEL = _object("name", "version", "digest", "format", "metrics", "created_at")
 _SCHEDULE = _object("name", "function", "cron", "timezone", "state", "next_at", "last_at")
 _WEBHOOK = _object("name", "origin", "events", "functions", "allow_private", "timeout_s")
 
+_FILE = _object("id", "size", "media_type", "name", "sha256", "created_at", "expires_at")
+_CONTENT = {"schema": {"type": "string", "format": "binary"}}
+_BYTES = {"description": "The file", "content": {"*/*": _CONTENT}}
+
 OF_ROUTES: dict[tuple[str, str], Responses] = {
     ("get", "/v1/functions"): {
         "200": answered("Functions", _list(_FUNCTION, "broken", "loading")),
     },
     ("get", "/v1/functions/{name}"): {"200": answered("The function", _FUNCTION), "404": _NONE},
+    ("post", "/v1/files"): {
+        "201": answered("The file, whose id calls may name", _FILE),
+        "415": refused("It is a form; the body is the file itself"),
+        "507": refused("There is no room for it"),
+    },
+    ("get", "/v1/files/{id}"): {
+        "200": _BYTES,
+        "206": _BYTES | {"description": "The part of the file that Range asks for"},
+        "304": {"description": "It is what If-None-Match names"},
+        "404": _NONE,
+        "416": refused("Range asks for nothing that there is"),
+    },
+    ("get", "/v1/files/{id}/info"): {"200": answered("The file", _FILE), "404": _NONE},
+    ("delete", "/v1/files/{id}"): {"204": {"description": "It is forgotten"}, "404": _NONE},
     ("get", "/v1/models"): {"200": answered("Models", _list(_MODEL, "next"))},
     ("get", "/v1/models/{name}"): {
         "200": answered("The model's versions", _list(_MODEL, "name", "next")),
@@ -98,6 +116,9 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
     ("get", "/v1/tasks/{id}/result"): {
         "200": answered("The function's value", {}),
         "202": _task("The task, which has not ended"),
+        "206": _BYTES | {"description": "The part of a stored value that Range asks for"},
+        "406": refused("The value is of a type that is not accepted"),
+        "416": refused("Range asks for nothing that there is"),
         **_ENDS,
     },
     ("get", "/v1/tasks/{id}/attempts"): {"200": answered("Attempts", _list(_ATTEMPT)), **_THERE},

@@ -6,7 +6,7 @@ import contextlib
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from skipper import problems
@@ -71,11 +71,15 @@ def _add_reads(router: APIRouter, context: Context) -> None:
         return await task_response(context, task)
 
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
-    async def result(id: TaskId) -> Any:
+    async def result(
+        id: TaskId,
+        accept: Annotated[str, Header()] = "",
+        wanted: Annotated[str | None, Header(alias="range")] = None,
+    ) -> Any:
         found = await context.tasks.result(id)
         if not found.task.state.is_terminal:
             return await task_response(context, found.task, status=202)
-        return await answer_of_task(context, found)
+        return await answer_of_task(context, found, accept, wanted)
 
     @router.get("/{id}/attempts", summary="Every attempt of a task")
     async def attempts(id: TaskId) -> Any:

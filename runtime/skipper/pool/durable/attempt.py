@@ -16,6 +16,7 @@ from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import Instance, uncancelled
 from skipper.pool.processes.version import FunctionVersion
+from skipper.tasks.files import Files
 from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.wire import calls
@@ -88,6 +89,7 @@ class LaneContext:
     ledger: Ledger
     journal: Journal
     values: ValueStore
+    files: Files
     metrics: PoolMetrics
     peers: Peers
     watchers: Watchers

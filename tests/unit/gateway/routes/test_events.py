@@ -58,6 +58,8 @@ class Office:
             settings=Settings(project_dir=folder),
             ledger=ledger,
             values=ValueStore(BlobStore(str(folder / "blobs")), 1024),
+            files=cast(Any, None),
+            inputs=cast(Any, None),
             directory=cast(Any, None),
             intake=cast(Any, None),
             publisher=cast(Any, None),

@@ -31,10 +31,13 @@ from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Slots
+from skipper.settings.model import FileSettings
 from skipper.spec import FunctionSpec
 from skipper.task import Attempt as TaskAttempt
 from skipper.task import State, Task, new_id
+from skipper.tasks.files import Files
 from skipper.tasks.watchers import Watchers
+from skipper.values.spool import Spool
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls
@@ -139,12 +142,14 @@ class Stage(PlayedServing):
         self.changed: list[str] = []
         """Tasks of whose change those who watch them were notified."""
         self.blobs = FullAtFirst(str(folder / "blobs"))
+        values = ValueStore(self.blobs, 1024, Spool(folder / "spool"), room_s=0.0)
         context = LaneContext(
             pool="cpu",
             host_id="host-1",
             ledger=ledger,
             journal=Journal(ledger, lambda _: None),
-            values=ValueStore(self.blobs, 1024, room_s=0.0),
+            values=values,
+            files=Files(ledger, values, FileSettings()),
             metrics=PoolMetrics(),
             peers=Peers(self.functions, "host-1"),
             watchers=Recording(self.changed),

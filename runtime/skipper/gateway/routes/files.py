@@ -1,0 +1,161 @@
+"""``/v1/files``: what callers upload once and name in calls, as often as they like.
+
+Uploads come by :class:`Uploads`, beside FastAPI, because their bodies are never held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path
+from fastapi.responses import Response
+
+from skipper import problems
+from skipper.errors import FullError, SkipperError
+from skipper.gateway import links
+from skipper.gateway.answers import Json, problem_response, respond
+from skipper.gateway.contents import ContentResponse, headers_of, span_of
+from skipper.gateway.context import Context
+from skipper.gateway.http import asgi
+from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.inputs import FORM, members_of
+from skipper.gateway.problems import Problem
+from skipper.ledger.records import FileRecord
+from skipper.tasks.documents import timestamp
+from skipper.values.envelope import Part
+from skipper.values.file import OCTETS
+from skipper.values.store import reason_of
+
+log = logging.getLogger(__name__)
+
+FileId = Annotated[str, Path(pattern=r"^file-[0-9a-f]{32}$", description="what POST answered")]
+
+
+def document(record: FileRecord) -> dict[str, Any]:
+    """A file as callers see it."""
+    return {
+        "id": record.id,
+        "size": record.size,
+        "media_type": record.media_type,
+        "name": record.name,
+        "sha256": record.ref,
+        "created_at": timestamp(record.created_at),
+        "expires_at": timestamp(record.expires_at),
+    }
+
+
+def routes(context: Context) -> APIRouter:
+    """The routes, on what the running gateway has."""
+    router = APIRouter(prefix="/v1/files", tags=["files"])
+
+    @router.head("/{id}", include_in_schema=False)
+    @router.get("/{id}", summary="Download a file, or with Range a part of it")
+    async def get(
+        id: FileId,
+        wanted: Annotated[str | None, Header(alias="range")] = None,
+        if_none_match: Annotated[str | None, Header()] = None,
+        if_range: Annotated[str | None, Header()] = None,
+    ) -> Any:
+        part = part_of(await _found(context, id))
+        headers = {"Cache-Control": "private, max-age=0, must-revalidate"}
+        tag = headers_of(part)["ETag"]
+        if if_none_match is not None and tag in [t.strip() for t in if_none_match.split(",")]:
+            return Response(status_code=304, headers=headers | {"ETag": tag})
+        wanted = wanted if if_range in (None, tag) else None
+        return ContentResponse(
+            part, context.values, headers=headers, span=span_of(wanted, part.size)
+        )
+
+    @router.get("/{id}/info", summary="Look at a file: its size, type, and when it expires")
+    async def info(id: FileId) -> Any:
+        return Json(document(await _found(context, id)))
+
+    @router.delete("/{id}", summary="Forget a file")
+    async def delete(id: FileId) -> Any:
+        if not await context.files.remove(id):
+            raise _none(id)
+        return Response(status_code=204)
+
+    return router
+
+
+def part_of(record: FileRecord) -> Part:
+    """The content of a file."""
+    return Part(media_type=record.media_type, size=record.size, name=record.name, ref=record.ref)
+
+
+async def _found(context: Context, file_id: str) -> FileRecord:
+    record = await context.files.get(file_id)
+    if record is None or not await asyncio.to_thread(context.values.blobs.touch, record.ref):
+        raise _none(file_id)
+    return record
+
+
+def _none(file_id: str) -> Problem:
+    return Problem(problems.NOT_FOUND, f"there is no file {file_id!r}, or it has expired")
+
+
+class Uploads:
+    """Receives ``POST /v1/files``: the body is the file, ``?name=`` what it is called."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def begin(self, exchange: Exchange, prefix: str = "") -> None:
+        """Answer an upload; links in the answer begin with ``prefix``."""
+        exchange.run(self._answer(exchange, prefix))
+
+    async def _answer(self, exchange: Exchange, prefix: str) -> None:
+        links.below(prefix)
+        view = asgi.AsgiView(exchange)
+        try:
+            record = await self._kept(exchange, view)
+            response: Response = Json(document(record), 201)
+            response.headers["Location"] = links.link(f"/v1/files/{record.id}")
+        except asgi.GoneError:
+            return
+        except Problem as problem:
+            response = problem_response(problem)
+        except FullError as error:
+            response = problem_response(Problem(problems.NO_ROOM, str(error)))
+        except SkipperError as error:
+            response = problem_response(Problem(problems.UNAVAILABLE, str(error)))
+        except OSError as error:
+            detail = f"the file cannot be stored: {reason_of(error)}"
+            response = problem_response(Problem(problems.NO_ROOM, detail))
+        except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
+            view.fail(problems.UNAVAILABLE, "the gateway shuts down")
+            raise
+        except Exception:
+            log.exception("an upload failed", extra={"request": exchange.request_id})
+            view.fail(problems.INTERNAL, "the gateway's log tells more")
+            return
+        respond(exchange, response)
+
+    async def _kept(self, exchange: Exchange, view: asgi.AsgiView) -> FileRecord:
+        inputs, files = self._context.inputs, self._context.files
+        kind = (exchange.head.header(b"content-type") or b"").decode("latin-1")
+        media_type = kind.partition(";")[0].strip().lower() or OCTETS
+        if media_type == FORM:
+            detail = "send the file itself as the body, with its own Content-Type; ?name= names it"
+            raise Problem(problems.MEDIA, detail)
+        named = members_of(exchange.head.query)
+        if odd := sorted(named.keys() - {"name"}):
+            raise Problem(problems.BAD_REQUEST, f"there is no parameter {odd[0]!r}; name= is one")
+        if (length := exchange.head.length) > inputs.most:
+            raise too_large(inputs.most)
+        await files.check_room(length)
+        part = await inputs.file(media_type, named.get("name"), view.pieces())
+        try:
+            return await files.add(part)
+        finally:
+            self._context.values.spool.remove([part.spool or ""])
+
+
+def too_large(limit: int) -> Problem:
+    """What a file of more bytes is answered."""
+    return Problem(
+        problems.TOO_LARGE, f"at most {limit / (1 << 20):g} MiB are taken (files.max_mb)"
+    )

@@ -1,0 +1,129 @@
+"""Parts are sent as what they are, wholly or in spans, and never as what a browser would run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skipper.blobs import BlobStore
+from skipper.gateway.contents import (
+    ContentResponse,
+    Span,
+    check_accepted,
+    disposition,
+    headers_of,
+    media_type_of,
+    span_of,
+)
+from skipper.gateway.problems import Problem
+from skipper.values.envelope import Part
+from skipper.values.spool import Spool
+from skipper.values.store import ValueStore
+
+LARGE = bytes(range(256)) * 4000
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> ValueStore:
+    return ValueStore(BlobStore(str(tmp_path / "blobs")), 1024, Spool(tmp_path / "spool"))
+
+
+async def sent(response: ContentResponse, method: str = "GET") -> tuple[dict[bytes, bytes], bytes]:
+    """Headers and body."""
+    messages: list[Any] = []
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    await response({"method": method}, send, send)  # type: ignore[arg-type] # it receives nothing
+    body = b"".join(each.get("body", b"") for each in messages[1:])
+    return dict(messages[0]["headers"]), body
+
+
+@pytest.mark.parametrize("place", ["inline", "spool", "store"])
+async def test_a_part_is_sent_from_wherever_it_lies(values: ValueStore, place: str) -> None:
+    where: dict[str, Any] = {"data": LARGE}
+    if place == "spool":
+        where = {"spool": values.spool.put(LARGE)}
+    elif place == "store":
+        where = {"ref": values.blobs.put(LARGE)}
+    part = Part(media_type="image/png", size=len(LARGE), **where)
+    ended: list[bool] = []
+    response = ContentResponse(part, values, on_end=lambda: ended.append(True))
+    headers, body = await sent(response)
+    assert body == LARGE
+    assert headers[b"content-length"] == b"%d" % len(LARGE)
+    assert ended == [True]
+    _, body = await sent(ContentResponse(part, values), "HEAD")
+    assert body == b""
+    _, body = await sent(ContentResponse(part, values, span=Span(300_000, 500_000)))
+    assert body == LARGE[300_000:800_000]
+
+
+async def test_what_is_gone_is_a_problem_before_anything_is_sent(values: ValueStore) -> None:
+    part = Part(media_type="a/b", size=5, ref="0" * 64)
+    with pytest.raises(Problem, match="no longer stored"):
+        await sent(ContentResponse(part, values))
+
+
+@pytest.mark.parametrize(
+    ("header", "span"),
+    [
+        (None, None),
+        ("bytes=0-9", Span(0, 10)),
+        ("bytes=5-", Span(5, 95)),
+        ("bytes=-10", Span(90, 10)),
+        ("bytes=-1000", Span(0, 100)),
+        ("bytes=90-1000", Span(90, 10)),
+        ("bytes = 1 - 2", Span(1, 2)),
+        ("bytes=-", None),
+        ("bytes=1-2,5-6", None),
+        ("items=1-2", None),
+    ],
+)
+def test_a_range_is_read_or_ignored(header: str | None, span: Span | None) -> None:
+    assert span_of(header, 100) == span
+
+
+@pytest.mark.parametrize("header", ["bytes=100-", "bytes=5-4", "bytes=-0"])
+def test_a_range_of_nothing_is_refused(header: str) -> None:
+    with pytest.raises(Problem, match="there are 100 bytes"):
+        span_of(header, 100)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "name", "shown"),
+    [
+        ("image/png", None, None),
+        ("image/png", "a.png", "inline; filename=\"a.png\"; filename*=UTF-8''a.png"),
+        ("image/svg+xml", None, "attachment"),
+        ("text/html", None, "attachment"),
+        ("application/pdf", "x", "attachment; filename=\"x\"; filename*=UTF-8''x"),
+        (
+            "audio/wav",
+            'ä"/\r\n.wav',
+            "inline; filename=\"_____.wav\"; filename*=UTF-8''%C3%A4%22%2F%0D%0A.wav",
+        ),
+    ],
+)
+def test_names_are_safe_and_active_types_are_attachments(
+    media_type: str, name: str | None, shown: str | None
+) -> None:
+    assert disposition(media_type, name) == shown
+
+
+@pytest.mark.parametrize("media_type", ["text/html\r\nX: y", "", "nonsense", "a/b; c=d", "ä/b"])
+def test_a_media_type_that_cannot_stand_in_a_header_is_plain_bytes(media_type: str) -> None:
+    part = Part(media_type=media_type, size=0, data=b"")
+    assert media_type_of(part) == "application/octet-stream"
+    assert "\r" not in str(headers_of(part))
+
+
+def test_a_type_that_is_not_accepted_is_refused() -> None:
+    part = Part(media_type="audio/wav", size=0, data=b"")
+    check_accepted("", part)
+    check_accepted("audio/*", part)
+    with pytest.raises(Problem, match="the value is audio/wav; accepted is image/png"):
+        check_accepted("image/png", part)

@@ -1,0 +1,257 @@
+"""Forms and raw bodies become envelopes; what is wrong with one is said, and leaves nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import skipper
+from skipper.gateway.inputs import Inputs, SpoolRoom
+from skipper.gateway.problems import Problem
+from skipper.spec import FunctionSpec
+from skipper.values.envelope import Envelope, as_envelope
+from skipper.values.spool import Spool, SpooledFile
+
+
+def work(
+    image: bytes,
+    label: str = "",
+    n: int = 0,
+    more: list[bytes] = [],  # noqa: B006 - a signature to be read, never called
+    tags: list[str] = [],  # noqa: B006 - the same
+) -> int:
+    return len(image)
+
+
+work.__module__ = "functions.f"
+SPEC = skipper.data(work).spec("c0de")
+BOUNDARY = "XX"
+FORM = f"multipart/form-data; boundary={BOUNDARY}"
+LARGE = b"\xff" * 300_000
+
+
+def part(name: str, data: bytes, *, filename: str = "", kind: str = "") -> bytes:
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"'
+    head += f'; filename="{filename}"' if filename else ""
+    head += f"\r\nContent-Type: {kind}" if kind else ""
+    return head.encode() + b"\r\n\r\n" + data + b"\r\n"
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+async def pieces(data: bytes, size: int = 1000) -> AsyncIterator[bytes]:
+    for at in range(0, len(data), size):
+        yield data[at : at + size]
+
+
+class Desk:
+    def __init__(self, folder: Path, most: int = 1 << 20) -> None:
+        self.spool, self.room = Spool(folder / "spool"), SpoolRoom(10 << 20)
+        self.inputs = Inputs(spool=self.spool, room=self.room, most=most)
+        self._folder = folder / "spool"
+
+    async def receive(
+        self,
+        data: bytes,
+        kind: str = FORM,
+        *,
+        query: bytes = b"",
+        spec: FunctionSpec = SPEC,
+        size: int = 1000,
+    ) -> Envelope:
+        return as_envelope(await self.inputs.received(spec, kind, query, pieces(data, size)))
+
+    async def refused(self, data: bytes, kind: str = FORM, **more: Any) -> Problem:
+        with pytest.raises(Problem) as caught:
+            await self.receive(data, kind, **more)
+        assert self.left == []
+        assert self.room.taken == 0
+        return caught.value
+
+    @property
+    def left(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.exists() else []
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def members(envelope: Envelope) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(envelope.json or b"")
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+async def test_a_form_is_an_object_with_a_member_for_each_parameter(desk: Desk, size: int) -> None:
+    data = form(
+        part("label", b"90210"),
+        part("image", LARGE if size > 1 else b"\x00\xff", filename="a b.png", kind="image/png"),
+        part("n", b"5"),
+        part("tags", b"x"),
+        part("tags", b"y"),
+    )
+    found = await desk.receive(data, size=size)
+    assert members(found) == {
+        "label": "90210",
+        "image": {"file": "#0"},
+        "n": 5,
+        "tags": ["x", "y"],
+    }
+    (image,) = found.parts
+    assert (image.media_type, image.name) == ("image/png", "a b.png")
+    if image.spool is not None:
+        assert bytes(desk.spool.view(image.spool)) == LARGE
+    else:
+        assert image.data == b"\x00\xff"
+
+
+async def test_json_and_files_stand_side_by_side(desk: Desk) -> None:
+    data = form(part("image", b"1"), part("tags", b'["a"]', kind="application/json"))
+    assert members(await desk.receive(data)) == {"image": {"file": "#0"}, "tags": ["a"]}
+
+
+async def test_a_list_takes_several_files(desk: Desk) -> None:
+    data = form(part("image", b"0"), part("more", b"1", filename="1"), part("more", b"2"))
+    assert members(await desk.receive(data))["more"] == [{"file": "#1"}, {"file": "#2"}]
+
+
+async def test_a_raw_body_is_the_parameter_that_takes_it_and_the_query_has_the_rest(
+    desk: Desk,
+) -> None:
+    found = await desk.receive(LARGE, "image/png", query=b"label=a%20b&n=3")
+    assert members(found) == {"label": "a b", "n": 3, "image": {"file": "#0"}}
+    assert found.parts[0].media_type == "image/png"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "detail"),
+    [
+        (form(part("other", b"")), 422, "/other: there is no such parameter; there are: image, la"),
+        (form(part("image", b"1"), part("image", b"2")), 422, "/image: it is given more than once"),
+        (form(part("n", b"1"), part("n", b"2")), 422, "/n: it is given more than once"),
+        (form(part("label", b"\xff")), 422, "part 'label' is neither text in UTF-8 nor taken as"),
+        (form(part("n", b"{", kind="application/json")), 400, "part 'n' is not JSON"),
+        (form(part("image", b"1"))[:-20], 400, "it ends before its last boundary"),
+        (part("image", b"1"), 400, "it ends before its last boundary"),
+        (b"", 400, "it ends before its last boundary"),
+        (b"no form", 400, "the form cannot be read"),
+        (b"--XX\r\nX: y\r\n\r\n\r\n--XX--\r\n", 400, "part 1 has no Content-Disposition"),
+        (form(*[part("tags", b"x")] * 101), 413, "at most 100 parts"),
+        (part("image", b"")[:-2] + b"x" * (2 << 20), 413, "at most 1 MiB are taken (max_input="),
+        (
+            b'--XX\r\nContent-Disposition: form-data; name="image"\r\nX: ' + b"y" * 20_000,
+            431,
+            "the headers of part 1 have more than 16 KiB",
+        ),
+    ],
+)
+async def test_what_is_wrong_with_a_form_is_said_and_nothing_is_left(
+    desk: Desk, data: bytes, status: int, detail: str
+) -> None:
+    problem = await desk.refused(data)
+    assert problem.kind.status == status
+    assert detail in problem.detail
+
+
+@pytest.mark.parametrize("boundary", ["", "; boundary=", "; boundary=" + "x" * 71])
+async def test_a_form_without_a_sound_boundary_is_refused(desk: Desk, boundary: str) -> None:
+    problem = await desk.refused(form(), f"multipart/form-data{boundary}")
+    assert "needs a boundary" in problem.detail
+
+
+async def test_text_that_is_too_long_is_not_held(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, most=5 << 20)
+    problem = await desk.refused(form(part("label", b"x" * (1 << 20) + b"y")))
+    assert "part 'label' is text of more than 1 MiB" in problem.detail
+
+
+async def test_a_type_that_nothing_takes_is_refused_with_those_that_are_taken(desk: Desk) -> None:
+    def plain(x: int) -> int:
+        return x
+
+    plain.__module__ = "functions.f"
+    spec = skipper.data(plain).spec("c0de")
+    problem = await desk.refused(b"1", "image/png", spec=spec)
+    assert (problem.kind.status, problem.detail) == (
+        415,
+        "f.plain takes application/json, not image/png",
+    )
+
+
+async def test_two_parameters_that_take_it_need_a_form(desk: Desk) -> None:
+    def two(a: bytes, b: bytes) -> None: ...
+
+    two.__module__ = "functions.f"
+    problem = await desk.refused(b"1", "image/png", spec=skipper.data(two).spec("c0de"))
+    assert "a and b take image/png: send a form" in problem.detail
+
+
+async def test_a_body_that_breaks_off_leaves_nothing(desk: Desk) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield part("image", LARGE)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await desk.inputs.received(SPEC, FORM, b"", broken())
+    assert (desk.left, desk.room.taken) == ([], 0)
+
+
+class Full(Spool):
+    """A spool on a disk that is full after some bytes."""
+
+    def create(self, *, is_hashed: bool = False) -> SpooledFile:
+        file, write = super().create(is_hashed=is_hashed), SpooledFile.write
+
+        def fails(data: Any) -> None:
+            if file.size > 200_000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(file, data)
+
+        file.write = fails  # type: ignore[method-assign] # one file's, not the class's
+        return file
+
+
+@pytest.mark.parametrize("kind", [FORM, "image/png"])
+async def test_a_full_disk_is_told_and_nothing_is_left(desk: Desk, kind: str) -> None:
+    desk.inputs = Inputs(spool=Full(desk.spool.path("0" * 32).parent), room=desk.room, most=1 << 20)
+    problem = await desk.refused(form(part("image", LARGE)) if kind == FORM else LARGE, kind)
+    assert problem.kind.status == 507
+    assert "No space left" in problem.detail
+
+
+async def test_bodies_share_a_bound(desk: Desk) -> None:
+    desk.room.most = 250_000
+    problem = await desk.refused(form(part("image", LARGE)))
+    assert (problem.kind.status, "files.quota_gb" in problem.detail) == (507, True)
+
+
+async def test_a_functions_own_limit_takes_the_place_of_the_settings(desk: Desk) -> None:
+    spec = SPEC.model_copy(update={"max_input": 1000})
+    assert (await desk.refused(form(part("image", b"x" * 1001)), spec=spec)).kind.status == 413
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[*HealthCheck])
+@given(st.binary(max_size=300), st.integers(0, 400), st.integers(1, 50))
+async def test_whatever_comes_is_an_envelope_or_a_problem(
+    tmp_path: Path, junk: bytes, at: int, size: int
+) -> None:
+    good = form(part("label", b"x"), part("image", b"\x00" * 90, filename="f", kind="a/b"))
+    for data in (junk, good[:at] + junk + good[at:]):
+        desk = Desk(tmp_path)
+        status = 200
+        try:
+            members(await desk.receive(data, size=size))
+        except Problem as problem:
+            status = problem.kind.status
+        assert status == 200 or 400 <= status < 500
