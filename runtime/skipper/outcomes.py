@@ -55,7 +55,7 @@ class Meaning:
     kind: ProblemKind | None = None
     """The problem that the caller is answered. None where it is answered a value."""
     is_retried: bool = False
-    """Whether a task with attempts left is tried again, unless its error is not retryable."""
+    """Whether what has attempts left is tried again, where its error does not say otherwise."""
     is_logged: bool = False
     """Whether the host logs a direct call that ended so, since the function brought it about."""
 
@@ -97,6 +97,7 @@ MEANINGS: Mapping[int, Meaning] = {
     Outcome.TOO_DEEP: Meaning(name="too_deep", state=State.FAILED, kind=problems.TOO_DEEP),
 }
 
+RETRIED = frozenset(int(outcome) for outcome, meaning in MEANINGS.items() if meaning.is_retried)
 LOGGED = frozenset(int(outcome) for outcome, meaning in MEANINGS.items() if meaning.is_logged)
 """As plain numbers, because they are looked up for each call."""
 _BY_NAME = {meaning.name: Outcome(outcome) for outcome, meaning in MEANINGS.items()}

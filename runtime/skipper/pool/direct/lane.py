@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from skipper.instance.jobs import ModelRef
-from skipper.outcomes import LOGGED, Outcome
+from skipper.outcomes import LOGGED, RETRIED, Outcome
+from skipper.pool.backoff import pause_s
 from skipper.pool.direct import replies
 from skipper.pool.direct.fleet import RENEW_S, Fleet
 from skipper.pool.direct.queue import AHEAD_BYTES, DirectCall, Origin, VersionQueue
@@ -71,6 +72,8 @@ class DirectLane:
         )
         self.slots = slots
         self._waiting = WaitingCalls(settings)
+        self._pausing = self._pausing_bytes = 0
+        """Calls that are to be tried again."""
 
     # --- calls ---
 
@@ -117,7 +120,7 @@ class DirectLane:
             before = instance.idle_since
             call = instance.done(frame.id)
             if call is not None:
-                self._answer(call, uncancelled(frame.payload))
+                self._end(call, uncancelled(frame.payload))
                 if not instance.calls and not instance.waiting:
                     self.slots.leave()
                 if not instance.calls or call.queue.version.is_in_turn:
@@ -128,6 +131,7 @@ class DirectLane:
         elif frame.kind in (FrameKind.ITEM, FrameKind.SERVED):
             call = instance.calls.get(frame.id)
             if call is not None and not call.is_answered:
+                call.has_streamed = True
                 call.origin.send(frame.kind, call.id, frame.payload)
         elif frame.kind == FrameKind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
@@ -144,7 +148,7 @@ class DirectLane:
         begun = self.fleet.begun(instance)
         held = instance.end_calls()
         for call in begun:
-            self._answer(call, replies.died(call.queue, instance.death_reason))
+            self._end(call, replies.died(call.queue, instance.death_reason))
         self.fleet.gone(instance)
         for call in reversed(held[len(begun) :]):
             self._wait_again(call)
@@ -227,7 +231,7 @@ class DirectLane:
     async def close(self, grace_s: float) -> None:
         """Let what runs end, for at most ``grace_s``."""
         ends = time.monotonic() + grace_s
-        while (self.slots.busy > 0 or self.queued) and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
+        while (self.slots.busy > 0 or self.queued or self._pausing) and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
             await asyncio.sleep(SWEEP_S)
 
     # --- inside ---
@@ -355,6 +359,40 @@ class DirectLane:
         for id_, running in call.instance.calls.items():
             if running is call:
                 call.instance.send(kind, id_, payload)
+
+    def _end(self, call: DirectCall, payload: bytes) -> None:
+        """A run of a call has ended: it is answered, or tried again."""
+        if not self._is_retried(call, payload):
+            self._answer(call, payload)
+            return
+        call.failures += 1
+        call.instance = None
+        pause = pause_s(call.queue.spec.backoff_s, call.failures)
+        replies.log_retry(call, payload, pause)
+        self._pausing += 1
+        self._pausing_bytes += call.size
+        asyncio.get_running_loop().call_later(pause, self._try_again, call)
+
+    def _is_retried(self, call: DirectCall, payload: bytes) -> bool:
+        spec = call.queue.spec
+        if payload[0] not in RETRIED or call.failures >= spec.retries:
+            return False
+        if call.is_answered or call.has_streamed:
+            return False
+        most, most_mb = self._settings.queue_total, self._settings.queue_mb
+        if self._pausing >= most or self._pausing_bytes + call.size > most_mb * (1 << 20):
+            return False
+        longest_s = spec.backoff_s * 2.0**call.failures
+        has_time = time.monotonic() + longest_s < call.deadline
+        return has_time and replies.is_retryable(payload)
+
+    def _try_again(self, call: DirectCall) -> None:
+        self._pausing -= 1
+        self._pausing_bytes -= call.size
+        self._wait_again(call)
+        if not call.is_answered and not call.queue.instances:
+            self.fleet.grow(call.queue)
+        self._pump()
 
     def _answer(self, call: DirectCall, payload: bytes) -> None:
         if call.is_answered:

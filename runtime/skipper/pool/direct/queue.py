@@ -45,6 +45,8 @@ class DirectCall:
     __slots__ = (
         "deadline",
         "depth",
+        "failures",
+        "has_streamed",
         "id",
         "instance",
         "is_answered",
@@ -65,7 +67,9 @@ class DirectCall:
         self.deadline = now + key.budget_ms / 1000 if key.budget_ms else math.inf
         self.depth = key.depth
         self.instance: Instance[DirectCall] | None = None
-        self.is_answered = False
+        self.is_answered = self.has_streamed = False
+        self.failures = 0
+        """How many of its runs have failed so far."""
 
     def payload_at(self, now: float) -> bytes:
         """The payload with what is left of its time."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -17,6 +16,7 @@ from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
 from skipper.outcomes import MEANINGS, Outcome, stored_error
+from skipper.pool.backoff import pause_s
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.serving import Serving
 from skipper.pool.tracebacks import TRACEBACK
@@ -146,7 +146,7 @@ class Recorder:
                 failpoint("recorder.stored")
             return Ending(state=State.SUCCEEDED, result=value, **facts)
         meaning, problem = MEANINGS[outcome], json.loads(body)
-        is_retried = meaning.is_retried and problem.get("retryable", True)
+        is_retried = problem.get("retryable", meaning.is_retried)
         return Ending(
             state=meaning.state,
             error=stored_error(outcome, problem),
@@ -155,13 +155,12 @@ class Recorder:
         )
 
     def _retry_at(self, attempt: RunningAttempt) -> float | None:
-        claim, (first_s, most_s) = attempt.claim, BACKOFF_S
+        claim, first_s = attempt.claim, BACKOFF_S[0]
         if claim.spent + 1 >= claim.task.max_attempts:
             return None
         if attempt.version is not None:
             first_s = attempt.version.spec.backoff_s
-        pause_s = min(most_s, first_s * 2.0 ** min(claim.spent, 64))
-        return time.time() + pause_s * random.uniform(0.5, 1.0)
+        return time.time() + pause_s(first_s, claim.spent + 1)
 
     async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
         """What ``write`` returns once the ledger is there: what has run is not run again for it."""

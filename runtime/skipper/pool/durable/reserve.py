@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from typing import Any
 from weakref import WeakSet
 
 from skipper.errors import SkipperError
@@ -29,9 +30,9 @@ TOLD_S = 1.0
 class NotRunError(Exception):
     """An attempt that ends before its function is called; ``reply`` says how."""
 
-    def __init__(self, outcome: Outcome, detail: str) -> None:
+    def __init__(self, outcome: Outcome, detail: str, **members: Any) -> None:
         super().__init__(detail)
-        self.reply = calls.problem(outcome, detail)
+        self.reply = calls.problem(outcome, detail, **members)
 
 
 class Reserve:
@@ -59,7 +60,7 @@ class Reserve:
             detail = f"{name} is no longer served by pool {self._context.pool}"
             raise NotRunError(Outcome.NOT_FOUND, detail)
         if reason := self._serving.untrained(version):
-            raise NotRunError(Outcome.UNAVAILABLE, reason)
+            raise NotRunError(Outcome.UNAVAILABLE, reason, retryable=True)
         body = await self._body(attempt.claim)
         try:
             return await self._instance(version, owner), body

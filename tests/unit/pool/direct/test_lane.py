@@ -664,6 +664,105 @@ async def test_without_a_model_calls_are_told_what_to_do_and_nothing_is_started(
     assert pool.started == []
 
 
+# --- retries ---------------------------------------------------------------------------------
+SOON = 0.001
+
+
+def retried(**given: Any) -> FunctionVersion:
+    return version_of(retries=2, backoff_s=SOON, **given)
+
+
+async def run_by(pool: Pool) -> Played[DirectCall]:
+    """The instance that runs the only call, once one does."""
+    async with asyncio.timeout(10.0):
+        while not pool.running:
+            pool.later(0.0)
+            await asyncio.sleep(SOON)
+    return next(instance for instance in pool.started if instance.calls)
+
+
+@pytest.mark.parametrize("how", ["raises", "dies", "both"])
+async def test_a_direct_call_is_tried_again_as_its_function_wants(how: str) -> None:
+    pool = await warmed(Pool(retried()))
+    id_ = pool.submit()
+    for attempt in range(2):
+        instance = await run_by(pool)
+        if how == "dies" or (how == "both" and attempt):
+            instance.dies()
+        else:
+            instance.ends(problem(Outcome.FAILED, "ValueError: no"))
+        assert pool.outcomes == {}
+        assert not pool.lane.slots.busy
+    (await run_by(pool)).replies()
+    assert pool.outcomes == {id_: Outcome.OK}
+    assert counted(pool.metrics) == {"ok": 1}
+
+
+async def test_the_last_failure_is_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    pool = await warmed(Pool(retried()))
+    id_ = pool.submit()
+    with caplog.at_level(logging.INFO, "skipper"):
+        for n in range(3):
+            (await run_by(pool)).ends(problem(Outcome.FAILED, f"ValueError: {n}"))
+    assert pool.caller.answers == [(id_, Outcome.FAILED, "ValueError: 2")]
+    told = [record.message for record in caplog.records]
+    assert told[0].startswith("f.f: run 1 of 3 failed, again in 0.0 s: ValueError: 0")
+    assert told[1:]
+    assert told[-1] == "f.f: ValueError: 2"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        problem(Outcome.FAILED, "KeyError: no", retryable=False),
+        problem(Outcome.INVALID, "/x: no"),
+        problem(Outcome.UNAVAILABLE, "no model"),
+    ],
+)
+async def test_what_is_not_to_be_tried_again_is_answered_at_once(reply: bytes) -> None:
+    pool = await warmed(Pool(retried()))
+    id_ = pool.submit()
+    (await run_by(pool)).ends(reply)
+    assert pool.outcomes == {id_: Outcome(reply[0])}
+
+
+async def test_a_call_without_the_time_for_another_pause_is_answered() -> None:
+    pool = await warmed(Pool(version_of(retries=2, backoff_s=30.0)))
+    id_ = pool.submit(budget_ms=10_000)
+    (await run_by(pool)).ends(problem(Outcome.FAILED, "no"))
+    assert pool.outcomes == {id_: Outcome.FAILED}
+
+
+async def test_a_stream_that_has_begun_is_not_begun_again() -> None:
+    pool = await warmed(Pool(retried(streams=True)))
+    id_ = pool.submit()
+    instance = await run_by(pool)
+    instance.says(FrameKind.ITEM, None, b"1")
+    instance.ends(problem(Outcome.FAILED, "no"))
+    assert pool.outcomes == {id_: Outcome.FAILED}
+
+
+async def test_a_caller_that_leaves_between_two_tries_ends_them() -> None:
+    pool = await warmed(Pool(retried()))
+    pool._ids += 1
+    call = pool.call()
+    assert call is not None
+    (await run_by(pool)).ends(problem(Outcome.FAILED, "no"))
+    pool.lane.cancel(call)
+    await pool.lane.close(1.0)
+    assert (pool.outcomes, pool.lane.queued, pool.running) == ({}, 0, {})
+
+
+async def test_only_as_many_pause_as_may_wait() -> None:
+    pool = await warmed(Pool(retried(), queue_total=1), 2)
+    both = {pool.submit(), pool.submit()}
+    for instance in pool.started:
+        instance.ends(problem(Outcome.FAILED, "no"))
+    (refused,) = pool.outcomes
+    (await run_by(pool)).replies()
+    assert pool.outcomes == {refused: Outcome.FAILED, (both - {refused}).pop(): Outcome.OK}
+
+
 # --- versions --------------------------------------------------------------------------------
 
 

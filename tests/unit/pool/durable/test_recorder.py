@@ -88,6 +88,21 @@ async def test_an_exception_that_is_not_named_is_not_tried_again(stage: Stage) -
     assert task.attempt == 1
 
 
+async def test_a_task_that_waits_for_a_model_uses_its_retries(stage: Stage) -> None:
+    stage.untrained_detail = "model 'boston' has no version yet; call boston.train first"
+    stage.functions.spec = SPEC.model_copy(update={"backoff_s": 0.01})
+    task_id = stage.submit(retries=2)
+    task = await stage.until(task_id, State.RETRYING)
+    (attempt,) = stage.attempts(task_id)
+    assert (attempt.outcome, task.attempt) == (State.FAILED, 1)
+    assert stage.untrained_detail in (attempt.error or {})["detail"]
+    stage.untrained_detail = ""
+    stage.claimer.take([task_id], lambda: None)
+    assert (await stage.until(task_id, State.SUCCEEDED)).attempt == 2
+    stage.untrained_detail = "still none"
+    assert (await stage.until(stage.submit(), State.FAILED)).attempt == 1
+
+
 @pytest.mark.parametrize(
     ("backoff_s", "spent", "least", "most"),
     [(1.0, 0, 0.5, 1.0), (10.0, 0, 5.0, 10.0), (10.0, 2, 20.0, 40.0), (10.0, 2000, 150.0, 300.0)],
