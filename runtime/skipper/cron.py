@@ -29,6 +29,19 @@ class Missed(StrEnum):
     """A run for each, within a bound."""
 
 
+class Overlap(StrEnum):
+    """What becomes of a tick that comes while the schedule's last run still goes on."""
+
+    QUEUE = "queue"
+    """It waits for the end of that run."""
+    SKIP = "skip"
+    """It is left out."""
+    CANCEL = "cancel"
+    """That run is cancelled."""
+    ALLOW = "allow"
+    """It runs beside it."""
+
+
 class Timetable(BaseModel):
     """When something runs: a cron expression on the clocks of ``timezone``.
 
@@ -40,6 +53,7 @@ class Timetable(BaseModel):
     cron: str
     timezone: str = "UTC"
     missed: Missed = Missed.ONCE
+    overlap: Overlap = Overlap.QUEUE
 
 
 def check_cron(text: str) -> str:

@@ -61,6 +61,12 @@ class FunctionSpec(BaseModel):
     backoff_s: float = 1.0
     expires_s: float | None = None
     priority: int = 0
+    concurrency: int | None = None
+    """So many of its tasks run at once at most, over all hosts.
+
+    Of each value of ``concurrency_key``, a member of the body, where that is given.
+    """
+    concurrency_key: str = ""
     memory_mb: int = 0
     threads: int | None = None
     min_instances: int = 0

@@ -152,6 +152,7 @@ def _tables(receiver: Receiver) -> str:
     lines = [f"[webhooks.{NAME}]", *(f"{key} = {json.dumps(webhook[key])}" for key in webhook)]
     for name, table in SCHEDULES.items():
         lines += [f"[schedules.{name}]", 'function = "chaos.work"', 'missed = "all"']
+        lines += ['overlap = "allow"']  # so that there is a task of each tick
         lines += [f'cron = "{table["cron"]}"', f'body = {{ nonce = "{table["nonce"]}" }}']
     return "\n".join(lines) + "\n"
 

@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from skipper.ledger import assignments, endings, events, retention, sweeps, tasks, views
+from skipper.ledger import (
+    assignments,
+    endings,
+    events,
+    families,
+    gates,
+    retention,
+    schedules,
+    sweeps,
+    tasks,
+    views,
+)
 from skipper.ledger.connection import Connection, Statement
 from skipper.ledger.postgres import PostgresConnection
 from skipper.ledger.sqlite import SqliteConnection
@@ -21,6 +32,8 @@ pytestmark = pytest.mark.services
 
 LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "claim": (tasks._CLAIM, "pkey|autoindex_tasks"),
+    "claim of what is bounded": (tasks._CLAIM_BOUNDED, "pkey|autoindex_tasks"),
+    "what is bounded": (gates._WAITING, "pkey|autoindex_tasks"),
     "finish": (tasks._END, "pkey|autoindex_tasks"),
     "waiting": (views._READY, "tasks_ready"),
     "number that waits": (views._NUMBER_WAITING, "tasks_by_function"),
@@ -35,6 +48,9 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
         views._PAGES_OF_SCHEDULE[False, True],
         "tasks_by_schedule|tasks_by_state",
     ),
+    "gate of one that waits": (gates._RUNNING, "tasks_bounded|tasks_running"),
+    "runs that go on": (schedules._GOING_ON, "tasks_going_on"),
+    "children": (families._CHILDREN, "tasks_by_parent"),
     "running": (views._RUNNING_ON, "tasks_running"),
     "release": (tasks._RELEASE_ALL, "tasks_running"),
     "unpublished": (sweeps._UNPUBLISHED, "tasks_published"),
@@ -48,7 +64,12 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
 }
 
 
-SORTED = ("waiting, due", "page of a function")  # a few rows, whatever the table holds
+SORTED = (
+    "waiting, due",
+    "page of a function",
+    "what is bounded",
+    "children",
+)  # a few rows, whatever the table holds
 
 
 @pytest.mark.parametrize("name", LOOK_UPS)

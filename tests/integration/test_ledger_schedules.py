@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.ledger import retention, schedules, tasks
-from skipper.ledger.records import Declaration, Firing, NewTask, Schedule
+from skipper.ledger.records import Declaration, Ending, Firing, NewTask, Schedule
 from skipper.scheduler.ticker import Ticker
 from skipper.task import State, Task
 from skipper.tasks.announcer import Announcer
@@ -48,6 +49,7 @@ def nightly(name: str = "boston.train", **given: Any) -> Declaration:
         "max_attempts": 1,
         "timeout_s": None,
         "starts_paused": False,
+        "overlap": "allow",
     }
     return Declaration(name=name, **usual | given)
 
@@ -248,6 +250,103 @@ async def test_of_many_schedulers_one_makes_the_task_of_a_tick(
     for n in range(5):
         ticks = [task.request_id for task in made(ledger, f"s{n}")]
         assert ticks == [f"2026-11-25T12:{minute:02}:00Z" for minute in range(1, 12)]
+
+
+# --- runs that take longer than the time to the next ---
+# Runs that pile up are https://github.com/windmill-labs/windmill/issues/2919.
+
+SLOW = [NOON + 60 * minute for minute in range(1, 6)]
+
+
+async def goes_on(ledger: BlockingLedger, overlap: str, missed: str = "once") -> list[Task]:
+    """What a schedule has made after five minutes in which its first run goes on."""
+    declare(ledger, nightly(cron="* * * * *", overlap=overlap, missed=missed))
+    ticker = ticker_of(ledger)
+    await ticker.fire(NOON)
+    (first,) = await ticker.fire(SLOW[0])
+    ledger.write_now(lambda conn: tasks.claim(conn, [first], "host-1", NOON))
+    for minute in SLOW[1:]:
+        await ticker.fire(minute)
+    return made(ledger)
+
+
+def ends(ledger: BlockingLedger, task: Task) -> None:
+    """A run of the schedule ends well, claimed first if need be."""
+    ledger.write_now(lambda conn: tasks.claim(conn, [task.id], "host-1", NOON))
+    ending = Ending(state=State.SUCCEEDED)
+    ledger.write_now(lambda conn: tasks.finish(conn, task.id, 1, "host-1", ending, NOON))
+
+
+def minutes(ran: list[Task]) -> list[str | None]:
+    return [task.request_id and task.request_id[14:16] for task in ran]
+
+
+async def test_a_run_waits_for_the_last_and_stands_for_all_that_came_meanwhile(
+    ledger: BlockingLedger,
+) -> None:
+    ran = await goes_on(ledger, "queue")
+    assert minutes(ran) == ["01"]
+    ends(ledger, ran[0])
+    await ticker_of(ledger).fire(SLOW[-1] + 1)
+    assert minutes(made(ledger)) == ["01", "05"]
+
+
+async def test_where_each_missed_tick_is_run_they_run_one_after_the_other(
+    ledger: BlockingLedger,
+) -> None:
+    ran = await goes_on(ledger, "queue", missed="all")
+    seen = ["01"]
+    for minute in ("02", "03", "04", "05"):
+        assert minutes(ran) == seen
+        ends(ledger, ran[-1])
+        await ticker_of(ledger).fire(SLOW[-1] + 1)
+        await ticker_of(ledger).fire(SLOW[-1] + 1)
+        ran, seen = made(ledger), [*seen, minute]
+    assert minutes(ran) == seen
+
+
+async def test_a_run_is_left_out_while_the_last_goes_on(
+    ledger: BlockingLedger, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ran = await goes_on(ledger, "skip")
+    assert minutes(ran) == ["01"]
+    assert "its last run goes on, this one is left out" in caplog.text
+    ends(ledger, ran[0])
+    await ticker_of(ledger).fire(SLOW[-1] + 60)
+    assert minutes(made(ledger)) == ["01", "06"]
+
+
+async def test_a_run_cancels_the_last_and_what_that_has_started(ledger: BlockingLedger) -> None:
+    ran = await goes_on(ledger, "cancel")
+    assert minutes(ran) == ["01", "02", "03", "04", "05"]
+    states = [(task.state, task.cancel_requested) for task in ran]
+    assert states[0] == (State.RUNNING, True)
+    assert states[1:4] == [(State.CANCELLED, False)] * 3
+    assert states[4] == (State.QUEUED, False)
+
+
+async def test_runs_may_be_let_run_beside_each_other(ledger: BlockingLedger) -> None:
+    ran = await goes_on(ledger, "allow")
+    assert minutes(ran) == ["01", "02", "03", "04", "05"]
+
+
+async def test_a_run_that_somebody_asked_for_is_one_to_wait_for(ledger: BlockingLedger) -> None:
+    declare(ledger, nightly(cron="* * * * *", overlap="skip"))
+    await ticker_of(ledger).fire(NOON)
+    ledger.write_now(lambda conn: schedules.run_now(conn, "boston.train", NOON))
+    await ticker_of(ledger).fire(SLOW[0])
+    assert minutes(made(ledger)) == [None]
+
+
+async def test_a_schedules_tasks_are_bounded_as_its_function_says(ledger: BlockingLedger) -> None:
+    declare(ledger, nightly(cron="* * * * *", overlap="allow", concurrency=1, concurrency_key="eu"))
+    for minute in (NOON, *SLOW[:2]):
+        await ticker_of(ledger).fire(minute)
+    ids = [task.id for task in made(ledger)]
+    assert len(ids) == 2
+    claims = ledger.write_now(lambda conn: tasks.claim(conn, ids, "host-1", SLOW[2]))
+    assert [claim.task.id for claim in claims] == ids[:1]
 
 
 def test_who_looked_before_it_changed_moves_nothing(ledger: BlockingLedger) -> None:

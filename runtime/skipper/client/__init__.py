@@ -52,7 +52,8 @@ class ClientCaller:
     def call(self, name: str, body: bytes) -> bytes:
         return to_json(self._client.call(name, body))
 
-    def spawn(self, name: str, body: bytes) -> ClientTask:
+    def spawn(self, name: str, body: bytes, *, detach: bool = False) -> ClientTask:
+        del detach  # what is started from outside has no parent
         return ClientTask(self._client.spawn(name, body))
 
     async def call_async(self, name: str, body: bytes) -> bytes:

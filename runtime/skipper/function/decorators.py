@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
-from skipper.cron import Missed, Timetable
+from skipper.cron import Missed, Overlap, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
-from skipper.function.options import Options, check, exceptions, mebibytes
+from skipper.function.options import Options, check, check_mode, exceptions, mebibytes
 from skipper.function.run import Run
 from skipper.function.signature import Signature, signature_of
 from skipper.function.targets import function_below
@@ -59,8 +59,11 @@ class Caller(Protocol):
         """Run the function ``name`` and wait for its value's body."""
         ...
 
-    def spawn(self, name: str, body: bytes) -> SpawnedCall:
-        """Start it as a task, without waiting for its end."""
+    def spawn(self, name: str, body: bytes, *, detach: bool = False) -> SpawnedCall:
+        """Start it as a task, without waiting for its end.
+
+        Where a task starts it, it is cancelled with that one, unless ``detach``.
+        """
         ...
 
     async def call_async(self, name: str, body: bytes) -> bytes:
@@ -184,6 +187,10 @@ class Function(Generic[P, R]):
             models += self.batch_signature.loaded_parameters.values()
         default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
         mode = Mode(options.get("mode", default))
+        try:
+            check_mode(options, mode)
+        except DefinitionError as error:
+            raise self._error(f"{self.name}: {error}") from None
         if signature.returns_model and mode is Mode.DIRECT:
             raise self._error(
                 f"{self.name} returns a model, which only a task publishes: write mode='task'."
@@ -206,6 +213,8 @@ class Function(Generic[P, R]):
             backoff_s=_seconds(options.get("backoff")) or BACKOFF_S[0],
             expires_s=_seconds(options.get("expires")),
             priority=options.get("priority", 0),
+            concurrency=options.get("concurrency"),
+            concurrency_key=self._concurrency_key(),
             memory_mb=mebibytes(options.get("memory", 0)),
             threads=options.get("threads"),
             min_instances=options.get("min", 0),
@@ -231,6 +240,17 @@ class Function(Generic[P, R]):
             input_schema=signature.input_schema(),
             output_schema=signature.output_schema(),
         )
+
+    def _concurrency_key(self) -> str:
+        """The member of the body by which its tasks are bounded. Raises DefinitionError."""
+        key = self.options.get("concurrency_key", "")
+        members = self.signature.input_schema().get("properties", {})
+        if key and key not in members:
+            raise self._error(
+                f"{self.name}: concurrency_key={key!r}: the body has no such member; it has "
+                f"{_listed(members)}."
+            )
+        return key
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here and now, in this process."""
@@ -258,8 +278,15 @@ class Function(Generic[P, R]):
 
     def spawn(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
         """Start it as a task and return at once. Raises as :meth:`remote` does before the run."""
+        return self._spawned(self._body(_connected(), args, kwargs))
+
+    def spawn_detached(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
+        """:meth:`spawn`, for a task that goes on where the one that starts it is cancelled."""
+        return self._spawned(self._body(_connected(), args, kwargs), detach=True)
+
+    def _spawned(self, body: bytes, *, detach: bool = False) -> Handle[R]:
         caller = _connected()
-        spawned = caller.spawn(self.name, self._body(caller, args, kwargs))
+        spawned = caller.spawn(self.name, body, detach=detach)
         return Handle(spawned, functools.partial(self._loaded, caller))
 
     def map(self, items: Iterable[Any]) -> list[R]:
@@ -382,6 +409,7 @@ def _timetable(options: Options) -> Timetable | None:
         cron=options["schedule"],
         timezone=options.get("timezone", "UTC"),
         missed=Missed(options.get("missed", Missed.ONCE)),
+        overlap=Overlap(options.get("overlap", Overlap.QUEUE)),
     )
 
 

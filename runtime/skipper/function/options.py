@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias, TypedDict
 
-from skipper.cron import Missed, check_cron, check_timezone
+from skipper.cron import Missed, Overlap, check_cron, check_timezone
 from skipper.errors import DefinitionError
 from skipper.spec import BACKOFF_S, DEFAULT_POOL, LONGEST_S, PRIORITIES, FunctionSpec, Mode, seconds
 
@@ -35,6 +35,10 @@ class Options(TypedDict, total=False):
     """A task that nobody has started this long after it might start ends ``expired``."""
     priority: int
     """Which tasks start first: from -10 to 10, the higher the sooner. Default 0."""
+    concurrency: int
+    """At most this many of its tasks run at once, on all machines together. Default: any number."""
+    concurrency_key: str
+    """A parameter: ``concurrency`` then counts for each of its values by itself."""
     memory: int | str
     """Limit of one instance: MiB, or ``"2GB"``, ``"512MB"``."""
     threads: int
@@ -61,6 +65,8 @@ class Options(TypedDict, total=False):
     """Whose clocks ``schedule`` is read on: ``"Europe/Vilnius"``. Default: UTC."""
     missed: str
     """What becomes of runs while no scheduler was up: ``once`` (default), ``skip`` or ``all``."""
+    overlap: str
+    """While the last run goes on: ``queue`` (default), ``skip``, ``cancel`` or ``allow``."""
 
 
 def check(options: Options, file: str, line: int) -> None:
@@ -84,6 +90,17 @@ def check(options: Options, file: str, line: int) -> None:
             if name in given and not given.get(needed):
                 detail = f"{name} needs {needed}=…, {what}."
                 raise DefinitionError(detail, file=file, line=line)
+
+
+def check_mode(options: Options, mode: Mode) -> None:
+    """Raise DefinitionError for the first option that can never count in this mode.
+
+    A function whose plain calls are tasks has no other calls; one that is called directly may also
+    be run as a task.
+    """
+    for name in _NOT_IN[mode]:
+        if name in options:
+            raise DefinitionError(_HINTS[mode].format(name=name))
 
 
 def exceptions(kinds: ExceptionKinds) -> tuple[type[BaseException] | str, ...]:
@@ -183,6 +200,11 @@ def _size(name: str, value: Any) -> None:
         raise DefinitionError(f"{name}={value!r}: write a positive size, such as 512 or '2GB'.")
 
 
+def _parameter(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise DefinitionError(f"{name}={value!r}: write a parameter's name in quotes.")
+
+
 def _function(name: str, value: Any) -> None:
     if not callable(value) and not (isinstance(value, str) and value.isidentifier()):
         raise DefinitionError(f"{name}={value!r}: write the name of a function of this file.")
@@ -208,6 +230,8 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "backoff": _backoff,
     "expires": _time,
     "priority": _priority,
+    "concurrency": _whole(1),
+    "concurrency_key": _parameter,
     "memory": _size,
     "max_input": _size,
     "threads": _whole(1),
@@ -221,10 +245,26 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "schedule": _passes(check_cron),
     "timezone": _passes(check_timezone),
     "missed": _one_of(*(missed.value for missed in Missed)),
+    "overlap": _one_of(*(overlap.value for overlap in Overlap)),
 }
 _NEEDS = (
     ("batch", "the largest size", ("batch_wait", "batch_with")),
+    ("concurrency", "how many tasks at once", ("concurrency_key",)),
     ("retries", "how many further attempts", ("retry_on", "backoff")),
-    ("schedule", "a cron expression", ("timezone", "missed")),
+    ("schedule", "a cron expression", ("timezone", "missed", "overlap")),
 )
 """Options that mean nothing without another one."""
+_NOT_IN: Mapping[Mode, tuple[str, ...]] = {
+    Mode.TASK: ("min", "max", "recycle", "batch", "batch_wait", "batch_with"),
+    Mode.DIRECT: ("concurrency", "concurrency_key"),
+}
+_HINTS = {
+    Mode.TASK: (
+        "{name}= counts for direct calls, and each call of this function is a task: leave it out, "
+        "or write mode='direct'. How many tasks run at once is said by concurrency=."
+    ),
+    Mode.DIRECT: (
+        "{name}= counts for tasks, and a plain call of this function is answered directly: write "
+        "mode='task'. How many processes answer direct calls is said by max=."
+    ),
+}

@@ -27,7 +27,7 @@ class CallContext(NamedTuple):
     """How many calls stand above it."""
     request_id: str
     parent: str
-    """Id of the task that it is an attempt of; empty in a direct call."""
+    """Id of the task that it is an attempt of, or a part of; empty for any other direct call."""
     ends: float = math.inf
     """Its deadline, in seconds of this process's monotonic clock."""
 
@@ -97,9 +97,10 @@ class HostCaller:
             id_ = self._ask(name, body, 0, current.get().budget_ms())
             return body_of(self._link.wait_for(id_).payload)
 
-    def spawn(self, name: str, body: bytes) -> SpawnedTask:
+    def spawn(self, name: str, body: bytes, *, detach: bool = False) -> SpawnedTask:
+        flags = calls.SPAWN | (calls.DETACH if detach else 0)
         with self._sent(body):
-            id_ = self._ask(name, body, calls.SPAWN)
+            id_ = self._ask(name, body, flags)
             reply = json.loads(body_of(self._link.wait_for(id_).payload))
         return SpawnedTask(self._link, reply["id"])
 

@@ -29,7 +29,7 @@ from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import as_envelope, is_envelope
 from skipper.values.opening import NO_PLACES, OpenParts, Places
-from skipper.wire.calls import TASK, CallHead, parse_call, problem, reply, served_by
+from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame, FrameKind
 
@@ -164,7 +164,8 @@ class ServedFunction:
         head = call.head
         task_id, _, request_id = _context(head)
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
-        caller.current.set(caller.CallContext(head.depth, request_id, task_id or "", ends))
+        parent = head.context.partition("/")[0] if head.flags & CHILD else task_id or ""
+        caller.current.set(caller.CallContext(head.depth, request_id, parent, ends))
         if task_id is None:
             return False
         failpoint("instance.entered")
@@ -295,6 +296,8 @@ def _metrics(model: Model) -> bytes:
 
 def _context(head: CallHead) -> tuple[str | None, int, str]:
     """Task id (None in a direct call), attempt, request id."""
+    if head.flags & CHILD:
+        return None, 1, head.context.partition("/")[2]
     if not head.flags & TASK:
         return None, 1, head.context
     task_id, attempt, request_id = head.context.split("/", 2)

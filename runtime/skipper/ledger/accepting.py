@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Double, Text, bindparam, func, insert, select
 
 from skipper.failpoints import failpoint
-from skipper.ledger import parts
+from skipper.ledger import families, parts
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
@@ -61,6 +61,7 @@ def accept_all(conn: Connection, news: Sequence[NewTask]) -> list[Accepted]:
     conn.run_each(_ACCEPT, [_accepting(new) for new in plain])
     parts.add(conn, ((new.id, "body", new.input) for new in plain))
     conn.stored += sum(size_of(new.input) for new in plain)
+    families.join(conn, plain)
     accepted = [
         Accepted(id=new.id) if new.idempotency_key is None else _accept_keyed(conn, new)
         for new in news
@@ -78,6 +79,7 @@ def _accept_keyed(conn: Connection, new: NewTask) -> Accepted:
             return Accepted(id=earlier.id, earlier=earlier, matches=matches)
     parts.add(conn, [(new.id, "body", new.input)])
     conn.stored += size_of(new.input)
+    families.join(conn, [new])
     return Accepted(id=new.id)
 
 
@@ -96,7 +98,7 @@ def _accepting(new: NewTask) -> dict[str, Any]:
 
 
 _COPIED = ["function", "kind", "pool", "max_attempts", "priority", "depth", "timeout_s"]
-_COPIED += _INPUT
+_COPIED += ["concurrency", "concurrency_key", *_INPUT]
 _SIZE = func.coalesce(t.c.body_size, func.length(t.c.body), literal(0))
 _SOURCE = t.alias("source")
 _REQUEUE = Statement(

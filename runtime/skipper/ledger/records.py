@@ -31,6 +31,12 @@ class NewTask:
     idempotency_key: str | None = None
     idempotency_hash: str | None = None
     expires_at: float | None = None
+    concurrency: int | None = None
+    """So many tasks of its function and ``concurrency_key`` may run at once; None: any number."""
+    concurrency_key: str | None = None
+    """Empty where the function has no key; None where it is not bounded."""
+    detached: int = 0
+    """1: it is not cancelled with its parent."""
 
 
 class Refusal(StrEnum):
@@ -40,6 +46,8 @@ class Refusal(StrEnum):
     """As many of its function wait as may."""
     STORED = "stored"
     """As many bytes of inputs and results are kept as may be."""
+    OVERLAP = "overlap"
+    """The last run of its schedule goes on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,13 +162,16 @@ class Cancelling:
     state: State
     host: str | None = None
     already_ended: bool = False
+    running: tuple[tuple[str, str], ...] = ()
+    """Id and pool of each task that is to stop: itself, and what it has started."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Declaration:
     """A schedule as code or settings declare it, with what is needed to make its tasks.
 
-    ``missed`` is a :class:`~skipper.cron.Missed`; ``origin`` is ``code`` or ``settings``.
+    ``missed`` is a :class:`~skipper.cron.Missed`, ``overlap`` an
+    :class:`~skipper.cron.Overlap`; ``origin`` is ``code`` or ``settings``.
     """
 
     name: str
@@ -177,6 +188,9 @@ class Declaration:
     starts_paused: bool
     priority: int = 0
     expires_s: float | None = None
+    overlap: str = "queue"
+    concurrency: int | None = None
+    concurrency_key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,11 +26,14 @@ from sqlalchemy import (
     update,
 )
 
+from skipper.cron import Overlap
 from skipper.failpoints import failpoint
 from skipper.ledger.accepting import accept_all
 from skipper.ledger.connection import Connection, Insert, Row, Statement, literal
+from skipper.ledger.families import cancel_all
 from skipper.ledger.records import Accepted, Declaration, Firing, NewTask, Refusal, Schedule
 from skipper.ledger.schema import schedules as s
+from skipper.ledger.schema import tasks as t
 from skipper.task import new_id
 from skipper.values.value import Value
 
@@ -168,6 +171,9 @@ _RESUME = Statement(
 )
 
 
+_GOING_ON = Statement(
+    select(t.c.id).where(t.c.schedule == bindparam("name"), t.c.finished_at.is_(None))
+)
 AcceptAll = Callable[[Connection, Sequence[NewTask]], list[Accepted]]
 
 
@@ -176,19 +182,36 @@ def fire(conn: Connection, firing: Firing, accept_all: AcceptAll = accept_all) -
 
     So of several schedulers that saw the same tick one makes its task. A tick that had its task
     before, by a clock that has gone back since, is not given another. One that is refused has none.
+    While the last run goes on, ``overlap`` counts: the schedule stays where it is and is due again,
+    the tick is refused, that run is cancelled, or nothing of it.
     """
     schedule = firing.schedule
     declared = schedule.declared
+    going_on, overlap = _going_on(conn, firing), declared.overlap
+    if going_on and overlap == Overlap.QUEUE:
+        return []
     expected = {"cron": declared.cron, "timezone": declared.timezone, "seen": schedule.next_at}
     params = {"name": declared.name, "next_at": firing.next_at, **expected}
     if not conn.run(_ADVANCE, params):
         return []
+    if going_on and overlap == Overlap.SKIP:
+        return [Accepted(id=task.id, refusal=Refusal.OVERLAP) for task in firing.tasks]
+    if going_on:
+        cancel_all(conn, going_on, firing.tasks[-1].created_at)
     accepted = accept_all(conn, firing.tasks)
     made = [task for task, each in zip(firing.tasks, accepted, strict=True) if each.is_new]
     if made:
         _record_run(conn, made[-1])
         failpoint("ledger.tick.written")
     return accepted
+
+
+def _going_on(conn: Connection, firing: Firing) -> list[str]:
+    """Ids of the schedule's runs that have not ended, where the next may not run beside them."""
+    declared = firing.schedule.declared
+    if not firing.tasks or declared.overlap == Overlap.ALLOW:
+        return []
+    return [task_id for (task_id,) in conn.run(_GOING_ON, {"name": declared.name})]
 
 
 def run_now(
@@ -242,6 +265,8 @@ def task_of(schedule: Schedule, now: float, tick: float | None = None) -> NewTas
         available_at=now,
         request_id=at,
         schedule=declared.name,
+        concurrency=declared.concurrency,
+        concurrency_key=declared.concurrency_key,
         idempotency_key=None if at is None else f"{declared.name}{_KEY}{at}",
     )
 

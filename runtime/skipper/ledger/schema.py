@@ -100,6 +100,9 @@ tasks = Table(
     Column("result_type", Text),
     Column("body_size", BigInteger),  # bytes in the store; null: inline, or of before
     Column("result_size", BigInteger),
+    Column("concurrency", Integer),  # so many of its gate may run at once; null: any number
+    Column("concurrency_key", Text),  # of its gate, beside its function; empty: none
+    Column("detached", SmallInteger, nullable=False, server_default="0"),  # from its parent
     _index("tasks_by_function", "function", "state", "id"),
     _index("tasks_by_state", "state", "id"),
     _partial("tasks_delayed", "available_at", "pool", "state", where="ready = 0"),
@@ -111,6 +114,15 @@ tasks = Table(
     _partial("tasks_by_body", "body_ref", where="body_ref IS NOT NULL"),
     _partial("tasks_by_result", "result_ref", where="result_ref IS NOT NULL"),
     _partial("tasks_by_schedule", "schedule", "id", where="schedule IS NOT NULL"),
+    _partial(
+        "tasks_bounded",
+        "function",
+        "concurrency_key",
+        "state",
+        where="concurrency IS NOT NULL",
+    ),
+    _partial("tasks_going_on", "schedule", where="schedule IS NOT NULL AND finished_at IS NULL"),
+    _partial("tasks_by_parent", "parent_id", where="parent_id IS NOT NULL"),
     # A queue leaves many dead rows at the head of its index: PostgreSQL is to clear them early.
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
@@ -216,6 +228,9 @@ schedules = Table(
     Column("last_at", Double),
     Column("last_task_id", Text),
     Column("gone_at", Double),  # since when nobody declares it
+    Column("concurrency", Integer),
+    Column("concurrency_key", Text),
+    Column("overlap", Text, nullable=False, server_default="queue"),
 )
 
 models = Table(

@@ -33,10 +33,11 @@ from sqlalchemy import (
 )
 
 from skipper.failpoints import failpoint
-from skipper.ledger import parts, totals
+from skipper.ledger import families, gates, parts, totals
 from skipper.ledger.accepting import accept, accept_all, requeue
 from skipper.ledger.connection import Connection, Row, Statement, among, literal, locked
-from skipper.ledger.records import Cancelling, Claim, Claiming, Ending, Finishing, Released, Started
+from skipper.ledger.families import cancel
+from skipper.ledger.records import Claim, Claiming, Ending, Finishing, Released, Started
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.sweeps import due, expire, unpublished
@@ -95,37 +96,48 @@ _ZERO, _ONE = literal(0), literal(1)
 # --- claim -----------------------------------------------------------------------------------
 
 _INPUT = (t.c.body, t.c.body_ref, t.c.body_type)
+_ID = TASK_FIELDS.index("id")
 _CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, *_INPUT)
-# Clocks of two machines differ: only a task that has to wait is measured by this one's.
-_CLAIMABLE = and_(
-    or_(t.c.ready == _ONE, and_(t.c.ready == _ZERO, t.c.available_at <= _NOW)),
-    or_(t.c.expires_at.is_(None), t.c.expires_at > _NOW),
-)
 
 
-_CLAIM = Statement(
-    update(t)
-    .where(t.c.id.in_(locked(select(t.c.id).where(among(t.c.id, "ids"), _CLAIMABLE))))
-    .values(
-        state=literal(State.RUNNING),
-        attempt=t.c.attempt + _ONE,
-        host=bindparam("host"),
-        started_at=_NOW,
-        deadline_at=_NOW + t.c.timeout_s,
-        ready=null(),
-        expires_at=null(),
-        instance=null(),
-        code=null(),
-        model=null(),
-        error=null(),
+def _claiming(which: ColumnElement[bool]) -> Statement:
+    wanted = select(t.c.id).where(among(t.c.id, "ids"), which, gates.IS_CLAIMABLE)
+    return Statement(
+        update(t)
+        .where(t.c.id.in_(locked(wanted)))
+        .values(
+            state=literal(State.RUNNING),
+            attempt=t.c.attempt + _ONE,
+            host=bindparam("host"),
+            started_at=_NOW,
+            deadline_at=_NOW + t.c.timeout_s,
+            ready=null(),
+            expires_at=null(),
+            instance=null(),
+            code=null(),
+            model=null(),
+            error=null(),
+        )
+        .returning(*_CLAIMED)
     )
-    .returning(*_CLAIMED)
-)
+
+
+_CLAIM = _claiming(gates.IS_UNBOUNDED)
+_CLAIM_BOUNDED = _claiming(gates.IS_BOUNDED)
 
 
 def claim(conn: Connection, ids: Sequence[str], host: str, now: float) -> list[Claim]:
-    """Give ``host`` a new attempt of each of these tasks that waits; the others are left out."""
-    rows = conn.run(_CLAIM, {"ids": conn.ids(ids), "host": host, "now": now})
+    """Give ``host`` a new attempt of each of these tasks that waits; the others are left out.
+
+    So are those of which as many run, over all hosts, as may.
+    """
+    params = {"host": host, "now": now}
+    rows = conn.run(_CLAIM, {**params, "ids": conn.ids(ids)})
+    if len(rows) < len(ids):
+        taken = {row[_ID] for row in rows}
+        others = [task_id for task_id in ids if task_id not in taken]
+        if passed := gates.admitted(conn, others, now):
+            rows += conn.run(_CLAIM_BOUNDED, {**params, "ids": conn.ids(passed)})
     failpoint("ledger.claim.written")
     found = {claim.task.id: claim for claim in map(_claim_of, rows)}
     return [found[task_id] for task_id in dict.fromkeys(ids) if task_id in found]
@@ -286,6 +298,9 @@ def _ended(conn: Connection, rows: list[Row], finishing: Finishing) -> State | N
 
 def _reached(conn: Connection, rows: list[Row], state: State) -> State | None:
     totals.count(conn, rows, state)
+    if state is State.CANCELLED:
+        for row in rows:
+            families.tell(conn, row[0])
     failpoint("ledger.finish.written")
     return state if rows else None
 
@@ -366,39 +381,6 @@ def _released(conn: Connection, task_id: str, function: str, pool: str, value: s
     state = State(value)
     if state.is_terminal:
         totals.count(conn, [(task_id, function, pool)], state)
+    if state is State.CANCELLED:
+        families.tell(conn, task_id)
     return Released(id=task_id, pool=pool, state=state)
-
-
-# --- cancel ----------------------------------------------------------------------------------
-
-_LOOK = Statement(
-    select(t.c.state, t.c.host, t.c.function, t.c.pool)
-    .where(t.c.id == bindparam("id"))
-    .with_for_update()
-)
-_CANCEL_WAITING = Statement(
-    update(t)
-    .where(t.c.id == bindparam("id"))
-    .values(state=literal(State.CANCELLED), finished_at=_NOW, ready=null(), expires_at=null())
-)
-_CANCEL_RUNNING = Statement(
-    update(t).where(t.c.id == bindparam("id")).values(cancel_requested=_ONE)
-)
-
-
-def cancel(conn: Connection, task_id: str, now: float) -> Cancelling | None:
-    """Cancel what waits, ask for it where it runs, leave what has ended. None: no such task."""
-    rows = conn.run(_LOOK, {"id": task_id})
-    if not rows:
-        return None
-    value, host, function, pool = rows[0]
-    state = State(value)
-    if state.is_terminal:
-        return Cancelling(state=state, already_ended=True)
-    if state is State.RUNNING:
-        conn.run(_CANCEL_RUNNING, {"id": task_id})
-        failpoint("ledger.cancel.written")
-        return Cancelling(state=state, host=host)
-    conn.run(_CANCEL_WAITING, {"id": task_id, "now": now})
-    totals.count(conn, [(task_id, function, pool)], State.CANCELLED)
-    return Cancelling(state=State.CANCELLED)

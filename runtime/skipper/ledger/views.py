@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, or_, select, union_all
 
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
+from skipper.ledger.gates import IS_OPEN
 from skipper.ledger.records import Result, WaitingTask
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
@@ -203,7 +204,7 @@ _IS_READY = t.c.ready == literal(1)
 
 def _waiting(*conditions: ColumnElement[bool]) -> Statement:
     is_fresh = or_(t.c.expires_at.is_(None), t.c.expires_at > _NOW)
-    found = select(*_WAITING).where(_IN_POOL, is_fresh, *conditions)
+    found = select(*_WAITING).where(_IN_POOL, is_fresh, IS_OPEN, *conditions)
     return Statement(limited(found.order_by(t.c.priority.desc(), t.c.id)))
 
 
@@ -226,6 +227,8 @@ _DUE = _waiting(t.c.ready == literal(0), t.c.available_at <= _NOW)
 
 def waiting(conn: Connection, pool: str, now: float, each: int) -> list[WaitingTask]:
     """What may be claimed in ``pool``: of every function its first ``each``.
+
+    Not those of which as many run as may at once.
 
     The first are those of the highest priority, then the oldest, and so is the list ordered. Of
     retries and delayed tasks that have just come due there are ``each`` in all.

@@ -126,8 +126,10 @@ class Nested:
         """Run it by its own deadline, or a moment past its caller's if that is the earlier."""
         left = max(0.001, ends - time.monotonic()) + OUTLIVES_S
         seconds = min(spec.timeout_s or DIRECT_TIMEOUT_S, left)
-        request_id = head.context.partition("/")[0]
-        inner = CallHead(int(seconds * 1000), 0, head.depth, spec.name, request_id)
+        request_id, _, parent = head.context.partition("/")
+        context = calls.child_context(parent, request_id) if parent else request_id
+        flags = calls.CHILD if parent else 0
+        inner = CallHead(int(seconds * 1000), flags, head.depth, spec.name, context)
         waiting = link.call(
             calls.call_head(inner) + body, asyncio.get_running_loop().time() + seconds
         )
@@ -144,6 +146,7 @@ class Nested:
             body=body,
             request_id=request_id or None,
             parent_id=parent or None,
+            is_detached=bool(head.flags & calls.DETACH),
             depth=head.depth,
             # Who waits for a task must not see others that are less urgent go before it.
             priority=None if urgency is None else max(urgency, spec.priority),

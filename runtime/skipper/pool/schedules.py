@@ -20,6 +20,7 @@ from skipper.ledger.records import Declaration, Schedule
 from skipper.pool.catalogue import Catalogue
 from skipper.settings.model import ScheduleSettings, Settings
 from skipper.spec import FunctionSpec
+from skipper.tasks.gate import key_of
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,12 @@ def wanted(
             found.append(_declared(spec, spec.name, spec.schedule, origin="code"))
         for name, table in tables.items():
             if table.function == spec.name:
-                when = Timetable(cron=table.cron, timezone=table.timezone, missed=table.missed)
+                when = Timetable(
+                    cron=table.cron,
+                    timezone=table.timezone,
+                    missed=table.missed,
+                    overlap=table.overlap,
+                )
                 found.append(
                     _declared(
                         spec,
@@ -118,6 +124,9 @@ def _declared(
         timeout_s=spec.timeout_s,
         priority=spec.priority,
         expires_s=spec.expires_s,
+        overlap=when.overlap.value,
+        concurrency=spec.concurrency,
+        concurrency_key=key_of(spec, body),
         starts_paused=starts_paused,
     )
 

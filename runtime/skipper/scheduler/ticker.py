@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from skipper.cron import Missed, Timetable
+from skipper.cron import Missed, Overlap, Timetable
 from skipper.ledger import Ledger, schedules
 from skipper.ledger.records import Firing, Schedule
 from skipper.scheduler.ticks import mended, plan
@@ -64,7 +64,10 @@ class Ticker:
         try:
             answer = ask(
                 Timetable(
-                    cron=declared.cron, timezone=declared.timezone, missed=Missed(declared.missed)
+                    cron=declared.cron,
+                    timezone=declared.timezone,
+                    missed=Missed(declared.missed),
+                    overlap=Overlap(declared.overlap),
                 )
             )
         except ValueError as error:

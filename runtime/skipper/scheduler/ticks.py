@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from skipper.cron import Missed, Timetable, next_tick, ticks
+from skipper.cron import Missed, Overlap, Timetable, next_tick, ticks
 
 ON_TIME_S = 60.0
 """A tick that is seen at most this late has not been missed."""
@@ -28,7 +28,8 @@ def plan(table: Timetable, due_at: float | None, now: float) -> Plan:
     """What to do at ``now`` with a schedule that was due at ``due_at``.
 
     None stands for one that no scheduler has seen before: it has missed nothing. However far
-    ``now`` has jumped, at most :data:`MOST_MISSED` ticks are run, and the next one lies ahead.
+    ``now`` has jumped, at most :data:`MOST_MISSED` ticks are run, and the next one lies ahead:
+    unless they may not run beside each other, and each waits for the one before.
     Raises ValueError for a time zone that this machine does not know.
     """
     following = next_tick(table.cron, table.timezone, now)
@@ -36,7 +37,12 @@ def plan(table: Timetable, due_at: float | None, now: float) -> Plan:
         return Plan(next_at=following)
     since = max(due_at, now - ON_TIME_S) if table.missed is Missed.SKIP else due_at
     limit = MOST_MISSED if table.missed is Missed.ALL else 1
-    return Plan(ticks=_latest(table, since, now, limit), next_at=following)
+    found = _latest(table, since, now, limit)
+    if table.overlap is Overlap.ALLOW or len(found) < 2:
+        return Plan(ticks=found, next_at=following)
+    if table.overlap is Overlap.QUEUE:  # one at a time: the next is due once this has ended
+        return Plan(ticks=found[:1], next_at=found[1])
+    return Plan(ticks=found[-1:], next_at=following)
 
 
 def _latest(table: Timetable, since: float, until: float, limit: int) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from skipper.cron import Missed, check_cron, check_timezone
+from skipper.cron import Missed, Overlap, check_cron, check_timezone
 from skipper.settings import environment
 from skipper.settings.access import AllowedHost, CorsOrigin, Keys
 from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
@@ -193,6 +193,10 @@ class ScheduleSettings(_Section):
     timezone: str = Field("UTC", description="whose clocks cron is read on, such as Europe/Vilnius")
     missed: Missed = Field(
         Missed.ONCE, description="what becomes of runs while no scheduler was up: once, skip or all"
+    )
+    overlap: Overlap = Field(
+        Overlap.QUEUE,
+        description="what a run does while the last goes on: queue, skip, cancel or allow",
     )
     body: JsonData = Field({}, description="the input of each run")
     paused: bool = Field(False, description="whether it waits for `skipper schedules resume`")

@@ -96,4 +96,5 @@ def deliveries(
         delivery(name, webhooks[name], event, now)
         for name in audience(webhooks, task.function, task.state)
     )
-    return [replace(new, parent_id=task.id, request_id=task.request_id) for new in made]
+    # Detached, because who is to hear of a cancelled task must.
+    return [replace(new, parent_id=task.id, request_id=task.request_id, detached=1) for new in made]

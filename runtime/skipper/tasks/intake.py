@@ -25,6 +25,7 @@ from skipper.spec import FunctionSpec
 from skipper.task import State, Task, new_id
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.deliveries import trial
+from skipper.tasks.gate import key_of
 from skipper.values.envelope import as_envelope
 from skipper.values.store import ValueStore, reason_of
 from skipper.values.value import Value
@@ -40,6 +41,8 @@ class Submission:
     body: bytes
     request_id: str | None = None
     parent_id: str | None = None
+    is_detached: bool = False
+    """Whether it goes on where its parent is cancelled."""
     depth: int = 0
     idempotency_key: str | None = None
     priority: int | None = None
@@ -137,14 +140,17 @@ class Intake:
         """
         fire = partial(schedules.fire, firing=firing, accept_all=self._admission.accept_all)
         accepted = await self._ledger.write(fire)
+        declared = firing.schedule.declared
         for refusal in {each.refusal for each in accepted if each.refusal is not None}:
-            declared = firing.schedule.declared
+            if refusal is Refusal.OVERLAP:
+                log.info("schedule %s: its last run goes on, this one is left out", declared.name)
+                continue
             reason = self._full(refusal, declared.function)
             log.warning("schedule %s: a run is left out. %s", declared.name, reason)
         ids = [each.id for each in accepted if each.is_new]
         if ids:
             failpoint("intake.ticked")
-            self._announcer.announce((id_, firing.schedule.declared.pool) for id_ in ids)
+            self._announcer.announce((id_, declared.pool) for id_ in ids)
         return ids
 
     async def deliver(self, deliveries: Mapping[str, Sequence[NewTask]]) -> list[str]:
@@ -214,6 +220,9 @@ def _new_task(submission: Submission, value: Value, now: float) -> NewTask:
         available_at=due,
         expires_at=None if expires_s is None else due + expires_s,
         parent_id=submission.parent_id,
+        detached=int(submission.is_detached),
+        concurrency=spec.concurrency,
+        concurrency_key=key_of(spec, submission.body),
         depth=submission.depth,
         request_id=submission.request_id,
         idempotency_key=key,

@@ -16,7 +16,8 @@ from skipper.outcomes import Outcome
 class CallHead(NamedTuple):
     """The fixed part of a call. ``budget_ms`` is what is left until the deadline, 0 for none.
 
-    ``context`` is the caller's request id or, for a task, what :func:`task_context` makes.
+    ``context`` is the caller's request id; for a task what :func:`task_context` makes, for a direct
+    call within one what :func:`child_context` does.
     """
 
     budget_ms: int
@@ -35,6 +36,10 @@ TASK = 2
 """Flag: this call is an attempt of a task."""
 SPAWN = 4
 """Flag, instance → host: start it as a task and answer ``{"id"}`` at once."""
+DETACH = 16
+"""Flag, beside SPAWN: the task is not cancelled with the one that starts it."""
+CHILD = 32
+"""Flag: this direct call is part of a task's attempt; its context is :func:`child_context`."""
 WAIT = 8
 """Flag, instance → host: the name is a task's id; answer with its result when it has ended."""
 
@@ -84,6 +89,11 @@ def with_budget(payload: bytes, budget_ms: int) -> bytes:
 def task_context(task_id: str, attempt: int, request_id: str | None) -> str:
     """The context of a call that is an attempt of a task."""
     return f"{task_id}/{attempt}/{request_id or ''}"
+
+
+def child_context(parent: str, request_id: str) -> str:
+    """The context of a direct call that is part of an attempt of the task ``parent``."""
+    return f"{parent}/{request_id}"
 
 
 def served_by(code: str, models: Iterable[str] = ()) -> bytes:

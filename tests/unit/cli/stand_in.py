@@ -309,6 +309,7 @@ class StandIn:
             "cron": "0 3 * * *",
             "timezone": "Europe/Vilnius",
             "missed": "once",
+            "overlap": "queue",
             "body": {"epochs": 5},
             "origin": "code" if name == "train.ok" else "settings",
             "state": "unserved" if name == "odd" else "active" if is_active else "paused",

@@ -18,6 +18,7 @@ class Asked:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
+        self.detached: list[str] = []
 
     places = NO_PLACES
 
@@ -31,7 +32,9 @@ class Asked:
     async def call_async(self, name: str, body: bytes) -> bytes:
         return b"%d" % self._note(name, body)
 
-    def spawn(self, name: str, body: bytes) -> "Started":
+    def spawn(self, name: str, body: bytes, *, detach: bool = False) -> "Started":
+        if detach:
+            self.detached.append(name)
         return Started(self._note(name, body))
 
 
@@ -236,6 +239,49 @@ def test_a_signature_that_cannot_be_called_is_an_error_with_name_and_line() -> N
     assert (caught.value.file, caught.value.line) == (__file__, f.line)
 
 
+@pytest.mark.parametrize(
+    ("decorate", "message"),
+    [
+        (skipper.training(max=1), "max= counts for direct calls"),
+        (skipper.training(min=1), "min= counts for direct calls"),
+        (skipper.training(recycle=9), "How many tasks run at once is said by concurrency="),
+        (skipper.data(mode="task", batch=8), "batch= counts for direct calls"),
+        (skipper.data(concurrency=1), "concurrency= counts for tasks"),
+        (skipper.inference(concurrency=1), "write mode='task'"),
+        (skipper.training(mode="direct", concurrency=1), "concurrency= counts for tasks"),
+    ],
+)
+def test_an_option_that_never_counts_is_an_error_that_names_the_one_that_does(
+    decorate: Any, message: str
+) -> None:
+    """A bound that bounds nothing: https://github.com/PrefectHQ/prefect/issues/12015."""
+
+    def named(x: list[int]) -> list[int]:
+        return x
+
+    with pytest.raises(DefinitionError, match=message) as caught:
+        decorate(named).spec("c0de")
+    assert caught.value.line == named.__code__.co_firstlineno
+
+
+def test_a_training_that_is_called_directly_may_have_what_direct_calls_have() -> None:
+    def small(x: int) -> int:
+        return x
+
+    assert skipper.training(mode="direct", max=1)(small).spec("c0de").max_instances == 1
+
+
+def test_tasks_are_bounded_by_a_member_of_the_body() -> None:
+    def train(customer: str, epochs: int = 1) -> None:
+        del customer, epochs
+
+    spec = skipper.training(concurrency=2, concurrency_key="customer")(train).spec("c0de")
+    assert (spec.concurrency, spec.concurrency_key) == (2, "customer")
+    wrong = skipper.training(concurrency=2, concurrency_key="client")(train)
+    with pytest.raises(DefinitionError, match="has no such member; it has customer, epochs"):
+        wrong.spec("c0de")
+
+
 @pytest.mark.parametrize("thing", [3, "f", [len]])
 def test_only_functions_and_classes_can_be_decorated(thing: Any) -> None:
     with pytest.raises(DefinitionError, match="stands before a function or a class"):
@@ -353,6 +399,14 @@ def test_remote_asks_the_runtime_with_the_arguments_as_json(runtime: Asked) -> N
 async def test_aremote_asks_the_same(runtime: Asked) -> None:
     assert await double.aremote(3) == 1
     assert runtime.calls == [("test_decorators.double", {"x": 3})]
+
+
+def test_what_is_spawned_is_cancelled_with_its_starter_unless_it_is_detached(
+    runtime: Asked,
+) -> None:
+    handles = [double.spawn(3), double.spawn_detached(4)]
+    assert [handle.id for handle in handles] == ["task-1", "task-2"]
+    assert (runtime.detached, runtime.calls[1]) == ([double.name], (double.name, {"x": 4}))
 
 
 def test_spawn_returns_a_task(runtime: Asked) -> None:

@@ -66,6 +66,8 @@ def test_what_is_no_size_is_refused(size: Any) -> None:
         {"start_timeout": "10s", "expires": "1h", "priority": -10},
         {"schedule": "0 3 * * *"},
         {"schedule": "0 3 * * *", "timezone": "Europe/Vilnius", "missed": "all"},
+        {"schedule": "0 3 * * *", "overlap": "skip"},
+        {"concurrency": 1, "concurrency_key": "customer", "threads": 4},
     ],
 )
 def test_good_options_pass(given_: Any) -> None:
@@ -128,6 +130,16 @@ def test_a_file_may_name_any_pool_until_it_is_known_which_there_are() -> None:
         ),
         ({"timezone": "UTC"}, "timezone needs schedule="),
         ({"missed": "all"}, "missed needs schedule="),
+        ({"overlap": "skip"}, "overlap needs schedule="),
+        (
+            {"schedule": "0 3 * * *", "overlap": "wait"},
+            "overlap='wait': write 'queue' or 'skip' or 'cancel' or 'allow'",
+        ),
+        ({"concurrency": 0}, "concurrency=0: write a whole number of at least 1"),
+        ({"concurrency_key": "x"}, "concurrency_key needs concurrency=…, how many tasks at once"),
+        ({"concurrency": 1, "concurrency_key": 3}, "write a parameter's name in quotes"),
+        ({"threads": 0}, "threads=0: write a whole number of at least 1"),
+        ({"threads": "all"}, "threads='all': write a whole number"),
     ],
 )
 def test_a_wrong_option_is_refused_with_its_place_and_what_to_write(

@@ -842,3 +842,24 @@ def test_the_problem_of_a_body_does_not_grow_with_it(
     assert reply.outcome is Outcome.INVALID
     assert all(len(error["pointer"]) <= 1000 for error in reply.value["errors"])
     assert len(reply.value["detail"]) < 2100
+
+
+@pytest.mark.parametrize(
+    ("flags", "context", "parent"),
+    [
+        (0, "req-1", ""),
+        (calls.TASK, "task-1/2/req-1", "task-1"),
+        (calls.CHILD, "task-1/req-1", "task-1"),
+    ],
+)
+def test_what_a_call_starts_is_part_of_the_task_that_the_call_is_part_of(
+    serving: Serving, flags: int, context: str, parent: str
+) -> None:
+    @skipper.data
+    def family(*, run: skipper.Run) -> list[Any]:
+        known = caller.current.get()
+        return [known.parent, known.request_id, run.request_id, run.task_id]
+
+    reply = serving.answer(family, call({}, flags=flags, context=context))
+    task_id = "task-1" if flags == calls.TASK else None
+    assert reply.value == [parent, "req-1", "req-1", task_id]

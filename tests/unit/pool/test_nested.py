@@ -13,6 +13,7 @@ from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import RunningAttempts
 from skipper.pool.nested import Nested
 from skipper.spec import FunctionSpec
+from skipper.tasks.intake import Submission
 from skipper.tasks.watchers import Watchers
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
@@ -46,6 +47,7 @@ class Stage(Nobody):
     def __init__(self, **spec: Any) -> None:
         self.link, self.spec = Link(), spec_of("g.g", **spec)
         self.lent: list[str] = []
+        self.submitted: list[Submission] = []
         self.ledger = self.values = self.files = self
         self.watchers = Watchers()
         me: Any = self
@@ -55,9 +57,11 @@ class Stage(Nobody):
     async def resolve(self, body: bytes) -> bytes:
         return body
 
-    def asks(self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1) -> None:
+    def asks(
+        self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1, parent: str = ""
+    ) -> None:
         """The instance makes a call."""
-        head = CallHead(budget_ms, flags, 1, "g.g", "req-1/")
+        head = CallHead(budget_ms, flags, 1, "g.g", f"req-1/{parent}")
         self.instance.calls[1] = object()
         self.nested.on_frame(
             self.instance, Frame(FrameKind.CALL, id_, calls.call_head(head) + b"{}")
@@ -84,7 +88,8 @@ class Stage(Nobody):
     async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link]:
         return self.spec, self.link
 
-    async def accept(self, submission: object) -> None:
+    async def accept(self, submission: Submission) -> None:
+        self.submitted.append(submission)
         raise OSError("No space left on device")
 
     def lend_slot(self) -> None:
@@ -153,3 +158,30 @@ async def test_whatever_goes_wrong_in_the_host_is_answered(
     assert "No space left on device" in problem["detail"]
     assert stage.lent == ["lent", "returned"]
     assert "could not be answered" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "is_detached"), [(calls.SPAWN, False), (calls.SPAWN | calls.DETACH, True)]
+)
+async def test_a_task_that_a_task_starts_is_its_child_and_detached_where_that_is_asked(
+    flags: int, is_detached: bool
+) -> None:
+    stage = Stage()
+    stage.asks(flags=flags, parent="task-1")
+    await stage.answer()
+    (submission,) = stage.submitted
+    assert (submission.parent_id, submission.request_id) == ("task-1", "req-1")
+    assert submission.is_detached is is_detached
+
+
+@pytest.mark.parametrize(
+    ("parent", "context", "flags"), [("task-1", "task-1/req-1", calls.CHILD), ("", "req-1", 0)]
+)
+async def test_a_direct_call_within_a_task_hands_its_id_on(
+    parent: str, context: str, flags: int
+) -> None:
+    stage = Stage()
+    stage.asks(parent=parent)
+    await stage.settle()
+    head, _ = calls.parse_call(stage.link.calls[0])
+    assert (head.context, head.flags) == (context, flags)

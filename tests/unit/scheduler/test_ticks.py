@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipper.cron import Missed, Timetable, next_tick
+from skipper.cron import Missed, Overlap, Timetable, next_tick
 from skipper.scheduler.ticks import MOST_MISSED, mended, plan
 
 NIGHTLY, HOURLY, MINUTELY = "0 3 * * *", "0 * * * *", "* * * * *"
@@ -24,7 +24,7 @@ def shown(moment: float | None) -> str | None:
 
 
 def table(cron: str, missed: str = "once", timezone: str = "UTC") -> Timetable:
-    return Timetable(cron=cron, timezone=timezone, missed=Missed(missed))
+    return Timetable(cron=cron, timezone=timezone, missed=Missed(missed), overlap=Overlap.ALLOW)
 
 
 @pytest.mark.parametrize("missed", Missed)
@@ -163,3 +163,26 @@ def test_what_a_wrong_clock_has_put_off_is_brought_near(
 def test_a_zone_that_is_not_known_here_is_told_of() -> None:
     with pytest.raises(ValueError, match="no such time zone"):
         plan(table(NIGHTLY, timezone="Mars/Olympus"), None, 0.0)
+
+
+# --- a run that takes longer than the time to the next -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("overlap", "missed", "ticks", "next_at"),
+    [
+        (Overlap.ALLOW, "all", ["2026-11-23 03:00", "2026-11-24 03:00"], "2026-11-25 03:00"),
+        (Overlap.QUEUE, "all", ["2026-11-23 03:00"], "2026-11-24 03:00"),
+        (Overlap.SKIP, "all", ["2026-11-24 03:00"], "2026-11-25 03:00"),
+        (Overlap.CANCEL, "all", ["2026-11-24 03:00"], "2026-11-25 03:00"),
+        (Overlap.QUEUE, "once", ["2026-11-24 03:00"], "2026-11-25 03:00"),
+        (Overlap.QUEUE, "skip", [], "2026-11-25 03:00"),
+    ],
+)
+def test_ticks_that_come_together_run_beside_each_other_only_where_they_may(
+    overlap: Overlap, missed: str, ticks: list[str], next_at: str
+) -> None:
+    bounded = table(NIGHTLY, missed).model_copy(update={"overlap": overlap})
+    found = plan(bounded, at("2026-11-23 03:00"), at("2026-11-24 09:00"))
+    assert [shown(tick) for tick in found.ticks] == ticks
+    assert shown(found.next_at) == next_at

@@ -43,6 +43,7 @@ NIGHTLY = Declaration(
     cron="0 3 * * *",
     timezone="UTC",
     missed="all",
+    overlap="allow",
     body=b"{}",
     origin="code",
     max_attempts=1,

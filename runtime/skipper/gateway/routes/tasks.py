@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
@@ -115,20 +116,30 @@ async def _cancel(context: Context, task_id: str) -> Response:
     now = time.time()
     cancelling = await context.ledger.write(lambda conn: tasks.cancel(conn, task_id, now))
     failpoint("gateway.cancelling")
+    running = cancelling.running if cancelling is not None else ()
+    await _tell_hosts(context, [each for each in running if each[0] != task_id])
     task = await context.tasks.get(task_id)
     if task.state is State.RUNNING:
-        link = context.directory.links.get(task.pool)
-        if link is not None and link.is_up:
-            # Best effort, because its host reads the cancellation from the ledger, too.
-            with contextlib.suppress(SkipperError):
-                await link.ask(CancelTask(task_id=task_id))
+        await _tell_hosts(context, [(task_id, task.pool)])
         task = await context.tasks.get(task_id)
-    context.watchers.changed([task_id])
+    context.watchers.changed([task_id, *(each for each, _ in running)])
     is_late = cancelling is None or cancelling.already_ended
     if is_late or (task.state.is_terminal and task.state is not State.CANCELLED):
         detail = f"the task had already ended: {task.state}"
         raise Problem(problems.CONFLICT, detail, {"task": await context.tasks.document(task)})
     return await task_response(context, task, status=200 if task.state.is_terminal else 202)
+
+
+async def _tell_hosts(context: Context, running: Sequence[tuple[str, str]]) -> None:
+    """Have tasks stopped at once that run on this machine, by id and pool.
+
+    Best effort, because their hosts read the cancellation from the ledger, too.
+    """
+    for task_id, pool in running:
+        link = context.directory.links.get(pool)
+        if link is not None and link.is_up:
+            with contextlib.suppress(SkipperError):
+                await link.ask(CancelTask(task_id=task_id))
 
 
 async def _retry(context: Context, task_id: str) -> Response:

@@ -77,6 +77,11 @@ class Claimer:
         """A task is over: it is not claimed again, should the broker name it once more."""
         self._list.ended(task_id)
 
+    def look(self) -> None:
+        """A task may start now that might not before: ask the ledger."""
+        self._found_work = True
+        self._work.set()
+
     def wake(self) -> None:
         """There may be room for more."""
         self._work.set()

@@ -110,6 +110,8 @@ class TaskLane:
             if attempt.instance is not None and attempt.instance.state is InstanceState.STOPPING:
                 await attempt.instance.until_gone()  # the next attempt must not run beside it
             self._running.pop(task.id, None)
+            if attempt.version is not None and attempt.version.spec.concurrency is not None:
+                self._claimer.look()
             self._claimer.wake()
 
     async def _reply(self, attempt: RunningAttempt) -> bytes:

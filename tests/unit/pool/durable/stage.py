@@ -126,6 +126,7 @@ class Given:
     """Of what is claimed ahead."""
     fresh_s: float = FRESH_S
     cores: int = 1
+    slots: int = 1
     patience: Patience = field(default_factory=Patience)
 
 
@@ -154,7 +155,9 @@ class Stage(PlayedServing):
             peers=Peers(self.functions, "host-1"),
             watchers=Recording(self.changed),
         )
-        self.ahead = ClaimedAhead(Slots(1), ahead_s=given.ahead_s, patience_s=given.patience_s)
+        self.ahead = ClaimedAhead(
+            Slots(given.slots), ahead_s=given.ahead_s, patience_s=given.patience_s
+        )
         self.running = RunningAttempts()
         self.claimer = Claimer(context, self.running, self.ahead, given.fresh_s)
         self.lane = TaskLane(

@@ -16,6 +16,7 @@ from skipper.task import State
 from skipper.wire import calls
 from tests.unit.pool.durable.stage import (
     LIMIT_S,
+    SPEC,
     Actor,
     Given,
     Stage,
@@ -276,3 +277,24 @@ async def test_what_a_task_prints_is_its_log(stage: Stage) -> None:
     (event,) = batch.events
     assert (event.type, event.data) == ("log", {"stream": "stdout", "text": "half way"})
     assert (event.attempt, event.number) == (1, 1)
+
+
+# --- no more at once than may ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [Given(slots=2)])
+async def test_a_task_that_had_to_wait_for_another_of_its_function_starts_at_its_end(
+    stage: Stage,
+) -> None:
+    stage.functions.spec = SPEC.model_copy(update={"concurrency": 1})
+    gate = {"concurrency": 1, "concurrency_key": ""}
+    first, actor = await begun(stage, **gate)
+    second = stage.submit(**gate)
+    await until(lambda: stage.claimer.is_at_rest)
+    looks = stage.ledger.looks
+    assert stage.task(second).state is State.QUEUED
+    stage.act = Played.replies
+    actor.replies()
+    await stage.until(second, State.SUCCEEDED)
+    assert stage.task(first).state is State.SUCCEEDED
+    assert stage.ledger.looks > looks
