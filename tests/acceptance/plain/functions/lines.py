@@ -75,7 +75,7 @@ async def grow_async(by: float, *, model: Annotated[Line, skipper.Loaded("grown"
     return [before, model["slope"]]
 
 
-@skipper.inference(mode="task", batch=8)
+@skipper.inference(batch=8)
 def grow_batch(by: list[float], *, model: Annotated[Line, skipper.Loaded("grown")]) -> list[float]:
     model["slope"] += sum(by)
     return [model["slope"]] * len(by)
