@@ -7,25 +7,21 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO, NamedTuple, cast
-from urllib.parse import quote
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from skipper import problems
 from skipper.gateway import negotiation
+from skipper.gateway.media import disposition, media_type_of
 from skipper.gateway.problems import Problem
 from skipper.values.envelope import Part
-from skipper.values.file import OCTETS
 from skipper.values.store import ValueStore, reason_of
 
-_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+")
-_SHOWN = ("image/", "audio/", "video/", "text/plain", "text/csv", "application/json")
-_ACTIVE = ("svg", "xml", "html", "script")
-"""What a browser would run, were it shown."""
 _CHUNK = 256 << 10
 """Read at once, and all that is held of what is sent."""
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+_RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
+_MOST_DIGITS = 18
 
 
 class Span(NamedTuple):
@@ -45,35 +41,24 @@ def span_of(header: str | None, size: int) -> Span | None:
         return None
     first, last = match.groups()
     if not first:  # the last so many
-        start = max(0, size - int(last))
+        start = max(0, size - _number(last))
         found = Span(start, size - start)
     else:
-        end = size if not last else min(size, int(last) + 1)
-        found = Span(int(first), end - int(first))
+        end = size if not last else min(size, _number(last) + 1)
+        found = Span(_number(first), end - _number(first))
     if found.size <= 0 or found.start >= size:
         raise Problem(problems.RANGE, f"there are {size} bytes")
     return found
 
 
-def media_type_of(part: Part) -> str:
-    """What a part is called to callers; a function's word, if it can stand in a header."""
-    return part.media_type if _TYPE.fullmatch(part.media_type) else OCTETS
-
-
-def disposition(media_type: str, name: str | None) -> str | None:
-    """A Content-Disposition: what to call the file, and that it is none to be shown."""
-    is_shown = media_type.startswith(_SHOWN) and not any(each in media_type for each in _ACTIVE)
-    kind = "inline" if is_shown else "attachment"
-    if not name:
-        return None if is_shown or media_type == OCTETS else kind
-    plain = re.sub(r'[^ -~]|["\\%/]', "_", name)[:150]
-    exact = quote(name[:150], safe="")
-    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{exact}"
+def _number(digits: str) -> int:
+    """A number of a caller's; one that is larger than any file, for what Python would not read."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def headers_of(part: Part) -> dict[str, str]:
     """What tells a caller what the bytes of a part are."""
-    media_type = media_type_of(part)
+    media_type = media_type_of(part.media_type)
     headers = {"Content-Type": media_type}
     if (found := disposition(media_type, part.name)) is not None:
         headers["Content-Disposition"] = found
@@ -84,7 +69,7 @@ def headers_of(part: Part) -> dict[str, str]:
 
 def check_accepted(accept: str, part: Part) -> None:
     """Raise Problem where a caller does not accept what a part is."""
-    media_type = media_type_of(part)
+    media_type = media_type_of(part.media_type).partition(";")[0]
     if accept and not negotiation.accepts(accept, media_type):
         detail = f"the value is {media_type}; accepted is {accept}"
         raise Problem(problems.NOT_ACCEPTABLE, detail)

@@ -7,26 +7,26 @@ called :meth:`Inputs.received` sees to what lies in the spool; where that raises
 from __future__ import annotations
 
 import errno
-import json
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from skipper import problems
+from skipper.gateway.members import FormMembers
 from skipper.gateway.problems import Problem
 from skipper.spec import FunctionSpec
-from skipper.values import forms
-from skipper.values.envelope import Envelope, Part, as_body, reference
-from skipper.values.file import OCTETS
+from skipper.values.envelope import Envelope, Part, as_body
 from skipper.values.opening import INLINE_BYTES
 from skipper.values.spool import Spool, SpooledFile
 from skipper.values.types import matches
 from skipper.values.value import JSON
 
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+"""Because what it warns of is told to whoever sent it, who could fill the log with it."""
 FORM = "multipart/form-data"
 MOST_PARTS = 100
 PART_HEADERS = 32
@@ -75,7 +75,7 @@ class Inputs:
         media_type, options = parse_options_header(content_type.encode("latin-1", "replace"))
         kind = media_type.decode("latin-1").lower()
         with _Reception(self, self.limit(spec)) as reception:
-            members = _Members(spec)
+            members = FormMembers(spec)
             for name, text in _query(query):
                 members.add_text(name, text)
             if kind == FORM:
@@ -117,70 +117,6 @@ def _taking(spec: FunctionSpec, media_type: str) -> str:
         taken = ", ".join([JSON, *([FORM] if spec.takes else []), *kinds])
         detail = f"{spec.name} takes {taken}, not {media_type or 'a body without Content-Type'}"
     raise Problem(problems.MEDIA, detail, {"function": spec.name})
-
-
-class _Members:
-    """The JSON object that a body stands for, a member for each parameter."""
-
-    def __init__(self, spec: FunctionSpec) -> None:
-        self._spec, self._schema = spec, spec.input_schema
-        self._properties = forms.properties(self._schema)
-        self._texts: dict[str, list[str]] = {}
-        self._values: dict[str, list[Any]] = {}
-
-    def check(self, name: str) -> None:
-        """Raise Problem for a parameter that there is not, before anything is kept for it."""
-        if name not in self._properties:
-            known = ", ".join(self._properties) or "none"
-            self._refuse(name, f"there is no such parameter; there are: {known}")
-
-    def is_bytes(self, name: str) -> bool:
-        """Whether a parameter takes the bytes of a part as they are."""
-        return name in self._spec.takes or name in self._spec.takes_many
-
-    def add_text(self, name: str, text: str) -> None:
-        self.check(name)
-        self._texts.setdefault(name, []).append(text)
-
-    def add_part(self, name: str, part: Part) -> None:
-        self._add(name, reference(part.key))
-
-    def add_json(self, name: str, data: bytes) -> None:
-        try:
-            value = json.loads(data)
-        except ValueError as error:
-            raise Problem(problems.MALFORMED, f"part {name!r} is not JSON: {error}") from None
-        self._add(name, value)
-
-    def _add(self, name: str, value: Any) -> None:
-        self._values.setdefault(name, []).append(value)
-
-    def _refuse(self, name: str, detail: str) -> None:
-        place = {"pointer": f"/{name}", "detail": detail}
-        raise Problem(
-            problems.INVALID_INPUT,
-            f"/{name}: {detail}",
-            {"function": self._spec.name, "errors": [place]},
-        )
-
-    def json(self) -> bytes:
-        """The object. Raises Problem for what is given twice and is no list."""
-        whole: dict[str, Any] = {}
-        for name, texts in self._texts.items():
-            try:
-                whole[name] = forms.from_text(self._properties[name], texts, self._schema)
-            except ValueError as error:
-                self._refuse(name, str(error))
-        for name, values in self._values.items():
-            is_many = name in self._spec.takes_many or (
-                name not in self._spec.takes
-                and len(values) > 1
-                and forms.is_list(self._properties[name], self._schema)
-            )
-            if name in whole or (len(values) > 1 and not is_many):
-                self._refuse(name, "it is given more than once, and is no list")
-            whole[name] = values if is_many else values[0]
-        return json.dumps(whole).encode()
 
 
 class _Reception:
@@ -313,7 +249,7 @@ class _Sink:
 class _Form:
     """A form: its parts, one after the other, as the parser finds them."""
 
-    def __init__(self, reception: _Reception, members: _Members, boundary: bytes) -> None:
+    def __init__(self, reception: _Reception, members: FormMembers, boundary: bytes) -> None:
         if not 0 < len(boundary) <= 70:  # RFC 2046, 5.1.1
             detail = f"Content-Type: {FORM} needs a boundary of 1 to 70 characters"
             raise Problem(problems.BAD_REQUEST, detail)
@@ -334,6 +270,8 @@ class _Form:
             max_header_size=2 * PART_HEAD,  # so that this says which part it is
         )
         self._count = 0
+        self._part = ""
+        """The name of the present part, once it is known."""
         self._is_over = False
 
     async def receive(self, pieces: Pieces) -> None:
@@ -344,7 +282,9 @@ class _Form:
             except FormParserError as error:
                 raise self._bad(str(error)) from None
         if not self._is_over:
-            raise self._bad("it ends before its last boundary")
+            within = f"part {self._part!r}" if self._part else f"part {self._count}"
+            where = f", in {within}" if self._count else ", and no boundary has come"
+            raise self._bad(f"it ends before its last boundary{where}")
 
     def _bad(self, detail: str) -> Problem:
         return Problem(problems.BAD_REQUEST, f"the form cannot be read: {detail}")
@@ -355,7 +295,7 @@ class _Form:
         self._count += 1
         if self._count > MOST_PARTS:
             raise Problem(problems.TOO_LARGE, f"a form has at most {MOST_PARTS} parts")
-        self._head: dict[bytes, bytes] = {}
+        self._part, self._head = "", dict[bytes, bytes]()
         self._field, self._value, self._head_size = b"", b"", 0
 
     def _name_on(self, data: bytes, start: int, end: int) -> None:
@@ -386,7 +326,9 @@ class _Form:
         self._filename = None if filename is None else _named(filename)
         kind, _ = parse_options_header(self._head.get(b"content-type"))
         self._kind = kind.decode("latin-1").lower()
-        self._is_bytes = self._members.is_bytes(self._part)
+        self._is_bytes = self._members.is_bytes(self._part, self._kind, self._filename)
+        if self._is_bytes:  # before it comes
+            self._kind = self._members.media_type(self._part, self._kind, self._filename)
         self._sink = self._reception.begin(f"part {self._part!r}", spools=self._is_bytes)
 
     def _write(self, data: bytes, start: int, end: int) -> None:
@@ -395,7 +337,7 @@ class _Form:
     def _end(self) -> None:
         name = self._part
         if self._is_bytes:
-            part = self._reception.part(self._kind or OCTETS, self._filename)
+            part = self._reception.part(self._kind, self._filename)
             self._members.add_part(name, part)
         elif self._kind == JSON:
             self._members.add_json(name, self._sink.text())

@@ -34,9 +34,31 @@ def from_text(schema: Schema, texts: Sequence[str], root: Schema | None = None) 
 
 
 def properties(schema: Schema) -> Mapping[str, Any]:
-    """The members of an object that a schema describes; none where it describes something else."""
-    found = _resolved(schema, schema, 0).get("properties", {})
-    return found if isinstance(found, Mapping) else {}
+    """The members of an object that a schema describes, those of any of its alternatives.
+
+    None where it describes something else.
+    """
+    found: dict[str, Any] = {}
+    options: list[Schema] = []
+    _collect(schema, schema, options)
+    for option in options:
+        members = option.get("properties", {})
+        for name, member in members.items() if isinstance(members, Mapping) else ():
+            earlier = found.setdefault(name, member)
+            if earlier != member:
+                found[name] = {"anyOf": [earlier, member]}
+    return found
+
+
+def _collect(schema: Schema, root: Schema, options: list[Schema]) -> None:
+    """Add a schema and its alternatives to ``options``, each once: they may refer to themselves."""
+    found = _resolved(schema, root, 0)
+    if any(found is each for each in options):
+        return
+    options.append(found)
+    for word in ("anyOf", "oneOf", "allOf"):
+        for option in found.get(word, ()):
+            _collect(option, root, options)
 
 
 def is_list(schema: Schema, root: Schema) -> bool:

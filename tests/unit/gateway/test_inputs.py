@@ -170,6 +170,96 @@ async def test_a_form_without_a_sound_boundary_is_refused(desk: Desk, boundary: 
     assert "needs a boundary" in problem.detail
 
 
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "detail"),
+    [
+        (form(part("tags", DEEP, kind="application/json")), 400, "part 'tags' is not JSON"),
+        (form(part("tags", DEEP)), 422, "/tags: it is nested too deep"),
+        (form(part("n", b"NaN", kind="application/json")), 400, "part 'n' is not JSON"),
+        (form(part("n", b"1e400")), 422, "/n: "),
+        (form(part("n", b"9" * 5000, kind="application/json")), 400, "part 'n' is not JSON"),
+        (form(part("n", b'1, "label": "x"', kind="application/json")), 400, "part 'n' is not"),
+        (form(part("n", b'"\xff"', kind="application/json")), 400, "part 'n' is not JSON"),
+        (form(part("n", b"", kind="application/json")), 400, "part 'n' is not JSON"),
+        (part("label", b"x") + part("n", b"5")[:-1], 400, "its last boundary, in part 'n'"),
+        (part("n", b"")[:10], 400, "its last boundary, in part 1"),
+        (b"", 400, "its last boundary, and no boundary has come"),
+    ],
+)
+async def test_json_in_a_form_is_json_and_nothing_beside(
+    desk: Desk, data: bytes, status: int, detail: str
+) -> None:
+    problem = await desk.refused(data)
+    assert problem.kind.status == status
+    assert detail in problem.detail
+
+
+async def test_json_stays_as_it_was_written(desk: Desk) -> None:
+    data = form(part("image", b"1"), part("n", b" 1e2 ", kind="application/json"))
+    assert (await desk.receive(data)).json == b'{"image":{"file": "#0"},"n": 1e2 }'
+
+
+PICTURE = SPEC.model_copy(update={"takes": {"image": ("image/png", "image/webp")}})
+
+
+@pytest.mark.parametrize(
+    ("one", "media_type"),
+    [
+        (part("image", b"1", kind="image/png"), "image/png"),
+        (part("image", b"1", filename="a.png"), "image/png"),
+        (part("image", b"1", filename="a.WEBP", kind="application/octet-stream"), "image/webp"),
+        (part("image", b"1", filename="a.json", kind="application/json"), "application/json"),
+    ],
+)
+async def test_a_part_is_what_it_says_or_what_its_name_says(
+    desk: Desk, one: bytes, media_type: str
+) -> None:
+    (found,) = (await desk.receive(form(one), spec=PICTURE)).parts
+    assert found.media_type == media_type
+
+
+@pytest.mark.parametrize(
+    ("one", "told"),
+    [
+        (part("image", LARGE, kind="text/csv"), "text/csv"),
+        (part("image", LARGE, filename="a.csv", kind="image/gif"), "image/gif"),
+        (part("image", LARGE, filename="a.csv"), "application/octet-stream"),
+        (part("image", LARGE, filename="a"), "application/octet-stream"),
+    ],
+)
+async def test_a_part_of_a_type_that_its_parameter_is_not_read_from_is_refused(
+    desk: Desk, one: bytes, told: str
+) -> None:
+    problem = await desk.refused(form(one), spec=PICTURE)
+    assert problem.kind.status == 415
+    assert problem.detail == (
+        f"part 'image' is {told}; the parameter is read from image/png, image/webp and JSON"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "value"),
+    [
+        (part("image", b"aGk="), "aGk="),
+        (part("image", b'{"file": "x"}', kind="application/json"), {"file": "x"}),
+    ],
+)
+async def test_a_value_can_be_typed_in(desk: Desk, one: bytes, value: Any) -> None:
+    found = await desk.receive(form(one), spec=PICTURE)
+    assert (members(found), found.parts) == ({"image": value}, ())
+
+
+async def test_what_a_caller_sends_does_not_fill_the_log(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    for data in (b"--YY\r\n", b"--XX\r\n(: x\r\n", b"--XXno", b"--XX\r\nA: b\rc"):
+        await desk.refused(data)
+    assert caplog.records == []
+
+
 async def test_text_that_is_too_long_is_not_held(tmp_path: Path) -> None:
     desk = Desk(tmp_path, most=5 << 20)
     problem = await desk.refused(form(part("label", b"x" * (1 << 20) + b"y")))

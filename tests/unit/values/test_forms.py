@@ -72,3 +72,49 @@ def test_several_texts_for_one_value_are_refused(hint: Any) -> None:
 def test_a_schema_that_describes_no_object_has_no_members() -> None:
     assert forms.properties({"type": "array"}) == {}
     assert [*forms.properties(TypeAdapter(Point).json_schema())] == ["x"]
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"]
+    radius: float
+
+
+class Square(BaseModel):
+    kind: Literal["square"]
+    side: int
+    radius: str = ""
+
+
+class Loop(BaseModel):
+    next: Loop | None = None
+
+
+@pytest.mark.parametrize(
+    ("hint", "names"),
+    [
+        (Circle, ["kind", "radius"]),
+        (Circle | None, ["kind", "radius"]),
+        (Annotated[Circle | Square, Field(discriminator="kind")], ["kind", "radius", "side"]),
+        (Circle | Square, ["kind", "radius", "side"]),
+        (Loop, ["next"]),
+        (int, []),
+        (list[Circle], []),
+    ],
+)
+def test_an_object_has_the_members_of_all_its_alternatives(hint: Any, names: list[str]) -> None:
+    schema = TypeAdapter(hint).json_schema()
+    found = forms.properties(schema)
+    assert sorted(found) == names
+    for name in names:
+        forms.from_text(found[name], ["1"], schema)
+
+
+def test_what_refers_to_itself_has_its_members_once() -> None:
+    schema = {
+        "$ref": "#/$defs/A",
+        "$defs": {
+            "A": {"anyOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}]},
+            "B": {"properties": {"x": {}}, "anyOf": [{"$ref": "#/$defs/A"}]},
+        },
+    }
+    assert forms.properties(schema) == {"x": {}}
