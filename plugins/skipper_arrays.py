@@ -1,1 +1,253 @@
-"""Values of type arrays: filled in by the next commits."""
+"""Arrays: how ``numpy.ndarray`` crosses, as ``.npy``, as bytes with a header, as nested lists.
+
+What comes is a view on the bytes that came, read-only and not copied, unless its numbers have to be
+converted. NumPy is imported by whoever has it in a hint, and not by this plugin.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import skipper
+
+NPY = "application/x-npy"
+"""NumPy's own format (NEP 1): a header that says dtype and shape, then the numbers."""
+RAW = "application/vnd.skipper.array"
+"""For those without NumPy: a line of JSON, ``{"dtype": "float32", "shape": [3, 4]}``, then the
+numbers, little-endian, the last dimension fastest."""
+JSON = "application/json"
+_KINDS = "biuf"
+"""What NumPy calls booleans, integers of both kinds, and floats."""
+_LARGEST = 8
+"""Bytes of one number: longer floats differ from machine to machine."""
+_MOST_DIMENSIONS = 32
+_HEADER = 64 << 10
+"""Bytes that the header of an array may have; NumPy's own are of 128."""
+_ALIGNED = 64
+
+
+@skipper.hook
+def skipper_value_type(hint: Any, marks: tuple[Any, ...]) -> skipper.ValueType | None:
+    """Arrays, of a class that is NumPy's only where somebody has imported it."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or hint is not numpy.ndarray:
+        return None
+    own = [mark for mark in marks if isinstance(mark, skipper.Array)]
+    return ArrayType(own[-1] if own else skipper.Array())
+
+
+class ArrayType(skipper.ValueType):
+    """Arrays of one dtype and shape, as far as ``mark`` says.
+
+    Raises ValueError for a dtype that is none, or whose numbers cannot cross.
+    """
+
+    name = "an array"
+    reads = (NPY, RAW)
+    writes = (JSON, NPY, RAW)
+    native = NPY
+
+    def __init__(self, mark: skipper.Array) -> None:
+        import numpy as np
+
+        self._np, self._mark = np, mark
+        self._dtype = None if mark.dtype is None else _known(mark.dtype, np)
+        self._shape = mark.shape
+
+    def is_value(self, value: object) -> bool:
+        return isinstance(value, self._np.ndarray)
+
+    def schema(self) -> dict[str, Any]:
+        kind = "f" if self._dtype is None else self._dtype.kind
+        number: dict[str, Any] = {"type": {"b": "boolean", "f": "number"}.get(kind, "integer")}
+        if kind == "f":
+            number = {"anyOf": [number, {"type": "null"}]}  # which is how JSON says NaN
+        if self._shape is None:
+            return {"title": "Array", "anyOf": [{"type": "array", "items": {}}, number]}
+        for length in reversed(self._shape):
+            number = {"type": "array", "items": number}
+            if length is not None:
+                number |= {"minItems": length, "maxItems": length}
+        return {"title": "Array"} | number
+
+    # --- in
+
+    def from_json(self, data: Any) -> Any:
+        np = self._np
+        if isinstance(data, dict):
+            raise ValueError('nested lists of numbers are needed, or {"file": ID}')
+        try:
+            array = np.asarray(data)
+            if array.dtype.kind not in _KINDS:  # there is a null among them, or "NaN", or a text
+                array = np.asarray(data, dtype=np.float64)
+        except (ValueError, TypeError, OverflowError):
+            raise ValueError(
+                "these are no nested lists of numbers, each as long as its neighbours"
+            ) from None
+        return array
+
+    def read(self, content: skipper.Content) -> Any:
+        view = content.view()
+        return (self._npy if content.media_type == NPY else self._raw)(view)
+
+    def _npy(self, view: memoryview) -> Any:
+        head = io.BytesIO(view[: _HEADER + 16])
+        format_ = self._np.lib.format
+        try:
+            version = format_.read_magic(head)
+            read = {
+                (1, 0): format_.read_array_header_1_0,
+                (2, 0): format_.read_array_header_2_0,
+            }.get(version)
+            if read is None:
+                raise ValueError(f"it is of version {version[0]}.{version[1]}")
+            shape, is_fortran, dtype = read(head, max_header_size=_HEADER)
+        except Exception as error:  # noqa: BLE001 - the next lines say why
+            # Because NumPy parses the header, a caller's text, as Python and raises what comes.
+            raise ValueError(f"these are no bytes of .npy: {str(error)[:200]}") from None
+        return self._view(view, head.tell(), dtype, shape, "F" if is_fortran else "C")
+
+    def _raw(self, view: memoryview) -> Any:
+        line, newline, _ = bytes(view[:_HEADER]).partition(b"\n")
+        try:
+            header = json.loads(line)
+            dtype, shape = self._np.dtype(str(header["dtype"])), tuple(header["shape"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            newline = b""
+        if not newline:
+            raise ValueError('the first line is no header as {"dtype": "float32", "shape": [3]}')
+        return self._view(view, len(line) + 1, dtype.newbyteorder("<"), shape, "C")
+
+    def _view(
+        self, view: memoryview, start: int, dtype: Any, shape: Sequence[Any], order: Any
+    ) -> Any:
+        """The array that these bytes are, if they are just as many as it needs."""
+        if dtype.hasobject or dtype.kind not in _KINDS or dtype.itemsize > _LARGEST:
+            raise ValueError(f"arrays of {dtype} are not taken: booleans, integers and floats are")
+        if len(shape) > _MOST_DIMENSIONS or not all(
+            type(length) is int and 0 <= length < 1 << 62 for length in shape
+        ):
+            raise ValueError(f"{str(shape)[:200]} is no shape")
+        count = math.prod(shape)  # of Python's integers, which do not overflow
+        if count * dtype.itemsize != len(view) - start:
+            raise ValueError(
+                f"the header promises {count} times {dtype}, and {len(view) - start} bytes follow"
+            )
+        if not count:
+            return self._np.empty(shape, dtype.newbyteorder("="))
+        array = self._np.frombuffer(view, dtype, count, start).reshape(shape, order=order)
+        return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+    def accepted(self, value: Any) -> Any:
+        self._check_shape(value.shape)
+        if self._dtype is None or value.dtype == self._dtype:
+            return value
+        return self._converted(value, self._dtype)
+
+    def _check_shape(self, shape: tuple[int, ...]) -> None:
+        wanted = self._shape
+        if wanted is None or (
+            len(wanted) == len(shape)
+            and all(w in (None, s) for w, s in zip(wanted, shape, strict=True))
+        ):
+            return
+        shown = ", ".join("any" if length is None else str(length) for length in wanted)
+        raise ValueError(f"its shape is {list(shape)}, and [{shown}] is wanted")
+
+    def _converted(self, value: Any, dtype: Any) -> Any:
+        """``value`` in another dtype; floats are rounded, and nothing else is changed."""
+        np = self._np
+        if not value.size:
+            return value.astype(dtype)
+        if value.dtype.kind not in _KINDS or (value.dtype.kind == "b") is not (dtype.kind == "b"):
+            raise ValueError(f"{value.dtype} cannot be {dtype}")
+        with np.errstate(all="ignore"):
+            made = value.astype(dtype)
+            if dtype.kind == "f":
+                is_same = np.isfinite(made) | ~np.isfinite(value)
+            else:
+                is_same = made.astype(value.dtype) == value
+                if value.dtype.kind == "f":  # beyond what the integers hold, casts give anything
+                    limits = np.iinfo(dtype)
+                    is_same &= (value >= float(limits.min)) & (value < float(limits.max) + 1.0)
+                elif dtype.kind != value.dtype.kind:
+                    is_same &= (made < 0) == (value < 0)
+        if not is_same.all():
+            odd = value[~is_same].flat[0]
+            raise ValueError(f"{odd} cannot be {dtype} without being changed")
+        return made
+
+    # --- out
+
+    def to_json(self, value: Any) -> Any:
+        self._check_kind(value)
+        return value.tolist()
+
+    def write(self, value: Any, media_type: str) -> skipper.Written:
+        self._check_kind(value)
+        array = self._np.asarray(value, dtype=value.dtype.newbyteorder("<"))
+        is_fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+        if media_type == RAW or not is_fortran:
+            array, is_fortran = self._np.ascontiguousarray(array).reshape(array.shape), False
+        head = self._npy_head(array, is_fortran) if media_type == NPY else _raw_head(array)
+        flat = (array.T if is_fortran else array).reshape(-1).view(self._np.uint8)
+        return skipper.Written(media_type=media_type, buffers=(head, flat.data))
+
+    def _npy_head(self, array: Any, is_fortran: bool) -> bytes:
+        head = io.BytesIO()
+        format_ = self._np.lib.format
+        described = format_.dtype_to_descr(array.dtype)
+        described = {"descr": described, "fortran_order": is_fortran, "shape": array.shape}
+        format_.write_array_header_1_0(head, described)
+        return head.getvalue()
+
+    def _check_kind(self, value: Any) -> None:
+        if value.dtype.kind not in _KINDS or value.dtype.itemsize > _LARGEST:
+            raise TypeError(
+                f"an array of {value.dtype} cannot be sent: booleans, integers and floats of up to "
+                "64 bits can"
+            )
+
+    # --- batches
+
+    def item(self) -> Any:
+        if self._shape is None:
+            return Annotated[self._np.ndarray, skipper.Array(self._mark.dtype)]
+        if not self._shape:
+            raise ValueError("a batch has a dimension more than its items: shape () has none")
+        return Annotated[self._np.ndarray, skipper.Array(self._mark.dtype, self._shape[1:])]
+
+    def stacked(self, items: Sequence[Any]) -> Any:
+        return self._np.stack(items)
+
+    def split(self, value: Any, count: int) -> Sequence[Any]:
+        array = self._np.asarray(value)
+        if not array.ndim or len(array) != count:
+            raise ValueError(
+                f"a batch of {count} items was answered with an array of shape {list(array.shape)}"
+            )
+        # Arrays of no dimension too, because an item that is a plain number is none of an array's.
+        return [array[at, ...] for at in range(count)]
+
+
+def _known(name: str, np: Any) -> Any:
+    try:
+        dtype: Any = np.dtype(name)
+    except TypeError:
+        raise ValueError(f"skipper.Array: NumPy knows no dtype {name!r}") from None
+    if dtype.kind not in _KINDS or dtype.itemsize > _LARGEST:
+        raise ValueError(
+            f"skipper.Array: arrays of {name} do not cross: booleans, integers and floats do"
+        )
+    return dtype
+
+
+def _raw_head(array: Any) -> bytes:
+    """The header, padded so that the numbers that follow lie where processors like them."""
+    head = json.dumps({"dtype": array.dtype.name, "shape": list(array.shape)}).encode()
+    return head + b" " * (-(len(head) + 1) % _ALIGNED) + b"\n"

@@ -30,7 +30,8 @@ from skipper.errors import DefinitionError
 from skipper.function.model import Loaded
 from skipper.function.run import Run
 from skipper.function.targets import innermost
-from skipper.values.crossing import Adapter, UnknownTypeError
+from skipper.values.crossing import Adapter, UnknownTypeError, value_type_of
+from skipper.values.types import ValueType
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,7 @@ def of_one_item(call: Callable[..., Any], parameters: Parameters) -> Parameters:
     """
     _check_batch(call, parameters)
     hints = {p.name: _item_of(p.name, parameters.hints.get(p.name, list)) for p in parameters.body}
-    returned = parameters.hints.get("return")
-    is_list = get_origin(returned) in (list, Sequence)
-    hints["return"] = get_args(returned)[0] if is_list else Any
+    hints["return"] = _returned_item(parameters.hints.get("return"))
     return replace(parameters, hints={**parameters.hints, **hints})
 
 
@@ -218,7 +217,24 @@ def _check_batch(call: Callable[..., Any], parameters: Parameters) -> None:
             raise DefinitionError(f"parameter {parameter.name!r} of a batch cannot have a default.")
 
 
+def stacked_in(hint: Any) -> ValueType | None:
+    """The type whose one value is a whole batch of items; None where a batch is a list."""
+    found = value_type_of(hint)
+    try:
+        return None if found is None or found.item() is None else found
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+
+
+def _returned_item(returned: Any) -> Any:
+    if (found := stacked_in(returned)) is not None:
+        return found.item()
+    return get_args(returned)[0] if get_origin(returned) in (list, Sequence) else Any
+
+
 def _item_of(name: str, hint: Any) -> Any:
+    if (found := stacked_in(hint)) is not None:
+        return found.item()
     bare = without_metadata(hint)
     if bare is list:
         return Any

@@ -36,6 +36,7 @@ from skipper.function.parameters import (
     object_type,
     of_one_item,
     parameters_of,
+    stacked_in,
     type_name,
 )
 from skipper.function.targets import declared_by, innermost
@@ -85,6 +86,10 @@ class Signature:
     """Body parameter → its value type, of those that have one."""
     takes_many: tuple[str, ...]
     """Body parameters that are lists of values of a type."""
+    stacks: Mapping[str, ValueType]
+    """Of a batch, by body parameter: the types that put all items into one value."""
+    splits: ValueType | None
+    """Of a batch: the type whose one returned value has all items."""
     gives: ValueType | None
     """The type of what is returned, where it is more than JSON; of a generator none."""
 
@@ -268,6 +273,7 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
     """
     call = _callable_of(target)
     parameters = parameters_of(declared_by(call), is_method=inspect.isclass(target))
+    whole = parameters
     if batched:
         parameters = of_one_item(call, parameters)
     item, returned = body_type(innermost(target).__name__, parameters), parameters.returned
@@ -286,8 +292,16 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         defaults={p.name: p.default for p in parameters.body if p.default is not p.empty},
         takes=_value_types(parameters),
         takes_many=tuple(_lists(parameters)),
+        stacks=_stacked(whole) if batched else {},
+        splits=stacked_in(whole.returned) if batched else None,
         gives=None if streams else value_type_of(returned),
     )
+
+
+def _stacked(parameters: Parameters) -> dict[str, ValueType]:
+    hints = {p.name: parameters.hints.get(p.name, list) for p in parameters.body}
+    found = {name: stacked_in(hint) for name, hint in hints.items()}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _lists(parameters: Parameters) -> Iterator[str]:

@@ -69,13 +69,12 @@ def _part_of(
 
 def _values(function: ServedFunction, call: IncomingCall, items: list[Item]) -> list[Any]:
     """The value for each item, or what was raised. ``call`` is one of those they are of."""
-    defaults = function.signature.defaults
-    names = function.signature.names
-    columns = {
-        name: [item[name] if name in item else defaults[name] for item in items] for name in names
-    }
     try:
-        values = _listed(function.target(**columns, **function.models(call)))
+        columns = {name: _column(function, name, items) for name in function.signature.names}
+        returned = function.target(**columns, **function.models(call))
+        if function.splits is not None:
+            return list(function.splits.split(returned, len(items)))
+        values = _listed(returned)
         if len(values) != len(items):
             raise ValueError(
                 f"a batch of {len(items)} items was answered with {len(values)} values"
@@ -83,6 +82,14 @@ def _values(function: ServedFunction, call: IncomingCall, items: list[Item]) -> 
     except BaseException as error:  # noqa: BLE001 - what a function raises is data
         return [error] * len(items)
     return values
+
+
+def _column(function: ServedFunction, name: str, items: list[Item]) -> Any:
+    """What the items have for one parameter: a list, or one value of them all."""
+    defaults = function.signature.defaults
+    column = [item[name] if name in item else defaults[name] for item in items]
+    stacking = function.stacks.get(name)
+    return column if stacking is None else stacking.stacked(column)
 
 
 def _listed(returned: Any) -> list[Any]:

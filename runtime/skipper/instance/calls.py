@@ -89,6 +89,8 @@ class ServedFunction:
         self.batch = function.options.get("batch", 0)
         """The largest batch; 0 for a function that takes calls one by one."""
         self._taking = function.batch_signature if self.batch else function.signature
+        self.stacks, self.splits = self._taking.stacks, self._taking.splits
+        """How a batch is put together and taken apart, where that is more than a list."""
         self.target = function.batch_target or function.callable
         self._models = models
         self._watch: ChangeWatch | None = None

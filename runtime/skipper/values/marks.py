@@ -35,9 +35,9 @@ class Array(ValueMark):
         x: Annotated[np.ndarray, skipper.Array("float32", (None, 13))]
 
     ``dtype`` is numpy's name of one, None for any; ``shape`` has the length of each dimension, None
-    for any. Values are converted where none is changed by that (an int to a float, not 0.5 to an
-    int); another shape is refused. Of a function with ``batch=`` the first dimension is the batch:
-    a caller sends one item, without it.
+    for any. Floats are rounded to the dtype, all else is converted where it stays what it is: 1 to
+    a float, not 0.5 to an int. Another shape is refused. Of a function with ``batch=`` the first
+    dimension is the batch: a caller sends one item, without it.
     """
 
     dtype: str | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skipper.errors import DefinitionError
 from skipper.values.spool import Buffer
 from skipper.values.value import JSON
 
@@ -98,8 +99,8 @@ class ValueType(ABC):
 
     # --- batches: only of types whose values can be put together
 
-    def item(self) -> ValueType | None:
-        """The type of what one caller of a batch sends; None where a batch is a list of values."""
+    def item(self) -> Any:
+        """The hint of what one caller of a batch sends; None where a batch is a list of values."""
         return None
 
     def stacked(self, items: Sequence[Any]) -> Any:
@@ -126,10 +127,16 @@ class ValueTypes:
         self._finders = tuple(finders)
 
     def find(self, hint: Any, marks: tuple[Any, ...] = ()) -> ValueType | None:
-        """How values of ``hint`` cross; None for what JSON alone carries, and what nobody knows."""
-        for finder in self._finders:
-            if (found := finder(hint, marks)) is not None:
-                return found
+        """How values of ``hint`` cross; None for what JSON alone carries, and what nobody knows.
+
+        Raises DefinitionError for marks that are wrong.
+        """
+        try:
+            for finder in self._finders:
+                if (found := finder(hint, marks)) is not None:
+                    return found
+        except ValueError as error:
+            raise DefinitionError(str(error)) from None
         return None
 
 

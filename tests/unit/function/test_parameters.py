@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import numpy as np
@@ -65,7 +66,7 @@ def test_only_a_model_that_stands_alone_is_the_whole_body(
     assert parameters_of(function, is_method=False).sole == sole
 
 
-def class_is_not_json(array: np.ndarray) -> None: ...
+def class_is_not_json(lock: ExitStack) -> None: ...
 def function_is_not_json(f: Callable[[int], int]) -> None: ...
 def many(*values: int) -> None: ...
 def named(**values: int) -> None: ...
@@ -78,7 +79,7 @@ def unknown(a: Missing) -> None: ...  # type: ignore[name-defined] # noqa: F821 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (class_is_not_json, "parameter 'array': numpy.ndarray cannot come from callers"),
+        (class_is_not_json, "parameter 'lock': contextlib.ExitStack cannot come from callers"),
         (function_is_not_json, "parameter 'f'"),
         (many, "*values has no schema"),
         (named, "**values has no schema"),

@@ -2,6 +2,7 @@ import json
 import math
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Optional, Union
@@ -235,7 +236,7 @@ def test_json_comes_out_as_the_same_json(value: Any) -> None:
 
 def gives_a_model() -> House: ...  # type: ignore[empty-body] # only the signature counts
 def gives_points() -> list[Point]: ...  # type: ignore[empty-body] # as above
-def gives_what_pydantic_does_not_know() -> np.ndarray: ...  # type: ignore[empty-body] # as above
+def gives_what_pydantic_does_not_know() -> ExitStack: ...  # type: ignore[empty-body] # as above
 
 
 @pytest.mark.parametrize(
