@@ -126,13 +126,16 @@ class Budget:
         self._grant(claim)
         return claim
 
-    async def body(self, size: int | None, on_cut: Callable[[], None]) -> MemoryClaim:
+    async def body(
+        self, size: int | None, on_cut: Callable[[], None], largest: int | None = None
+    ) -> MemoryClaim:
         """Room for a body, as soon as there is some. Raises Problem where that takes too long.
 
-        One of unknown size may become as large as any. Were its room to grow with it, many could
-        come to wait for each other with half a body each.
+        One of unknown size may become as large as any, or as ``largest``. Were its room to grow
+        with it, many could come to wait for each other with half a body each.
         """
-        size = self._largest if size is None else min(size, self._largest)
+        most = largest or self._largest
+        size = most if size is None else min(size, most)
         claim = MemoryClaim(self, Use.BODY, size, on_cut)
         if self._fits(claim) and self._may_overtake():
             self._grant(claim)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from skipper.blobs import BlobStore
 from skipper.gateway.budget import Budget
 from skipper.gateway.calls import Dispatcher
-from skipper.gateway.inputs import Inputs, SpoolRoom
+from skipper.gateway.inputs import Inputs
+from skipper.gateway.reception import SpoolRoom
 from skipper.gateway.task_reader import TaskReader
 from skipper.ledger import Ledger
 from skipper.settings.model import Settings

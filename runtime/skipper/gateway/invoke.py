@@ -26,6 +26,7 @@ from skipper.gateway.contents import ContentResponse, check_accepted
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.inputs import BodyHead
 from skipper.gateway.item_stream import ItemStream
 from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
@@ -224,12 +225,13 @@ class Invoke:
     ) -> bytes:
         """The body: JSON, or the envelope of any other. Raises Problem."""
         if request.is_json or request.is_encoded:
+            view.largest = spec.max_input
             return await _read_body(request, view, spec.max_input or self._max_body)
         inputs, head = self._context.inputs, view.exchange.head
         if head.length > inputs.limit(spec):
             raise _too_large(inputs.limit(spec), "max_input= of the function, files.max_mb")
-        kind = request.content_type.decode("latin-1")
-        return await inputs.received(spec, kind, head.query, view.pieces())
+        said = BodyHead(request.content_type.decode("latin-1"), head.query)
+        return await inputs.received(spec, said, view.pieces(), view.exchange.reserve)
 
     def _discard(self, body: bytes) -> None:
         """Forget what lies in the spool of a body that goes nowhere."""

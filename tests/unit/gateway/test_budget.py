@@ -134,6 +134,15 @@ async def test_a_body_larger_than_the_room_is_taken_alone(account: Account) -> N
         account.answer(1)
 
 
+@pytest.mark.parametrize(("size", "claimed"), [(None, 9000), (700, 700), (99_000, 9000)])
+async def test_a_body_that_may_have_more_than_others_claims_what_it_may_take(
+    account: Account, size: int | None, claimed: int
+) -> None:
+    claim = await account.budget.body(size, lambda: None, 9000)
+    assert account.held == (claimed, 0)
+    claim.release()
+
+
 async def test_a_body_of_unknown_size_counts_as_the_largest_until_it_is_whole(
     account: Account,
 ) -> None:

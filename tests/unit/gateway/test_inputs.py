@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import skipper
-from skipper.gateway.inputs import Inputs, SpoolRoom
+from skipper.gateway.budget import SMALL
+from skipper.gateway.inputs import BodyHead, Inputs
 from skipper.gateway.problems import Problem
+from skipper.gateway.reception import SpoolRoom
 from skipper.spec import FunctionSpec
 from skipper.values.envelope import Envelope, as_envelope
+from skipper.values.opening import INLINE_BYTES
 from skipper.values.spool import Spool, SpooledFile
 
 
@@ -58,6 +62,10 @@ class Desk:
         self.spool, self.room = Spool(folder / "spool"), SpoolRoom(10 << 20)
         self.inputs = Inputs(spool=self.spool, room=self.room, most=most)
         self._folder = folder / "spool"
+        self.reserved: list[int] = []
+
+    async def reserve(self, size: int) -> None:
+        self.reserved.append(size)
 
     async def receive(
         self,
@@ -68,7 +76,11 @@ class Desk:
         spec: FunctionSpec = SPEC,
         size: int = 1000,
     ) -> Envelope:
-        return as_envelope(await self.inputs.received(spec, kind, query, pieces(data, size)))
+        return as_envelope(
+            await self.inputs.received(
+                spec, BodyHead(kind, query), pieces(data, size), self.reserve
+            )
+        )
 
     async def refused(self, data: bytes, kind: str = FORM, **more: Any) -> Problem:
         with pytest.raises(Problem) as caught:
@@ -260,10 +272,45 @@ async def test_what_a_caller_sends_does_not_fill_the_log(
     assert caplog.records == []
 
 
-async def test_text_that_is_too_long_is_not_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [part("label", b"x" * (1 << 20) + b"y")],
+        [part("tags", b"x" * 300_000)] * 4,
+        [part("tags", b"x" * 900_000), part("n", b" " * 200_000, kind="application/json")],
+    ],
+)
+async def test_text_that_is_too_long_is_not_held(tmp_path: Path, parts: list[bytes]) -> None:
     desk = Desk(tmp_path, most=5 << 20)
-    problem = await desk.refused(form(part("label", b"x" * (1 << 20) + b"y")))
-    assert "part 'label' is text of more than 1 MiB" in problem.detail
+    problem = await desk.refused(form(*parts))
+    assert problem.kind.status == 413
+    assert "makes the form's text more than 1 MiB" in problem.detail
+    assert desk.reserved == [(1 << 20) + INLINE_BYTES]
+
+
+async def test_of_many_parts_no_more_is_held_than_of_one(desk: Desk) -> None:
+    found = await desk.receive(form(*[part("more", b"x" * 30_000)] * 20, part("image", b"")))
+    held = sum(each.size for each in found.parts if each.data is not None)
+    assert 90_000 <= held <= INLINE_BYTES
+    assert desk.reserved == [(1 << 20) + INLINE_BYTES]
+    assert len(desk.left) == sum(each.spool is not None for each in found.parts) == 16
+    assert all(found.parts[n].size == 30_000 for n in range(20))
+
+
+@pytest.mark.parametrize("size", [0, 1000, SMALL])
+async def test_what_is_little_needs_no_room(desk: Desk, size: int) -> None:
+    await desk.receive(form(part("image", b"x" * size)))
+    assert desk.reserved == []
+
+
+@pytest.mark.parametrize("size", [5 << 20, 9 << 20])
+async def test_a_large_body_lies_in_the_spool_as_it_came(tmp_path: Path, size: int) -> None:
+    desk, data = Desk(tmp_path, most=10 << 20), bytes(range(256)) * (size >> 8)
+    found = await desk.receive(form(part("image", data, filename="a")), size=1 << 18)
+    assert bytes(desk.spool.view(found.parts[0].spool or "")) == data
+    part_ = await desk.inputs.file("a/b", "n", pieces(data, 1 << 18))
+    assert part_.digest == hashlib.sha256(data).hexdigest()
+    assert (part_.size, desk.room.taken) == (size, 0)
 
 
 async def test_a_type_that_nothing_takes_is_refused_with_those_that_are_taken(desk: Desk) -> None:
@@ -293,7 +340,7 @@ async def test_a_body_that_breaks_off_leaves_nothing(desk: Desk) -> None:
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        await desk.inputs.received(SPEC, FORM, b"", broken())
+        await desk.inputs.received(SPEC, BodyHead(FORM), broken())
     assert (desk.left, desk.room.taken) == ([], 0)
 
 

@@ -71,6 +71,8 @@ class AsgiView:
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self._changed = asyncio.Event()
+        self.largest: int | None = None
+        """Bytes that its body may have, where that is not what any may have."""
         self._has_all = self._has_room = False
         self._start: Message | None = None
         """How the answer is to begin, until the first part of its body is there."""
@@ -104,13 +106,11 @@ class AsgiView:
                 self._has_all = body.is_whole
                 taken = exchange.take_body()
                 return {"type": "http.request", "body": taken, "more_body": not self._has_all}
-            if exchange.is_cut:
-                detail = "its body came too slowly while others waited (gateway.memory_mb)"
-                raise Problem(problems.UNAVAILABLE, detail)
+            self._check_cut()
             if not self._has_all:
                 if not self._has_room and body.received + (body.rest or 0) >= SMALL:
                     self._has_room = True
-                    await exchange.reserve()
+                    await exchange.reserve(largest=self.largest)
                     continue  # something may have come meanwhile, or the caller may have left
                 exchange.want_body()
             await self._change()
@@ -122,11 +122,17 @@ class AsgiView:
         while not (body.is_whole and not body.size):
             if exchange.is_gone or exchange.is_answered:
                 raise GoneError
+            self._check_cut()
             if body.size:
                 yield exchange.take_body()
             else:
                 await self._change()
         self._has_all = True
+
+    def _check_cut(self) -> None:
+        if self.exchange.is_cut:
+            detail = "its body came too slowly while others waited (gateway.memory_mb)"
+            raise Problem(problems.UNAVAILABLE, detail)
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, once the caller has read what was sent before."""

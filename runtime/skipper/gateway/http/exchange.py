@@ -171,11 +171,17 @@ class Exchange:
 
     # --- the memory that they take
 
-    async def reserve(self) -> None:
-        """Wait until there is room for the whole body. Raises Problem where there is none."""
-        rest = self.body.rest
-        size = None if rest is None else self.body.received + rest
-        room = self._room = asyncio.ensure_future(self._line.budget.body(size, self._on_cut))
+    async def reserve(self, size: int | None = None, largest: int | None = None) -> None:
+        """Wait until there is room for the whole body, or for ``size`` bytes of it.
+
+        It has ``largest`` bytes at most, where that is not what any body may have. Raises Problem
+        where there is no room.
+        """
+        if size is None and self.body.rest is not None:
+            size = self.body.received + self.body.rest
+        room = self._room = asyncio.ensure_future(
+            self._line.budget.body(size, self._on_cut, largest)
+        )
         try:
             self._claim = await room
         except asyncio.CancelledError:
