@@ -1,1 +1,0 @@
-"""Values of type tables: filled in by the next commits."""
