@@ -89,7 +89,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
     error = task.pop("error", None) or {}
     show_members((name, local(task[name]) if name in _TIMES else task[name]) for name in task)
     if error:
-        show_members([("error", _reason(error)), *_family(error)])
+        show_members([("error", _reason(error))])
         if trace := error.get("traceback"):
             show(neutral(str(trace).rstrip()))
     if attempts:
@@ -141,14 +141,11 @@ def cancel(task_id: Id, project: Project = None, url: Url = None) -> None:
     with target(project, url).client() as client:
         handle = client.task(task_id)
         is_cancelled = handle.cancel()
-        task = handle.status()
-    state, error = task["state"], task.get("error") or {}
+        state = handle.status()["state"]
     if not is_cancelled:
         info(f"Task {task_id} had already ended: {state}.")
         raise typer.Exit(Exit.FAILED)
     info(f"Task {task_id} is {state if state == 'cancelled' else 'being cancelled'}.")
-    for what, ids in _family(error):
-        info(f"{what.capitalize()}: {ids}.")
 
 
 @app.command()
@@ -246,16 +243,6 @@ def _attempt_row(attempt: dict[str, Any]) -> list[Any]:
 
 def _reason(error: dict[str, Any]) -> str | None:
     return error.get("detail") or error.get("title")
-
-
-def _family(error: dict[str, Any]) -> list[tuple[str, str]]:
-    """Which tasks a cancelled one has taken with it, and which go on, each with how many."""
-    found = []
-    for member, what in (("cancelled", "cancelled with it"), ("detached", "started detached")):
-        if ids := error.get(member):
-            more = error.get(f"{member}_count", len(ids)) - len(ids)
-            found.append((what, ", ".join(ids) + (f" and {more} more" if more > 0 else "")))
-    return found
 
 
 def _took(started: str | None, finished: str | None) -> str | None:

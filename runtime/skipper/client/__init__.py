@@ -7,14 +7,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
-from pydantic_core import to_json
-
+from skipper.client import contents, flows
 from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
 from skipper.client.events import TaskEvent
-from skipper.client.messages import Answer, Terms
+from skipper.client.messages import Answer, Deadline, Terms
+from skipper.client.sources import Source
+from skipper.values.envelope import Part, is_envelope, referred, unpack
 from skipper.values.opening import NO_PLACES
+from skipper.values.spool import Spool
 
 __all__ = [
     "Answer",
@@ -42,7 +49,10 @@ def connect(url: str | None = None, *, api_key: str | None = None) -> Client:
 
 
 class ClientCaller:
-    """Implements :class:`skipper.function.decorators.Caller` with a client."""
+    """Implements :class:`skipper.function.decorators.Caller` with a client.
+
+    Values of more types than JSON go as they are, as they do between functions, and come so.
+    """
 
     places = NO_PLACES
 
@@ -50,22 +60,55 @@ class ClientCaller:
         self._client = client
 
     def call(self, name: str, body: bytes) -> bytes:
-        return to_json(self._client.call(name, body))
+        with self._opened(body) as opened:
+            flow = flows.called(name, opened, self._client.timeout_s)
+            return contents.body_of(self._client.run(flow))
 
     def spawn(self, name: str, body: bytes, *, detach: bool = False) -> ClientTask:
         del detach  # what is started from outside has no parent
-        return ClientTask(self._client.spawn(name, body))
+        with self._opened(body) as opened:
+            return ClientTask(self._client.spawn(name, opened), self._client)
 
     async def call_async(self, name: str, body: bytes) -> bytes:
         # In a thread, because the client that was connected blocks.
         return await asyncio.to_thread(self.call, name, body)
 
+    @contextlib.contextmanager
+    def _opened(self, body: bytes) -> Iterator[Any]:
+        """The body as the client takes one; what lies in the spool for it goes afterwards."""
+        if not is_envelope(body):
+            yield body
+            return
+        envelope = unpack(body)
+        try:
+            sources = {part.key: _source(part, self.places.spool) for part in envelope.parts}
+            yield _referring(json.loads(envelope.json or b"null"), sources)
+        finally:
+            self.places.spool.remove(envelope.spooled)
+
+
+def _source(part: Part, spool: Spool) -> Source:
+    common = Source(media_type=part.media_type, name=part.name, size=part.size)
+    if part.spool is not None:
+        return replace(common, path=spool.path(part.spool))
+    return replace(common, buffers=(part.data,))
+
+
+def _referring(value: Any, sources: Mapping[str, Source]) -> Any:
+    """Plain data with the sources that it refers to."""
+    if (key := referred(value)) in sources:
+        return sources[str(key)]
+    if isinstance(value, dict):
+        return {name: _referring(each, sources) for name, each in value.items()}
+    return [_referring(each, sources) for each in value] if isinstance(value, list) else value
+
 
 class ClientTask:
     """Implements :class:`skipper.function.decorators.SpawnedCall` with a client's handle."""
 
-    def __init__(self, handle: TaskHandle) -> None:
-        self._handle, self.id = handle, handle.id
+    def __init__(self, handle: TaskHandle, client: Client) -> None:
+        self._client, self.id = client, handle.id
 
     def result(self, timeout: float | None = None) -> bytes:
-        return to_json(self._handle.result(timeout))
+        task = self._client.run(flows.ended(self.id, Deadline(timeout)))
+        return contents.body_of(self._client.run(flows.reply_with_result(task)))

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows
-from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of
+from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
 from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
     NO_TERMS,
     Answer,
+    Body,
     Deadline,
     Flow,
     Pause,
     Reply,
     Request,
     Terms,
-    encode,
+    merged,
     resume,
 )
+from skipper.client.sources import file_source
 from skipper.errors import UnavailableError
 
 if TYPE_CHECKING:
     import ssl
+
+    import httpx
 
 T = TypeVar("T")
 
@@ -58,7 +63,12 @@ class AsyncClient(HttpConnection):
 
     async def call(self, name: str, body: Any = None, /, **params: Any) -> Any:
         """See :meth:`Client.call`."""
-        return await self.run(flows.call(name, encode(body, params), self.timeout_s))
+        return await self.run(flows.call(name, merged(body, params), self.timeout_s))
+
+    async def call_to(self, to: Path | str, name: str, body: Any = None, /, **params: Any) -> Path:
+        """See :meth:`Client.call_to`."""
+        await self.run(flows.call(name, merged(body, params), self.timeout_s, Path(to)))
+        return Path(to)
 
     async def spawn(
         self,
@@ -73,7 +83,7 @@ class AsyncClient(HttpConnection):
     ) -> AsyncTaskHandle:
         """See :meth:`Client.spawn`."""
         terms = Terms(priority=priority, delay=delay, expires=expires)
-        flow = flows.spawn(name, encode(body, params), terms)
+        flow = flows.spawn(name, merged(body, params), terms)
         return AsyncTaskHandle(self, await self.run(flow))
 
     async def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
@@ -92,6 +102,25 @@ class AsyncClient(HttpConnection):
             for call in calls:
                 call.cancel()
             await asyncio.gather(*calls, return_exceptions=True)
+
+    async def upload(
+        self, source: Any, *, name: str | None = None, media_type: str | None = None
+    ) -> dict[str, Any]:
+        """See :meth:`Client.upload`."""
+        return await self.run(flows.upload(file_source(source, name, media_type)))
+
+    async def file(self, file_id: str) -> dict[str, Any]:
+        """See :meth:`Client.file`."""
+        return await self.run(flows.get(flows.file_path(file_id) + "/info"))
+
+    async def download(self, file_id: str, to: Path | str) -> Path:
+        """See :meth:`Client.download`."""
+        await self.run(flows.download(file_id, Path(to)))
+        return Path(to)
+
+    async def delete_file(self, file_id: str) -> None:
+        """See :meth:`Client.delete_file`."""
+        await self.run(flows.delete_file(file_id))
 
     async def task(self, task_id: str) -> AsyncTaskHandle:
         """See :meth:`Client.task`."""
@@ -150,7 +179,9 @@ class AsyncClient(HttpConnection):
             await asyncio.sleep(step.seconds)
             return None
         try:
-            return reply_of(await self._http.request(**self.options_of(step)))
+            options = self.options_of(step)
+            async with self._http.stream(**options, content=_content(step)) as response:
+                return await _received(response, step)
         except httpx.RequestError as error:
             return self.loss_of(error, step)
 
@@ -178,6 +209,28 @@ class AsyncClient(HttpConnection):
                 await asyncio.sleep(reader.pause_s(loss))
 
 
+def _content(request: Request) -> bytes | AsyncIterator[bytes] | None:
+    content = request.content
+    return content if content is None or isinstance(content, bytes) else _read(content)
+
+
+async def _read(body: Body) -> AsyncIterator[bytes]:
+    """A body's pieces, each read in a thread, because it may lie on a slow disk."""
+    chunks = body.chunks()
+    while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+        yield chunk
+
+
+async def _received(response: httpx.Response, request: Request) -> Reply:
+    if request.to is None or response.status_code != OK:
+        await response.aread()
+        return reply_of(response)
+    with Saving(request.to) as saving:
+        async for chunk in response.aiter_bytes():
+            await asyncio.to_thread(saving.write, chunk)
+    return reply_of(response, request.to)
+
+
 class AsyncTaskHandle(TaskView):
     """:class:`TaskHandle` on asyncio."""
 
@@ -190,11 +243,12 @@ class AsyncTaskHandle(TaskView):
         self._task = await self._client.get(flows.task_path(self.id))
         return self._task
 
-    async def result(self, timeout: float | None = None) -> Any:
+    async def result(self, timeout: float | None = None, *, to: Path | str | None = None) -> Any:
         """See :meth:`TaskHandle.result`."""
         flow = flows.ended(self.id, Deadline(timeout))
         self._task = await self._client.run(flow)
-        return await self._client.run(flows.result_of(self._task))
+        path = None if to is None else Path(to)
+        return await self._client.run(flows.result_of(self._task, path))
 
     async def cancel(self) -> bool:
         """See :meth:`TaskHandle.cancel`."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows
-from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of
+from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
 from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
     NO_TERMS,
@@ -19,13 +20,16 @@ from skipper.client.messages import (
     Reply,
     Request,
     Terms,
-    encode,
+    merged,
     resume,
 )
+from skipper.client.sources import file_source
 from skipper.errors import UnavailableError
 
 if TYPE_CHECKING:
     import ssl
+
+    import httpx
 
 T = TypeVar("T")
 
@@ -60,12 +64,24 @@ class Client(HttpConnection):
     def call(self, name: str, body: Any = None, /, **params: Any) -> Any:
         """Run a function and return its value; where that is a task's, wait for the task.
 
-        ``body`` is the JSON body (bytes are taken as JSON already, NumPy arrays go as nested
-        lists); ``params`` are members of it. Raises a :class:`~skipper.errors.CallError` that holds
+        ``body`` is plain data (bytes in its place are taken as JSON already); ``params`` are
+        members of it. In either may stand, wherever the function takes them, bytes, paths, files
+        opened in binary mode, :class:`skipper.File`, arrays, pictures and tables; files are read as
+        they are sent. Values come back so: arrays, pictures and tables where NumPy, Pillow and
+        Arrow are installed, else as bytes. Raises a :class:`~skipper.errors.CallError` that holds
         the problem document where the run ended without a value, NotFoundError or UnavailableError
-        where there was none, TypeError for a body that is not JSON.
+        where there was none, TypeError for what the function cannot be sent, OSError.
         """
-        return self.run(flows.call(name, encode(body, params), self.timeout_s))
+        return self.run(flows.call(name, merged(body, params), self.timeout_s))
+
+    def call_to(self, to: Path | str, name: str, body: Any = None, /, **params: Any) -> Path:
+        """:meth:`call`, with the value written to the file ``to``, piece by piece as it comes.
+
+        The file is there once it is whole: what lay there before stays until then. Returns its
+        path. Raises as :meth:`call` does, and OSError.
+        """
+        self.run(flows.call(name, merged(body, params), self.timeout_s, Path(to)))
+        return Path(to)
 
     def spawn(
         self,
@@ -85,7 +101,7 @@ class Client(HttpConnection):
         are seconds, or ``"90s"``, ``"5m"``. Parameters with one of these names go into ``body``.
         """
         terms = Terms(priority=priority, delay=delay, expires=expires)
-        return TaskHandle(self, self.run(flows.spawn(name, encode(body, params), terms)))
+        return TaskHandle(self, self.run(flows.spawn(name, merged(body, params), terms)))
 
     def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
         """Call once per body, several at once; the values in the bodies' order.
@@ -94,6 +110,30 @@ class Client(HttpConnection):
         """
         with ThreadPoolExecutor(MAP_WIDTH, thread_name_prefix="skipper-map") as pool:
             return list(pool.map(lambda body: self.call(name, body), bodies))
+
+    def upload(
+        self, source: Any, *, name: str | None = None, media_type: str | None = None
+    ) -> dict[str, Any]:
+        """Have the gateway keep a file; its record, whose ``id`` goes into calls.
+
+        ``source`` is what :meth:`call` takes for one: ``{"file": record["id"]}`` stands for it
+        there, as often as needed until it expires. Raises UnavailableError where there is no room
+        for it, InvalidInputError for too large a one, OSError.
+        """
+        return self.run(flows.upload(file_source(source, name, media_type)))
+
+    def file(self, file_id: str) -> dict[str, Any]:
+        """What is known of an uploaded file. Raises NotFoundError."""
+        return self.run(flows.get(flows.file_path(file_id) + "/info"))
+
+    def download(self, file_id: str, to: Path | str) -> Path:
+        """Write an uploaded file to ``to``, piece by piece; its path. Raises NotFoundError."""
+        self.run(flows.download(file_id, Path(to)))
+        return Path(to)
+
+    def delete_file(self, file_id: str) -> None:
+        """Forget an uploaded file; tasks that were given it keep it. Raises NotFoundError."""
+        self.run(flows.delete_file(file_id))
 
     def task(self, task_id: str) -> TaskHandle:
         """The task with this id. Raises NotFoundError."""
@@ -155,7 +195,8 @@ class Client(HttpConnection):
             time.sleep(step.seconds)
             return None
         try:
-            return reply_of(self._http.request(**self.options_of(step)))
+            with self._http.stream(**self.options_of(step), content=_content(step)) as response:
+                return _received(response, step)
         except httpx.RequestError as error:
             return self.loss_of(error, step)
 
@@ -182,6 +223,21 @@ class Client(HttpConnection):
                 time.sleep(reader.pause_s(loss))
 
 
+def _content(request: Request) -> bytes | Iterator[bytes] | None:
+    content = request.content
+    return content if content is None or isinstance(content, bytes) else content.chunks()
+
+
+def _received(response: httpx.Response, request: Request) -> Reply:
+    if request.to is None or response.status_code != OK:
+        response.read()
+        return reply_of(response)
+    with Saving(request.to) as saving:
+        for chunk in response.iter_bytes():
+            saving.write(chunk)
+    return reply_of(response, request.to)
+
+
 class TaskHandle(TaskView):
     """A task of a gateway."""
 
@@ -194,14 +250,15 @@ class TaskHandle(TaskView):
         self._task = self._client.get(flows.task_path(self.id))
         return self._task
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None, *, to: Path | str | None = None) -> Any:
         """Wait for the value. Raises a CallError for a task without one.
 
-        After ``timeout`` seconds raises DeadlineError (a TimeoutError); the task goes on.
+        With ``to`` it is written to that file, piece by piece, whose path is returned. After
+        ``timeout`` seconds raises DeadlineError (a TimeoutError); the task goes on.
         """
         flow = flows.ended(self.id, Deadline(timeout))
         self._task = self._client.run(flow)
-        return self._client.run(flows.result_of(self._task))
+        return self._client.run(flows.result_of(self._task, None if to is None else Path(to)))
 
     def cancel(self) -> bool:
         """Cancel it, whether it waits or runs. False where it had already ended."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import socket
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
 from skipper.client.messages import LostError, Reply, Request
@@ -86,8 +88,7 @@ class HttpConnection:
             "method": request.method,
             "url": request.path,
             "params": request.query,
-            "headers": request.headers,
-            "content": request.content,
+            "headers": headers_of(request),
             # No limit for a free connection, because waiting for one is the caller's own doing.
             "timeout": httpx.Timeout(
                 request.timeout_s, connect=min(CONNECT_S, request.timeout_s or CONNECT_S), pool=None
@@ -113,6 +114,36 @@ class HttpConnection:
         if not request.is_repeatable:
             text += " The function may have run."
         return LostError(text, was_sent=True)
+
+
+def headers_of(request: Request) -> dict[str, str]:
+    """The request's headers, the length of a body that is sent piece by piece included."""
+    content = request.content
+    if content is None or isinstance(content, bytes) or content.size is None:
+        return dict(request.headers)
+    return {**request.headers, "content-length": str(content.size)}
+
+
+class Saving:
+    """A file that an answer's content goes to; it is there once it is whole, and not before."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+    def __enter__(self) -> Self:
+        self._stream = self._part.open("xb")
+        return self
+
+    def write(self, data: bytes) -> None:
+        self._stream.write(data)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stream.close()
+        if kind is None:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink(missing_ok=True)
 
 
 def _checked(key: str | None) -> str | None:
@@ -153,9 +184,11 @@ def _keep_alive() -> list[tuple[int, int, int]]:
     return options
 
 
-def reply_of(response: httpx.Response) -> Reply:
-    """A response that has been read, without httpx."""
-    return Reply(status=response.status_code, headers=response.headers, content=response.content)
+def reply_of(response: httpx.Response, saved: Path | None = None) -> Reply:
+    """A response that has been read, or ``saved``, without httpx."""
+    content = b"" if saved is not None else response.content
+    headers = response.headers
+    return Reply(status=response.status_code, headers=headers, content=content, saved=saved)
 
 
 class TaskView:

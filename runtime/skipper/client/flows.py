@@ -7,14 +7,19 @@ asyncio. A connection that fails is thrown into the flow as :class:`LostError`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from skipper import problems
+from skipper.client import contents
+from skipper.client.bodies import FormBody, StreamedBody
 from skipper.client.messages import (
+    ANSWER_S,
     NO_TERMS,
     Answer,
     Deadline,
@@ -24,10 +29,17 @@ from skipper.client.messages import (
     Reply,
     Request,
     Terms,
+    to_body,
 )
+from skipper.client.packing import Upload, pack
 from skipper.client.problems import checked, slug_of, task_error
-from skipper.errors import CallError, UnavailableError
+from skipper.client.sources import Source, has_sources
+from skipper.errors import CallError, SkipperError, UnavailableError
 from skipper.task import State
+from skipper.values.value import JSON
+
+T = TypeVar("T")
+Content: TypeAlias = bytes | FormBody | StreamedBody
 
 _LASTING = (problems.BROKEN.slug,)
 """Problems that a second try will not find gone."""
@@ -70,6 +82,8 @@ class _Attempts:
         self._losses = self._refusals = 0
 
     def after_loss(self, *, was_sent: bool) -> float | None:
+        if not self._request.can_be_sent:
+            return None
         is_first_contact = not was_sent and not self._losses
         may = self._request.is_patient if is_first_contact else self._request.is_repeatable
         if not may or self._losses == len(RECONNECTS_S):
@@ -79,7 +93,7 @@ class _Attempts:
 
     def after_reply(self, reply: Reply) -> float | None:
         wait_s = retry_after_s(reply)
-        if wait_s is not None and self._refusals < RETRIES:
+        if wait_s is not None and self._refusals < RETRIES and self._request.can_be_sent:
             self._refusals += 1
             return wait_s
         is_outage = reply.status >= 500
@@ -122,54 +136,148 @@ def get_items(path: str, **query: Any) -> Flow[list[Any]]:
 
 
 def invoke(
-    name: str, body: bytes, deadline: Deadline, *, prefer: str = "", terms: Terms = NO_TERMS
+    name: str,
+    body: Content,
+    deadline: Deadline,
+    *,
+    prefer: str = "",
+    terms: Terms = NO_TERMS,
+    to: Path | None = None,
 ) -> Flow[Answer]:
     """One run of a function; ``prefer`` as RFC 7240 writes it."""
-    headers = {"content-type": "application/json"} | ({"prefer": prefer} if prefer else {})
-    headers |= terms.headers()
-    reply = yield from exchange(
-        Request(
-            method="POST",
-            path=function_path(name) + "/invoke",
-            headers=headers,
-            content=body,
-            timeout_s=None,  # because the gateway enforces the function's deadline
-            is_repeatable=False,
-        ),
-        deadline,
-    )
+    reply = yield from invoked(name, body, deadline, prefer=prefer, terms=terms, to=to)
     return _answer(reply)
+
+
+def invoked(
+    name: str,
+    body: Content,
+    deadline: Deadline,
+    *,
+    prefer: str = "",
+    terms: Terms = NO_TERMS,
+    to: Path | None = None,
+) -> Flow[Reply]:
+    """What a function is answered with: its value, or a task."""
+    headers = _headers_of(body) | ({"prefer": prefer} if prefer else {}) | terms.headers()
+    request = Request(
+        method="POST",
+        path=function_path(name) + "/invoke",
+        headers=headers,
+        content=body,
+        timeout_s=None,  # because the gateway enforces the function's deadline
+        is_repeatable=False,
+        to=to,
+    )
+    return (yield from exchange(request, deadline))
+
+
+def _headers_of(body: Content) -> dict[str, str]:
+    kind = JSON if isinstance(body, bytes) else body.media_type
+    return {"content-type": kind, "accept": contents.accept()}
 
 
 def _answer(reply: Reply) -> Answer:
     is_task = reply.status == 202
     return Answer(
-        value=None if is_task else reply.json(),
+        value=None if is_task else contents.value_of(reply),
         task=reply.json() if is_task else None,
         code=reply.headers.get("x-skipper-code"),
         model=reply.headers.get("x-skipper-model"),
+        reply=reply,
     )
 
 
-def call(name: str, body: bytes, timeout_s: float | None) -> Flow[Any]:
-    """The value of one run, waiting for the task where the function is answered with one."""
+def sent(name: str, body: Any, send: Callable[[Content], Flow[T]]) -> Flow[T]:
+    """What ``send`` makes of the body that ``body`` is to the function, values and all.
+
+    What has been uploaded for it is removed again: a task that was given it keeps it.
+    """
+    if isinstance(body, bytes):
+        return (yield from send(body))
+    if not has_sources(body):
+        return (yield from send(to_body(body)))
+    document = yield from get(function_path(name))
+    packed = pack(body, document)
+    try:
+        for each in packed.uploads:
+            each.id = (yield from upload(each.source))["id"]
+        answer = yield from send(packed.content())
+    except SkipperError:
+        yield from _forget(packed.uploads)
+        raise
+    yield from _forget(packed.uploads)
+    return answer
+
+
+def _forget(uploads: Iterable[Upload]) -> Flow[None]:
+    for each in uploads:
+        if each.id:
+            with contextlib.suppress(SkipperError):  # it expires by itself
+                yield from delete_file(each.id)
+
+
+def upload(source: Source) -> Flow[dict[str, Any]]:
+    """The record of a file that is uploaded. Sent again where it can be: it is stored once."""
+    query = {"name": source.name} if source.name else {}
+    request = Request(
+        method="POST",
+        path="/v1/files",
+        query=query,
+        headers={"content-type": source.media_type},
+        content=StreamedBody(source),
+        timeout_s=None,
+    )
+    reply = yield from exchange(request)
+    record: dict[str, Any] = reply.json()
+    return record
+
+
+def download(file_id: str, to: Path | None) -> Flow[Reply]:
+    """An uploaded file's content: in the reply, or written to ``to``."""
+    return (yield from exchange(Request(method="GET", path=file_path(file_id), to=to)))
+
+
+def delete_file(file_id: str) -> Flow[None]:
+    """Forget an uploaded file."""
+    yield from exchange(Request(method="DELETE", path=file_path(file_id)))
+
+
+def call(name: str, body: Any, timeout_s: float | None, to: Path | None = None) -> Flow[Any]:
+    """The value of one run, waiting for the task where the function is answered with one.
+
+    With ``to`` it is written there.
+    """
+    reply = yield from called(name, body, timeout_s, to)
+    return contents.value_of(reply)
+
+
+def called(name: str, body: Any, timeout_s: float | None, to: Path | None = None) -> Flow[Reply]:
+    """The answer that has the value of one run."""
     deadline = Deadline(timeout_s)
-    answer = yield from invoke(name, body, deadline)
-    if answer.task is None:
-        return answer.value
-    return (yield from result(answer.task["id"], deadline))
+    reply = yield from sent(name, body, lambda content: invoked(name, content, deadline, to=to))
+    if reply.status != 202:
+        return reply
+    task = yield from ended(reply.json()["id"], deadline)
+    return (yield from reply_with_result(task, to))
 
 
-def spawn(name: str, body: bytes, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:
+def spawn(name: str, body: Any, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:
     """The task that runs a function. Its idempotency key makes the request safe to repeat."""
+    return (yield from sent(name, body, lambda content: _spawned(name, content, terms)))
+
+
+def _spawned(name: str, body: Content, terms: Terms) -> Flow[dict[str, Any]]:
     headers = {
-        "content-type": "application/json",
+        **_headers_of(body),
         "prefer": "respond-async",
         "idempotency-key": f'"{uuid.uuid4()}"',
         **terms.headers(),
     }
     path = function_path(name) + "/invoke"
-    reply = yield from exchange(Request(method="POST", path=path, headers=headers, content=body))
+    timeout_s = ANSWER_S if isinstance(body, bytes) else None  # a large one takes its time
+    request = Request(method="POST", path=path, headers=headers, content=body, timeout_s=timeout_s)
+    reply = yield from exchange(request)
     return _task_of(reply)
 
 
@@ -180,17 +288,24 @@ def _task_of(reply: Reply) -> dict[str, Any]:
     return task
 
 
-def result(task_id: str, deadline: Deadline) -> Flow[Any]:
-    """The value of a task, once it has ended. Raises what it ended with otherwise."""
-    task = yield from ended(task_id, deadline)
-    return (yield from result_of(task))
+def result_of(task: Mapping[str, Any], to: Path | None = None) -> Flow[Any]:
+    """The value of a task that has ended; with ``to`` it is written there."""
+    reply = yield from reply_with_result(task, to)
+    return contents.value_of(reply)
 
 
-def result_of(task: Mapping[str, Any]) -> Flow[Any]:
-    """The value of a task that has ended."""
+def reply_with_result(task: Mapping[str, Any], to: Path | None = None) -> Flow[Reply]:
+    """The answer that has the value of a task that has ended. Raises what else it ended with."""
     if task["state"] != State.SUCCEEDED:
         raise task_error(task)
-    return (yield from get(task_path(task["id"]) + "/result", is_patient=True))
+    request = Request(
+        method="GET",
+        path=task_path(task["id"]) + "/result",
+        headers={"accept": contents.accept()},
+        is_patient=True,
+        to=to,
+    )
+    return (yield from exchange(request))
 
 
 def ended(task_id: str, deadline: Deadline) -> Flow[dict[str, Any]]:
@@ -258,6 +373,11 @@ def set_schedule(name: str, *, is_paused: bool) -> Flow[dict[str, Any]]:
     reply = yield from exchange(Request(method="POST", path=path))
     schedule: dict[str, Any] = reply.json()
     return schedule
+
+
+def file_path(file_id: str) -> str:
+    """Where an uploaded file stands."""
+    return f"/v1/files/{quote(file_id, safe='')}"
 
 
 def function_path(name: str) -> str:

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from skipper.errors import DeadlineError, UnavailableError
 
 ANSWER_S = 30.0
 """How long the gateway may take over anything that runs no function."""
+
+
+class Body(Protocol):
+    """What is sent piece by piece."""
+
+    @property
+    def size(self) -> int | None:
+        """In bytes, where that is known."""
+        ...
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it can be sent, again or at all."""
+        ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """Its bytes, from the beginning."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +45,18 @@ class Request:
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | None = None
+    content: bytes | Body | None = None
     timeout_s: float | None = ANSWER_S
     is_repeatable: bool = True
     is_patient: bool = False
+    to: Path | None = None
+    """Where the content of an answer is written that has one; it is never held as a whole."""
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether its body is there, again or still."""
+        content = self.content
+        return content is None or isinstance(content, bytes) or content.is_repeatable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +90,8 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     content: bytes
+    saved: Path | None = None
+    """Where the content is, in place of here."""
 
     def json(self) -> Any:
         """The content. Raises UnavailableError for what is not JSON: no gateway has sent it."""
@@ -89,6 +118,8 @@ class Answer:
     task: dict[str, Any] | None = None
     code: str | None = None
     model: str | None = None
+    reply: Reply | None = None
+    """As it came, of a request that was carried out here."""
 
 
 class LostError(UnavailableError):
@@ -135,24 +166,25 @@ class Deadline:
         return replace(request, timeout_s=min(limits, default=None))
 
 
-def encode(body: Any, params: Mapping[str, Any]) -> bytes:
-    """The JSON body of a call. Bytes are JSON already; ``params`` are added to an object.
+def merged(body: Any, params: Mapping[str, Any]) -> Any:
+    """The body of a call: ``params``, added to ``body`` where there is one.
 
-    Raises TypeError for what is not JSON, and for ``params`` beside a body that is no object.
+    Raises TypeError for ``params`` beside a body that is no object.
     """
+    if body is None:
+        return dict(params)
+    if params and not isinstance(body, Mapping):
+        raise TypeError("keyword arguments can be added to a dict body only")
+    return {**body, **params} if params else body
+
+
+def to_body(value: Any) -> bytes:
+    """The JSON of plain data, models and arrays. Raises TypeError for what is none."""
     from pydantic_core import PydanticSerializationError, to_json
 
-    if isinstance(body, bytes) and not params:
-        return body
-    if body is None:
-        body = params
-    elif params and not isinstance(body, Mapping):
-        raise TypeError("keyword arguments can be added to a dict body only")
-    elif params:
-        body = {**body, **params}
     try:
         # As texts, which a float is read from, because JSON has no numbers for NaN and infinities.
-        return to_json(body, fallback=_plain, inf_nan_mode="strings")
+        return to_json(value, fallback=_plain, inf_nan_mode="strings")
     except PydanticSerializationError as error:
         raise TypeError(f"the body is not JSON: {error}") from None
 

@@ -6,6 +6,7 @@ where it has one. Where both are allowed it stays a text, because nothing is los
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -283,3 +284,39 @@ def _needed(options: Sequence[Schema]) -> str:
 
 def _shown(text: str) -> str:
     return repr(text) if len(text) <= 40 else f"{text[:40]!r}…"
+
+
+# --- what may stand at a place, for those who send values
+
+
+def item_schema(schema: Schema) -> Schema:
+    """The schema of an array's items, with the ``$defs`` that it needs."""
+    definitions = schema.get(_DEFINITIONS, {})
+    found = [each.get("items") for each in _options(schema, definitions)]
+    return {
+        **_either([each for each in found if isinstance(each, Mapping)]),
+        _DEFINITIONS: definitions,
+    }
+
+
+def takes_file(schema: Schema) -> bool:
+    """Whether an uploaded file may stand there."""
+    options = _options(schema, schema.get(_DEFINITIONS, {}))
+    return any(tuple(each.get("properties", ())) == (REFERENCE,) for each in options)
+
+
+def takes_base64(schema: Schema) -> bool:
+    """Whether base64 stands for bytes there."""
+    options = _options(schema, schema.get(_DEFINITIONS, {}))
+    return any(each.get("contentEncoding") == "base64" for each in options)
+
+
+def own_bytes(schema: Schema, data: bytes) -> str | None:
+    """``data`` as a model wants bytes that says so itself; None where none are wanted.
+
+    Raises ValueError for what is not UTF-8, where it wants them so.
+    """
+    ways = {each.get("format") for each in _options(schema, schema.get(_DEFINITIONS, {}))}
+    if "base64url" in ways:
+        return base64.urlsafe_b64encode(data).decode()
+    return data.decode() if "binary" in ways else None

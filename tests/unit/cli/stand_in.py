@@ -77,8 +77,6 @@ class StandIn:
 
     url: str = ""
     key: str | None = None
-    on_cancel: dict[str, Any] | None = None
-    """The error of a task that is cancelled."""
     waits: bool = True
     """Whether it understands ``?wait=``."""
     is_ready: bool = True
@@ -233,7 +231,7 @@ class StandIn:
             return problem(404, "unknown-task", "There is no such task.")
         if task.is_ended:
             return problem(409, "conflict", f"The task had already ended: {task.state}.")
-        task.end("cancelled", self.on_cancel)
+        task.end("cancelled")
         return json_reply(task.json(), 202)
 
     async def retry(self, request: Request) -> Response:

@@ -136,23 +136,6 @@ def test_cancel_is_told_and_a_late_one_fails(run: Run) -> None:
     assert "already ended: cancelled" in result.stderr
 
 
-def test_what_is_cancelled_with_a_task_is_told_and_shown(run: Run, gateway: StandIn) -> None:
-    gateway.on_cancel = {
-        "detail": "the task was cancelled",
-        "cancelled": ["t1", "t2"],
-        "cancelled_count": 9,
-        "detached": ["t3"],
-        "detached_count": 1,
-    }
-    task = run("call", "train.forever", "--detach").stdout.strip()
-    told = run("tasks", "cancel", task).stderr
-    assert "Cancelled with it: t1, t2 and 7 more." in told
-    assert "Started detached: t3." in told
-    shown = run("tasks", "show", task).stdout
-    assert "cancelled with it  t1, t2 and 7 more" in shown
-    assert "started detached   t3" in shown
-
-
 def test_a_task_is_shown_with_its_attempts(run: Run, ended: str) -> None:
     lines = run("tasks", "show", ended).stdout.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith("ATTEMPT"))
