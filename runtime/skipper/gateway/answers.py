@@ -9,8 +9,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from skipper import problems
 from skipper.gateway.browsers import FOR_BROWSERS
-from skipper.gateway.contents import ContentResponse, check_accepted, span_of
+from skipper.gateway.contents import Wanted, content_response
 from skipper.gateway.context import Context
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.links import link
@@ -91,19 +92,18 @@ async def accepted_response(context: Context, task: Task) -> Response:
     return response
 
 
-async def answer_of_task(
-    context: Context, result: Result, accept: str = "", wanted: str | None = None
-) -> Response:
-    """What a direct call would have answered; ``wanted`` is a Range header.
+async def answer_of_task(context: Context, result: Result, wanted: Wanted) -> Response:
+    """What a direct call would have answered, as far as it is wanted.
 
-    Raises Problem for a value of a type that ``accept`` does not have.
+    Raises Problem for a value of a type that is not accepted, and for a Range of nothing.
     """
     reply = await reply_of(result, context.values)
     if reply.outcome is Outcome.OK and is_envelope(reply.body):
-        part = unpack(reply.body).parts[0]
-        check_accepted(accept, part)
-        span = span_of(wanted, part.size) if part.ref is not None else None
-        content = ContentResponse(part, context.values, span=span)
+        part = unpack(reply.body).sole
+        if part is None:
+            detail = "the value was made for the function that asked for it; it is no caller's type"
+            raise Problem(problems.NOT_ACCEPTABLE, detail)
+        content = content_response(part, context.values, wanted)
         content.raw_headers.extend(served_headers(reply.served))
         return content
     if reply.outcome is Outcome.OK:

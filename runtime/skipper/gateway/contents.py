@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import io
+import logging
 import re
-from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO, NamedTuple, cast
 
 from starlette.responses import Response
@@ -13,10 +15,13 @@ from starlette.types import Receive, Scope, Send
 
 from skipper import problems
 from skipper.gateway import negotiation
+from skipper.gateway.budget import SMALL
 from skipper.gateway.media import disposition, media_type_of
 from skipper.gateway.problems import Problem
 from skipper.values.envelope import Part
 from skipper.values.store import ValueStore, reason_of
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 256 << 10
 """Read at once, and all that is held of what is sent."""
@@ -31,12 +36,12 @@ class Span(NamedTuple):
     size: int
 
 
-def span_of(header: str | None, size: int) -> Span | None:
+def span_of(header: str, size: int) -> Span | None:
     """What a Range header asks for; None for all, and for what may be ignored (RFC 9110, 14.2).
 
     Raises Problem where it asks for nothing that there is.
     """
-    match = _RANGE.fullmatch((header or "").replace(" ", ""))
+    match = _RANGE.fullmatch(header.replace(" ", ""))
     if match is None or not any(match.groups()):
         return None
     first, last = match.groups()
@@ -63,7 +68,7 @@ def headers_of(part: Part) -> dict[str, str]:
     if (found := disposition(media_type, part.name)) is not None:
         headers["Content-Disposition"] = found
     if part.ref is not None:
-        headers |= {"ETag": f'"{part.ref}"', "Accept-Ranges": "bytes"}
+        headers |= {"ETag": _tag(part), "Accept-Ranges": "bytes"}
     return headers
 
 
@@ -71,74 +76,109 @@ def check_accepted(accept: str, part: Part) -> None:
     """Raise Problem where a caller does not accept what a part is."""
     media_type = media_type_of(part.media_type).partition(";")[0]
     if accept and not negotiation.accepts(accept, media_type):
-        detail = f"the value is {media_type}; accepted is {accept}"
-        raise Problem(problems.NOT_ACCEPTABLE, detail)
+        raise negotiation.not_acceptable("the value is", accept, [media_type])
+
+
+class Wanted(NamedTuple):
+    """What a request says of the bytes that it wants: its headers, empty where there are none."""
+
+    accept: str = ""
+    range: str = ""
+    if_range: str = ""
+    if_none_match: str = ""
+
+    def has(self, tag: str) -> bool:
+        """Whether the caller has what this tag names: RFC 9110, 13.1.2."""
+        known = [each.strip().removeprefix("W/") for each in self.if_none_match.split(",")]
+        return tag in known or known == ["*"]
+
+
+def content_response(part: Part, values: ValueStore, wanted: Wanted) -> Response:
+    """A stored part as it is wanted: all of it, a span, or that its caller has it.
+
+    Raises Problem where its type is not accepted, and where Range asks for nothing that there is.
+    """
+    check_accepted(wanted.accept, part)
+    if part.ref is None:
+        return ContentResponse(part, values)
+    tag = _tag(part)
+    if wanted.has(tag):
+        return Response(status_code=304, headers={"ETag": tag})
+    is_valid = wanted.if_range in ("", tag)
+    span = span_of(wanted.range, part.size) if is_valid else None
+    return ContentResponse(part, values, span=span)
 
 
 class ContentResponse(Response):
-    """Sends a part, all of it or a span, as its caller reads it; then ``on_end`` is called.
+    """Sends a part, all of it or a span, as its caller reads it, and holds one piece of it.
 
-    Raises Problem where it is there no more.
+    What lies in the spool is forgotten then. Raises Problem where it is there no more, or damaged,
+    before anything is sent; what shows to be damaged later is broken off.
     """
 
-    def __init__(
-        self,
-        part: Part,
-        values: ValueStore,
-        *,
-        headers: dict[str, str] | None = None,
-        span: Span | None = None,
-        on_end: Callable[[], None] = lambda: None,
-    ) -> None:
-        own = headers_of(part) | (headers or {})
-        sent = span or Span(0, part.size)
+    def __init__(self, part: Part, values: ValueStore, *, span: Span | None = None) -> None:
+        own, sent = headers_of(part), span or Span(0, part.size)
         own["Content-Length"] = str(sent.size)
         if span is not None:
             last = span.start + span.size - 1
             own["Content-Range"] = f"bytes {span.start}-{last}/{part.size}"
         super().__init__(None, 206 if span is not None else 200, own)
-        self.raw_headers = [h for h in self.raw_headers if h[0] != b"content-length"]
-        self.raw_headers.append((b"content-length", str(sent.size).encode()))
-        self._part, self._values, self._span, self._on_end = part, values, sent, on_end
+        self._part, self._values, self._span = part, values, sent
+        is_whole = part.ref is not None and sent.size == part.size
+        self._digest = hashlib.sha256() if is_whole else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         del receive
-        try:
-            with contextlib.ExitStack() as stack:
-                pieces = self._pieces(stack)
-                first = await anext(pieces, b"")
-                start = {"type": "http.response.start", "status": self.status_code}
-                await send({**start, "headers": self.raw_headers})
-                if scope["method"] != "HEAD":
-                    await send({"type": "http.response.body", "body": first, "more_body": True})
-                    async for piece in pieces:
-                        body = {"type": "http.response.body", "body": piece, "more_body": True}
-                        await send(body)
-                await send({"type": "http.response.body", "body": b""})
-        finally:
-            self._on_end()
-
-    async def _pieces(self, stack: contextlib.ExitStack) -> AsyncIterator[bytes]:
-        part, (start, left) = self._part, self._span
-        if part.data is not None:
-            yield bytes(part.data[start : start + left])
-            return
-        stream = stack.enter_context(await asyncio.to_thread(self._opened))
-        stream.seek(start)
-        while left:
-            # In a thread, because it may lie on a slow disk, or elsewhere.
-            data = await asyncio.to_thread(stream.read, min(_CHUNK, left))
-            if not data:
-                raise OSError("a stored value is shorter than it was")
-            left -= len(data)
-            yield data
+        with contextlib.ExitStack() as stack:
+            if self._part.spool is not None:
+                stack.callback(self._values.spool.remove, [self._part.spool])
+            stream = stack.enter_context(await asyncio.to_thread(self._opened))
+            left = 0 if scope["method"] == "HEAD" else self._span.size
+            piece = await asyncio.to_thread(self._read, stream, left)
+            start = {"type": "http.response.start", "status": self.status_code}
+            await send({**start, "headers": self.raw_headers})
+            while piece:
+                left -= len(piece)
+                for at in range(0, len(piece), SMALL):  # so that it needs no room of its own
+                    body = {"body": piece[at : at + SMALL], "more_body": True}
+                    await send({"type": "http.response.body", **body})
+                piece = await asyncio.to_thread(self._read, stream, left)
+            await send({"type": "http.response.body", "body": b""})
 
     def _opened(self) -> BinaryIO:
         part = self._part
         try:
-            if part.spool is not None:
-                return self._values.spool.path(part.spool).open("rb")
-            return cast(BinaryIO, self._values.blobs.open(part.ref or ""))
+            if part.data is not None:
+                stream: BinaryIO = io.BytesIO(part.data)
+            elif part.spool is not None:
+                stream = self._values.spool.path(part.spool).open("rb")
+            else:
+                stream = cast(BinaryIO, self._values.blobs.open(part.ref or ""))
+            stream.seek(self._span.start)
         except OSError as error:
-            detail = f"the value is no longer stored: {reason_of(error)}"
-            raise Problem(problems.UNAVAILABLE, detail) from None
+            raise lost(f"is no longer stored: {reason_of(error)}") from None
+        return stream
+
+    def _read(self, stream: BinaryIO, left: int) -> bytes:
+        """The next piece, of so much that is left: in a thread, because disks may be slow."""
+        try:
+            piece = stream.read(min(_CHUNK, left))
+        except OSError as error:
+            raise lost(f"cannot be read: {reason_of(error)}") from None
+        if left and not piece:
+            raise lost("is damaged: it is shorter than it was")
+        if self._digest is not None and piece:
+            self._digest.update(piece)
+            if len(piece) == left and self._digest.hexdigest() != self._part.ref:
+                log.error("blob %s, a stored value, cannot be used: damaged", self._part.ref)
+                raise lost("is damaged: what is stored is not what was written")
+        return piece
+
+
+def lost(what: str) -> Problem:
+    """That a value cannot be had any more; ``what`` says why."""
+    return Problem(problems.UNAVAILABLE, f"the value {what}")
+
+
+def _tag(part: Part) -> str:
+    return f'"{part.ref}"'

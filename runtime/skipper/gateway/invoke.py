@@ -7,7 +7,7 @@ import logging
 from functools import partial
 
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive
 
 from skipper import problems
 from skipper.errors import UnavailableError
@@ -22,17 +22,19 @@ from skipper.gateway.answers import (
 )
 from skipper.gateway.browsers import NO_GUESSES, for_browsers
 from skipper.gateway.calls import NO_PREFERENCES, Callee, Invocation, Preferences
-from skipper.gateway.contents import ContentResponse, check_accepted
+from skipper.gateway.contents import Wanted
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.inputs import BodyHead
 from skipper.gateway.item_stream import ItemStream
+from skipper.gateway.parts import answer_part, answering, sole_part
 from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import FunctionSpec, Mode
-from skipper.values.envelope import Part, is_envelope, spooled_in, unpack, with_accept
+from skipper.values.envelope import is_envelope, spooled_in, with_accept
+from skipper.values.value import JSON
 from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
@@ -87,15 +89,19 @@ class CallRequest:
         """The body's, without parameters."""
         return self.content_type.partition(b";")[0].strip().lower()
 
-    def accepted(self, spec: FunctionSpec) -> str:
-        """In which type the value is to be written; empty for the usual one. Raises Problem."""
-        if not spec.gives or not self.accept or stream_type(self.accept) == EVENTS:
+    def accepted(self, spec: FunctionSpec, *, as_task: bool) -> str:
+        """In which type the value is to be written; empty for the usual one. Raises Problem.
+
+        Who gets a task may have meant its document, which is JSON, or its life.
+        """
+        if not spec.gives or not self.accept:
             return ""
         accept = self.accept.decode("latin-1")
-        if (found := negotiation.chosen(accept, spec.gives)) is None:
-            detail = f"{spec.name} answers {', '.join(spec.gives)}; accepted is {accept}"
-            raise Problem(problems.NOT_ACCEPTABLE, detail, {"function": spec.name})
-        return "" if found in (spec.gives[0], "*/*") else found
+        if (found := negotiation.chosen(accept, spec.gives)) is not None:
+            return "" if found in (spec.gives[0], "*/*") else found
+        if as_task and (stream_type(self.accept) or negotiation.accepts(accept, JSON)):
+            return ""
+        raise negotiation.not_acceptable(f"{spec.name} answers", accept, spec.gives)
 
     def preferences(self) -> Preferences:
         """How the caller wants its answer. Raises a problem for what cannot be understood."""
@@ -201,7 +207,9 @@ class Invoke:
         exchange = view.exchange
         # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
-        preferences, accept = request.preferences(), request.accepted(spec)
+        preferences = request.preferences()
+        is_task = spec.mode is Mode.TASK or preferences.wants_task
+        accept = request.accepted(spec, as_task=is_task)
         if body is None:
             body = await self._received(spec, request, view)
         try:
@@ -213,7 +221,7 @@ class Invoke:
             raise
         # Nothing here keeps the body, because a task's caller may wait for long after it is stored.
         call, body = _invocation(name, body, exchange), b""
-        if spec.mode is Mode.TASK or preferences.wants_task:
+        if is_task:
             await self._answer_task(call, request, preferences, view)
         elif spec.streams and (kind := stream_type(request.accept)):
             await self._answer_stream(call, kind, view)
@@ -266,7 +274,7 @@ class Invoke:
             response = await self._as_task(call, request, preferences)
         finally:  # what has been stored is there no more
             self._context.values.spool.remove(spooled)
-        await view.answered_by(_guarded(response))
+        await view.answered_by(answering(response))
 
     async def _as_task(
         self, call: Invocation, request: CallRequest, preferences: Preferences
@@ -282,8 +290,8 @@ class Invoke:
         else:
             chosen_by = "Prefer"
             if accepted.result is not None:
-                accept = request.accept.decode("latin-1")
-                response = await answer_of_task(self._context, accepted.result, accept)
+                wanted = Wanted(request.accept.decode("latin-1"))
+                response = await answer_of_task(self._context, accepted.result, wanted)
             else:
                 checked = accepted.is_checked
                 response = await task_response(self._context, task, 202, checked=checked)
@@ -334,8 +342,8 @@ class ForwardedCall:
         try:
             served, value = self._context.calls.value(self._call, payload)
             if is_envelope(value):
-                part = unpack(value).parts[0]
-                exchange.run(self._send_part(part, served))
+                values, accept = self._context.values, self._request.accept.decode("latin-1")
+                answer_part(exchange, sole_part(value, accept, values), values, served)
                 return
             exchange.respond(200, [*_VALUE, *served_headers(served)], value)
         except Problem as problem:
@@ -343,33 +351,6 @@ class ForwardedCall:
         except Exception:
             log.exception("a call failed in the gateway", extra={"request": exchange.request_id})
             exchange.break_off()
-
-    async def _send_part(self, part: Part, served: bytes) -> None:
-        """Answer with bytes of another type than JSON."""
-        exchange, values = self._exchange, self._context.values
-        view = asgi.AsgiView(exchange)
-
-        def forget() -> None:
-            values.spool.remove([part.spool] if part.spool is not None else ())
-
-        try:
-            check_accepted(self._request.accept.decode("latin-1"), part)
-            response = ContentResponse(part, values)
-            response.raw_headers.extend(served_headers(served))
-            await view.answered_by(_guarded(response))
-        except Problem as problem:
-            respond(exchange, problem_response(problem))
-        finally:
-            forget()
-
-
-def _guarded(response: Response) -> ASGIApp:
-    """An application that answers with ``response``, and with what browsers are told."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await response(scope, receive, for_browsers(send))
-
-    return app
 
 
 async def _stream(stream: ItemStream, kind: bytes, view: asgi.AsgiView) -> None:

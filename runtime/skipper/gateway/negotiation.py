@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from skipper import problems
+from skipper.gateway.problems import Problem
+
 _MOST = 64
 """Ranges that are looked at: no client sends more, and each costs time."""
 _Q = re.compile(r"(0(\.\d{0,3})?|1(\.0{0,3})?)")
@@ -46,6 +49,12 @@ def chosen(accept: str, gives: Sequence[str]) -> str | None:
 def accepts(accept: str, media_type: str) -> bool:
     """Whether an Accept header wants this type."""
     return chosen(accept, [media_type]) is not None
+
+
+def not_acceptable(what: str, accept: str, gives: Sequence[str]) -> Problem:
+    """That ``what`` is there in other types than an Accept header has."""
+    detail = f"{what} {', '.join(gives)}; accepted is {accept[:200]}"
+    return Problem(problems.NOT_ACCEPTABLE, detail, {"available": list(gives)})
 
 
 def _quality(media_type: str, ranges: Sequence[_Range]) -> float:

@@ -11,7 +11,9 @@ from skipper.blobs import BlobStore
 from skipper.gateway.contents import (
     ContentResponse,
     Span,
+    Wanted,
     check_accepted,
+    content_response,
     span_of,
 )
 from skipper.gateway.problems import Problem
@@ -47,16 +49,67 @@ async def test_a_part_is_sent_from_wherever_it_lies(values: ValueStore, place: s
     elif place == "store":
         where = {"ref": values.blobs.put(LARGE)}
     part = Part(media_type="image/png", size=len(LARGE), **where)
-    ended: list[bool] = []
-    response = ContentResponse(part, values, on_end=lambda: ended.append(True))
-    headers, body = await sent(response)
+    headers, body = await sent(ContentResponse(part, values))
     assert body == LARGE
     assert headers[b"content-length"] == b"%d" % len(LARGE)
-    assert ended == [True]
-    _, body = await sent(ContentResponse(part, values), "HEAD")
-    assert body == b""
-    _, body = await sent(ContentResponse(part, values, span=Span(300_000, 500_000)))
+    assert (b"etag" in headers) is (place == "store")
+    if place == "spool":
+        assert not values.spool.path(part.spool or "").exists()
+        return
+    headers, body = await sent(ContentResponse(part, values), "HEAD")
+    assert (headers[b"content-length"], body) == (b"%d" % len(LARGE), b"")
+    headers, body = await sent(ContentResponse(part, values, span=Span(300_000, 500_000)))
     assert body == LARGE[300_000:800_000]
+    assert headers[b"content-range"] == b"bytes 300000-799999/%d" % len(LARGE)
+
+
+@pytest.mark.parametrize("size", [100, 300_000, 1_000_000])
+@pytest.mark.parametrize("is_shorter", [False, True])
+async def test_what_is_damaged_is_never_sent_as_whole(
+    values: ValueStore, tmp_path: Path, size: int, is_shorter: bool
+) -> None:
+    ref = values.blobs.put(LARGE[:size])
+    damaged = b"" if is_shorter else LARGE[: size - 1] + bytes([LARGE[size - 1] ^ 1])
+    (tmp_path / "blobs" / ref[:2] / ref).write_bytes(damaged)
+    messages: list[Any] = []
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+
+    response = ContentResponse(Part(media_type="a/b", size=size, ref=ref), values)
+    with pytest.raises(Problem, match="the value is damaged"):
+        await response({"method": "GET"}, send, send)  # type: ignore[arg-type] # it receives nothing
+    assert len(b"".join(each.get("body", b"") for each in messages)) < size
+    assert not messages or size > 256 << 10
+    assert all(each.get("more_body", True) for each in messages)
+
+
+REF = "e" * 64
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status"),
+    [
+        (Wanted(), 200),
+        (Wanted(range="bytes=0-4"), 206),
+        (Wanted(range="bytes=0-4", if_range=f'"{REF}"'), 206),
+        (Wanted(range="bytes=0-4", if_range='"other"'), 200),
+        (Wanted(range="bytes=0-4", if_range="Wed, 21 Oct 2026 07:28:00 GMT"), 200),
+        (Wanted(if_none_match=f'"{REF}"'), 304),
+        (Wanted(if_none_match=f'"a", W/"{REF}"'), 304),
+        (Wanted(if_none_match="*"), 304),
+        (Wanted(if_none_match='"a"'), 200),
+        (Wanted(if_none_match=REF), 200),
+        (Wanted(range="bytes=0-4", if_none_match=f'"{REF}"'), 304),
+    ],
+)
+def test_a_stored_part_is_sent_as_far_as_it_is_wanted(
+    values: ValueStore, wanted: Wanted, status: int
+) -> None:
+    part = Part(media_type="a/b", size=10, ref=REF)
+    response = content_response(part, values, wanted)
+    assert response.status_code == status
+    assert response.headers["etag"] == f'"{REF}"'
 
 
 async def test_what_is_gone_is_a_problem_before_anything_is_sent(values: ValueStore) -> None:
@@ -68,7 +121,7 @@ async def test_what_is_gone_is_a_problem_before_anything_is_sent(values: ValueSt
 @pytest.mark.parametrize(
     ("header", "span"),
     [
-        (None, None),
+        ("", None),
         ("bytes=0-9", Span(0, 10)),
         ("bytes=5-", Span(5, 95)),
         ("bytes=-10", Span(90, 10)),
@@ -84,7 +137,7 @@ async def test_what_is_gone_is_a_problem_before_anything_is_sent(values: ValueSt
         ("items=1-2", None),
     ],
 )
-def test_a_range_is_read_or_ignored(header: str | None, span: Span | None) -> None:
+def test_a_range_is_read_or_ignored(header: str, span: Span | None) -> None:
     assert span_of(header, 100) == span
 
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from skipper.blobs import BlobStore
+from skipper.gateway.budget import Use
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.http.exchange import Exchange
-from skipper.gateway.invoke import Invoke
+from skipper.gateway.invoke import CallRequest, Invoke
+from skipper.gateway.problems import Problem
 from skipper.outcomes import Outcome
 from skipper.settings.model import TaskSettings
 from skipper.spec import FunctionSpec
+from skipper.values.envelope import Envelope, Part, pack, unpack
+from skipper.values.opening import NO_PLACES
+from skipper.values.spool import Spool
 from skipper.values.store import ValueStore
 from skipper.wire import calls
 from tests.unit.gateway.http.line import Answering, Caller
@@ -26,14 +32,16 @@ SSE = "Accept: text/event-stream"
 JSON = "Content-Type: application/json"
 
 
-def calling(link: PlayedLink | None, spec: FunctionSpec = SPEC) -> Caller:
+def calling(
+    link: PlayedLink | None, spec: FunctionSpec = SPEC, spool: Spool | None = None
+) -> Caller:
     """A caller of a function that becomes no task."""
     directory: Any = PlayedDirectory(link, spec)
     nothing: Any = None
     dispatcher = Dispatcher(
         directory, nothing, nothing, shows_tracebacks=False, terms=TaskSettings()
     )
-    values = ValueStore(BlobStore("/nowhere"), 1000)
+    values = ValueStore(BlobStore("/nowhere"), 1000, spool or NO_PLACES.spool)
     context: Any = SimpleNamespace(calls=dispatcher, max_body=1000, values=values)
     invoke = Invoke(context)
 
@@ -105,6 +113,175 @@ async def test_a_body_that_is_too_large_is_refused_before_it_comes() -> None:
     caller.send(head(JSON, "Expect: 100-continue", length=1_000_000))
     await settle()
     assert caller.answer().status == 413
+
+
+# --- values that are more than JSON -----------------------------------------------------------
+
+PICTURES = SPEC.model_copy(update={"gives": ("image/png", "image/webp", "application/json")})
+FILES = SPEC.model_copy(update={"gives": ("*/*",)})
+BROWSERS = "content-security-policy", "x-content-type-options", "x-frame-options"
+
+
+def given(part: Part) -> bytes:
+    """The reply of a function whose value is this part."""
+    return calls.reply(Outcome.OK, b"c0de", pack(Envelope(parts=(part,))))
+
+
+def left(folder: Path) -> list[Path]:
+    """What is there in the spool."""
+    return list(folder.iterdir())
+
+
+def inline(data: bytes, media_type: str = "image/png", name: str | None = None) -> Part:
+    return Part(media_type=media_type, size=len(data), data=data, name=name)
+
+
+async def test_a_value_of_one_part_is_answered_under_its_own_type() -> None:
+    caller = calling(PlayedLink(given(inline(b"PNG", name="7.png"))), PICTURES)
+    caller.send(head())
+    answer = caller.answer()
+    assert (answer.status, answer.body) == (200, b"PNG")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["content-disposition"] == 'inline; filename="7.png"'
+    assert answer.headers["x-skipper-code"] == "c0de"
+    assert all(name in answer.headers for name in BROWSERS)
+
+
+@pytest.mark.parametrize("media_type", ["text/html", "image/svg+xml", "a/b\r\nSet-Cookie: c=d"])
+async def test_a_type_that_a_function_chose_does_no_harm(media_type: str) -> None:
+    caller = calling(PlayedLink(given(inline(b"<script>", media_type, "a\r\nb"))), FILES)
+    caller.send(head())
+    answer = caller.answer()
+    assert answer.status == 200
+    assert "set-cookie" not in answer.headers
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-disposition"].endswith('; filename="a__b"')
+    if answer.headers["content-type"] != "application/octet-stream":
+        assert answer.headers["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize("size", [0, 5, 65_536, 65_537, 300_000])
+async def test_a_large_value_goes_from_the_spool_and_leaves_nothing_there(
+    tmp_path: Path, size: int
+) -> None:
+    spool, data = Spool(tmp_path), bytes(range(256)) * (size // 256 + 1)
+    name = spool.put(data[:size])
+    reply = given(Part(media_type="image/png", size=size, spool=name))
+    caller = calling(PlayedLink(reply), PICTURES, spool)
+    caller.send(head())
+    assert caller.answer().body == data[:size]
+    assert left(tmp_path) == []
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_large_value_is_sent_as_it_is_read_and_takes_no_memory(
+    tmp_path: Path, leaves: bool
+) -> None:
+    spool, data = Spool(tmp_path), bytes(1_000_000)
+    reply = given(Part(media_type="image/png", size=len(data), spool=spool.put(data)))
+    caller = calling(PlayedLink(reply), PICTURES, spool)
+    caller.transport.is_read = False
+    caller.send(head())
+    assert len(caller.transport.out) < 200_000
+    assert caller.connections.budget.taken(Use.ANSWER) == 0
+    assert left(tmp_path) == []
+    if leaves:
+        caller.connection.connection_lost(None)
+    else:
+        while caller.transport.get_write_buffer_size():
+            caller.transport.reads(1 << 20)
+        assert caller.answer().body == data
+
+
+async def test_what_has_gone_from_the_spool_is_a_problem(tmp_path: Path) -> None:
+    reply = given(Part(media_type="image/png", size=5, spool="0" * 32))
+    caller = calling(PlayedLink(reply), PICTURES, Spool(tmp_path))
+    caller.send(head())
+    assert caller.answer().status == 503
+
+
+@pytest.mark.parametrize(
+    ("accept", "written_as"),
+    [
+        ("*/*", ""),
+        ("image/png", ""),
+        ("image/*", ""),
+        ("image/webp", "image/webp"),
+        ("application/json", "application/json"),
+        ("image/png;q=0.1, image/webp;q=0.2", "image/webp"),
+    ],
+)
+@pytest.mark.parametrize("body", [b"", b'{"x": 1}'])
+async def test_a_caller_has_its_value_written_as_it_accepts(
+    accept: str, written_as: str, body: bytes
+) -> None:
+    link = PlayedLink(given(inline(b"PNG", written_as or "image/png")))
+    caller = calling(link, PICTURES)
+    caller.send(head(JSON, f"Accept: {accept}", length=len(body)) + body)
+    await settle()
+    assert caller.answer().status == 200
+    payload = link.payloads[0]
+    sent = payload[calls.parse_call(payload)[1] :]
+    if written_as:
+        assert unpack(sent) == Envelope(json=body, accept=written_as)
+    else:
+        assert sent == body
+
+
+@pytest.mark.parametrize(
+    ("spec", "accept", "available"),
+    [
+        (PICTURES, "text/html", ["image/png", "image/webp", "application/json"]),
+        (PICTURES, "image/*;q=0", ["image/png", "image/webp", "application/json"]),
+        (FILES, "text/csv", ["image/png"]),
+    ],
+)
+async def test_who_accepts_nothing_that_there_is_gets_406(
+    tmp_path: Path, spec: FunctionSpec, accept: str, available: list[str]
+) -> None:
+    spool = Spool(tmp_path)
+    name = spool.put(b"PNG")
+    link = PlayedLink(given(Part(media_type="image/png", size=3, spool=name)))
+    caller = calling(link, spec, spool)
+    caller.send(head(f"Accept: {accept}"))
+    await settle()
+    answer = caller.answer()
+    document = json.loads(answer.body)
+    assert (answer.status, document["available"]) == (406, available)
+    assert accept in document["detail"]
+    assert bool(link.payloads) is (spec is FILES)
+    assert bool(left(tmp_path)) is (spec is PICTURES)
+
+
+@pytest.mark.parametrize(
+    ("accept", "as_task", "written_as"),
+    [
+        ("image/webp", True, "image/webp"),
+        ("application/json", True, ""),
+        ("text/event-stream", True, ""),
+        ("text/html", True, None),
+        ("application/json", False, None),
+    ],
+)
+async def test_who_gets_a_task_may_accept_its_document_alone(
+    accept: str, as_task: bool, written_as: str | None
+) -> None:
+    seen: list[Exchange] = []
+    Caller(Answering(seen.append)).send(head(f"Accept: {accept}"))
+    request = CallRequest(seen[0])
+    spec = SPEC.model_copy(update={"gives": ("image/png", "image/webp")})
+    if written_as is None:
+        with pytest.raises(Problem, match=r"f\.f answers image/png, image/webp; accepted is"):
+            request.accepted(spec, as_task=as_task)
+    else:
+        assert request.accepted(spec, as_task=as_task) == written_as
+
+
+async def test_what_is_said_of_types_means_nothing_where_there_is_json_alone() -> None:
+    link = PlayedLink(calls.reply(Outcome.OK, b"", b"7"))
+    caller = calling(link)
+    caller.send(head("Accept: image/png"))
+    assert caller.answer().body == b"7"
 
 
 # --- deadlines -------------------------------------------------------------------------------

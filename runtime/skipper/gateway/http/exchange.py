@@ -218,12 +218,17 @@ class Exchange:
 
     # --- the answer
 
-    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+    def respond(
+        self, status: int, headers: Headers, body: bytes | memoryview, *, is_mapped: bool = False
+    ) -> None:
         """Send a whole answer; ``headers`` have no Content-Length.
 
-        In the place of one that cannot be held until its caller has read it goes a problem.
+        In the place of one that cannot be held until its caller has read it goes a problem. What
+        ``is_mapped`` is a file's, and takes no memory that has to be accounted for.
         """
-        if len(body) > PIECE:
+        if is_mapped:
+            self.let_go()
+        elif len(body) > PIECE:
             try:
                 self.hold(len(body))
             except Problem as problem:

@@ -9,19 +9,20 @@ import asyncio
 import logging
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from skipper import problems
 from skipper.errors import FullError, SkipperError
 from skipper.gateway import links
 from skipper.gateway.answers import Json, problem_response, respond
-from skipper.gateway.contents import ContentResponse, headers_of, span_of
+from skipper.gateway.contents import content_response
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.inputs import FORM, members_of
 from skipper.gateway.problems import Problem
+from skipper.gateway.routes.parameters import Wanted
 from skipper.ledger.records import FileRecord
 from skipper.tasks.documents import timestamp
 from skipper.values.envelope import Part
@@ -52,21 +53,12 @@ def routes(context: Context) -> APIRouter:
 
     @router.head("/{id}", include_in_schema=False)
     @router.get("/{id}", summary="Download a file, or with Range a part of it")
-    async def get(
-        id: FileId,
-        wanted: Annotated[str | None, Header(alias="range")] = None,
-        if_none_match: Annotated[str | None, Header()] = None,
-        if_range: Annotated[str | None, Header()] = None,
-    ) -> Any:
+    async def get(id: FileId, wanted: Wanted) -> Any:
         part = part_of(await _found(context, id))
-        headers = {"Cache-Control": "private, max-age=0, must-revalidate"}
-        tag = headers_of(part)["ETag"]
-        if if_none_match is not None and tag in [t.strip() for t in if_none_match.split(",")]:
-            return Response(status_code=304, headers=headers | {"ETag": tag})
-        wanted = wanted if if_range in (None, tag) else None
-        return ContentResponse(
-            part, context.values, headers=headers, span=span_of(wanted, part.size)
-        )
+        # Whatever it accepts: it asked for this file.
+        response = content_response(part, context.values, wanted._replace(accept=""))
+        response.headers["Cache-Control"] = "private, max-age=0, must-revalidate"
+        return response
 
     @router.get("/{id}/info", summary="Look at a file: its size, type, and when it expires")
     async def info(id: FileId) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import Depends, Header, Path, Query
+
+from skipper.gateway.contents import Wanted as WantedBytes
 
 TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
@@ -15,3 +17,16 @@ Sequence = Annotated[int, Query(ge=0, le=2**63 - 1)]
 AttemptNumber = Annotated[int, Query(ge=1, le=2**31 - 1)]
 MAX_PAGE = 200
 """The most items on a page of a list."""
+
+
+def _wanted(
+    accept: Annotated[str, Header()] = "",
+    wanted: Annotated[str, Header(alias="range")] = "",
+    if_range: Annotated[str, Header()] = "",
+    if_none_match: Annotated[str, Header()] = "",
+) -> WantedBytes:
+    return WantedBytes(accept, wanted, if_range, if_none_match)
+
+
+Wanted = Annotated[WantedBytes, Depends(_wanted)]
+"""Which bytes of a content are wanted, as the request's headers say it."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from skipper import problems
@@ -18,7 +18,7 @@ from skipper.gateway.context import Context
 from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
-from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId
+from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId, Wanted
 from skipper.gateway.task_reader import MAX_WAIT_S
 from skipper.ledger import tasks
 from skipper.outcomes import error_document
@@ -71,16 +71,13 @@ def _add_reads(router: APIRouter, context: Context) -> None:
         task = (await reader.until_ended(id, wait)).task if wait else await reader.get(id)
         return await task_response(context, task)
 
+    @router.head("/{id}/result", include_in_schema=False)
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
-    async def result(
-        id: TaskId,
-        accept: Annotated[str, Header()] = "",
-        wanted: Annotated[str | None, Header(alias="range")] = None,
-    ) -> Any:
+    async def result(id: TaskId, wanted: Wanted) -> Any:
         found = await context.tasks.result(id)
         if not found.task.state.is_terminal:
             return await task_response(context, found.task, status=202)
-        return await answer_of_task(context, found, accept, wanted)
+        return await answer_of_task(context, found, wanted)
 
     @router.get("/{id}/attempts", summary="Every attempt of a task")
     async def attempts(id: TaskId) -> Any:
