@@ -95,6 +95,43 @@ def ask(x: float, *, model: Annotated[Any, skipper.Loaded("line")]) -> float:
     return round(float(model.predict([[x]])[0]), 6)
 """
 """A function with a model of scikit-learn's, in a project without a table of tabular's."""
+CROSSES = """
+import tempfile
+from pathlib import Path
+
+import skipper
+
+FOLDER = Path(tempfile.mkdtemp())
+
+
+@skipper.data
+def size(data: bytes, label: str = "", n: int = 0, items: list[int] = []) -> int:
+    return len(data)
+
+
+@skipper.data(max_input="1MB")
+def small(file: skipper.File) -> dict[str, object]:
+    return {"name": file.name, "media_type": file.media_type, "size": file.size}
+
+
+@skipper.data
+def back(file: skipper.File) -> skipper.File:
+    return file
+
+
+@skipper.data
+def page(media_type: str, name: str, size: int = 5) -> skipper.File:
+    path = FOLDER / "page"
+    path.write_bytes(b"<svg>" * (size // 5))
+    half = chr(0xDC80)
+    return skipper.File(path, name=name + half, media_type=media_type.replace("half", half))
+
+
+@skipper.data(mode="task")
+def keeps(file: skipper.File) -> skipper.File:
+    return file
+"""
+"""Functions that take and give more than JSON."""
 _PARTS = ("--only", "broker,gateway,pool:cpu")
 
 Connect = Callable[..., Raw]
@@ -107,6 +144,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     folder = tmp_path_factory.mktemp("attacked") / "project"
     shutil.copytree(PLAIN, folder, ignore=shutil.ignore_patterns("__pycache__"))
     write(folder, "functions/kept.py", KEPT)
+    write(folder, "functions/crosses.py", CROSSES)
     with lent(Tree(folder)) as tree:
         yield tree.ready()
         assert "Traceback" not in tree.output

@@ -132,8 +132,9 @@ class _Form:
                 "on_part_end": self._end,
                 "on_end": self._ends,
             },
-            max_header_count=PART_HEADERS,
-            max_header_size=2 * PART_HEAD,  # so that this says which part it is
+            # Never reached, because what is counted here says which part it is.
+            max_header_count=1 << 30,
+            max_header_size=1 << 30,
         )
         self._count = 0
         self._part = ""
@@ -174,11 +175,15 @@ class _Form:
     def _counted(self, data: bytes) -> bytes:
         self._head_size += len(data)
         if self._head_size > PART_HEAD:
-            detail = f"the headers of part {self._count} have more than {PART_HEAD >> 10} KiB"
-            raise Problem(problems.HEAD_TOO_LARGE, detail)
+            raise self._too_much(f"headers of more than {PART_HEAD >> 10} KiB")
         return data
 
+    def _too_much(self, what: str) -> Problem:
+        return Problem(problems.HEAD_TOO_LARGE, f"part {self._count} has {what}")
+
     def _header_ends(self) -> None:
+        if len(self._head) >= PART_HEADERS:
+            raise self._too_much(f"more than {PART_HEADERS} headers")
         self._head[self._field.lower()] = self._value
         self._field = self._value = b""
 

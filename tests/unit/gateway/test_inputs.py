@@ -164,7 +164,7 @@ async def test_a_raw_body_is_the_parameter_that_takes_it_and_the_query_has_the_r
         (
             b'--XX\r\nContent-Disposition: form-data; name="image"\r\nX: ' + b"y" * 20_000,
             431,
-            "the headers of part 1 have more than 16 KiB",
+            "part 1 has headers of more than 16 KiB",
         ),
     ],
 )
