@@ -237,17 +237,20 @@ class Signature:
         if twice := given.keys() & kwargs.keys():
             raise TypeError(f"{', '.join(sorted(twice))} given twice")
         given |= kwargs
+        # Of types of their own, values come back as they are.
+        accept = NATIVE if places is not None and self.output.has_value_types else ""
         if not given and self.body_parameter in self.defaults:
-            return b""
+            return as_body(Envelope(json=b"", accept=accept))
         if self.body_parameter is not None and set(given) == {self.body_parameter}:
             given = given[self.body_parameter]
         if places is None or not self.input.has_value_types:
-            return to_json(given, fallback=_plain, inf_nan_mode="strings")
+            text = to_json(given, fallback=_plain, inf_nan_mode="strings")
+            return as_body(Envelope(json=text, accept=accept))
         parts = CollectedParts(places.spool)
         text = self.input.sending.to_json(
             given, fallback=_plain, warnings="none", by_alias=True, context=parts
         )
-        return as_body(Envelope(json=text, parts=tuple(parts.parts)))
+        return as_body(Envelope(json=text, parts=tuple(parts.parts), accept=accept))
 
     def input_schema(self) -> dict[str, Any]:
         """JSON schema of a body."""

@@ -94,7 +94,14 @@ class _AsyncServer:
         self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
-        function, call = self._function, IncomingCall(frame)
+        call = IncomingCall(frame)
+        try:
+            return await self._replied(call)
+        finally:
+            call.close()
+
+    async def _replied(self, call: IncomingCall) -> bytes:
+        function = self._function
         try:
             kwargs = function.arguments(call)
         except ValidationError as error:

@@ -58,6 +58,11 @@ class IncomingCall:
         self.accept, self.parts = envelope.accept, OpenParts(envelope.parts, places)
         return envelope.json or b""
 
+    def close(self) -> None:
+        """The call is over, and what was opened for it is needed no more."""
+        if self.parts is not None:
+            self.parts.close()
+
     def wants(self, flag: int) -> bool:
         """Whether it was sent with this flag, one of :mod:`skipper.wire.calls`."""
         return bool(self.head.flags & flag)

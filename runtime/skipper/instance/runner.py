@@ -71,7 +71,9 @@ class _Runner:
             self.answer_batch([frame])
             return
         call = IncomingCall(frame)
-        self._link.send(FrameKind.REPLY, call.id, self._run(call))
+        reply = self._run(call)
+        call.close()
+        self._link.send(FrameKind.REPLY, call.id, reply)
         self._link.forget(call.id)
 
     def answer_batch(self, received: list[Frame]) -> None:
@@ -82,6 +84,8 @@ class _Runner:
             sizes, replies = run_batch(self._function, batch)
         finally:
             self._end(batch[-1].id)
+        for call in batch:
+            call.close()
         packed = [frames.pack(FrameKind.SIZE, size) for size in sizes]
         packed += [frames.pack(FrameKind.REPLY, id_, reply) for id_, reply in replies.items()]
         self._link.send_packed(b"".join(packed))

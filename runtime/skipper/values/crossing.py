@@ -11,7 +11,7 @@ import json
 import types
 from collections.abc import Mapping
 from functools import cached_property, partial
-from typing import Annotated, Any, Literal, Protocol, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Union, cast, get_args, get_origin
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -72,18 +72,15 @@ class Adapter:
     """
 
     def __init__(self, hint: Any) -> None:
-        plain = _type_adapter(hint)
-        schema = cast(CoreSchema, _rewritten(plain.core_schema))
-        self._own = schema != plain.core_schema
-        # Not the classes' own validators, which know nothing of what has been put in here.
-        self.validator = SchemaValidator(schema, None, False) if self._own else plain.validator
-        self.serializer = SchemaSerializer(schema, None, False) if self._own else plain.serializer
-        self._schema = schema
-
-    @property
-    def has_value_types(self) -> bool:
+        plain = _plain(hint)
+        self._schema = schema = cast(CoreSchema, _rewritten(plain.schema))
+        self.has_value_types = _has_mark(schema)
         """Whether something in it is no plain JSON."""
-        return self._own
+        self.validator, self.serializer = plain.validator, plain.serializer
+        if schema != plain.schema:
+            # Not the classes' own validators, which know nothing of what has been put in here.
+            self.validator = SchemaValidator(schema, None, False)
+            self.serializer = SchemaSerializer(schema, None, False)
 
     @cached_property
     def sending(self) -> SchemaSerializer:
@@ -124,13 +121,36 @@ def read_value(found: ValueType, content: Content) -> Any:
     return found.read(content)
 
 
-def _type_adapter(hint: Any) -> TypeAdapter[Any]:
+class _Plain(NamedTuple):
+    """What pydantic makes of a hint."""
+
+    schema: CoreSchema
+    validator: Any
+    serializer: SchemaSerializer
+
+
+def _plain(hint: Any) -> _Plain:
+    found = _configured(hint)
+    # Of a class with a configuration of its own, which is not to be given another.
+    return _taken_apart(TypeAdapter(hint)) if found is None else found
+
+
+def _configured(hint: Any) -> _Plain | None:
     try:
-        return TypeAdapter(hint, config=_ANY_TYPE)
+        return _taken_apart(TypeAdapter(hint, config=_ANY_TYPE))
     except PydanticUserError as error:
         if error.code != "type-adapter-config-unused":
             raise
-        return TypeAdapter(hint)  # a class with a configuration of its own
+    return None
+
+
+def _taken_apart(adapter: TypeAdapter[Any]) -> _Plain:
+    """What an adapter consists of.
+
+    It itself is in no variable and made while no error is handled, because it keeps its caller's
+    frame, and with that all frames above it and what they hold: models, arguments, open files.
+    """
+    return _Plain(adapter.core_schema, adapter.validator, adapter.serializer)
 
 
 # --- within pydantic -----------------------------------------------------------------------------
@@ -190,6 +210,16 @@ def _rewritten(node: Any, *, keeps_bytes: bool = False) -> Any:
         name: each if name in _OPAQUE else _rewritten(each, keeps_bytes=keeps_bytes)
         for name, each in node.items()
     }
+
+
+def _has_mark(node: Any) -> bool:
+    if isinstance(node, list | tuple):
+        return any(map(_has_mark, node))
+    if not isinstance(node, dict):
+        return False
+    return _MARK in node.get("metadata", ()) or any(
+        _has_mark(each) for name, each in node.items() if name not in _OPAQUE
+    )
 
 
 _OPAQUE = frozenset({"cls", "config", "metadata", "default", "expected", "function", "cls_name"})

@@ -40,7 +40,11 @@ class OpenParts:
         if is_owner:
             self._made += (part.spool for part in self._parts.values() if part.spool is not None)
         # No __del__ and no with block, because values that were read may refer to the files.
-        weakref.finalize(self, places.spool.remove, self._made)
+        self._end = weakref.finalize(self, places.spool.remove, self._made)
+
+    def close(self) -> None:
+        """Remove now what would go with it: its call is over."""
+        self._end()
 
     def open(self, key: str) -> Content:
         """The part with this key. Raises ValueError where there is none."""

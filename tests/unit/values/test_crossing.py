@@ -2,13 +2,17 @@
 
 import base64
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
+import skipper
 from skipper.values.crossing import Adapter, UnknownTypeError, value_type_of
 from skipper.values.envelope import Part
 from skipper.values.file import File
@@ -164,3 +168,38 @@ def test_a_class_that_nobody_knows_is_named(hint: Any) -> None:
 def test_a_hint_has_one_value_type_or_none(hint: Any, name: str | None) -> None:
     found = value_type_of(hint)
     assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize(
+    ("hint", "has"),
+    [
+        (int, False),
+        (list[str], False),
+        (bytes, True),
+        (Holder, True),
+        (Text, False),
+        (list[dict[str, File | None]], True),
+        (Annotated[np.ndarray, skipper.Array("float32")], True),
+        (list[Annotated[np.ndarray, skipper.Array("float32")]], True),
+    ],
+)
+def test_an_adapter_knows_whether_a_body_is_more_than_json(hint: Any, has: bool) -> None:
+    assert Adapter(hint).has_value_types is has
+
+
+@pytest.mark.parametrize("hint", [dict[str, bytes], Table, Holder, Pair])
+def test_making_an_adapter_keeps_nothing_of_who_makes_it(hint: Any) -> None:
+    class Large:
+        pass
+
+    def make() -> tuple[Adapter, weakref.ref[Large]]:
+        large = Large()
+        return Adapter(hint), weakref.ref(large)
+
+    gc.disable()
+    try:
+        adapter, large = make()
+        assert large() is None
+        assert adapter.has_value_types
+    finally:
+        gc.enable()
