@@ -33,6 +33,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 SHARDS = 256
 """Blobs lie in this many folders, by the first byte of their names."""
+_READ_ONLY = 0o400
 FRESH_S = 900.0
 """On a remote file system, a blob younger than this is not written again when it is put again."""
 
@@ -264,6 +265,7 @@ class BlobStore:
             return
         folder = Path(path).parent
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(partial).chmod(_READ_ONLY)  # because functions are given its path
         try:
             Path(partial).replace(path)
         except IsADirectoryError:  # it is put aside, for the sweep

@@ -11,7 +11,8 @@
     ├── TooLargeError (ValueError)          a function returned or sent more than is accepted
     ├── NotFoundError (LookupError)         no such function, task or model
     ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
-    │   └── FullError                       as many tasks wait, or is stored, as may be
+    │   ├── FullError                       as many tasks wait, or is stored, as may be
+    │   └── NoRoomError                     the disk has no room for it
     └── CallError                           a call or a task ended without a value
         ├── InvalidInputError (ValueError)  the input does not match the function's schema
         ├── FunctionError                   the function raised
@@ -87,6 +88,10 @@ class UnavailableError(SkipperError, ConnectionError):
 
 class FullError(UnavailableError):
     """As many tasks wait, or as much is stored, as may be."""
+
+
+class NoRoomError(UnavailableError):
+    """The disk has no room for it."""
 
 
 class CallError(SkipperError):

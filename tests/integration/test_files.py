@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
 from skipper.blobs import BlobStore
-from skipper.errors import FullError
+from skipper.errors import FullError, NoRoomError, UnavailableError
 from skipper.ledger import files, retention, tasks, usage
 from skipper.ledger.accepting import requeue
 from skipper.ledger.records import Ending, FileRecord
-from skipper.settings.model import FileSettings
+from skipper.settings.model import FileSettings, TaskSettings
+from skipper.spec import FunctionSpec
 from skipper.task import State
+from skipper.tasks.announcer import Announcer
 from skipper.tasks.files import Files
+from skipper.tasks.intake import Acceptance, Intake, Submission, bounds_of
 from skipper.values.envelope import Envelope, Part, pack, unpack
 from skipper.values.spool import Spool
 from skipper.values.store import ValueStore
@@ -31,6 +36,19 @@ from tests.integration.ledgers import (
 )
 
 __all__ = ["ledger", "module_ledger", "place"]
+
+SPEC = FunctionSpec.model_validate(
+    {
+        "name": "f.f",
+        "kind": "data",
+        "pool": "cpu",
+        "file": "f.py",
+        "line": 1,
+        "code": "c0de",
+        "input_schema": {},
+        "output_schema": {},
+    }
+)
 
 pytestmark = pytest.mark.services
 
@@ -55,6 +73,10 @@ class Office:
                 digest=file.digest,
                 spool=file.kept(),
             )
+
+    def intake(self) -> Intake:
+        announcer = Announcer(lambda *_: None, None)
+        return Intake(self.ledger, self.values, announcer, bounds_of(TaskSettings()))
 
     def unused(self, *refs: str) -> set[str]:
         return self.ledger.read_now(lambda conn: retention.unused(conn, refs))
@@ -172,3 +194,45 @@ async def test_tasks_without_parts_write_none(office: Office) -> None:
     task_id = accepted(office.ledger)
     pruned = office.ledger.write_now(lambda conn: retention.prune(conn, [task_id], 0.0))
     assert pruned.refs == ()
+
+
+async def test_the_same_upload_under_the_same_key_is_the_same_task(office: Office) -> None:
+    intake = office.intake()
+    record = await office.files.add(office.spooled(b"kept"))
+
+    async def accept(data: bytes) -> Acceptance:
+        text = b'{"x":{"file":"#0"},"y":{"file":"%s"}}' % record.id.encode()
+        body = await office.files.resolve(pack(Envelope(json=text, parts=(office.spooled(data),))))
+        return await intake.accept(Submission(spec=SPEC, body=body, idempotency_key="k"))
+
+    first = await accept(b"one" * 900)
+    again = await accept(b"one" * 900)
+    await office.files.remove(record.id)
+    later, other = await accept(b"one" * 900), await accept(b"two" * 900)
+    assert (first.is_new, again.is_new, other.is_new) == (True, False, False)
+    assert {each.task.id for each in (first, again, later, other)} == {first.task.id}
+    assert [each.matches for each in (again, later, other)] == [True, True, False]
+
+
+class FullStore(BlobStore):
+    """A store on a disk that is full, or broken."""
+
+    number = errno.ENOSPC
+
+    def adopt(self, file: Path, digest: str | None = None) -> str:
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+async def test_an_input_for_which_there_is_no_room_is_refused(
+    ledger: BlockingLedger, tmp_path: Path, number: int
+) -> None:
+    office = Office(ledger, tmp_path)
+    store = FullStore(str(tmp_path / "full"))
+    store.number = number
+    office.values = ValueStore(store, 1024, office.spool)
+    body = pack(Envelope(json=b"{}", parts=(office.spooled(b"in" * 900),)))
+    with pytest.raises(UnavailableError, match="Its input cannot be stored: ") as caught:
+        await office.intake().accept(Submission(spec=SPEC, body=body))
+    assert isinstance(caught.value, NoRoomError) is (number != errno.EIO)
+    assert ledger.read_now(usage.read) == 0

@@ -277,3 +277,13 @@ def test_a_temporary_folder_is_private_and_gone_afterwards(tmp_path: Path) -> No
         (Path(name) / "file").write_bytes(b"x")
         assert Path(name).stat().st_mode & 0o077 == 0
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("way", ["put", "put_file", "adopt"])
+def test_whoever_is_given_the_path_of_a_blob_cannot_change_it(tmp_path: Path, way: str) -> None:
+    store, file = BlobStore(str(tmp_path / "blobs")), tmp_path / "file"
+    file.write_bytes(b"content")
+    digest = store.put(b"content") if way == "put" else getattr(store, way)(file)
+    path = store.path(digest)
+    assert path is not None
+    assert path.stat().st_mode & 0o777 == 0o400

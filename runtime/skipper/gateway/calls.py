@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from skipper import problems
-from skipper.errors import FullError, SkipperError, UnavailableError
+from skipper.errors import FullError, NoRoomError, SkipperError, UnavailableError
 from skipper.gateway.item_stream import ItemStream
 from skipper.gateway.problems import Problem, from_outcome
 from skipper.gateway.task_reader import TaskReader
@@ -237,6 +237,8 @@ class Dispatcher:
             raise Problem(
                 problems.QUEUE_FULL, str(error), {"function": submission.spec.name}
             ) from None
+        except NoRoomError as error:
+            raise Problem(problems.NO_ROOM, f"the task was not accepted: {error}") from None
         except SkipperError as error:
             raise Problem(problems.UNAVAILABLE, f"the task was not accepted: {error}") from None
         if not accepted.matches:

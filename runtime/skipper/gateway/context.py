@@ -76,6 +76,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         settings.run_dir,
         settings.local_pools,
         LinkRole.GATEWAY,
+        spool=spool,
         on_tasks=watchers.changed,
         on_task_events=watchers.emitted,
     )

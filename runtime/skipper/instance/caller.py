@@ -17,7 +17,7 @@ from skipper.outcomes import Outcome, kind_of
 from skipper.values.envelope import is_envelope, unpack
 from skipper.values.opening import NO_PLACES, Places
 from skipper.wire import calls
-from skipper.wire.frames import FrameKind
+from skipper.wire.frames import Frame, FrameKind
 
 
 class CallContext(NamedTuple):
@@ -119,13 +119,20 @@ class HostCaller:
 
     async def _called(self, name: str, body: bytes) -> bytes:
         id_ = self._ask(name, body, 0, current.get().budget_ms())
+        # In a thread, because waiting for the socket would hold up the loop's other calls.
+        reply = asyncio.ensure_future(asyncio.to_thread(self._link.wait_for, id_))
         try:
-            # In a thread, because waiting for the socket would hold up the loop's other calls.
-            return body_of((await asyncio.to_thread(self._link.wait_for, id_)).payload)
+            return body_of((await asyncio.shield(reply)).payload)
         except asyncio.CancelledError:
             # The thread cannot be interrupted; the reply to this, which comes at once, frees it.
             self._link.send(FrameKind.CANCEL, id_)
+            reply.add_done_callback(self._discard)
             raise
+
+    def _discard(self, reply: asyncio.Future[Frame]) -> None:
+        """Forget what a reply that came too late has in the spool."""
+        if not reply.cancelled() and reply.exception() is None:
+            self.places.spool.remove(calls.spooled_in_reply(reply.result().payload))
 
     def _ask(self, name: str, body: bytes, flags: int, budget_ms: int = 0) -> int:
         """Send a call; its id. Raises TooLargeError for a body that hosts would not hold."""

@@ -20,6 +20,7 @@ from skipper.launcher import client, guard
 from skipper.settings.handover import make_run_dir
 from skipper.settings.model import Settings
 from skipper.settings.trust import exposures, is_trusted, remedy, stranger
+from skipper.values.spool import Spool
 
 _OTHERS = 0o077
 _TOLD = 3
@@ -130,13 +131,18 @@ def _is_serving(settings: Settings) -> bool:
     return found is not None and not found["stopping"]
 
 
-def clear(run_dir: Path) -> None:
-    """Remove what a tree left in ``run_dir``; end what listens there still. Needs the lock."""
+def clear(settings: Settings) -> None:
+    """Remove what a tree left in its folder of run time, and in the spool. Needs the lock.
+
+    What listens there still is ended.
+    """
+    run_dir = settings.run_dir
     for path in run_dir.glob("*.sock"):
         if pid := _listener(path):
             _end(pid)
         path.unlink(missing_ok=True)
     (run_dir / "settings.json").unlink(missing_ok=True)  # it holds secrets
+    Spool(settings.spool_dir).sweep(0.0)  # whoever was to take what lies there is dead
 
 
 def _listener(path: Path) -> int | None:

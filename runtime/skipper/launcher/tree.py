@@ -85,8 +85,8 @@ def run(
         lock = stack.enter_context(folders.locked(settings))
         if lock is None:
             return ALREADY_RUNNING
-        folders.clear(settings.run_dir)
-        stack.callback(folders.clear, settings.run_dir)
+        folders.clear(settings)
+        stack.callback(folders.clear, settings)
         if only:
             settings = _with(settings, "run", only=tuple(sorted(only)))
         plans = (planner or _plan)(settings, frozenset(settings.run.only) or None)

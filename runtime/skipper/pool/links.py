@@ -18,7 +18,9 @@ from skipper.pool.direct.lane import DirectLane
 from skipper.pool.direct.queue import DirectCall
 from skipper.pool.durable.claimer import Claimer
 from skipper.pool.peers import Peers
+from skipper.values.spool import Spool
 from skipper.wire import frames
+from skipper.wire.calls import spooled_in_reply
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 from skipper.wire.handshake import introduced, introduction, mismatch
 from skipper.wire.messages import LinkRole, RenewModels, parse_question
@@ -34,8 +36,8 @@ _CALLERS = (LinkRole.GATEWAY, LinkRole.HOST)
 class Peer:
     """One connection whose other end has introduced itself, and its calls that are under way."""
 
-    def __init__(self, connection: FrameProtocol) -> None:
-        self.send = connection.send
+    def __init__(self, connection: FrameProtocol, spool: Spool) -> None:
+        self.send, self._spool = connection.send, spool
         self.calls: dict[int, DirectCall] = {}
 
     def answer(self, id_: int, payload: bytes) -> None:
@@ -43,15 +45,23 @@ class Peer:
         self.calls.pop(id_, None)
         self.send(FrameKind.REPLY, id_, payload)
 
+    def discard(self, payload: bytes) -> None:
+        """Forget what a reply that nobody waits for has in the spool."""
+        self._spool.remove(spooled_in_reply(payload))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Receivers:
-    """Who gets what comes over the links: calls, ids of tasks, inputs to be checked, questions."""
+    """Who gets what comes over the links: calls, ids of tasks, inputs to be checked, questions.
+
+    In ``spool`` lies what replies refer to.
+    """
 
     direct: DirectLane
     claimer: Claimer
     checks: InputChecks
     answers: Answers
+    spool: Spool
 
 
 class Links:
@@ -116,7 +126,7 @@ class Links:
             return None
         self._strangers.discard(connection)
         self._peers.add(connection, hello)
-        peer = self._open[connection] = Peer(connection)
+        peer = self._open[connection] = Peer(connection, self._receivers.spool)
         if hello.role in _CALLERS:
             self._background.spawn(self._welcome(connection))
         return peer

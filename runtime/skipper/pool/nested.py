@@ -19,7 +19,7 @@ from skipper.ledger import tasks
 from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import LaneContext, RunningAttempts
 from skipper.pool.processes.instance import C, Instance
-from skipper.pool.processes.process import InstanceProcess
+from skipper.pool.processes.process import InstanceProcess, InstanceState
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.tasks.intake import Intake, Submission
 from skipper.tasks.results import reply_of
@@ -92,7 +92,13 @@ class Nested:
             payload = calls.problem(Outcome.UNAVAILABLE, detail)
         finally:
             instance.end_wait()
+        if instance.state is InstanceState.GONE:
+            self._discard(payload)
         instance.send(FrameKind.REPLY, frame.id, payload)
+
+    def _discard(self, payload: bytes) -> None:
+        """Forget what a reply that nobody waits for has in the spool."""
+        self._values.spool.remove(calls.spooled_in_reply(payload))
 
     async def _reply(self, payload: bytes) -> bytes:
         head, at = calls.parse_call(payload)
@@ -135,6 +141,9 @@ class Nested:
         )
         try:
             return await waiting.reply
+        except asyncio.CancelledError:
+            self._discard(waiting.payload or b"")  # it may have come just now
+            raise
         finally:
             link.cancel(waiting)  # where it has been answered this does nothing
 

@@ -53,6 +53,7 @@ class Parts:
     serving: Serving
     direct: DirectLane
     tasks: TaskLane
+    spool: Spool
 
 
 def assemble(
@@ -63,14 +64,16 @@ def assemble(
     capacity, quarantine = Capacity.of(pool_settings), Quarantine()
     catalogue = Catalogue(settings, pool, quarantine)
     peers = Peers(catalogue, host_id)
+    spool = Spool(settings.spool_dir)
     directory = Directory(
-        settings.run_dir, settings.local_pools, LinkRole.HOST, on_tasks=watchers.changed
+        settings.run_dir,
+        settings.local_pools,
+        LinkRole.HOST,
+        spool=spool,
+        on_tasks=watchers.changed,
     )
-    values = ValueStore(
-        BlobStore(settings.storage_url),
-        settings.storage.inline_kb * 1024,
-        Spool(settings.spool_dir),
-    )
+    blobs = BlobStore(settings.storage_url)
+    values = ValueStore(blobs, settings.storage.inline_kb * 1024, spool)
     context = LaneContext(
         pool=pool,
         host_id=host_id,
@@ -103,6 +106,7 @@ def assemble(
         serving=serving,
         direct=DirectLane(pool_settings, Slots(capacity.direct), serving, metrics),
         tasks=TaskLane(context, claimer, reserve, recorder),
+        spool=spool,
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from skipper.errors import FullError, UnavailableError
+from skipper.errors import FullError, NoRoomError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, endings, schedules
 from skipper.ledger.admission import Admission
@@ -26,8 +26,8 @@ from skipper.task import State, Task, new_id
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.deliveries import trial
 from skipper.tasks.gate import key_of
-from skipper.values.envelope import as_envelope
-from skipper.values.store import ValueStore, reason_of
+from skipper.values.envelope import FILE_ID, as_body, as_envelope, is_envelope, unpack
+from skipper.values.store import ValueStore, is_for_want_of_room, reason_of
 from skipper.values.value import Value
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,8 @@ class Intake:
             settled = await self._values.settle(body)
             return await self._values.store(settled), settled
         except OSError as error:
-            raise UnavailableError(f"Its input cannot be stored: {reason_of(error)}.") from None
+            kind = NoRoomError if is_for_want_of_room(error) else UnavailableError
+            raise kind(f"Its input cannot be stored: {reason_of(error)}.") from None
 
 
 def _new_task(submission: Submission, value: Value, now: float) -> NewTask:
@@ -251,4 +252,9 @@ def _as_accepted(new: NewTask) -> Task:
 
 
 def _fingerprint(function: str, body: bytes) -> str:
+    """Of what was asked. Uploaded files count by their ids in the JSON: they may expire."""
+    if is_envelope(body):
+        envelope = unpack(body)
+        own = (part for part in envelope.parts if not FILE_ID.fullmatch(part.key.encode()))
+        body = as_body(replace(envelope, parts=tuple(own)))
     return hashlib.sha256(function.encode() + b"\0" + body).hexdigest()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from skipper.blobs import BlobStore, DamagedError
-from skipper.values.envelope import MEDIA_TYPE, Envelope, Part, as_body, is_envelope, unpack
+from skipper.values.envelope import MEDIA_TYPE, Part, as_body, is_envelope, unpack
 from skipper.values.opening import NO_PLACES
 from skipper.values.spool import Spool
 from skipper.values.value import Value
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _LASTING = (FileNotFoundError, DamagedError, IsADirectoryError, PermissionError)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -68,14 +71,15 @@ class ValueStore:
         """
         if not is_envelope(body) or not (envelope := unpack(body)).spooled:
             return body
-        return as_body(await asyncio.to_thread(self._settled, envelope))
+        parts = list(envelope.parts)
+        await asyncio.to_thread(self._settle, parts)
+        return as_body(replace(envelope, parts=tuple(parts)))
 
-    def _settled(self, envelope: Envelope) -> Envelope:
-        parts = tuple(
-            part if part.spool is None else self._adopted(part, part.spool)
-            for part in envelope.parts
-        )
-        return replace(envelope, parts=parts)
+    def _settle(self, parts: list[Part]) -> None:
+        """Put those of these that lie in the spool into the store, one by one."""
+        for place, part in enumerate(parts):
+            if part.spool is not None:
+                parts[place] = self._adopted(part, part.spool)
 
     def _adopted(self, part: Part, name: str) -> Part:
         ref = self.blobs.adopt(self.spool.path(name), part.digest)
@@ -106,11 +110,19 @@ class ValueStore:
 
         For a result: to run its function again would cost more than to wait.
         """
+        if is_envelope(body) and (envelope := unpack(body)).spooled:
+            # One list for all attempts, because what has been adopted is in the spool no more.
+            parts = list(envelope.parts)
+            await self._when_there_is_room(lambda: asyncio.to_thread(self._settle, parts))
+            body = as_body(replace(envelope, parts=tuple(parts)))
+        return await self._when_there_is_room(lambda: self.store(body))
+
+    async def _when_there_is_room(self, write: Callable[[], Awaitable[T]]) -> T:
         while True:
             try:
-                return await self.store(body)
+                return await write()
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if not is_for_want_of_room(error):
                     raise
                 log.warning("a value waits until there is room for it: %s", error)
                 await asyncio.sleep(self._room_s)
@@ -130,6 +142,11 @@ class ValueStore:
         except OSError as error:
             log.error("blob %s, a stored value, cannot be used: %s", value.ref, reason_of(error))
             raise LostValueError(error) from None
+
+
+def is_for_want_of_room(error: OSError) -> bool:
+    """Whether the disk is full, or the quota of this account."""
+    return error.errno in _NO_ROOM
 
 
 def reason_of(error: OSError) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from skipper.outcomes import Outcome
+from skipper.values.envelope import spooled_in
 
 
 class CallHead(NamedTuple):
@@ -115,3 +116,14 @@ def parse_reply(payload: bytes) -> tuple[int, bytes, bytes]:
     """Outcome, what served it, body."""
     end = 2 + payload[1]
     return payload[0], payload[2:end], payload[end:]
+
+
+_OK = bytes((Outcome.OK,))
+
+
+def spooled_in_reply(payload: bytes) -> tuple[str, ...]:
+    """The files in the spool that a reply consists of: for who is sent one and does not want it."""
+    if payload[:1] != _OK:
+        return ()
+    _, _, body = parse_reply(payload)
+    return spooled_in(body)

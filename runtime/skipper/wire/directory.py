@@ -13,6 +13,7 @@ from pathlib import Path
 
 from skipper.errors import UnavailableError
 from skipper.spec import BrokenFile, FunctionSpec
+from skipper.values.spool import Spool
 from skipper.wire.link import Link
 from skipper.wire.messages import LinkRole, ListedFunction, RenewModels
 
@@ -25,7 +26,7 @@ class Directory:
     """All links of one process.
 
     ``on_tasks`` gets ids of tasks whose record has changed, ``on_task_events`` of those that have
-    new events.
+    new events. What lies in ``spool`` for replies that come too late is removed.
     """
 
     def __init__(
@@ -34,10 +35,13 @@ class Directory:
         pools: Iterable[str],
         role: LinkRole,
         *,
+        spool: Spool | None = None,
         on_tasks: Callable[[list[str]], None] = lambda _: None,
         on_task_events: Callable[[list[str]], None] = lambda _: None,
     ) -> None:
-        self.links = {pool: Link(pool, run_dir / f"{pool}.sock", role, self) for pool in pools}
+        self.links = {
+            pool: Link(pool, run_dir / f"{pool}.sock", role, self, spool=spool) for pool in pools
+        }
         self.on_tasks, self.on_task_events = on_tasks, on_task_events
         self._changed = asyncio.Event()
         self._by_name: dict[str, tuple[FunctionSpec, Link]] = {}

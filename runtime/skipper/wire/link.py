@@ -12,6 +12,7 @@ from typing import Protocol
 from skipper.errors import UnavailableError
 from skipper.outcomes import Outcome
 from skipper.spec import FunctionSpec, is_private
+from skipper.values.spool import Spool
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 from skipper.wire.handshake import introduced, introduction, mismatch
@@ -116,7 +117,8 @@ class Link:
     """The connection to one pool's host; made again whenever it breaks.
 
     It is up once both sides have introduced themselves. With a host of another version it never
-    is: that is logged once, and tried again less and less often.
+    is: that is logged once, and tried again less and less often. What lies in ``spool`` for a
+    reply that nobody waits for any more is removed.
     """
 
     def __init__(
@@ -126,10 +128,11 @@ class Link:
         role: LinkRole,
         listener: Listener,
         *,
+        spool: Spool | None = None,
         unsent_bytes: int = UNSENT_BYTES,
     ) -> None:
         self.pool, self._path, self._role, self._listener = pool, path, role, listener
-        self._unsent_bytes = unsent_bytes
+        self._spool, self._unsent_bytes = spool, unsent_bytes
         self.catalogue: CatalogueSnapshot | None = None
         self.functions: dict[str, FunctionSpec] = {}
         self.remembered: dict[str, FunctionSpec] = {}
@@ -329,6 +332,8 @@ class Link:
                 pending = self._pending.pop(id_, None)
                 if pending is not None:
                     pending.answer(payload)
+                elif self._spool is not None:
+                    self._spool.remove(calls.spooled_in_reply(payload))
             elif kind in (FrameKind.ITEM, FrameKind.SERVED):
                 if (pending := self._pending.get(id_)) is not None and pending.items is not None:
                     pending.items.put_nowait(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -227,8 +228,14 @@ def host_sends(link: PlayedLink, *payloads: bytes) -> None:
 class Acceptances(Desk):
     """Calls that become tasks, on a real ledger."""
 
-    def __init__(self, ledger: BlockingLedger, folder: Path, link: PlayedLink) -> None:
-        super().__init__(ledger, BlobStore(str(folder / "blobs")))
+    def __init__(
+        self,
+        ledger: BlockingLedger,
+        folder: Path,
+        link: PlayedLink,
+        blobs: BlobStore | None = None,
+    ) -> None:
+        super().__init__(ledger, blobs or BlobStore(str(folder / "blobs")))
         self._accepted: asyncio.Queue[str] = asyncio.Queue()
         self._watchers, directory = Watchers(), cast(Any, PlayedDirectory(link))
         reader = TaskReader(ledger, self._watchers, directory, shows_tracebacks=False)
@@ -326,3 +333,21 @@ async def test_the_same_key_is_the_same_task_and_another_body_a_problem(
     with pytest.raises(Problem) as caught:
         await accept(invocation(json.dumps({"x": 2}).encode()), idempotency_key="k")
     assert caught.value.kind is problems.KEY_REUSED
+
+
+class FullStore(BlobStore):
+    """A store on a disk that is full."""
+
+    def put(self, data: bytes) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+async def test_an_input_that_finds_the_disk_full_is_a_problem_of_room_and_nothing_is_written(
+    ledger: BlockingLedger, tmp_path: Path
+) -> None:
+    acceptance = Acceptances(ledger, tmp_path, PlayedLink(FITS), FullStore(str(tmp_path)))
+    with pytest.raises(Problem) as caught:
+        await acceptance.dispatcher.accept(invocation(json.dumps({"x": "y" * 100_000}).encode()))
+    assert caught.value.kind is problems.NO_ROOM
+    assert "No space left on device" in str(caught.value)
+    assert await ledger.read(lambda conn: tasks.page(conn, limit=1)) == ([], None)

@@ -10,8 +10,9 @@ import pytest
 
 from skipper.errors import StartError
 from skipper.exits import Exit
-from skipper.launcher.folders import prepare
+from skipper.launcher.folders import clear, prepare
 from skipper.settings.model import Settings
+from skipper.values.spool import Spool
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
@@ -88,6 +89,20 @@ def test_state_of_another_user_is_refused(
     assert not is_link or mode(tmp_path / "theirs") == before
     monkeypatch.setenv("SKIPPER_TRUST", str(settings.project_dir))
     prepare(settings)
+
+
+def test_what_a_dead_tree_has_left_on_the_way_is_removed_and_what_it_stored_stays(
+    settings: Settings,
+) -> None:
+    clear(settings)  # of a tree that was never there
+    prepare(settings)
+    spool = Spool(settings.spool_dir)
+    spool.put(b"large")
+    stored = settings.state_dir / "blobs" / "blob"
+    stored.touch()
+    clear(settings)
+    assert list(settings.spool_dir.iterdir()) == []
+    assert stored.exists()
 
 
 def exposed(settings: Settings, *names: str) -> None:

@@ -15,6 +15,8 @@ from skipper.pool.processes.process import InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.serving import Serving
 from skipper.spec import FunctionSpec
+from skipper.values.envelope import Envelope, Part, pack
+from skipper.values.spool import Spool
 from skipper.wire import calls, frames
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
@@ -64,9 +66,14 @@ class Caller:
         self.transport = Kept()
         self.protocol.connection_made(self.transport)
         self.send = self.protocol.send
+        self.discarded: list[bytes] = []
+        """Replies that came too late."""
 
     def answer(self, id_: int, payload: bytes) -> None:
         self.send(FrameKind.REPLY, id_, payload)
+
+    def discard(self, payload: bytes) -> None:
+        self.discarded.append(payload)
 
     @property
     def answers(self) -> list[Answer]:
@@ -303,3 +310,15 @@ def counted(metrics: PoolMetrics) -> dict[str, int]:
     for each in metrics.snapshot(queued=0, instances=()).calls:
         totals[each.outcome] = totals.get(each.outcome, 0) + each.count
     return totals
+
+
+def spooled_reply(spool: Spool, data: bytes = b"large") -> bytes:
+    """A reply whose value lies in the spool."""
+    part = Part(media_type="image/png", size=len(data), spool=spool.put(data))
+    return calls.reply(Outcome.OK, b"c0de", pack(Envelope(parts=(part,))))
+
+
+def left_in(spool: Spool) -> int:
+    """How many files lie in the spool."""
+    folder = spool.path("0" * 32).parent
+    return len(list(folder.iterdir())) if folder.is_dir() else 0

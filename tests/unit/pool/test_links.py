@@ -17,15 +17,16 @@ from skipper.pool.catalogue import Catalogue
 from skipper.pool.checks import CheckOrigin, InputChecks
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.claimer import Claimer
-from skipper.pool.links import Links, Receivers
+from skipper.pool.links import Links, Peer, Receivers
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.slots import Slots
 from skipper.settings.model import Settings
 from skipper.settings.pools import PoolSettings
+from skipper.values.spool import Spool
 from skipper.wire import calls, frames
-from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 from skipper.wire.handshake import introduced
 from skipper.wire.messages import (
     PROTOCOL,
@@ -39,7 +40,7 @@ from skipper.wire.messages import (
     ModelsRenewed,
     RenewModels,
 )
-from tests.unit.pool.played import PlayedServing, call_of, version_of
+from tests.unit.pool.played import PlayedServing, call_of, left_in, spooled_reply, version_of
 
 LIMIT_S = 30.0
 
@@ -97,8 +98,13 @@ class Host:
         self.peers = Peers(self.catalogue, "cpu-0")
         self.lane = DirectLane(PoolSettings(), Slots(2), self.serving, PoolMetrics())
         self.lane.assign(version_of())
+        self.spool = Spool(path.parent / "spool")
         receivers = Receivers(
-            direct=self.lane, claimer=self.tasks, checks=Checks(), answers=self.answers
+            direct=self.lane,
+            claimer=self.tasks,
+            checks=Checks(),
+            answers=self.answers,
+            spool=self.spool,
         )
         self.links = Links(path, self.peers, receivers)
 
@@ -408,3 +414,12 @@ async def test_why_there_is_no_consumer_is_known_until_there_is_one(host: Host) 
     assert "the consumer (pid 1) speaks protocol 0" in host.peers.consumer_problem
     await settled(await linked(host, "consumer"))
     assert host.peers.consumer_problem == ""
+
+
+def test_what_a_caller_that_has_left_was_to_be_sent_is_removed(path: Path) -> None:
+    spool = Spool(path.parent / "spool")
+    peer = Peer(FrameProtocol(lambda *_: None, lambda _: None), spool)
+    peer.discard(spooled_reply(spool))
+    peer.discard(calls.reply(Outcome.OK, b"", b"7"))
+    peer.discard(calls.problem(Outcome.FAILED, "no"))
+    assert left_in(spool) == 0

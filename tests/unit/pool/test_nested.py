@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +16,21 @@ from skipper.pool.nested import Nested
 from skipper.spec import FunctionSpec
 from skipper.tasks.intake import Submission
 from skipper.tasks.watchers import Watchers
+from skipper.values.opening import NO_PLACES
+from skipper.values.spool import Spool
 from skipper.wire import calls
 from skipper.wire.calls import CallHead
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.link import PendingCall
-from tests.unit.pool.played import Nobody, Played, job_of, spec_of, version_of
+from tests.unit.pool.played import (
+    Nobody,
+    Played,
+    job_of,
+    left_in,
+    spec_of,
+    spooled_reply,
+    version_of,
+)
 
 
 class Link:
@@ -49,7 +60,7 @@ class Stage(Nobody):
         self.lent: list[str] = []
         self.submitted: list[Submission] = []
         self.ledger = self.values = self.files = self
-        self.watchers = Watchers()
+        self.watchers, self.spool = Watchers(), NO_PLACES.spool
         me: Any = self
         self.nested = Nested(me, me, me, RunningAttempts())
         self.instance: Played[object] = Played(job_of(version_of()), self)
@@ -185,3 +196,14 @@ async def test_a_direct_call_within_a_task_hands_its_id_on(
     await stage.settle()
     head, _ = calls.parse_call(stage.link.calls[0])
     assert (head.context, head.flags) == (context, flags)
+
+
+async def test_what_is_answered_to_a_process_that_has_gone_is_removed(tmp_path: Path) -> None:
+    stage = Stage()
+    spool = stage.spool = Spool(tmp_path)
+    stage.asks()
+    await stage.settle()
+    stage.link.waiting[0].answer(spooled_reply(spool))
+    stage.instance.dies()
+    await stage.settle()
+    assert left_in(spool) == 0

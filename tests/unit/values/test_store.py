@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from skipper.blobs import BlobStore
+from skipper.values.envelope import Envelope, Part, pack, unpack
+from skipper.values.spool import Spool
 from skipper.values.store import LostValueError, ValueStore
 from skipper.values.value import Value
 
@@ -120,3 +122,31 @@ async def test_nobody_waits_for_a_disk_that_is_broken(tmp_path: Path) -> None:
     disk = Disk(tmp_path, errno.EIO)
     with pytest.raises(OSError, match="no"):
         await ValueStore(disk, INLINE, room_s=0.0).store_when_there_is_room(LARGE)
+
+
+class FullBetween(BlobStore):
+    """A store whose disk is full, once, when the second file is adopted."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.adopted = 0
+
+    def adopt(self, file: Path, digest: str | None = None) -> str:
+        self.adopted += 1
+        if self.adopted == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().adopt(file, digest)
+
+
+async def test_a_value_of_several_parts_waits_for_room_between_two_of_them(tmp_path: Path) -> None:
+    spool, blobs = Spool(tmp_path / "spool"), FullBetween(str(tmp_path / "blobs"))
+    parts = tuple(
+        Part(media_type="image/png", size=3, key=f"#{number}", spool=spool.put(data))
+        for number, data in enumerate((b"one", b"two"))
+    )
+    values = ValueStore(blobs, 1 << 20, spool, room_s=0.0)
+    value = await values.store_when_there_is_room(pack(Envelope(json=b"[]", parts=parts)))
+    assert value.inline is not None
+    stored = [part.ref or "" for part in unpack(value.inline).parts]
+    assert [blobs.get(ref) for ref in stored] == [b"one", b"two"]
+    assert list((tmp_path / "spool").iterdir()) == []

@@ -9,6 +9,8 @@ import pytest
 
 from skipper.errors import UnavailableError
 from skipper.outcomes import Outcome
+from skipper.values.envelope import Envelope, Part, pack
+from skipper.values.spool import Spool
 from skipper.wire import calls
 from skipper.wire.directory import Directory
 from skipper.wire.frames import FrameKind, credited
@@ -328,3 +330,19 @@ async def test_a_catalogue_that_cannot_be_read_is_that_of_another_version(
         call(directory)
     await until(lambda: directory.get("f.f"))  # it has sent a good one meanwhile
     assert len(caplog.records) == 1
+
+
+async def test_what_a_reply_that_comes_too_late_has_in_the_spool_is_removed(
+    host: StandIn, folder: Path
+) -> None:
+    spool = Spool(folder / "spool")
+    async with Directory(folder, ["cpu"], LinkRole.GATEWAY, spool=spool) as directory:
+        await until(lambda: directory.get("f.f"))
+        given_up, wanted = call(directory), call(directory)
+        given_up.give_up()
+        for pending in (given_up, wanted):
+            part = Part(media_type="image/png", size=5, spool=spool.put(b"large"))
+            body = pack(Envelope(parts=(part,)))
+            host.send(FrameKind.REPLY, pending.id, calls.reply(Outcome.OK, b"", body))
+        (left,) = calls.spooled_in_reply(await wanted.reply)
+        assert [path.name for path in (folder / "spool").iterdir()] == [left]

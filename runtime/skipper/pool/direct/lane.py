@@ -396,6 +396,7 @@ class DirectLane:
 
     def _answer(self, call: DirectCall, payload: bytes) -> None:
         if call.is_answered:
+            call.origin.discard(payload)
             return
         call.is_answered = True
         outcome = payload[0]

@@ -38,6 +38,9 @@ class Origin(Protocol):
     def answer(self, id_: int, payload: bytes) -> None:
         """The reply to the call with this id."""
 
+    def discard(self, payload: bytes) -> None:
+        """A reply that is not wanted any more: what lies in the spool for it goes."""
+
 
 class DirectCall:
     """A direct call from its arrival to its one answer."""

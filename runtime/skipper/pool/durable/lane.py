@@ -56,6 +56,7 @@ class TaskLane:
         self._journal, self._claimer, self._running = context.journal, claimer, claimer.running
         self._ahead, self._reserve, self._recorder = claimer.ahead, reserve, recorder
         self._shares, self._patience = reserve.shares, patience
+        self._spool = context.values.spool
         self._background = Background()
         self._is_closed = False
 
@@ -109,10 +110,15 @@ class TaskLane:
         finally:
             if attempt.instance is not None and attempt.instance.state is InstanceState.STOPPING:
                 await attempt.instance.until_gone()  # the next attempt must not run beside it
+            self._discard(reply)  # what has been stored of it is there no more
             self._running.pop(task.id, None)
             if attempt.version is not None and attempt.version.spec.concurrency is not None:
                 self._claimer.look()
             self._claimer.wake()
+
+    def _discard(self, reply: bytes) -> None:
+        """Forget what a reply has in the spool."""
+        self._spool.remove(calls.spooled_in_reply(reply))
 
     async def _reply(self, attempt: RunningAttempt) -> bytes:
         """Run the function; its reply, or the host's where it has none."""
@@ -229,6 +235,8 @@ class TaskLane:
                 self._ahead.slots.take_back()
             if attempt is not None and not attempt.reply.done():
                 attempt.reply.set_result(attempt.judged(frame.payload))
+            else:
+                self._discard(frame.payload)
         elif frame.kind == FrameKind.EVENT and (attempt := instance.calls.get(frame.id)):
             self._on_event(attempt, parse_event(frame.payload))
 

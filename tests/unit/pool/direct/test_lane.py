@@ -437,6 +437,19 @@ async def test_a_caller_that_leaves_has_its_function_told_and_gets_no_answer() -
     assert counted(pool.metrics) == {"cancelled": 1}
 
 
+async def test_a_reply_that_comes_too_late_is_given_back_to_be_discarded() -> None:
+    pool = await warmed(Pool(slots=1))
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    pool.started[0].replies()
+    late = pool.submit(budget_ms=1)
+    pool.lane.sweep(time.monotonic() + 1)
+    assert pool.outcomes == {late: Outcome.TIMED_OUT}
+    pool.started[0].replies()
+    assert [payload[0] for payload in pool.caller.discarded] == [Outcome.OK, Outcome.OK]
+
+
 async def test_a_death_is_told_to_what_was_running_alone() -> None:
     pool = await warmed(Pool(slots=2), 2)
     first, second = pool.submit(), pool.submit()

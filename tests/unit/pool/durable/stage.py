@@ -143,7 +143,8 @@ class Stage(PlayedServing):
         self.changed: list[str] = []
         """Tasks of whose change those who watch them were notified."""
         self.blobs = FullAtFirst(str(folder / "blobs"))
-        values = ValueStore(self.blobs, 1024, Spool(folder / "spool"), room_s=0.0)
+        self.spool = Spool(folder / "spool")
+        values = ValueStore(self.blobs, 1024, self.spool, room_s=0.0)
         context = LaneContext(
             pool="cpu",
             host_id="host-1",

@@ -7,12 +7,13 @@ import asyncio
 import pytest
 
 from skipper import failpoints
-from skipper.ledger import events
+from skipper.ledger import events, tasks
 from skipper.outcomes import Outcome
 from skipper.pool.durable.lane import Patience
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.process import InstanceState
 from skipper.task import State
+from skipper.values.envelope import unpack
 from skipper.wire import calls
 from tests.unit.pool.durable.stage import (
     LIMIT_S,
@@ -24,7 +25,7 @@ from tests.unit.pool.durable.stage import (
     problem,
     until,
 )
-from tests.unit.pool.played import Played
+from tests.unit.pool.played import Played, left_in, spooled_reply
 
 
 async def test_a_task_runs_to_its_end(stage: Stage) -> None:
@@ -298,3 +299,33 @@ async def test_a_task_that_had_to_wait_for_another_of_its_function_starts_at_its
     await stage.until(second, State.SUCCEEDED)
     assert stage.task(first).state is State.SUCCEEDED
     assert stage.ledger.looks > looks
+
+
+async def test_what_lies_in_the_spool_for_a_result_is_stored(stage: Stage) -> None:
+    stage.act = lambda actor: actor.ends(spooled_reply(stage.spool))
+    task_id = stage.submit()
+    await stage.until(task_id, State.SUCCEEDED)
+    result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
+    assert result is not None
+    assert result.value is not None
+    assert result.value.inline is not None
+    (ref,) = unpack(result.value.inline).refs
+    assert stage.blobs.get(ref) == b"large"
+    assert left_in(stage.spool) == 0
+
+
+async def test_nothing_is_left_in_the_spool_of_a_result_that_cannot_be_stored(
+    stage: Stage,
+) -> None:
+    (stage.folder / "blobs").write_text("in the way")
+    stage.act = lambda actor: actor.ends(spooled_reply(stage.spool))
+    await stage.until(stage.submit(), State.FAILED)
+    await until(lambda: left_in(stage.spool) == 0)
+
+
+async def test_nothing_is_left_in_the_spool_of_a_reply_that_nobody_waits_for(stage: Stage) -> None:
+    task_id, actor = await begun(stage)
+    stage.running[task_id].reply.set_result(problem(Outcome.DIED, "it is over"))
+    actor.ends(spooled_reply(stage.spool))
+    assert left_in(stage.spool) == 0
+    await stage.until(task_id, State.CRASHED)
