@@ -10,11 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from skipper.instance.jobs import ModelRef
-from skipper.outcomes import LOGGED, RETRIED, Outcome
-from skipper.pool.backoff import pause_s
+from skipper.outcomes import LOGGED, Outcome
 from skipper.pool.direct import replies
 from skipper.pool.direct.fleet import RENEW_S, Fleet
 from skipper.pool.direct.queue import AHEAD_BYTES, DirectCall, Origin, VersionQueue
+from skipper.pool.direct.retries import Retries
 from skipper.pool.direct.versions import LiveVersions
 from skipper.pool.direct.waiting import WaitingCalls
 from skipper.pool.metrics import PoolMetrics
@@ -72,8 +72,7 @@ class DirectLane:
         )
         self.slots = slots
         self._waiting = WaitingCalls(settings)
-        self._pausing = self._pausing_bytes = 0
-        """Calls that are to be tried again."""
+        self._retries = Retries(settings, self._try_again)
 
     # --- calls ---
 
@@ -214,6 +213,10 @@ class DirectLane:
         """Calls that wait."""
         return self._waiting.count
 
+    @property
+    def _is_at_work(self) -> bool:
+        return bool(self.slots.busy > 0 or self.queued or self._retries.count)
+
     def sweep(self, now: float) -> None:
         """Enforce deadlines and waiting times; let the fleet follow the load."""
         for queue in self.versions:
@@ -231,7 +234,7 @@ class DirectLane:
     async def close(self, grace_s: float) -> None:
         """Let what runs end, for at most ``grace_s``."""
         ends = time.monotonic() + grace_s
-        while (self.slots.busy > 0 or self.queued or self._pausing) and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
+        while self._is_at_work and time.monotonic() < ends:  # noqa: ASYNC110 - a bound
             await asyncio.sleep(SWEEP_S)
 
     # --- inside ---
@@ -362,33 +365,10 @@ class DirectLane:
 
     def _end(self, call: DirectCall, payload: bytes) -> None:
         """A run of a call has ended: it is answered, or tried again."""
-        if not self._is_retried(call, payload):
+        if not self._retries.takes(call, payload):
             self._answer(call, payload)
-            return
-        call.failures += 1
-        call.instance = None
-        pause = pause_s(call.queue.spec.backoff_s, call.failures)
-        replies.log_retry(call, payload, pause)
-        self._pausing += 1
-        self._pausing_bytes += call.size
-        asyncio.get_running_loop().call_later(pause, self._try_again, call)
-
-    def _is_retried(self, call: DirectCall, payload: bytes) -> bool:
-        spec = call.queue.spec
-        if payload[0] not in RETRIED or call.failures >= spec.retries:
-            return False
-        if call.is_answered or call.has_streamed:
-            return False
-        most, most_mb = self._settings.queue_total, self._settings.queue_mb
-        if self._pausing >= most or self._pausing_bytes + call.size > most_mb * (1 << 20):
-            return False
-        longest_s = spec.backoff_s * 2.0**call.failures
-        has_time = time.monotonic() + longest_s < call.deadline
-        return has_time and replies.is_retryable(payload)
 
     def _try_again(self, call: DirectCall) -> None:
-        self._pausing -= 1
-        self._pausing_bytes -= call.size
         self._wait_again(call)
         if not call.is_answered and not call.queue.instances:
             self.fleet.grow(call.queue)

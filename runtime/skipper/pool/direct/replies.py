@@ -56,26 +56,6 @@ def waited_in_vain(queue: VersionQueue, seconds: float) -> bytes:
     return calls.problem(Outcome.BUSY, detail)
 
 
-def is_retryable(payload: bytes) -> bool:
-    """Whether a run that failed so may be tried again: ``retry_on`` may omit what it raised."""
-    return bool(json.loads(calls.parse_reply(payload)[2]).get("retryable", True))
-
-
-def log_retry(call: DirectCall, payload: bytes, pause_s: float) -> None:
-    """Log that a call is tried again, and why."""
-    spec = call.queue.spec
-    detail = json.loads(calls.parse_reply(payload)[2]).get("detail", "")
-    log.info(
-        "%s: run %d of %d failed, again in %.1f s: %s",
-        spec.name,
-        call.failures,
-        spec.max_attempts,
-        pause_s,
-        detail,
-        extra={"function": spec.name},
-    )
-
-
 def log_failure(call: DirectCall, payload: bytes) -> None:
     """Log a call that ended badly through the function's own doing."""
     problem = json.loads(calls.parse_reply(payload)[2])
