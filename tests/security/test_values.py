@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -207,7 +208,35 @@ def test_a_caller_who_leaves_takes_its_value_along(attacked: Tree, connect: Conn
         head = f"POST /v1/functions/crosses.page/invoke HTTP/1.1\r\nHost: {raw.host}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         raw.send(head.encode() + body)
-        assert raw.fileno()
+        assert select.select([raw], [], [], 30)[0]  # its answer has begun
+
+
+BAD_UPLOADS = {
+    "two files": (form(part("a", LARGE, '; filename="a"'), part("b")), 400, "part 'b'"),
+    "no file": (form(), 400, "no part that is a file"),
+    "a name alone": (form(part("name", b"x")), 400, "no part that is a file"),
+    "two names": (form(part("name"), part("name"), part("a")), 422, "part 'name'"),
+    "a name that is JSON": (form(typed("name", "application/json", b"{}")), 422, "part 'name'"),
+    "it breaks off": (part("a", LARGE), 400, "in part 'a'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_UPLOADS)
+def test_an_upload_by_a_form_is_one_file(attacked: Tree, connect: Connect, name: str) -> None:
+    body, status, said = BAD_UPLOADS[name]
+    answer = post(connect, attacked, "/v1/files", FORM, body)
+    assert answer.status == status
+    assert said in detail(answer)
+
+
+def test_a_form_uploads_its_file(attacked: Tree) -> None:
+    answer = attacked.http.post(
+        "/v1/files", files={"any": ("../ä.wav", LARGE, "audio/wav")}, data={"name": "é.wav"}
+    )
+    assert answer.status_code == 201, answer.text
+    made = answer.json()
+    assert (made["size"], made["media_type"], made["name"]) == (len(LARGE), "audio/wav", "é.wav")
+    assert attacked.http.get(answer.headers["location"]).content == LARGE
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from skipper import problems
-from skipper.gateway.members import FormMembers
+from skipper.gateway.members import FileMembers, FormMembers
 from skipper.gateway.problems import Problem
 from skipper.gateway.reception import Pieces, Reception, Reserve, SpoolRoom
 from skipper.spec import FunctionSpec
@@ -87,6 +87,18 @@ class Inputs:
             reception.kept(Envelope(parts=(part,)))
             return part
 
+    async def file_of_form(self, content_type: str, pieces: Pieces) -> Part:
+        """The one file of a form, hashed, in the spool. Raises Problem."""
+        _, options = parse_options_header(content_type.encode("latin-1", "replace"))
+        members = FileMembers()
+        with Reception(self, self.most, _at_once, is_hashed=True) as reception:
+            await _Form(reception, members, options.get(b"boundary", b"")).receive(pieces)
+            if not reception.parts:
+                raise Problem(problems.BAD_REQUEST, "the form has no part that is a file")
+            (part,) = reception.parts
+            reception.kept(Envelope(parts=(part,)))
+            return part if members.name is None else replace(part, name=members.name)
+
 
 def _query(query: bytes) -> list[tuple[str, str]]:
     try:
@@ -115,7 +127,9 @@ def _taking(spec: FunctionSpec, media_type: str) -> str:
 class _Form:
     """A form: its parts, one after the other, as the parser finds them."""
 
-    def __init__(self, reception: Reception, members: FormMembers, boundary: bytes) -> None:
+    def __init__(
+        self, reception: Reception, members: FormMembers | FileMembers, boundary: bytes
+    ) -> None:
         if not 0 < len(boundary) <= 70:  # RFC 2046, 5.1.1
             detail = f"Content-Type: {FORM} needs a boundary of 1 to 70 characters"
             raise Problem(problems.BAD_REQUEST, detail)

@@ -106,3 +106,38 @@ class FormMembers:
             self._refuse(name, "it is nested too deep")
         except ValueError as error:
             self._refuse(name, str(error))
+
+
+class FileMembers:
+    """The form that uploads one file, whatever its part is called; a field ``name`` names it."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._has_file = False
+
+    def check(self, name: str) -> None:
+        """Any name may be a file's."""
+
+    def is_bytes(self, name: str, media_type: str, filename: str | None) -> bool:
+        """Whether a part is the file."""
+        del media_type
+        return name != "name" or filename is not None
+
+    def media_type(self, name: str, told: str, filename: str | None) -> str:
+        """What the file is. Raises Problem for a second one."""
+        if self._has_file:
+            raise Problem(problems.BAD_REQUEST, f"part {name!r}: a form uploads one file alone")
+        self._has_file = True
+        return told_by_name(told, filename, ("*/*",))
+
+    def add_part(self, name: str, part: Part) -> None:
+        """The file has come."""
+
+    def add_text(self, name: str, text: str) -> None:
+        if self.name is not None:
+            raise Problem(problems.INVALID_INPUT, f"part {name!r} is given more than once")
+        self.name = text
+
+    def add_json(self, name: str, data: bytes) -> None:
+        del data
+        raise Problem(problems.INVALID_INPUT, f"part {name!r} is text, and no JSON")

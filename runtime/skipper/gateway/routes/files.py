@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
@@ -90,7 +91,7 @@ def _none(file_id: str) -> Problem:
 
 
 class Uploads:
-    """Receives ``POST /v1/files``: the body is the file, ``?name=`` what it is called."""
+    """Receives ``POST /v1/files``: the body is the file, or a form with it; ``?name=`` names it."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -128,20 +129,23 @@ class Uploads:
 
     async def _kept(self, exchange: Exchange, view: asgi.AsgiView) -> FileRecord:
         inputs, files = self._context.inputs, self._context.files
-        kind = (exchange.head.header(b"content-type") or b"").decode("latin-1")
-        media_type = kind.partition(";")[0].strip().lower() or OCTETS
-        if media_type == FORM:
-            detail = "send the file itself as the body, with its own Content-Type; ?name= names it"
-            raise Problem(problems.MEDIA, detail)
+        kind = exchange.head.header(b"content-type").decode("latin-1")
         named = members_of(exchange.head.query)
         if odd := sorted(named.keys() - {"name"}):
             raise Problem(problems.BAD_REQUEST, f"there is no parameter {odd[0]!r}; name= is one")
+        if exchange.head.header(b"content-encoding").lower() not in (b"", b"identity"):
+            detail = "send the file as it is, without Content-Encoding"
+            raise Problem(problems.MEDIA, detail)
         if (length := exchange.head.length) > inputs.most:
             raise too_large(inputs.most)
         await files.check_room(length)
-        part = await inputs.file(media_type, named.get("name"), view.pieces())
+        media_type = kind.partition(";")[0].strip().lower() or OCTETS
+        if media_type == FORM:
+            part = await inputs.file_of_form(kind, view.pieces())
+        else:
+            part = await inputs.file(media_type, None, view.pieces())
         try:
-            return await files.add(part)
+            return await files.add(replace(part, name=named.get("name", part.name)))
         finally:
             self._context.values.spool.remove([part.spool or ""])
 

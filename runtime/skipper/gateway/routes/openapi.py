@@ -85,7 +85,19 @@ _UPLOAD = {
             "schema": {"type": "string"},
         }
     ],
-    "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": _BINARY}}},
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"file": _BINARY, "name": _TEXT},
+                    "required": ["file"],
+                }
+            },
+            "*/*": {"schema": _BINARY},
+        },
+    },
 }
 
 
@@ -148,25 +160,28 @@ def _operation(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
         ],
         "requestBody": {
             "required": bool(spec.input_schema.get("required")),
-            "content": {"application/json": {"schema": given}, **_taken(spec)},
+            "content": {"application/json": {"schema": given}, **_taken(spec, schemas)},
         },
         "responses": responses,
     }
 
 
-def _taken(spec: FunctionSpec) -> dict[str, Any]:
+def _taken(spec: FunctionSpec, schemas: dict[str, Any]) -> dict[str, Any]:
     """What a body may be in place of JSON: a form with files, or the bytes of one parameter."""
     if not spec.takes and not spec.takes_many:
         return {}
-    members = forms.properties(spec.input_schema)
     files: dict[str, Any] = dict.fromkeys(spec.takes, _BINARY)
     files |= {name: {"type": "array", "items": _BINARY} for name in spec.takes_many}
-    plain: dict[str, Any] = {name: {} for name in members if name not in files}
-    form: dict[str, Any] = {"type": "object", "properties": {**files, **plain}}
+    # What is no file as it stands in JSON: of text, numbers and lists a field is a text.
+    plain = {"properties": dict(forms.properties(spec.input_schema))}
+    members = _adopt(plain, f"{spec.name}.", schemas)["properties"] | files
+    form: dict[str, Any] = {"type": "object", "properties": members}
     form["required"] = [name for name in spec.input_schema.get("required", ()) if name in members]
+    form["additionalProperties"] = False
+    encoding = {name: {"contentType": ", ".join(reads)} for name, reads in spec.takes.items()}
     kinds = {kind for reads in spec.takes.values() for kind in reads}
     raw = {kind: {"schema": _BINARY} for kind in sorted(kinds)}
-    return {"multipart/form-data": {"schema": form}, **raw}
+    return {"multipart/form-data": {"schema": form, "encoding": encoding}, **raw}
 
 
 def _given(spec: FunctionSpec) -> dict[str, Any]:

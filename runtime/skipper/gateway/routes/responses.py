@@ -91,7 +91,7 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
     ("get", "/v1/functions/{name}"): {"200": answered("The function", _FUNCTION), "404": _NONE},
     ("post", "/v1/files"): {
         "201": answered("The file, whose id calls may name", _FILE),
-        "415": refused("It is a form; the body is the file itself"),
+        "415": refused("It is encoded; the body is the file as it is"),
         "507": refused("There is no room for it"),
     },
     ("get", "/v1/files/{id}"): {

@@ -287,3 +287,32 @@ def test_every_route_names_what_any_request_may_be_answered() -> None:
                 assert named >= {"400", "403", "408", "413", "421", "431", "500", "503"}
                 assert named & {"200", "201", "204"}
                 assert ("401" in named) is needs_key
+
+
+def looks(picture: bytes, more: list[bytes], label: str = "", house: House | None = None) -> bytes:
+    return picture
+
+
+looks.__module__ = "functions.f"
+
+
+def test_a_function_of_files_shows_a_form_with_pickers_and_fields() -> None:
+    document = openapi.document({"paths": {}}, [skipper.data(looks).spec("c0de")])
+    operation = document["paths"]["/v1/functions/f.looks/invoke"]["post"]
+    content = operation["requestBody"]["content"]
+    assert set(content) == {"application/json", "multipart/form-data", "*/*"}
+    form = content["multipart/form-data"]
+    binary = {"type": "string", "format": "binary"}
+    fields = form["schema"]["properties"]
+    assert fields["picture"] == binary
+    assert fields["more"] == {"type": "array", "items": binary}
+    assert fields["label"]["type"] == "string"
+    assert {"$ref": "#/components/schemas/f.looks.House"} in fields["house"]["anyOf"]
+    assert "f.looks.House" in document["components"]["schemas"]
+    assert form["schema"]["required"] == ["picture", "more"]
+    assert form["encoding"] == {"picture": {"contentType": "*/*"}}
+    answers = operation["responses"]["200"]["content"]
+    assert answers["application/octet-stream"] == {"schema": binary}
+    assert operation["responses"]["406"]
+    upload = document["paths"]["/v1/files"]["post"]["requestBody"]["content"]
+    assert upload["multipart/form-data"]["schema"]["properties"]["file"] == binary
