@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.acceptance.conftest import Grow
 from tests.acceptance.tree import Gate, Tree, lent, project, until
 
 pytestmark = pytest.mark.skipif(
@@ -163,6 +165,23 @@ def test_a_task_that_is_left_alone_gets_the_other_cores(beside: Tree, gate: Gate
     gate.open()
     assert [beside.result(each) for each in others] == ["through"] * len(others)
     assert beside.result(task) == [1, CORES]
+
+
+@pytest.mark.skipif(CORES < 2, reason="one core cannot be held to fewer")
+def test_a_tree_that_may_use_one_core_has_slots_and_threads_for_one(
+    tmp_path: Path, grow: Grow
+) -> None:
+    """https://github.com/thatmattlove/hyperglass/issues/356: as many as the machine has."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        tree = grow(project(tmp_path / "project", beside=BESIDE)).ready()
+    finally:
+        os.sched_setaffinity(0, cores)
+    capacity = tree.pool("cpu")
+    assert (capacity["slots"], capacity["task_slots"]) == (2, 1)
+    assert tree.result(tree.submit("beside.threads"))["joblib"] == 1
+    assert f"pool cpu may use 1 of {os.cpu_count()} cores" in tree.output
 
 
 # --- turns ---
