@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -261,3 +263,66 @@ def test_a_connected_process_passes_values_as_they_are(tree: Tree) -> None:
         assert remote_octets.remote(LARGE, times=2) == LARGE * 2
         assert remote_octets.map([RAW, b""]) == [RAW, b""]
     connect_to(None)
+
+
+# --- the command line
+
+
+def skipper_(
+    tree: Tree, *arguments: str | Path, data: bytes = b""
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "skipper", *map(str, arguments), "--url", tree.url],
+        input=data,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"NO_COLOR": "1"},
+    )
+
+
+def test_the_command_line_sends_files_and_writes_what_comes(
+    tree: Tree, path: Path, tmp_path: Path
+) -> None:
+    to = tmp_path / "out.bin"
+    assert skipper_(tree, "call", "v.octets", "-F", f"value=@{path}", "-o", to).returncode == 0
+    assert to.read_bytes() == LARGE
+    assert skipper_(tree, "call", "v.octets", "-p", f"value=@{path}").stdout == LARGE
+    assert skipper_(tree, "call", "v.octets", "-F", "value=@-", data=RAW).stdout == RAW
+    assert skipper_(tree, "call", "v.octets", "-p", "value=AAEC", "-p", "times=2").stdout == (
+        b"\0\1\2\0\1\2"
+    )
+    picture = tmp_path / "in.png"
+    PICTURE.save(picture)
+    call = ("call", "v.picture", "-F", f"value=@{picture}", "-o", tmp_path / "out.bmp")
+    assert skipper_(tree, *call).returncode == 0
+    assert (tmp_path / "out.bmp").read_bytes()[1:4] == b"PNG"  # which it gives, and BMP it does not
+    call = ("call", "v.array", "-d", '{"value": [1, 2]}', "-o", tmp_path / "out.npy")
+    assert skipper_(tree, *call).returncode == 0
+    assert np.load(tmp_path / "out.npy").tolist() == [1, 2]
+    task = ("call", "v.file", "-F", f"value=@{path}", "-o", tmp_path / "task.wav")
+    assert skipper_(tree, *task).returncode == 0
+    assert (tmp_path / "task.wav").read_bytes() == LARGE
+
+
+def test_the_command_line_reads_texts_as_the_function_says(tree: Tree) -> None:
+    assert skipper_(tree, "call", "v.place", "-p", "zip=90210").stdout == b'["90210", 1]\n'
+    refused = skipper_(tree, "call", "v.place", "-p", "zip=1", "-p", "rooms=many")
+    assert refused.returncode == 2
+    assert b"needs a whole number" in refused.stderr
+    refused = skipper_(tree, "call", "v.octets", "-p", "value=no base64!")
+    assert refused.returncode == 2
+    assert b"base64" in refused.stderr
+
+
+def test_the_command_line_keeps_files(tree: Tree, path: Path, tmp_path: Path) -> None:
+    file_id = skipper_(tree, "files", "upload", path).stdout.decode().strip()
+    assert skipper_(tree, "call", "v.size", "-p", f"value={file_id}").stdout == (
+        f"{len(LARGE)}\n".encode()
+    )
+    assert path.name.encode() in skipper_(tree, "files", "show", file_id).stdout
+    assert skipper_(tree, "files", "download", file_id, "-o", "-").stdout == LARGE
+    assert skipper_(tree, "files", "download", file_id, "-o", tmp_path / "b").returncode == 0
+    assert (tmp_path / "b").read_bytes() == LARGE
+    assert skipper_(tree, "files", "rm", file_id).returncode == 0
+    assert skipper_(tree, "files", "show", file_id).returncode == 5

@@ -233,6 +233,23 @@ def test_a_task_without_a_value_raises_what_it_ended_with(
     assert caught.value.problem["task_id"].startswith("task")
 
 
+@pytest.mark.parametrize(
+    ("verb", "meant"),
+    [("submit", "spawn"), ("predict", "call"), ("modles", "models"), ("up_load", "upload")],
+)
+def test_a_verb_that_there_is_not_is_told_with_the_one_that_was_meant(
+    client: Any, verb: str, meant: str
+) -> None:
+    with pytest.raises(AttributeError, match=f"has no '{verb}'; did you mean '{meant}'"):
+        getattr(client, verb)
+
+
+def test_an_invocation_takes_what_a_call_takes(client: Any) -> None:
+    assert client.invoke("plain.echo", {"a": 1}).value == {"a": 1}
+    assert client.invoke("plain.echo", b'{"a": 1}').value == {"a": 1}
+    assert client.invoke("train.ok", {}).task["function"] == "train.ok"
+
+
 # --- trying again ---
 
 

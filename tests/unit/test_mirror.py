@@ -27,6 +27,7 @@ ELSEWHERE = {
     "unit/gateway/routes/test_events.py": "gateway/context gateway/task_stream",
     "unit/gateway/routes/test_openapi.py": "gateway/routes/responses",
     "acceptance/test_gateways.py": "gateway/server",
+    "acceptance/test_clients.py": "cli/files",
     "acceptance/test_documents.py": "gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",
     "acceptance/test_tasks.py": "gateway/routes/tasks",

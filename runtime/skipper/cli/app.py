@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli import config, functions, models, schedules, tasks, up, webhooks
+from skipper.cli import config, files, functions, models, schedules, tasks, up, webhooks
 from skipper.cli.call import call
 from skipper.cli.logs import logs
 from skipper.cli.status import down, status
@@ -62,6 +62,7 @@ app.command()(status)
 app.command()(call)
 app.add_typer(functions.functions, name="functions")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(files.app, name="files")
 app.add_typer(schedules.app, name="schedules")
 app.command()(logs)
 app.add_typer(models.models, name="models")

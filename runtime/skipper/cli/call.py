@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from skipper.cli.body import request_body
 from skipper.cli.follow import followed, show_unfinished
-from skipper.cli.output import show, show_json
+from skipper.cli.output import show
+from skipper.cli.results import Accept, Output, show_result, wanted
 from skipper.cli.target import Project, Target, Url, target
 from skipper.errors import NotFoundError, SkipperError
 from skipper.exits import Exit
+
+if TYPE_CHECKING:
+    from skipper.client import Client
 
 
 def call(
@@ -26,8 +30,21 @@ def call(
     ] = None,
     params: Annotated[
         list[str] | None,
-        typer.Option("--param", "-p", metavar="NAME=VALUE", help="One member; JSON or plain text."),
+        typer.Option(
+            "--param",
+            "-p",
+            metavar="NAME=VALUE",
+            help="One member, read as the function's hint says.",
+        ),
     ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--form", "-F", metavar="NAME=@FILE", help="One member, a file as it is; @- is stdin."
+        ),
+    ] = None,
+    output: Output = None,
+    accept: Accept = None,
     wait: Annotated[
         int | None,
         typer.Option("--wait", min=0, metavar="S", help="As a task, waiting this long at most."),
@@ -53,17 +70,20 @@ def call(
     project: Project = None,
     url: Url = None,
 ) -> None:
-    """Call a function and print its value as JSON.
+    """Call a function and print its value.
 
-    What becomes a task is followed: progress and logs on standard error, the value at the end.
-    Ctrl-C stops following; the task goes on.
+    JSON is printed; a picture, an array or a file goes to -o FILE or a pipe. What becomes a task is
+    followed: progress and logs on standard error, the value at the end. Ctrl-C stops following; the
+    task goes on.
 
     \b
     Examples:
       skipper call boston.predict -d @house.json
       skipper call boston.predict -d '{"rm": 6.5}' -p lstat=4.98
+      skipper call digits.predict -F image=@7.png
+      skipper call media.resize -F picture=@cat.jpg -p width=64 -o small.png
+      cat talk.wav | skipper call media.transcribe -F 'recording=@-;type=audio/wav'
       skipper call boston.train -p epochs=50 -p options.rate=0.01
-      skipper call boston.train --detach
       skipper call boston.train --detach --delay 2h --priority -5
     """
     if wait is not None and detach:
@@ -71,24 +91,34 @@ def call(
     from skipper.cli.progress import display
     from skipper.client import Terms
 
-    body = request_body(data, params or [])
-    where = target(project, url)
+    where, how = target(project, url), wanted(output, accept)
     prefer = f"wait={wait}" if wait is not None else "respond-async" if detach else ""
     terms = Terms(priority=priority, delay=delay, expires=expires)
     try:
         with where.client(timeout) as client:
-            answer = client.invoke(name, body, prefer=prefer, terms=terms)
+            schema = _schema(client, name) if params or files else None
+            body = request_body(data, params or [], files or [], schema)
+            answer = client.invoke(name, body, prefer=prefer, terms=terms, wanted=how)
     except NotFoundError as error:
         raise _with_suggestion(error, name, where) from None
+    except TypeError as error:
+        raise typer.BadParameter(str(error)) from None
     if answer.task is None:
-        show_json(answer.value)
+        show_result(answer.reply, output)
     elif detach:
         show(answer.task["id"])
     elif wait is not None:
         show_unfinished(answer.task["id"], where, f"has not ended after {wait} s")
         raise typer.Exit(Exit.TIMED_OUT)
     else:
-        show_json(followed(answer.task["id"], where, display(), timeout))
+        show_result(followed(answer.task["id"], where, display(), timeout, how), output)
+
+
+def _schema(client: Client, name: str) -> Any:
+    """What the function says of its body, which texts are read by."""
+    from skipper.client.flows import function_path
+
+    return client.get(function_path(name)).get("input_schema")
 
 
 def _with_suggestion(error: NotFoundError, name: str, where: Target) -> NotFoundError:

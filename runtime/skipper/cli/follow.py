@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,26 +14,40 @@ from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.cli.progress import PlainProgress
+    from skipper.client import Wanted
+    from skipper.client.messages import Reply
 
 
-def followed(task_id: str, where: Target, shown: PlainProgress, timeout_s: float | None) -> Any:
-    """The task's value, once ``shown`` has shown its life. Raises the error of its end.
+def followed(
+    task_id: str,
+    where: Target,
+    shown: PlainProgress,
+    timeout_s: float | None,
+    wanted: Wanted,
+) -> Reply:
+    """The answer with the task's value, once ``shown`` has shown its life.
 
-    Ctrl-C and the timeout end the following alone; the task goes on.
+    Raises the error of its end. Ctrl-C and the timeout end the following alone; the task goes on.
     """
     import asyncio
 
     try:
-        return asyncio.run(_follow(task_id, where, shown, timeout_s))
+        return asyncio.run(_follow(task_id, where, shown, timeout_s, wanted))
     except KeyboardInterrupt:
         show_unfinished(task_id, where, "goes on")
         raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 async def _follow(
-    task_id: str, where: Target, shown: PlainProgress, timeout_s: float | None
-) -> Any:
+    task_id: str,
+    where: Target,
+    shown: PlainProgress,
+    timeout_s: float | None,
+    wanted: Wanted,
+) -> Reply:
     import asyncio
+
+    from skipper.client import flows
 
     try:
         async with where.async_client() as client, asyncio.timeout(timeout_s):
@@ -42,7 +56,7 @@ async def _follow(
                 shown.begin(handle.function)
                 async for event in handle.events():
                     shown.on_event(event)
-            return await handle.result()
+            return await client.run(flows.reply_with_result(await handle.status(), wanted))
     except DeadlineError:
         raise
     except TimeoutError:

@@ -11,6 +11,7 @@ import typer
 
 from skipper.cli.follow import followed
 from skipper.cli.output import info, local, neutral, show, show_json, show_members, show_table
+from skipper.cli.results import Output, show_result, wanted
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.verbs import ListByDefault
 from skipper.exits import Exit
@@ -108,6 +109,7 @@ def watch(
     json_: Annotated[
         bool, typer.Option("--json", help="Every event as a JSON object on a line of its own.")
     ] = False,
+    output: Output = None,
     project: Project = None,
     url: Url = None,
 ) -> None:
@@ -123,9 +125,10 @@ def watch(
     """
     from skipper.cli.progress import JsonProgress, display
 
-    value = followed(task_id, target(project, url), JsonProgress() if json_ else display(), timeout)
-    if not json_:
-        show_json(value)
+    shown, how = JsonProgress() if json_ else display(), wanted(output, None)
+    reply = followed(task_id, target(project, url), shown, timeout, how)
+    if not json_ or reply.saved is not None:
+        show_result(reply, output)
 
 
 @app.command()

@@ -16,8 +16,9 @@ from typing import Any
 from skipper.client import contents, flows
 from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
+from skipper.client.contents import Answer
 from skipper.client.events import TaskEvent
-from skipper.client.messages import Answer, Deadline, Terms
+from skipper.client.messages import Deadline, Terms, Wanted
 from skipper.client.sources import Source
 from skipper.values.envelope import Part, is_envelope, referred, unpack
 from skipper.values.opening import NO_PLACES
@@ -31,6 +32,7 @@ __all__ = [
     "TaskEvent",
     "TaskHandle",
     "Terms",
+    "Wanted",
     "connect",
 ]
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
+from skipper.client.contents import Answer
 from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
+    AS_VALUE,
     NO_TERMS,
-    Answer,
     Body,
     Deadline,
     Flow,
@@ -20,6 +21,7 @@ from skipper.client.messages import (
     Reply,
     Request,
     Terms,
+    Wanted,
     merged,
     resume,
 )
@@ -155,11 +157,20 @@ class AsyncClient(HttpConnection):
         return await self.run(flows.get(path, **query))
 
     async def invoke(
-        self, name: str, body: bytes, *, prefer: str = "", terms: Terms = NO_TERMS
+        self,
+        name: str,
+        body: Any = None,
+        *,
+        prefer: str = "",
+        terms: Terms = NO_TERMS,
+        wanted: Wanted = AS_VALUE,
     ) -> Answer:
         """See :meth:`Client.invoke`."""
-        deadline = Deadline(self.timeout_s)
-        return await self.run(flows.invoke(name, body, deadline, prefer=prefer, terms=terms))
+        deadline, preferences = Deadline(self.timeout_s), (prefer, terms)
+        flow = flows.invoke(
+            name, merged(body, {}), deadline, preferences=preferences, wanted=wanted
+        )
+        return await self.run(flow)
 
     async def run(self, flow: Flow[T]) -> T:
         """See :meth:`Client.run`."""

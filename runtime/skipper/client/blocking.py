@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
+from skipper.client.contents import Answer
 from skipper.client.events import OK, EventReader, TaskEvent
 from skipper.client.messages import (
+    AS_VALUE,
     NO_TERMS,
-    Answer,
     Deadline,
     Flow,
     Pause,
     Reply,
     Request,
     Terms,
+    Wanted,
     merged,
     resume,
 )
@@ -168,14 +170,24 @@ class Client(HttpConnection):
         return self.run(flows.get(path, **query))
 
     def invoke(
-        self, name: str, body: bytes, *, prefer: str = "", terms: Terms = NO_TERMS
+        self,
+        name: str,
+        body: Any = None,
+        *,
+        prefer: str = "",
+        terms: Terms = NO_TERMS,
+        wanted: Wanted = AS_VALUE,
     ) -> Answer:
         """One request, answered with a value or a task, as the function or ``prefer`` has it.
 
-        ``body`` is JSON, ``prefer`` as RFC 7240 writes it. Raises as :meth:`call` does.
+        ``body`` is what :meth:`call` takes, ``prefer`` as RFC 7240 writes it; ``wanted`` says how
+        the value is to come. Raises as :meth:`call` does.
         """
-        deadline = Deadline(self.timeout_s)
-        return self.run(flows.invoke(name, body, deadline, prefer=prefer, terms=terms))
+        deadline, preferences = Deadline(self.timeout_s), (prefer, terms)
+        flow = flows.invoke(
+            name, merged(body, {}), deadline, preferences=preferences, wanted=wanted
+        )
+        return self.run(flow)
 
     def run(self, flow: Flow[T]) -> T:
         """Carry a flow out; its value. Raises what the flow raises."""

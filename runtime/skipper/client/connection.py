@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 import secrets
 import socket
@@ -27,6 +28,13 @@ CONNECT_S = 5.0
 """How long a connection may take to come about."""
 MAP_WIDTH = 16
 """How many calls of one ``map`` are under way at once."""
+_MEANT = {
+    **dict.fromkeys(("run_function", "predict", "execute", "request", "post", "remote"), "call"),
+    **dict.fromkeys(("submit", "delay", "apply_async", "enqueue", "start", "queue"), "spawn"),
+    **dict.fromkeys(("status", "get_task", "tasks", "result", "wait"), "task"),
+    **dict.fromkeys(("put", "upload_file", "add_file"), "upload"),
+}
+"""What other clients call our verbs."""
 _KEEPALIVE_S = 30.0
 """Less than the 75 s after which the gateway closes an idle connection, and than the minute that
 proxies allow: none is used as it closes."""
@@ -58,6 +66,14 @@ class HttpConnection:
         self._shown = masked_url(self.url)
         self._redact = Redactor([*secrets_in(self.url), self._api_key or ""])
         self.timeout_s = timeout
+
+    def __getattr__(self, name: str) -> Any:
+        """Say which verb was meant, of one that there is not."""
+        verbs = [each for each in dir(type(self)) if not each.startswith("_")]
+        meant = _MEANT.get(name) or next(iter(difflib.get_close_matches(name, verbs, 1, 0.6)), None)
+        hint = f"; did you mean {meant!r}?" if meant else f"; there are {', '.join(verbs)}."
+        kind = type(self).__name__
+        raise AttributeError(f"{kind} has no {name!r}{hint}", name=name, obj=self)
 
     def client_options(self) -> dict[str, Any]:
         """Arguments of httpx's client."""

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import re
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -37,6 +38,21 @@ _CLASSES = {
 """Media type → the class that its bytes become, and what it is a member of."""
 _EXACT_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)  # RFC 8187
 _NAME = re.compile(r'filename="?([^";]*)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an invocation was answered: a value, in ``reply``, or the task that is to make it."""
+
+    reply: Reply
+    task: dict[str, Any] | None = None
+    code: str | None = None
+    model: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """The value; None for a task. Raises UnavailableError for what cannot be read."""
+        return None if self.task is not None else value_of(self.reply)
 
 
 @functools.cache

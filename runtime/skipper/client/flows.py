@@ -18,10 +18,11 @@ from urllib.parse import quote
 from skipper import problems
 from skipper.client import contents
 from skipper.client.bodies import FormBody, StreamedBody
+from skipper.client.contents import Answer
 from skipper.client.messages import (
     ANSWER_S,
+    AS_VALUE,
     NO_TERMS,
-    Answer,
     Deadline,
     Flow,
     LostError,
@@ -29,6 +30,7 @@ from skipper.client.messages import (
     Reply,
     Request,
     Terms,
+    Wanted,
     to_body,
 )
 from skipper.client.packing import Upload, pack
@@ -40,6 +42,9 @@ from skipper.values.value import JSON
 
 T = TypeVar("T")
 Content: TypeAlias = bytes | FormBody | StreamedBody
+Preferences: TypeAlias = tuple[str, Terms]
+"""A ``Prefer`` header as RFC 7240 writes it, and the terms of a task."""
+NO_PREFERENCES: Preferences = ("", NO_TERMS)
 
 _LASTING = (problems.BROKEN.slug,)
 """Problems that a second try will not find gone."""
@@ -137,29 +142,24 @@ def get_items(path: str, **query: Any) -> Flow[list[Any]]:
 
 def invoke(
     name: str,
-    body: Content,
+    body: Any,
     deadline: Deadline,
     *,
-    prefer: str = "",
-    terms: Terms = NO_TERMS,
-    to: Path | None = None,
+    preferences: Preferences = NO_PREFERENCES,
+    wanted: Wanted = AS_VALUE,
 ) -> Flow[Answer]:
-    """One run of a function; ``prefer`` as RFC 7240 writes it."""
-    reply = yield from invoked(name, body, deadline, prefer=prefer, terms=terms, to=to)
+    """One run of a function: its value, or a task."""
+    reply = yield from sent(
+        name, body, lambda content: _invoked(name, content, deadline, preferences, wanted)
+    )
     return _answer(reply)
 
 
-def invoked(
-    name: str,
-    body: Content,
-    deadline: Deadline,
-    *,
-    prefer: str = "",
-    terms: Terms = NO_TERMS,
-    to: Path | None = None,
+def _invoked(
+    name: str, body: Content, deadline: Deadline, preferences: Preferences, wanted: Wanted
 ) -> Flow[Reply]:
-    """What a function is answered with: its value, or a task."""
-    headers = _headers_of(body) | ({"prefer": prefer} if prefer else {}) | terms.headers()
+    prefer, terms = preferences
+    headers = _headers_of(body, wanted) | ({"prefer": prefer} if prefer else {}) | terms.headers()
     request = Request(
         method="POST",
         path=function_path(name) + "/invoke",
@@ -167,24 +167,23 @@ def invoked(
         content=body,
         timeout_s=None,  # because the gateway enforces the function's deadline
         is_repeatable=False,
-        to=to,
+        to=wanted.to,
     )
     return (yield from exchange(request, deadline))
 
 
-def _headers_of(body: Content) -> dict[str, str]:
+def _headers_of(body: Content, wanted: Wanted = AS_VALUE) -> dict[str, str]:
     kind = JSON if isinstance(body, bytes) else body.media_type
-    return {"content-type": kind, "accept": contents.accept()}
+    return {"content-type": kind, "accept": wanted.accept or contents.accept()}
 
 
 def _answer(reply: Reply) -> Answer:
     is_task = reply.status == 202
     return Answer(
-        value=None if is_task else contents.value_of(reply),
+        reply=reply,
         task=reply.json() if is_task else None,
         code=reply.headers.get("x-skipper-code"),
         model=reply.headers.get("x-skipper-model"),
-        reply=reply,
     )
 
 
@@ -248,18 +247,19 @@ def call(name: str, body: Any, timeout_s: float | None, to: Path | None = None) 
 
     With ``to`` it is written there.
     """
-    reply = yield from called(name, body, timeout_s, to)
+    reply = yield from called(name, body, timeout_s, Wanted(to=to))
     return contents.value_of(reply)
 
 
-def called(name: str, body: Any, timeout_s: float | None, to: Path | None = None) -> Flow[Reply]:
+def called(name: str, body: Any, timeout_s: float | None, wanted: Wanted = AS_VALUE) -> Flow[Reply]:
     """The answer that has the value of one run."""
     deadline = Deadline(timeout_s)
-    reply = yield from sent(name, body, lambda content: invoked(name, content, deadline, to=to))
-    if reply.status != 202:
-        return reply
-    task = yield from ended(reply.json()["id"], deadline)
-    return (yield from reply_with_result(task, to))
+    answer = yield from invoke(name, body, deadline, wanted=wanted)
+    if answer.task is None:
+        assert answer.reply is not None
+        return answer.reply
+    task = yield from ended(answer.task["id"], deadline)
+    return (yield from reply_with_result(task, wanted))
 
 
 def spawn(name: str, body: Any, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:
@@ -290,20 +290,20 @@ def _task_of(reply: Reply) -> dict[str, Any]:
 
 def result_of(task: Mapping[str, Any], to: Path | None = None) -> Flow[Any]:
     """The value of a task that has ended; with ``to`` it is written there."""
-    reply = yield from reply_with_result(task, to)
+    reply = yield from reply_with_result(task, Wanted(to=to))
     return contents.value_of(reply)
 
 
-def reply_with_result(task: Mapping[str, Any], to: Path | None = None) -> Flow[Reply]:
+def reply_with_result(task: Mapping[str, Any], wanted: Wanted = AS_VALUE) -> Flow[Reply]:
     """The answer that has the value of a task that has ended. Raises what else it ended with."""
     if task["state"] != State.SUCCEEDED:
         raise task_error(task)
     request = Request(
         method="GET",
         path=task_path(task["id"]) + "/result",
-        headers={"accept": contents.accept()},
+        headers={"accept": wanted.accept or contents.accept()},
         is_patient=True,
-        to=to,
+        to=wanted.to,
     )
     return (yield from exchange(request))
 

@@ -84,6 +84,20 @@ NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How a value is to come: an ``Accept`` header, empty for what becomes a value of Python's.
+
+    With ``to`` it is written to that file.
+    """
+
+    accept: str = ""
+    to: Path | None = None
+
+
+AS_VALUE = Wanted()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reply:
     """One HTTP response. ``headers`` finds names in any case."""
 
@@ -108,18 +122,6 @@ class Pause:
     """Wait before the next request."""
 
     seconds: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What an invocation was answered: a value, or the task that is to make it."""
-
-    value: Any = None
-    task: dict[str, Any] | None = None
-    code: str | None = None
-    model: str | None = None
-    reply: Reply | None = None
-    """As it came, of a request that was carried out here."""
 
 
 class LostError(UnavailableError):
