@@ -1,12 +1,14 @@
 """Handwritten digits: a small convolutional net in the gpu pool (on the CPU where there is no GPU).
 
 The images are scikit-learn's own copy of the UCI set: 1,797 of 8 by 8 pixels, each 0 (white) to 16.
+A caller may send a picture as well, dark on light, as PNG or JPEG.
 """
 
 from typing import Annotated
 
 import keras
 import numpy as np
+import PIL.Image
 from pydantic import BaseModel, Field
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
@@ -16,7 +18,8 @@ import skipper_tensorflow
 
 Pixel = Annotated[float, Field(ge=0, le=16, allow_inf_nan=False)]
 Line = Annotated[list[Pixel], Field(min_length=8, max_length=8)]
-Image = Annotated[list[Line], Field(min_length=8, max_length=8)]
+Lines = Annotated[list[Line], Field(min_length=8, max_length=8)]
+Picture = Annotated[PIL.Image.Image, skipper.Image("L", (8, 8))]
 
 
 class Digit(BaseModel):
@@ -59,10 +62,19 @@ def train(
 
 
 @skipper.inference(pool="gpu")
-def predict(image: Image, *, model: Annotated[keras.Model, skipper.Loaded("digits")]) -> Digit:
-    """Name the digit in an image: 8 lines of 8 pixels, 0 (white) to 16 (black)."""
-    chances = model(np.array([image], "float32"), training=False).numpy()[0]
+def predict(
+    image: Picture | Lines, *, model: Annotated[keras.Model, skipper.Loaded("digits")]
+) -> Digit:
+    """Name the digit in an image: a picture, or 8 lines of 8 pixels, 0 (white) to 16 (black)."""
+    chances = model(pixels(image)[None], training=False).numpy()[0]
     return Digit(digit=int(chances.argmax()), probability=float(chances.max()))
+
+
+def pixels(image: PIL.Image.Image | list[list[float]]) -> np.ndarray:
+    """An image as the net knows it: (8, 8) of 0 (white) to 16 (black), float32."""
+    if isinstance(image, PIL.Image.Image):
+        return 16 - np.asarray(image, "float32") / 255 * 16
+    return np.array(image, "float32")
 
 
 def network() -> keras.Model:

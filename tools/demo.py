@@ -68,10 +68,21 @@ def show(url: str) -> None:
     say(f"  {json.dumps(answer)}\n")
     served_by = headers["X-Skipper-Model"]
     say(f"That is ${answer['price'] * 1000:,.0f} (of 1978), told by {served_by}.\n")
+    show_a_picture(url)
     say(f"  REST       {url}/v1/functions")
     say(f"  API docs   {url}/docs")
     say(f"  Metrics    {url}/metrics")
     say("  Log        .venv/bin/skipper logs -f\n")
+
+
+def show_a_picture(url: str) -> None:
+    """What a function takes need not be JSON."""
+    say("Training another on 1,437 handwritten digits, and sending it a picture of one:\n")
+    run(*SKIPPER, "call", "digits.train", "-p", "epochs=5", "--url", url)
+    path, picture = f"{url}/v1/functions/digits.predict/invoke", "functions/data/7.png"
+    say(f"\n  $ curl -s -F image=@{picture} {path}")
+    answer, _ = post(path, (REPOSITORY / picture).read_bytes(), "image/png")
+    say(f"  {json.dumps(answer)}\n")
 
 
 def stay(up: Tree) -> None:
@@ -194,9 +205,9 @@ def get(url: str) -> Any:
         return json.load(reply)
 
 
-def post(url: str, body: bytes) -> tuple[Any, Any]:
+def post(url: str, body: bytes, media_type: str = "application/json") -> tuple[Any, Any]:
     """The JSON that answers a POST, and the headers."""
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, body, {"Content-Type": media_type})
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:
             return json.load(reply), reply.headers

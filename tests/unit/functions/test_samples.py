@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from pydantic import ValidationError
 
@@ -141,6 +142,19 @@ def test_digits_trains_and_answers(digits: ModuleType, tmp_path: Path) -> None:
         sum(answer["digit"] == label for answer, label in zip(answers, labels, strict=False)) > 14
     )
     assert all(0 < answer["probability"] <= 1 for answer in answers)
+
+
+def test_digits_sees_a_picture_as_it_sees_its_pixels(digits: ModuleType) -> None:
+    images, labels = digits.load_digits(return_X_y=True)
+    seven = PIL.Image.open(REPOSITORY / "functions" / "data" / "7.png")
+    small = digits.predict.signature.takes["image"].accepted(seven)
+    found = digits.pixels(small)
+    assert (found.shape, found.dtype) == ((8, 8), np.float32)
+    distances = np.abs(images.reshape(-1, 8, 8) - found).mean(axis=(1, 2))
+    assert labels[distances.argmin()] == 7
+    np.testing.assert_array_equal(digits.pixels([[16] * 8] * 8), np.full((8, 8), 16))
+    white = PIL.Image.new("L", (8, 8), 255)
+    np.testing.assert_array_equal(digits.pixels(white), np.zeros((8, 8)))
 
 
 @pytest.mark.parametrize(
