@@ -289,6 +289,39 @@ def test_a_range_is_part_of_the_file_or_a_problem(
         assert raw.request("GET", path).status == 404
 
 
+@pytest.mark.parametrize(
+    ("path", "media_type", "prefer"),
+    [
+        ("crosses.back", "audio/wav", "return=minimal"),
+        ("crosses.keeps", "audio/wav", "return=minimal, wait=30"),
+        ("crosses.small", "application/json", "return=minimal"),
+    ],
+)
+def test_a_value_is_kept_as_a_file_where_its_caller_prefers_that(
+    attacked: Tree, path: str, media_type: str, prefer: str
+) -> None:
+    answer = attacked.http.post(
+        f"/v1/functions/{path}/invoke",
+        content=LARGE[:200_000],
+        headers={"content-type": "audio/wav", "prefer": prefer},
+    )
+    assert answer.status_code == 200, answer.text
+    assert "return=minimal" in answer.headers["preference-applied"]
+    made = answer.json()
+    assert made["media_type"] == media_type
+    file = attacked.http.get(answer.headers["content-location"])
+    assert len(file.content) == made["size"]
+    if media_type == "audio/wav":
+        assert file.content == LARGE[:200_000]
+    if "wait" in prefer:
+        result = attacked.http.get(f"{answer.headers['location']}/result")
+        assert result.content == LARGE[:200_000]
+        kept = attacked.http.get(
+            f"{answer.headers['location']}/result", headers={"prefer": "return=minimal"}
+        )
+        assert (kept.json()["sha256"], kept.json()["id"] == made["id"]) == (made["sha256"], False)
+
+
 def test_the_gateway_still_serves_and_has_raised_nothing(attacked: Tree) -> None:
     answer = attacked.http.post("/v1/functions/bodies.add/invoke", json={"x": 1})
     assert (answer.status_code, answer.json()) == (200, 11)

@@ -19,7 +19,7 @@ ELSEWHERE = {
     "integration/test_broker_contract.py": "consumer/worker",
     "unit/gateway/http/test_connection.py": "gateway/http/exchange gateway/http/peer",
     "unit/gateway/http/test_connections.py": "gateway/http/refusals",
-    "unit/gateway/test_invoke.py": "gateway/parts",
+    "unit/gateway/test_invoke.py": "gateway/call_request gateway/parts",
     "unit/gateway/test_inputs.py": "gateway/members gateway/reception",
     "unit/gateway/test_stream.py": "gateway/item_stream",
     "unit/gateway/access/test_policy.py": "gateway/access/middleware gateway/access/hosts "

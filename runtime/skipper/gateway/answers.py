@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
 from skipper import problems
+from skipper.errors import FullError, SkipperError
 from skipper.gateway.browsers import FOR_BROWSERS
-from skipper.gateway.contents import Wanted, content_response
+from skipper.gateway.contents import Wanted, check_accepted, content_response
 from skipper.gateway.context import Context
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.links import link
+from skipper.gateway.prefer import MINIMAL
 from skipper.gateway.problems import Problem, from_outcome
-from skipper.ledger.records import Result
+from skipper.ledger.records import FileRecord, Result
 from skipper.outcomes import Outcome
 from skipper.task import Task
+from skipper.tasks.documents import timestamp
 from skipper.tasks.results import reply_of
-from skipper.values.envelope import is_envelope, unpack
+from skipper.values.envelope import Part, is_envelope, unpack
+from skipper.values.store import reason_of
+from skipper.values.value import JSON
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -92,10 +99,56 @@ async def accepted_response(context: Context, task: Task) -> Response:
     return response
 
 
-async def answer_of_task(context: Context, result: Result, wanted: Wanted) -> Response:
+def file_document(record: FileRecord) -> dict[str, Any]:
+    """A file as callers see it."""
+    return {
+        "id": record.id,
+        "size": record.size,
+        "media_type": record.media_type,
+        "name": record.name,
+        "sha256": record.ref,
+        "created_at": timestamp(record.created_at),
+        "expires_at": timestamp(record.expires_at),
+    }
+
+
+def json_part(text: bytes) -> Part:
+    """JSON as a part."""
+    return Part(media_type=JSON, size=len(text), data=text)
+
+
+async def kept_response(context: Context, part: Part, served: bytes) -> Response:
+    """The document of a file, in which a value is kept from now on. What was in the spool is not.
+
+    Raises Problem where there is no room for it, or the ledger is away.
+    """
+    spool = context.values.spool
+    if part.data is not None:
+        name = await asyncio.to_thread(spool.put, part.data)
+        part = replace(part, data=None, spool=name)
+    try:
+        record = await context.files.add(part)
+    except (FullError, OSError) as error:
+        detail = str(error) if isinstance(error, FullError) else reason_of(error)
+        raise Problem(problems.NO_ROOM, f"the value cannot be kept: {detail}") from None
+    except SkipperError as error:
+        raise Problem(problems.UNAVAILABLE, str(error)) from None
+    finally:
+        spool.remove([part.spool] if part.spool is not None else ())
+    response = Json(file_document(record))
+    response.headers["Preference-Applied"] = MINIMAL
+    response.headers["Content-Location"] = link(f"/v1/files/{record.id}")
+    response.raw_headers.extend(served_headers(served))
+    return response
+
+
+async def answer_of_task(
+    context: Context, result: Result, wanted: Wanted, *, is_minimal: bool = False
+) -> Response:
     """What a direct call would have answered, as far as it is wanted.
 
-    Raises Problem for a value of a type that is not accepted, and for a Range of nothing.
+    Where that ``is_minimal`` it is the document of a file, in which the value is kept. Raises
+    Problem for a value of a type that is not accepted, and for a Range of nothing.
     """
     reply = await reply_of(result, context.values)
     if reply.outcome is Outcome.OK and is_envelope(reply.body):
@@ -103,9 +156,14 @@ async def answer_of_task(context: Context, result: Result, wanted: Wanted) -> Re
         if part is None:
             detail = "the value was made for the function that asked for it; it is no caller's type"
             raise Problem(problems.NOT_ACCEPTABLE, detail)
+        if is_minimal:
+            check_accepted(wanted.accept, part)
+            return await kept_response(context, part, reply.served)
         content = content_response(part, context.values, wanted)
         content.raw_headers.extend(served_headers(reply.served))
         return content
+    if reply.outcome is Outcome.OK and is_minimal:
+        return await kept_response(context, json_part(reply.body), reply.served)
     if reply.outcome is Outcome.OK:
         response = Response(reply.body, 200, media_type=reply.media_type)
         response.raw_headers.extend(served_headers(reply.served))

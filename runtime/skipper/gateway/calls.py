@@ -86,6 +86,8 @@ class Preferences:
     """
 
     respond_async: bool = False
+    is_minimal: bool = False
+    """Whether the value is to be kept as a file, which is answered in its place."""
     wait_s: float | None = None
     priority: int | None = None
     delay_s: float | None = None

@@ -12,116 +12,36 @@ from starlette.types import Receive
 from skipper import problems
 from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
-from skipper.gateway import links, negotiation, prefer
+from skipper.gateway import links, prefer
 from skipper.gateway.answers import (
     answer_of_task,
+    json_part,
     problem_response,
     respond,
     served_headers,
     task_response,
 )
 from skipper.gateway.browsers import NO_GUESSES, for_browsers
-from skipper.gateway.calls import NO_PREFERENCES, Callee, Invocation, Preferences
+from skipper.gateway.call_request import CallRequest
+from skipper.gateway.calls import Callee, Invocation, Preferences
 from skipper.gateway.contents import Wanted
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.inputs import BodyHead
 from skipper.gateway.item_stream import ItemStream
-from skipper.gateway.parts import answer_part, answering, sole_part
+from skipper.gateway.parts import answer_part, answering, keeping, sole_part
 from skipper.gateway.problems import Problem
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import FunctionSpec, Mode
-from skipper.values.envelope import is_envelope, spooled_in, with_accept
-from skipper.values.value import JSON
+from skipper.values.envelope import Part, is_envelope, spooled_in, with_accept
 from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
 
-_JSON, _ANY = b"application/json", b"*/*"
+_JSON = b"application/json"
 _VALUE = ((b"content-type", _JSON), NO_GUESSES)
-_TERMS = {name.lower().encode(): name for name in prefer.TERMS}
-
-
-class CallRequest:
-    """The headers that matter to a call, read in one pass."""
-
-    __slots__ = ("accept", "content_type", "idempotency_key", "is_encoded", "prefer", "terms")
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.content_type = self.accept = self.prefer = self.idempotency_key = b""
-        self.terms: dict[str, str] | None = None
-        self.is_encoded = False
-        for name, value in exchange.head.headers:
-            if name == b"content-type":
-                self.content_type = value
-            elif name == b"accept":
-                self.accept = value
-            elif name == b"prefer":
-                self.prefer = value
-            elif name == b"content-encoding":
-                self.is_encoded = value.lower() != b"identity"
-            elif name == b"idempotency-key":
-                self.idempotency_key = value
-            elif name in _TERMS:
-                self.terms = (self.terms or {}) | {_TERMS[name]: value.decode("latin-1")}
-
-    def is_plain(self, spec: FunctionSpec) -> bool:
-        """Whether the caller wants a function's value, and nothing else."""
-        if self.prefer or self.terms is not None or spec.mode is Mode.TASK:
-            return False
-        return not (spec.streams and stream_type(self.accept))
-
-    def is_simple(self, spec: FunctionSpec) -> bool:
-        """Whether it is plain, sends JSON, and takes the value as it usually is."""
-        if not self.is_json or (spec.gives and self.accept not in (b"", _ANY)):
-            return False
-        return self.is_plain(spec)
-
-    @property
-    def is_json(self) -> bool:
-        """Whether the body is JSON, or is not said to be anything else."""
-        return self.content_type in (_JSON, b"") or self.media_type == _JSON
-
-    @property
-    def media_type(self) -> bytes:
-        """The body's, without parameters."""
-        return self.content_type.partition(b";")[0].strip().lower()
-
-    def accepted(self, spec: FunctionSpec, *, as_task: bool) -> str:
-        """In which type the value is to be written; empty for the usual one. Raises Problem.
-
-        Who gets a task may have meant its document, which is JSON, or its life.
-        """
-        if not spec.gives or not self.accept:
-            return ""
-        accept = self.accept.decode("latin-1")
-        if (found := negotiation.chosen(accept, spec.gives)) is not None:
-            return "" if found in (spec.gives[0], "*/*") else found
-        if as_task and (stream_type(self.accept) or negotiation.accepts(accept, JSON)):
-            return ""
-        raise negotiation.not_acceptable(f"{spec.name} answers", accept, spec.gives)
-
-    def preferences(self) -> Preferences:
-        """How the caller wants its answer. Raises a problem for what cannot be understood."""
-        preferences = prefer.parse(self.prefer.decode("latin-1")) if self.prefer else NO_PREFERENCES
-        if self.terms is None:
-            return preferences
-        try:
-            return prefer.with_terms(preferences, self.terms)
-        except ValueError as error:
-            raise Problem(problems.BAD_REQUEST, str(error)) from None
-
-    def key(self) -> str | None:
-        """The Idempotency-Key, if there is one. Raises a problem for one that is none."""
-        if not self.idempotency_key:
-            return None
-        key = prefer.idempotency_key(self.idempotency_key.decode("latin-1"))
-        if key is None:
-            detail = "Idempotency-Key is 1 to 255 visible ASCII characters"
-            raise Problem(problems.BAD_REQUEST, detail)
-        return key
 
 
 class Invoke:
@@ -226,7 +146,7 @@ class Invoke:
         elif spec.streams and (kind := stream_type(request.accept)):
             await self._answer_stream(call, kind, view)
         else:
-            await self._answer_directly(call, request, view)
+            await self._answer_directly(call, request, view, is_minimal=preferences.is_minimal)
 
     async def _received(
         self, spec: FunctionSpec, request: CallRequest, view: asgi.AsgiView
@@ -246,11 +166,13 @@ class Invoke:
         self._context.values.spool.remove(spooled_in(body))
 
     async def _answer_directly(
-        self, call: Invocation, request: CallRequest, view: asgi.AsgiView
+        self, call: Invocation, request: CallRequest, view: asgi.AsgiView, *, is_minimal: bool
     ) -> None:
         try:
             found = await self._calls.reach(call)
-            self._forwarded(call, view.exchange, request).send(found)
+            forwarded = self._forwarded(call, view.exchange, request)
+            forwarded.is_minimal = is_minimal
+            forwarded.send(found)
         except BaseException:
             self._discard(call.body)
             raise
@@ -291,11 +213,15 @@ class Invoke:
             chosen_by = "Prefer"
             if accepted.result is not None:
                 wanted = Wanted(request.accept.decode("latin-1"))
-                response = await answer_of_task(self._context, accepted.result, wanted)
+                response = await answer_of_task(
+                    self._context, accepted.result, wanted, is_minimal=preferences.is_minimal
+                )
             else:
                 checked = accepted.is_checked
                 response = await task_response(self._context, task, 202, checked=checked)
             if applied := prefer.applied(preferences):
+                if minimal := response.headers.get("Preference-Applied"):
+                    applied = f"{applied}, {minimal}"
                 response.headers["Preference-Applied"] = applied
         response.headers["Location"] = links.link(f"/v1/tasks/{task.id}")
         response.headers["Vary"] = chosen_by
@@ -306,7 +232,15 @@ class Invoke:
 class ForwardedCall:
     """A call on its way, and its exchange: whichever ends first ends the other."""
 
-    __slots__ = ("_call", "_context", "_exchange", "_pending", "_request", "_spooled")
+    __slots__ = (
+        "_call",
+        "_context",
+        "_exchange",
+        "_pending",
+        "_request",
+        "_spooled",
+        "is_minimal",
+    )
 
     def __init__(
         self, context: Context, call: Invocation, exchange: Exchange, request: CallRequest
@@ -314,6 +248,8 @@ class ForwardedCall:
         self._context, self._call, self._exchange = context, call, exchange
         self._request = request
         self._pending: PendingCall | None = None
+        self.is_minimal = False
+        """Whether the value is to be kept as a file, which is answered in its place."""
         self._spooled = spooled_in(call.body)
 
     def send(self, found: Callee) -> None:
@@ -343,7 +279,10 @@ class ForwardedCall:
             served, value = self._context.calls.value(self._call, payload)
             if is_envelope(value):
                 values, accept = self._context.values, self._request.accept.decode("latin-1")
-                answer_part(exchange, sole_part(value, accept, values), values, served)
+                self._answer_part(sole_part(value, accept, values), served)
+                return
+            if self.is_minimal:
+                self._answer_part(json_part(value), served)
                 return
             exchange.respond(200, [*_VALUE, *served_headers(served)], value)
         except Problem as problem:
@@ -351,6 +290,12 @@ class ForwardedCall:
         except Exception:
             log.exception("a call failed in the gateway", extra={"request": exchange.request_id})
             exchange.break_off()
+
+    def _answer_part(self, part: Part, served: bytes) -> None:
+        if self.is_minimal:
+            asgi.answer(keeping(self._context, part, served), self._exchange)
+        else:
+            answer_part(self._exchange, part, self._context.values, served)
 
 
 async def _stream(stream: ItemStream, kind: bytes, view: asgi.AsgiView) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 from starlette.responses import Response
 
 from skipper import problems
-from skipper.gateway.answers import problem_response, served_headers
+from skipper.gateway.answers import kept_response, problem_response, served_headers
 from skipper.gateway.browsers import FOR_BROWSERS, for_browsers
 from skipper.gateway.contents import ContentResponse, check_accepted, headers_of, lost
+from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.problems import Problem
@@ -59,6 +60,19 @@ def answer_part(exchange: Exchange, part: Part, values: ValueStore, served: byte
         response = ContentResponse(part, values)
         response.raw_headers += served_headers(served)
         asgi.answer(answering(response), exchange)
+
+
+def keeping(context: Context, part: Part, served: bytes) -> asgi.Application:
+    """An application that keeps a value as a file, and answers with the file's document."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            response = await kept_response(context, part, served)
+        except Problem as problem:
+            response = problem_response(problem)
+        await response(scope, receive, for_browsers(send))
+
+    return app
 
 
 def answering(response: Response) -> asgi.Application:

@@ -12,21 +12,24 @@ from skipper.gateway.calls import Preferences
 from skipper.gateway.task_reader import MAX_WAIT_S
 from skipper.spec import LONGEST_S, PRIORITIES, seconds
 
+MINIMAL = "return=minimal"
 _KEY = re.compile(r'"?([\x21\x23-\x7e]{1,255})"?')
 
 
 def parse(header: str) -> Preferences:
     """Read a Prefer header; preferences that mean nothing here are ignored, as the RFC wants."""
-    respond_async, wait_s = False, None
+    respond_async, is_minimal, wait_s = False, False, None
     for part in header.split(","):
         name, _, value = part.partition(";")[0].strip().partition("=")
         if name.strip().lower() == "respond-async":
             respond_async = True
+        elif name.strip().lower() == "return":
+            is_minimal = value.strip().strip('"').lower() == "minimal"
         elif name.strip().lower() == "wait":
             text = value.strip().strip('"')
             if re.fullmatch(r"\d{1,6}(\.\d{1,3})?", text):
                 wait_s = min(MAX_WAIT_S, float(text))
-    return Preferences(respond_async=respond_async, wait_s=wait_s)
+    return Preferences(respond_async=respond_async, is_minimal=is_minimal, wait_s=wait_s)
 
 
 def applied(preferences: Preferences) -> str:

@@ -12,9 +12,10 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.gateway.budget import Use
+from skipper.gateway.call_request import CallRequest
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.http.exchange import Exchange
-from skipper.gateway.invoke import CallRequest, Invoke
+from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.outcomes import Outcome
 from skipper.settings.model import TaskSettings

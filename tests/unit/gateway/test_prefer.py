@@ -43,6 +43,21 @@ def test_preferences_are_read_and_those_without_a_meaning_ignored(
     assert preferences.wants_task is (respond_async or wait_s is not None)
 
 
+@pytest.mark.parametrize(
+    ("header", "is_minimal"),
+    [
+        ("return=minimal", True),
+        ('Return = "Minimal", wait=3', True),
+        ("return=representation", False),
+        ("return", False),
+        ("minimal", False),
+        ("", False),
+    ],
+)
+def test_a_value_may_be_wanted_as_a_file(header: str, is_minimal: bool) -> None:
+    assert parse(header).is_minimal is is_minimal
+
+
 def test_nobody_waits_longer_than_a_minute() -> None:
     assert parse("wait=3600").wait_s == 60.0
 

@@ -28,16 +28,18 @@ _TELLING = frozenset(
 )
 _VARY = (b"vary", b"Origin")
 _EXPOSED = (
-    b"Location, Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id, X-Skipper-Code, "
+    b"Accept-Ranges, Content-Disposition, Content-Location, Content-Range, ETag, Location, "
+    b"Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id, X-Skipper-Code, "
     b"X-Skipper-Model"
 )
 _TAKEN = (
-    b"Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, X-API-Key, "
+    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, "
+    b"Prefer, Range, X-API-Key, "
     b"X-Request-Id, X-Skipper-Delay, X-Skipper-Expires, X-Skipper-Priority, "
     b"baggage, traceparent, tracestate"
 )
 _PREFLIGHT: Headers = [
-    (b"access-control-allow-methods", b"GET, HEAD, POST"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
     (b"access-control-allow-headers", _TAKEN),
     (b"access-control-max-age", b"600"),
 ]

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from skipper import problems
 from skipper.errors import FullError, SkipperError
 from skipper.gateway import links
-from skipper.gateway.answers import Json, problem_response, respond
+from skipper.gateway.answers import Json, file_document, problem_response, respond
 from skipper.gateway.contents import content_response
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
@@ -25,7 +25,6 @@ from skipper.gateway.inputs import FORM, members_of
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import Wanted
 from skipper.ledger.records import FileRecord
-from skipper.tasks.documents import timestamp
 from skipper.values.envelope import Part
 from skipper.values.file import OCTETS
 from skipper.values.store import reason_of
@@ -33,19 +32,6 @@ from skipper.values.store import reason_of
 log = logging.getLogger(__name__)
 
 FileId = Annotated[str, Path(pattern=r"^file-[0-9a-f]{32}$", description="what POST answered")]
-
-
-def document(record: FileRecord) -> dict[str, Any]:
-    """A file as callers see it."""
-    return {
-        "id": record.id,
-        "size": record.size,
-        "media_type": record.media_type,
-        "name": record.name,
-        "sha256": record.ref,
-        "created_at": timestamp(record.created_at),
-        "expires_at": timestamp(record.expires_at),
-    }
 
 
 def routes(context: Context) -> APIRouter:
@@ -63,7 +49,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.get("/{id}/info", summary="Look at a file: its size, type, and when it expires")
     async def info(id: FileId) -> Any:
-        return Json(document(await _found(context, id)))
+        return Json(file_document(await _found(context, id)))
 
     @router.delete("/{id}", summary="Forget a file")
     async def delete(id: FileId) -> Any:
@@ -105,7 +91,7 @@ class Uploads:
         view = asgi.AsgiView(exchange)
         try:
             record = await self._kept(exchange, view)
-            response: Response = Json(document(record), 201)
+            response: Response = Json(file_document(record), 201)
             response.headers["Location"] = links.link(f"/v1/files/{record.id}")
         except asgi.GoneError:
             return

@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from skipper import problems
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
+from skipper.gateway import prefer
 from skipper.gateway.answers import Json, accepted_response, answer_of_task, task_response
 from skipper.gateway.context import Context
 from skipper.gateway.links import link
@@ -73,11 +74,15 @@ def _add_reads(router: APIRouter, context: Context) -> None:
 
     @router.head("/{id}/result", include_in_schema=False)
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
-    async def result(id: TaskId, wanted: Wanted) -> Any:
+    async def result(
+        id: TaskId, wanted: Wanted, preference: Annotated[str, Header(alias="prefer")] = ""
+    ) -> Any:
         found = await context.tasks.result(id)
         if not found.task.state.is_terminal:
             return await task_response(context, found.task, status=202)
-        return await answer_of_task(context, found, wanted)
+        return await answer_of_task(
+            context, found, wanted, is_minimal=prefer.parse(preference).is_minimal
+        )
 
     @router.get("/{id}/attempts", summary="Every attempt of a task")
     async def attempts(id: TaskId) -> Any:
