@@ -27,6 +27,8 @@ _FORMATS = {
 _OCTETS = "application/octet-stream"
 _OF_JPEG = ("L", "RGB", "CMYK")
 _OF_OTHERS = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+_OF_NUMBERS = ("I", "F")
+"""How modes begin whose pixels are of more than 8 bits."""
 _QUALITY = 90
 
 
@@ -36,7 +38,7 @@ class ImageSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_pixels: int = Field(default=50_000_000, ge=1)
-    """A picture of more pixels, all its frames together, is refused unread."""
+    """A picture of more pixels is refused unread."""
 
 
 _settings = ImageSettings()
@@ -93,6 +95,8 @@ class ImageType(skipper.ValueType):
             what = format_ or "a picture of a format that is taken"
             raise ValueError(f"these bytes are not {what}") from None
         self._check_size(image)
+        if _is_animated(image):
+            raise ValueError("the picture has more than one frame: send the one that is meant")
         try:
             image.load()
         except Exception as error:  # noqa: BLE001 - the same
@@ -129,19 +133,30 @@ class ImageType(skipper.ValueType):
         )
 
     def _encoded(self, image: Any, format_: str) -> bytes:
+        if format_ != "PNG" and image.mode[0] in _OF_NUMBERS:
+            raise _unlike(image.mode, format_)
         if format_ == "JPEG" and image.mode not in _OF_JPEG:
             image = _without_alpha(image, "RGB", self._pillow).convert("RGB")
         elif format_ == "WEBP" and image.mode not in ("RGB", "RGBA"):
-            image = image.convert("RGBA" if "A" in image.getbands() else "RGB")
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
         elif format_ == "PNG" and image.mode not in _OF_OTHERS:
-            raise ValueError(
-                f"a picture of mode {image.mode} is no PNG without being changed; return it "
-                "converted: picture.convert('RGB')"
-            )
+            raise _unlike(image.mode, format_)
         stream = io.BytesIO()
         options = {"quality": _QUALITY} if format_ != "PNG" else {"compress_level": 1}
         image.save(stream, format_, **options)
         return stream.getvalue()
+
+
+def _is_animated(image: Any) -> bool:
+    """Whether a picture has more frames; the second of a photograph (MPO) is its preview."""
+    return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+
+
+def _unlike(mode: str, format_: str) -> ValueError:
+    return ValueError(
+        f"a picture of mode {mode} is no {format_} without being changed; return it converted: "
+        "picture.convert('RGB')"
+    )
 
 
 def _taken() -> str:
@@ -150,7 +165,7 @@ def _taken() -> str:
 
 def _without_alpha(image: Any, mode: str, pillow: Any) -> Any:
     """A picture on white, where ``mode`` has no transparency that it could keep."""
-    if "A" in mode or mode == "P" or "A" not in image.getbands():
+    if "A" in mode or mode == "P" or not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
     ground = pillow.new("RGBA", image.size, "white")

@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 import skipper
+from skipper_tables.memory import written_out
 from skipper_tables.unpacked import unpacked_size
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -39,6 +40,9 @@ class TableSettings(BaseModel):
 
 
 _settings = TableSettings()
+_ROWS = 1 << 12
+"""Of a Parquet file, read at once."""
+_LARGEST_BLOCK = (1 << 31) - 1
 
 
 @skipper.hook
@@ -102,7 +106,20 @@ class TableType(skipper.ValueType):
             table = self._pa.Table.from_pylist(data, self._columns(data))
         except (self._pa.ArrowException, OverflowError, TypeError) as error:
             raise ValueError(f"the rows make no table: {_first_line(error)}") from None
-        return self.from_arrow(table)
+        return self._made("the rows make no table", table)
+
+    def _made(self, otherwise: str, table: Any) -> Any:
+        """The value of a table that came. Raises ValueError that begins with ``otherwise``."""
+        try:
+            _check_names(table.column_names)
+            return self.from_arrow(table)
+        except (ValueError, MemoryError):
+            raise
+        except BaseException as error:
+            # Because polars tells of a caller's bytes with what is no Exception, too: a panic.
+            if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+                raise ValueError(f"{otherwise}: {_first_line(error)}") from None
+            raise
 
     def _columns(self, rows: list[dict[str, Any]]) -> Any:
         """The schema of rows: a column for each name that stands in any of them."""
@@ -123,14 +140,14 @@ class TableType(skipper.ValueType):
             CSV: self._read_csv,
         }
         source = self._pa.py_buffer(content.view())
+        otherwise = f"these bytes are not {content.media_type}"
         try:
             table = reading[content.media_type](source)
             table.validate(full=True)
         except (self._pa.ArrowException, OSError, OverflowError, MemoryError) as error:
-            raise ValueError(
-                f"these bytes are not {content.media_type}: {_first_line(error)}"
-            ) from None
-        return self.from_arrow(table)
+            raise ValueError(f"{otherwise}: {_first_line(error)}") from None
+        _check_size(written_out(table))
+        return self._made(otherwise, table)
 
     def _read_arrow(self, source: Any) -> Any:
         # First what it says that it unpacks to, because Arrow sets so much aside at once.
@@ -151,18 +168,24 @@ class TableType(skipper.ValueType):
         # The file's own word on what it unpacks to, and then what it does unpack to.
         groups = range(file.metadata.num_row_groups)
         _check_size(sum(file.metadata.row_group(at).total_byte_size for at in groups))
+        texts = _texts_of(file)
+        referring = pq.ParquetFile(self._pa.BufferReader(source), read_dictionary=texts)
         batches, size = [], 0
-        for batch in file.iter_batches(batch_size=1 << 14):
-            size += batch.nbytes
+        for batch in referring.iter_batches(batch_size=_ROWS):
+            batch.validate(full=True)
+            size += written_out(batch)
             _check_size(size)
-            batches.append(batch)
+            batches.append(batch.cast(file.schema_arrow))
         return self._pa.Table.from_batches(batches, file.schema_arrow)
 
     def _read_csv(self, source: Any) -> Any:
         from pyarrow import csv
 
         _check_size(4 * source.size)  # a column of short numbers grows so much
-        table = csv.read_csv(self._pa.BufferReader(source))
+        # In one block, because the types of columns are those of the cells of the first.
+        block = min(max(source.size, 1) + 1, _LARGEST_BLOCK)
+        options = csv.ReadOptions(block_size=block)
+        table = csv.read_csv(self._pa.BufferReader(source), read_options=options)
         for field in table.schema:
             if self._pa.types.is_binary(field.type):  # what Arrow makes of a text that is none
                 raise ValueError(f"column {field.name!r} is not text in UTF-8")
@@ -172,9 +195,19 @@ class TableType(skipper.ValueType):
 
     def to_json(self, value: Any) -> Any:
         table = self._checked(value)
+        if not table.num_columns:
+            return []
+        columns = [self._cells(name, table[name]) for name in table.column_names]
         return [
-            {name: _plain(cell, name) for name, cell in row.items()} for row in table.to_pylist()
+            dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True)
         ]
+
+    def _cells(self, name: str, column: Any) -> list[Any]:
+        try:
+            return [_plain(cell, name) for cell in column.to_pylist()]
+        except (self._pa.ArrowException, ArithmeticError, TypeError) as error:
+            # Such as for a date after the year 9999.
+            raise ValueError(f"column {name!r} is no JSON: {_first_line(error)}") from None
 
     def write(self, value: Any, media_type: str) -> skipper.Written:
         table = self._checked(value)
@@ -198,6 +231,8 @@ class TableType(skipper.ValueType):
     def _checked(self, value: Any) -> Any:
         table = self.to_arrow(value)
         _check_names(table.column_names)
+        if table.num_rows and not table.num_columns:
+            raise ValueError(f"the table has {table.num_rows} rows and no column")
         # What pandas has noted for itself is nobody else's to read.
         return table.replace_schema_metadata(None)
 
@@ -222,14 +257,26 @@ class PandasType(TableType):
         super().__init__()
         import pandas as pd
 
-        self._pd = pd
+        self._pd, pa = pd, self._pa
+        signed = {
+            pa.int8(): pd.Int8Dtype(),
+            pa.int16(): pd.Int16Dtype(),
+            pa.int32(): pd.Int32Dtype(),
+        }
+        unsigned = {pa.uint8(): pd.UInt8Dtype(), pa.uint16(): pd.UInt16Dtype()}
+        unsigned |= {pa.uint32(): pd.UInt32Dtype(), pa.uint64(): pd.UInt64Dtype()}
+        self._nullable: dict[Any, Any] = signed | unsigned | {pa.int64(): pd.Int64Dtype()}
 
     def is_value(self, value: object) -> bool:
         return isinstance(value, self._pd.DataFrame)
 
     def from_arrow(self, table: Any) -> Any:
-        _check_names(table.column_names)
-        return table.replace_schema_metadata(None).to_pandas()
+        frame = table.replace_schema_metadata(None).to_pandas()
+        for at, field in enumerate(table.schema):
+            # Because pandas makes floats of integers that lack some, and rounds long ones.
+            if table.column(at).null_count and (made := self._nullable.get(field.type)) is not None:
+                frame[field.name] = table.column(at).to_pandas(types_mapper={field.type: made}.get)
+        return frame
 
     def to_arrow(self, value: Any) -> Any:
         names = list(value.columns)
@@ -238,12 +285,14 @@ class PandasType(TableType):
             raise ValueError(f"column {odd[0]!r} has no text for a name: rename it")
         _check_names(names)
         index = value.index
-        if not isinstance(index, self._pd.RangeIndex) and not self._is_rows(index):
+        if not self._is_rows(index):
             shown = ", ".join(str(name) for name in index.names if name is not None)
             raise ValueError(
                 f"the index{f' ({shown})' if shown else ''} would be lost: make it a column with "
                 "frame.reset_index(), or drop it with frame.reset_index(drop=True)"
             )
+        if len(value) and not names:
+            raise ValueError(f"the table has {len(value)} rows and no column")
         for name in names:
             self._check_column(name, value[name])
         return self._pa.Table.from_pandas(value, preserve_index=False)
@@ -253,6 +302,13 @@ class PandasType(TableType):
         return index.nlevels == 1 and index.name is None and index.dtype.kind in "iu"
 
     def _check_column(self, name: str, column: Any) -> None:
+        if isinstance(column.dtype, self._pd.PeriodDtype | self._pd.IntervalDtype):
+            raise ValueError(
+                f"column {name!r} is of {column.dtype}, which pandas alone knows: write "
+                f"frame.astype({{{name!r}: str}})"
+            )
+        if column.dtype == object and (mixed := _mixed(column[column.notna()])):
+            raise ValueError(f"column {name!r} has cells of {mixed}: convert them to one type")
         try:
             self._pa.Array.from_pandas(column)
         except (self._pa.ArrowException, OverflowError, TypeError) as error:
@@ -272,7 +328,6 @@ class PolarsType(TableType):
         return isinstance(value, self._pl.DataFrame)
 
     def from_arrow(self, table: Any) -> Any:
-        _check_names(table.column_names)
         return self._pl.from_arrow(table)
 
     def to_arrow(self, value: Any) -> Any:
@@ -282,11 +337,31 @@ class PolarsType(TableType):
             raise ValueError(f"the table cannot be kept: {_first_line(error)}") from None
 
 
+def _mixed(cells: Any) -> str:
+    """The types of cells, where Arrow would make others of some; empty where all stay the same."""
+    kinds = {type(cell) for cell in cells}
+    if len(kinds) < 2 or all(issubclass(kind, int | float) and kind is not bool for kind in kinds):
+        return ""
+    return " and ".join(sorted(kind.__name__ for kind in kinds))
+
+
+def _texts_of(file: Any) -> list[str]:
+    """Paths of a Parquet file's columns of texts and bytes.
+
+    They are read as references to what is written once, because a few bytes of a file can repeat a
+    long text any number of times.
+    """
+    columns = [file.schema.column(at) for at in range(len(file.schema))]
+    return [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+
+
 def _check_names(names: list[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
             raise ValueError(f"there are two columns {name!r}: rename one")
+        if "\0" in name:
+            raise ValueError(f"column {name!r} has a NUL in its name: rename it")
         seen.add(name)
 
 

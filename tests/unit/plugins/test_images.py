@@ -92,9 +92,40 @@ def test_what_is_transparent_lies_on_white_where_there_is_no_transparency() -> N
     assert PIL.Image.open(io.BytesIO(data)).getpixel((4, 4)) == (255, 255, 255)
 
 
-def test_a_mode_that_png_cannot_hold_is_told() -> None:
-    with pytest.raises(ValueError, match="mode F is no PNG"):
-        ANY.write(PIL.Image.new("F", (2, 2)), "image/png")
+@pytest.mark.parametrize(
+    ("mode", "media_type", "message"),
+    [
+        ("F", "image/png", "mode F is no PNG"),
+        ("F", "image/webp", "mode F is no WEBP"),
+        ("I", "image/jpeg", "mode I is no JPEG"),
+        ("I;16", "image/jpeg", "mode I;16 is no JPEG"),
+    ],
+)
+def test_a_mode_that_a_format_cannot_hold_is_told(mode: str, media_type: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ANY.write(PIL.Image.new(mode, (2, 2)), media_type)
+
+
+def test_a_palette_may_be_transparent() -> None:
+    image = PIL.Image.new("P", (2, 2))
+    image.info["transparency"] = 0
+    (data,) = ANY.write(image, "image/jpeg").buffers
+    assert PIL.Image.open(io.BytesIO(data)).getpixel((0, 0)) == (255, 255, 255)
+    (data,) = ANY.write(image, "image/webp").buffers
+    assert PIL.Image.open(io.BytesIO(data)).getpixel((0, 0))[3] == 0  # type: ignore[index] # of RGBA
+
+
+@pytest.mark.parametrize("format_", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_a_picture_of_many_frames_is_refused(format_: str) -> None:
+    frames = [PIL.Image.new("RGB", (3, 3), colour) for colour in ("red", "blue", "green")]
+    data = encoded(frames[0], format_, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="more than one frame"):
+        ANY.read(content(data, f"image/{format_.lower()}"))
+
+
+def test_the_preview_within_a_photograph_is_no_frame() -> None:
+    data = encoded(picture(), "MPO", save_all=True, append_images=[picture(size=(2, 2))])
+    assert ANY.read(content(data, "image/jpeg")).size == (7, 5)
 
 
 def test_a_hint_converts() -> None:

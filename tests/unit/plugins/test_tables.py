@@ -164,7 +164,18 @@ def test_what_is_missing_is_null_whatever_pandas_calls_it() -> None:
         (pd.DataFrame({"a": [1]}, index=["row"]), r"the index would be lost: .*reset_index\(\)"),
         (pd.DataFrame({"a": [1]}, index=pd.Index([5], name="id")), r"the index \(id\) would be"),
         (pd.DataFrame({"a": [1], "b": [2]}).set_index(["a", "b"]), r"the index \(a, b\)"),
-        (pd.DataFrame({"a": [1, "x"]}), "column 'a' cannot be kept"),
+        (pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(2, name="id")), r"the index \(id\)"),
+        (pd.DataFrame({"a": [1, "x"]}), "column 'a' has cells of int and str"),
+        (pd.DataFrame({"a": [b"x", "x"]}), "column 'a' has cells of bytes and str"),
+        (pd.DataFrame({"a": [True, 1]}, dtype=object), "column 'a' has cells of bool and int"),
+        (
+            pd.DataFrame({"a": [NOON, NOON.date()]}, dtype=object),
+            "column 'a' has cells of date and datetime",
+        ),
+        (pd.DataFrame({"a": pd.period_range("2026", periods=1, freq="Y")}), "'a' is of period"),
+        (pd.DataFrame({"a": pd.interval_range(0, 1)}), "column 'a' is of interval"),
+        (pd.DataFrame({"a": pd.arrays.SparseArray([0, 1])}), "column 'a' cannot be kept"),
+        (pd.DataFrame(index=range(3)), "3 rows and no column"),
         (pd.DataFrame({"a": [object()]}), "column 'a' cannot be kept"),
         (pd.DataFrame({"a": [1 + 2j]}), "column 'a' cannot be kept"),
     ],
@@ -191,6 +202,96 @@ def test_what_is_left_of_row_numbers_is_no_index() -> None:
 def test_json_that_is_no_table_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Adapter(pa.Table).validator.validate_json(text)
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int32(), pa.uint16(), pa.int64(), pa.uint64()])
+def test_integers_stay_integers_where_some_are_missing(kind: pa.DataType) -> None:
+    wanted = [1, None, 2 ** (kind.bit_width - 1) - 1]
+    frame = PandasType().read(content(stream(pa.table({"n": pa.array(wanted, kind)})), ARROW))
+    assert PandasType().to_json(frame) == [{"n": each} for each in wanted]
+
+
+def test_a_cell_that_json_cannot_hold_is_told() -> None:
+    table = pa.table({"at": pa.array([2**31 - 1], pa.date32())})
+    with pytest.raises(ValueError, match="column 'at' is no JSON"):
+        ArrowType().to_json(table)
+
+
+@pytest.mark.parametrize("library", KINDS)
+@pytest.mark.parametrize(
+    ("names", "message"), [(["a", "a"], "two columns 'a'"), (["\0a", "b"], "has a NUL in its name")]
+)
+def test_names_of_columns_that_cannot_be_are_refused(
+    library: str, names: list[str], message: str
+) -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=names)
+    with pytest.raises(ValueError, match=message):
+        KINDS[library][0]().read(content(stream(table), ARROW))
+
+
+def test_what_polars_panics_of_is_a_value_error() -> None:
+    table = pa.table({"a": pa.StructArray.from_arrays([pa.array([1])], ["bbbb"])})
+    data = stream(table).replace(b"bbbb", b"\xff\xffbb")
+    with pytest.raises(ValueError, match="these bytes are not"):
+        PolarsType().read(content(data, ARROW))
+
+
+def test_the_type_of_a_column_of_csv_is_that_of_all_its_cells() -> None:
+    text = b"x\n" + b"1\n" * 1_000_000 + b"0.5\n"
+    assert ArrowType().read(content(text, CSV)).schema.types == [pa.float64()]
+
+
+LONG = "x" * 100_000
+
+
+def views(count: int) -> Any:
+    """A column of as many views on one text."""
+    one = (len(LONG)).to_bytes(4, "little") + b"xxxx" + bytes(8)
+    buffers = [None, pa.py_buffer(one * count), pa.py_buffer(LONG.encode())]
+    return pa.Array.from_buffers(pa.string_view(), count, buffers)
+
+
+def references(count: int) -> Any:
+    return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [LONG])
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type"),
+    [
+        (stream(pa.table({"a": pa.nulls(2_000_000)})), ARROW),
+        (stream(pa.table({"a": views(100)})), ARROW),
+        (stream(pa.table({"a": references(100)})), ARROW),
+        (stream(pa.table({"a": pa.ListArray.from_arrays([0, 100], references(100))})), ARROW),
+        (stream(pa.table({"a": pa.StructArray.from_arrays([views(100)], ["b"])})), ARROW),
+        (parquet(pa.table({"a": [LONG] * 100})), PARQUET),
+        (parquet(pa.table({"a": [[LONG] * 100]})), PARQUET),
+        (parquet(pa.table({"a": pa.nulls(2_000_000)})), PARQUET),
+    ],
+)
+@pytest.mark.parametrize("library", KINDS)
+def test_what_repeats_itself_counts_as_written_out(
+    library: str, data: bytes, media_type: str
+) -> None:
+    skipper_tables.skipper_settings("f", {"max_mb": 8})
+    with pytest.raises(ValueError, match="more than 8 MiB of memory"):
+        KINDS[library][0]().read(content(data, media_type))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.RunEndEncodedArray.from_arrays(pa.array([1 << 30], pa.int32()), pa.array(["x"])),
+        pa.ListViewArray.from_arrays([0, 0], [2, 2], pa.array([1, 2])),
+    ],
+)
+def test_types_that_repeat_themselves_in_other_ways_do_not_cross(column: Any) -> None:
+    with pytest.raises(ValueError, match=r"column 'a' is of .*, which does not cross"):
+        ArrowType().read(content(stream(pa.table({"a": column})), ARROW))
+
+
+def test_rows_without_a_column_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 rows and no column"):
+        ArrowType().read(content(stream(pa.table({"a": [1, 2, 3]}).select([])), ARROW))
 
 
 LARGE = pa.table({"x": pa.array([0] * 2_000_000, pa.int64())})
@@ -244,15 +345,20 @@ def test_a_formula_is_text() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(
+    st.sampled_from([*KINDS]),
     st.sampled_from([ARROW, PARQUET, CSV]),
     st.integers(0, 1500),
     st.binary(min_size=1, max_size=8),
 )
-def test_whatever_comes_is_a_table_or_a_value_error(media_type: str, at: int, junk: bytes) -> None:
+def test_whatever_comes_is_a_table_or_a_value_error(
+    library: str, media_type: str, at: int, junk: bytes
+) -> None:
+    kind = KINDS[library][0]()
     good = {ARROW: stream(TABLE), PARQUET: parquet(TABLE), CSV: b"a,b\n1,x\n2,y\n"}[media_type]
     data = good[:at] + junk + good[at + len(junk) :]
     try:
-        found = ArrowType().read(content(data, media_type))
+        found = kind.read(content(data, media_type))
+        kind.to_json(found)
     except ValueError:
         return
-    assert found.nbytes < 1 << 20
+    assert kind.is_value(found)
