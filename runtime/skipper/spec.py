@@ -118,8 +118,15 @@ class BrokenFile(BaseModel):
     error: str
     hint: str = ""
     traceback: str = ""
+    function: str = ""
+    """The function that is wrong, where it is not the file as a whole."""
     functions: tuple[str, ...] = ()
     """Names that this file served before it broke, or that it is known to define."""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What it is about: a file, or a function of one."""
+        return self.file, self.function
 
 
 def seconds(text: float | str) -> float:

@@ -16,6 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, ove
 
 from skipper.cron import Missed, Overlap, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
+from skipper.function.mistakes import tell
 from skipper.function.options import Options, check, check_mode, exceptions, mebibytes
 from skipper.function.run import Run
 from skipper.function.signature import Signature, signature_of
@@ -115,10 +116,10 @@ class Function(Generic[P, R]):
         self.target = target
         self.kind = kind
         self.options = options
-        self.file = inspect.getsourcefile(cast(Any, written)) or "<unknown>"
+        self.file = _file_of(written)
         self.line = _line_of(written)
         check(options, self.file, self.line)
-        self.name = f"{_stem(written.__module__, self.file)}.{written.__name__}"
+        self.name = _full_name(written)
 
     # Not in __init__, because a type hint may name what the file defines further down.
     @functools.cached_property
@@ -344,18 +345,20 @@ def defined_in(module: str) -> list[Function[..., Any]]:
     """The functions that a module has defined so far, in order.
 
     Raises DefinitionError for a name defined twice, and for one that means something else by now:
-    a decorator above ours would be skipped.
+    a decorator above ours would be skipped. Or tells them, as :func:`mistakes.tell` does.
     """
     first: dict[str, Function[..., Any]] = {}
     for function in _defined.get(module, []):
         if (earlier := first.setdefault(function.name, function)) is not function:
-            raise DefinitionError(
+            error = DefinitionError(
                 f"{function.name} is defined twice, on lines {earlier.line} and {function.line}; "
                 "rename one.",
                 file=function.file,
                 line=function.line,
             )
-        _check_is_outermost(function)
+            tell(function.name, error)
+        else:
+            _check_is_outermost(function)
     return list(first.values())
 
 
@@ -363,12 +366,13 @@ def _check_is_outermost(function: Function[..., Any]) -> None:
     name = function.name.rpartition(".")[2]
     named = getattr(sys.modules.get(function.__module__), name, function)
     if named is not function and not isinstance(named, Function):
-        raise DefinitionError(
+        error = DefinitionError(
             f"{function.name} is something else by the end of the file, which callers would not "
             f"get: put @skipper.{function.kind} on top of the other decorators.",
             file=function.file,
             line=function.line,
         )
+        tell(function.name, error)
 
 
 def _decorate(kind: Kind, target: Any, options: Options) -> Any:
@@ -379,15 +383,29 @@ def _decorate(kind: Kind, target: Any, options: Options) -> Any:
             f"@skipper.{kind} stands before a function or a class, not before {target!r}."
         )
     if isinstance(target, Function):
-        raise DefinitionError(
+        error = DefinitionError(
             f"{target.name} is decorated twice: keep one of @skipper.{target.kind} and "
             f"@skipper.{kind}.",
             file=target.file,
             line=target.line,
         )
-    function = Function(target, kind, options)
+        tell(target.name, error)
+        return target
+    try:
+        function = Function(target, kind, options)
+    except DefinitionError as error:
+        tell(_full_name(function_below(target)), error)
+        return target
     _defined.setdefault(function.__module__, []).append(function)
     return function
+
+
+def _file_of(written: Any) -> str:
+    return inspect.getsourcefile(written) or "<unknown>"
+
+
+def _full_name(written: Any) -> str:
+    return f"{_stem(written.__module__, _file_of(written))}.{written.__name__}"
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,9 +5,11 @@ A process that does this has no model, no device and no slot, so asking costs no
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from skipper.errors import DefinitionError
 from skipper.function.decorators import Function
 from skipper.instance.link import HostLink
 from skipper.instance.refusals import refusal
@@ -44,8 +46,12 @@ class InputCheck:
 def checks_of(
     functions: Iterable[Function[..., Any]], code: str, places: Places = NO_PLACES
 ) -> Checks:
-    """What judges the inputs of a file's functions. Raises DefinitionError, as reading it does."""
-    return {function.name: InputCheck(function, code, places) for function in functions}
+    """What judges the inputs of a file's functions, of those that can be served."""
+    checks = {}
+    for function in functions:
+        with contextlib.suppress(DefinitionError):  # which reading the file has told
+            checks[function.name] = InputCheck(function, code, places)
+    return checks
 
 
 def serve(link: HostLink, checks: Checks) -> None:

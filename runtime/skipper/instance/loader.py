@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import os.path
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from skipper.errors import DefinitionError
 from skipper.function.decorators import Function, defined_in
+from skipper.function.mistakes import Mistake, keeping
 from skipper.function.options import check_pool
 from skipper.hookspecs import Project, Source
 from skipper.instance import discovery
@@ -22,7 +23,7 @@ from skipper.instance.jobs import Job, ModuleText, Report, SourceInfo
 from skipper.instance.modules import ProjectModules, modules_in
 from skipper.instance.plugin_settings import hand_over, unread
 from skipper.instance.plugins import Plugins
-from skipper.spec import BrokenFile
+from skipper.spec import BrokenFile, FunctionSpec
 
 
 def project_of(folder: Path, set_up: frozenset[str] = frozenset()) -> Project:
@@ -150,16 +151,26 @@ def _heavy(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if name not in sys.modules))
 
 
-def load(source: SourceInfo) -> list[Function[..., object]]:
-    """Import a file of functions. Raises whatever the file raises."""
-    module = importlib.import_module(source.module)
-    functions = defined_in(module.__name__)
+def load(source: SourceInfo, mistakes: list[Mistake] | None = None) -> list[Function[..., object]]:
+    """Import a file of functions, without those that are wrong, which are added to ``mistakes``.
+
+    Raises whatever the file raises.
+    """
+    mistakes = [] if mistakes is None else mistakes
+    with keeping(mistakes):
+        module = importlib.import_module(source.module)
+        functions = defined_in(module.__name__)
+    # Not those of other files, which tell of them themselves.
+    mistakes[:] = [each for each in mistakes if each.function.startswith(source.name + ".")]
     if source.file.name == "__init__.py":
         functions += [
             f for f in vars(module).values() if isinstance(f, Function) and f not in functions
         ]
-    functions = [f for f in functions if f.name.startswith(source.name + ".")]
-    if not functions:
+    wrong = {each.function for each in mistakes}
+    functions = [
+        f for f in functions if f.name.startswith(source.name + ".") and f.name not in wrong
+    ]
+    if not functions and not mistakes:
         raise DefinitionError(
             "it defines no function; write @skipper.data, @skipper.training or @skipper.inference "
             "before one, or begin the file's name with _ if it is a helper.",
@@ -169,17 +180,42 @@ def load(source: SourceInfo) -> list[Function[..., object]]:
 
 
 def read(job: Job, plugins: Plugins, texts: tuple[ModuleText, ...]) -> Report:
-    """Load a file and report what each of its functions declares, or what is wrong with it.
+    """Load a file and report what each of its functions declares, and all that is wrong with it.
 
     ``texts`` are what its modules are imported from.
     """
     assert job.source is not None
-    code = text.code_hash(texts)
+    code, file = text.code_hash(texts), job.source.file
+    mistakes: list[Mistake] = []
     try:
         hand_over(plugins, job)
-        specs = tuple(function.spec(code) for function in load(job.source))
-        for spec in specs:
-            check_pool(spec, job.pools)
+        functions = load(job.source, mistakes)
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
-        return Report(broken=(describe(error, job.source.file),), code=code)
-    return Report(specs=specs, texts=texts, code=code)
+        return Report(broken=(*_described(mistakes, file), describe(error, file)), code=code)
+    specs = [_spec_of(function, code, job.pools, mistakes) for function in functions]
+    return Report(
+        specs=tuple(spec for spec in specs if spec is not None),
+        broken=tuple(_described(mistakes, file)),
+        texts=texts,
+        code=code,
+    )
+
+
+def _spec_of(
+    function: Function[..., object], code: str, pools: Collection[str], mistakes: list[Mistake]
+) -> FunctionSpec | None:
+    """What a function declares; None where that cannot be served, which ``mistakes`` then tell."""
+    try:
+        spec = function.spec(code)
+        check_pool(spec, pools)
+    except BaseException as error:  # noqa: BLE001 - a hint may be anything that can be called
+        mistakes.append(Mistake(function.name, error))
+        return None
+    return spec
+
+
+def _described(mistakes: Iterable[Mistake], file: Path) -> Iterator[BrokenFile]:
+    """What is wrong with functions of a file, in the order of its lines."""
+    found = [(each.function, describe(each.error, file)) for each in mistakes]
+    for function, item in sorted(found, key=lambda each: each[1].line or 0):
+        yield item.model_copy(update={"function": function})

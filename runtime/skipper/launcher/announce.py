@@ -124,11 +124,12 @@ class StartAnnouncer:
     async def _check_strict(self) -> None:
         """With run.strict, a broken function file ends the tree."""
         _, document = await rest.get(self._settings, "/v1/functions") or (0, None)
-        for broken in _items(document, "broken"):
-            where = f"{broken.get('file')}:{broken.get('line') or 1}"
-            raise StartError(
-                f"{where} cannot be loaded: {broken.get('error')} (strict)", code=Exit.INVALID
-            )
+        all_ = [
+            f"{each.get('file')}:{each.get('line') or 1} cannot be loaded: {each.get('error')}"
+            for each in _items(document, "broken")
+        ]
+        if all_:
+            raise StartError("\n".join(all_) + " (strict)", code=Exit.INVALID)
 
     async def _broker_version(self) -> str:
         if not self._settings.broker_is_embedded:

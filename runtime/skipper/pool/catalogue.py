@@ -46,8 +46,8 @@ class Catalogue:
         self.reading: list[SourceInfo] = []
         self.unreadable: dict[str, BrokenFile] = {}
         """By file: files that do not even parse, and plugins."""
-        self.failed: dict[str, BrokenFile] = {}
-        """By name of the source: files that did not load."""
+        self.failed: dict[str, tuple[BrokenFile, ...]] = {}
+        """By name of the source: what is wrong with files that did not load, or not as a whole."""
         self.revision = 0
         """How many changes have been published."""
         self._published = asyncio.Event()
@@ -103,12 +103,16 @@ class Catalogue:
 
     @property
     def broken(self) -> list[BrokenFile]:
-        all_ = (*self.quarantine.broken, *self.failed.values(), *self.unreadable.values())
-        return [self.shown(item) for item in {item.file: item for item in all_}.values()]
+        failed = (item for items in self.failed.values() for item in items)
+        gone = {*self.unreadable}  # what does not even parse now has no other mistakes to tell
+        all_ = [*self.quarantine.broken, *(item for item in failed if item.file not in gone)]
+        found = {item.place: item for item in (*all_, *self.unreadable.values())}
+        return [self.shown(item) for item in found.values()]
 
     def shown(self, item: BrokenFile) -> BrokenFile:
         """As users see it: the path in the project, and the functions that stay as they were."""
-        stale = (v.name for v in self.versions if str(v.source.file) == item.file)
+        served = (v.name for v in self.versions if str(v.source.file) == item.file)
+        stale = (name for name in served if item.function in ("", name))
         shown = {"file": self._in_project(item.file), "functions": tuple(stale)}
         return item.model_copy(update=shown)
 

@@ -159,9 +159,9 @@ class Reloader:
         for plugin in report.left_out:
             if plugin.file not in self._catalogue.unreadable:
                 self._catalogue.quarantine.record(plugin)
-        if report.broken:
+        if report.broken and not report.specs:
             if self._reader.exists(source.file):  # else it went meanwhile: the next look will tell
-                self._keep_old(source, report.broken[0])
+                self._keep_old(source, report.broken)
             return
         mine = [spec for spec in report.specs if spec.pool == self._reader.pool]
         # The survey may have seen an older text, and ``known`` keeps what that saw.
@@ -169,7 +169,7 @@ class Reloader:
         fresh = [FunctionVersion(spec, read, report.texts) for spec in mine]
         for version in fresh:
             if (problem := await self._lanes.direct.warm(version)) is not None:
-                self._keep_old(source, problem)
+                self._keep_old(source, (*report.broken, problem))
                 for warm in fresh:
                     self._lanes.direct.retire(warm)
                 return
@@ -177,7 +177,9 @@ class Reloader:
         is_change = source.name in self._catalogue.known
         self._catalogue.known[source.name] = source
         self._catalogue.failed.pop(source.name, None)
-        self._replace(source, fresh)
+        self._replace(source, fresh, kept={item.function for item in report.broken})
+        if report.broken:
+            self._keep_old(source, report.broken)
         failpoint("catalogue.switched")
         if fresh and is_change:
             self._metrics.reloads["swapped"] += 1
@@ -189,29 +191,34 @@ class Reloader:
                 extra={"event": "reload"},
             )
 
-    def _keep_old(self, source: SourceInfo, problem: BrokenFile) -> None:
+    def _keep_old(self, source: SourceInfo, problems: tuple[BrokenFile, ...]) -> None:
+        """Tell what is wrong with a file, or with some functions of it, which stay as they were."""
         self._catalogue.known[source.name] = source
-        self._catalogue.failed[source.name] = problem
+        self._catalogue.failed[source.name] = problems
         self._metrics.reloads["broken"] += 1
-        self._log_broken(problem)
+        for problem in problems:
+            self._log_broken(problem)
 
     def _log_broken(self, item: BrokenFile) -> None:
         item = self._catalogue.shown(item)
         where = f"{item.file}:{item.line}" if item.line else item.file
         kept = f"; {', '.join(item.functions)} stay as they were" if item.functions else ""
         hint = f" ({item.hint})" if item.hint else ""
+        what = f"{item.function} in {where}" if item.function else where
         log.error(
             "%s could not be loaded: %s%s%s",
-            where,
+            what,
             item.error,
             hint,
             kept,
             extra={"event": "broken", TRACEBACK: item.traceback},
         )
 
-    def _replace(self, source: SourceInfo, fresh: list[FunctionVersion]) -> None:
-        """Assign ``fresh``, and retire whatever the source served before."""
-        names = {version.name for version in fresh}
+    def _replace(
+        self, source: SourceInfo, fresh: list[FunctionVersion], kept: Collection[str] = ()
+    ) -> None:
+        """Assign ``fresh``, and retire whatever the source served before, but for ``kept``."""
+        names = {version.name for version in fresh}.union(kept)
         before = [each for each in self._catalogue.versions if each.source.name == source.name]
         for version in fresh:
             self._catalogue.assign(version)

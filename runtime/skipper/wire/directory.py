@@ -113,6 +113,8 @@ class Directory:
         stem = name.partition(".")[0]
         found = None
         for item in self.broken():
+            if item.function not in ("", name):
+                continue
             path = Path(item.file)
             if stem in (path.stem, path.parent.name if path.stem == "__init__" else None):
                 if path.parts[0] == "functions":
@@ -121,14 +123,14 @@ class Directory:
         return found
 
     def broken(self) -> list[BrokenFile]:
-        """What could not be read, each file once."""
-        found: dict[str, BrokenFile] = {}
+        """What could not be read, each file or function once."""
+        found: dict[tuple[str, str], BrokenFile] = {}
         for link in self.links.values():
             for item in link.catalogue.broken if link.catalogue else ():
                 # A pool that serves nothing of a file does not know which functions stay as they
                 # were.
-                if item.file not in found or item.functions:
-                    found[item.file] = item
+                if item.place not in found or item.functions:
+                    found[item.place] = item
         return list(found.values())
 
     def functions(self) -> list[ListedFunction]:

@@ -259,6 +259,52 @@ def test_a_file_that_does_not_load_is_reported_with_line_and_reason(
     assert error in broken.error
 
 
+MISTAKES = {
+    "an option": "@skipper.data(tiemout=3)\ndef {name}(): ...",
+    "a value of one": "@skipper.data(timeout='soon')\ndef {name}(): ...",
+    "a hint": "@skipper.data\ndef {name}(x: re.Match): ...",
+    "a name that is none": "@skipper.data\ndef {name}(x: 'Nothing'): ...",
+    "a pool": "@skipper.data(pool='big')\ndef {name}(): ...",
+    "two decorators": "@skipper.data\n@skipper.inference\ndef {name}(): ...",
+    "a decorator above": "@functools.cache\n@skipper.data\ndef {name}(): ...",
+    "a name twice": "@skipper.data\ndef {name}(): ...\n@skipper.data\ndef {name}(): ...",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES.values(), ids=list(MISTAKES))
+def test_a_function_that_is_wrong_leaves_the_others_of_its_file(
+    survey: Callable[..., Report], text: str
+) -> None:
+    good = "@skipper.data\ndef {name}(): ...\n"
+    file = "import functools, re, skipper\n" + good.format(name="first")
+    file += text.format(name="wrong") + "\n" + good.format(name="last")
+    found = survey({"mine.py": file})
+    report = read(found, pools=("cpu",))
+    assert [spec.name for spec in report.specs] == ["mine.first", "mine.last"]
+    (broken,) = report.broken
+    assert broken.function == "mine.wrong"
+    assert broken.line is not None
+    assert 4 <= broken.line <= 7
+    assert [f.name for f in loader.load(only(found)) if f.name in ("mine.first", "mine.last")]
+
+
+def test_all_that_is_wrong_with_a_file_is_told_at_once(survey: Callable[..., Report]) -> None:
+    file = "import functools, re, skipper\n"
+    file += "\n".join(text.format(name=f"f{at}") for at, text in enumerate(MISTAKES.values()))
+    report = read(survey({"mine.py": file}), pools=("cpu",))
+    assert report.specs == ()
+    assert [item.function for item in report.broken] == [f"mine.f{at}" for at in range(8)]
+    assert [item.line for item in report.broken] == sorted(item.line or 0 for item in report.broken)
+
+
+def test_mistakes_before_what_ends_the_file_are_told_too(survey: Callable[..., Report]) -> None:
+    text = "import skipper\n@skipper.data(tiemout=3)\ndef f(): ...\nnp.zeros(3)"
+    first, last = read(survey({"mine.py": text})).broken
+    assert (first.function, first.line) == ("mine.f", 2)
+    assert (last.function, last.line) == ("", 4)
+    assert "NameError" in last.error
+
+
 GUARD = """
     import functools, skipper
     def guard(function):

@@ -125,11 +125,13 @@ async def test_the_ready_line_says_where_gpu_functions_run(screen: Path) -> None
     assert "(no GPU found" in await announced(screen, gateway)
 
 
-async def test_strictness_names_the_broken_file(screen: Path) -> None:
-    broken = {"file": "functions/c.py", "line": 3, "error": "NameError: np"}
-    gateway = Gateway(v1__functions=[functions(broken=(broken,))], readyz=[(503, "")])
+async def test_strictness_names_all_that_is_broken(screen: Path) -> None:
+    first = {"file": "functions/c.py", "line": 3, "error": "NameError: np"}
+    second = {"file": "functions/d.py", "line": None, "error": "it did not load"}
+    gateway = Gateway(v1__functions=[functions(broken=(first, second))], readyz=[(503, "")])
     with pytest.raises(StartError, match=r"functions/c\.py:3 cannot be loaded: NameError") as seen:
         await announced(screen, gateway, strict=True)
+    assert "functions/d.py:1 cannot be loaded: it did not load" in str(seen.value)
     assert seen.value.code == 3
 
 

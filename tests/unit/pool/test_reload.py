@@ -105,6 +105,15 @@ class Project:
         self.files[name] = Report(broken=(broken,), code=code)
         self.surveyed[name]["code"] = code
 
+    def mar(self, name: str, *functions: str) -> None:
+        """Make mistakes in further functions of a good file."""
+        file = f"/project/functions/{name}.py"
+        items = (
+            BrokenFile(file=file, line=3, error="DefinitionError", function=f"{name}.{each}")
+            for each in functions
+        )
+        self.files[name] = self.files[name].model_copy(update={"broken": tuple(items)})
+
     def garble(self, name: str) -> None:
         """Save a file that does not parse."""
         del self.surveyed[name]
@@ -368,6 +377,31 @@ async def test_a_broken_file_is_told_once_with_what_is_wrong_with_it_now() -> No
     project.garble("boston")
     await project.refresh()
     assert [item.error for item in project.catalogue.broken] == ["SyntaxError: never closed"]
+
+
+async def test_a_function_that_is_wrong_stays_as_it_was_beside_the_new_ones(
+    said: Callable[[], list[str]],
+) -> None:
+    project = await with_(ONE)
+    project.write("boston", "2", "predict", "evaluate")
+    project.mar("boston", "train", "advise")
+    await project.refresh()
+    assert project.served == {
+        "boston.train": "1",
+        "boston.predict": "2",
+        "boston.evaluate": "2",
+    }
+    assert project.states["boston.train"] == "stale"
+    assert project.states["boston.predict"] == "live"
+    assert [item.functions for item in project.catalogue.broken] == [("boston.train",), ()]
+    told = said()
+    assert "boston.train in functions/boston.py:3 could not be loaded: DefinitionError" in told[0]
+    assert "boston.train stay as they were" in told[0]
+    assert "boston.advise in functions/boston.py:3" in told[1]
+    project.write("boston", "3", *ONE[2])
+    await project.refresh()
+    assert project.served == {"boston.train": "3", "boston.predict": "3"}
+    assert project.catalogue.broken == []
 
 
 async def test_one_broken_file_does_not_touch_the_others() -> None:

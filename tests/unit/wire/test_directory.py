@@ -129,6 +129,20 @@ async def test_the_broken_file_that_would_define_a_function_is_found(
     assert (found is not None and found.file == file) is is_it
 
 
+async def test_each_function_that_is_wrong_is_found_by_its_name_alone(
+    host: StandIn, directory: Directory
+) -> None:
+    items = [
+        BrokenFile(file="functions/boston.py", error=each, function=f"boston.{each}")
+        for each in ("train", "predict")
+    ]
+    host.change(broken=tuple(items))
+    await until(directory.broken)
+    assert directory.broken() == items
+    assert [directory.broken_for(item.function) for item in items] == items
+    assert directory.broken_for("boston.evaluate") is None
+
+
 async def test_functions_are_listed_by_name_with_their_state(
     host: StandIn, directory: Directory
 ) -> None:
