@@ -35,11 +35,13 @@ class SkipperError(Exception):
     """Something in Skipper went wrong.
 
     ``problem`` is the gateway's problem document (RFC 9457); empty where none came from a gateway.
+    ``item`` is the index of the item that it is of, where a map raised it.
     """
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
         self.problem: dict[str, Any] = {}
+        self.item: int | None = None
 
 
 class DefinitionError(SkipperError, TypeError):

@@ -128,13 +128,36 @@ def test_a_gateway_that_does_not_wait_is_polled(client: Any, gateway: StandIn) -
 
 
 def test_map_keeps_the_order(client: Any) -> None:
-    assert client.map("plain.echo", [[n] for n in range(40)]) == [[n] for n in range(40)]
+    bodies = [{"rm": n} for n in range(40)]
+    assert client.map("plain.echo", bodies) == bodies
+    assert client.map("plain.echo", iter(range(40))) == bodies
+    assert client.starmap("plain.echo", [(n,) for n in range(40)]) == bodies
+    assert client.map("plain.echo", [b'{"raw": 1}', House(rm=2)]) == [{"raw": 1}, {"rm": 2.0}]
+
+
+def test_map_takes_an_iterable_per_parameter(client: Any) -> None:
+    with pytest.raises(TypeError, match=r"item 0: at most 1 arguments \(rm\), not 2"):
+        client.map("plain.echo", [1], [2])
+    with pytest.raises(ValueError, match="longer"):
+        client.map("plain.echo", [], [2])
+    with pytest.raises(NotFoundError):
+        client.map("nowhere.at", [1])
 
 
 def test_map_raises_the_first_error_and_begins_no_more(client: Any, gateway: StandIn) -> None:
-    with pytest.raises(FunctionError):
-        client.map("plain.boom", range(500))
+    taken: list[int] = []
+    with pytest.raises(FunctionError, match="item 0: ") as caught:
+        client.map("plain.boom", (taken.append(n) or n for n in range(500)))  # type: ignore[func-returns-value] # for its effect
+    assert caught.value.item is not None
+    assert caught.value.problem["status"] == 500
     assert gateway.calls["plain.boom"] < 250
+    assert len(taken) < 250
+
+
+def test_map_keeps_errors_among_the_values_where_they_are_wanted(client: Any) -> None:
+    values = client.map("plain.boom", range(20), return_exceptions=True)
+    assert [value.item for value in values] == list(range(20))
+    assert client.map("plain.echo", [{"rm": 1}], return_exceptions=True) == [{"rm": 1}]
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -27,6 +27,7 @@ from skipper.client.messages import (
 )
 from skipper.client.sources import file_source
 from skipper.errors import UnavailableError
+from skipper.function import mapping
 
 if TYPE_CHECKING:
     import ssl
@@ -88,22 +89,51 @@ class AsyncClient(HttpConnection):
         flow = flows.spawn(name, merged(body, params), terms)
         return AsyncTaskHandle(self, await self.run(flow))
 
-    async def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
+    async def map(
+        self, name: str, /, *iterables: Iterable[Any], return_exceptions: bool = False
+    ) -> list[Any]:
         """See :meth:`Client.map`."""
-        slots = asyncio.Semaphore(MAP_WIDTH)
+        names = await self.run(flows.parameters(name))
+        calls = mapping.of_items(names or (), iterables)
+        return await self._gathered(name, names, calls, return_exceptions)
 
-        async def one(body: Any) -> Any:
-            async with slots:
-                return await self.call(name, body)
+    async def starmap(
+        self, name: str, tuples: Iterable[Iterable[Any]], /, *, return_exceptions: bool = False
+    ) -> list[Any]:
+        """See :meth:`Client.starmap`."""
+        names = await self.run(flows.parameters(name))
+        return await self._gathered(name, names, mapping.of_tuples(tuples), return_exceptions)
 
-        calls = [asyncio.ensure_future(one(body)) for body in bodies]
+    async def _gathered(
+        self,
+        name: str,
+        names: list[str] | None,
+        calls: Iterator[mapping.Arguments],
+        keeps_errors: bool,
+    ) -> list[Any]:
+        values: dict[int, Any] = {}
+        numbered = enumerate(calls)
+
+        async def work() -> None:
+            # Several of these share the iterator, so that each takes the next item once it is free.
+            for index, call in numbered:
+                try:
+                    values[index] = await self.call(name, flows.body_of_item(names, call))
+                except Exception as error:
+                    mapping.of_item(error, index)
+                    if not keeps_errors:
+                        raise
+                    values[index] = error
+
+        workers = [asyncio.ensure_future(work()) for _ in range(MAP_WIDTH)]
         try:
-            return await asyncio.gather(*calls)
+            await asyncio.gather(*workers)
         finally:
             # Waited for, because a request must not go on after its caller has the error.
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return [values[index] for index in range(len(values))]
 
     async def upload(
         self, source: Any, *, name: str | None = None, media_type: str | None = None

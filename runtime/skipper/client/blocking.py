@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,6 +27,7 @@ from skipper.client.messages import (
 )
 from skipper.client.sources import file_source
 from skipper.errors import UnavailableError
+from skipper.function import mapping
 
 if TYPE_CHECKING:
     import ssl
@@ -105,13 +106,46 @@ class Client(HttpConnection):
         terms = Terms(priority=priority, delay=delay, expires=expires)
         return TaskHandle(self, self.run(flows.spawn(name, merged(body, params), terms)))
 
-    def map(self, name: str, bodies: Iterable[Any]) -> list[Any]:
-        """Call once per body, several at once; the values in the bodies' order.
+    def map(
+        self, name: str, /, *iterables: Iterable[Any], return_exceptions: bool = False
+    ) -> list[Any]:
+        """Call once per item, up to 16 at once; the values in the items' order.
 
-        The first error is raised, and what has not begun is left out.
+        An item is the function's argument, or a dict of all of them, as a body is; several
+        iterables have an argument each. No more is taken from them than is under way. The first
+        error is raised, and what has not begun is left out; its ``item`` is the item's index. With
+        ``return_exceptions`` errors stand among the values.
         """
+        names = self.run(flows.parameters(name))
+        calls = mapping.of_items(names or (), iterables)
+        return self._gathered(name, names, calls, return_exceptions)
+
+    def starmap(
+        self, name: str, tuples: Iterable[Iterable[Any]], /, *, return_exceptions: bool = False
+    ) -> list[Any]:
+        """:meth:`map`, with a tuple of arguments per item."""
+        names = self.run(flows.parameters(name))
+        return self._gathered(name, names, mapping.of_tuples(tuples), return_exceptions)
+
+    def _gathered(
+        self,
+        name: str,
+        names: list[str] | None,
+        calls: Iterator[mapping.Arguments],
+        keeps_errors: bool,
+    ) -> list[Any]:
         with ThreadPoolExecutor(MAP_WIDTH, thread_name_prefix="skipper-map") as pool:
-            return list(pool.map(lambda body: self.call(name, body), bodies))
+
+            def start(call: mapping.Arguments) -> Callable[[], Any]:
+                body = flows.body_of_item(names, call)
+                return pool.submit(self.call, name, body).result
+
+            values = mapping.in_order(calls, start, keeps_errors=keeps_errors, window=2 * MAP_WIDTH)
+            try:
+                return list(values)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def upload(
         self, source: Any, *, name: str | None = None, media_type: str | None = None

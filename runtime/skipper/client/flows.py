@@ -8,9 +8,10 @@ asyncio. A connection that fails is thrown into the flow as :class:`LostError`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -37,7 +38,9 @@ from skipper.client.packing import Upload, pack
 from skipper.client.problems import checked, slug_of, task_error
 from skipper.client.sources import Source, has_sources
 from skipper.errors import CallError, SkipperError, UnavailableError
+from skipper.function.mapping import Arguments
 from skipper.task import State
+from skipper.values import forms
 from skipper.values.value import JSON
 
 T = TypeVar("T")
@@ -260,6 +263,34 @@ def called(name: str, body: Any, timeout_s: float | None, wanted: Wanted = AS_VA
         return answer.reply
     task = yield from ended(answer.task["id"], deadline)
     return (yield from reply_with_result(task, wanted))
+
+
+def parameters(name: str) -> Flow[list[str] | None]:
+    """What a function calls its parameters, in their order; None where its body is one value."""
+    schema = (yield from get(function_path(name))).get("input_schema") or {}
+    members = list(forms.properties(schema))
+    return members or ([] if schema.get("type") == "object" else None)
+
+
+def body_of_item(names: Sequence[str] | None, call: Arguments) -> Any:
+    """The body of one call of a map. Raises TypeError for more arguments than it has parameters."""
+    if not call.args:
+        return dict(call.kwargs)
+    first = call.args[0]
+    if len(call.args) == 1 and (names is None or _is_body(names, first)):
+        return first
+    known = names or ()
+    if len(call.args) > len(known):
+        what = f"at most {len(known)} arguments ({', '.join(known)})"
+        raise TypeError(f"{what}, not {len(call.args)}")
+    return dict(zip(known, call.args, strict=False))
+
+
+def _is_body(names: Sequence[str], item: Any) -> bool:
+    """Whether an item is a whole body: JSON, a model, or a dict with the parameters in it."""
+    is_model = hasattr(type(item), "model_dump") or dataclasses.is_dataclass(item)
+    is_named = isinstance(item, Mapping) and (len(names) != 1 or set(item) == set(names))
+    return isinstance(item, bytes) or is_model or is_named
 
 
 def spawn(name: str, body: Any, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:

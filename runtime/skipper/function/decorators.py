@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
 
 from skipper.cron import Missed, Overlap, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
+from skipper.function import mapping
 from skipper.function.mistakes import tell
 from skipper.function.options import Options, check, check_mode, exceptions, mebibytes
 from skipper.function.run import Run
@@ -290,14 +291,42 @@ class Function(Generic[P, R]):
         spawned = caller.spawn(self.name, body, detach=detach)
         return Handle(spawned, functools.partial(self._loaded, caller))
 
-    def map(self, items: Iterable[Any]) -> list[R]:
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], return_exceptions: Literal[False] = False
+    ) -> list[R]: ...
+    @overload
+    def map(self, *iterables: Iterable[Any], return_exceptions: bool) -> list[R | Exception]: ...
+    def map(self, *iterables: Iterable[Any], return_exceptions: bool = False) -> list[Any]:
         """Run once per item, as tasks side by side; the values in the items' order.
 
-        Raises the error of the first item, in that order, whose task ends without a value.
+        Several iterables have an argument each; a dict from one alone has them by name, where the
+        function takes several. At most 64 are under way, and no more is taken from the iterables.
+        Raises the error of the first item, in that order, whose task ends without a value; its
+        ``item`` is the item's index. With ``return_exceptions`` errors stand among the values.
         """
-        spawn = cast(Callable[[Any], Handle[R]], self.spawn)
-        handles = [spawn(item) for item in items]
-        return [handle.result() for handle in handles]
+        return self._gathered(mapping.of_items(self.signature.names, iterables), return_exceptions)
+
+    @overload
+    def starmap(
+        self, tuples: Iterable[Iterable[Any]], *, return_exceptions: Literal[False] = False
+    ) -> list[R]: ...
+    @overload
+    def starmap(
+        self, tuples: Iterable[Iterable[Any]], *, return_exceptions: bool
+    ) -> list[R | Exception]: ...
+    def starmap(
+        self, tuples: Iterable[Iterable[Any]], *, return_exceptions: bool = False
+    ) -> list[Any]:
+        """:meth:`map`, with a tuple of arguments per item."""
+        return self._gathered(mapping.of_tuples(tuples), return_exceptions)
+
+    def _gathered(self, calls: Iterator[mapping.Arguments], keeps_errors: bool) -> list[Any]:
+        def start(call: mapping.Arguments) -> Callable[[], R]:
+            spawn = cast(Callable[..., Handle[R]], self.spawn)
+            return spawn(*call.args, **call.kwargs).result
+
+        return list(mapping.in_order(calls, start, keeps_errors=keeps_errors))
 
     def _body(self, caller: Caller, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         return self.signature.body(args, kwargs, caller.places)

@@ -1,7 +1,7 @@
 import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, assert_type
 
 import pytest
 
@@ -418,6 +418,37 @@ def test_spawn_returns_a_task(runtime: Asked) -> None:
 def test_map_starts_all_before_it_waits_and_keeps_the_order(runtime: Asked) -> None:
     assert double.map([5, 6, 7]) == [1, 2, 3]
     assert [body for _, body in runtime.calls] == [{"x": 5}, {"x": 6}, {"x": 7}]
+
+
+def test_map_takes_several_iterables_tuples_and_dicts(runtime: Asked) -> None:
+    assert double.map([5, 6], [1, 2]) == [1, 2]
+    assert double.starmap([(7, 3)]) == [3]
+    assert double.map([{"x": 8, "times": 4}]) == [4]
+    bodies = [{"x": 5, "times": 1}, {"x": 6, "times": 2}, {"x": 7, "times": 3}]
+    assert [body for _, body in runtime.calls] == [*bodies, {"x": 8, "times": 4}]
+
+
+def test_map_takes_no_more_of_a_generator_than_is_under_way(runtime: Asked) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for n in range(1000):
+            taken.append(n)
+            yield n
+            if n == 200:
+                raise RuntimeError("no more")
+
+    with pytest.raises(RuntimeError, match="no more"):
+        double.map(items())
+    assert len(taken) == 201
+
+
+def test_what_remote_spawn_and_map_give_is_of_the_functions_type(runtime: Asked) -> None:
+    assert_type(double.remote(3), int)
+    assert_type(double.spawn(3).result(), int)
+    assert_type(double.map([3]), list[int])
+    assert_type(double.map([3], [4], return_exceptions=True), list[int | Exception])
+    assert_type(double.starmap([(3, 4)]), list[int])
 
 
 def test_arguments_that_do_not_fit_are_refused_before_anybody_is_asked(runtime: Asked) -> None:
