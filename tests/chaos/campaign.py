@@ -24,6 +24,7 @@ from tests.chaos.origins import TICKING, WATCHED
 from tests.chaos.plan import Order, Round, extra, faults, hits, orders
 from tests.chaos.receiver import Receiver
 from tests.chaos.report import Outcome, figures
+from tests.chaos.storage import left_over, on_the_way
 from tests.chaos.traps import Traps
 from tests.chaos.tree import Tree, planted
 
@@ -73,6 +74,8 @@ def run(
             later=later,
         )
         violations += [*check(evidence), *_traces(tree)]
+        first = tree.machines[0].settings
+        violations += asyncio.run(left_over(first, folder / "nothing"))
         _keep(folder, violations)
         shown = figures(
             evidence,
@@ -165,6 +168,7 @@ def _stopped(tree: Tree) -> Iterator[Violation]:
     for machine in tree.machines:
         if sockets := sorted(path.name for path in machine.settings.run_dir.glob("*.sock")):
             yield Violation("orphans", f"left in the run folder: {sockets}")
+        yield from on_the_way(machine.settings)
 
 
 def _traces(tree: Tree) -> Iterator[Violation]:

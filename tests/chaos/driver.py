@@ -25,6 +25,7 @@ PROBE_S = 0.1
 """Pause between two direct calls."""
 _RETRY_S = (0.05, 0.5)
 _SERVED_SHARE = 0.3
+_OCTETS = "application/octet-stream"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Request:
 
     path: str
     body: dict[str, Any] | None = None
+    file: bytes | None = None
+    """Of a form: a part of it, beside those of the body."""
     headers: dict[str, str] = field(default_factory=dict)
     facts: dict[str, str] = field(default_factory=dict)
 
@@ -49,6 +52,8 @@ class Driver:
         self.orders: list[Order] = []
         """All that were released."""
         self._newest = 0
+        self._files: dict[str, str] = {}
+        """Ids of what was uploaded, by the keys of the orders that it is for."""
         self._submitted: list[str] = []
         """Tasks that may be retried once they have ended."""
         self.accepted = 0
@@ -115,14 +120,13 @@ class Driver:
 
     async def _ask(self, client: httpx.AsyncClient, order: Order, number: int) -> str:
         """Ask once; the id, empty where it was not accepted or nobody can tell."""
-        request = self._request(order)
-        if request is None:
+        if not await self._uploaded(client, order) or (request := self._request(order)) is None:
             return ""
         facts = {"op": order.way, "key": order.key, "number": number, **request.facts}
         self._history.add("invoke", **facts)
         self.submitting.set()
         try:
-            answer = await client.post(request.path, json=request.body, headers=request.headers)
+            answer = await _posted(client, request)
         except httpx.HTTPError as error:
             self._history.add("info", **facts, error=repr(error))
             return ""
@@ -144,7 +148,7 @@ class Driver:
                 wish = "respond-async" if order.wait_s is None else f"wait={order.wait_s}"
                 headers = {"Prefer": wish, "Idempotency-Key": order.key}
                 path = f"/v1/functions/{order.function}/invoke"
-                return Request(path=path, body=order.body, headers=headers)
+                return Request(path=path, headers=headers, **self._sent(order))
             case "retry" if self._submitted:
                 task_id = self._rng.choice(self._submitted)
                 return Request(path=f"/v1/tasks/{task_id}/retry", facts={"of": task_id})
@@ -153,6 +157,30 @@ class Driver:
             case "test":
                 return Request(path=f"/v1/webhooks/{WEBHOOK}/test")
         return None
+
+    async def _uploaded(self, client: httpx.AsyncClient, order: Order) -> bool:
+        """Whether what an order names by its id is there; tries once."""
+        upload = order.upload
+        if upload is None or not upload.is_kept or order.key in self._files:
+            return True
+        content = upload.content(order.nonce)
+        try:
+            answer = await client.post(
+                "/v1/files", content=content, headers={"Content-Type": _OCTETS}
+            )
+        except httpx.HTTPError:
+            return False
+        if answer.status_code == httpx.codes.CREATED:
+            self._files[order.key] = answer.json()["id"]
+        return order.key in self._files
+
+    def _sent(self, order: Order) -> dict[str, Any]:
+        """What an order's body is made of."""
+        if order.upload is None:
+            return {"body": order.body}
+        if order.upload.is_kept:
+            return {"body": order.body | {"file": {"file": self._files[order.key]}}}
+        return {"body": order.body, "file": order.upload.content(order.nonce)}
 
     async def _cancel(self, client: httpx.AsyncClient, order: Order, id_: str) -> None:
         """Ask once for the task to be cancelled, and keep the state that the answer names."""
@@ -204,3 +232,11 @@ class Driver:
             model=answer.headers.get("X-Skipper-Model", ""),
             body=answer.text[:500],
         )
+
+
+async def _posted(client: httpx.AsyncClient, request: Request) -> httpx.Response:
+    """Post a request, as a form where it has a file. Raises httpx.HTTPError."""
+    if request.file is None:
+        return await client.post(request.path, json=request.body, headers=request.headers)
+    parts = {"file": ("any.bin", request.file, _OCTETS)}
+    return await client.post(request.path, data=request.body, files=parts, headers=request.headers)

@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from tests.chaos.plan import digest_of
+
 OPEN = ("queued", "running", "retrying")
 _PAGE = 200
 _AT_ONCE = 8
@@ -131,6 +133,9 @@ async def _each(client: httpx.AsyncClient, ids: Iterable[str], what: str) -> dic
     async def one(id_: str) -> tuple[str, Any]:
         async with turn:
             answer = await client.get(f"/v1/tasks/{id_}/{what}")
-            return id_, answer.json() if answer.status_code == httpx.codes.OK else answer.text
+            if answer.status_code != httpx.codes.OK:
+                return id_, answer.text
+            is_json = answer.headers["content-type"].startswith("application/json")
+            return id_, answer.json() if is_json else digest_of(answer.content)
 
     return dict(await asyncio.gather(*map(one, ids)))

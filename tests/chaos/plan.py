@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +101,30 @@ test."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A file of ``size`` bytes that a task is sent, and that it returns turned around.
+
+    Its content follows from its order's nonce, so that it stands for it. ``is_kept``: it is
+    uploaded before, and named by its id; else it is a part of a form.
+    """
+
+    size: int
+    is_kept: bool
+
+    def content(self, nonce: str) -> bytes:
+        return random.Random(f"upload {nonce}").randbytes(self.size)
+
+    def answer(self, nonce: str) -> dict[str, Any]:
+        """What :func:`tests.chaos.look.look` makes of the result."""
+        return digest_of(self.content(nonce)[::-1])
+
+
+def digest_of(content: bytes) -> dict[str, Any]:
+    """What stands in evidence for a value that is no JSON."""
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """One task to have accepted.
 
@@ -112,6 +137,8 @@ class Order:
     function: str = ""
     nonce: str = ""
     body: dict[str, Any] = field(default_factory=dict, repr=False)
+    upload: Upload | None = None
+    """Not None: a file goes with the body."""
     wait_s: float | None = None
     """Not None: ask for the result with the same request (``Prefer: wait``)."""
     cancel_s: float | None = None
@@ -156,10 +183,12 @@ def hits(round_: Round) -> list[Hit]:
 
 
 _SHARES = {
-    "work": 51,
+    "work": 45,
     "heavy": 20,
     "once": 5,
     "bulk": 5,
+    "carry": 4,
+    "relay": 2,
     "train": 4,
     "parent": 5,
     "fickle": 4,
@@ -168,6 +197,8 @@ _SHARES = {
     "test": 1,
 }
 """Of kinds of tasks: functions of the campaign's project, and other ways in."""
+_UPLOADED = {"carry": (1_000, 900_000), "relay": (200_000, 600_000)}
+"""Which are sent files, and of how many bytes: of less than 128 KiB they travel with the call."""
 _WAYS: Mapping[str, Way] = {"retry": "retry", "run": "run", "test": "test"}
 
 
@@ -193,6 +224,8 @@ def echoes(value: Any, order: Order) -> bool:
     """Whether a value is that of a task with the order's input."""
     if not isinstance(value, dict):
         return False
+    if order.upload is not None:
+        return value == order.upload.answer(order.nonce)
     echo = value["metrics"] if order.function == "chaos.train" else value
     is_whole = "ballast" not in order.body or echo["ballast"] == order.body["ballast"][::-1]
     return is_whole and bool(echo.get("nonce") == order.nonce)
@@ -208,9 +241,13 @@ def _order(rng: random.Random, nonce: str, kind: str) -> Order:
         body["ballast"] = rng.randbytes(rng.randint(40_000, 100_000)).hex()
     elif kind == "fickle":  # cancelled while it waits, while it runs, or just too late
         body["ms"], cancel_s, wait_s = rng.randint(200, 900), round(rng.uniform(0.0, 0.8), 3), None
+    upload = None
+    if kind in _UPLOADED:
+        upload = Upload(size=rng.randint(*_UPLOADED[kind]), is_kept=rng.random() < 0.5)
     return Order(
         key=f"key-{nonce}",
         function=f"chaos.{kind}",
+        upload=upload,
         nonce=nonce,
         body=body,
         wait_s=wait_s,

@@ -11,6 +11,7 @@ from skipper.failpoints import POINTS
 Provocation = Literal[
     "work",
     "bulk",
+    "relay",
     "once",
     "train",
     "fickle",
@@ -30,6 +31,7 @@ sleeps; the end of the whole tree."""
 
 PROVOKED_BY: Mapping[str, Provocation] = {
     "blobs.written": "bulk",
+    "blobs.adopting": "relay",
     "intake.stored": "bulk",
     "recorder.stored": "bulk",
     "instance.saved": "train",

@@ -85,7 +85,16 @@ class Traps:
         again_s = _SLOW_AGAIN_S.get(provocation(point), AGAIN_S)
         while not taken.is_set():
             match provocation(point):
-                case "work" | "bulk" | "once" | "train" | "fickle" | "retry" | "run" as kind:
+                case (
+                    "work"
+                    | "bulk"
+                    | "relay"
+                    | "once"
+                    | "train"
+                    | "fickle"
+                    | "retry"
+                    | "run" as kind
+                ):
                     self._submit(kind)
                 case "reload":
                     await asyncio.to_thread(self._tree.change_code, next(self._saves))

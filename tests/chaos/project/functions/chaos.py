@@ -7,11 +7,14 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+
 import skipper
 
 EFFECTS = Path(__file__).resolve().parent.parent / "effects.log"
 PATIENT = 100
 """Retries of tasks that must succeed however often their instances are killed."""
+Octets = Annotated[np.ndarray, skipper.Array("uint8", (None,))]
 
 
 def note(run: skipper.Run, nonce: str, what: str) -> None:
@@ -56,6 +59,32 @@ def once(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
 def bulk(nonce: str, ballast: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
     """Input and result are too large to stand in the ledger."""
     return act(run, nonce, ms) | {"ballast": ballast[::-1]}
+
+
+@skipper.data(mode="task", retries=PATIENT)
+def carry(nonce: str, file: skipper.File, ms: int = 5, *, run: skipper.Run) -> skipper.File:
+    """A file in, and its content turned around out: by reference, where it is large."""
+    act(run, nonce, ms)
+    turned = EFFECTS.parent / f"turned-{os.getpid()}.bin"  # the same for each task of a process
+    turned.write_bytes(file.path.read_bytes()[::-1])
+    return skipper.File(turned)
+
+
+@skipper.data(mode="task", retries=PATIENT)
+def relay(nonce: str, file: skipper.File, ms: int = 5, *, run: skipper.Run) -> bytes:
+    """The same, turned around as an array by a task of the other pool."""
+    note(run, nonce, "start")
+    sent = np.frombuffer(file.path.read_bytes(), np.uint8)
+    turned = turn.remote(nonce=f"{nonce}/{run.attempt}", x=sent, ms=ms)  # type: ignore[call-arg] # `run` is injected
+    note(run, nonce, "end")
+    return turned.tobytes()
+
+
+@skipper.data(mode="task", retries=PATIENT, pool="gpu")
+def turn(nonce: str, x: Octets, ms: int = 5, *, run: skipper.Run) -> Octets:
+    """An array turned around."""
+    act(run, nonce, ms)
+    return x[::-1]
 
 
 @skipper.data(mode="task", retries=PATIENT)
