@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from skipper.blobs import BlobStore, DamagedError
-from skipper.ledger import events, models, retention, tasks
-from skipper.ledger.records import Ending, ModelVersionNew, NewEvent
+from skipper.ledger import events, files, models, retention, tasks
+from skipper.ledger.records import Ending, FileRecord, ModelVersionNew, NewEvent
 from skipper.scheduler import pruning
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
@@ -79,12 +79,19 @@ class Archive:
         return self.path(ref).exists()
 
     def task(
-        self, *, age_s: float, body: str | None = None, result: str | None = None, lines: int = 1
+        self,
+        *,
+        age_s: float,
+        body: str | None = None,
+        result: str | None = None,
+        part: str | None = None,
+        lines: int = 1,
     ) -> str:
-        """A task that said something and ended so long ago."""
+        """A task that said something and ended so long ago; its input has the blob ``part``."""
         then = time.time() - age_s
         task_id = first_id(then - 1)[:10] + os.urandom(8).hex()
-        new = new_task(id=task_id, input=Value(ref=body) if body else INPUT)
+        given = Value(ref=body) if body else INPUT
+        new = new_task(id=task_id, input=Value(inline=b"", refs=(part,)) if part else given)
         self.ledger.write_now(lambda conn: tasks.accept(conn, new), durable=False)
         claim = claimed(self.ledger, task_id)
         ending = Ending(
@@ -100,6 +107,19 @@ class Archive:
         ]
         self.ledger.record_now(lambda conn: events.append(conn, rows))
         return task_id
+
+    def file(self, ref: str, *, expired_s: float) -> None:
+        """An uploaded file whose time came so long ago."""
+        record = FileRecord(
+            id=f"file-{os.urandom(16).hex()}",
+            ref=ref,
+            size=1,
+            media_type="a/b",
+            name=None,
+            created_at=0.0,
+            expires_at=time.time() - expired_s,
+        )
+        assert self.ledger.write_now(lambda conn: files.add(conn, record, 1000))
 
     def publish(self, digest: str) -> None:
         """Have a running task publish a model."""
@@ -158,6 +178,40 @@ async def test_what_another_task_refers_to_stays(archive: Archive) -> None:
     archive.task(age_s=0, body=shared)
     await archive.sweep(shared)
     assert archive.holds(shared)
+
+
+async def test_an_expired_file_goes_with_its_content_unless_somebody_else_has_it(
+    archive: Archive,
+) -> None:
+    alone, shared, given = [archive.put(each, age_s=9e4) for each in (b"1", b"2", b"3")]
+    archive.file(alone, expired_s=YOUNG_S + 10)
+    archive.file(shared, expired_s=YOUNG_S + 10)
+    archive.file(shared, expired_s=-60)
+    archive.file(given, expired_s=YOUNG_S + 10)
+    archive.task(age_s=0, part=given)
+    await archive.round()
+    assert not archive.holds(alone)
+    assert archive.holds(shared)
+    assert archive.holds(given)
+
+
+async def test_what_a_task_was_given_goes_with_the_last_of_task_and_file(archive: Archive) -> None:
+    lone, kept = archive.put(b"1", age_s=9e4), archive.put(b"2", age_s=9e4)
+    archive.file(kept, expired_s=-60)
+    for ref in (lone, kept):
+        archive.task(age_s=KEPT_S + 10, part=ref)
+    await archive.round()
+    assert not archive.holds(lone)
+    assert archive.holds(kept)
+
+
+async def test_a_file_that_has_just_expired_is_kept_for_whoever_was_given_it(
+    archive: Archive,
+) -> None:
+    ref = archive.put(b"1", age_s=9e4)
+    archive.file(ref, expired_s=YOUNG_S - 60)
+    await archive.sweep(ref)
+    assert archive.holds(ref)
 
 
 async def test_what_is_also_a_part_of_a_model_stays(archive: Archive, tmp_path: Path) -> None:
@@ -223,6 +277,7 @@ async def test_a_blob_that_has_just_been_put_again_is_not_taken_with_its_old_tas
 async def test_while_a_model_cannot_be_read_no_blob_is_deleted(archive: Archive) -> None:
     digest = archive.put(b"no manifest at all")
     archive.publish(digest)
+    archive.path(digest).chmod(0o600)
     archive.path(digest).write_bytes(b"damaged")
     left = archive.put(b"left", age_s=LEFT_S + 60)
     with pytest.raises(DamagedError):

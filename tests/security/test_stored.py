@@ -64,8 +64,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
 
 
 def blob_of(tree: Tree, content: bytes) -> Path:
+    """Where it lies; to be damaged, as its owner may."""
     digest = hashlib.sha256(content).hexdigest()
-    return tree.folder / ".skipper" / "blobs" / digest[:2] / digest
+    path = tree.folder / ".skipper" / "blobs" / digest[:2] / digest
+    if path.is_file():
+        path.chmod(0o600)
+    return path
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -95,8 +95,11 @@ class Pruner:
         return len(ids)
 
     async def _expire_files(self, now: float) -> None:
-        """Forget the files whose time has come, and what nobody needs of them."""
-        refs = await self._ledger.write(lambda conn: files.expire(conn, now, BATCH))
+        """Forget the files whose time has come, and what nobody needs of them.
+
+        A while later, because a task that was given one just in time may be on its way.
+        """
+        refs = await self._ledger.write(lambda conn: files.expire(conn, now - YOUNG_S, BATCH))
         unused = await self._ledger.read(lambda conn: retention.unused(conn, refs))
         await self._delete(sorted(unused), YOUNG_S)
 

@@ -62,7 +62,9 @@ async def test_a_value_that_is_lost_is_a_problem(
     blobs: BlobStore, values: ValueStore, tmp_path: Path
 ) -> None:
     damaged = blobs.put(b'"large"')
-    (tmp_path / "blobs" / damaged[:2] / damaged).write_bytes(b'"larfe"')
+    path = tmp_path / "blobs" / damaged[:2] / damaged
+    path.chmod(0o600)
+    path.write_bytes(b'"larfe"')
     for ref, said in (("0" * 64, "is no longer stored"), (damaged, "is damaged")):
         reply = await reply_of(ended(State.SUCCEEDED, Value(ref=ref)), values)
         assert reply.outcome is Outcome.UNAVAILABLE

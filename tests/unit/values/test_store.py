@@ -91,7 +91,9 @@ async def test_a_value_that_cannot_be_had_is_told_to_the_log_and_to_whoever_asks
 ) -> None:
     disk, gone = Disk(tmp_path), "0" * 64
     damaged = disk.put(LARGE)
-    (tmp_path / "blobs" / damaged[:2] / damaged).write_bytes(LARGE[:-1] + b"y")
+    path = tmp_path / "blobs" / damaged[:2] / damaged
+    path.chmod(0o600)
+    path.write_bytes(LARGE[:-1] + b"y")
     for store, ref, said, is_passing in (
         (disk, gone, "is no longer stored", False),
         (disk, damaged, "is damaged: what is stored is not what was written", False),
