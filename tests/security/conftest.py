@@ -98,6 +98,9 @@ def ask(x: float, *, model: Annotated[Any, skipper.Loaded("line")]) -> float:
 CROSSES = """
 import tempfile
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
 
 import skipper
 
@@ -125,6 +128,21 @@ def page(media_type: str, name: str, size: int = 5) -> skipper.File:
     path.write_bytes(b"<svg>" * (size // 5))
     half = chr(0xDC80)
     return skipper.File(path, name=name + half, media_type=media_type.replace("half", half))
+
+
+class Circle(BaseModel):
+    kind: Literal["circle"]
+    radius: float
+
+
+class Square(BaseModel):
+    kind: Literal["square"]
+    side: int
+
+
+@skipper.data
+def area(figure: Annotated[Circle | Square, Field(discriminator="kind")]) -> float:
+    return figure.side**2 if isinstance(figure, Square) else 3 * figure.radius**2
 
 
 @skipper.data(mode="task")

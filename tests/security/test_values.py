@@ -322,6 +322,29 @@ def test_a_value_is_kept_as_a_file_where_its_caller_prefers_that(
         assert (kept.json()["sha256"], kept.json()["id"] == made["id"]) == (made["sha256"], False)
 
 
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        ({"kind": "square", "side": "3"}, 9),
+        ({"kind": "circle", "radius": "2"}, 12),
+        ({"kind": "circle", "radius": "x"}, "/radius"),
+        ({"kind": "circle"}, "/radius"),
+        ({"kind": "line"}, "kind"),
+        ({"side": "3"}, "kind"),
+    ],
+)
+def test_a_union_of_models_is_a_body_and_a_form(
+    attacked: Tree, figure: dict[str, str], value: float | str
+) -> None:
+    url = "/v1/functions/crosses.area/invoke"
+    sent = {name: (None, text) for name, text in figure.items()}
+    for answer in (attacked.http.post(url, json=figure), attacked.http.post(url, files=sent)):
+        if isinstance(value, str):
+            assert (answer.status_code, value in answer.text) == (422, True), answer.text
+        else:
+            assert (answer.status_code, answer.json()) == (200, value)
+
+
 def test_the_gateway_still_serves_and_has_raised_nothing(attacked: Tree) -> None:
     answer = attacked.http.post("/v1/functions/bodies.add/invoke", json={"x": 1})
     assert (answer.status_code, answer.json()) == (200, 11)

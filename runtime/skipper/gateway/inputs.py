@@ -18,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from skipper import problems
 from skipper.gateway.members import FileMembers, FormMembers
 from skipper.gateway.problems import Problem
-from skipper.gateway.reception import Pieces, Reception, Reserve, SpoolRoom
+from skipper.gateway.reception import BodyLimit, Pieces, Reception, Reserve, SpoolRoom
 from skipper.spec import FunctionSpec
 from skipper.values.envelope import Envelope, Part
 from skipper.values.spool import Spool
@@ -53,9 +53,16 @@ class Inputs:
     room: SpoolRoom
     most: int
 
-    def limit(self, spec: FunctionSpec) -> int:
+    def limit(self, spec: FunctionSpec) -> BodyLimit:
         """How many bytes a body of the function may have."""
-        return spec.max_input or self.most
+        if spec.max_input is not None:
+            return BodyLimit(spec.max_input, f"max_input= of {spec.name}")
+        return BodyLimit(self.most, "files.max_mb, or max_input= of the function")
+
+    @property
+    def of_files(self) -> BodyLimit:
+        """How many bytes a file may have."""
+        return BodyLimit(self.most, "files.max_mb")
 
     async def received(
         self, spec: FunctionSpec, head: BodyHead, pieces: Pieces, reserve: Reserve = _at_once
@@ -81,7 +88,7 @@ class Inputs:
 
     async def file(self, media_type: str, name: str | None, pieces: Pieces) -> Part:
         """A file of its own, hashed, in the spool. Raises Problem."""
-        with Reception(self, self.most, _at_once, is_hashed=True) as reception:
+        with Reception(self, self.of_files, _at_once, is_hashed=True) as reception:
             await reception.take(pieces, reception.begin("the file").write)
             part = reception.part(media_type, name)
             reception.kept(Envelope(parts=(part,)))
@@ -91,7 +98,7 @@ class Inputs:
         """The one file of a form, hashed, in the spool. Raises Problem."""
         _, options = parse_options_header(content_type.encode("latin-1", "replace"))
         members = FileMembers()
-        with Reception(self, self.most, _at_once, is_hashed=True) as reception:
+        with Reception(self, self.of_files, _at_once, is_hashed=True) as reception:
             await _Form(reception, members, options.get(b"boundary", b"")).receive(pieces)
             if not reception.parts:
                 raise Problem(problems.BAD_REQUEST, "the form has no part that is a file")

@@ -32,14 +32,18 @@ from skipper.gateway.inputs import BodyHead
 from skipper.gateway.item_stream import ItemStream
 from skipper.gateway.parts import answer_part, answering, keeping, sole_part
 from skipper.gateway.problems import Problem
+from skipper.gateway.reception import BodyLimit
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import FunctionSpec, Mode
 from skipper.values.envelope import Part, is_envelope, spooled_in, with_accept
+from skipper.wire.frames import MAX_FRAME
 from skipper.wire.link import PendingCall
 
 log = logging.getLogger(__name__)
 
+MOST_JSON = MAX_FRAME // 4
+"""Of JSON, whatever a function lets in: it is one frame, which all others wait for."""
 _JSON = b"application/json"
 _VALUE = ((b"content-type", _JSON), NO_GUESSES)
 
@@ -48,7 +52,9 @@ class Invoke:
     """Answers calls."""
 
     def __init__(self, context: Context) -> None:
-        self._context, self._calls, self._max_body = context, context.calls, context.max_body
+        self._context, self._calls = context, context.calls
+        setting = "gateway.max_body_mb, or max_input= of the function"
+        self._max_json = BodyLimit(context.max_body, setting)
 
     def begin(self, name: str, exchange: Exchange, prefix: str = "") -> None:
         """Answer the call of a function; links in the answer begin with ``prefix``.
@@ -75,7 +81,7 @@ class Invoke:
     def _send(self, found: Callee, name: str, request: CallRequest, exchange: Exchange) -> None:
         spec = found[0]
         try:
-            body = _checked(exchange.take_body(), request, spec.max_input or self._max_body)
+            body = _checked(exchange.take_body(), request, self._limit(spec))
             if spec.has_values and b"file-" in body:  # it may name files, to be looked up
                 exchange.run(self._answer(name, request, exchange, body=body))
                 return
@@ -148,16 +154,24 @@ class Invoke:
         else:
             await self._answer_directly(call, request, view, is_minimal=preferences.is_minimal)
 
+    def _limit(self, spec: FunctionSpec) -> BodyLimit:
+        """How many bytes of JSON a body may have. It is held, and goes to its host in one piece."""
+        if spec.max_input is None:
+            return self._max_json
+        if spec.max_input > MOST_JSON:
+            return BodyLimit(MOST_JSON, "of JSON: send a form, a raw body, or the id of a file")
+        return BodyLimit(spec.max_input, f"max_input= of {spec.name}")
+
     async def _received(
         self, spec: FunctionSpec, request: CallRequest, view: asgi.AsgiView
     ) -> bytes:
         """The body: JSON, or the envelope of any other. Raises Problem."""
         if request.is_json or request.is_encoded:
-            view.largest = spec.max_input
-            return await _read_body(request, view, spec.max_input or self._max_body)
+            limit = self._limit(spec)
+            view.largest = limit.size
+            return await _read_body(request, view, limit)
         inputs, head = self._context.inputs, view.exchange.head
-        if head.length > inputs.limit(spec):
-            raise _too_large(inputs.limit(spec), "max_input= of the function, files.max_mb")
+        inputs.limit(spec).check(head.length)
         said = BodyHead(request.content_type.decode("latin-1"), head.query)
         return await inputs.received(spec, said, view.pieces(), view.exchange.reserve)
 
@@ -315,11 +329,10 @@ async def _until_gone(receive: Receive, stream: ItemStream) -> None:
     stream.give_up()
 
 
-async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: int) -> bytes:
+async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: BodyLimit) -> bytes:
     """The body. Raises a problem for a wrong type and for too many bytes, before they come."""
     length = view.exchange.head.length
-    if length > limit:
-        raise _too_large(limit)
+    limit.check(length)
     if length or request.is_encoded:
         _check_type(request)
     message = await view.receive()
@@ -328,7 +341,7 @@ async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: int) -> b
         _check_type(request)
     if message.get("more_body"):
         parts, size = [body], len(body)
-        while message.get("more_body") and size <= limit:
+        while message.get("more_body") and size <= limit.size:
             message = await view.receive()
             parts.append(message.get("body", b""))
             size += len(parts[-1])
@@ -338,10 +351,9 @@ async def _read_body(request: CallRequest, view: asgi.AsgiView, limit: int) -> b
     return _checked(body, request, limit)
 
 
-def _checked(body: bytes, request: CallRequest, limit: int) -> bytes:
+def _checked(body: bytes, request: CallRequest, limit: BodyLimit) -> bytes:
     """The body, if it may be one. Raises Problem."""
-    if len(body) > limit:
-        raise _too_large(limit)
+    limit.check(len(body))
     if body or request.is_encoded:
         _check_type(request)
     if is_envelope(body):  # which the runtime alone makes: it names what lies elsewhere
@@ -358,8 +370,3 @@ def _check_type(request: CallRequest) -> None:
 
 def _invocation(name: str, body: bytes, exchange: Exchange) -> Invocation:
     return Invocation(name, body, exchange.request_id, exchange.received, exchange.let_go)
-
-
-def _too_large(limit: int, setting: str = "gateway.max_body_mb") -> Problem:
-    detail = f"at most {limit} bytes are accepted ({setting})"
-    return Problem(problems.TOO_LARGE, detail)

@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from skipper import problems
 from skipper.gateway.budget import SMALL
@@ -21,6 +21,22 @@ _AT_ONCE = 4 << 20
 """Of a body, what is written without a thread."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Pieces = AsyncIterator[bytes]
+
+
+class BodyLimit(NamedTuple):
+    """How many bytes a body may have, and what sets that."""
+
+    size: int
+    setting: str
+
+    def check(self, size: int) -> None:
+        """Raise Problem for more."""
+        if size > self.size:
+            most = f"{self.size / (1 << 20):g} MiB" if self.size >> 20 else f"{self.size} bytes"
+            detail = f"at most {most} are accepted ({self.setting})"
+            raise Problem(problems.TOO_LARGE, detail)
+
+
 Reserve = Callable[[int], Awaitable[None]]
 
 
@@ -63,7 +79,7 @@ class Reception:
     """
 
     def __init__(
-        self, desk: SpoolDesk, limit: int, reserve: Reserve, *, is_hashed: bool = False
+        self, desk: SpoolDesk, limit: BodyLimit, reserve: Reserve, *, is_hashed: bool = False
     ) -> None:
         self._desk, self._limit, self._reserve = desk, limit, reserve
         self._is_hashed = is_hashed
@@ -100,10 +116,7 @@ class Reception:
 
     def _count(self, size: int) -> None:
         """Raise Problem where the body is too large with so much more."""
-        if self._size + size > self._limit:
-            mib = self._limit / (1 << 20)
-            detail = f"at most {mib:g} MiB are taken (max_input= of the function, files.max_mb)"
-            raise Problem(problems.TOO_LARGE, detail)
+        self._limit.check(self._size + size)
         self._desk.room.take(size)
         self._size += size
 

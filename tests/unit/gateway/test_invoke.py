@@ -15,8 +15,11 @@ from skipper.gateway.budget import Use
 from skipper.gateway.call_request import CallRequest
 from skipper.gateway.calls import Dispatcher
 from skipper.gateway.http.exchange import Exchange
+from skipper.gateway.http.limits import Limits
+from skipper.gateway.inputs import Inputs
 from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
+from skipper.gateway.reception import SpoolRoom
 from skipper.outcomes import Outcome
 from skipper.settings.model import TaskSettings
 from skipper.spec import FunctionSpec
@@ -33,6 +36,11 @@ SSE = "Accept: text/event-stream"
 JSON = "Content-Type: application/json"
 
 
+async def as_it_is(body: bytes) -> bytes:
+    """A body that names no files."""
+    return body
+
+
 def calling(
     link: PlayedLink | None, spec: FunctionSpec = SPEC, spool: Spool | None = None
 ) -> Caller:
@@ -43,7 +51,13 @@ def calling(
         directory, nothing, nothing, shows_tracebacks=False, terms=TaskSettings()
     )
     values = ValueStore(BlobStore("/nowhere"), 1000, spool or NO_PLACES.spool)
-    context: Any = SimpleNamespace(calls=dispatcher, max_body=1000, values=values)
+    context: Any = SimpleNamespace(
+        calls=dispatcher,
+        max_body=1000,
+        values=values,
+        files=SimpleNamespace(resolve=as_it_is),
+        inputs=Inputs(spool=values.spool, room=SpoolRoom(1 << 30), most=1 << 20),
+    )
     invoke = Invoke(context)
 
     def begin(exchange: Exchange) -> None:
@@ -283,6 +297,76 @@ async def test_what_is_said_of_types_means_nothing_where_there_is_json_alone() -
     caller = calling(link)
     caller.send(head("Accept: image/png"))
     assert caller.answer().body == b"7"
+
+
+TAKING = SPEC.model_copy(
+    update={"takes": {"x": ("*/*",)}, "input_schema": {"properties": {"x": {}}}}
+)
+FORM = "Content-Type: multipart/form-data; boundary=XX"
+
+
+@pytest.mark.parametrize("kind", [FORM, "Content-Type: image/png"])
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_a_body_that_trickles_is_given_up_and_leaves_nothing(
+    tmp_path: Path, kind: str, leaves: bool
+) -> None:
+    caller = calling(PlayedLink(), TAKING, Spool(tmp_path))
+    start = b'--XX\r\nContent-Disposition: form-data; name="x"; filename="x"\r\n\r\n'
+    caller.send(head(kind, length=900_000) + start + b"x" * 200_000)
+    await settle()
+    assert len(left(tmp_path)) == 1
+    now, stall_s = asyncio.get_running_loop().time(), Limits().stall_s
+    caller.connections.look(now)
+    if leaves:
+        caller.connection.connection_lost(None)
+    for step in range(10):  # a byte now and then is not enough
+        caller.send(b"x")
+        await settle()
+        caller.connections.look(now + stall_s * step / 4)
+        if caller.is_cut:
+            break
+    await settle()
+    assert leaves or caller.answer().status == 408
+    assert left(tmp_path) == []
+    assert not caller.connections.tasks
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind", "length", "said"),
+    [
+        (
+            SPEC,
+            "json",
+            200_000,
+            "1000 bytes are accepted (gateway.max_body_mb, or max_input= of the fun",
+        ),
+        (SPEC, "max", 3 << 20, "2 MiB are accepted (max_input= of f.f)"),
+        (
+            TAKING,
+            "a/b",
+            2 << 20,
+            "1 MiB are accepted (files.max_mb, or max_input= of",
+        ),
+        (TAKING, "max a/b", 3 << 20, "2 MiB are accepted (max_input= of f.f)"),
+        (
+            SPEC,
+            "huge",
+            1 << 31,
+            "256 MiB are accepted (of JSON: send a form, a raw",
+        ),
+    ],
+)
+async def test_a_body_that_is_too_large_is_told_what_moves_the_limit(
+    spec: FunctionSpec, kind: str, length: int, said: str
+) -> None:
+    most = {"max": 2 << 20, "huge": 3 << 30}.get(kind.partition(" ")[0])
+    caller = calling(PlayedLink(), spec.model_copy(update={"max_input": most}))
+    media_type = "a/b" if "a/b" in kind else "application/json"
+    caller.send(head(f"Content-Type: {media_type}", length=length))
+    await settle()
+    answer = caller.answer()
+    assert answer.status == 413
+    assert said in json.loads(answer.body)["detail"]
 
 
 # --- deadlines -------------------------------------------------------------------------------

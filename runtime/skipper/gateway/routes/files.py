@@ -122,8 +122,7 @@ class Uploads:
         if exchange.head.header(b"content-encoding").lower() not in (b"", b"identity"):
             detail = "send the file as it is, without Content-Encoding"
             raise Problem(problems.MEDIA, detail)
-        if (length := exchange.head.length) > inputs.most:
-            raise too_large(inputs.most)
+        inputs.of_files.check(length := exchange.head.length)
         await files.check_room(length)
         media_type = kind.partition(";")[0].strip().lower() or OCTETS
         if media_type == FORM:
@@ -134,10 +133,3 @@ class Uploads:
             return await files.add(replace(part, name=named.get("name", part.name)))
         finally:
             self._context.values.spool.remove([part.spool or ""])
-
-
-def too_large(limit: int) -> Problem:
-    """What a file of more bytes is answered."""
-    return Problem(
-        problems.TOO_LARGE, f"at most {limit / (1 << 20):g} MiB are taken (files.max_mb)"
-    )
