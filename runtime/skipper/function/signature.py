@@ -244,7 +244,7 @@ class Signature:
         if self.body_parameter is not None and set(given) == {self.body_parameter}:
             given = given[self.body_parameter]
         if places is None or not self.input.has_value_types:
-            text = to_json(given, fallback=_plain, inf_nan_mode="strings")
+            text = to_json(given, fallback=_plain, inf_nan_mode="strings", bytes_mode="base64")
             return as_body(Envelope(json=text, accept=accept))
         parts = CollectedParts(places.spool)
         text = self.input.sending.to_json(

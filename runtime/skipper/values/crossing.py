@@ -26,7 +26,9 @@ from skipper.values.value import JSON
 VALUE_TYPES = ValueTypes((builtin.find, installed.find))
 """Those of this process: the built-in ones and those of plugins, in an instance its project's."""
 _MARK = "skipper_value_type"
-_ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
+# Bytes are base64 also where no hint says that there are any: what a value is written as is not to
+# hang on what its bytes look like.
+_ANY_TYPE = ConfigDict(arbitrary_types_allowed=True, ser_json_bytes="base64")
 _REFERENCE_SCHEMA = {
     "title": "File",
     "type": "object",

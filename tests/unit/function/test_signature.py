@@ -268,7 +268,7 @@ class Endless:
         return Endless()
 
 
-@pytest.mark.parametrize("value", [object(), b"\xff", Endless(), lambda: 1, [object()], "\ud800"])
+@pytest.mark.parametrize("value", [object(), Endless(), lambda: 1, [object()], "\ud800"])
 def test_what_json_cannot_hold_is_an_error_in_words(value: Any) -> None:
     with pytest.raises(TypeError, match="the returned value is not JSON"):
         signature_of(of_anything).dump(value)

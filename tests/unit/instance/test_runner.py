@@ -152,7 +152,7 @@ def test_a_validator_that_breaks_is_a_failure_of_that_call_alone(serving: Servin
     assert good.value == 3.0
 
 
-@pytest.mark.parametrize("value", [object(), b"\xff", "\ud800", {"deep": [object()]}])
+@pytest.mark.parametrize("value", [object(), "\ud800", {"deep": [object()]}])
 def test_a_value_that_is_not_json_fails_the_call(serving: Serving, value: Any) -> None:
     @skipper.data
     def f() -> Any:

@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import gc
+import json
 import weakref
 from pathlib import Path
 from typing import Annotated, Any
@@ -203,3 +204,9 @@ def test_making_an_adapter_keeps_nothing_of_who_makes_it(hint: Any) -> None:
         assert adapter.has_value_types
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("raw", [b"text", b"\xff\xfe", b""])
+def test_bytes_that_no_hint_speaks_of_are_base64_whatever_they_look_like(raw: bytes) -> None:
+    text = Adapter(Any).serializer.to_json({"x": [raw]})
+    assert base64.urlsafe_b64decode(json.loads(text)["x"][0]) == raw
