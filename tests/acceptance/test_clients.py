@@ -92,7 +92,20 @@ def place(zip: str, rooms: int = 1) -> list[Any]:
 
 
 @skipper.data
-def count(up_to: int) -> Iterator[int]:
+def count(up_to: int, fails: bool = False) -> Iterator[int]:
+    yield from range(up_to)
+    if fails:
+        raise ValueError("no more")
+
+
+@skipper.data
+def lengths(values: list[bytes]) -> Iterator[int]:
+    for each in values:
+        yield len(each)
+
+
+@skipper.training
+def slow(up_to: int) -> Iterator[int]:
     yield from range(up_to)
 """
 RAW = bytes(range(256)) * 3
@@ -265,6 +278,44 @@ def test_a_connected_process_passes_values_as_they_are(tree: Tree) -> None:
     connect_to(None)
 
 
+def streamed(tree: Tree, kind: str, name: str, **params: Any) -> list[Any]:
+    """The items of a generator, up to the error that is the last of them."""
+    items: list[Any] = []
+
+    async def follow() -> None:
+        async with skipper.AsyncClient(tree.url) as client:
+            async for item in client.stream(name, **params):
+                items.append(item)  # noqa: PERF401 - an error must not take those before it along
+
+    try:
+        if kind == "asyncio":
+            asyncio.run(follow())
+        else:
+            with skipper.Client(tree.url) as client:
+                items.extend(client.stream(name, **params))
+    except (skipper.SkipperError, TypeError) as error:
+        items.append(error)
+    return items
+
+
+@pytest.mark.parametrize("kind", ["blocking", "asyncio"])
+def test_a_generators_items_come_up_to_what_it_raises(tree: Tree, kind: str, path: Path) -> None:
+    assert streamed(tree, kind, "v.count", up_to=3) == [0, 1, 2]
+    assert streamed(tree, kind, "v.count", up_to=0) == []
+    assert streamed(tree, kind, "v.lengths", values=[path, RAW]) == [len(LARGE), len(RAW)]
+    *items, error = streamed(tree, kind, "v.count", up_to=2, fails=True)
+    assert (items, type(error)) == ([0, 1], skipper.FunctionError)
+    assert "no more" in str(error)
+    (error,) = streamed(tree, kind, "v.count", up_to="many")
+    assert isinstance(error, InvalidInputError)
+    (error,) = streamed(tree, kind, "v.size", value=RAW)
+    assert "is no generator" in str(error)
+    (error,) = streamed(tree, kind, "v.slow", up_to=1)
+    assert "spawn it" in str(error)
+    (error,) = streamed(tree, kind, "v.none")
+    assert isinstance(error, skipper.NotFoundError)
+
+
 # --- the command line
 
 
@@ -313,6 +364,14 @@ def test_the_command_line_reads_texts_as_the_function_says(tree: Tree) -> None:
     refused = skipper_(tree, "call", "v.octets", "-p", "value=no base64!")
     assert refused.returncode == 2
     assert b"base64" in refused.stderr
+
+
+def test_the_command_line_prints_items_as_they_come(tree: Tree) -> None:
+    assert skipper_(tree, "call", "v.count", "-p", "up_to=3", "--stream").stdout == b"0\n1\n2\n"
+    failed = skipper_(tree, "call", "v.count", "-p", "up_to=1", "-p", "fails=1", "--stream")
+    assert (failed.returncode, failed.stdout) == (1, b"0\n")
+    assert b"no more" in failed.stderr
+    assert skipper_(tree, "call", "v.size", "-p", "value=AA==", "--stream").returncode == 2
 
 
 def test_the_command_line_keeps_files(tree: Tree, path: Path, tmp_path: Path) -> None:

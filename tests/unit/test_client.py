@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 import skipper
 from skipper.client import AsyncClient, Client
-from skipper.client.events import EventParser
+from skipper.client.events import EventParser, ItemReader
 from skipper.client.messages import Reply, merged, to_body
 from skipper.client.problems import checked, task_error
 from skipper.errors import (
@@ -566,6 +566,24 @@ def test_an_event_that_broke_off_does_not_count_as_seen() -> None:
     parser = EventParser()
     parser.feed(b"id: 1\ndata: x\n\nid: 2\nretry: 250\ndata: y\n")
     assert (parser.last_id, parser.retry_s) == ("1", 0.25)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_items_are_read_up_to_done_an_error_or_a_break(size: int) -> None:
+    def items(stream: bytes) -> list[Any]:
+        reader, found = ItemReader(), []
+        for at in range(0, len(stream), size):
+            found += reader.feed(stream[at : at + size])
+            reader.check()
+        reader.end()
+        return found
+
+    begun = b"event: item\ndata: 1\n\n: ping\n\nevent: item\ndata: null\n\n"
+    assert items(begun + b"event: done\ndata: {}\n\n") == [1, None]
+    with pytest.raises(UnavailableError, match="broke off"):
+        items(begun)
+    with pytest.raises(DeadlineError, match="late"):
+        items(begun + b'event: error\ndata: {"status": 504, "detail": "late"}\n\n')
 
 
 # --- what is secret ---

@@ -9,7 +9,7 @@ import typer
 
 from skipper.cli.body import request_body
 from skipper.cli.follow import followed, show_unfinished
-from skipper.cli.output import show
+from skipper.cli.output import show, show_json
 from skipper.cli.results import Accept, Output, show_result, wanted
 from skipper.cli.target import Project, Target, Url, target
 from skipper.errors import NotFoundError, SkipperError
@@ -43,6 +43,9 @@ def call(
             "--form", "-F", metavar="NAME=@FILE", help="One member, a file as it is; @- is stdin."
         ),
     ] = None,
+    streams: Annotated[
+        bool, typer.Option("--stream", help="A generator's items as they come, one a line.")
+    ] = False,
     output: Output = None,
     accept: Accept = None,
     wait: Annotated[
@@ -83,11 +86,14 @@ def call(
       skipper call digits.predict -F image=@7.png
       skipper call media.resize -F picture=@cat.jpg -p width=64 -o small.png
       cat talk.wav | skipper call media.transcribe -F 'recording=@-;type=audio/wav'
+      skipper call stream.count -p up_to=5 --stream
       skipper call boston.train -p epochs=50 -p options.rate=0.01
       skipper call boston.train --detach --delay 2h --priority -5
     """
     if wait is not None and detach:
         raise typer.BadParameter("--wait waits and --detach does not; leave one of them.")
+    if streams and (detach or output or accept or wait is not None):
+        raise typer.BadParameter("--stream prints items as they come; leave the other options.")
     from skipper.cli.progress import display
     from skipper.client import Terms
 
@@ -98,6 +104,10 @@ def call(
         with where.client(timeout) as client:
             schema = _schema(client, name) if params or files else None
             body = request_body(data, params or [], files or [], schema)
+            if streams:
+                for item in client.stream(name, body):
+                    show_json(item, lines=True)
+                return
             answer = client.invoke(name, body, prefer=prefer, terms=terms, wanted=how)
     except NotFoundError as error:
         raise _with_suggestion(error, name, where) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
 from skipper.client.contents import Answer
-from skipper.client.events import OK, EventReader, TaskEvent
+from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
 from skipper.client.messages import (
     AS_VALUE,
     NO_TERMS,
@@ -25,6 +25,7 @@ from skipper.client.messages import (
     merged,
     resume,
 )
+from skipper.client.problems import checked
 from skipper.client.sources import file_source
 from skipper.errors import UnavailableError
 from skipper.function import mapping
@@ -134,6 +135,28 @@ class AsyncClient(HttpConnection):
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
         return [values[index] for index in range(len(values))]
+
+    async def stream(self, name: str, body: Any = None, /, **params: Any) -> AsyncIterator[Any]:
+        """See :meth:`Client.stream`."""
+        import httpx
+
+        request, uploads = await self.run(flows.stream(name, merged(body, params)))
+        reader = ItemReader()
+        try:
+            options = self.options_of(request)
+            async with self._http.stream(**options, content=_content(request)) as response:
+                if response.status_code != OK:
+                    await response.aread()
+                    checked(reply_of(response))
+                async for chunk in response.aiter_bytes():
+                    for item in reader.feed(chunk):
+                        yield item
+                    reader.check()
+            reader.end()
+        except httpx.RequestError as error:
+            raise self.loss_of(error, request) from None
+        finally:
+            await self.run(flows.forget(uploads))
 
     async def upload(
         self, source: Any, *, name: str | None = None, media_type: str | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from skipper.client import flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
 from skipper.client.contents import Answer
-from skipper.client.events import OK, EventReader, TaskEvent
+from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
 from skipper.client.messages import (
     AS_VALUE,
     NO_TERMS,
@@ -25,6 +25,7 @@ from skipper.client.messages import (
     merged,
     resume,
 )
+from skipper.client.problems import checked
 from skipper.client.sources import file_source
 from skipper.errors import UnavailableError
 from skipper.function import mapping
@@ -146,6 +147,32 @@ class Client(HttpConnection):
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def stream(self, name: str, body: Any = None, /, **params: Any) -> Iterator[Any]:
+        """A generator's items, each as soon as it has been made; leaving the loop ends the run.
+
+        Raises as :meth:`call` does, once the first item is asked for; after items what the function
+        raised then, UnavailableError where the connection breaks; TypeError for a function that
+        does not stream.
+        """
+        import httpx
+
+        request, uploads = self.run(flows.stream(name, merged(body, params)))
+        reader = ItemReader()
+        try:
+            options = self.options_of(request)
+            with self._http.stream(**options, content=_content(request)) as response:
+                if response.status_code != OK:
+                    response.read()
+                    checked(reply_of(response))
+                for chunk in response.iter_bytes():
+                    yield from reader.feed(chunk)
+                    reader.check()
+            reader.end()
+        except httpx.RequestError as error:
+            raise self.loss_of(error, request) from None
+        finally:
+            self.run(flows.forget(uploads))
 
     def upload(
         self, source: Any, *, name: str | None = None, media_type: str | None = None

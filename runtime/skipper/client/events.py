@@ -131,3 +131,34 @@ class EventReader:
             raise loss or UnavailableError("The event stream keeps ending before the task does.")
         self._losses += 1
         return self._parser.retry_s or RECONNECTS_S[self._losses - 1]
+
+
+class ItemReader:
+    """Reads a generator's items, as they come."""
+
+    def __init__(self) -> None:
+        self._parser = EventParser()
+        self._is_done = False
+        self._problem: str | None = None
+
+    def feed(self, chunk: bytes) -> list[Any]:
+        """The items that ``chunk`` completes. Once they are taken, :meth:`check`."""
+        items = []
+        for event in self._parser.feed(chunk):
+            if event.type == "item":
+                items.append(json.loads(event.data))
+            elif event.type == "error":
+                self._problem = event.data
+            self._is_done = self._is_done or event.type in ("done", "error")
+        return items
+
+    def check(self) -> None:
+        """Raise the error that the function ended with, if it has."""
+        if self._problem is not None:
+            status = json.loads(self._problem).get("status", 500)
+            checked(Reply(status=status, headers={}, content=self._problem.encode()))
+
+    def end(self) -> None:
+        """Raise UnavailableError where the stream has ended before the items have."""
+        if not self._is_done:
+            raise UnavailableError("The stream broke off before its last item.")

@@ -39,6 +39,7 @@ from skipper.client.problems import checked, slug_of, task_error
 from skipper.client.sources import Source, has_sources
 from skipper.errors import CallError, SkipperError, UnavailableError
 from skipper.function.mapping import Arguments
+from skipper.spec import Mode
 from skipper.task import State
 from skipper.values import forms
 from skipper.values.value import JSON
@@ -200,19 +201,54 @@ def sent(name: str, body: Any, send: Callable[[Content], Flow[T]]) -> Flow[T]:
     if not has_sources(body):
         return (yield from send(to_body(body)))
     document = yield from get(function_path(name))
+    content, uploads = yield from _content_of(body, document)
+    try:
+        answer = yield from send(content)
+    except SkipperError:
+        yield from forget(uploads)
+        raise
+    yield from forget(uploads)
+    return answer
+
+
+def stream(name: str, body: Any) -> Flow[tuple[Request, list[Upload]]]:
+    """The request for a generator's items, and what has been uploaded for it.
+
+    Raises TypeError for a function that is no generator, or is answered with a task.
+    """
+    document = yield from get(function_path(name))
+    if not document.get("streams"):
+        raise TypeError(f"{name} is no generator, so it has no items to stream: call it.")
+    if document.get("mode") == Mode.TASK:
+        raise TypeError(f"{name} is answered with a task: spawn it, and follow its events().")
+    content, uploads = yield from _content_of(body, document)
+    request = Request(
+        method="POST",
+        path=function_path(name) + "/invoke",
+        headers=_headers_of(content, Wanted(accept="text/event-stream")),
+        content=content,
+        timeout_s=None,  # because the gateway enforces the function's deadline
+        is_repeatable=False,
+    )
+    return request, uploads
+
+
+def _content_of(body: Any, document: Mapping[str, Any]) -> Flow[tuple[Content, list[Upload]]]:
+    """What is sent for ``body``, once what has to be is uploaded."""
+    if isinstance(body, bytes):
+        return body, []
     packed = pack(body, document)
     try:
         for each in packed.uploads:
             each.id = (yield from upload(each.source))["id"]
-        answer = yield from send(packed.content())
     except SkipperError:
-        yield from _forget(packed.uploads)
+        yield from forget(packed.uploads)
         raise
-    yield from _forget(packed.uploads)
-    return answer
+    return packed.content(), packed.uploads
 
 
-def _forget(uploads: Iterable[Upload]) -> Flow[None]:
+def forget(uploads: Iterable[Upload]) -> Flow[None]:
+    """Remove what has been uploaded for a call."""
     for each in uploads:
         if each.id:
             with contextlib.suppress(SkipperError):  # it expires by itself
