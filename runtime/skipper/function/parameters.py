@@ -106,6 +106,8 @@ def body_type(name: str, parameters: Parameters) -> Any:
         hint = parameters.hints.get(parameter.name, Any)
         _check_json(parameter.name, hint)
         is_needed = parameter.default is parameter.empty
+        if parameter.default is None:
+            hint = Union[hint, None]  # noqa: UP007 - of a hint that is a text | makes nothing
         fields[parameter.name] = hint if is_needed else _optional(hint, parameter.default)
     return object_type(f"{name}_input", fields)
 

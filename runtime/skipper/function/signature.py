@@ -37,8 +37,8 @@ from skipper.function.parameters import (
     of_one_item,
     parameters_of,
     stacked_in,
-    type_name,
 )
+from skipper.function.plain import plain
 from skipper.function.targets import declared_by, innermost
 from skipper.values.crossing import Adapter, UnknownTypeError, read_value, value_type_of
 from skipper.values.envelope import NATIVE, Envelope, as_body, as_envelope
@@ -47,8 +47,6 @@ from skipper.values.types import ValueType
 from skipper.values.value import JSON
 
 _STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
-_OF_MODELS = ("fit", "predict", "forward", "state_dict")
-"""What the models of one library or another can do."""
 _MODEL_SCHEMA = {
     "title": "Model",
     "type": "object",
@@ -176,7 +174,7 @@ class Signature:
         try:
             # Without warnings, because a value of another type than was declared is answered, too.
             return self.output.serializer.to_json(
-                value, fallback=_plain, warnings="none", context=parts
+                value, fallback=plain, warnings="none", by_alias=True, context=parts
             )
         except PydanticSerializationError as error:
             raise TypeError(f"the returned value is not JSON: {error}") from None
@@ -244,11 +242,11 @@ class Signature:
         if self.body_parameter is not None and set(given) == {self.body_parameter}:
             given = given[self.body_parameter]
         if places is None or not self.input.has_value_types:
-            text = to_json(given, fallback=_plain, inf_nan_mode="strings", bytes_mode="base64")
+            text = to_json(given, fallback=plain, inf_nan_mode="strings", bytes_mode="base64")
             return as_body(Envelope(json=text, accept=accept))
         parts = CollectedParts(places.spool)
         text = self.input.sending.to_json(
-            given, fallback=_plain, warnings="none", by_alias=True, context=parts
+            given, fallback=plain, warnings="none", by_alias=True, context=parts
         )
         return as_body(Envelope(json=text, parts=tuple(parts.parts), accept=accept))
 
@@ -355,17 +353,6 @@ def _or_else(returned: Any) -> dict[str, Any]:
     """The schema of a union that has Model."""
     others = [each for each in get_args(returned) if each is not Model]
     return {"anyOf": [_MODEL_SCHEMA, *(Adapter(each).json_schema() for each in others)]}
-
-
-def _plain(value: Any) -> Any:
-    """Plain data for arrays, tensors and frames: pydantic calls it again for what is in there."""
-    for method in ("tolist", "numpy", "item", "to_dict"):
-        if callable(convert := getattr(value, method, None)):
-            return convert()
-    kind = type_name(type(value))
-    if any(callable(getattr(value, method, None)) for method in _OF_MODELS):
-        raise TypeError(f"{kind} is not JSON; publish a model as skipper.Model('name', value)")
-    raise TypeError(f"{kind} is not JSON; return plain data, a pydantic model or a dataclass")
 
 
 _BEGINS_MANY = re.compile(rb'\s*\{\s*"items"\s*:').match

@@ -4,19 +4,32 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from types import NoneType
 from typing import Annotated, Any, Optional, Union
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import AliasChoices, AliasPath, BaseModel, Field, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 import skipper
 from skipper.errors import DefinitionError
 from skipper.function.model import Model
 from skipper.function.signature import signature_of
+from skipper.values.opening import NO_PLACES
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -466,3 +479,120 @@ def test_a_training_may_return_a_model_or_something_else(target: Any, other: obj
     model, another = signature.output_schema()["anyOf"]
     assert (model["title"], another) == ("Model", other)
     assert signature.dump(None) == b"null"
+
+
+# --- what is answered is what the schema says ----------------------------------------------------
+
+
+class Inner(BaseModel):
+    house_price: float = Field(0.5, serialization_alias="housePrice")
+
+
+_TYPES: dict[Any, Any] = {
+    int: st.integers(),
+    str: st.text(),
+    bool: st.booleans(),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    list[int]: st.lists(st.integers(), max_size=2),
+    dict[str, str]: st.dictionaries(st.text(), st.text(), max_size=2),
+    int | None: st.none() | st.integers(),
+    Inner: st.builds(Inner, house_price=st.just(1.5)),
+    tuple[int, str]: st.tuples(st.integers(), st.text()),
+    date: st.dates(),
+}
+
+
+@st.composite
+def models(draw: st.DrawFn) -> BaseModel:
+    """A model of a class made up, with aliases of one kind or another."""
+    hints = draw(st.lists(st.sampled_from([*_TYPES]), min_size=1, max_size=4))
+    fields: dict[str, Any] = {}
+    no_alias: dict[str, Any] = {}
+    for at, hint in enumerate(hints):
+        alias: dict[str, Any] = {
+            draw(st.sampled_from(["alias", "serialization_alias"])): f"Field{at}"
+        }
+        fields[f"field_{at}"] = (hint, FieldInfo(**draw(st.sampled_from([no_alias, alias]))))
+    generator = draw(st.sampled_from([None, to_camel]))
+    config = ConfigDict(populate_by_name=True, alias_generator=generator)
+    made = create_model("Made", __config__=config, **fields)
+    return made(**{f"field_{at}": draw(_TYPES[hint]) for at, hint in enumerate(hints)})
+
+
+def fits(data: Any, schema: dict[str, Any], defs: dict[str, Any]) -> bool:
+    """Whether data is what a JSON schema says, as far as those of pydantic go."""
+    if "$ref" in schema:
+        return fits(data, defs[schema["$ref"].rpartition("/")[2]], defs)
+    if "anyOf" in schema:
+        return any(fits(data, each, defs) for each in schema["anyOf"])
+    kinds: dict[str, Any] = {
+        "integer": int,
+        "number": (int, float),
+        "string": str,
+        "boolean": bool,
+        "null": NoneType,
+    }
+    match schema.get("type"):
+        case "object":
+            named, rest = schema.get("properties", {}), schema.get("additionalProperties")
+            return (
+                isinstance(data, dict)
+                and set(schema.get("required", ())) <= set(data)
+                and (rest is not None or set(data) <= set(named))
+                and all(fits(each, named.get(name, rest), defs) for name, each in data.items())
+            )
+        case "array":
+            items = schema.get("prefixItems") or [schema["items"]] * len(data)
+            return len(data) == len(items) and all(
+                fits(each, item, defs) for each, item in zip(data, items, strict=True)
+            )
+        case _:
+            kind = schema["type"]
+            return isinstance(data, kinds[kind]) and (kind == "boolean") is isinstance(data, bool)
+
+
+_FORMS: tuple[tuple[Callable[[Any], Any], Callable[[Any], Any]], ...] = (
+    (lambda kind: kind, lambda value: value),
+    (list.__class_getitem__, lambda value: [value, value]),
+    (lambda kind: dict.__class_getitem__((str, kind)), lambda value: {"a": value}),
+    (lambda kind: kind | None, lambda value: value),
+)
+"""What stands around a model in a hint, and in a value."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(models(), st.sampled_from(_FORMS))
+def test_what_is_answered_fits_the_output_schema(value: BaseModel, form: Any) -> None:
+    """apiflask/apiflask#707"""
+
+    def f() -> Any: ...
+
+    f.__annotations__["return"] = form[0](type(value))
+    signature = signature_of(f)
+    text, schema = signature.dump(form[1](value)), signature.output_schema()
+    assert fits(json.loads(text), schema, schema.get("$defs", {}))
+
+
+def test_a_model_of_aliases_comes_back_as_itself() -> None:
+    class Home(BaseModel):
+        house_price: float = Field(alias="housePrice")
+
+    def f() -> Home:
+        return Home(housePrice=2.5)
+
+    signature, house = signature_of(f), f()
+    assert signature.dump(house) == b'{"housePrice":2.5}'
+    assert signature.load(signature.dump(house), NO_PLACES) == house
+
+
+@pytest.mark.parametrize(
+    "hint", [float, list[int], Inner, bytes, Annotated[int, Field(gt=3)], "int"]
+)
+def test_a_default_of_none_may_be_sent(hint: Any) -> None:
+    def f(x: Any = None, y: int = 3) -> None: ...
+
+    f.__annotations__["x"] = hint
+    signature = signature_of(f)
+    assert signature.input_schema()["properties"]["x"]["default"] is None
+    assert signature.parse(b'{"x": null}') == {"x": None}
+    assert signature.parse(b"{}") == {}
