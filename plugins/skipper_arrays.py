@@ -29,6 +29,16 @@ _MOST_DIMENSIONS = 32
 _HEADER = 64 << 10
 """Bytes that the header of an array may have; NumPy's own are of 128."""
 _ALIGNED = 64
+_NAMES = (
+    *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64"),
+)
+"""What a raw array may be of, by NumPy's names, which mean the same on every machine."""
+_EMPTY = 1 << 16
+"""How long an array without numbers may be along all its other dimensions together: nothing else
+bounds it, and nested lists of it would have as many parts."""
+_EXACT = 2**53
+"""From here on not every integer is a float64."""
 
 
 @skipper.hook
@@ -58,6 +68,8 @@ class ArrayType(skipper.ValueType):
         self._np, self._mark = np, mark
         self._dtype = None if mark.dtype is None else _known(mark.dtype, np)
         self._shape = mark.shape
+        is_float = self._dtype is not None and self._dtype.kind == "f" and self._dtype.itemsize < 8
+        self._most_squared = float(np.finfo(self._dtype).max) ** 2 if is_float else 0.0
 
     def is_value(self, value: object) -> bool:
         return isinstance(value, self._np.ndarray)
@@ -85,11 +97,24 @@ class ArrayType(skipper.ValueType):
             array = np.asarray(data)
             if array.dtype.kind not in _KINDS:  # there is a null among them, or "NaN", or a text
                 array = np.asarray(data, dtype=np.float64)
+            if array.dtype.kind == "f" and self._dtype is not None and self._dtype.kind in "iu":
+                array = self._whole(data, array)
         except (ValueError, TypeError, OverflowError):
             raise ValueError(
                 "these are no nested lists of numbers, each as long as its neighbours"
             ) from None
         return array
+
+    def _whole(self, data: Any, floats: Any) -> Any:
+        """Integers among floats as they are, where floats would have changed them."""
+        if not (self._np.abs(floats) >= _EXACT).any():
+            return floats
+        numbers = self._np.asarray(data, dtype=object)
+        try:
+            whole = numbers.astype(self._dtype)
+        except (ValueError, OverflowError):
+            return floats  # which are refused for what is no integer, or too large
+        return whole if (whole == numbers).all() else floats
 
     def read(self, content: skipper.Content) -> Any:
         view = content.view()
@@ -116,12 +141,15 @@ class ArrayType(skipper.ValueType):
         line, newline, _ = bytes(view[:_HEADER]).partition(b"\n")
         try:
             header = json.loads(line)
-            dtype, shape = self._np.dtype(str(header["dtype"])), tuple(header["shape"])
+            name, shape = str(header["dtype"]), tuple(header["shape"])
         except (ValueError, TypeError, KeyError, RecursionError):
             newline = b""
         if not newline:
             raise ValueError('the first line is no header as {"dtype": "float32", "shape": [3]}')
-        return self._view(view, len(line) + 1, dtype.newbyteorder("<"), shape, "C")
+        if name not in _NAMES:  # and not what else NumPy makes of a text
+            raise ValueError(f"the dtype {name[:40]!r} is none of {', '.join(_NAMES)}")
+        dtype = self._np.dtype(name).newbyteorder("<")
+        return self._view(view, len(line) + 1, dtype, shape, "C")
 
     def _view(
         self, view: memoryview, start: int, dtype: Any, shape: Sequence[Any], order: Any
@@ -139,6 +167,8 @@ class ArrayType(skipper.ValueType):
                 f"the header promises {count} times {dtype}, and {len(view) - start} bytes follow"
             )
         if not count:
+            if math.prod(length for length in shape if length) > _EMPTY:
+                raise ValueError(f"{str(shape)[:200]} is no shape for an array without numbers")
             return self._np.empty(shape, dtype.newbyteorder("="))
         array = self._np.frombuffer(view, dtype, count, start).reshape(shape, order=order)
         return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
@@ -151,9 +181,10 @@ class ArrayType(skipper.ValueType):
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = self._shape
-        if wanted is None or (
-            len(wanted) == len(shape)
-            and all(w in (None, s) for w, s in zip(wanted, shape, strict=True))
+        if wanted is None or wanted == shape:
+            return
+        if len(wanted) == len(shape) and all(
+            w in (None, s) for w, s in zip(wanted, shape, strict=True)
         ):
             return
         shown = ", ".join("any" if length is None else str(length) for length in wanted)
@@ -162,7 +193,7 @@ class ArrayType(skipper.ValueType):
     def _converted(self, value: Any, dtype: Any) -> Any:
         """``value`` in another dtype; floats are rounded, and nothing else is changed."""
         np = self._np
-        if not value.size:
+        if not value.size or self._is_within(value, dtype):
             return value.astype(dtype)
         if value.dtype.kind not in _KINDS or (value.dtype.kind == "b") is not (dtype.kind == "b"):
             raise ValueError(f"{value.dtype} cannot be {dtype}")
@@ -181,6 +212,18 @@ class ArrayType(skipper.ValueType):
             odd = value[~is_same].flat[0]
             raise ValueError(f"{odd} cannot be {dtype} without being changed")
         return made
+
+    def _is_within(self, value: Any, dtype: Any) -> bool:
+        """Whether these are floats that all are some in ``dtype``, as far as a quick look tells.
+
+        By the sum of their squares, since for the few numbers of one caller all else takes longer
+        than everything that is done for them.
+        """
+        if value.dtype.kind != "f" or dtype.kind != "f":
+            return False
+        if dtype.itemsize >= value.dtype.itemsize:
+            return True
+        return bool(self._np.vdot(value, value) < self._most_squared)
 
     # --- out
 
@@ -212,6 +255,8 @@ class ArrayType(skipper.ValueType):
                 f"an array of {value.dtype} cannot be sent: booleans, integers and floats of up to "
                 "64 bits can"
             )
+        if isinstance(value, self._np.ma.MaskedArray):
+            raise TypeError("a masked array cannot be sent: fill it first, with .filled(…)")
 
     # --- batches
 
