@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence, Set
+from math import inf
 from typing import Any, NamedTuple
 
-from skipper.errors import TooLargeError
+from skipper.errors import DeadlineError, TooLargeError
 from skipper.instance.calls import IncomingCall, ServedFunction
 from skipper.outcomes import Outcome
 from skipper.wire.calls import parse_reply
 
 Item = dict[str, Any]
+Values = list[Any]
+"""One value for each item, or what was raised for it."""
 
 
 class _Part(NamedTuple):
@@ -41,7 +45,8 @@ def run_batch(
     for at in range(0, len(matching), function.batch):
         chunk = matching[at : at + function.batch]
         sizes.append(len(chunk))
-        values = _values(function, batch[0], [item for _, item in chunk])
+        calls = [part.call for part, _ in chunk]
+        values = _values(function, calls, [item for _, item in chunk])
         answers += [
             _answer(function, part, value) for (part, _), value in zip(chunk, values, strict=True)
         ]
@@ -67,20 +72,73 @@ def _part_of(
         return None
 
 
-def _values(function: ServedFunction, call: IncomingCall, items: list[Item]) -> list[Any]:
-    """The value for each item, or what was raised. ``call`` is one of those they are of."""
+def _values(function: ServedFunction, calls: Sequence[IncomingCall], items: list[Item]) -> Values:
+    """The value for each item, or what was raised. ``calls`` are those that they are of."""
+    began = time.monotonic()
+    values = _attempt(function, calls[0], items)
+    if not isinstance(values, Exception):
+        return values
+    took = time.monotonic() - began
+    return _singled_out(function, calls, items, values, _ends(calls, began) - took)
+
+
+def _singled_out(
+    function: ServedFunction,
+    calls: Sequence[IncomingCall],
+    items: list[Item],
+    error: Exception,
+    until: float,
+) -> Values:
+    """The values of items that together raised ``error``: halves run again, and halves of those.
+
+    So that it stays with the items that it comes from. Not after ``until``, because whoever waits
+    for a good answer then would get none at all.
+    """
+    if len(items) == 1 or isinstance(error, DeadlineError):
+        return [error] * len(items)
+    values: Values = []
+    middle = len(items) // 2
+    for half in (items[:middle], items[middle:]):
+        if time.monotonic() > until:
+            values += [error] * len(half)
+            continue
+        made = _attempt(function, calls[0], half)
+        if isinstance(made, Exception):
+            made = _singled_out(function, calls, half, made, until)
+        values += made
+    return values
+
+
+def _ends(calls: Sequence[IncomingCall], began: float) -> float:
+    """When, after they ``began``, the first of them passes its deadline."""
+    return min((began + c.head.budget_ms / 1000 for c in calls if c.head.budget_ms), default=inf)
+
+
+def _attempt(function: ServedFunction, call: IncomingCall, items: list[Item]) -> Values | Exception:
+    """What the function answers these items with, or what it raises for them.
+
+    What is no answer to so many items is a fault of the function, and the value of each.
+    """
     try:
         columns = {name: _column(function, name, items) for name in function.signature.names}
         returned = function.target(**columns, **function.models(call))
-        if function.splits is not None:
-            return list(function.splits.split(returned, len(items)))
-        values = _listed(returned)
-        if len(values) != len(items):
-            raise ValueError(
-                f"a batch of {len(items)} items was answered with {len(values)} values"
-            )
-    except BaseException as error:  # noqa: BLE001 - what a function raises is data
+    except Exception as error:  # noqa: BLE001 - what a function raises is data
+        return error
+    except BaseException as error:  # noqa: BLE001 - and so is its wish to end
         return [error] * len(items)
+    try:
+        return _apart(function, returned, len(items))
+    except BaseException as error:  # noqa: BLE001 - an iterator of the user's may raise anything
+        return [error] * len(items)
+
+
+def _apart(function: ServedFunction, returned: Any, count: int) -> Values:
+    """The ``count`` values that were returned together. Raises where they are none, or others."""
+    if function.splits is not None:
+        return list(function.splits.split(returned, count))
+    values = _listed(returned)
+    if len(values) != count:
+        raise ValueError(f"a batch of {count} items was answered with {len(values)} values")
     return values
 
 

@@ -625,11 +625,74 @@ def test_in_a_batch_an_exception_in_the_place_of_a_value_fails_that_call_alone(
     assert (bad.outcome, bad.value["exception"]) == (Outcome.FAILED, "ZeroDivisionError")
 
 
-def test_a_batch_that_raises_fails_every_call_of_it_and_none_of_the_next(serving: Serving) -> None:
-    replies = serving.answers(
-        halves, batch(call({"x": 13}, 1), call({"x": 2}, 2)), batch(call({"x": 4}, 3))
-    )
-    assert [r.outcome for r in replies] == [Outcome.FAILED, Outcome.FAILED, Outcome.OK]
+@pytest.mark.parametrize("culprits", [{1}, {8}, {3, 6}, {4, 5}, set(range(1, 9))])
+def test_what_a_batch_raises_fails_whom_it_comes_from_alone(
+    serving: Serving, culprits: set[int]
+) -> None:
+    runs: list[int] = []
+
+    @skipper.inference(batch=8)
+    def picky(x: list[int]) -> list[int]:
+        runs.append(len(x))
+        if odd := culprits.intersection(x):
+            raise ValueError(f"{min(odd)} came in")
+        return x
+
+    replies = serving.answers(picky, batch(*(call({"x": n}, n) for n in range(1, 9))))
+    for n, reply in enumerate(replies, 1):
+        if n in culprits:
+            assert (reply.outcome, reply.value["exception"]) == (Outcome.FAILED, "ValueError")
+            assert f"{n} came in" in reply.value["detail"]
+        else:
+            assert (reply.outcome, reply.value) == (Outcome.OK, n)
+    assert len(runs) <= 2 * 8 - 1
+    assert len(culprits) > 1 or len(runs) == 7, "each half of those that fail, once"
+
+
+def test_of_many_items_in_one_body_what_one_raises_is_its_own(serving: Serving) -> None:
+    items = {"items": [{"x": 2}, {"x": 13}, {"x": 4}]}
+    first, wrong, last = serving.answer(halves, call(items)).value["items"]
+    assert (first, last) == (1.0, 2.0)
+    assert "13 came in" in wrong["error"]["detail"]
+
+
+def test_arrays_that_do_not_fit_together_are_batches_of_their_own(serving: Serving) -> None:
+    @skipper.inference(batch=4)
+    def total(x: np.ndarray) -> np.ndarray:
+        return np.asarray(x.sum(axis=1))
+
+    sent = batch(call({"x": [1, 2]}, 1), call({"x": [1, 2, 3]}, 2), call({"x": [4]}, 3))
+    assert [reply.value for reply in serving.answers(total, sent)] == [3, 6, 4]
+
+
+def test_a_batch_is_not_run_again_where_time_would_not_do(serving: Serving) -> None:
+    runs: list[int] = []
+
+    @skipper.inference(batch=2)
+    def slow(x: list[int]) -> list[int]:
+        runs.append(len(x))
+        time.sleep(0.02)
+        raise ValueError("no")
+
+    sent = batch(call({"x": 1}, 1, budget_ms=30), call({"x": 2}, 2))
+    assert {reply.outcome for reply in serving.answers(slow, sent)} == {Outcome.FAILED}
+    assert runs == [2]
+
+
+@pytest.mark.parametrize("raised", [skipper.DeadlineError("late"), SystemExit(1)])
+def test_what_comes_from_no_item_is_every_ones_and_runs_once(
+    serving: Serving, raised: BaseException
+) -> None:
+    runs: list[int] = []
+
+    @skipper.inference(batch=2)
+    def ending(x: list[int]) -> list[int]:
+        runs.append(len(x))
+        raise raised
+
+    replies = serving.answers(ending, batch(call({"x": 1}, 1), call({"x": 2}, 2)))
+    assert Outcome.OK not in {reply.outcome for reply in replies}
+    assert runs == [2]
 
 
 def test_many_items_in_one_body_run_in_batches_and_are_answered_in_order(serving: Serving) -> None:
