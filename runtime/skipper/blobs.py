@@ -125,6 +125,7 @@ class BlobStore:
                 digest = _digest_of(stream)
         if not self._is_stored(digest, lambda stream: _digest_of(stream) == digest):
             if self._is_local and file.stat().st_dev == self._device():
+                os.utime(file)  # it counts as put now, however long ago it was written
                 _sync_file(file)
                 failpoint("blobs.adopting")
                 self._settle(str(file), digest)

@@ -289,3 +289,13 @@ def test_whoever_is_given_the_path_of_a_blob_cannot_change_it(tmp_path: Path, wa
     path = store.path(digest)
     assert path is not None
     assert path.stat().st_mode & 0o777 == 0o400
+
+
+def test_what_was_written_long_ago_and_is_adopted_now_counts_as_put_now(tmp_path: Path) -> None:
+    store, file = BlobStore(str(tmp_path / "blobs")), tmp_path / "file"
+    file.write_bytes(b"content")
+    os.utime(file, (0, 0))
+    digest = store.adopt(file)
+    store.delete(digest, before=time.time() - 60)
+    assert store.get(digest) == b"content"
+    assert not file.exists()

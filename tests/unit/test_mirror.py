@@ -33,8 +33,7 @@ ELSEWHERE = {
     "acceptance/test_tasks.py": "gateway/routes/tasks",
     "acceptance/test_schedules.py": "gateway/routes/schedules",
     "unit/instance/test_plugins.py": "hookspecs instance/faults",
-    "unit/instance/test_runner.py": "instance/batch instance/caller instance/calls instance/jobs "
-    "instance/refusals",
+    "unit/instance/test_runner.py": "instance/batch instance/calls instance/jobs instance/refusals",
     "unit/plugins/test_saving.py": "instance/models",
     "integration/test_templates.py": "instance/template pool/host",
     "integration/test_launcher.py": "launcher/*",

@@ -19,6 +19,7 @@ from skipper.settings.webhooks import interest_in
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.files import Files
 from skipper.tasks.intake import Intake, bounds_of
+from skipper.tasks.leftovers import swept
 from skipper.tasks.publisher import Publisher
 from skipper.tasks.watchers import Watchers
 from skipper.values.spool import Spool
@@ -86,7 +87,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         intake = Intake(ledger, values, announcer, bounds_of(settings.tasks))
         files = Files(ledger, values, settings.files)
         tasks = TaskReader(ledger, watchers, directory, shows_tracebacks=shows_tracebacks)
-        async with directory:
+        async with directory, swept(spool):
             yield Context(
                 settings=settings,
                 ledger=ledger,

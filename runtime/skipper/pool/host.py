@@ -31,12 +31,9 @@ from skipper.pool.tracebacks import log_tracebacks
 from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.settings.webhooks import interest_in
+from skipper.tasks.leftovers import keep_swept
 
 log = logging.getLogger(__name__)
-
-SPOOL_SWEEP_S = 3600.0
-SPOOL_AGE_S = 86400.0
-"""No call is believed to use what it was sent for longer."""
 
 
 class Host:
@@ -103,28 +100,13 @@ class Host:
         yield self._parts.journal.run()
         yield self._presence.beat()
         yield self._sweep()
-        yield self._sweep_spool()
+        yield keep_swept(self._parts.spool)
         yield self._parts.serving.follow()
         yield self._reloader.refresh()
         yield self._schedules.run()
         if self._settings.run.reload:
             files = self._parts.catalogue.files
             yield follow(self._settings, files, self._reloader.refresh)
-
-    async def _sweep_spool(self) -> None:
-        """Remove what processes that were killed have left on the way of a value."""
-        while True:
-            await asyncio.sleep(SPOOL_SWEEP_S)
-            try:
-                removed = await asyncio.to_thread(self._parts.spool.sweep, SPOOL_AGE_S)
-            except OSError as error:
-                log.warning("the spool could not be looked through: %s", error.strerror)
-            else:
-                log.log(
-                    logging.WARNING if removed else logging.DEBUG,
-                    "%d values that nobody has taken were removed from the spool",
-                    removed,
-                )
 
     async def _sweep(self) -> None:
         while True:
