@@ -69,7 +69,19 @@ def pack(body: Any, document: Mapping[str, Any]) -> Packed:
             for name, value in fields
         ]
         return Packed(fields=placed, uploads=uploads)
+    if _is_many(body, schema):
+        items = [
+            _placed(each, schema, f"/items/{index}", uploads)
+            for index, each in enumerate(body["items"])
+        ]
+        return Packed(json={"items": items}, uploads=uploads)
     return Packed(json=_placed(body, schema, "", uploads), uploads=uploads)
+
+
+def _is_many(body: Any, schema: forms.Schema) -> bool:
+    """Whether it is many bodies in one, as functions with ``batch=`` take them."""
+    is_items = isinstance(body, Mapping) and body.keys() == {"items"}
+    return is_items and isinstance(body["items"], list) and "items" not in forms.properties(schema)
 
 
 def _fields(body: Mapping[str, Any], document: Mapping[str, Any]) -> list[tuple[str, Any]] | None:

@@ -107,6 +107,17 @@ def test_deep_in_a_body_few_bytes_are_base64_and_all_else_is_uploaded() -> None:
     assert len(large.uploads) == 1
 
 
+def test_each_of_many_items_in_one_body_is_packed_as_a_body_is() -> None:
+    taken = document({"image": ["*/*"]}, image=bytes)
+    packed = pack({"items": [{"image": b"\xff"}, {"image": io.BytesIO(b"2")}]}, taken)
+    packed.uploads[0].id = "file-1"
+    assert packed.content() == b'{"items":[{"image":"/w=="},{"image":{"file":"file-1"}}]}'
+    with pytest.raises(TypeError, match="/items/1/zip: the function takes no bytes"):
+        pack({"items": [{"zip": "1"}, {"zip": b"1"}]}, document({}, zip=str))
+    own = document({}, items=list[bytes])
+    assert pack({"items": [b"1"]}, own).content() == b'{"items":["MQ=="]}'
+
+
 def test_a_model_with_a_way_of_its_own_for_bytes_keeps_it() -> None:
     packed = pack({"data": b"\xfb\xff"}, {"input_schema": Adapter(Owned).json_schema()})
     assert packed.json == {"data": base64.urlsafe_b64encode(b"\xfb\xff").decode()}
