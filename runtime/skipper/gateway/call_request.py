@@ -46,7 +46,9 @@ class CallRequest:
 
     def is_simple(self, spec: FunctionSpec) -> bool:
         """Whether it is plain, sends JSON, and takes the value as it usually is."""
-        if not self.is_json or (spec.gives and self.accept not in (b"", _ANY)):
+        if self.content_type != _JSON and not self.is_json:
+            return False
+        if spec.gives and self.accept not in (b"", _ANY):
             return False
         return self.is_plain(spec)
 

@@ -36,7 +36,7 @@ from skipper.gateway.reception import BodyLimit
 from skipper.gateway.stream import EVENTS, send_items, stream_type
 from skipper.gateway.task_stream import life_of_task
 from skipper.spec import FunctionSpec, Mode
-from skipper.values.envelope import Part, is_envelope, spooled_in, with_accept
+from skipper.values.envelope import MARK, Part, spooled_in, with_accept
 from skipper.wire.frames import MAX_FRAME
 from skipper.wire.link import PendingCall
 
@@ -264,7 +264,7 @@ class ForwardedCall:
         self._pending: PendingCall | None = None
         self.is_minimal = False
         """Whether the value is to be kept as a file, which is answered in its place."""
-        self._spooled = spooled_in(call.body)
+        self._spooled = spooled_in(call.body) if call.body[:1] == MARK else ()
 
     def send(self, found: Callee) -> None:
         """Send the call on. Raises Problem where that cannot be."""
@@ -291,7 +291,7 @@ class ForwardedCall:
             return
         try:
             served, value = self._context.calls.value(self._call, payload)
-            if is_envelope(value):
+            if value[:1] == MARK:
                 values, accept = self._context.values, self._request.accept.decode("latin-1")
                 self._answer_part(sole_part(value, accept, values), served)
                 return
@@ -356,7 +356,7 @@ def _checked(body: bytes, request: CallRequest, limit: BodyLimit) -> bytes:
     limit.check(len(body))
     if body or request.is_encoded:
         _check_type(request)
-    if is_envelope(body):  # which the runtime alone makes: it names what lies elsewhere
+    if body[:1] == MARK:  # which the runtime alone makes: it names what lies elsewhere
         raise Problem(problems.MALFORMED, "the body is not JSON: it begins with a zero byte")
     return body
 
@@ -364,7 +364,7 @@ def _checked(body: bytes, request: CallRequest, limit: BodyLimit) -> bytes:
 def _check_type(request: CallRequest) -> None:
     if request.is_encoded:
         raise Problem(problems.MEDIA, "send the body as it is, without Content-Encoding")
-    if request.content_type.partition(b";")[0].strip().lower() != _JSON:
+    if _JSON not in (request.content_type, request.media_type):
         raise Problem(problems.MEDIA, "send the body with Content-Type: application/json")
 
 

@@ -28,7 +28,8 @@ REFERENCE = "file"
 """The member of a JSON object that refers to a part or to an uploaded file, and has no other."""
 FILE_ID = re.compile(rb"file-[0-9a-f]{32}")
 """What names an uploaded file, wherever in a body it stands."""
-_MARK = b"\0"
+MARK = b"\0"
+"""The first byte of an envelope, for who looks at each body."""
 _HEAD = struct.Struct("!cI")
 
 
@@ -88,7 +89,7 @@ class Envelope:
 
 def is_envelope(body: bytes) -> bool:
     """Whether ``body`` is one, not JSON."""
-    return body[:1] == _MARK
+    return body[:1] == MARK
 
 
 def pack(envelope: Envelope) -> bytes:
@@ -100,7 +101,7 @@ def pack(envelope: Envelope) -> bytes:
         header["accept"] = envelope.accept
     head = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     inline = (part.data for part in envelope.parts if part.data is not None)
-    return b"".join((_HEAD.pack(_MARK, len(head)), head, envelope.json or b"", *inline))
+    return b"".join((_HEAD.pack(MARK, len(head)), head, envelope.json or b"", *inline))
 
 
 def unpack(body: bytes) -> Envelope:
@@ -122,7 +123,7 @@ def unpack(body: bytes) -> Envelope:
             at += part.size if part.data is not None else 0
     except (struct.error, KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"no envelope: {error}") from None
-    if mark != _MARK or at != len(whole):
+    if mark != MARK or at != len(whole):
         raise ValueError("no envelope: its length is not what its header says")
     return Envelope(parts=tuple(parts), json=text, accept=header.get("accept", ""))
 
