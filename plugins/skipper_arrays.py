@@ -37,6 +37,7 @@ _NAMES = (
 _EMPTY = 1 << 16
 """How long an array without numbers may be along all its other dimensions together: nothing else
 bounds it, and nested lists of it would have as many parts."""
+_TEXTS = ("NaN", "Infinity", "-Infinity")
 _EXACT = 2**53
 """From here on not every integer is a float64."""
 
@@ -96,7 +97,7 @@ class ArrayType(skipper.ValueType):
         try:
             array = np.asarray(data)
             if array.dtype.kind not in _KINDS:  # there is a null among them, or "NaN", or a text
-                array = np.asarray(data, dtype=np.float64)
+                array = self._with_texts(data)
             if array.dtype.kind == "f" and self._dtype is not None and self._dtype.kind in "iu":
                 array = self._whole(data, array)
         except (ValueError, TypeError, OverflowError):
@@ -105,6 +106,14 @@ class ArrayType(skipper.ValueType):
             ) from None
         return array
 
+    def _with_texts(self, data: Any) -> Any:
+        """Floats among which null and texts stand for those that JSON has not."""
+        numbers = self._np.asarray(data, dtype=object)
+        # Of other texts none is taken, because as floats long ones would become other numbers.
+        if any(isinstance(each, str) and each not in _TEXTS for each in numbers.flat):
+            raise ValueError
+        return numbers.astype(self._np.float64)
+
     def _whole(self, data: Any, floats: Any) -> Any:
         """Integers among floats as they are, where floats would have changed them."""
         if not (self._np.abs(floats) >= _EXACT).any():
@@ -112,7 +121,7 @@ class ArrayType(skipper.ValueType):
         numbers = self._np.asarray(data, dtype=object)
         try:
             whole = numbers.astype(self._dtype)
-        except (ValueError, OverflowError):
+        except (ValueError, TypeError, OverflowError):
             return floats  # which are refused for what is no integer, or too large
         return whole if (whole == numbers).all() else floats
 
