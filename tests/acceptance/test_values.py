@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ import PIL.Image
 import pyarrow as pa
 import pytest
 
+import skipper
 from tests.acceptance.tree import Tree, lent, project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -258,6 +260,65 @@ def test_a_files_name_and_type_stay_with_it(tree: Tree) -> None:
     assert answer.content == RAW
     assert answer.headers["content-type"] == "audio/wav"
     assert "filename*=UTF-8''Gr%C3%B6%C3%9Fe%201.wav" in answer.headers["content-disposition"]
+
+
+VALUES = {
+    "octets": LARGE,
+    "file": LARGE,
+    "array": np.linspace(0, 1, 90_000, dtype="float32").reshape(300, 300),
+    "picture": PICTURE,
+    "frame": FRAME,
+    "table": TABLE,
+}
+
+
+def comparable(name: str, value: Any) -> Any:
+    """What a client sends or gives back, in a form that can be compared."""
+    if name == "array":
+        return (value.dtype, value.shape, value.tobytes())
+    if name == "picture":
+        return (value.mode, value.size, value.tobytes())
+    if name in ("frame", "table"):
+        table = pa.Table.from_pandas(value) if isinstance(value, pd.DataFrame) else value
+        return table.to_pylist()
+    return value
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_clients_send_values_as_they_are_and_give_them_back(tree: Tree, name: str) -> None:
+    value = VALUES[name]
+    with skipper.Client(tree.url) as client:
+        function = f"crossing.call_{name}"
+        came = [
+            client.call(function, value=value),
+            client.spawn(function, value=value).result(),
+            *client.map(function, [value, value]),
+        ]
+    for each in came:
+        assert comparable(name, each) == comparable(name, value)
+
+
+@pytest.mark.parametrize("name", TYPES)
+async def test_so_does_the_client_on_asyncio(tree: Tree, name: str) -> None:
+    value = VALUES[name]
+    async with skipper.AsyncClient(tree.url) as client:
+        came = await client.call(f"crossing.call_{name}", value=value)
+    assert comparable(name, came) == comparable(name, value)
+
+
+@pytest.mark.parametrize("name", ["octets", "file", "array", "picture", "table"])
+def test_the_command_line_sends_files_and_writes_them(
+    tree: Tree, tmp_path: Path, name: str
+) -> None:
+    sample = SAMPLES[name][-1]
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.write_bytes(sample.data)
+    command = [sys.executable, "-m", "skipper", "call", f"crossing.call_{name}", "--url", tree.url]
+    command += ["-F", f"value=@{source};type={sample.media_type}", "-o", str(target)]
+    command += ["--accept", sample.accept]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_same(name, sample, target.read_bytes(), was_json=False)
 
 
 def test_nothing_is_left_in_the_spool(tree: Tree) -> None:

@@ -132,7 +132,7 @@ def test_map_keeps_the_order(client: Any) -> None:
     assert client.map("plain.echo", bodies) == bodies
     assert client.map("plain.echo", iter(range(40))) == bodies
     assert client.starmap("plain.echo", [(n,) for n in range(40)]) == bodies
-    assert client.map("plain.echo", [b'{"raw": 1}', House(rm=2)]) == [{"raw": 1}, {"rm": 2.0}]
+    assert client.map("plain.echo", [House(rm=2)]) == [{"rm": 2.0}]
 
 
 def test_map_takes_an_iterable_per_parameter(client: Any) -> None:

@@ -323,10 +323,10 @@ def body_of_item(names: Sequence[str] | None, call: Arguments) -> Any:
 
 
 def _is_body(names: Sequence[str], item: Any) -> bool:
-    """Whether an item is a whole body: JSON, a model, or a dict with the parameters in it."""
+    """Whether an item is a whole body: a model, or a dict with the parameters in it."""
     is_model = hasattr(type(item), "model_dump") or dataclasses.is_dataclass(item)
     is_named = isinstance(item, Mapping) and (len(names) != 1 or set(item) == set(names))
-    return isinstance(item, bytes) or is_model or is_named
+    return is_model or is_named
 
 
 def spawn(name: str, body: Any, terms: Terms = NO_TERMS) -> Flow[dict[str, Any]]:
