@@ -23,6 +23,7 @@ from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.client import TaskHandle
+    from skipper.settings.model import LogSettings
 
 _POLL_S = 0.2
 
@@ -87,6 +88,8 @@ class Wanted:
     name: str | None = None
     level: str | None = None
     count: int = 100
+    shown: LogSettings | None = None
+    """In place of a level: what the settings have shown."""
     is_audit: bool = False
     """Whether they are the audit's, in place of the log's."""
 
@@ -99,26 +102,30 @@ class Wanted:
         return (CHANGES_FILE, CALLS_FILE) if self.is_audit else (LOG_FILE,)
 
     def takes(self, record: dict[str, Any]) -> bool:
-        from skipper.launcher.lines import LEVELS, rank
+        from skipper.launcher.lines import is_shown, rank
+        from skipper.wire.lines import LEVELS
 
-        return (
-            self.name in (None, record.get("name"))
-            and rank(record) >= LEVELS[self.level or "debug"]
-        )
+        if self.name not in (None, record.get("name")):
+            return False
+        if self.shown is not None:
+            return is_shown(record, self.shown)
+        return rank(record) >= LEVELS[self.level or "debug"]
 
 
 def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -> None:
-    from skipper.launcher.lines import LEVELS, LogFormatter
+    from skipper.launcher.lines import LogFormatter
     from skipper.launcher.plan import plan
     from skipper.settings.environment import wants_colour
     from skipper.settings.loading import load_sections
+    from skipper.wire.lines import LEVELS
 
     settings = load_sections(project, "log", "pools")
     folder = settings.state_dir / "logs"
     components = tuple(child.name for child in plan(settings, valkey=Path()))
     pretty = LogFormatter(components, colour=wants_colour(sys.stdout.isatty()))
-    level = wanted.level or ("info" if wanted.is_audit else settings.log.level)
-    wanted = replace(wanted, level=level)
+    if wanted.level is None:
+        shown = None if wanted.is_audit else settings.log
+        wanted = replace(wanted, level="info", shown=shown)
     if wanted.level not in LEVELS:
         raise typer.BadParameter(f"--level {wanted.level!r}: write one of {', '.join(LEVELS)}.")
     for record in tail(folder, wanted, follow):
@@ -239,4 +246,12 @@ def _show_lines(lines: Iterable[dict[str, Any]], *, json_: bool) -> None:
         if dropped := line.get("dropped"):
             info(f"… {dropped} lines are not kept …")
         attempt = line.get("attempt")
-        show(neutral(str(line.get("text", "")).rstrip("\n")))
+        show("\n".join(map(neutral, _said(line).rstrip("\n").split("\n"))))
+
+
+def _said(line: dict[str, Any]) -> str:
+    """A line of a task's log; what Python's logging brought begins with level and logger."""
+    text = str(line.get("text", ""))
+    if "logger" not in line or line.get("formatted"):
+        return text
+    return f"{str(line.get('level')).upper()} {line['logger']}: {text}"

@@ -40,8 +40,8 @@ class CallContext(NamedTuple):
         return left_ms
 
 
-_NO_CALL = CallContext(0, "", "")
-current: ContextVar[CallContext] = ContextVar("current", default=_NO_CALL)
+NO_CALL = CallContext(0, "", "")
+current: ContextVar[CallContext] = ContextVar("current", default=NO_CALL)
 
 
 def body_of(payload: bytes) -> bytes:

@@ -18,7 +18,7 @@ from skipper.function.model import Model
 from skipper.function.options import exceptions
 from skipper.function.run import Run
 from skipper.function.signature import Signature
-from skipper.instance import caller
+from skipper.instance import caller, output
 from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
@@ -179,9 +179,11 @@ class ServedFunction:
         return True
 
     def leave(self, id_: int) -> None:
-        """Send the last events of the call with this id, which its reply is to follow."""
+        """Send the last of what the call with this id says, which its reply is to follow."""
         if (sink := self._sinks.pop(id_, None)) is not None:
             sink.close()
+        output.end_call()
+        caller.current.set(caller.NO_CALL)
 
     def _run(self, call: IncomingCall) -> Run:
         head = call.head

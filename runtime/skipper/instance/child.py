@@ -18,7 +18,7 @@ from typing import Any
 
 from skipper import failpoints
 from skipper.hookspecs import Project
-from skipper.instance import faults, loader
+from skipper.instance import faults, loader, output
 from skipper.instance.faults import describe
 from skipper.instance.jobs import Job, JobKind, Report, Turn
 from skipper.instance.link import (
@@ -147,9 +147,7 @@ def _prepare(job: Job) -> None:
     if job.nice:
         _lower_priority(job.nice)
     _raise_oom_score()
-    # Line by line, because whoever follows a task sees its output while it runs.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr] # both are text files here
+    output.take(job.mark, job.log_level)
     faults.at_home_in(job.project_dir)
     with contextlib.suppress(OSError):
         os.chdir(job.project_dir)

@@ -113,6 +113,10 @@ class Job(JobRecord):
     """Set before anything is imported: the devices this instance may use."""
     set_up: frozenset[str] = frozenset()
     """To survey: the plugins that the project has a table of settings for."""
+    mark: str = ""
+    """How the instance begins the lines on its standard streams that are not text."""
+    log_level: str = "info"
+    """The least that the function logs."""
     settings: PluginTable | None = None
     """To read and to serve: that of the source's plugin. No other instance is given it."""
     without: tuple[str, ...] = ()

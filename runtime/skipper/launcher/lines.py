@@ -12,11 +12,13 @@ import time
 from typing import Any
 from zlib import crc32
 
+from skipper.settings.model import LogSettings
+from skipper.wire.lines import LEVELS
+
 Record = dict[str, Any]
 
 MAX_LINE = 256 * 1024
 """A longer line is cut there."""
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 
 _SHOWN = {
     "debug": "DEBUG",
@@ -103,6 +105,12 @@ def neutral(text: str) -> str:
 def rank(record: Record) -> int:
     """The weight of a record's level, to compare."""
     return LEVELS.get(str(record.get("level")), 20)
+
+
+def is_shown(record: Record, settings: LogSettings) -> bool:
+    """Whether the settings let it be shown, those of its function included."""
+    levels = (settings.level, settings.level_of(str(record.get("function", ""))))
+    return rank(record) >= min(LEVELS[level] for level in levels)
 
 
 def as_json(record: Record) -> bytes:

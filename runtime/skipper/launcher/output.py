@@ -14,7 +14,15 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from skipper.launcher.lines import LEVELS, LineSplitter, LogFormatter, Record, as_json, parse, rank
+from skipper.launcher.lines import (
+    LineSplitter,
+    LogFormatter,
+    Record,
+    as_json,
+    is_shown,
+    parse,
+    rank,
+)
 from skipper.settings.environment import wants_colour
 from skipper.settings.masking import secrets_of
 from skipper.settings.model import Settings
@@ -37,7 +45,7 @@ class LogOutput:
         self.log_folder = settings.state_dir / "logs"
         self.is_json = settings.log.format == "json"
         self.colour = not self.is_json and wants_colour(os.isatty(terminal))
-        self._lowest = LEVELS[settings.log.level]
+        self._settings = settings.log
         self.redact = Redactor(secrets_of(settings))
         """Takes this tree's secrets out of whatever is written."""
         self._format = LogFormatter((*names, NAME), colour=self.colour)
@@ -83,7 +91,7 @@ class LogOutput:
         """Write a record without secrets to the files and, if its level is, to the terminal."""
         line = as_json(record)
         self._file.put(line)
-        if self._terminal and rank(record) >= self._lowest:
+        if self._terminal and is_shown(record, self._settings):
             self._terminal.put(line if self.is_json else self._encoded(self._format(record)))
 
     def follow(self, name: str, fd: int) -> ChildOutput:

@@ -14,6 +14,8 @@ from hashlib import blake2b
 
 TRACEBACK = "traceback"
 """The member of a log record that holds one; empty where nothing was raised."""
+PRINTED = "skipper.function"
+"""The logger of what functions print and log themselves, which is left as it is."""
 INTERVAL_S = 60.0
 MAX_REMEMBERED = 1000
 """Tracebacks whose time is remembered; of more different ones a minute, some are written again."""
@@ -31,7 +33,7 @@ class Tracebacks(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record pass."""
-        text = vars(record).get(TRACEBACK)
+        text = vars(record).get(TRACEBACK) if record.name != PRINTED else None
         if text is not None and (not text or self._are_shown or self._was_written(str(text))):
             delattr(record, TRACEBACK)
         return True

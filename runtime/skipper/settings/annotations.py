@@ -17,6 +17,12 @@ def _check_plain(name: str) -> str:
     return name
 
 
+def _check_function(name: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)?", name):
+        raise ValueError('name a file of functions, as boston, or a function, as "boston.train"')
+    return name
+
+
 def _check_json(value: Any) -> Any:
     try:
         json.dumps(value, allow_nan=False)
@@ -27,5 +33,7 @@ def _check_json(value: Any) -> Any:
 
 PlainName = Annotated[str, AfterValidator(_check_plain)]
 """What a user calls a table: ``ops`` in ``[webhooks.ops]``."""
+FunctionName = Annotated[str, AfterValidator(_check_function)]
+"""A function, or a file of functions: ``boston.train`` or ``boston``."""
 JsonData = Annotated[Any, AfterValidator(_check_json)]
 """Whatever TOML and JSON have both."""

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from skipper.cron import Missed, Overlap, check_cron, check_timezone
 from skipper.settings import environment
 from skipper.settings.access import AllowedHost, CorsOrigin, Keys
-from skipper.settings.annotations import PLAIN_NAME, JsonData, PlainName
+from skipper.settings.annotations import PLAIN_NAME, FunctionName, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
 from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
@@ -27,6 +27,7 @@ from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
 from skipper.spec import LONGEST_S, PRIORITIES
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 _DATABASES = ("postgres", "postgresql", "postgresql+psycopg")
 
@@ -225,15 +226,21 @@ class RetentionSettings(_Section):
 
 
 class LogSettings(_Section):
-    """What `skipper up` shows."""
+    """What `skipper up` shows, and what functions log."""
 
-    level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least that is shown"
+    level: LogLevel = Field("info", description="the least that is shown, and that functions log")
+    levels: dict[FunctionName, LogLevel] = Field(
+        {}, description="the same for functions, or files of them, by name"
     )
     format: Literal["pretty", "json"] = Field("pretty", description="for people or for programs")
     audit: Literal["all", "changes", "off"] = Field(
         "changes", description="a line per request that changes something; all: direct calls, too"
     )
+
+    def level_of(self, function: str) -> LogLevel:
+        """The level of a function, its file's where it has none of its own, or everybody's."""
+        of_file = self.levels.get(function.partition(".")[0], self.level)
+        return self.levels.get(function, of_file)
 
 
 class RunSettings(_Section):

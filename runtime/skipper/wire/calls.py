@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from skipper.outcomes import Outcome
 from skipper.values.envelope import spooled_in
+from skipper.wire.lines import Cause
 
 
 class CallHead(NamedTuple):
@@ -95,6 +96,15 @@ def task_context(task_id: str, attempt: int, request_id: str | None) -> str:
 def child_context(parent: str, request_id: str) -> str:
     """The context of a direct call that is part of an attempt of the task ``parent``."""
     return f"{parent}/{request_id}"
+
+
+def cause_of(payload: bytes) -> Cause:
+    """The task and the request of a direct CALL's payload."""
+    head, _ = parse_call(payload)
+    if head.flags & CHILD:
+        parent, _, request_id = head.context.partition("/")
+        return Cause(parent, request_id)
+    return Cause("", head.context)
 
 
 def served_by(code: str, models: Iterable[str] = ()) -> bytes:

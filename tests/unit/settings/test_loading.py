@@ -120,6 +120,8 @@ def test_what_is_dumped_is_restored(project: Path) -> None:
         ("pools.cpu = 4", 1, ["pools.cpu = 4: Input should be a valid dict"]),
         ("pools = 4", 1, ["pools holds tables: write [pools.NAME]."]),
         ("[log]\nlevel = 'loud'", 2, ["log.level", "'debug'"]),
+        ("[log]\nlevels = { boston = 'loud' }", 2, ["log.levels.boston", "'debug'"]),
+        ("[log]\nlevels = { '../x' = 'debug' }", 2, ["log.levels", "boston.train"]),
         ("[project]\nname = 'My Project'", 2, ["lower-case"]),
         ("[broker]\nurl = 'kafka://h'", 2, ["broker.url", "amqp", "redis"]),
         ("[database]\nurl = 'mysql://h'", 2, ["database.url", "postgresql"]),

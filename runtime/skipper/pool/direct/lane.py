@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Collection
@@ -28,6 +29,7 @@ from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
 from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.lines import Cause
 
 log = logging.getLogger(__name__)
 
@@ -153,8 +155,12 @@ class DirectLane:
             self._wait_again(call)
         self._pump()
 
-    def on_printed(self, instance: Instance[DirectCall], printed: Printed) -> None:
-        """What is printed here belongs to no task."""
+    def on_printed(self, instance: Instance[DirectCall], printed: Printed) -> Cause | None:
+        """What it prints is due to the call that it runs, where that can only be one."""
+        running = list(itertools.islice(instance.calls.values(), 2))
+        if len(running) == 1 or (running and running[0].queue.spec.is_in_turn):
+            return calls.cause_of(running[0].payload)
+        return None
 
     def on_worn(self, instance: Instance[DirectCall]) -> None:
         self.fleet.replace(instance)

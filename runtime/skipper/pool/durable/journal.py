@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from skipper.errors import SkipperError
 from skipper.ledger import Ledger, events
@@ -73,8 +74,12 @@ class Journal:
         """Take in what a function has printed just now."""
         transcript, now = self.transcript(task_id, attempt, is_log=True), time.time()
         transcript.skip(printed.left_out)
-        for text in printed.lines:
-            transcript.add("log", {"stream": printed.stream, "text": text}, now)
+        for line in printed.lines:
+            data: dict[str, Any] = {"stream": printed.stream, "text": line.text}
+            if (record := line.record) is not None:
+                data |= {"level": record.level, "logger": record.logger}
+                data |= {"formatted": True} if record.formatted else {}
+            transcript.add(LOG, data, now)
 
     def skip(self, task_id: str, attempt: int, left_out: LeftOut) -> None:
         """Count what an instance has left out on its side."""

@@ -24,6 +24,7 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.wire import calls
 from skipper.wire.events import EmittedEvent, InstanceEvent, LeftOut, SavedModel, parse_event
 from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.lines import Cause
 
 log = logging.getLogger(__name__)
 
@@ -250,14 +251,14 @@ class TaskLane:
             case LeftOut():
                 self._journal.skip(claim.task.id, claim.attempt, event)
 
-    def on_printed(self, instance: Instance[RunningAttempt], printed: Printed) -> str | None:
-        """Lines of output; the id of the task they belong to."""
+    def on_printed(self, instance: Instance[RunningAttempt], printed: Printed) -> Cause | None:
+        """Lines of output; the task they belong to, and its request."""
         attempt = next(iter(instance.calls.values()), None)
         if attempt is None:
             return None
         claim = attempt.claim
         self._journal.print(claim.task.id, claim.attempt, printed)
-        return claim.task.id
+        return Cause(claim.task.id, claim.task.request_id or "")
 
     def on_gone(self, instance: Instance[RunningAttempt]) -> None:
         if instance.waiting and instance.calls:

@@ -18,6 +18,7 @@ from skipper.pool.processes.process import InstanceProcess, InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
 from skipper.wire import calls, frames
 from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.lines import Cause
 
 C = TypeVar("C")
 """A call, as the lane that sends it knows it."""
@@ -39,8 +40,8 @@ class InstanceOwner(Protocol[C]):
     def on_frame(self, instance: Instance[C], frame: Frame) -> None:
         """A frame of a call that the instance runs."""
 
-    def on_printed(self, instance: Instance[C], printed: Printed) -> str | None:
-        """Lines of its output. Returns the id of the task that has printed them, if one has."""
+    def on_printed(self, instance: Instance[C], printed: Printed) -> Cause | None:
+        """Lines of its output. Returns what those are due to that do not say so themselves."""
 
     def on_worn(self, instance: Instance[C]) -> None:
         """It has filled most of the memory that it may take."""
@@ -69,7 +70,7 @@ class SlotlessOwner(Generic[C]):
 
     lane = Lane.READING
 
-    def on_printed(self, instance: Instance[C], printed: Printed) -> str | None: ...
+    def on_printed(self, instance: Instance[C], printed: Printed) -> Cause | None: ...
 
     def on_worn(self, instance: Instance[C]) -> None: ...
 
@@ -100,8 +101,8 @@ class NestedCalls(Protocol):
 class InstanceWatch(Protocol):
     """Whoever keeps watch over all instances of a pool, whosever they are."""
 
-    def on_printed(self, instance: InstanceProcess, printed: Printed, task: str | None) -> None:
-        """Lines of output, and the id of the task that has printed them, if one has."""
+    def on_printed(self, instance: InstanceProcess, printed: Printed, cause: Cause | None) -> None:
+        """Lines of output, and what those are due to that do not say so themselves."""
 
     def on_gone(self, instance: InstanceProcess) -> None:
         """Its process has ended; its owner is next to know."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable
+from secrets import token_hex
 
 from skipper import machine
 from skipper.failpoints import failpoint
@@ -25,6 +26,7 @@ from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Capacity
 from skipper.settings.model import Settings
 from skipper.settings.pools import PoolSettings
+from skipper.wire.lines import Cause
 from skipper.wire.messages import InstanceInfo
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class Instances:
         self._device_use: Counter[str] = Counter()
         self._direct_threads = Capacity.of(self.pool_settings).direct_threads
         self.all: set[InstanceProcess] = set()
-        self._echoes: defaultdict[InstanceProcess, Echo] = defaultdict(Echo)
+        self._echoes: dict[InstanceProcess, Echo] = {}
         self._memory_mb = _memory_limit_mb(self.pool_settings)
         self._next_memory = self._next_strays = 0.0
         self._strays = Strays()
@@ -86,7 +88,9 @@ class Instances:
         """
         limit_s = timeout_s or self.pool_settings.load_timeout_s
         while True:
-            without = job.model_copy(update={"without": self._quarantine.names})
+            changed = {"without": self._quarantine.names, "mark": token_hex(8)}
+            changed["log_level"] = self._settings.log.level_of(_function_of(job))
+            without = job.model_copy(update=changed)
             try:
                 return await self._insist(without, owner, limit_s, spawn=spawn)
             except PluginEndedError as error:
@@ -187,18 +191,17 @@ class Instances:
             log.warning("%s: %s", instance.name, reason, extra={"function": instance.job.function})
             instance.kill()
 
-    def on_printed(self, instance: InstanceProcess, printed: Printed, task: str | None) -> None:
+    def on_printed(self, instance: InstanceProcess, printed: Printed, cause: Cause | None) -> None:
         """Put what an instance prints into the tree's log."""
-        source = instance.job.source.name if instance.job.source else "plugins"
-        extra = {"function": instance.job.function or source}
-        if task is not None:
-            extra["task"] = task
-        self._echoes[instance].write(printed, extra)
+        if (echo := self._echoes.get(instance)) is None:
+            echo = self._echoes[instance] = Echo(instance.job.log_level)
+        echo.write(printed, {"function": _function_of(instance.job) or "plugins"}, cause)
 
     def on_gone(self, instance: InstanceProcess) -> None:
         """Watch it no more: its process has ended."""
         self.all.discard(instance)
-        self._echoes.pop(instance, Echo()).end()
+        if (echo := self._echoes.pop(instance, None)) is not None:
+            echo.end()
         self._count_device(instance, -1)
 
     def _count_device(self, instance: InstanceProcess, change: int) -> None:
@@ -219,6 +222,11 @@ class Instances:
             for instance in self.all
             if instance.lane is not Lane.READING and instance.state is not InstanceState.GONE
         )
+
+
+def _function_of(job: Job) -> str:
+    """The function that an instance serves, or the file that it reads, or nothing."""
+    return job.function or (job.source.name if job.source else "")
 
 
 def _memory_limit_mb(settings: PoolSettings) -> int:

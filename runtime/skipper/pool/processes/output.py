@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from skipper.pace import Pace
+from skipper.pool.processes.marked import Line, LineReader
+from skipper.pool.tracebacks import PRINTED
+from skipper.wire.lines import LEVELS, Cause
 
-output = logging.getLogger("skipper.function")
+output = logging.getLogger(PRINTED)
+output.setLevel(logging.DEBUG)  # because each function has a level of its own
 
 OVERHEAD = 100
 """Bytes that a line or a point counts beside those of its own: what it costs to keep."""
@@ -49,7 +53,7 @@ class Printed(NamedTuple):
     """Lines of one stream as they came, and how many were left out before them."""
 
     stream: str
-    lines: Sequence[str]
+    lines: Sequence[Line]
     left_out: int = 0
 
 
@@ -132,9 +136,12 @@ class OutputStream:
     that stays in a backlog, of which the oldest lines are dropped.
     """
 
-    def __init__(self, stream: str, descriptor: int, on_printed: Callable[[Printed], None]) -> None:
+    def __init__(
+        self, stream: str, descriptor: int, on_printed: Callable[[Printed], None], mark: bytes
+    ) -> None:
         self._stream, self._descriptor, self._on_printed = stream, descriptor, on_printed
         self._backlog, self._pace = Backlog(), Pace(LINES.head, RATE)
+        self._reader = LineReader(mark)
         self._next_look: asyncio.TimerHandle | None = None
         os.set_blocking(descriptor, False)
         asyncio.get_running_loop().add_reader(descriptor, self._readable)
@@ -188,8 +195,9 @@ class OutputStream:
             return
         self._backlog.left_out = 0
         self._pace.spend(sum(map(len, lines)) + OVERHEAD * len(lines))
-        texts = [line.decode(errors="replace").rstrip("\r") for line in lines]
-        self._on_printed(Printed(self._stream, texts, left_out))
+        said = self._reader.read(lines, left_out)
+        if said or left_out:
+            self._on_printed(Printed(self._stream, said, left_out))
 
     def drain(self) -> None:
         """Pass on all that was written by now: what comes next is another call's."""
@@ -209,26 +217,45 @@ class OutputStream:
 
 
 class Echo:
-    """What one instance prints, in the tree's log: all of it, unless it is too much for that."""
+    """What one instance prints, in the tree's log: all of it, unless it is too much for that.
 
-    def __init__(self, pace: Pace | None = None) -> None:
+    Text counts as information: it is not there where the log begins at a higher level.
+    """
+
+    def __init__(self, level: str = "info", pace: Pace | None = None) -> None:
+        self._least = LEVELS[level]
         self._pace = pace or Pace(ECHO_BURST, ECHO_RATE)
         self._left_out = 0
         self._extra: Mapping[str, object] = {}
 
-    def write(self, printed: Printed, extra: Mapping[str, object]) -> None:
+    def write(self, printed: Printed, extra: Mapping[str, object], cause: Cause | None) -> None:
+        """Log lines; they are due to ``cause`` unless they say themselves what caused them."""
         self._left_out += printed.left_out
         self._extra = extra
-        for text in printed.lines:
+        for line in printed.lines:
             if self._pace.left() <= 0:
                 self._left_out += 1
                 continue
             self.end()
-            self._pace.spend(len(text) + OVERHEAD)
-            output.info(text, extra=extra)
+            self._pace.spend(len(line.text) + OVERHEAD)
+            self._log(line, {**extra, **_caused_by(line.cause or cause)})
+
+    def _log(self, line: Line, extra: dict[str, object]) -> None:
+        level, message = LEVELS["info"], line.text
+        if (record := line.record) is not None:
+            level, message = LEVELS[record.level], record.message
+            extra |= {"logger": record.logger}
+            if record.traceback:
+                extra |= {"traceback": record.traceback}
+        if level >= self._least:
+            output.log(level, "%s", message, extra=extra)
 
     def end(self) -> None:
         """Log what has been left out by now."""
-        if self._left_out:
+        if self._left_out and LEVELS["info"] >= self._least:
             output.info("… %d lines of output are left out here", self._left_out, extra=self._extra)
-            self._left_out = 0
+        self._left_out = 0
+
+
+def _caused_by(cause: Cause | None) -> dict[str, object]:
+    return {name: id_ for name, id_ in cause._asdict().items() if id_} if cause else {}

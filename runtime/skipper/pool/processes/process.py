@@ -19,6 +19,7 @@ from skipper.instance.link import CLOSED_CODE
 from skipper.pool.processes.output import OutputStream, Printed
 from skipper.system import exit_words, when_ended
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
+from skipper.wire.lines import mark_of
 
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
@@ -136,8 +137,8 @@ class InstanceProcess(ABC):
         """
         loop = asyncio.get_running_loop()
         self._outputs = [
-            OutputStream("stdout", ends.stdout, self._on_printed),
-            OutputStream("stderr", ends.stderr, self._on_printed),
+            OutputStream(name, descriptor, self._on_printed, mark_of(self.job.mark))
+            for name, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr))
         ]
         self._sock, self.pid = ends.sock, ends.pid
         when_ended(self.pid, self._ended, self._reap)

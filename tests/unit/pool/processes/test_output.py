@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipper.pace import Pace
+from skipper.pool.processes.marked import Line
 from skipper.pool.processes.output import (
     LINE_LIMIT,
     LINES,
@@ -19,9 +20,11 @@ from skipper.pool.processes.output import (
     OutputStream,
     Printed,
 )
+from skipper.wire.lines import mark_of
 
 MOST_LINES = LINES.tail // OVERHEAD
 LIMIT_S = 30.0
+MARK = mark_of("0123")
 
 
 # --- lines out of bytes ---
@@ -106,7 +109,7 @@ class Heard:
     def __call__(self, printed: Printed) -> None:
         if printed.left_out:
             self.gaps.append(len(self.lines))
-        self.lines += printed.lines
+        self.lines += [line.text for line in printed.lines]
         self.left_out += printed.left_out
 
 
@@ -114,7 +117,7 @@ class Heard:
 async def stream() -> AsyncIterator[tuple[int, OutputStream, Heard]]:
     reading, writing = os.pipe()
     heard = Heard()
-    output = OutputStream("stdout", reading, heard)
+    output = OutputStream("stdout", reading, heard, MARK)
     try:
         yield writing, output, heard
     finally:
@@ -149,7 +152,7 @@ async def test_what_was_written_is_told_when_a_call_ends_without_a_line_end_too(
 async def test_what_nobody_will_write_any_more_is_told_at_the_end() -> None:
     reading, writing = os.pipe()
     heard = Heard()
-    OutputStream("stdout", reading, heard)
+    OutputStream("stdout", reading, heard, MARK)
     os.write(writing, b"last words")
     os.close(writing)
     await until(lambda: heard.lines)
@@ -196,12 +199,12 @@ async def test_after_a_flood_lines_are_told_as_they_come_again() -> None:
 
 def test_a_flood_does_not_fill_the_trees_log(caplog: pytest.LogCaptureFixture) -> None:
     now = [0.0]
-    echo = Echo(Pace(3 * (OVERHEAD + 1), OVERHEAD + 1, clock=lambda: now[0]))
+    echo = Echo(pace=Pace(3 * (OVERHEAD + 1), OVERHEAD + 1, clock=lambda: now[0]))
     with caplog.at_level(logging.INFO, "skipper.function"):
-        echo.write(Printed("stdout", list("abcdef"), 0), {"function": "f.f"})
+        echo.write(Printed("stdout", [*map(Line, "abcdef")]), {"function": "f.f"}, None)
         now[0] = 2.0
-        echo.write(Printed("stdout", ["g"], 5), {"function": "f.f"})
-        echo.write(Printed("stdout", list("hijk"), 0), {"function": "f.f"})
+        echo.write(Printed("stdout", [Line("g")], 5), {"function": "f.f"}, None)
+        echo.write(Printed("stdout", [*map(Line, "hijk")]), {"function": "f.f"}, None)
         for _ in range(2):
             echo.end()
     assert [record.getMessage() for record in caplog.records] == [

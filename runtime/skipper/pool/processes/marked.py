@@ -1,0 +1,61 @@
+"""Lines of an instance's output, read: text, and records of its function's logging. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from skipper.wire.lines import Cause, LoggedRecord, parse_cause, parse_record
+
+_MOST = 1 << 20
+"""Bytes of one record: its instance says fewer."""
+
+
+class Line(NamedTuple):
+    """A line that a function has printed, or a record that it has logged."""
+
+    text: str
+    record: LoggedRecord | None = None
+    cause: Cause | None = None
+    """What it is due to; None where the instance does not say so."""
+
+
+class LineReader:
+    """Turns the lines of one stream into what they say. Lines with ``mark`` are not text."""
+
+    def __init__(self, mark: bytes) -> None:
+        self._mark = mark
+        self._cause: Cause | None = None
+        self._begun = bytearray()
+
+    def read(self, raw: Sequence[bytes], left_out: int = 0) -> list[Line]:
+        """What these lines say, of which so many are missing at the beginning."""
+        if left_out:  # and with them perhaps whose the others are
+            self._cause = None
+            self._begun.clear()
+        return [line for each in raw for line in self._lines(each)]
+
+    def _lines(self, raw: bytes) -> Iterator[Line]:
+        text, mark, said = raw.partition(self._mark)
+        if text or not mark:
+            yield Line(text.decode(errors="replace").rstrip("\r"), cause=self._cause)
+        if mark and (line := self._said(said[:1], said[1:])) is not None:
+            yield line
+
+    def _said(self, what: bytes, data: bytes) -> Line | None:
+        try:
+            if what == b"@":
+                whose = parse_cause(data)
+                self._cause = whose if any(whose) else None
+            elif what in (b"+", b"=") and len(self._begun) < _MOST:
+                self._begun += data
+                if what == b"=":
+                    return self._record()
+        except (ValueError, TypeError):  # cut off: its writer was killed, or its middle was lost
+            self._begun.clear()
+        return None
+
+    def _record(self) -> Line:
+        record, cause = parse_record(bytes(self._begun))
+        self._begun.clear()
+        return Line(record.text, record, cause if any(cause) else None)

@@ -1,0 +1,242 @@
+"""What functions print and log, as the tree's log and a task's log tell it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.acceptance.tree import CPU_ALONE, Json, Tree, lent, project, until
+
+LOGGED = """
+import asyncio
+import logging
+import logging.config
+import sys
+
+import skipper
+
+log = logging.getLogger("prices")
+
+
+@skipper.data
+def plain():
+    log.debug("too fine")
+    log.info("read %d rows", 3)
+    log.warning("two\\nlines")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        log.exception("could not divide")
+    print("printed")
+
+
+@skipper.data
+def deep():
+    print("at the bottom")
+    log.info("logged at the bottom")
+
+
+@skipper.data
+def middle():
+    return deep.remote()
+
+
+@skipper.training
+def nests():
+    print("at the top")
+    middle.remote()
+
+
+@skipper.data
+async def slow(name: str):
+    print(f"{name} begins")
+    await asyncio.sleep(0.3)
+    print(f"{name} ends")
+    log.info("%s logs", name)
+
+
+@skipper.data
+def fine():
+    log.debug("fine grained")
+
+
+@skipper.data
+def coarse():
+    log.info("not told")
+    log.error("told")
+"""
+
+# Each is a configuration as people write it: what it says has to stand in the log once, as it says.
+BASIC = """
+import logging
+
+import skipper
+
+logging.basicConfig(level=logging.DEBUG, format="<%(levelname)s> %(message)s")
+
+
+@skipper.data
+def run():
+    logging.getLogger("own").debug("once")
+    logging.getLogger("own").error("wrong")
+"""
+DICT = """
+import logging.config
+
+import skipper
+
+logging.config.dictConfig({
+    "version": 1,
+    "formatters": {"short": {"format": "[%(name)s] %(message)s"}},
+    "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "short",
+                         "stream": "ext://sys.stdout"}},
+    "loggers": {"own": {"handlers": ["out"], "level": "DEBUG", "propagate": False}},
+})
+
+
+@skipper.data
+def run():
+    logging.getLogger("own").debug("once")
+    logging.getLogger("own").error("wrong")
+"""
+HANDLER = """
+import logging
+import sys
+
+import skipper
+
+own = logging.getLogger("own")
+own.setLevel("DEBUG")
+own.addHandler(logging.StreamHandler(sys.stderr))
+
+
+@skipper.data
+def run():
+    own.debug("once")
+    own.error("wrong")
+"""
+SETTINGS = """
+[log]
+levels = { "logged.fine" = "debug", "logged.coarse" = "error" }
+"""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    folder = tmp_path_factory.mktemp("logs")
+    texts = {"logged": LOGGED, "basic": BASIC, "by_dict": DICT, "by_handler": HANDLER}
+    with lent(Tree(project(folder, SETTINGS, **texts), *CPU_ALONE)) as made:
+        yield made.ready()
+        made.end()
+
+
+def records(tree: Tree, function: str, **having: Any) -> list[Json]:
+    """The records of the tree's log about a function, without those of its file's reading."""
+    return [
+        record
+        for line in (tree.folder / ".skipper/logs/skipper.jsonl").read_text().splitlines()
+        if (record := json.loads(line)).get("function") == function
+        and having.items() <= record.items()
+    ]
+
+
+def lines(tree: Tree, task: str) -> list[Json]:
+    return list(tree.json(f"/v1/tasks/{task}/logs")["items"])
+
+
+def test_the_trees_log_has_levels_loggers_and_tracebacks_as_logged(tree: Tree) -> None:
+    """https://github.com/rq/rq/issues/2069"""
+    tree.value("logged.plain")
+    until(lambda: records(tree, "logged.plain", message="printed"))
+    logged = records(tree, "logged.plain", logger="prices")
+    assert [(each["level"], each["message"]) for each in logged] == [
+        ("info", "read 3 rows"),
+        ("warning", "two\nlines"),
+        ("error", "could not divide"),
+    ]
+    assert "1 / 0" in logged[-1]["traceback"]
+    assert logged[-1]["traceback"].endswith("ZeroDivisionError: division by zero")
+    assert all(each["request"] for each in logged)
+
+
+def test_a_tasks_log_has_them_too(tree: Tree) -> None:
+    task = tree.submit("logged.plain")
+    tree.result(task)
+    told = [(each.get("level"), each["text"].splitlines()[0]) for each in lines(tree, task)]
+    assert len(told) == 4
+    assert set(told) == {
+        (None, "printed"),
+        ("error", "could not divide"),
+        ("info", "read 3 rows"),
+        ("warning", "two"),
+    }
+    (error,) = [each for each in lines(tree, task) if each.get("level") == "error"]
+    assert error["logger"] == "prices"
+    assert error["text"].endswith("ZeroDivisionError: division by zero")
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("basic.run", ["<DEBUG> once", "<ERROR> wrong"]),
+        ("by_dict.run", ["[own] once", "[own] wrong"]),
+        ("by_handler.run", ["once", "wrong"]),
+    ],
+)
+def test_what_a_function_configures_holds_and_nothing_is_told_twice(
+    tree: Tree, name: str, texts: list[str]
+) -> None:
+    task = tree.submit(name)
+    tree.result(task)
+    told = lines(tree, task)
+    assert [each["text"] for each in told] == texts
+    assert [(each["level"], each["logger"]) for each in told] == [
+        ("debug", "own"),
+        ("error", "own"),
+    ]
+    logged = until(lambda: records(tree, name, task=task, level="error"))
+    assert [each["message"] for each in logged] == ["wrong"]
+
+
+def test_levels_of_functions_count(tree: Tree) -> None:
+    for name in ("logged.fine", "logged.coarse"):
+        tree.value(name)
+    assert until(lambda: records(tree, "logged.fine", message="fine grained", level="debug"))
+    assert until(lambda: records(tree, "logged.coarse", message="told", level="error"))
+    assert not records(tree, "logged.coarse", message="not told")
+    assert until(lambda: "fine grained" in tree.output)
+
+
+def told(tree: Tree, function: str, count: int = 1, **having: str) -> list[Json]:
+    """The records of :func:`records`, once there are so many."""
+
+    def found() -> list[Json]:
+        known = records(tree, function, **having)
+        return known if len(known) >= count else []
+
+    return until(found, what=f"{count} records of {function} with {having}")
+
+
+def test_what_nested_calls_print_carries_the_task_and_the_request(tree: Tree) -> None:
+    """https://github.com/PrefectHQ/prefect/issues/8606"""
+    task = tree.submit("logged.nests", x_request_id="abc-1")
+    tree.result(task)
+    for function, message in (
+        ("logged.nests", "at the top"),
+        ("logged.deep", "at the bottom"),
+        ("logged.deep", "logged at the bottom"),
+    ):
+        assert told(tree, function, message=message, task=task, request="abc-1")
+
+
+def test_what_direct_calls_print_carries_the_request_side_by_side_too(tree: Tree) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for name in "abcd":
+            pool.submit(tree.invoke, "logged.slow", {"name": name}, x_request_id=f"req-{name}")
+    for name in "abcd":
+        messages = {each["message"] for each in told(tree, "logged.slow", 3, request=f"req-{name}")}
+        assert messages == {f"{name} begins", f"{name} ends", f"{name} logs"}
