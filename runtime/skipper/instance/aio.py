@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from skipper.instance.calls import IncomingCall, Items, ServedFunction
+from skipper.instance.held import held_by
 from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
 from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
 from skipper.outcomes import Outcome
@@ -40,6 +41,9 @@ class _AsyncServer:
     def __init__(self, link: HostLink, function: ServedFunction) -> None:
         self._link, self._function = link, function
         self._running: dict[int, asyncio.Task[bytes]] = {}
+        self._ready: set[int] = set()
+        """Calls that have come and not begun: whoever takes an id out, loop or reader, has it."""
+        self._thread = threading.get_ident()
         self._pid = os.getpid()
         self._over = asyncio.Event()
 
@@ -55,11 +59,36 @@ class _AsyncServer:
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             while True:
-                loop.call_soon_threadsafe(self._take, self._link.next())
+                frame = self._link.next()
+                if frame.kind == FrameKind.RECALL:
+                    self._give_back(frame.id, loop)
+                    continue
+                if frame.kind == FrameKind.CALL:
+                    self._ready.add(frame.id)
+                loop.call_soon_threadsafe(self._take, frame)
         except HostGoneError:
             loop.call_soon_threadsafe(self._over.set)
         except (LinkClosedError, OSError):
             os._exit(CLOSED_CODE)
+
+    def _give_back(self, id_: int, loop: asyncio.AbstractEventLoop) -> None:
+        """Send a call back that the loop has not begun: something else holds it."""
+        if self._is_taken(id_):
+            return
+        self._link.send(FrameKind.RECALL, id_, held_by(self._thread).encode())
+        loop.call_soon_threadsafe(self._go_on)
+
+    def _is_taken(self, id_: int) -> bool:
+        """Whether a call has begun or has been given back; if not, it is the asker's from here."""
+        try:
+            self._ready.remove(id_)
+        except KeyError:
+            return True
+        return False
+
+    def _go_on(self) -> None:
+        with contextlib.suppress(HostGoneError, LinkClosedError):  # the reader finds the same
+            self._link.send(FrameKind.RECALL, 0)
 
     def _take(self, frame: Frame) -> None:
         if frame.kind == FrameKind.CALL:
@@ -83,6 +112,9 @@ class _AsyncServer:
 
     def _answer(self, id_: int, task: asyncio.Task[bytes]) -> None:
         del self._running[id_]
+        if not task.cancelled() and not task.result():
+            return  # it was given back
+        self._ready.discard(id_)
         # Here too, because a task that is cancelled before its first step runs no line of `_reply`.
         reply = self._cancelled() if task.cancelled() else task.result()
         try:
@@ -94,6 +126,8 @@ class _AsyncServer:
         self._link.forget(id_)
 
     async def _reply(self, frame: Frame) -> bytes:
+        if self._is_taken(frame.id):
+            return b""
         call = IncomingCall(frame)
         try:
             return await self._replied(call)

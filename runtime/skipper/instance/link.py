@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TypeVar
 
+from skipper.instance.held import held_by
 from skipper.wire import frames
 from skipper.wire.frames import Frame, FrameKind
 
@@ -74,6 +75,9 @@ class HostLink:
         self._waiting = 0
         """Threads that another one reads for."""
         self._last_call = 0
+        self._taker = threading.get_ident()
+        self.gives_back = False
+        """Whether calls that wait here go back as soon as a thread reads that the host asks."""
 
     def close(self) -> None:
         """Close the socket: in a fork of this process, which must not send in its place."""
@@ -188,15 +192,17 @@ class HostLink:
         finally:
             self._lock.release()
 
-    def send_if_free(self, kind: int, id_: int, payload: bytes) -> None:
-        """:meth:`send`, unless the link sends just now: then this frame is left out."""
-        if self._sending.acquire(blocking=False):
-            try:
-                self._sock.sendall(frames.pack(kind, id_, payload))
-            except OSError as error:
-                raise _why(error) from None
-            finally:
-                self._sending.release()
+    def send_if_free(self, kind: int, id_: int, payload: bytes) -> bool:
+        """:meth:`send`, unless the link sends just now: then False, and this frame is left out."""
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            self._sock.sendall(frames.pack(kind, id_, payload))
+        except OSError as error:
+            raise _why(error) from None
+        finally:
+            self._sending.release()
+        return True
 
     def forget(self, id_: int) -> None:
         """The call with this id has been answered."""
@@ -227,5 +233,16 @@ class HostLink:
             elif frame.kind == FrameKind.CREDIT:
                 if frame.id in self._credit:  # else the stream has just ended
                     self._credit[frame.id] += frames.credited(frame.payload)
+            elif frame.kind == FrameKind.RECALL and self.gives_back:
+                self._give_back(frame.id)
             else:
                 self._inbox.append(frame)
+
+    def _give_back(self, id_: int) -> None:
+        """Send a call back that nobody has taken from here; the host asks again where it cannot."""
+        for frame in self._inbox:
+            if frame.kind == FrameKind.CALL and frame.id == id_:
+                # A signal's handler may have come here, in the middle of the thread that sends.
+                if self.send_if_free(FrameKind.RECALL, id_, held_by(self._taker).encode()):
+                    self._inbox.remove(frame)
+                return

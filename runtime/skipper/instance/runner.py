@@ -34,6 +34,7 @@ def serve(link: HostLink, function: ServedFunction) -> None:
     """
     runner = _Runner(link, function)
     signal.signal(signal.SIGTERM, runner.terminated)
+    link.gives_back = True
     if function.threads is not None:
         function.threads.listen()
     with contextlib.suppress(HostGoneError):

@@ -83,6 +83,11 @@ class FrameKind:
     """host → instance: how many threads to compute on from now on, in digits.
 
     instance → host: on how many it does, once it has been told; others where a library is set."""
+    RECALL = 40
+    """host → instance: give this id's call back, if it has not begun.
+
+    instance → host: it comes back, and is not run here; with what the instance is at meanwhile, as
+    text. With id 0: an instance that gave calls back goes on."""
     MODEL = 35
     """host → instance, JSON: serve this version of a model from the next call on."""
 

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -251,3 +252,46 @@ def test_a_child_that_the_function_forked_neither_answers_nor_lives_on(serving: 
     parent, child = reply.value
     assert parent == os.getpid()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_calls_that_a_blocked_loop_has_not_begun_go_back_and_never_run(serving: Serving) -> None:
+    """kserve/kserve#3950."""
+    ran, free = [], threading.Event()
+
+    @skipper.data
+    async def hold(x: int, *, run: skipper.Run) -> int:
+        ran.append(x)
+        if x == 1:
+            run.log("it holds the loop")
+            assert free.wait(10)
+        return x
+
+    def react(frame: Frame) -> bytes:
+        if frame.kind == FrameKind.EVENT:
+            return b"".join(frames.pack(FrameKind.RECALL, id_) for id_ in (3, 2, 1))
+        if (frame.kind, frame.id) == (FrameKind.RECALL, 2):
+            free.set()
+        return b""
+
+    sent = [call({"x": n}, n) for n in (1, 2, 3)]
+    received = serving.run(hold, *sent, until=5, react=react)
+    back = [frame for frame in received if frame.kind == FrameKind.RECALL and frame.id]
+    assert [frame.id for frame in back] == [3, 2]
+    assert all(frame.payload for frame in back)
+    assert [frame.id for frame in received if frame.kind == FrameKind.REPLY] == [1]
+    assert (FrameKind.RECALL, 0, b"") in received
+    assert ran == [1]
+
+
+def test_a_call_that_waits_has_begun_and_does_not_go_back(serving: Serving) -> None:
+    @skipper.data
+    async def wait(*, run: skipper.Run) -> int:
+        run.log("it runs")
+        await asyncio.sleep(0.01)
+        return 1
+
+    def react(frame: Frame) -> bytes:
+        return frames.pack(FrameKind.RECALL, 1) if frame.kind == FrameKind.EVENT else b""
+
+    received = serving.run(wait, call({}, 1), react=react)
+    assert [frame.kind for frame in received] == [FrameKind.EVENT, FrameKind.REPLY]

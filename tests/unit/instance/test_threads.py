@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from skipper.instance.plugins import Plugins
 from skipper.instance.threads import ThreadShare
 from skipper.machine import here
 from skipper.settings.environment import adopt_environment, thread_limits
+from skipper.wire import frames
 from skipper.wire.frames import Frame, FrameKind
 from tests.unit.instance.serving import Serving, call, parse
 
@@ -44,8 +46,8 @@ def told(threads: int) -> tuple[int, int, bytes]:
     return FrameKind.THREADS, 0, b"%d" % threads
 
 
-def answered(frames: list[Frame]) -> list[bytes]:
-    return [frame.payload for frame in frames if frame.kind == FrameKind.THREADS]
+def answered(found: list[Frame]) -> list[bytes]:
+    return [frame.payload for frame in found if frame.kind == FrameKind.THREADS]
 
 
 def libraries() -> dict[str, int]:
@@ -177,3 +179,37 @@ def test_what_somebody_has_set_otherwise_is_left_so(
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     shared.run(look, told(2), call(id_=1), until=2)
     assert (os.environ["OMP_NUM_THREADS"], os.environ["MKL_NUM_THREADS"]) == ("2", "7")
+
+
+def test_calls_that_lie_ready_behind_a_long_one_go_back_at_a_signal(
+    shared: SharedServing,
+) -> None:
+    """The signal that tells of threads has the link read what its host asks back, too."""
+    ran, asked, free = [], threading.Event(), threading.Event()
+
+    @skipper.data
+    def hold(x: int, *, run: skipper.Run) -> int:
+        ran.append(x)
+        if x == 1:
+            run.log("it takes long")
+            assert asked.wait(LIMIT_S)
+            os.kill(os.getpid(), signal.SIGURG)
+            assert free.wait(LIMIT_S)
+        return x
+
+    def react(frame: Frame) -> bytes:
+        if frame.kind == FrameKind.EVENT:
+            for id_ in (3, 2, 1):
+                shared.theirs.sendall(frames.pack(FrameKind.RECALL, id_))
+            asked.set()
+        elif (frame.kind, frame.id) == (FrameKind.RECALL, 2):
+            free.set()
+        return b""
+
+    sent = [call({"x": n}, n) for n in (1, 2, 3, 4)]
+    found = shared.run(hold, *sent, until=6, react=react)
+    back = [frame for frame in found if frame.kind == FrameKind.RECALL]
+    assert [frame.id for frame in back] == [3, 2]
+    assert all(frame.payload for frame in back)
+    assert [parse(frame).value for frame in found if frame.kind == FrameKind.REPLY] == [1, 4]
+    assert ran == [1, 4]

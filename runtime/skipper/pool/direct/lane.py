@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from skipper.instance.jobs import ModelRef
 from skipper.outcomes import LOGGED, Outcome
-from skipper.pool.direct import replies
+from skipper.pool.direct import recalls, replies
 from skipper.pool.direct.fleet import RENEW_S, Fleet
 from skipper.pool.direct.queue import AHEAD_BYTES, DirectCall, Origin, VersionQueue
 from skipper.pool.direct.retries import Retries
@@ -39,6 +39,9 @@ BATCH_BYTES = 64 << 20
 """A batch that has come to this many bytes takes no more calls."""
 CANCEL_GRACE_S = 5.0
 """How long after its deadline an ``async def`` call may take to stop; then its process is ended."""
+
+OWED_S = 1.0
+"""An instance that owes an answer for so long after its deadline is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +137,8 @@ class DirectLane:
             if call is not None and not call.is_answered:
                 call.has_streamed = True
                 call.origin.send(frame.kind, call.id, frame.payload)
+        elif frame.kind == FrameKind.RECALL:
+            self._recalled(instance, frame)
         elif frame.kind == FrameKind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
 
@@ -232,8 +237,14 @@ class DirectLane:
                 self._check_queue(queue, now)
             self.fleet.sweep(queue, now, is_assigned=self.versions.is_assigned(queue))
         for instance, queue in list(self.fleet.all.items()):
-            if instance.calls and instance.is_alive:
+            if not instance.is_alive:
+                continue
+            if instance.calls:
                 self._check_calls(instance, queue.version, now)
+                if instance.is_alive:
+                    recalls.ask(instance, queue.version, now)
+            elif now - instance.held_at > CANCEL_GRACE_S:  # held by what is no call
+                self._end_process(instance)
         self.fleet.trim()
         self._pump()
 
@@ -360,8 +371,30 @@ class DirectLane:
         # A call cannot be taken back from a function that does not look; its process can be.
         grace_s = CANCEL_GRACE_S if version.spec.is_async else 0.0
         if all(call.deadline + grace_s <= now for call in begun):
+            self._end_process(instance)
+            return
+        owed_s = max(now - call.deadline for call in begun)
+        if owed_s >= 0:
+            instance.hold(now)
+        if owed_s >= OWED_S:  # those beside it may end; others are for another instance
             self.fleet.forget(instance)
-            instance.terminate()
+
+    def _end_process(self, instance: Instance[DirectCall]) -> None:
+        self.fleet.forget(instance)
+        instance.terminate()
+
+    def _recalled(self, instance: Instance[DirectCall], frame: Frame) -> None:
+        """A call comes back that had not begun, or what had held its instance is over."""
+        if not frame.id:
+            instance.go_on()
+        elif (
+            call := recalls.take(instance, frame.id, frame.payload.decode(errors="replace"))
+        ) is not None:
+            if not instance.calls and not instance.waiting:
+                self.slots.leave()
+            self._wait_again(call)
+            self.fleet.freed(call.queue, instance)
+        self._pump()
 
     def _send_instance(self, kind: int, call: DirectCall, payload: bytes = b"") -> None:
         assert call.instance is not None

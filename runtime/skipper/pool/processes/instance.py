@@ -23,9 +23,10 @@ from skipper.wire.lines import Cause
 C = TypeVar("C")
 """A call, as the lane that sends it knows it."""
 _CANCELLED = Outcome.CANCELLED.value
-_IDLE, _BUSY, _TAKE_CALLS = (
+_IDLE, _BUSY, _HELD, _TAKE_CALLS = (
     InstanceState.IDLE,
     InstanceState.BUSY,
+    InstanceState.HELD,
     (InstanceState.IDLE, InstanceState.BUSY),
 )
 """Looked up at every call, where a member of an enum takes far longer."""
@@ -124,6 +125,10 @@ class Instance(InstanceProcess, Generic[C]):
         """How many calls it has been given so far."""
         self.is_worn = False
         """It has used most of its memory, or run often enough: a fresh one is to take its place."""
+        self.held_at = math.inf
+        """Since when it is sent no calls, because it does not come to those that it has."""
+        self.recalled: dict[int, float] = {}
+        """When it was last asked to give a call back, by the call's id."""
         self._last_id = 0
         self.threads = self.threads_told = job.threads
         """On how many threads it computes, as far as it has said; and the last that it was told."""
@@ -182,7 +187,31 @@ class Instance(InstanceProcess, Generic[C]):
             self.idle_since = time.monotonic()
             if not self.calls:
                 self.state = _IDLE
+        elif self.state is _HELD:
+            self.go_on()
         return call
+
+    # --- calls that it does not come to ---
+
+    def recall(self, id_: int, now: float) -> None:
+        """Ask for a call back that may not have begun."""
+        self.recalled[id_] = now
+        self.send(FrameKind.RECALL, id_)
+
+    def give_back(self, id_: int) -> C | None:
+        """It does not run this call; what it was, or None where it is not known."""
+        return self.calls.pop(id_, None)
+
+    def hold(self, now: float) -> None:
+        """Send it no calls until it has answered one or says that it goes on."""
+        if self.state in _TAKE_CALLS:
+            self.state, self.held_at = _HELD, now
+
+    def go_on(self) -> None:
+        """It comes to its calls again."""
+        if self.state is _HELD:
+            self.state, self.held_at = _BUSY if self.calls else _IDLE, math.inf
+            self.idle_since = time.monotonic()
 
     def end_calls(self) -> list[C]:
         """Whatever it runs has ended with it; the calls, in the order in which it had them."""

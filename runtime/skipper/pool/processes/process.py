@@ -34,6 +34,7 @@ class InstanceState(StrEnum):
     STARTING = "starting"
     IDLE = "idle"
     BUSY = "busy"
+    HELD = "held"
     STOPPING = "stopping"
     GONE = "gone"
 

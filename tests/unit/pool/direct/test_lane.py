@@ -1484,5 +1484,5 @@ async def test_the_end_of_a_call_that_lies_ready_ends_no_process() -> None:
     pool.later(1.5)
     assert pool.outcomes == {late: Outcome.TIMED_OUT}
     assert "while it waited" in pool.caller.answers[0].value
-    assert pool.started[0].signals == []
+    assert not pool.started[0].is_stopped
     assert pool.started[0].cancelled == [2]
