@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import weakref
 from collections.abc import Iterable
@@ -151,7 +152,7 @@ def _lost(part: Part, error: OSError) -> ValueError:
     return ValueError(f"the content of {name!r} is gone: {error.strerror or type(error).__name__}")
 
 
-NO_PLACES = Places(spool=Spool(Path(tempfile.gettempdir(), "skipper-spool")))
+NO_PLACES = Places(spool=Spool(Path(tempfile.gettempdir(), f"skipper-spool-{os.getuid()}")))
 """Where nobody has said where values go."""
 NO_PARTS = OpenParts((), NO_PLACES)
 """Of a body without any."""
