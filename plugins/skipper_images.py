@@ -95,12 +95,13 @@ class ImageType(skipper.ValueType):
             what = format_ or "a picture of a format that is taken"
             raise ValueError(f"these bytes are not {what}") from None
         self._check_size(image)
-        if _is_animated(image):
-            raise ValueError("the picture has more than one frame: send the one that is meant")
         try:
+            is_animated = _is_animated(image)  # which reads on in the file
             image.load()
         except Exception as error:  # noqa: BLE001 - the same
             raise ValueError(f"the picture is damaged: {error}") from None
+        if is_animated:
+            raise ValueError("the picture has more than one frame: send the one that is meant")
         return image
 
     def _check_size(self, image: Any) -> None:
