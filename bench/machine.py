@@ -58,7 +58,7 @@ def describe() -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Releases of what was measured: Skipper's packages, the peers' and the programs."""
-    found = {"skipper": version("skipper"), "wrk": _wrk()}
+    found = {"skipper": version("skipper-runtime"), "wrk": _wrk()}
     tensorflow = [name for name in ("tensorflow", "tensorflow-cpu") if _has(name)]
     found |= {f"skipper on {name}": version(name) for name in (*_OURS, *tensorflow)}
     found |= {f"peers: {name}": release for name, release in _of_peers().items()}
