@@ -186,16 +186,18 @@ class Signature:
         :data:`~skipper.values.envelope.NATIVE`. Raises as :meth:`dump` does, and OSError where the
         spool does not take what is large.
         """
-        gives, parts = self.gives, CollectedParts(places.spool)
+        gives = self.gives
         if gives is None or not gives.is_value(value):
             if accept != NATIVE:
                 return self.dump(value)
+            parts = CollectedParts(places.spool)
             text = self.dump(value, parts)
             return as_body(Envelope(json=text, parts=tuple(parts.parts)))
         media_type = gives.native if accept == NATIVE else accept or gives.writes[0]
         if media_type == JSON:
             return self.dump(value)
-        return as_body(Envelope(parts=(parts.part(gives.write(value, media_type)),)))
+        part = CollectedParts(places.spool).part(gives.write(value, media_type))
+        return as_body(Envelope(parts=(part,)))
 
     def load(self, body: bytes, places: Places) -> Any:
         """The value that a body of :meth:`write` stands for, of the type that the function says.

@@ -17,7 +17,7 @@ from skipper.values.spool import Spool, SpooledFile
 
 FIELD_BYTES = 1 << 20
 """Of all fields of a form that are text or JSON together, which are held."""
-_AT_ONCE = 4 << 20
+_AT_ONCE = 16 << 20
 """Of a body, what is written without a thread."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Pieces = AsyncIterator[bytes]

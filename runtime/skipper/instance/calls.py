@@ -29,6 +29,7 @@ from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import as_envelope, is_envelope
 from skipper.values.opening import NO_PLACES, OpenParts, Places
+from skipper.values.value import JSON
 from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame, FrameKind
@@ -91,6 +92,9 @@ class ServedFunction:
         self.signature: Signature = function.signature
         """What one caller sends and gets."""
         self._has_types = self.signature.input.has_value_types
+        gives = self.signature.gives
+        self._gives_json = gives is None or gives.writes[0] == JSON
+        """Whether its value is JSON, unless a caller accepts something else."""
         self.batch = function.options.get("batch", 0)
         """The largest batch; 0 for a function that takes calls one by one."""
         self._taking = function.batch_signature if self.batch else function.signature
@@ -221,7 +225,7 @@ class ServedFunction:
 
     def written(self, call: IncomingCall, value: Any) -> bytes:
         """The body that answers ``call`` with a value. Raises as :meth:`dump` does."""
-        if self.signature.gives is None and not call.accept:
+        if self._gives_json and not call.accept:
             return self.dump(value)
         return self.checked_size(self.signature.write(value, call.accept, self._places))
 
