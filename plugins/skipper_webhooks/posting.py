@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,9 @@ from skipper_webhooks.errors import DeliveryError, RefusedError
 from skipper_webhooks.signing import sign
 
 _PORTS = {"https": 443, "http": 80}
+# They log whole addresses, which may hold secrets; what comes of a delivery is told without.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 Resolve = Callable[[str, int], list[Address]]

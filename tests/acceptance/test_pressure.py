@@ -236,7 +236,7 @@ def test_a_full_disk_refuses_new_tasks_and_loses_none(small_disk: Path, gate: Ga
             assert "full" in refused.json()["detail"]
             assert refused.headers["Retry-After"]
             bulky = tree.invoke("bodies.size", {"text": "x" * 200_000}, prefer="respond-async")
-            assert bulky.status_code == 503
+            assert bulky.status_code == 507
             assert "cannot be stored" in bulky.json()["detail"]
             gate.open()
             full = time.monotonic()

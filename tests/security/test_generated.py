@@ -120,6 +120,7 @@ def known(tree: Tree) -> dict[str, list[str]]:
         "models": ["none"],
         "schedules": ["leap", "none"],
         "webhooks": ["ops", "none"],
+        "files": [f"file-{'0' * 32}", "none"],
     }
 
 

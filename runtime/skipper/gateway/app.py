@@ -128,6 +128,7 @@ class Gateway:
         # What comes here has another method, because calls go by begin().
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", _not_here, methods=["POST"])
         api.router.routes.insert(0, route)
+        api.router.routes.insert(1, Route(_FILES, _not_here, methods=["POST"]))
         for part in (functions, files, models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
         api.include_router(health.routes(self._readiness))

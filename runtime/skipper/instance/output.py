@@ -35,9 +35,12 @@ class CallStream(io.TextIOWrapper):
     """A standard stream that tells the host, before what a call prints, which one it is."""
 
     def __init__(self, stream: io.TextIOWrapper, mark: bytes) -> None:
+        # A writer of its own, because a fork's descriptor leads elsewhere than its template's did,
+        # of which the old one still knows whether it can be sought in.
+        raw = io.FileIO(stream.fileno(), "wb", closefd=False)
         # Line by line, because whoever follows a task sees its output while it runs.
         super().__init__(
-            cast(io.BufferedWriter, stream.buffer),
+            io.BufferedWriter(raw),
             encoding=stream.encoding,
             errors=stream.errors,
             line_buffering=True,
