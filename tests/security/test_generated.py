@@ -176,7 +176,7 @@ def requests(
 def _bodies(document: Document, operation: dict[str, Any]) -> st.SearchStrategy[bytes | None]:
     anything = ANYTHING.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=20)
     given = operation.get("requestBody")
-    if given is None:
+    if given is None or "application/json" not in given["content"]:
         return st.none() | anything
     right = document.values(given["content"]["application/json"]["schema"])
     texts = right.map(lambda value: json.dumps(value).encode())
