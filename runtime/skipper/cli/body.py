@@ -14,7 +14,7 @@ import typer
 from skipper.values import forms
 
 if TYPE_CHECKING:
-    from skipper.client.sources import Source
+    from skipper.client.sources import BodySource
 
 _TYPE = ";type="
 
@@ -117,7 +117,7 @@ def _value(schema: forms.Schema, texts: Sequence[str], *, is_file: bool) -> Any:
     return forms.from_text(schema, texts)
 
 
-def _file(text: str) -> Source:
+def _file(text: str) -> BodySource:
     """What ``@PATH``, ``@-`` or ``@PATH;type=TYPE`` names."""
     from skipper.client.sources import file_source
 

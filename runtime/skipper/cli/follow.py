@@ -14,7 +14,7 @@ from skipper.exits import Exit
 
 if TYPE_CHECKING:
     from skipper.cli.progress import PlainProgress
-    from skipper.client import Wanted
+    from skipper.client import WantedValue
     from skipper.client.messages import Reply
 
 
@@ -23,7 +23,7 @@ def followed(
     where: Target,
     shown: PlainProgress,
     timeout_s: float | None,
-    wanted: Wanted,
+    wanted: WantedValue,
 ) -> Reply:
     """The answer with the task's value, once ``shown`` has shown its life.
 
@@ -43,7 +43,7 @@ async def _follow(
     where: Target,
     shown: PlainProgress,
     timeout_s: float | None,
-    wanted: Wanted,
+    wanted: WantedValue,
 ) -> Reply:
     import asyncio
 

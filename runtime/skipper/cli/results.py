@@ -13,7 +13,7 @@ from skipper.cli.output import info, neutral, show, show_json
 from skipper.exits import Exit
 
 if TYPE_CHECKING:
-    from skipper.client import Wanted
+    from skipper.client import WantedValue
     from skipper.client.messages import Reply
 
 Output = Annotated[
@@ -38,19 +38,19 @@ _BY_SUFFIX = {
 """What not every system's table has."""
 
 
-def wanted(output: str | None, accept: str | None) -> Wanted:
+def wanted(output: str | None, accept: str | None) -> WantedValue:
     """How the value is to come. Raises typer.BadParameter for where nothing can be written."""
-    from skipper.client import Wanted
+    from skipper.client import WantedValue
 
     if output in (None, STANDARD_OUTPUT):
-        return Wanted(accept=accept or _ANYTHING)
+        return WantedValue(accept=accept or _ANYTHING)
     path = Path(output or "").expanduser()
     if path.is_dir() or not path.parent.is_dir():
         what = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
         raise typer.BadParameter(f"-o {output}: {what}.")
     suffix = path.suffix.lower()
     told = accept or _BY_SUFFIX.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0]
-    return Wanted(accept=f"{told}, {_ANYTHING};q=0.1" if told else _ANYTHING, to=path)
+    return WantedValue(accept=f"{told}, {_ANYTHING};q=0.1" if told else _ANYTHING, to=path)
 
 
 def show_result(reply: Reply, output: str | None) -> None:

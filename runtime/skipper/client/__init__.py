@@ -18,8 +18,8 @@ from skipper.client.aio import AsyncClient, AsyncTaskHandle
 from skipper.client.blocking import Client, TaskHandle
 from skipper.client.contents import Answer
 from skipper.client.events import TaskEvent
-from skipper.client.messages import Deadline, Terms, Wanted
-from skipper.client.sources import Source
+from skipper.client.messages import Deadline, Terms, WantedValue
+from skipper.client.sources import BodySource
 from skipper.values.envelope import Part, is_envelope, referred, unpack
 from skipper.values.opening import NO_PLACES
 from skipper.values.spool import Spool
@@ -32,7 +32,7 @@ __all__ = [
     "TaskEvent",
     "TaskHandle",
     "Terms",
-    "Wanted",
+    "WantedValue",
     "connect",
 ]
 
@@ -89,14 +89,14 @@ class ClientCaller:
             self.places.spool.remove(envelope.spooled)
 
 
-def _source(part: Part, spool: Spool) -> Source:
-    common = Source(media_type=part.media_type, name=part.name, size=part.size)
+def _source(part: Part, spool: Spool) -> BodySource:
+    common = BodySource(media_type=part.media_type, name=part.name, size=part.size)
     if part.spool is not None:
         return replace(common, path=spool.path(part.spool))
     return replace(common, buffers=(part.data,))
 
 
-def _referring(value: Any, sources: Mapping[str, Source]) -> Any:
+def _referring(value: Any, sources: Mapping[str, BodySource]) -> Any:
     """Plain data with the sources that it refers to."""
     if (key := referred(value)) in sources:
         return sources[str(key)]

@@ -14,14 +14,14 @@ from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
 from skipper.client.messages import (
     AS_VALUE,
     NO_TERMS,
-    Body,
     Deadline,
     Flow,
     Pause,
     Reply,
     Request,
+    RequestBody,
     Terms,
-    Wanted,
+    WantedValue,
     merged,
     resume,
 )
@@ -216,7 +216,7 @@ class AsyncClient(HttpConnection):
         *,
         prefer: str = "",
         terms: Terms = NO_TERMS,
-        wanted: Wanted = AS_VALUE,
+        wanted: WantedValue = AS_VALUE,
     ) -> Answer:
         """See :meth:`Client.invoke`."""
         deadline, preferences = Deadline(self.timeout_s), (prefer, terms)
@@ -278,7 +278,7 @@ def _content(request: Request) -> bytes | AsyncIterator[bytes] | None:
     return content if content is None or isinstance(content, bytes) else _read(content)
 
 
-async def _read(body: Body) -> AsyncIterator[bytes]:
+async def _read(body: RequestBody) -> AsyncIterator[bytes]:
     """A body's pieces, each read in a thread, because it may lie on a slow disk."""
     chunks = body.chunks()
     while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:

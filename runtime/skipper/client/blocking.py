@@ -21,7 +21,7 @@ from skipper.client.messages import (
     Reply,
     Request,
     Terms,
-    Wanted,
+    WantedValue,
     merged,
     resume,
 )
@@ -237,7 +237,7 @@ class Client(HttpConnection):
         *,
         prefer: str = "",
         terms: Terms = NO_TERMS,
-        wanted: Wanted = AS_VALUE,
+        wanted: WantedValue = AS_VALUE,
     ) -> Answer:
         """One request, answered with a value or a task, as the function or ``prefer`` has it.
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from skipper.client.sources import Source
+from skipper.client.sources import BodySource
 from skipper.values.value import JSON
 
 
 class StreamedBody:
     """One source as it is."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: BodySource) -> None:
         self._source = source
         self.media_type = source.media_type
 
@@ -47,7 +47,7 @@ class FormBody:
         self.media_type = f"multipart/form-data; boundary={self._boundary}"
 
     def _head(self, name: str, value: Any) -> bytes:
-        is_source = isinstance(value, Source)
+        is_source = isinstance(value, BodySource)
         lines = [f'Content-Disposition: form-data; name="{_escaped(name)}"']
         if is_source:
             lines[0] += f'; filename="{_escaped(value.name or name)}"'
@@ -77,11 +77,11 @@ class FormBody:
         yield self._end
 
 
-def _content(value: Any) -> Source:
-    if isinstance(value, Source):
+def _content(value: Any) -> BodySource:
+    if isinstance(value, BodySource):
         return value
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return Source(media_type=JSON, size=len(data), buffers=(data,))
+    return BodySource(media_type=JSON, size=len(data), buffers=(data,))
 
 
 def _escaped(text: str) -> str:

@@ -31,12 +31,12 @@ from skipper.client.messages import (
     Reply,
     Request,
     Terms,
-    Wanted,
+    WantedValue,
     to_body,
 )
 from skipper.client.packing import Upload, pack
 from skipper.client.problems import checked, slug_of, task_error
-from skipper.client.sources import Source, has_sources
+from skipper.client.sources import BodySource, has_sources
 from skipper.errors import CallError, SkipperError, UnavailableError
 from skipper.function.mapping import Arguments
 from skipper.spec import Mode
@@ -150,7 +150,7 @@ def invoke(
     deadline: Deadline,
     *,
     preferences: Preferences = NO_PREFERENCES,
-    wanted: Wanted = AS_VALUE,
+    wanted: WantedValue = AS_VALUE,
 ) -> Flow[Answer]:
     """One run of a function: its value, or a task."""
     reply = yield from sent(
@@ -160,7 +160,7 @@ def invoke(
 
 
 def _invoked(
-    name: str, body: Content, deadline: Deadline, preferences: Preferences, wanted: Wanted
+    name: str, body: Content, deadline: Deadline, preferences: Preferences, wanted: WantedValue
 ) -> Flow[Reply]:
     prefer, terms = preferences
     headers = _headers_of(body, wanted) | ({"prefer": prefer} if prefer else {}) | terms.headers()
@@ -176,7 +176,7 @@ def _invoked(
     return (yield from exchange(request, deadline))
 
 
-def _headers_of(body: Content, wanted: Wanted = AS_VALUE) -> dict[str, str]:
+def _headers_of(body: Content, wanted: WantedValue = AS_VALUE) -> dict[str, str]:
     kind = JSON if isinstance(body, bytes) else body.media_type
     return {"content-type": kind, "accept": wanted.accept or contents.accept()}
 
@@ -225,7 +225,7 @@ def stream(name: str, body: Any) -> Flow[tuple[Request, list[Upload]]]:
     request = Request(
         method="POST",
         path=function_path(name) + "/invoke",
-        headers=_headers_of(content, Wanted(accept="text/event-stream")),
+        headers=_headers_of(content, WantedValue(accept="text/event-stream")),
         content=content,
         timeout_s=None,  # because the gateway enforces the function's deadline
         is_repeatable=False,
@@ -255,7 +255,7 @@ def forget(uploads: Iterable[Upload]) -> Flow[None]:
                 yield from delete_file(each.id)
 
 
-def upload(source: Source) -> Flow[dict[str, Any]]:
+def upload(source: BodySource) -> Flow[dict[str, Any]]:
     """The record of a file that is uploaded. Sent again where it can be: it is stored once."""
     query = {"name": source.name} if source.name else {}
     request = Request(
@@ -286,11 +286,13 @@ def call(name: str, body: Any, timeout_s: float | None, to: Path | None = None) 
 
     With ``to`` it is written there.
     """
-    reply = yield from called(name, body, timeout_s, Wanted(to=to))
+    reply = yield from called(name, body, timeout_s, WantedValue(to=to))
     return contents.value_of(reply)
 
 
-def called(name: str, body: Any, timeout_s: float | None, wanted: Wanted = AS_VALUE) -> Flow[Reply]:
+def called(
+    name: str, body: Any, timeout_s: float | None, wanted: WantedValue = AS_VALUE
+) -> Flow[Reply]:
     """The answer that has the value of one run."""
     deadline = Deadline(timeout_s)
     answer = yield from invoke(name, body, deadline, wanted=wanted)
@@ -357,11 +359,11 @@ def _task_of(reply: Reply) -> dict[str, Any]:
 
 def result_of(task: Mapping[str, Any], to: Path | None = None) -> Flow[Any]:
     """The value of a task that has ended; with ``to`` it is written there."""
-    reply = yield from reply_with_result(task, Wanted(to=to))
+    reply = yield from reply_with_result(task, WantedValue(to=to))
     return contents.value_of(reply)
 
 
-def reply_with_result(task: Mapping[str, Any], wanted: Wanted = AS_VALUE) -> Flow[Reply]:
+def reply_with_result(task: Mapping[str, Any], wanted: WantedValue = AS_VALUE) -> Flow[Reply]:
     """The answer that has the value of a task that has ended. Raises what else it ended with."""
     if task["state"] != State.SUCCEEDED:
         raise task_error(task)

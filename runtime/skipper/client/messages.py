@@ -15,7 +15,7 @@ ANSWER_S = 30.0
 """How long the gateway may take over anything that runs no function."""
 
 
-class Body(Protocol):
+class RequestBody(Protocol):
     """What is sent piece by piece."""
 
     @property
@@ -45,7 +45,7 @@ class Request:
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | Body | None = None
+    content: bytes | RequestBody | None = None
     timeout_s: float | None = ANSWER_S
     is_repeatable: bool = True
     is_patient: bool = False
@@ -84,7 +84,7 @@ NO_TERMS = Terms()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class WantedValue:
     """How a value is to come: an ``Accept`` header, empty for what becomes a value of Python's.
 
     With ``to`` it is written to that file.
@@ -94,7 +94,7 @@ class Wanted:
     to: Path | None = None
 
 
-AS_VALUE = Wanted()
+AS_VALUE = WantedValue()
 
 
 @dataclass(frozen=True, kw_only=True)

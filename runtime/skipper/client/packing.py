@@ -15,7 +15,7 @@ from typing import Any
 
 from skipper.client.bodies import FormBody
 from skipper.client.messages import to_body
-from skipper.client.sources import Source, source_of
+from skipper.client.sources import BodySource, source_of
 from skipper.values import forms
 from skipper.values.envelope import reference
 from skipper.values.file import File
@@ -30,7 +30,7 @@ MOST_PARTS = 100
 class Upload:
     """A source that is to be uploaded; its ``id`` once it has been."""
 
-    source: Source
+    source: BodySource
     id: str = ""
 
 
@@ -47,7 +47,7 @@ class Packed:
         if self.fields is None:
             return to_body(_referring(self.json))
         fields = [
-            (name, value if isinstance(value, Source) else to_body(_referring(value)))
+            (name, value if isinstance(value, BodySource) else to_body(_referring(value)))
             for name, value in self.fields
         ]
         return FormBody(fields)
@@ -64,7 +64,7 @@ def pack(body: Any, document: Mapping[str, Any]) -> Packed:
     if isinstance(body, Mapping) and (fields := _fields(body, document)) is not None:
         placed = [
             (name, value)
-            if isinstance(value, Source)
+            if isinstance(value, BodySource)
             else (name, _placed(value, forms.member_schema(schema, name), f"/{name}", uploads))
             for name, value in fields
         ]
@@ -97,7 +97,7 @@ def _fields(body: Mapping[str, Any], document: Mapping[str, Any]) -> list[tuple[
         else:
             source = source_of(value) if name in one or name in many else None
             fields.append((name, value if source is None else source))
-    has_files = any(isinstance(value, Source) for _, value in fields)
+    has_files = any(isinstance(value, BodySource) for _, value in fields)
     return fields if has_files and len(fields) <= MOST_PARTS else None
 
 
@@ -126,7 +126,7 @@ def _placed(value: Any, schema: forms.Schema, where: str, uploads: list[Upload])
 
 def _plain(value: Any, schema: forms.Schema, where: str) -> Any:
     """A value for a place that takes JSON alone: an array is a list there."""
-    is_file = isinstance(value, bytes | bytearray | memoryview | Path | File | Source)
+    is_file = isinstance(value, bytes | bytearray | memoryview | Path | File | BodySource)
     if not is_file and not callable(getattr(value, "read", None)):
         return value
     if isinstance(value, bytes) and (encoded := forms.own_bytes(schema, value)) is not None:

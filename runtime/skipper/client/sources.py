@@ -23,7 +23,7 @@ CHUNK = 256 << 10
 
 
 @dataclass(eq=False, kw_only=True)
-class Source:
+class BodySource:
     """Bytes of one media type: ``buffers``, or what is at ``path``, or what ``stream`` gives."""
 
     media_type: str = OCTETS
@@ -68,21 +68,21 @@ def _read(stream: BinaryIO) -> Iterator[bytes]:
         yield data
 
 
-def source_of(value: Any) -> Source | None:
+def source_of(value: Any) -> BodySource | None:
     """What ``value`` is as bytes; None for what is to be JSON.
 
     Raises FileNotFoundError for a path where nothing is, TypeError for a file opened as text.
     """
     if value is None or isinstance(value, str | int | float | dict | list | tuple):
         return None
-    if isinstance(value, Source):
+    if isinstance(value, BodySource):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
-        return Source(size=memoryview(value).nbytes, buffers=(value,))
+        return BodySource(size=memoryview(value).nbytes, buffers=(value,))
     if isinstance(value, Path):
         return source_of(File(value))
     if isinstance(value, File):
-        return Source(
+        return BodySource(
             media_type=value.media_type, name=value.name or None, size=value.size, path=value.path
         )
     if callable(getattr(value, "read", None)):
@@ -94,7 +94,7 @@ def source_of(value: Any) -> Source | None:
         size = written.path.stat().st_size
     else:
         size = sum(memoryview(each).nbytes for each in written.buffers)
-    return Source(
+    return BodySource(
         media_type=written.media_type,
         name=written.name,
         size=size,
@@ -103,7 +103,7 @@ def source_of(value: Any) -> Source | None:
     )
 
 
-def file_source(value: Any, name: str | None = None, media_type: str | None = None) -> Source:
+def file_source(value: Any, name: str | None = None, media_type: str | None = None) -> BodySource:
     """What ``value`` is as a file, under another name or type where those are given.
 
     Raises TypeError for plain data, and as :func:`source_of` does.
@@ -131,7 +131,7 @@ def has_sources(body: Any) -> bool:
         return any(map(has_sources, body))
     if body is None or isinstance(body, str | int | float):
         return False
-    is_plain = isinstance(body, bytes | bytearray | memoryview | Path | File | Source)
+    is_plain = isinstance(body, bytes | bytearray | memoryview | Path | File | BodySource)
     return is_plain or callable(getattr(body, "read", None)) or _has_type(body)
 
 
@@ -139,7 +139,7 @@ def _has_type(value: Any) -> bool:
     return value_type_of_class(type(value)) is not None
 
 
-def _of_stream(stream: Any) -> Source:
+def _of_stream(stream: Any) -> BodySource:
     if isinstance(stream, io.TextIOBase):
         raise TypeError("a file that is sent must be opened in binary mode: open(path, 'rb')")
     name = getattr(stream, "name", None)
@@ -150,5 +150,5 @@ def _of_stream(stream: Any) -> Source:
         size = stream.seek(0, os.SEEK_END) - start
         stream.seek(start)
     except (OSError, AttributeError, io.UnsupportedOperation):  # a pipe
-        return Source(media_type=guessed, name=named, stream=stream, start=None)
-    return Source(media_type=guessed, name=named, size=size, stream=stream, start=start)
+        return BodySource(media_type=guessed, name=named, stream=stream, start=None)
+    return BodySource(media_type=guessed, name=named, size=size, stream=stream, start=start)

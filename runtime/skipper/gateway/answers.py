@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from skipper import problems
 from skipper.errors import FullError, SkipperError
 from skipper.gateway.browsers import FOR_BROWSERS
-from skipper.gateway.contents import Wanted, check_accepted, content_response
+from skipper.gateway.contents import WantedContent, check_accepted, content_response
 from skipper.gateway.context import Context
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.links import link
@@ -143,7 +143,7 @@ async def kept_response(context: Context, part: Part, served: bytes) -> Response
 
 
 async def answer_of_task(
-    context: Context, result: Result, wanted: Wanted, *, is_minimal: bool = False
+    context: Context, result: Result, wanted: WantedContent, *, is_minimal: bool = False
 ) -> Response:
     """What a direct call would have answered, as far as it is wanted.
 

@@ -79,7 +79,7 @@ def check_accepted(accept: str, part: Part) -> None:
         raise negotiation.not_acceptable("the value is", accept, [media_type])
 
 
-class Wanted(NamedTuple):
+class WantedContent(NamedTuple):
     """What a request says of the bytes that it wants: its headers, empty where there are none."""
 
     accept: str = ""
@@ -93,7 +93,7 @@ class Wanted(NamedTuple):
         return tag in known or known == ["*"]
 
 
-def content_response(part: Part, values: ValueStore, wanted: Wanted) -> Response:
+def content_response(part: Part, values: ValueStore, wanted: WantedContent) -> Response:
     """A stored part as it is wanted: all of it, a span, or that its caller has it.
 
     Raises Problem where its type is not accepted, and where Range asks for nothing that there is.

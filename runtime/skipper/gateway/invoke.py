@@ -24,7 +24,7 @@ from skipper.gateway.answers import (
 from skipper.gateway.browsers import NO_GUESSES, for_browsers
 from skipper.gateway.call_request import CallRequest
 from skipper.gateway.calls import Callee, Invocation, Preferences
-from skipper.gateway.contents import Wanted
+from skipper.gateway.contents import WantedContent
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
@@ -226,7 +226,7 @@ class Invoke:
         else:
             chosen_by = "Prefer"
             if accepted.result is not None:
-                wanted = Wanted(request.accept.decode("latin-1"))
+                wanted = WantedContent(request.accept.decode("latin-1"))
                 response = await answer_of_task(
                     self._context, accepted.result, wanted, is_minimal=preferences.is_minimal
                 )

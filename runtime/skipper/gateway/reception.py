@@ -86,7 +86,7 @@ class Reception:
         self.parts: list[Part] = []
         self._size = self._texts = self._inline = 0
         self._has_room = self._is_kept = False
-        self._sink: Sink | None = None
+        self._sink: PartSink | None = None
 
     def __enter__(self) -> Reception:
         return self
@@ -138,9 +138,9 @@ class Reception:
         """So many bytes of parts are held no more."""
         self._inline -= size
 
-    def begin(self, what: str, *, is_text: bool = False) -> Sink:
+    def begin(self, what: str, *, is_text: bool = False) -> PartSink:
         """Where the next part goes; ``what`` names it in messages."""
-        self._sink = Sink(self, what, is_text)
+        self._sink = PartSink(self, what, is_text)
         return self._sink
 
     def opened(self) -> SpooledFile:
@@ -159,7 +159,7 @@ class Reception:
         return as_body(envelope)
 
 
-class Sink:
+class PartSink:
     """Takes the bytes of one part: text and the first bytes here, more to the spool."""
 
     def __init__(self, reception: Reception, what: str, is_text: bool) -> None:

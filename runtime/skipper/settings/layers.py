@@ -19,7 +19,7 @@ FILE_NAME = "skipper.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenTable:
     """One value, as it is written somewhere."""
 
     path: schema.SettingPath
@@ -33,7 +33,7 @@ class Written:
         return ".".join(self.path)
 
 
-def in_file(file: Path) -> list[Written]:
+def in_file(file: Path) -> list[WrittenTable]:
     """What is written in the project's file; nothing where there is none."""
     try:
         text = file.read_text("utf-8")
@@ -46,14 +46,16 @@ def in_file(file: Path) -> list[Written]:
         raise SettingsError(f"{file}: cannot be read: {error.strerror}.") from None
     lines = text.splitlines()
     return [
-        Written(path=path, value=value, origin=f"{file.name}:{_line_of(lines, '.'.join(path))}")
+        WrittenTable(
+            path=path, value=value, origin=f"{file.name}:{_line_of(lines, '.'.join(path))}"
+        )
         for path, value in _flatten(data, ())
     ]
 
 
 def in_environment(
-    written: Iterable[Written], sections: Collection[str] | None = None
-) -> list[Written]:
+    written: Iterable[WrittenTable], sections: Collection[str] | None = None
+) -> list[WrittenTable]:
     """What the variables set, of settings that stand by themselves and of tables ``written``.
 
     With ``sections`` the variables of all others are left alone, whatever they are.
@@ -68,10 +70,10 @@ def in_environment(
     ]
 
 
-def from_flags(flags: Mapping[str, Any]) -> list[Written]:
+def from_flags(flags: Mapping[str, Any]) -> list[WrittenTable]:
     """What the command line sets, by dotted name; None sets nothing."""
     return [
-        Written(path=tuple(name.split(".")), value=value, origin="flag")
+        WrittenTable(path=tuple(name.split(".")), value=value, origin="flag")
         for name, value in flags.items()
         if value is not None
     ]
@@ -142,7 +144,7 @@ def _of_variable(
     text: str,
     known: Sequence[schema.SettingPath],
     written: Sequence[schema.SettingPath],
-) -> Written:
+) -> WrittenTable:
     found = [path for path in known if _variable(path) == variable]
     found = found or sorted(set(_members_of_open_tables(variable, written)))
     if not found:
@@ -154,7 +156,7 @@ def _of_variable(
         raise SettingsError(f"Environment: {variable} may mean {meant}: write it in {FILE_NAME}.")
     setting = schema.at(found[0])
     value = _parts(text, setting) if isinstance(setting, Setting) and setting.is_list else text
-    return Written(path=found[0], value=value, origin=f"${variable}")
+    return WrittenTable(path=found[0], value=value, origin=f"${variable}")
 
 
 def _parts(text: str, setting: Setting) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from skipper.errors import SettingsError
 from skipper.settings import layers, schema
-from skipper.settings.layers import FILE_NAME, Written
+from skipper.settings.layers import FILE_NAME, WrittenTable
 from skipper.settings.masking import without_values
 from skipper.settings.model import Settings, is_loopback
 from skipper.settings.schema import Setting, SettingPath, leaves
@@ -73,7 +73,7 @@ def _folder(project_dir: Path | None) -> Path:
     return folder
 
 
-def _validated(folder: Path, written: Sequence[Written]) -> tuple[Settings, Origins]:
+def _validated(folder: Path, written: Sequence[WrittenTable]) -> tuple[Settings, Origins]:
     values: dict[str, Any] = {"project_dir": folder}
     for each in written:
         _put(values, each.path, each.value)
@@ -109,7 +109,7 @@ def _put(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
 # --- what is wrong ----------------------------------------------------------------------------
 
 
-def _check_known(written: Iterable[Written], known: Collection[SettingPath]) -> None:
+def _check_known(written: Iterable[WrittenTable], known: Collection[SettingPath]) -> None:
     for each in written:
         if len(each.path) == 1 and each.name in schema.TABLES:
             raise SettingsError(

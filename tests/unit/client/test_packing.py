@@ -17,7 +17,7 @@ from skipper.client import flows
 from skipper.client.bodies import FormBody, StreamedBody
 from skipper.client.messages import LostError, Pause, Reply, Request, resume
 from skipper.client.packing import INLINE, Packed, pack
-from skipper.client.sources import Source, file_source, has_sources, source_of
+from skipper.client.sources import BodySource, file_source, has_sources, source_of
 from skipper.errors import UnavailableError
 from skipper.values.crossing import Adapter
 from skipper.values.file import OCTETS, File
@@ -89,7 +89,7 @@ def test_a_list_of_values_is_several_parts(tmp_path: Path) -> None:
 
 
 def test_names_cannot_end_the_header_that_they_stand_in() -> None:
-    source = Source(name='a"\r\nX: y', size=1, buffers=(b"1",))
+    source = BodySource(name='a"\r\nX: y', size=1, buffers=(b"1",))
     ((name, _, filename, data),) = read(FormBody([('im"a', source)]))
     assert (name, filename, data) == ("im%22a", "a%22%0D%0AX: y", b"1")
 

@@ -11,7 +11,7 @@ from skipper.blobs import BlobStore
 from skipper.gateway.contents import (
     ContentResponse,
     Span,
-    Wanted,
+    WantedContent,
     check_accepted,
     content_response,
     span_of,
@@ -90,21 +90,21 @@ REF = "e" * 64
 @pytest.mark.parametrize(
     ("wanted", "status"),
     [
-        (Wanted(), 200),
-        (Wanted(range="bytes=0-4"), 206),
-        (Wanted(range="bytes=0-4", if_range=f'"{REF}"'), 206),
-        (Wanted(range="bytes=0-4", if_range='"other"'), 200),
-        (Wanted(range="bytes=0-4", if_range="Wed, 21 Oct 2026 07:28:00 GMT"), 200),
-        (Wanted(if_none_match=f'"{REF}"'), 304),
-        (Wanted(if_none_match=f'"a", W/"{REF}"'), 304),
-        (Wanted(if_none_match="*"), 304),
-        (Wanted(if_none_match='"a"'), 200),
-        (Wanted(if_none_match=REF), 200),
-        (Wanted(range="bytes=0-4", if_none_match=f'"{REF}"'), 304),
+        (WantedContent(), 200),
+        (WantedContent(range="bytes=0-4"), 206),
+        (WantedContent(range="bytes=0-4", if_range=f'"{REF}"'), 206),
+        (WantedContent(range="bytes=0-4", if_range='"other"'), 200),
+        (WantedContent(range="bytes=0-4", if_range="Wed, 21 Oct 2026 07:28:00 GMT"), 200),
+        (WantedContent(if_none_match=f'"{REF}"'), 304),
+        (WantedContent(if_none_match=f'"a", W/"{REF}"'), 304),
+        (WantedContent(if_none_match="*"), 304),
+        (WantedContent(if_none_match='"a"'), 200),
+        (WantedContent(if_none_match=REF), 200),
+        (WantedContent(range="bytes=0-4", if_none_match=f'"{REF}"'), 304),
     ],
 )
 def test_a_stored_part_is_sent_as_far_as_it_is_wanted(
-    values: ValueStore, wanted: Wanted, status: int
+    values: ValueStore, wanted: WantedContent, status: int
 ) -> None:
     part = Part(media_type="a/b", size=10, ref=REF)
     response = content_response(part, values, wanted)

@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from skipper.pool.processes.marked import Line, LineReader
+from skipper.pool.processes.marked import LineReader, MarkedLine
 from skipper.wire.lines import Cause, mark_of
 
 BEGIN = """
@@ -19,7 +19,7 @@ def of(request, task=""):
 """
 
 
-def said(program: str) -> tuple[list[Line], list[Line]]:
+def said(program: str) -> tuple[list[MarkedLine], list[MarkedLine]]:
     """What a program says on its standard output and on standard error."""
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + dedent(program)], capture_output=True, check=True, timeout=30
@@ -41,9 +41,9 @@ def test_prints_and_records_are_due_to_the_call_that_makes_them() -> None:
         """
     )
     assert printed == [
-        Line("one", cause=Cause("t1", "r1")),
-        Line("nobody's"),
-        Line("three", cause=Cause("", "r2")),
+        MarkedLine("one", cause=Cause("t1", "r1")),
+        MarkedLine("nobody's"),
+        MarkedLine("three", cause=Cause("", "r2")),
     ]
     assert [(line.text, line.cause) for line in logged] == [
         ("two", Cause("t1", "r1")),

@@ -23,7 +23,7 @@ from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.inputs import FORM, members_of
 from skipper.gateway.problems import Problem
-from skipper.gateway.routes.parameters import Wanted
+from skipper.gateway.routes.parameters import WantedContent
 from skipper.ledger.records import FileRecord
 from skipper.values.envelope import Part
 from skipper.values.file import OCTETS
@@ -40,7 +40,7 @@ def routes(context: Context) -> APIRouter:
 
     @router.head("/{id}", include_in_schema=False)
     @router.get("/{id}", summary="Download a file, or with Range a part of it")
-    async def get(id: FileId, wanted: Wanted) -> Any:
+    async def get(id: FileId, wanted: WantedContent) -> Any:
         part = part_of(await _found(context, id))
         # Whatever it accepts: it asked for this file.
         response = content_response(part, context.values, wanted._replace(accept=""))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query
 
-from skipper.gateway.contents import Wanted as WantedBytes
+from skipper.gateway.contents import WantedContent as WantedBytes
 
 TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
@@ -28,5 +28,5 @@ def _wanted(
     return WantedBytes(accept, wanted, if_range, if_none_match)
 
 
-Wanted = Annotated[WantedBytes, Depends(_wanted)]
+WantedContent = Annotated[WantedBytes, Depends(_wanted)]
 """Which bytes of a content are wanted, as the request's headers say it."""

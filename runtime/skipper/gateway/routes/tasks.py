@@ -19,7 +19,7 @@ from skipper.gateway.context import Context
 from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
-from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId, Wanted
+from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId, WantedContent
 from skipper.gateway.task_reader import MAX_WAIT_S
 from skipper.ledger import tasks
 from skipper.outcomes import error_document
@@ -75,7 +75,7 @@ def _add_reads(router: APIRouter, context: Context) -> None:
     @router.head("/{id}/result", include_in_schema=False)
     @router.get("/{id}/result", summary="The value of a succeeded task, alone")
     async def result(
-        id: TaskId, wanted: Wanted, preference: Annotated[str, Header(alias="prefer")] = ""
+        id: TaskId, wanted: WantedContent, preference: Annotated[str, Header(alias="prefer")] = ""
     ) -> Any:
         found = await context.tasks.result(id)
         if not found.task.state.is_terminal:

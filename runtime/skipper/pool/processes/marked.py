@@ -11,7 +11,7 @@ _MOST = 1 << 20
 """Bytes of one record: its instance says fewer."""
 
 
-class Line(NamedTuple):
+class MarkedLine(NamedTuple):
     """A line that a function has printed, or a record that it has logged."""
 
     text: str
@@ -28,21 +28,21 @@ class LineReader:
         self._cause: Cause | None = None
         self._begun = bytearray()
 
-    def read(self, raw: Sequence[bytes], left_out: int = 0) -> list[Line]:
+    def read(self, raw: Sequence[bytes], left_out: int = 0) -> list[MarkedLine]:
         """What these lines say, of which so many are missing at the beginning."""
         if left_out:  # and with them perhaps whose the others are
             self._cause = None
             self._begun.clear()
         return [line for each in raw for line in self._lines(each)]
 
-    def _lines(self, raw: bytes) -> Iterator[Line]:
+    def _lines(self, raw: bytes) -> Iterator[MarkedLine]:
         text, mark, said = raw.partition(self._mark)
         if text or not mark:
-            yield Line(text.decode(errors="replace").rstrip("\r"), cause=self._cause)
+            yield MarkedLine(text.decode(errors="replace").rstrip("\r"), cause=self._cause)
         if mark and (line := self._said(said[:1], said[1:])) is not None:
             yield line
 
-    def _said(self, what: bytes, data: bytes) -> Line | None:
+    def _said(self, what: bytes, data: bytes) -> MarkedLine | None:
         try:
             if what == b"@":
                 whose = parse_cause(data)
@@ -55,7 +55,7 @@ class LineReader:
             self._begun.clear()
         return None
 
-    def _record(self) -> Line:
+    def _record(self) -> MarkedLine:
         record, cause = parse_record(bytes(self._begun))
         self._begun.clear()
-        return Line(record.text, record, cause if any(cause) else None)
+        return MarkedLine(record.text, record, cause if any(cause) else None)

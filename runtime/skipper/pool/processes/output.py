@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from skipper.pace import Pace
-from skipper.pool.processes.marked import Line, LineReader
+from skipper.pool.processes.marked import LineReader, MarkedLine
 from skipper.pool.tracebacks import PRINTED
 from skipper.wire.lines import LEVELS, Cause
 
@@ -53,7 +53,7 @@ class Printed(NamedTuple):
     """Lines of one stream as they came, and how many were left out before them."""
 
     stream: str
-    lines: Sequence[Line]
+    lines: Sequence[MarkedLine]
     left_out: int = 0
 
 
@@ -240,7 +240,7 @@ class Echo:
             self._pace.spend(len(line.text) + OVERHEAD)
             self._log(line, {**extra, **_caused_by(line.cause or cause)})
 
-    def _log(self, line: Line, extra: dict[str, object]) -> None:
+    def _log(self, line: MarkedLine, extra: dict[str, object]) -> None:
         level, message = LEVELS["info"], line.text
         if (record := line.record) is not None:
             level, message = LEVELS[record.level], record.message

@@ -10,7 +10,7 @@ from skipper.ledger import Ledger, events
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Event
 from skipper.pool.durable.journal import Journal, JournalLimits
-from skipper.pool.processes.marked import Line
+from skipper.pool.processes.marked import MarkedLine
 from skipper.pool.processes.output import LINES, OVERHEAD, POINTS, Bounds, Printed
 from skipper.task import new_id
 from skipper.wire.events import EmittedEvent
@@ -111,8 +111,8 @@ async def test_lines_and_points_are_numbered_by_attempt(desk: Desk) -> None:
 
 
 async def test_what_is_printed_counts_with_what_was_left_out_of_it(desk: Desk) -> None:
-    desk.journal.print(desk.task, 1, Printed("stdout", [Line("a"), Line("b")]))
-    desk.journal.print(desk.task, 1, Printed("stderr", [Line("c")], 7))
+    desk.journal.print(desk.task, 1, Printed("stdout", [MarkedLine("a"), MarkedLine("b")]))
+    desk.journal.print(desk.task, 1, Printed("stderr", [MarkedLine("c")], 7))
     await desk.ends()
     assert await desk.numbers() == [1, 2, 10]
     assert [event.data["stream"] for event in await desk.stored()] == ["stdout", "stdout", "stderr"]

@@ -10,7 +10,7 @@ from skipper import failpoints
 from skipper.ledger import events, tasks
 from skipper.outcomes import Outcome
 from skipper.pool.durable.lane import Patience
-from skipper.pool.processes.marked import Line
+from skipper.pool.processes.marked import MarkedLine
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.process import InstanceState
 from skipper.task import State
@@ -272,7 +272,7 @@ async def test_a_slot_that_was_lent_is_lent_no_more_once_its_process_is_dead(sta
 
 async def test_what_a_task_prints_is_its_log(stage: Stage) -> None:
     task_id, actor = await begun(stage)
-    cause = stage.lane.on_printed(actor, Printed("stdout", [Line("half way")]))
+    cause = stage.lane.on_printed(actor, Printed("stdout", [MarkedLine("half way")]))
     assert cause is not None
     assert cause.task == task_id
     actor.replies()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipper.pace import Pace
-from skipper.pool.processes.marked import Line
+from skipper.pool.processes.marked import MarkedLine
 from skipper.pool.processes.output import (
     LINE_LIMIT,
     LINES,
@@ -201,10 +201,10 @@ def test_a_flood_does_not_fill_the_trees_log(caplog: pytest.LogCaptureFixture) -
     now = [0.0]
     echo = Echo(pace=Pace(3 * (OVERHEAD + 1), OVERHEAD + 1, clock=lambda: now[0]))
     with caplog.at_level(logging.INFO, "skipper.function"):
-        echo.write(Printed("stdout", [*map(Line, "abcdef")]), {"function": "f.f"}, None)
+        echo.write(Printed("stdout", [*map(MarkedLine, "abcdef")]), {"function": "f.f"}, None)
         now[0] = 2.0
-        echo.write(Printed("stdout", [Line("g")], 5), {"function": "f.f"}, None)
-        echo.write(Printed("stdout", [*map(Line, "hijk")]), {"function": "f.f"}, None)
+        echo.write(Printed("stdout", [MarkedLine("g")], 5), {"function": "f.f"}, None)
+        echo.write(Printed("stdout", [*map(MarkedLine, "hijk")]), {"function": "f.f"}, None)
         for _ in range(2):
             echo.end()
     assert [record.getMessage() for record in caplog.records] == [
