@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -12,10 +14,11 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from skipper import problems
-from skipper.errors import FullError, SkipperError
+from skipper.errors import FullError, SkipperError, UnavailableError
 from skipper.gateway.browsers import FOR_BROWSERS
 from skipper.gateway.contents import WantedContent, check_accepted, content_response
 from skipper.gateway.context import Context
+from skipper.gateway.http.asgi import AsgiView, GoneError
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.links import link
 from skipper.gateway.prefer import MINIMAL
@@ -28,6 +31,8 @@ from skipper.tasks.results import reply_of
 from skipper.values.envelope import Part, is_envelope, unpack
 from skipper.values.store import reason_of
 from skipper.values.value import JSON
+
+log = logging.getLogger(__name__)
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -84,6 +89,26 @@ def respond(exchange: Exchange, response: Response) -> None:
     exchange.respond(response.status_code, own + more, bytes(response.body))
 
 
+@contextmanager
+def failures_answered(view: AsgiView, what: str) -> Iterator[None]:
+    """What is raised within is answered, if the caller is there; the log names it by ``what``."""
+    exchange = view.exchange
+    try:
+        yield
+    except GoneError:
+        return
+    except Problem as problem:
+        respond(exchange, problem_response(problem))
+    except UnavailableError as error:
+        respond(exchange, problem_response(Problem(problems.UNAVAILABLE, str(error))))
+    except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
+        view.fail(problems.UNAVAILABLE, "the gateway shuts down")
+        raise
+    except Exception:
+        log.exception("%s failed in the gateway", what, extra={"request": exchange.request_id})
+        view.fail(problems.INTERNAL, "the gateway's log tells more")
+
+
 async def task_response(
     context: Context, task: Task, status: int = 200, **members: object
 ) -> Response:
@@ -117,24 +142,34 @@ def json_part(text: bytes) -> Part:
     return Part(media_type=JSON, size=len(text), data=text)
 
 
+@contextmanager
+def storing(what: str) -> Iterator[None]:
+    """Raise Problem for what keeps ``what`` from being stored: no room, or no ledger."""
+    try:
+        yield
+    except FullError as error:
+        raise Problem(problems.NO_ROOM, str(error)) from None
+    except SkipperError as error:  # before OSError, because UnavailableError is one
+        raise Problem(problems.UNAVAILABLE, str(error)) from None
+    except OSError as error:
+        detail = f"{what} cannot be stored: {reason_of(error)}"
+        raise Problem(problems.NO_ROOM, detail) from None
+
+
 async def kept_response(context: Context, part: Part, served: bytes) -> Response:
     """The document of a file, in which a value is kept from now on. What was in the spool is not.
 
     Raises Problem where there is no room for it, or the ledger is away.
     """
     spool = context.values.spool
-    if part.data is not None:
-        name = await asyncio.to_thread(spool.put, part.data)
-        part = replace(part, data=None, spool=name)
-    try:
-        record = await context.files.add(part)
-    except (FullError, OSError) as error:
-        detail = str(error) if isinstance(error, FullError) else reason_of(error)
-        raise Problem(problems.NO_ROOM, f"the value cannot be kept: {detail}") from None
-    except SkipperError as error:
-        raise Problem(problems.UNAVAILABLE, str(error)) from None
-    finally:
-        spool.remove([part.spool] if part.spool is not None else ())
+    with storing("the value"):
+        if part.data is not None:
+            name = await asyncio.to_thread(spool.put, part.data)
+            part = replace(part, data=None, spool=name)
+        try:
+            record = await context.files.add(part)
+        finally:
+            spool.remove([part.spool] if part.spool is not None else ())
     response = Json(file_document(record))
     response.headers["Preference-Applied"] = MINIMAL
     response.headers["Content-Location"] = link(f"/v1/files/{record.id}")

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from skipper import problems
-from skipper.errors import UnavailableError
 from skipper.failpoints import failpoint
 from skipper.gateway import links, prefer
 from skipper.gateway.answers import (
     answer_of_task,
+    failures_answered,
     json_part,
     problem_response,
     respond,
@@ -109,23 +109,8 @@ class Invoke:
         """
         links.below(prefix)
         view = asgi.AsgiView(exchange)
-        try:
+        with failures_answered(view, "a call"):
             await self._go_through(name, request, view, body)
-            return
-        except asgi.GoneError:
-            return
-        except Problem as problem:
-            response = problem_response(problem)
-        except UnavailableError as error:
-            response = problem_response(Problem(problems.UNAVAILABLE, str(error)))
-        except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
-            view.fail(problems.UNAVAILABLE, "the gateway shuts down")
-            raise
-        except Exception:
-            log.exception("a call failed in the gateway", extra={"request": exchange.request_id})
-            view.fail(problems.INTERNAL, "the gateway's log tells more")
-            return
-        respond(exchange, response)
 
     async def _go_through(
         self, name: str, request: CallRequest, view: asgi.AsgiView, body: bytes | None

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from skipper import problems
-from skipper.gateway.answers import Json, problem_response, served_headers
+from skipper.errors import FullError, NotFoundError, UnavailableError
+from skipper.gateway.answers import (
+    Json,
+    failures_answered,
+    json_part,
+    kept_response,
+    problem_response,
+    served_headers,
+    storing,
+)
+from skipper.gateway.http.asgi import AsgiView, GoneError
+from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.problems import Problem
 from skipper.problems import KINDS, ProblemKind
+from skipper.values.spool import Spool
+from tests.unit.gateway.http.line import Answering, Caller
+from tests.unit.gateway.played import settle
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.slug)
@@ -67,3 +85,84 @@ def test_half_a_letter_in_a_document_is_a_question_mark() -> None:
     assert (
         json.loads(bytes(problem.body).decode())["detail"] == "half ? and \0 and é and \U0001f600"
     )
+
+
+NOT_STORED = [
+    (FullError("files take 5 GB already"), 507),
+    (OSError(errno.ENOSPC, "No space left on device", "/a/folder/of/ours"), 507),
+    (PermissionError(errno.EACCES, "Permission denied", "/a/folder/of/ours"), 507),
+    (UnavailableError("the ledger does not answer"), 503),
+    (NotFoundError("the ledger is another's"), 503),
+]
+
+
+@pytest.mark.parametrize(("error", "status"), NOT_STORED, ids=lambda each: type(each).__name__)
+def test_what_cannot_be_stored_says_whether_for_want_of_room(error: Exception, status: int) -> None:
+    with pytest.raises(Problem) as raised, storing("the file"):
+        raise error
+    assert raised.value.kind.status == status
+    assert "/a/folder" not in raised.value.detail
+
+
+@pytest.mark.parametrize(("error", "status"), NOT_STORED, ids=lambda each: type(each).__name__)
+async def test_a_value_that_cannot_be_kept_leaves_the_spool(
+    tmp_path: Path, error: Exception, status: int
+) -> None:
+    async def add(part: object) -> object:
+        raise error
+
+    values, files = SimpleNamespace(spool=Spool(tmp_path)), SimpleNamespace(add=add)
+    context: Any = SimpleNamespace(values=values, files=files)
+    with pytest.raises(Problem) as raised:
+        await kept_response(context, json_part(b"[1, 2]"), b"")
+    assert raised.value.kind.status == status
+    assert files_in(tmp_path) == []
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+async def test_a_value_that_the_spool_has_no_room_for_is_told_so() -> None:
+    def put(data: bytes) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    context: Any = SimpleNamespace(values=SimpleNamespace(spool=SimpleNamespace(put=put)))
+    with pytest.raises(Problem, match="No space left on device") as raised:
+        await kept_response(context, json_part(b"[1, 2]"), b"")
+    assert raised.value.kind is problems.NO_ROOM
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Problem(problems.TOO_LARGE, "more than is accepted"), 413),
+        (UnavailableError("the ledger does not answer"), 503),
+        (RuntimeError("a mistake of ours"), 500),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_whatever_a_request_fails_with_is_answered(error: Exception, status: int) -> None:
+    caller = failing_with(error)
+    await settle()
+    answer = caller.answer()
+    assert answer.status == status
+    assert b"a mistake of ours" not in answer.body
+
+
+async def test_who_has_left_is_not_answered() -> None:
+    caller = failing_with(GoneError())
+    await settle()
+    assert caller.answers() == []
+
+
+def failing_with(error: Exception) -> Caller:
+    """The caller of a request that ends in ``error``."""
+
+    async def work(exchange: Exchange) -> None:
+        with failures_answered(AsgiView(exchange), "a request"):
+            raise error
+
+    caller = Caller(Answering(lambda exchange: exchange.run(work(exchange))))
+    caller.send(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+    return caller

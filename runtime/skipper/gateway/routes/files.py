@@ -6,7 +6,6 @@ Uploads come by :class:`Uploads`, beside FastAPI, because their bodies are never
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -14,9 +13,8 @@ from fastapi import APIRouter, Path
 from fastapi.responses import Response
 
 from skipper import problems
-from skipper.errors import FullError, SkipperError
 from skipper.gateway import links
-from skipper.gateway.answers import Json, file_document, problem_response, respond
+from skipper.gateway.answers import Json, failures_answered, file_document, respond, storing
 from skipper.gateway.contents import content_response
 from skipper.gateway.context import Context
 from skipper.gateway.http import asgi
@@ -27,9 +25,6 @@ from skipper.gateway.routes.parameters import WantedContent
 from skipper.ledger.records import FileRecord
 from skipper.values.envelope import Part
 from skipper.values.file import OCTETS
-from skipper.values.store import reason_of
-
-log = logging.getLogger(__name__)
 
 FileId = Annotated[str, Path(pattern=r"^file-[0-9a-f]{32}$", description="what POST answered")]
 
@@ -89,29 +84,12 @@ class Uploads:
     async def _answer(self, exchange: Exchange, prefix: str) -> None:
         links.below(prefix)
         view = asgi.AsgiView(exchange)
-        try:
-            record = await self._kept(exchange, view)
-            response: Response = Json(file_document(record), 201)
+        with failures_answered(view, "an upload"):
+            with storing("the file"):
+                record = await self._kept(exchange, view)
+            response = Json(file_document(record), 201)
             response.headers["Location"] = links.link(f"/v1/files/{record.id}")
-        except asgi.GoneError:
-            return
-        except Problem as problem:
-            response = problem_response(problem)
-        except FullError as error:
-            response = problem_response(Problem(problems.NO_ROOM, str(error)))
-        except SkipperError as error:
-            response = problem_response(Problem(problems.UNAVAILABLE, str(error)))
-        except OSError as error:
-            detail = f"the file cannot be stored: {reason_of(error)}"
-            response = problem_response(Problem(problems.NO_ROOM, detail))
-        except asyncio.CancelledError:  # the server shuts down, and its grace is at an end
-            view.fail(problems.UNAVAILABLE, "the gateway shuts down")
-            raise
-        except Exception:
-            log.exception("an upload failed", extra={"request": exchange.request_id})
-            view.fail(problems.INTERNAL, "the gateway's log tells more")
-            return
-        respond(exchange, response)
+            respond(exchange, response)
 
     async def _kept(self, exchange: Exchange, view: asgi.AsgiView) -> FileRecord:
         inputs, files = self._context.inputs, self._context.files
