@@ -145,10 +145,6 @@ class BlobStore:
         except (OSError, ValueError):
             return False
 
-    def size(self, digest: str) -> int:
-        """Bytes of a blob. Raises FileNotFoundError."""
-        return int(self._fs.size(self._path(digest)))
-
     def open(self, digest: str) -> Any:
         """A binary stream of a blob, to be read and sought in. Raises OSError."""
         return self._fs.open(self._path(digest), "rb")

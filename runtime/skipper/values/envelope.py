@@ -18,8 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from skipper.values.value import JSON
-
 MEDIA_TYPE = "application/vnd.skipper.envelope"
 """Of an envelope in the ledger."""
 NATIVE = "native"
@@ -138,11 +136,6 @@ def as_body(envelope: Envelope) -> bytes:
     if envelope.json is not None and not envelope.parts and not envelope.accept:
         return envelope.json
     return pack(envelope)
-
-
-def media_type_of(body: bytes) -> str:
-    """What the ledger calls a body's type."""
-    return MEDIA_TYPE if is_envelope(body) else JSON
 
 
 def file_ids(body: bytes) -> frozenset[str]:
