@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from skipper.outcomes import RETRIED
-from skipper.pool.backoff import pause_s
+from skipper.pool.backoff import longest_pause_s, pause_s
 from skipper.pool.direct.queue import DirectCall
 from skipper.settings.pools import PoolSettings
 from skipper.wire import calls
@@ -45,7 +45,7 @@ class Retries:
             return False
         if self.count >= self._settings.queue_total or self._bytes + call.size > room:
             return False
-        longest_s = spec.backoff_s * 2.0**call.failures
+        longest_s = longest_pause_s(spec.backoff_s, call.failures + 1)
         return time.monotonic() + longest_s < call.deadline
 
     def _pause(self, call: DirectCall, why: str) -> None:

@@ -746,6 +746,19 @@ async def test_a_call_without_the_time_for_another_pause_is_answered() -> None:
     assert pool.outcomes == {id_: Outcome.FAILED}
 
 
+@pytest.mark.parametrize(("failures", "budget_s"), [(4, 301), (10, 301), (2000, 3600)])
+async def test_a_pause_takes_no_more_of_a_calls_time_than_it_may_last(
+    failures: int, budget_s: int
+) -> None:
+    pool = await warmed(Pool(version_of(retries=failures + 1, backoff_s=300.0)))
+    pool.submit(budget_ms=budget_s * 1000)
+    instance = await run_by(pool)
+    (call,) = instance.calls.values()
+    call.failures = failures
+    instance.ends(problem(Outcome.FAILED, "no"))
+    assert pool.outcomes == {}
+
+
 async def test_a_stream_that_has_begun_is_not_begun_again() -> None:
     pool = await warmed(Pool(retried(streams=True)))
     id_ = pool.submit()
