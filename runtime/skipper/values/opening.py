@@ -152,7 +152,8 @@ def _lost(part: Part, error: OSError) -> ValueError:
     return ValueError(f"the content of {name!r} is gone: {error.strerror or type(error).__name__}")
 
 
-NO_PLACES = Places(spool=Spool(Path(tempfile.gettempdir(), f"skipper-spool-{os.getuid()}")))
+_OURS = Path(tempfile.gettempdir(), f"skipper-spool-{os.getuid()}")
+NO_PLACES = Places(spool=Spool(_OURS, is_among_others=True))
 """Where nobody has said where values go."""
 NO_PARTS = OpenParts((), NO_PLACES)
 """Of a body without any."""

@@ -12,11 +12,13 @@ name is a random one, made here: no caller's word is part of a path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import mmap
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -81,13 +83,19 @@ class SpooledFile:
 
 
 class Spool:
-    """The files in ``folder``, which is made when the first is written."""
+    """The files in ``folder``, which is made when the first is written.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Where it ``is_among_others``, in a directory that every user writes to, somebody else may have
+    made it first: nothing is written to one that is not this user's alone.
+    """
+
+    def __init__(self, folder: Path, *, is_among_others: bool = False) -> None:
+        self._folder, self._is_among_others = folder, is_among_others
 
     def create(self, *, is_hashed: bool = False) -> SpooledFile:
         """A new file, to be written in a ``with`` block. Raises OSError."""
+        if self._is_among_others:
+            _make_private(self._folder)
         path = self._folder / secrets.token_hex(16)
         try:
             return SpooledFile(path, is_hashed=is_hashed)
@@ -131,6 +139,15 @@ class Spool:
                     path.unlink()
                     removed += 1
         return removed
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that only this user opens. Raises PermissionError where it is another's."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()  # because whoever makes a link decides where it leads
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        advice = "the folder must be your own and closed to others: remove it, or set TMPDIR"
+        raise PermissionError(errno.EACCES, advice, str(folder))
 
 
 def _private(path: str, flags: int) -> int:

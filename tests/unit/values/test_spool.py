@@ -70,3 +70,50 @@ def test_what_is_old_is_swept(spool: Spool) -> None:
     assert spool.sweep(3600) == 1
     assert bytes(spool.view(young)) == b"2"
     assert Spool(Path("/nonexistent/spool")).sweep(1) == 0
+
+
+@pytest.fixture
+def among_others(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", is_among_others=True)
+
+
+def test_a_folder_among_others_is_made_for_one_user_alone(
+    among_others: Spool, tmp_path: Path
+) -> None:
+    names = [among_others.put(b"a"), among_others.put(b"b")]
+    assert [bytes(among_others.view(name)) for name in names] == [b"a", b"b"]
+    assert (tmp_path / "spool").stat().st_mode & 0o777 == 0o700
+
+
+def test_nothing_is_written_to_a_folder_that_others_open(
+    among_others: Spool, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool").chmod(0o777)
+    with pytest.raises(PermissionError, match="set TMPDIR"):
+        among_others.put(b"a")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_nothing_is_written_to_where_a_link_leads(among_others: Spool, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "spool").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="your own"):
+        among_others.put(b"a")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_nothing_is_written_to_another_users_folder(
+    among_others: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spool").mkdir(mode=0o700)
+    monkeypatch.setattr(os, "getuid", lambda: (tmp_path / "spool").stat().st_uid + 1)
+    with pytest.raises(PermissionError, match="your own"):
+        among_others.put(b"a")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_nothing_is_written_where_a_file_lies(among_others: Spool, tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file")
+    with pytest.raises(FileExistsError):
+        among_others.put(b"a")
