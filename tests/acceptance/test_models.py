@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event
 
 import pytest
 
-from skipper.ledger import Connection, assignments
-from skipper.ledger.records import Assignment, NewAssignment
+from skipper.ledger import Connection, deployments
+from skipper.ledger.records import Deployment
 from tests.acceptance.test_statuses import problem
 from tests.acceptance.tree import Tree, until
 from tests.blocking import BlockingLedger
@@ -105,21 +106,20 @@ def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree)
     assert before <= plain.instances("lines.predict"), "an instance was restarted"
 
 
-def assign(tree: Tree, name: str, version: int) -> None:
+def promote(tree: Tree, name: str, version: int) -> None:
     """Have a version of a model serve, as whoever has access to the ledger can."""
 
-    def assign_next(conn: Connection) -> Assignment | None:
-        held = assignments.get(conn, name)
+    def promote_next(conn: Connection) -> Deployment | None:
+        held = deployments.get(conn, name)
         assert held is not None
-        new = NewAssignment(name=name, version=version, follows=held.revision, at=time.time())
-        return assignments.assign(conn, new)
+        return deployments.put(conn, replace(deployments.promoted(held, version), at=time.time()))
 
     settings = tree.settings
     with BlockingLedger.open(settings.database_url, schema=settings.schema) as ledger:
-        assert ledger.write_now(assign_next) is not None
+        assert ledger.write_now(promote_next) is not None
 
 
-def test_an_earlier_version_that_is_assigned_serves_until_the_next_training(plain: Tree) -> None:
+def test_an_earlier_version_that_is_promoted_serves_until_the_next_training(plain: Tree) -> None:
     functions = ["lines.predict", "lines.predict_async", "lines.predict_elsewhere"]
 
     def served_by(name: str) -> tuple[float, str]:
@@ -133,7 +133,7 @@ def test_an_earlier_version_that_is_assigned_serves_until_the_next_training(plai
     first, second = train(plain, 1), train(plain, 2)
     for name in functions:
         assert served_by(name) == task_served_by(name) == (2, f"line@{second}")
-    assign(plain, "line", first)
+    promote(plain, "line", first)
     for name in functions:
         until(lambda name=name: served_by(name) == (1, f"line@{first}"), what=f"{name} going back")  # type: ignore[misc]  # binds the loop's value
         assert task_served_by(name) == (1, f"line@{first}")

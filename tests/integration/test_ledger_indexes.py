@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from skipper.ledger import (
-    assignments,
+    deployments,
     endings,
     events,
     families,
@@ -58,8 +58,9 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "expire": (sweeps._EXPIRE, "tasks_expiring"),
     "ends without deliveries": (endings._WAITING, "endings_pkey|autoindex_endings"),
     "settle": (endings._TAKE, "endings_pkey|autoindex_endings"),
-    "model that serves": (assignments._GET, "pkey|autoindex_assignments"),
-    "assigned since": (assignments._CHANGED, "assignments_by_seq"),
+    "model that serves": (deployments._GET, "pkey|autoindex_deployments"),
+    "deployed since": (deployments._CHANGED, "deployments_by_seq"),
+    "records that have held": (deployments._HISTORY, "pkey|autoindex_deployment_history"),
     "prune": (retention._OLD, "pkey|autoindex_tasks"),
 }
 
@@ -118,6 +119,8 @@ def plan_of(conn: Connection, statement: Statement) -> str:
 
 _TIMES = {"now", "older_than", "before", "retry_at"}
 _PARAMS: dict[str, Any] = {
-    **dict.fromkeys(("limit", "attempt", "loss", "seq", "first_seq", "last_seq", "result_size"), 1),
+    **dict.fromkeys(
+        ("limit", "attempt", "loss", "seq", "first_seq", "last_seq", "result_size", "revision"), 1
+    ),
     "result": b"",
 }

@@ -6,14 +6,15 @@ import asyncio
 import threading
 import time
 from concurrent import futures
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from skipper.errors import NotFoundError
-from skipper.ledger import assignments, models, tasks
+from skipper.ledger import deployments, models, tasks
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Assignment, ModelVersionNew, NewAssignment
+from skipper.ledger.records import Deployment, ModelVersionNew
 from skipper.task import State
 from tests.blocking import BlockingLedger
 from tests.integration.ledgers import HOST, Place, claimed, ledger, module_ledger, place, task_in
@@ -139,7 +140,7 @@ def test_versions_are_paged_newest_first(ledger: BlockingLedger) -> None:
         ledger.read_now(lambda conn: models.versions(conn, "boston", 2, "-1"))
 
 
-# --- which of them serves --------------------------------------------------------------------
+# --- which of them serve ---------------------------------------------------------------------
 
 
 def trained(ledger: BlockingLedger, name: str = "boston", versions: int = 1) -> None:
@@ -148,86 +149,121 @@ def trained(ledger: BlockingLedger, name: str = "boston", versions: int = 1) -> 
         publish(ledger, model(task_in(ledger, State.RUNNING), name=name))
 
 
-def serving(ledger: BlockingLedger, name: str = "boston") -> Assignment:
-    found = ledger.read_now(lambda conn: assignments.get(conn, name))
+def deployed(ledger: BlockingLedger, name: str = "boston") -> Deployment:
+    found = ledger.read_now(lambda conn: deployments.get(conn, name))
     assert found is not None
     return found
 
 
-def assign(ledger: BlockingLedger, version: int, follows: int, **who: Any) -> Assignment | None:
-    new = NewAssignment(name="boston", version=version, follows=follows, at=9.0, **who)
-    return ledger.write_now(lambda conn: assignments.assign(conn, new))
+def put(ledger: BlockingLedger, changed: Deployment) -> Deployment | None:
+    return ledger.write_now(lambda conn: deployments.put(conn, changed))
 
 
-def test_a_published_version_serves_from_then_on(ledger: BlockingLedger) -> None:
-    assert ledger.read_now(lambda conn: assignments.get(conn, "boston")) is None
+def test_a_published_version_is_in_production_from_then_on(ledger: BlockingLedger) -> None:
+    assert ledger.read_now(lambda conn: deployments.get(conn, "boston")) is None
     trained(ledger)
-    first = serving(ledger)
-    assert (first.version, first.revision, first.digest, first.format) == (1, 1, "d1", "keras")
+    first = deployed(ledger)
+    assert (first.production, first.previous, first.revision) == (1, None, 1)
     assert (first.at, first.by, first.why) == (7.0, None, None)
     trained(ledger)
-    assert (serving(ledger).version, serving(ledger).revision) == (2, 2)
-    assert serving(ledger).seq > first.seq
+    second = deployed(ledger)
+    assert (second.production, second.previous, second.revision) == (2, 1, 2)
+    assert second.seq > first.seq
 
 
-def test_a_version_that_is_published_again_is_not_assigned_again(ledger: BlockingLedger) -> None:
+def test_a_version_that_is_published_again_is_not_deployed_again(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     publish(ledger, model(task_id))
     trained(ledger)
-    before = serving(ledger)
+    before = deployed(ledger)
     publish(ledger, model(task_id))
-    assert serving(ledger) == before
+    assert deployed(ledger) == before
 
 
-def test_a_publication_that_is_refused_assigns_nothing(ledger: BlockingLedger) -> None:
+def test_a_publication_that_is_refused_deploys_nothing(ledger: BlockingLedger) -> None:
     publish(ledger, model(task_in(ledger, State.RUNNING), host="host-2"))
-    assert ledger.read_now(lambda conn: assignments.changed_since(conn, 0)) == []
+    assert ledger.read_now(lambda conn: deployments.changed_since(conn, 0)) == []
 
 
-def test_an_earlier_version_can_be_assigned_and_the_next_training_takes_over(
+def test_an_earlier_version_can_be_promoted_and_the_next_training_takes_over(
     ledger: BlockingLedger,
 ) -> None:
     trained(ledger, versions=2)
-    second = serving(ledger)
-    back = assign(ledger, 1, second.revision, by="ops", why="the second one drifts")
-    assert back == serving(ledger)
-    assert (back.version, back.revision, back.seq > second.seq) == (1, 3, True)
+    second = deployed(ledger)
+    why: dict[str, Any] = {"at": 9.0, "by": "ops", "why": "the second one drifts"}
+    back = put(ledger, replace(deployments.promoted(second, 1), **why))
+    assert back == deployed(ledger)
+    assert (back.production, back.previous, back.revision) == (1, 2, 3)
     assert (back.at, back.by, back.why) == (9.0, "ops", "the second one drifts")
     trained(ledger)
-    third = serving(ledger)
-    assert (third.version, third.revision, third.by, third.why) == (3, 4, None, None)
+    third = deployed(ledger)
+    assert (third.production, third.previous, third.revision) == (3, 1, 4)
+    assert (third.by, third.why) == (None, None)
 
 
-def test_an_assignment_that_follows_another_revision_changes_nothing(
-    ledger: BlockingLedger,
-) -> None:
+def test_a_record_keeps_all_that_it_says(ledger: BlockingLedger) -> None:
+    trained(ledger, versions=3)
+    said: dict[str, Any] = {
+        "candidate": 2,
+        "percent": 12.5,
+        "shadow": 1,
+        "aliases": {"best": 2, "old": 1},
+    }
+    made = put(ledger, replace(deployed(ledger), **said))
+    assert made is not None
+    assert deployed(ledger) == made
+    assert {name: getattr(made, name) for name in said} == said
+    assert made.versions == (3, 2, 1)
+
+
+def test_every_record_that_has_held_is_remembered(ledger: BlockingLedger) -> None:
+    trained(ledger, versions=3)
+    trained(ledger, "digits")
+
+    def past(limit: int, before: int | None = None) -> list[int | None]:
+        rows = ledger.read_now(lambda conn: deployments.history(conn, "boston", limit, before))
+        return [row.production for row in rows]
+
+    assert past(10) == [3, 2, 1]
+    assert past(2) == [3, 2]
+    assert past(2, before=2) == [1]
+    (newest, *_) = ledger.read_now(lambda conn: deployments.history(conn, "boston", 1))
+    assert newest == deployed(ledger)
+
+
+def test_a_record_that_follows_another_revision_changes_nothing(ledger: BlockingLedger) -> None:
     trained(ledger, versions=2)
-    before = serving(ledger)
+    before = deployed(ledger)
     for follows in (0, before.revision - 1, before.revision + 1):
-        assert assign(ledger, 1, follows) is None
-    assert serving(ledger) == before
+        assert put(ledger, replace(deployments.promoted(before, 1), revision=follows)) is None
+    assert deployed(ledger) == before
 
 
-def test_a_version_that_there_is_not_cannot_be_assigned(ledger: BlockingLedger) -> None:
+@pytest.mark.parametrize(
+    "named", [{"production": 2}, {"candidate": 2}, {"shadow": 2}, {"aliases": {"best": 2}}]
+)
+def test_a_version_that_there_is_not_cannot_be_deployed(
+    ledger: BlockingLedger, named: dict[str, Any]
+) -> None:
     with pytest.raises(NotFoundError, match="'boston' has no version 1"):
-        assign(ledger, 1, 0)
+        put(ledger, Deployment(name="boston", production=1))
     trained(ledger)
+    before = deployed(ledger)
     with pytest.raises(NotFoundError, match="'boston' has no version 2"):
-        assign(ledger, 2, 1)
-    assert serving(ledger).version == 1
+        put(ledger, replace(before, **named))
+    assert deployed(ledger) == before
 
 
-async def test_of_assignments_that_follow_the_same_one_is_made(
+async def test_of_records_that_follow_the_same_one_one_is_put(
     place: Place, ledger: BlockingLedger
 ) -> None:
     await asyncio.to_thread(trained, ledger, versions=3)
-    held, other = await asyncio.to_thread(serving, ledger), place.open()
+    held, other = await asyncio.to_thread(deployed, ledger), place.open()
     made = await asyncio.gather(
         *(
             each.write(
-                lambda conn, version=version: assignments.assign(  # type: ignore[misc]  # binds the loop's value
-                    conn,
-                    NewAssignment(name="boston", version=version, follows=held.revision, at=9.0),
+                lambda conn, version=version: deployments.put(  # type: ignore[misc]  # binds the loop's value
+                    conn, deployments.promoted(held, version)
                 )
             )
             for version in (1, 2)
@@ -236,18 +272,18 @@ async def test_of_assignments_that_follow_the_same_one_is_made(
     )
     await asyncio.to_thread(other.close)
     (winner,) = [one for one in made if one is not None]
-    assert await asyncio.to_thread(serving, ledger) == winner
+    assert await asyncio.to_thread(deployed, ledger) == winner
 
 
-def test_what_has_been_assigned_is_found_by_its_number_once_a_model(ledger: BlockingLedger) -> None:
+def test_what_has_been_deployed_is_found_by_its_number_once_a_model(ledger: BlockingLedger) -> None:
     for name in ("boston", "digits", "boston"):
         trained(ledger, name)
-    digits, boston = ledger.read_now(lambda conn: assignments.changed_since(conn, 0))
-    assert [(each.name, each.version) for each in (digits, boston)] == [
+    digits, boston = ledger.read_now(lambda conn: deployments.changed_since(conn, 0))
+    assert [(each.name, each.production) for each in (digits, boston)] == [
         ("digits", 1),
         ("boston", 2),
     ]
-    assign(ledger, 1, boston.revision)
-    (changed,) = ledger.read_now(lambda conn: assignments.changed_since(conn, boston.seq))
-    assert changed == serving(ledger)
-    assert ledger.read_now(lambda conn: assignments.changed_since(conn, changed.seq)) == []
+    put(ledger, deployments.promoted(boston, 1))
+    (changed,) = ledger.read_now(lambda conn: deployments.changed_since(conn, boston.seq))
+    assert changed == deployed(ledger)
+    assert ledger.read_now(lambda conn: deployments.changed_since(conn, changed.seq)) == []

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import assignments, events, migrate, schedules, schema, tasks, totals
+from skipper.ledger import deployments, events, migrate, schedules, schema, tasks, totals
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
-from skipper.ledger.records import Claiming, NewAssignment, NewEvent
+from skipper.ledger.records import Claiming, NewEvent
 from skipper.ledger.schema import ledger_marks
 from skipper.ledger.sqlite import SqliteConnection
 from skipper.ledger.worker import PendingOperation, Writer
@@ -140,7 +140,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_to_date(empty_place: Place)
         assert (claim.attempt, claim.input) == (1, Value(inline=b"[1]"))
 
 
-def test_the_newest_version_of_each_model_serves_on_in_a_ledger_without_assignments(
+def test_the_newest_version_of_each_model_serves_on_in_a_ledger_without_deployments(
     empty_place: Place,
 ) -> None:
     before = replace(migrate.LEDGER, head="0005")
@@ -155,13 +155,14 @@ def test_the_newest_version_of_each_model_serves_on_in_a_ledger_without_assignme
             connection.execute(sa.insert(schema.models).values(row | made))
     engine.dispose()
     with empty_place.open() as ledger:
-        boston, iris = ledger.read_now(lambda conn: assignments.changed_since(conn, 0))
-        assert (boston.name, boston.version, boston.revision, boston.at) == ("boston", 3, 1, 3.0)
-        assert (iris.name, iris.version, iris.revision, iris.at) == ("iris", 2, 1, 4.0)
-        back = NewAssignment(name="boston", version=1, follows=boston.revision, at=9.0)
-        assigned = ledger.write_now(lambda conn: assignments.assign(conn, back))
-        assert assigned is not None
-        assert (assigned.version, assigned.seq > iris.seq) == (1, True)
+        boston, iris = ledger.read_now(lambda conn: deployments.changed_since(conn, 0))
+        assert (boston.name, boston.production, boston.revision, boston.at) == ("boston", 3, 1, 3.0)
+        assert (iris.name, iris.production, iris.revision, iris.at) == ("iris", 2, 1, 4.0)
+        back = deployments.promoted(boston, 1)
+        deployed = ledger.write_now(lambda conn: deployments.put(conn, back))
+        assert deployed is not None
+        assert (deployed.production, deployed.previous) == (1, 3)
+        assert deployed.seq > iris.seq
 
 
 _PARTS = {

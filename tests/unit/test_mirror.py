@@ -39,7 +39,7 @@ ELSEWHERE = {
     "integration/test_launcher.py": "launcher/*",
     "integration/test_ledger_contract.py": "ledger/*",
     "integration/test_ledger_stores.py": "ledger/events ledger/hosts ledger/retention",
-    "integration/test_ledger_models.py": "ledger/assignments ledger/models",
+    "integration/test_ledger_models.py": "ledger/deployments ledger/models",
     "integration/test_ledger_endings.py": "ledger/endings",
     "integration/test_ledger_schedules.py": "ledger/schedules scheduler/ticker",
     "integration/test_ledger_processes.py": "ledger/migrate ledger/postgres ledger/sqlite",

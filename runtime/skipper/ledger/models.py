@@ -1,19 +1,19 @@
 """Versions of models: which blob is which version of which name, and who made it.
 
-Which version serves stands in ``assignments``; publishing one makes an assignment, too.
+Which of them serve stands in ``deployments``; publishing one changes that, too.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from sqlalchemy import Integer, bindparam, func, insert, select
 
 from skipper.failpoints import failpoint
-from skipper.ledger import assignments
+from skipper.ledger import deployments
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
-from skipper.ledger.records import ModelVersion, ModelVersionNew, NewAssignment
+from skipper.ledger.records import Fitness, ModelVersion, ModelVersionNew
 from skipper.ledger.schema import models as m
 from skipper.ledger.schema import tasks as t
 from skipper.task import State
@@ -40,14 +40,14 @@ _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.n
 def publish(conn: Connection, new: ModelVersionNew) -> int | None:
     """Make ``new`` the next version of its name, while its attempt owns the task; else None.
 
-    It serves from then on, if :func:`assignments.after_publication` will have it so.
+    It is in production from then on.
 
-    Publishing the same name again for the same task gives the version it already has, and assigns
+    Publishing the same name again for the same task gives the version it already has, and deploys
     nothing: an earlier attempt may have been lost after it had published and before its end was
     written.
     """
     # One publisher at a time, so that versions have no gap and `seq` rises in the order of commits.
-    conn.lock(assignments.LOCK)
+    conn.lock(deployments.LOCK)
     params = asdict(new)
     if not conn.run(_OWNS, params):
         return None
@@ -55,22 +55,18 @@ def publish(conn: Connection, new: ModelVersionNew) -> int | None:
         return int(seen[0][0])
     ((newest,),) = conn.run(_NEWEST, params)
     version: int = (newest or 0) + 1
-    conn.run(_PUBLISH, {**params, "version": version, "metrics": json.dumps(new.metrics)})
-    _assign(conn, new, version)
+    documents = {"metrics": json.dumps(new.metrics), "params": json.dumps(new.params)}
+    facts = {"version": version, "state": new.state.value, "gate": None}
+    conn.run(_PUBLISH, params | documents | facts)
+    _deploy(conn, new, version)
     failpoint("ledger.publish.written")
     return version
 
 
-def _assign(conn: Connection, new: ModelVersionNew, version: int) -> None:
-    held = assignments.get(conn, new.name)
-    serving = held.version if held else None
-    wanted = assignments.after_publication(serving, version)
-    if wanted != serving:
-        follows = held.revision if held else 0
-        assignments.assign(
-            conn,
-            NewAssignment(name=new.name, version=wanted, follows=follows, at=new.created_at),
-        )
+def _deploy(conn: Connection, new: ModelVersionNew, version: int) -> None:
+    held = deployments.get(conn, new.name) or deployments.undeployed(new.name)
+    changed = deployments.promoted(held, version)
+    deployments.put(conn, replace(changed, at=new.created_at, by=None, why=None))
 
 
 _LATEST = Statement(limited(select(*_MODEL).where(_BY_NAME).order_by(m.c.version.desc())))
@@ -134,4 +130,6 @@ def _version_of(cursor: str) -> int:
 
 def _model_of(row: Row) -> ModelVersion:
     values = dict(zip(_FIELDS, row, strict=True))
-    return ModelVersion(**{**values, "metrics": json.loads(values["metrics"])})
+    for name in ("metrics", "params", "gate"):
+        values[name] = json.loads(values[name] or "null")
+    return ModelVersion(**values | {"state": Fitness(values["state"])})

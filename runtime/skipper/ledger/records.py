@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -243,6 +243,17 @@ class Beat(NamedTuple):
     counter: int
 
 
+class Fitness(StrEnum):
+    """What is known of a version of a model."""
+
+    STORED = "stored"
+    """Nobody has loaded it yet."""
+    FIT = "fit"
+    """A fresh process has loaded and tried it."""
+    UNFIT = "unfit"
+    """It cannot be loaded, or has failed when it was tried: it never answers a caller."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersionNew:
     """A model to publish, by the attempt that made it."""
@@ -256,58 +267,68 @@ class ModelVersionNew:
     function: str
     created_at: float
     metrics: dict[str, Any] | None = None
+    params: dict[str, Any] | None = None
     code: str | None = None
+    size: int | None = None
+    state: Fitness = Fitness.STORED
+    reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
-    """A published model. ``seq`` counts the publications of all models."""
+    """A published model. ``seq`` counts the publications of all models.
+
+    ``size`` is in bytes, where it is known; ``reason`` says why it is unfit; ``gate`` what the
+    model's gate found and decided, as JSON.
+    """
 
     name: str
     version: int
     digest: str
     format: str
     metrics: dict[str, Any] | None
+    params: dict[str, Any] | None
     code: str | None
     task_id: str
     function: str
     created_at: float
     seq: int
+    size: int | None
+    state: Fitness
+    reason: str | None
+    gate: dict[str, Any] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NewAssignment:
-    """A version of a model that is to serve from now on, and who wants that and why.
+class Deployment:
+    """Which versions of a model serve, since when, by whose wish and why.
 
-    ``follows`` is the revision of the assignment whose place it takes, 0 for a model's first.
+    ``percent`` of the keys of calls go to the ``candidate``; a ``shadow`` gets copies of calls that
+    nobody is answered from; ``aliases`` are further names for versions. ``previous`` is what was in
+    production before. ``seq`` counts the changes of all models, so of two records the one with the
+    higher ``seq`` holds; ``revision`` counts those of this model, 0 before its first. ``by`` is
+    None where the publication of a version made the change.
     """
 
     name: str
-    version: int
-    follows: int
-    at: float
+    production: int | None = None
+    previous: int | None = None
+    candidate: int | None = None
+    percent: float = 0.0
+    shadow: int | None = None
+    aliases: dict[str, int] = field(default_factory=dict)
+    seq: int = 0
+    revision: int = 0
+    at: float = 0.0
     by: str | None = None
     why: str | None = None
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
-    """Which version of a model serves, and where that is stored: its digest and format.
-
-    ``seq`` counts the assignments of all models, so of two the one with the higher ``seq`` holds,
-    whatever their versions. ``revision`` counts those of this model. ``by`` is None where the
-    publication of the version made the assignment.
-    """
-
-    name: str
-    version: int
-    digest: str
-    format: str
-    seq: int
-    revision: int
-    at: float
-    by: str | None
-    why: str | None
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Those that it names, each once."""
+        named = (self.production, self.previous, self.candidate, self.shadow)
+        found = (each for each in (*named, *self.aliases.values()) if each is not None)
+        return tuple(dict.fromkeys(found))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -247,22 +247,40 @@ models = Table(
     Column("attempt", Integer, nullable=False),
     Column("function", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("params", Text, nullable=False, server_default="null"),
+    Column("size", BigInteger),
+    Column("state", Text, nullable=False, server_default="stored"),
+    Column("reason", Text),
+    Column("gate", Text),
     _index("models_by_name", "name", "version", unique=True),
     _index("models_by_task", "task_id", "attempt", "name", unique=True),
     sqlite_autoincrement=True,
 )
 
-assignments = Table(  # which version of each model serves; no row is ever deleted
-    "assignments",
+deployments = Table(  # which versions of each model serve; no row is ever deleted
+    "deployments",
     LEDGER,
     Column("name", Key, primary_key=True),
-    Column("version", Integer, nullable=False),
+    Column("production", Integer),
+    Column("previous", Integer),
+    Column("candidate", Integer),
+    Column("percent", Double, nullable=False, server_default="0"),
+    Column("shadow", Integer),
+    Column("aliases", Text, nullable=False, server_default="{}"),  # JSON
     Column("seq", BigInteger, nullable=False),  # over all models, of the last change of any
     Column("revision", Integer, nullable=False),  # of this row, for compare-and-set
     Column("at", Double, nullable=False),
-    Column("by", Text),  # null: that version's publication
+    Column("by", Text),  # null: a version's publication
     Column("why", Text),
-    _index("assignments_by_seq", "seq", unique=True),
+    _index("deployments_by_seq", "seq", unique=True),
+)
+
+deployment_history = Table(  # every record that has held
+    "deployment_history",
+    LEDGER,
+    Column("name", Key, primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("record", Text, nullable=False),  # JSON
 )
 
 events = Table(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from skipper.instance.jobs import ModelRef
-from skipper.ledger import Ledger, assignments
+from skipper.ledger import Connection, Ledger, deployments, models
 from skipper.pool.processes.version import FunctionVersion
 
 
 class ServedModels:
-    """Follows the ledger's assignments of models, by their sequence number."""
+    """Follows the deployment records of models, by their sequence number."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -18,22 +18,16 @@ class ServedModels:
         self._seen = 0
 
     async def refresh(self) -> list[ModelRef]:
-        """Take in what has been assigned since the last look; the version of each such model."""
+        """Take in what has changed since the last look; what is in production of each model."""
         seen = self._seen
-        rows = await self._ledger.read(lambda conn: assignments.changed_since(conn, seen))
+        found = await self._ledger.read(lambda conn: _deployed_since(conn, seen))
         fresh: list[ModelRef] = []
-        for row in rows:
-            known = self._refs.get(row.name)
-            if known is None or known.seq < row.seq:  # else a look beside this one took it in
-                self._refs[row.name] = ref = ModelRef(
-                    name=row.name,
-                    version=row.version,
-                    digest=row.digest,
-                    format=row.format,
-                    seq=row.seq,
-                )
+        for ref in found:
+            known = self._refs.get(ref.name)
+            if known is None or known.seq < ref.seq:  # else a look beside this one took it in
+                self._refs[ref.name] = ref
                 fresh.append(ref)
-            self._seen = max(self._seen, row.seq)
+            self._seen = max(self._seen, ref.seq)
         return fresh
 
     def refs(self, names: Iterable[str]) -> tuple[ModelRef, ...]:
@@ -49,3 +43,22 @@ class ServedModels:
         beside = [name for name in trainers if name.partition(".")[0] == version.source.name]
         call = " or ".join(beside or trainers) or "a training function"
         return f"model {', '.join(map(repr, absent))} has no version yet; call {call} first"
+
+
+def _deployed_since(conn: Connection, seq: int) -> list[ModelRef]:
+    found = []
+    for each in deployments.changed_since(conn, seq):
+        if each.production is None:
+            continue
+        stored = models.get(conn, each.name, each.production)
+        assert stored is not None  # because a record names published versions alone
+        found.append(
+            ModelRef(
+                name=each.name,
+                version=stored.version,
+                digest=stored.digest,
+                format=stored.format,
+                seq=each.seq,
+            )
+        )
+    return found

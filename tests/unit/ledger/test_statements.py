@@ -9,7 +9,7 @@ from sqlalchemy.engine import Dialect
 
 from skipper.ledger import (
     accepting,
-    assignments,
+    deployments,
     endings,
     events,
     hosts,
@@ -27,7 +27,7 @@ from skipper.ledger.sqlite import SqliteConnection
 
 MODULES = (
     accepting,
-    assignments,
+    deployments,
     endings,
     events,
     hosts,

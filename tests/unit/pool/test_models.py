@@ -6,8 +6,8 @@ from typing import Never
 import pytest
 
 from skipper.instance.jobs import ModelRef, Report
-from skipper.ledger import Connection, assignments, models, tasks
-from skipper.ledger.records import ModelVersionNew, NewAssignment, NewTask
+from skipper.ledger import Connection, deployments, models, tasks
+from skipper.ledger.records import ModelVersionNew, NewTask
 from skipper.pool.models import ServedModels
 from skipper.pool.processes.version import FunctionVersion
 from skipper.task import new_id
@@ -51,16 +51,15 @@ def publish(ledger: BlockingLedger, name: str, digest: str = "d" * 64) -> None:
     assert ledger.write_now(lambda conn: models.publish(conn, made)) is not None
 
 
-def assign(ledger: BlockingLedger, name: str, version: int) -> None:
+def promote(ledger: BlockingLedger, name: str, version: int) -> None:
     """Have a version serve, whichever does now."""
 
-    def assign_next(conn: Connection) -> object:
-        held = assignments.get(conn, name)
+    def promote_next(conn: Connection) -> object:
+        held = deployments.get(conn, name)
         assert held is not None
-        new = NewAssignment(name=name, version=version, follows=held.revision, at=time.time())
-        return assignments.assign(conn, new)
+        return deployments.put(conn, deployments.promoted(held, version))
 
-    assert ledger.write_now(assign_next) is not None
+    assert ledger.write_now(promote_next) is not None
 
 
 def ref(name: str, version: int, seq: int, digest: str = "d" * 64) -> ModelRef:
@@ -77,7 +76,7 @@ def sent(instance: Played[Never]) -> list[ModelRef]:
     return [ModelRef.model_validate_json(frame.payload) for frame in frames]
 
 
-async def test_the_assigned_version_of_each_model_is_what_instances_start_with(
+async def test_the_version_in_production_of_each_model_is_what_instances_start_with(
     own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
@@ -88,12 +87,12 @@ async def test_the_assigned_version_of_each_model_is_what_instances_start_with(
         ref("boston", 2, 3),
         ref("iris", 1, 2),
     )
-    assign(own_ledger, "boston", 1)
+    promote(own_ledger, "boston", 1)
     await served_models.refresh()
     assert served_models.refs(["boston"]) == (ref("boston", 1, 4),)
 
 
-async def test_what_has_been_assigned_is_taken_in_once_whatever_the_version(
+async def test_what_has_been_deployed_is_taken_in_once_whatever_the_version(
     own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
@@ -104,12 +103,12 @@ async def test_what_has_been_assigned_is_taken_in_once_whatever_the_version(
     publish(own_ledger, "boston", "e" * 64)
     assert await served_models.refresh() == [ref("boston", 3, 4, "e" * 64)]
     assert await served_models.refresh() == []
-    assign(own_ledger, "boston", 1)
+    promote(own_ledger, "boston", 1)
     assert await served_models.refresh() == [ref("boston", 1, 5)]
     assert await served_models.refresh() == []
 
 
-async def test_looks_beside_each_other_take_in_an_assignment_once(
+async def test_looks_beside_each_other_take_in_a_deployment_once(
     own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
@@ -118,7 +117,7 @@ async def test_looks_beside_each_other_take_in_an_assignment_once(
     assert [each for refs in found for each in refs] == [ref("boston", 1, 1)]
 
 
-async def test_an_instance_is_sent_once_what_was_assigned_after_what_it_holds() -> None:
+async def test_an_instance_is_sent_once_what_was_deployed_after_what_it_holds() -> None:
     version = version_of()
     old, other, new = (
         serving(version, *held) for held in ((ref("boston", 2, 5),), (ref("iris", 1, 1),), ())

@@ -1,0 +1,129 @@
+"""Which versions of each model serve: one record a model, changed by compare-and-set.
+
+Whoever serves models asks for what has changed since the last look, and of two records of one model
+the later holds: the order is that of their numbers, never that of the versions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, func, insert, select
+
+from skipper.errors import NotFoundError
+from skipper.ledger.connection import Connection, Insert, Row, Statement, limited
+from skipper.ledger.records import Deployment
+from skipper.ledger.schema import deployment_history as h
+from skipper.ledger.schema import deployments as d
+from skipper.ledger.schema import models as m
+
+LOCK = "models"
+"""Held by whoever publishes or deploys, so that numbers rise in the order of commits."""
+
+_FIELDS = tuple(Deployment.__dataclass_fields__)
+_COLUMNS = [d.c[name] for name in _FIELDS]
+_BY_NAME = d.c.name == bindparam("name")
+
+
+def _putting(insert_: Insert) -> Insert:
+    changed = [column.name for column in d.columns if not column.primary_key]
+    return insert_.on_conflict_do_update(
+        index_elements=["name"], set_={name: insert_.excluded[name] for name in changed}
+    )
+
+
+_GET = Statement(select(*_COLUMNS).where(_BY_NAME))
+_CHANGED = Statement(
+    select(*_COLUMNS).where(d.c.seq > bindparam("seq", type_=Integer())).order_by(d.c.seq)
+)
+_LAST = Statement(select(func.max(d.c.seq)))
+_IS_PUBLISHED = Statement(
+    select(m.c.version).where(m.c.name == bindparam("name"), m.c.version == bindparam("version"))
+)
+_PUT = Statement(lambda insert_: _putting(insert_(d)), [column.name for column in d.columns])
+_REMEMBER = Statement(insert(h), [column.name for column in h.columns])
+_HISTORY = Statement(
+    limited(
+        select(h.c.record)
+        .where(h.c.name == bindparam("name"), h.c.revision < bindparam("revision", type_=Integer()))
+        .order_by(h.c.revision.desc())
+    )
+)
+
+
+def undeployed(name: str) -> Deployment:
+    """What stands for a model of which no version has served yet."""
+    return Deployment(name=name)
+
+
+def promoted(held: Deployment, version: int) -> Deployment:
+    """The record with ``version`` in production, and what was until then as the previous one.
+
+    A candidate that is promoted is one no more.
+    """
+    if held.production == version:
+        return held
+    candidate = None if held.candidate == version else held.candidate
+    return replace(
+        held,
+        production=version,
+        previous=held.production,
+        candidate=candidate,
+        percent=held.percent if candidate else 0.0,
+    )
+
+
+def get(conn: Connection, name: str) -> Deployment | None:
+    """Which versions of the model ``name`` serve; None before its first one."""
+    rows = conn.run(_GET, {"name": name})
+    return _deployment_of(rows[0]) if rows else None
+
+
+def changed_since(conn: Connection, seq: int) -> list[Deployment]:
+    """The records of models that changed later than ``seq``, in the order of their last change."""
+    return [_deployment_of(row) for row in conn.run(_CHANGED, {"seq": seq})]
+
+
+def put(conn: Connection, changed: Deployment) -> Deployment | None:
+    """Write a record that was made from the one with its revision; as it is stored.
+
+    None where that is not the model's revision any more. Raises :class:`NotFoundError` where it
+    names a version that the model does not have.
+    """
+    conn.lock(LOCK)
+    for version in changed.versions:
+        if not conn.run(_IS_PUBLISHED, {"name": changed.name, "version": version}):
+            raise NotFoundError(f"model {changed.name!r} has no version {version}")
+    held = get(conn, changed.name) or undeployed(changed.name)
+    if changed.revision != held.revision:
+        return None
+    ((last,),) = conn.run(_LAST, {})
+    made = replace(changed, seq=(last or 0) + 1, revision=held.revision + 1)
+    conn.run(_PUT, _as_row(made))
+    record = json.dumps(asdict(made))
+    conn.run(_REMEMBER, {"name": made.name, "revision": made.revision, "record": record})
+    return made
+
+
+_MAX_REVISION = 2**31 - 1
+
+
+def history(conn: Connection, name: str, limit: int, before: int | None = None) -> list[Deployment]:
+    """Up to ``limit`` records that have held for a model, the newest first.
+
+    Those with a revision below ``before`` where that is given.
+    """
+    below = _MAX_REVISION if before is None else before
+    rows = conn.run(_HISTORY, {"name": name, "revision": below, "limit": limit})
+    return [Deployment(**json.loads(record)) for (record,) in rows]
+
+
+def _as_row(record: Deployment) -> dict[str, Any]:
+    return asdict(record) | {"aliases": json.dumps(record.aliases)}
+
+
+def _deployment_of(row: Row) -> Deployment:
+    values = dict(zip(_FIELDS, row, strict=True))
+    return Deployment(**{**values, "aliases": json.loads(values["aliases"])})
