@@ -9,6 +9,9 @@
     ├── NotConnectedError (RuntimeError)    f.remote() without a runtime to ask
     ├── FormatError (ValueError)            no plugin can save or load this model
     ├── TooLargeError (ValueError)          a function returned or sent more than is accepted
+    ├── DeploymentError (ValueError)        these versions of a model cannot serve in this way
+    │   └── UnfitError                      one of them cannot serve at all
+    ├── ConflictError (RuntimeError)        somebody else has changed it meanwhile
     ├── NotFoundError (LookupError)         no such function, task or model
     ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
     │   ├── FullError                       as many tasks wait, or is stored, as may be
@@ -78,6 +81,18 @@ class FormatError(SkipperError, ValueError):
 
 class TooLargeError(SkipperError, ValueError):
     """A function returned, or reported as its progress, more at once than is accepted."""
+
+
+class DeploymentError(SkipperError, ValueError):
+    """These versions of a model cannot serve in this way."""
+
+
+class UnfitError(DeploymentError):
+    """This version of a model cannot be loaded, or has failed when it was tried."""
+
+
+class ConflictError(SkipperError, RuntimeError):
+    """Somebody else has changed it meanwhile: look at it again."""
 
 
 class NotFoundError(SkipperError, LookupError):

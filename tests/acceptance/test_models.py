@@ -9,7 +9,7 @@ from threading import Event
 
 import pytest
 
-from skipper.ledger import Connection, deployments
+from skipper.ledger import Connection, deployments, transitions
 from skipper.ledger.records import Deployment
 from tests.acceptance.test_statuses import problem
 from tests.acceptance.tree import Tree, until
@@ -112,7 +112,7 @@ def promote(tree: Tree, name: str, version: int) -> None:
     def promote_next(conn: Connection) -> Deployment | None:
         held = deployments.get(conn, name)
         assert held is not None
-        return deployments.put(conn, replace(deployments.promoted(held, version), at=time.time()))
+        return deployments.put(conn, replace(transitions.promoted(held, version), at=time.time()))
 
     settings = tree.settings
     with BlockingLedger.open(settings.database_url, schema=settings.schema) as ledger:

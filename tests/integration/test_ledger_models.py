@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import threading
 import time
 from concurrent import futures
@@ -10,11 +12,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import insert
 
-from skipper.errors import NotFoundError
-from skipper.ledger import deployments, models, tasks
-from skipper.ledger.connection import Connection
-from skipper.ledger.records import Deployment, ModelVersionNew
+from skipper.errors import ConflictError, DeploymentError, NotFoundError, UnfitError
+from skipper.ledger import deployments, models, schema, tasks, transitions
+from skipper.ledger.connection import Connection, Statement
+from skipper.ledger.records import Deployment, Fitness, ModelVersionNew
+from skipper.ledger.transitions import Step
+from skipper.selectors import parse
 from skipper.task import State
 from tests.blocking import BlockingLedger
 from tests.integration.ledgers import HOST, Place, claimed, ledger, module_ledger, place, task_in
@@ -191,7 +198,7 @@ def test_an_earlier_version_can_be_promoted_and_the_next_training_takes_over(
     trained(ledger, versions=2)
     second = deployed(ledger)
     why: dict[str, Any] = {"at": 9.0, "by": "ops", "why": "the second one drifts"}
-    back = put(ledger, replace(deployments.promoted(second, 1), **why))
+    back = put(ledger, replace(transitions.promoted(second, 1), **why))
     assert back == deployed(ledger)
     assert (back.production, back.previous, back.revision) == (1, 2, 3)
     assert (back.at, back.by, back.why) == (9.0, "ops", "the second one drifts")
@@ -235,7 +242,7 @@ def test_a_record_that_follows_another_revision_changes_nothing(ledger: Blocking
     trained(ledger, versions=2)
     before = deployed(ledger)
     for follows in (0, before.revision - 1, before.revision + 1):
-        assert put(ledger, replace(deployments.promoted(before, 1), revision=follows)) is None
+        assert put(ledger, replace(transitions.promoted(before, 1), revision=follows)) is None
     assert deployed(ledger) == before
 
 
@@ -263,7 +270,7 @@ async def test_of_records_that_follow_the_same_one_one_is_put(
         *(
             each.write(
                 lambda conn, version=version: deployments.put(  # type: ignore[misc]  # binds the loop's value
-                    conn, deployments.promoted(held, version)
+                    conn, transitions.promoted(held, version)
                 )
             )
             for version in (1, 2)
@@ -283,7 +290,182 @@ def test_what_has_been_deployed_is_found_by_its_number_once_a_model(ledger: Bloc
         ("digits", 1),
         ("boston", 2),
     ]
-    put(ledger, deployments.promoted(boston, 1))
+    put(ledger, transitions.promoted(boston, 1))
     (changed,) = ledger.read_now(lambda conn: deployments.changed_since(conn, boston.seq))
     assert changed == deployed(ledger)
     assert ledger.read_now(lambda conn: deployments.changed_since(conn, changed.seq)) == []
+
+
+# --- steps from record to record -------------------------------------------------------------
+
+
+def change(
+    ledger: BlockingLedger, step: Step, *, follows: int | None = None, name: str = "boston"
+) -> Deployment:
+    return ledger.write_now(lambda conn: deployments.change(conn, name, step, follows=follows))
+
+
+def promoting(version: int) -> Step:
+    return lambda held: transitions.promoted(held, version)
+
+
+def test_a_step_is_taken_from_the_record_that_holds(ledger: BlockingLedger) -> None:
+    trained(ledger, versions=3)
+    before = deployed(ledger)
+    made = change(ledger, transitions.rolled_back, follows=before.revision)
+    assert (made.production, made.previous, made.revision) == (2, 3, before.revision + 1)
+    assert made == deployed(ledger)
+
+
+def test_a_step_from_another_revision_is_a_conflict(ledger: BlockingLedger) -> None:
+    trained(ledger, versions=2)
+    held = deployed(ledger)
+    with pytest.raises(ConflictError, match="at revision 2, not at 1"):
+        change(ledger, promoting(1), follows=1)
+    assert deployed(ledger) == held
+
+
+def test_a_step_that_changes_nothing_makes_no_revision(ledger: BlockingLedger) -> None:
+    trained(ledger, versions=2)
+    held = deployed(ledger)
+    assert change(ledger, lambda each: replace(each, at=99.0, why="again")) == held
+    assert deployed(ledger) == held
+
+
+def test_a_model_that_there_is_not_has_no_record(ledger: BlockingLedger) -> None:
+    with pytest.raises(NotFoundError, match="there is no model 'boston'"):
+        change(ledger, promoting(1))
+    with pytest.raises(NotFoundError, match="there is no model 'boston'"):
+        ledger.read_now(lambda conn: models.resolve(conn, parse("boston")))
+
+
+def stored(ledger: BlockingLedger, name: str, *states: Fitness) -> None:
+    """Versions of a model in these states, none of which has served."""
+    for number, state in enumerate(states, 1):
+        row: dict[str, Any] = {"name": name, "version": number, "state": state.value}
+        row |= {"digest": f"d{number}", "format": "keras", "task_id": f"t-{name}-{number}"}
+        row |= {"attempt": 1, "function": "boston.train", "created_at": 7.0}
+        row |= {"reason": "it is NaN", "metrics": "null"}
+        ledger.write_now(lambda conn, row=row: conn.run(_INSERT, row), durable=False)  # type: ignore[misc]  # binds the loop's value
+
+
+_ROW = (
+    "name version state digest format task_id attempt function created_at reason metrics".split()  # noqa: SIM905 - one line
+)
+_INSERT = Statement(insert(schema.models), _ROW)
+
+
+def test_an_unfit_version_is_not_made_to_serve(ledger: BlockingLedger) -> None:
+    """triton-inference-server/server#6534: a version that cannot be loaded was taken up."""
+    stored(ledger, "boston", Fitness.FIT, Fitness.UNFIT)
+    held = change(ledger, promoting(1))
+    steps: list[Step] = [
+        promoting(2),
+        lambda each: transitions.with_candidate(each, 2, 5),
+        lambda each: transitions.shadowed(each, 2),
+        lambda each: transitions.aliased(each, "best", 2),
+    ]
+    for step in steps:
+        with pytest.raises(UnfitError, match="version 2 of 'boston' is unfit: it is NaN"):
+            change(ledger, step)
+    assert deployed(ledger) == held
+
+
+def test_a_version_that_became_unfit_can_be_left_but_not_returned_to(
+    ledger: BlockingLedger,
+) -> None:
+    stored(ledger, "boston", Fitness.FIT, Fitness.FIT)
+    change(ledger, promoting(1))
+    change(ledger, promoting(2))
+    ledger.write_now(lambda conn: models.judge(conn, "boston", 2, Fitness.UNFIT, "it is NaN"))
+    assert change(ledger, transitions.rolled_back).production == 1
+    with pytest.raises(UnfitError, match="version 2"):
+        change(ledger, transitions.rolled_back)
+
+
+def test_a_version_that_was_removed_is_not_made_to_serve(ledger: BlockingLedger) -> None:
+    stored(ledger, "boston", Fitness.FIT, Fitness.REMOVED)
+    with pytest.raises(NotFoundError, match="no longer has version 2"):
+        change(ledger, promoting(2))
+
+
+def test_a_selector_means_the_version_that_the_record_names(ledger: BlockingLedger) -> None:
+    stored(ledger, "boston", *[Fitness.FIT] * 5, Fitness.UNFIT)
+
+    def found(text: str) -> int:
+        return ledger.read_now(lambda conn: models.resolve(conn, parse(text))).version
+
+    for text in ("boston", "boston@candidate", "boston@previous", "boston@shadow", "boston@best"):
+        with pytest.raises(NotFoundError, match="model 'boston' has no "):
+            found(text)
+    assert found("boston@latest") == 5
+    for version in (1, 2):
+        change(ledger, promoting(version))
+    change(ledger, lambda each: transitions.with_candidate(each, 3, 10))
+    change(ledger, lambda each: transitions.shadowed(each, 4))
+    change(ledger, lambda each: transitions.aliased(each, "best", 1))
+    names = ("boston", "boston@previous", "boston@candidate", "boston@shadow", "boston@best")
+    assert [found(name) for name in names] == [2, 1, 3, 4, 1]
+    assert found("boston@6") == 6  # who pins a version is told why it is unfit elsewhere
+    with pytest.raises(NotFoundError, match="no alias 'worst'; it has best"):
+        found("boston@worst")
+    with pytest.raises(NotFoundError, match="has no version 7"):
+        found("boston@7")
+
+
+def test_a_removed_version_is_not_found_and_one_is_told_why(ledger: BlockingLedger) -> None:
+    stored(ledger, "boston", Fitness.REMOVED)
+    with pytest.raises(NotFoundError, match="boston@1 was removed: it is NaN"):
+        ledger.read_now(lambda conn: models.resolve(conn, parse("boston@1")))
+    with pytest.raises(NotFoundError, match="no version that is fit"):
+        ledger.read_now(lambda conn: models.resolve(conn, parse("boston@latest")))
+
+
+STEPS = st.one_of(
+    st.builds(promoting, st.integers(1, 4)),
+    st.just(transitions.rolled_back),
+    st.builds(lambda v: lambda r: transitions.with_candidate(r, v, 10), st.integers(1, 4)),
+    st.builds(lambda v: lambda r: transitions.withdrawn(r, v), st.integers(1, 4)),
+    st.builds(lambda v: lambda r: transitions.aliased(r, "best", v), st.integers(1, 4)),
+)
+WRITERS = st.lists(st.lists(st.tuples(STEPS, st.booleans()), max_size=5), min_size=2, max_size=4)
+
+
+async def test_of_any_steps_at_once_each_revision_follows_the_one_before(
+    place: Place, ledger: BlockingLedger
+) -> None:
+    """Any histories of promotions, rollbacks and canaries, by writers that know of each other or
+    do not: revisions have no gap, and ``previous`` is what was in production before."""
+    other = await asyncio.to_thread(place.open)
+    names = (f"m{number}" for number in itertools.count())
+
+    async def write(each: BlockingLedger, name: str, steps: list[tuple[Step, bool]]) -> None:
+        for step, knows in steps:
+            held = await each.read(lambda conn: deployments.held_of(conn, name))
+            follows = held.revision if knows else None
+            with contextlib.suppress(ConflictError, DeploymentError):
+                await each.write(
+                    lambda conn, step=step, follows=follows: deployments.change(  # type: ignore[misc]  # binds the loop's value
+                        conn, name, step, follows=follows
+                    ),
+                    durable=False,
+                )
+
+    @settings(max_examples=1000 if place.is_sqlite else 100, deadline=None)
+    @given(WRITERS)
+    def check(writers: list[list[tuple[Step, bool]]]) -> None:
+        name = next(names)
+        stored(ledger, name, *[Fitness.FIT] * 4)
+        asyncio.run(run(name, writers))
+        past = ledger.read_now(lambda conn: deployments.history(conn, name, 100))[::-1]
+        assert [each.revision for each in past] == list(range(1, len(past) + 1))
+        for before, after in itertools.pairwise([transitions.undeployed(name), *past]):
+            moved = before.production != after.production
+            assert after.previous == (before.production if moved else before.previous)
+
+    async def run(name: str, writers: list[list[tuple[Step, bool]]]) -> None:
+        places = itertools.cycle([ledger, other])
+        await asyncio.gather(*(write(next(places), name, steps) for steps in writers))
+
+    await asyncio.to_thread(check)
+    await asyncio.to_thread(other.close)

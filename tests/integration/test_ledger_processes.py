@@ -19,7 +19,16 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from skipper.errors import StartError, UnavailableError
-from skipper.ledger import deployments, events, migrate, schedules, schema, tasks, totals
+from skipper.ledger import (
+    deployments,
+    events,
+    migrate,
+    schedules,
+    schema,
+    tasks,
+    totals,
+    transitions,
+)
 from skipper.ledger.connection import Connection, Database, Mark
 from skipper.ledger.postgres import PostgresConnection, PostgresDatabase
 from skipper.ledger.records import Claiming, NewEvent
@@ -158,7 +167,7 @@ def test_the_newest_version_of_each_model_serves_on_in_a_ledger_without_deployme
         boston, iris = ledger.read_now(lambda conn: deployments.changed_since(conn, 0))
         assert (boston.name, boston.production, boston.revision, boston.at) == ("boston", 3, 1, 3.0)
         assert (iris.name, iris.production, iris.revision, iris.at) == ("iris", 2, 1, 4.0)
-        back = deployments.promoted(boston, 1)
+        back = transitions.promoted(boston, 1)
         deployed = ledger.write_now(lambda conn: deployments.put(conn, back))
         assert deployed is not None
         assert (deployed.production, deployed.previous) == (1, 3)

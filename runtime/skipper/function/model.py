@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from skipper.errors import DefinitionError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+from skipper import selectors
 
 
 @dataclass(frozen=True)
@@ -25,7 +22,7 @@ class Model:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_name(self.name)
+        selectors.check_name(self.name)
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,12 @@ class Loaded:
 
         def predict(house: House, *, model: Annotated[keras.Model, skipper.Loaded("boston")]): ...
 
-    ``name`` is the one that training gave it.
+    ``name`` is the one that training gave it. It follows what is in production;
+    ``"boston@candidate"`` (or ``previous``, ``shadow``, ``latest``, an alias) follows that, and
+    ``"boston@7"`` is always that version.
     """
 
     name: str
 
     def __post_init__(self) -> None:
-        check_name(self.name)
-
-
-def check_name(name: str) -> None:
-    """Raise :class:`DefinitionError` unless ``name`` can name a model in URLs and files."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise DefinitionError(
-            f"{name!r} cannot name a model: use letters, digits, '.', '_' and '-', at most 63, "
-            "beginning with a letter or a digit."
-        )
+        selectors.parse(self.name)

@@ -12,12 +12,13 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam, func, insert, select
 
-from skipper.errors import NotFoundError
+from skipper.errors import ConflictError, NotFoundError, UnfitError
 from skipper.ledger.connection import Connection, Insert, Row, Statement, limited
-from skipper.ledger.records import Deployment
+from skipper.ledger.records import Deployment, Fitness
 from skipper.ledger.schema import deployment_history as h
 from skipper.ledger.schema import deployments as d
 from skipper.ledger.schema import models as m
+from skipper.ledger.transitions import Step, undeployed
 
 LOCK = "models"
 """Held by whoever publishes or deploys, so that numbers rise in the order of commits."""
@@ -39,9 +40,12 @@ _CHANGED = Statement(
     select(*_COLUMNS).where(d.c.seq > bindparam("seq", type_=Integer())).order_by(d.c.seq)
 )
 _LAST = Statement(select(func.max(d.c.seq)))
-_IS_PUBLISHED = Statement(
-    select(m.c.version).where(m.c.name == bindparam("name"), m.c.version == bindparam("version"))
+_STATE = Statement(
+    select(m.c.state, m.c.reason).where(
+        m.c.name == bindparam("name"), m.c.version == bindparam("version")
+    )
 )
+_HAS_VERSIONS = Statement(limited(select(m.c.version).where(m.c.name == bindparam("name"))))
 _PUT = Statement(lambda insert_: _putting(insert_(d)), [column.name for column in d.columns])
 _REMEMBER = Statement(insert(h), [column.name for column in h.columns])
 _HISTORY = Statement(
@@ -51,28 +55,6 @@ _HISTORY = Statement(
         .order_by(h.c.revision.desc())
     )
 )
-
-
-def undeployed(name: str) -> Deployment:
-    """What stands for a model of which no version has served yet."""
-    return Deployment(name=name)
-
-
-def promoted(held: Deployment, version: int) -> Deployment:
-    """The record with ``version`` in production, and what was until then as the previous one.
-
-    A candidate that is promoted is one no more.
-    """
-    if held.production == version:
-        return held
-    candidate = None if held.candidate == version else held.candidate
-    return replace(
-        held,
-        production=version,
-        previous=held.production,
-        candidate=candidate,
-        percent=held.percent if candidate else 0.0,
-    )
 
 
 def get(conn: Connection, name: str) -> Deployment | None:
@@ -86,17 +68,49 @@ def changed_since(conn: Connection, seq: int) -> list[Deployment]:
     return [_deployment_of(row) for row in conn.run(_CHANGED, {"seq": seq})]
 
 
+def held_of(conn: Connection, name: str) -> Deployment:
+    """The record of a model, also of one of which nothing has served yet.
+
+    Raises :class:`NotFoundError` where there is no such model.
+    """
+    if found := get(conn, name):
+        return found
+    if not conn.run(_HAS_VERSIONS, {"name": name, "limit": 1}):
+        raise NotFoundError(f"there is no model {name!r}")
+    return undeployed(name)
+
+
+def change(conn: Connection, name: str, step: Step, *, follows: int | None = None) -> Deployment:
+    """Take a step from the record that holds; the one that holds then.
+
+    A step that changes nothing makes no revision. Raises :class:`ConflictError` where the record
+    that holds is not of the revision ``follows``, if that is given, and what ``step`` and
+    :func:`put` raise.
+    """
+    conn.lock(LOCK)
+    held = held_of(conn, name)
+    if follows is not None and follows != held.revision:
+        raise ConflictError(
+            f"the deployment of {name!r} is at revision {held.revision}, not at {follows}"
+        )
+    wanted = step(held)
+    if _facts(wanted) == _facts(held):
+        return held
+    made = put(conn, wanted)
+    assert made is not None  # because the lock has been held since the record was read
+    return made
+
+
 def put(conn: Connection, changed: Deployment) -> Deployment | None:
     """Write a record that was made from the one with its revision; as it is stored.
 
     None where that is not the model's revision any more. Raises :class:`NotFoundError` where it
-    names a version that the model does not have.
+    names a version that the model does not have, :class:`UnfitError` where it has one serve that
+    cannot.
     """
     conn.lock(LOCK)
-    for version in changed.versions:
-        if not conn.run(_IS_PUBLISHED, {"name": changed.name, "version": version}):
-            raise NotFoundError(f"model {changed.name!r} has no version {version}")
     held = get(conn, changed.name) or undeployed(changed.name)
+    _check(conn, changed, held)
     if changed.revision != held.revision:
         return None
     ((last,),) = conn.run(_LAST, {})
@@ -105,6 +119,24 @@ def put(conn: Connection, changed: Deployment) -> Deployment | None:
     record = json.dumps(asdict(made))
     conn.run(_REMEMBER, {"name": made.name, "revision": made.revision, "record": record})
     return made
+
+
+def _check(conn: Connection, changed: Deployment, held: Deployment) -> None:
+    """Every version that is named is there; what is to serve and did not so far is fit to."""
+    newly = {*changed.serving.items()} - {*held.serving.items()}
+    for version in changed.versions:
+        rows = conn.run(_STATE, {"name": changed.name, "version": version})
+        state, reason = rows[0] if rows else (Fitness.REMOVED, None)
+        if state == Fitness.REMOVED:
+            has = "no longer has" if rows else "has no"
+            raise NotFoundError(f"model {changed.name!r} {has} version {version}")
+        if state == Fitness.UNFIT and version in (each for _, each in newly):
+            raise UnfitError(f"version {version} of {changed.name!r} is unfit: {reason}")
+
+
+def _facts(record: Deployment) -> Deployment:
+    """What a record says of versions, without who has said so."""
+    return replace(record, at=0.0, by=None, why=None)
 
 
 _MAX_REVISION = 2**31 - 1

@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
-from sqlalchemy import Integer, bindparam, func, insert, select
+from sqlalchemy import Integer, bindparam, func, insert, select, update
 
+from skipper.errors import NotFoundError
 from skipper.failpoints import failpoint
-from skipper.ledger import deployments
+from skipper.ledger import deployments, transitions
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
-from skipper.ledger.records import Fitness, ModelVersion, ModelVersionNew
+from skipper.ledger.records import Deployment, Fitness, ModelVersion, ModelVersionNew
 from skipper.ledger.schema import models as m
 from skipper.ledger.schema import tasks as t
+from skipper.selectors import MAX_VERSION, Role, Selector
 from skipper.task import State
 
 _FIELDS = tuple(ModelVersion.__dataclass_fields__)
@@ -64,12 +66,23 @@ def publish(conn: Connection, new: ModelVersionNew) -> int | None:
 
 
 def _deploy(conn: Connection, new: ModelVersionNew, version: int) -> None:
-    held = deployments.get(conn, new.name) or deployments.undeployed(new.name)
-    changed = deployments.promoted(held, version)
+    held = deployments.get(conn, new.name) or transitions.undeployed(new.name)
+    changed = transitions.promoted(held, version)
     deployments.put(conn, replace(changed, at=new.created_at, by=None, why=None))
 
 
 _LATEST = Statement(limited(select(*_MODEL).where(_BY_NAME).order_by(m.c.version.desc())))
+_USABLE = Statement(
+    limited(
+        select(m.c.version)
+        .where(
+            _BY_NAME,
+            m.c.state != literal(Fitness.UNFIT),
+            m.c.state != literal(Fitness.REMOVED),
+        )
+        .order_by(m.c.version.desc())
+    )
+)
 _GET = Statement(select(*_MODEL).where(_BY_NAME, m.c.version == bindparam("version")))
 _NAMES = Statement(select(m.c.name).distinct().order_by(m.c.name))
 _VERSIONS = Statement(
@@ -78,6 +91,11 @@ _VERSIONS = Statement(
         .where(_BY_NAME, m.c.version < bindparam("cursor", type_=Integer()))
         .order_by(m.c.version.desc())
     )
+)
+_JUDGE = Statement(
+    update(m)
+    .where(_BY_NAME, m.c.version == bindparam("version"), m.c.state != literal(Fitness.REMOVED))
+    .values(state=bindparam("fitness"), reason=bindparam("why"))
 )
 _PUBLISHED = Statement(
     select(*_MODEL).where(m.c.seq > bindparam("seq", type_=Integer())).order_by(m.c.seq)
@@ -96,6 +114,46 @@ def get(conn: Connection, name: str, version: int) -> ModelVersion | None:
     return _model_of(rows[0]) if rows else None
 
 
+def resolve(conn: Connection, selector: Selector) -> ModelVersion:
+    """The version that a selector means now.
+
+    Raises :class:`NotFoundError`, in a sentence, where there is none, or no longer.
+    """
+    held = deployments.held_of(conn, selector.name)
+    version = selector.at if isinstance(selector.at, int) else _named(conn, held, selector.at)
+    found = get(conn, selector.name, version) if version is not None else None
+    if found is None:
+        raise NotFoundError(f"model {selector.name!r} has no {_in_words(held, selector.at)}")
+    if found.state is Fitness.REMOVED:
+        raise NotFoundError(f"{found.name}@{found.version} was removed: {found.reason}")
+    return found
+
+
+def _named(conn: Connection, held: Deployment, at: str) -> int | None:
+    if at == Role.LATEST:
+        rows = conn.run(_USABLE, {"name": held.name, "limit": 1})
+        return rows[0][0] if rows else None
+    roles = {
+        Role.PRODUCTION: held.production,
+        Role.PREVIOUS: held.previous,
+        Role.CANDIDATE: held.candidate,
+        Role.SHADOW: held.shadow,
+    }
+    return roles[Role(at)] if at in roles else held.aliases.get(at)
+
+
+def _in_words(held: Deployment, at: int | str) -> str:
+    if isinstance(at, int):
+        return f"version {at}"
+    if at == Role.LATEST:
+        return "version that is fit"
+    if at == Role.PRODUCTION:
+        return "version in production: promote one"
+    if isinstance(at, Role):
+        return f"{at} version"
+    return f"alias {at!r}; it has {', '.join(sorted(held.aliases)) or 'none'}"
+
+
 def list_names(conn: Connection) -> list[str]:
     """Every model's name, sorted."""
     return [name for (name,) in conn.run(_NAMES, {})]
@@ -108,10 +166,18 @@ def versions(
 
     Raises :class:`ValueError` for a cursor that no page gave.
     """
-    before = _MAX_VERSION if cursor is None else _version_of(cursor)
+    before = MAX_VERSION if cursor is None else _version_of(cursor)
     rows = conn.run(_VERSIONS, {"name": name, "cursor": before, "limit": limit + 1})
     found = [_model_of(row) for row in rows[:limit]]
     return found, str(found[-1].version) if len(rows) > limit else None
+
+
+def judge(
+    conn: Connection, name: str, version: int, state: Fitness, reason: str | None = None
+) -> None:
+    """Write what is known of a version from now on, and why, unless it is removed."""
+    found = {"name": name, "version": version, "fitness": state.value, "why": reason}
+    conn.run(_JUDGE, found)
 
 
 def published_since(conn: Connection, seq: int) -> list[ModelVersion]:
@@ -119,11 +185,8 @@ def published_since(conn: Connection, seq: int) -> list[ModelVersion]:
     return [_model_of(row) for row in conn.run(_PUBLISHED, {"seq": seq})]
 
 
-_MAX_VERSION = 2**31 - 1
-
-
 def _version_of(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdigit() and int(cursor) <= _MAX_VERSION):
+    if not (cursor.isascii() and cursor.isdigit() and int(cursor) <= MAX_VERSION):
         raise ValueError("no page has this cursor")
     return int(cursor)
 

@@ -252,6 +252,8 @@ class Fitness(StrEnum):
     """A fresh process has loaded and tried it."""
     UNFIT = "unfit"
     """It cannot be loaded, or has failed when it was tried: it never answers a caller."""
+    REMOVED = "removed"
+    """What it consists of is no longer kept. Its number is not given again."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -329,6 +331,12 @@ class Deployment:
         named = (self.production, self.previous, self.candidate, self.shadow)
         found = (each for each in (*named, *self.aliases.values()) if each is not None)
         return tuple(dict.fromkeys(found))
+
+    @property
+    def serving(self) -> dict[str, int]:
+        """Those that somebody may be answered by or ask for, by role and alias."""
+        roles = {"production": self.production, "candidate": self.candidate, "shadow": self.shadow}
+        return {role: each for role, each in roles.items() if each is not None} | self.aliases
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

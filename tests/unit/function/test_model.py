@@ -22,3 +22,16 @@ def test_any_other_name_is_refused_where_it_is_written(name: Any) -> None:
 
 def test_a_model_has_no_metrics_by_default() -> None:
     assert Model("m", 1).metrics == {}
+
+
+@pytest.mark.parametrize("text", ["boston@7", "boston@candidate", "boston@best"])
+def test_a_parameter_may_ask_for_one_version(text: str) -> None:
+    assert Loaded(text).name == text
+    with pytest.raises(DefinitionError, match="cannot name a model"):
+        Model(text, object())
+
+
+@pytest.mark.parametrize("text", ["boston@", "boston@0", "boston@a b", "@7", "boston@7@8"])
+def test_a_version_that_cannot_be_is_refused_where_it_is_written(text: str) -> None:
+    with pytest.raises(DefinitionError, match=r"names no version|cannot name a model"):
+        Loaded(text)

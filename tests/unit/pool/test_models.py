@@ -6,7 +6,7 @@ from typing import Never
 import pytest
 
 from skipper.instance.jobs import ModelRef, Report
-from skipper.ledger import Connection, deployments, models, tasks
+from skipper.ledger import Connection, deployments, models, tasks, transitions
 from skipper.ledger.records import ModelVersionNew, NewTask
 from skipper.pool.models import ServedModels
 from skipper.pool.processes.version import FunctionVersion
@@ -57,7 +57,7 @@ def promote(ledger: BlockingLedger, name: str, version: int) -> None:
     def promote_next(conn: Connection) -> object:
         held = deployments.get(conn, name)
         assert held is not None
-        return deployments.put(conn, deployments.promoted(held, version))
+        return deployments.put(conn, transitions.promoted(held, version))
 
     assert ledger.write_now(promote_next) is not None
 
