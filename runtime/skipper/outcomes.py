@@ -100,6 +100,8 @@ MEANINGS: Mapping[int, Meaning] = {
 RETRIED = frozenset(int(outcome) for outcome, meaning in MEANINGS.items() if meaning.is_retried)
 LOGGED = frozenset(int(outcome) for outcome, meaning in MEANINGS.items() if meaning.is_logged)
 """As plain numbers, because they are looked up for each call."""
+FAILURE = "failure"
+"""The ``event`` of a log record about a run of a function that failed."""
 _BY_NAME = {meaning.name: Outcome(outcome) for outcome, meaning in MEANINGS.items()}
 _BY_STATE = {
     state: Outcome(outcome)

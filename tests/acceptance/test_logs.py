@@ -13,9 +13,12 @@ from tests.acceptance.tree import CPU_ALONE, Json, Tree, lent, project, until
 
 LOGGED = """
 import asyncio
+import json
 import logging
 import logging.config
+import os
 import sys
+import time
 
 import skipper
 
@@ -57,6 +60,37 @@ async def slow(name: str):
     await asyncio.sleep(0.3)
     print(f"{name} ends")
     log.info("%s logs", name)
+
+
+@skipper.data
+def raises():
+    return {}["key"]
+
+
+@skipper.data(retries=1, backoff=0.1)
+def raises_again():
+    return json.loads("{")
+
+
+@skipper.data
+def dies():
+    os._exit(3)
+
+
+@skipper.data(timeout=0.3)
+def is_late():
+    time.sleep(60)
+
+
+@skipper.data
+def breaks_off():
+    yield 1
+    raise ValueError("half way")
+
+
+@skipper.training(retries=1, backoff=0.1)
+def fails():
+    raise ValueError("loss is nan")
 
 
 @skipper.data
@@ -142,6 +176,16 @@ def records(tree: Tree, function: str, **having: Any) -> list[Json]:
         if (record := json.loads(line)).get("function") == function
         and having.items() <= record.items()
     ]
+
+
+def failures(tree: Tree, count: int, function: str, **having: Any) -> list[Json]:
+    """The records of runs of a function that failed, once there are so many."""
+
+    def found() -> list[Json]:
+        return records(tree, function, event="failure", **having)
+
+    until(lambda: len(found()) >= count)
+    return found()
 
 
 def lines(tree: Tree, task: str) -> list[Json]:
@@ -240,3 +284,39 @@ def test_what_direct_calls_print_carries_the_request_side_by_side_too(tree: Tree
     for name in "abcd":
         messages = {each["message"] for each in told(tree, "logged.slow", 3, request=f"req-{name}")}
         assert messages == {f"{name} begins", f"{name} ends", f"{name} logs"}
+
+
+@pytest.mark.parametrize(
+    ("name", "outcomes", "statement"),
+    [
+        ("raises", ["failed"], 'return {}["key"]'),
+        ("raises_again", ["failed", "failed"], 'return json.loads("{")'),
+        ("breaks_off", ["failed"], 'raise ValueError("half way")'),
+        ("dies", ["died"], "@skipper.data\ndef dies"),
+        ("is_late", ["timed_out"], "@skipper.data(timeout=0.3)"),
+    ],
+)
+def test_every_run_of_a_call_that_fails_has_one_record_with_its_request_file_and_line(
+    tree: Tree, name: str, outcomes: list[str], statement: str
+) -> None:
+    """https://github.com/bentoml/BentoML/issues/1210"""
+    function = f"logged.{name}"
+    assert tree.invoke(function, x_request_id=f"of-{name}").status_code >= 500
+    found = failures(tree, len(outcomes), function)
+    assert [each["outcome"] for each in found] == outcomes
+    assert {each["request"] for each in found} == {f"of-{name}"}
+    line = LOGGED[: LOGGED.index(statement)].count("\n") + 1
+    assert {each["at"] for each in found} == {f"functions/logged.py:{line}"}
+    texts = [each["traceback"] for each in found if "traceback" in each]
+    assert len(texts) == (outcomes[0] == "failed")
+    assert all(statement in text for text in texts)
+    assert all(each["same_as"] == f"of-{name}" for each in found[1:])
+
+
+def test_every_attempt_of_a_task_that_fails_has_one_record(tree: Tree) -> None:
+    task = tree.submit("logged.fails")
+    assert tree.ended(task)["state"] == "failed"
+    found = failures(tree, 2, "logged.fails", task=task)
+    assert [each["attempt"] for each in found] == [1, 2]
+    assert "loss is nan" in found[0]["traceback"]
+    assert found[1]["same_as"] == task

@@ -18,7 +18,7 @@ import typer
 
 from skipper.cli.output import info, neutral, show, show_json
 from skipper.cli.target import Project, Url, target
-from skipper.errors import NotFoundError
+from skipper.errors import NotFoundError, SettingsError
 from skipper.exits import Exit
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def logs(
     audit: Annotated[
         bool, typer.Option("--audit", help="Who changed what, in place of the log.")
     ] = False,
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Only what failed: where, and with its traceback.")
+    ] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many old lines.")] = 100,
     json_: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
     project: Project = None,
@@ -62,20 +65,25 @@ def logs(
     Examples:
       skipper logs -f
       skipper logs --name gateway -n 20
+      skipper logs --errors -n 5
       skipper logs --audit --level warning
       skipper logs -f 3b0arnnc3gjk0ckto7avdbu64t
     """
     wanted = task_id or task
     if wanted is not None and audit:
         raise typer.BadParameter("--audit is about requests, and no task's; leave one of them.")
+    if errors and (audit or (wanted is not None and (url or follow))):
+        raise typer.BadParameter("--errors is about the log in the project's folder.")
     if wanted is None and url is not None:
         raise typer.BadParameter("--url needs a task: components log to the project's folder.")
     try:
-        if wanted is not None:
+        if wanted is not None and not errors:
             with target(project, url).client() as client:
                 _show_lines(_task_lines(client.task(wanted), attempt, follow=follow), json_=json_)
         else:
-            records = Wanted(name=name, level=level, count=lines, is_audit=audit)
+            records = Wanted(
+                name=name, level=level, count=lines, is_audit=audit, is_error=errors, task=wanted
+            )
             _tree_log(project, records, follow, json_)
     except KeyboardInterrupt:
         raise typer.Exit(Exit.INTERRUPTED) from None
@@ -92,6 +100,10 @@ class Wanted:
     """In place of a level: what the settings have shown."""
     is_audit: bool = False
     """Whether they are the audit's, in place of the log's."""
+    is_error: bool = False
+    """Whether they tell of what failed."""
+    task: str | None = None
+    """The task that they are about; any, and none, for None."""
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -102,14 +114,29 @@ class Wanted:
         return (CHANGES_FILE, CALLS_FILE) if self.is_audit else (LOG_FILE,)
 
     def takes(self, record: dict[str, Any]) -> bool:
-        from skipper.launcher.lines import is_shown, rank
+        from skipper.launcher.lines import is_error, is_shown, rank
         from skipper.wire.lines import LEVELS
 
         if self.name not in (None, record.get("name")):
             return False
+        if self.task not in (None, record.get("task")):
+            return False
+        if self.is_error and not is_error(record):
+            return False
         if self.shown is not None:
             return is_shown(record, self.shown)
         return rank(record) >= LEVELS[self.level or "debug"]
+
+
+def failures_of(task_id: str, project: Path | None) -> list[dict[str, Any]]:
+    """What the project's log says of attempts of a task that failed, the oldest first."""
+    from skipper.settings.loading import load_sections
+
+    try:
+        folder = load_sections(project, "log").state_dir / "logs"
+        return list(tail(folder, Wanted(is_error=True, task=task_id), follow=False))
+    except (NotFoundError, SettingsError):  # the task is another project's
+        return []
 
 
 def _tree_log(project: Path | None, wanted: Wanted, follow: bool, json_: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,7 +92,7 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
     show_members((name, local(task[name]) if name in _TIMES else task[name]) for name in task)
     if error:
         show_members([("error", _reason(error))])
-        if trace := error.get("traceback"):
+        if trace := error.get("traceback") or _logged_traceback(task_id, project, url):
             show(neutral(str(trace).rstrip()))
     if attempts:
         show("")
@@ -246,6 +247,23 @@ def _attempt_row(attempt: dict[str, Any]) -> list[Any]:
 
 def _reason(error: dict[str, Any]) -> str | None:
     return error.get("detail") or error.get("title")
+
+
+def _logged_traceback(task_id: str, project: Path | None, url: str | None) -> str:
+    """That of the last attempt in the log of the project here, since others may not see it.
+
+    Empty where it is another project's task, ran on another machine, or was long ago.
+    """
+    from skipper.cli.logs import failures_of
+
+    if url is not None:
+        return ""
+    for record in reversed(failures_of(task_id, project)):
+        if same := record.get("same_as"):
+            return f"at {record.get('at')}, with the traceback that is logged of {same}"
+        if trace := record.get("traceback"):
+            return str(trace)
+    return ""
 
 
 def _took(started: str | None, finished: str | None) -> str | None:

@@ -12,6 +12,7 @@ import time
 from typing import Any
 from zlib import crc32
 
+from skipper.outcomes import FAILURE
 from skipper.settings.model import LogSettings
 from skipper.wire.lines import LEVELS
 
@@ -30,6 +31,9 @@ _SHOWN = {
 _LEVEL_COLOURS = {"debug": "2", "warning": "33", "error": "31", "critical": "1;31"}
 _NAME_COLOURS = ("36", "33", "32", "35", "34", "96", "93", "92", "95", "94")
 _NOT_FIELDS = frozenset({"ts", "level", "name", "logger", "message"})
+_TOLD = _NOT_FIELDS | {"event", "function", "outcome"}
+"""What the message of a record about a function's failure says."""
+_OF_FUNCTIONS = frozenset({FAILURE, "broken"})
 # control characters of ASCII and Latin-1, and those that turn the direction of text
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -113,6 +117,11 @@ def is_shown(record: Record, settings: LogSettings) -> bool:
     return rank(record) >= min(LEVELS[level] for level in levels)
 
 
+def is_error(record: Record) -> bool:
+    """Whether it tells of something that failed: a run of a function, a file, Skipper itself."""
+    return record.get("event") in _OF_FUNCTIONS or rank(record) >= LEVELS["error"]
+
+
 def as_json(record: Record) -> bytes:
     """A record as one line of JSON that is safe to print."""
     text = json.dumps(record, default=str, ensure_ascii=False)
@@ -124,22 +133,25 @@ class LogFormatter:
     """Records as lines for people: ``10:31:02 gateway │ INFO  message key=value``.
 
     ``names`` are the components whose colours are fixed by their place; others have one by name.
+    Without ``tracebacks`` those of failures are left out, since callers are answered them.
     """
 
-    def __init__(self, names: tuple[str, ...], *, colour: bool) -> None:
+    def __init__(self, names: tuple[str, ...], *, colour: bool, tracebacks: bool = True) -> None:
         self._width = max(map(len, names), default=0)
         self._palette = {
             name: _NAME_COLOURS[n % len(_NAME_COLOURS)] for n, name in enumerate(names)
         }
         self._colour = colour
+        self._tracebacks = tracebacks
 
     def __call__(self, record: Record) -> str:
         head = self._head(record)
         level = str(record.get("level"))
         first, *more = str(record["message"]).split("\n")
         parts = [neutral(first)]
+        not_shown = self._not_shown(record)
         for key, value in record.items():
-            if key in _NOT_FIELDS:
+            if key in not_shown:
                 continue
             if isinstance(value, str) and "\n" in value:
                 more += value.strip("\n").split("\n")
@@ -151,6 +163,11 @@ class LogFormatter:
             *(f"{head}   {neutral(line)}" for line in more),
         ]
         return "\n".join(lines) + "\n"
+
+    def _not_shown(self, record: Record) -> frozenset[str]:
+        if record.get("event") not in _OF_FUNCTIONS:
+            return _NOT_FIELDS
+        return _TOLD if self._tracebacks else _TOLD | {"traceback", "same_as"}
 
     def _head(self, record: Record) -> str:
         name = neutral(str(record.get("name")))

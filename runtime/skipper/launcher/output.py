@@ -48,7 +48,9 @@ class LogOutput:
         self._settings = settings.log
         self.redact = Redactor(secrets_of(settings))
         """Takes this tree's secrets out of whatever is written."""
-        self._format = LogFormatter((*names, NAME), colour=self.colour)
+        self._format = LogFormatter(
+            (*names, NAME), colour=self.colour, tracebacks=not settings.gateway.shows_tracebacks
+        )
         self._encoding = getattr(sys.stderr, "encoding", None) or "utf-8"
         self._files = RotatingFile(self.log_folder, settings.retention.logs_mb << 20)
         limit = min(_FILE_LIMIT, self._files.share)

@@ -147,7 +147,7 @@ def main(first: Template | None = None, argv: list[str] | None = None) -> None:
 
 async def _main(first: Template | None, role: Role, stopping: asyncio.Event) -> None:
     settings = role.settings
-    log_tracebacks(are_shown=settings.gateway.shows_tracebacks)
+    log_tracebacks(settings.project_dir)
     ledger = await asyncio.to_thread(
         Ledger.open,
         settings.database_url,

@@ -120,3 +120,61 @@ def test_where_nothing_was_audited_that_is_said(run: Run, folder: Path) -> None:
     assert result.exit_code == Exit.NOT_FOUND
     assert "Nothing was audited yet" in result.stderr
     assert run("logs", "--audit", "3b0arnnc3gjk0ckto7avdbu64t").exit_code == Exit.USAGE
+
+
+def failure(task: str = "", **members: Any) -> bytes:
+    """A record about a failure, as a host writes it."""
+    record: dict[str, Any] = {
+        "ts": 1767261600.0,
+        "level": "warning",
+        "name": "cpu",
+        "message": "f.f: ValueError: no",
+    }
+    record |= {"event": "failure", "function": "f.f", "outcome": "failed", "at": "functions/f.py:7"}
+    record |= {"task": task} if task else {"request": "r1"}
+    return json.dumps(record | members).encode() + b"\n"
+
+
+def test_errors_are_what_failed_with_place_and_traceback(run: Run, folder: Path) -> None:
+    """https://github.com/bentoml/BentoML/issues/1210"""
+    raised = failure(traceback="Traceback:\n  in f\nValueError: no\n")
+    late = failure(outcome="timed_out", level="info")
+    own = line(2).replace(b"info", b"error")
+    broken = json.dumps({"level": "error", "name": "cpu", "message": "b", "event": "broken"})
+    (folder / "skipper.jsonl").write_bytes(
+        line(1) + raised + late + own + broken.encode() + b"\n" + line(3)
+    )
+    shown = run("logs", "--errors").stdout
+    assert "f.f: ValueError: no at=functions/f.py:7 request=r1" in shown
+    assert "ValueError: no\n" in shown
+    found = [json.loads(text) for text in run("logs", "--errors", "--json").stdout.splitlines()]
+    assert [each.get("event") for each in found] == ["failure", "failure", None, "broken"]
+    assert run("logs", "--errors", "--name", "gateway").stdout.count("\n") == 1
+    assert run("logs", "--errors", "--audit").exit_code == Exit.USAGE
+
+
+def test_errors_of_one_task_come_from_the_projects_log(run: Run, folder: Path) -> None:
+    (folder / "skipper.jsonl").write_bytes(
+        failure("t1", attempt=1) + failure("t2") + failure("t1", attempt=2)
+    )
+    found = run("logs", "--errors", "t1", "--json").stdout.splitlines()
+    assert [json.loads(text)["attempt"] for text in found] == [1, 2]
+    assert run("logs", "--errors", "t1", "--url", "http://127.0.0.1:1").exit_code == Exit.USAGE
+
+
+@pytest.mark.parametrize(
+    ("members", "shown"),
+    [
+        ({"traceback": "in f, line 7\nKeyError: no\n"}, "in f, line 7\nKeyError: no"),
+        ({"same_as": "r9"}, "at functions/f.py:7, with the traceback that is logged of r9"),
+    ],
+)
+def test_a_task_is_shown_with_the_logged_traceback_where_the_gateway_gives_none(
+    run: Run, folder: Path, members: dict[str, str], shown: str
+) -> None:
+    task = run("call", "train.crash", "--detach").stdout.strip()
+    run("logs", "--task", task, "-f")  # until it has ended
+    (folder / "skipper.jsonl").write_bytes(
+        failure("other", traceback="not") + failure(task, **members)
+    )
+    assert shown in run("tasks", "show", task).stdout

@@ -9,7 +9,7 @@ import time
 
 from skipper.outcomes import Outcome
 from skipper.pool.direct.queue import DirectCall, VersionQueue
-from skipper.pool.tracebacks import TRACEBACK
+from skipper.pool.tracebacks import failure
 from skipper.spec import BrokenFile
 from skipper.wire import calls
 
@@ -56,11 +56,11 @@ def waited_in_vain(queue: VersionQueue, seconds: float) -> bytes:
     return calls.problem(Outcome.BUSY, detail)
 
 
-def log_failure(call: DirectCall, payload: bytes) -> None:
-    """Log a call that ended badly through the function's own doing."""
-    problem = json.loads(calls.parse_reply(payload)[2])
-    head, _ = calls.parse_call(call.payload)
-    request_id = head.context.partition("/")[2] if head.flags & calls.CHILD else head.context
-    extra = {"function": head.name, "request": request_id}
-    extra[TRACEBACK] = problem.get("traceback", "")
-    log.warning("%s: %s", head.name, problem["detail"], extra=extra)
+def log_failure(call: DirectCall, payload: bytes, then: str = "") -> None:
+    """Log a run of a call that ended badly through the function's own doing, and what follows."""
+    outcome, _, body = calls.parse_reply(payload)
+    problem, cause, spec = json.loads(body), calls.cause_of(call.payload), call.queue.spec
+    extra = {"function": spec.name} | ({"task": cause.task} if cause.task else {})
+    extra |= {"request": cause.request}
+    extra |= failure(outcome, problem, spec.file, spec.line)
+    log.warning("%s%s: %s", spec.name, then, problem.get("detail", ""), extra=extra)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Callable
 
 from skipper.outcomes import RETRIED
 from skipper.pool.backoff import longest_pause_s, pause_s
+from skipper.pool.direct import replies
 from skipper.pool.direct.queue import DirectCall
 from skipper.settings.pools import PoolSettings
 from skipper.wire import calls
-
-log = logging.getLogger(__name__)
 
 
 class Retries:
@@ -36,7 +34,7 @@ class Retries:
             return False
         call.failures += 1
         call.instance = None
-        self._pause(call, str(problem.get("detail", "")))
+        self._pause(call, payload)
         return True
 
     def _may_go_on(self, call: DirectCall) -> bool:
@@ -48,12 +46,11 @@ class Retries:
         longest_s = longest_pause_s(spec.backoff_s, call.failures + 1)
         return time.monotonic() + longest_s < call.deadline
 
-    def _pause(self, call: DirectCall, why: str) -> None:
+    def _pause(self, call: DirectCall, payload: bytes) -> None:
         spec = call.queue.spec
         pause = pause_s(spec.backoff_s, call.failures)
         progress = f"run {call.failures} of {spec.max_attempts} failed"
-        extra = {"function": spec.name}
-        log.info("%s: %s, again in %.1f s: %s", spec.name, progress, pause, why, extra=extra)
+        replies.log_failure(call, payload, f": {progress}, again in {pause:.1f} s")
         self.count += 1
         self._bytes += call.size
         asyncio.get_running_loop().call_later(pause, self._ended, call)

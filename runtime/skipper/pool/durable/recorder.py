@@ -19,7 +19,7 @@ from skipper.outcomes import MEANINGS, Outcome, stored_error
 from skipper.pool.backoff import pause_s
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.serving import Serving
-from skipper.pool.tracebacks import TRACEBACK
+from skipper.pool.tracebacks import failure
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import State
 from skipper.values.store import reason_of
@@ -80,11 +80,11 @@ class Recorder:
         if state is None:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
-            self._log_end(attempt, state, ending)
+            self._log_end(attempt, state, outcome, ending)
         self._context.publish([task.id])
         return state is not None and state.is_terminal
 
-    def _log_end(self, attempt: RunningAttempt, state: State, ending: Ending) -> None:
+    def _log_end(self, attempt: RunningAttempt, state: State, outcome: int, ending: Ending) -> None:
         task = attempt.claim.task
         extra: dict[str, Any] = {
             "function": task.function,
@@ -96,7 +96,7 @@ class Recorder:
             log.log(level, "%s succeeded", task.function, extra=extra)
         else:
             error = ending.error or {}
-            extra |= {"request": task.request_id, TRACEBACK: error.get("traceback", "")}
+            extra |= {"request": task.request_id} | _failure_of(attempt, outcome, error)
             log.warning("%s %s: %s", task.function, state, error.get("detail", ""), extra=extra)
 
     async def _publish(self, attempt: RunningAttempt, served: bytes) -> bytes:
@@ -170,6 +170,16 @@ class Recorder:
             except UnavailableError as error:
                 log.warning("the end of a task waits for the ledger: %s", error)
                 await asyncio.sleep(self._again_s)
+
+
+def _failure_of(attempt: RunningAttempt, outcome: int, error: dict[str, Any]) -> dict[str, Any]:
+    if outcome == Outcome.CANCELLED:
+        return {}
+    if outcome == Outcome.OK:  # its result could not be stored
+        outcome = Outcome.FAILED
+    if attempt.version is None:
+        return failure(outcome, error)
+    return failure(outcome, error, attempt.version.spec.file, attempt.version.spec.line)
 
 
 def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:
