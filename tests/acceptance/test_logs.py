@@ -83,6 +83,13 @@ def is_late():
 
 
 @skipper.data
+def trickles():
+    for n in range(3):
+        time.sleep(0.1)
+        yield n
+
+
+@skipper.data
 def breaks_off():
     yield 1
     raise ValueError("half way")
@@ -155,6 +162,7 @@ def run():
 """
 SETTINGS = """
 [log]
+access = true
 levels = { "logged.fine" = "debug", "logged.coarse" = "error" }
 """
 
@@ -320,3 +328,43 @@ def test_every_attempt_of_a_task_that_fails_has_one_record(tree: Tree) -> None:
     assert [each["attempt"] for each in found] == [1, 2]
     assert "loss is nan" in found[0]["traceback"]
     assert found[1]["same_as"] == task
+
+
+def requests(tree: Tree, message: str) -> list[Json]:
+    """The lines about requests for a path."""
+    text = (tree.folder / ".skipper/logs/skipper.jsonl").read_text()
+    found = [json.loads(line) for line in text.splitlines()]
+    return [each for each in found if each.get("event") == "access" and each["message"] == message]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/functions/logged.raises/invoke", 500),
+        ("POST", "/v1/functions/nowhere.f/invoke", 404),
+        ("GET", "/v1/tasks", 200),
+        ("GET", "/v1/tasks/none/events", 404),
+        ("DELETE", "/livez", 405),
+    ],
+)
+def test_each_request_has_a_line_where_that_is_set(
+    tree: Tree, method: str, path: str, status: int
+) -> None:
+    """https://github.com/bentoml/BentoML/issues/2268"""
+    id_ = f"line-{status}-{method}"
+    tree.http.request(method, f"{path}?limit=7", headers={"x-request-id": id_})
+    until(lambda: [each for each in requests(tree, f"{method} {path}") if each["request"] == id_])
+    (line,) = (each for each in requests(tree, f"{method} {path}") if each["request"] == id_)
+    assert line["status"] == status
+    assert line["ms"] >= 0
+    assert "limit" not in str(line)
+
+
+def test_a_stream_has_its_line_at_its_end(tree: Tree) -> None:
+    headers = {"accept": "application/jsonl", "x-request-id": "streamed"}
+    path = "/v1/functions/logged.trickles/invoke"
+    assert tree.http.request("POST", path, headers=headers).text.count("\n") == 3
+    until(lambda: requests(tree, f"POST {path}"))
+    (line,) = requests(tree, f"POST {path}")
+    assert line["ms"] >= 300
+    assert "cut" not in line

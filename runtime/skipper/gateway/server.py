@@ -18,6 +18,7 @@ from skipper.gateway.audit import open_audit
 from skipper.gateway.certificate import offered
 from skipper.gateway.context import open_context
 from skipper.gateway.http import descriptors
+from skipper.gateway.http.access_log import AccessLog
 from skipper.gateway.http.connection import ServerConnection
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.limits import Limits
@@ -84,7 +85,8 @@ async def _serve(
     role: Role, gateway: Gateway, tls: ssl.SSLContext | None, stopping: asyncio.Event
 ) -> None:
     settings = role.settings
-    connections = Connections(limits_of(settings.gateway), gateway.budget)
+    access_log = AccessLog(asyncio.get_running_loop().time) if settings.log.access else None
+    connections = Connections(limits_of(settings.gateway), gateway.budget, access_log=access_log)
 
     def connect(**_: object) -> ServerConnection:
         return ServerConnection(gateway, connections)

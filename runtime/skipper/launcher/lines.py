@@ -34,6 +34,7 @@ _NOT_FIELDS = frozenset({"ts", "level", "name", "logger", "message"})
 _TOLD = _NOT_FIELDS | {"event", "function", "outcome"}
 """What the message of a record about a function's failure says."""
 _OF_FUNCTIONS = frozenset({FAILURE, "broken"})
+_OF_REQUESTS = _NOT_FIELDS | {"event"}
 # control characters of ASCII and Latin-1, and those that turn the direction of text
 _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -165,8 +166,9 @@ class LogFormatter:
         return "\n".join(lines) + "\n"
 
     def _not_shown(self, record: Record) -> frozenset[str]:
-        if record.get("event") not in _OF_FUNCTIONS:
-            return _NOT_FIELDS
+        event = record.get("event")
+        if event not in _OF_FUNCTIONS:
+            return _OF_REQUESTS if event == "access" else _NOT_FIELDS
         return _TOLD if self._tracebacks else _TOLD | {"traceback", "same_as"}
 
     def _head(self, record: Record) -> str:

@@ -233,6 +233,7 @@ class LogSettings(_Section):
         {}, description="the same for functions, or files of them, by name"
     )
     format: Literal["pretty", "json"] = Field("pretty", description="for people or for programs")
+    access: bool = Field(False, description="a line in the log for each request, once it is over")
     audit: Literal["all", "changes", "off"] = Field(
         "changes", description="a line per request that changes something; all: direct calls, too"
     )

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Protocol, cast
 
 from skipper import problems
+from skipper.gateway import request_ids
 from skipper.gateway.http.body import body_of
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.exchange import Exchange, problem_answer
@@ -132,6 +133,8 @@ class ServerConnection(asyncio.Protocol):
         body = body_of(head)
         exchange = Exchange(self, head, body, self.peer, self._loop.time())
         self._exchange = exchange
+        if self._all.access_log is not None:
+            exchange.on_end = self._all.access_log.ended
         if data and (end := body.feed(data)) < len(data):
             self._hold(data[end:])
         try:
@@ -191,11 +194,14 @@ class ServerConnection(asyncio.Protocol):
     def _refuse(self, refused: RefusedError, *, lingers: bool = True) -> None:
         """Answer what is no request, and end the connection."""
         exchange, self._exchange = self._exchange, None
+        request_id = exchange.request_id if exchange is not None else request_ids.new_id()
         if exchange is not None:
-            exchange.lose()
+            exchange.refuse(refused.kind.status)
+        elif self._all.access_log is not None:
+            self._all.access_log.refused(refused.kind.status, request_id)
         self.is_ending = True
         if exchange is None or not exchange.is_started:
-            self.write(refusal(refused.kind, refused.detail))
+            self.write(refusal(refused.kind, refused.detail, request_id))
         self._end(lingers=lingers)
 
     # --- answers (what an exchange calls)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol
 
 from skipper.gateway.budget import Budget
+from skipper.gateway.http.access_log import AccessLog
 from skipper.gateway.http.limits import HEADS_BYTES, Limits
 from skipper.gateway.http.refusals import Complaints
 
@@ -49,6 +50,7 @@ class Watched(Protocol):
 class Connections:
     """The connections of one process.
 
+    Each request is told to ``access_log``, where there is one.
     ``open`` and ``tasks`` are what a shutdown waits for; they are the server's own.
     """
 
@@ -57,10 +59,11 @@ class Connections:
         limits: Limits,
         budget: Budget,
         *,
+        access_log: AccessLog | None = None,
         open_: set[Any] | None = None,
         tasks: set[asyncio.Task[None]] | None = None,
     ) -> None:
-        self.limits, self.budget = limits, budget
+        self.limits, self.budget, self.access_log = limits, budget, access_log
         self.open: set[Any] = set() if open_ is None else open_
         self.tasks: set[asyncio.Task[None]] = set() if tasks is None else tasks
         self.complaints = Complaints()

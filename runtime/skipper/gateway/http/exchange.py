@@ -101,6 +101,7 @@ class Exchange:
         "is_gone",
         "is_started",
         "on_change",
+        "on_end",
         "on_outcome",
         "peer",
         "received",
@@ -126,6 +127,8 @@ class Exchange:
         """The headers of the answer that are its own."""
         self.on_outcome: Callable[[Exchange], None] | None = None
         """Called once, as the answer begins, or as the caller leaves before that."""
+        self.on_end: Callable[[Exchange], None] | None = None
+        """Called once, when it is answered, or the connection has ended before that."""
         self.is_started = self.is_answered = False
         self.is_gone = False
         """Whether the caller has left: nobody reads the answer."""
@@ -300,6 +303,13 @@ class Exchange:
         self.changed()
         self.on_change = None
         self._tell_outcome()
+        self._tell_end()
+
+    def refuse(self, status: int) -> None:
+        """What comes is no body: whoever answers is rid of it, and the connection answers."""
+        if not self.is_started:
+            self.status = status
+        self.lose()
 
     def grows(self) -> None:
         """There is more of the body."""
@@ -365,6 +375,7 @@ class Exchange:
 
     def _finish(self) -> None:
         self.is_answered = True
+        self._tell_end()
         self.let_go()
         self.body.throw_away()
         self._line.on_answered()
@@ -374,6 +385,11 @@ class Exchange:
         on_outcome, self.on_outcome = self.on_outcome, None
         if on_outcome is not None:
             on_outcome(self)
+
+    def _tell_end(self) -> None:
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end(self)
 
 
 class _Nowhere:

@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 EVERY_S = 1.0
 
 
-def refusal(kind: ProblemKind, detail: str) -> bytes:
+def refusal(kind: ProblemKind, detail: str, request_id: str) -> bytes:
     """A problem's whole answer to what is no request, after which the connection ends."""
     status, headers, body = problem_answer(kind, detail)
     headers += [
         (b"content-length", b"%d" % len(body)),
-        (request_ids.HEADER, request_ids.new_id().encode()),
+        (request_ids.HEADER, request_id.encode()),
         (b"connection", b"close"),
     ]
     lines = [b"%b: %b\r\n" % header for header in headers]
