@@ -34,7 +34,7 @@ GROUPS = {
     "Errors": "SkipperError CallError InvalidInputError FunctionError InstanceDiedError "
     "DeadlineError CancelledError NotFoundError UnavailableError NotConnectedError "
     "DefinitionError TooLargeError FormatError",
-    "Plugins": "hook Project Source ValueType Content Written",
+    "Plugins": "hook Project Source ValueType Content Written Format from_project",
 }
 """Which names stand under which heading; :func:`page` wants each public name once."""
 
@@ -54,11 +54,12 @@ MEMBERS = {
     "SkipperError": "problem",
     "CallError": "",
     "File": "path name media_type size sha256",
+    "Format": "saving loading",
 }
 """What is promised of a class whose other members serve the runtime itself."""
 MADE = (
     "Model Loaded File Array Image Written Client AsyncClient Source ItemError SkipperError "
-    "FormatError"
+    "FormatError Format"
 )
 """The classes that authors make objects of; of the others, how they are made is no promise."""
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         TooLargeError,
         UnavailableError,
     )
+    from skipper.formats import Format, from_project
     from skipper.function.decorators import Function, data, inference, training
     from skipper.function.model import Loaded, Model
     from skipper.function.run import Run
@@ -72,6 +73,7 @@ _HOMES = {
         "TooLargeError",
         "UnavailableError",
     ),
+    "skipper.formats": ("Format", "from_project"),
     "skipper.function.decorators": ("Function", "data", "inference", "training"),
     "skipper.function.model": ("Loaded", "Model"),
     "skipper.function.run": ("Run",),
@@ -93,6 +95,7 @@ __all__ = [
     "DeadlineError",
     "DefinitionError",
     "File",
+    "Format",
     "FormatError",
     "Function",
     "FunctionError",
@@ -116,6 +119,7 @@ __all__ = [
     "Written",
     "connect",
     "data",
+    "from_project",
     "hook",
     "inference",
     "training",

@@ -49,6 +49,14 @@ class Finder:
             )
         return None
 
+    def owns(self, name: str) -> bool:
+        """Whether a module of this name is, or would be, one of the project's."""
+        top = name.partition(".")[0]
+        if name in self._texts or top in self._own:
+            return True
+        file = _file_in(self._folders, top)
+        return file is not None and self._is_here(file)
+
     def _is_here(self, file: Path) -> bool:
         """Whether it is the project's: an installed plugin's modules are imported as any others."""
         found = file.resolve()

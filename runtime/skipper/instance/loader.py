@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from skipper.errors import DefinitionError
+from skipper.formats import names_are_owned
 from skipper.function.decorators import Function, defined_in
 from skipper.function.mistakes import Mistake, keeping
 from skipper.function.options import check_pool
@@ -52,13 +53,15 @@ def import_from(project: Project, texts: Iterable[ModuleText]) -> Finder:
     """Have the project's modules imported from these texts alone, from now on."""
     finder = Finder(project, texts)
     sys.meta_path.insert(0, finder)
+    names_are_owned(finder.owns)
     return finder
 
 
 def texts_of(project: Project, source: SourceInfo) -> tuple[ModuleText, ...]:
     """What a file of functions consists of, as it is now. Raises as :meth:`ProjectModules.of`."""
     modules = ProjectModules(project)
-    return modules.read(modules.plugins | modules.of(source.module, source.file))
+    own = modules.of(source.module, source.file)
+    return modules.read(modules.plugins | own | modules.makers(own))
 
 
 def is_current(texts: Iterable[ModuleText]) -> bool:
@@ -103,7 +106,7 @@ def _look_at(
     source: Source, modules: ProjectModules, plugins: Plugins, pools: Collection[str]
 ) -> SourceInfo:
     own = modules.of(source.module, source.file)
-    texts = modules.read(modules.plugins | own)
+    texts = modules.read(modules.plugins | own | modules.makers(own))
     found = text.imports_of(modules.trees(own))
     imports = frozenset(name for name in found if not modules.is_own(name))
     libraries = imports.union(*plugins.call("skipper_libraries", _modules, imports=imports))

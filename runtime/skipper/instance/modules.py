@@ -47,6 +47,25 @@ class ProjectModules:
             self.tree(path)
         return self._reached_from(own)
 
+    def makers(self, own: Modules) -> Modules:
+        """What the files in ``functions/`` consist of that train the models which ``own`` load.
+
+        A model may name classes of the files that trained it. They count as the code of whoever
+        loads it, so that what answers never comes from a text that its code does not name.
+        """
+        loaded = {name for tree in self.trees(own) for name in text.models_in(tree).loaded}
+        if not loaded:
+            return {}
+        return self._reached_from(
+            {
+                name: file
+                for name, file in self._of_functions.items()
+                if name not in own
+                and (tree := self._tree(file)) is not None
+                and loaded & text.models_in(tree).made
+            }
+        )
+
     @functools.cached_property
     def plugins(self) -> Modules:
         """The project's own plugins and what those import: they run in every instance."""
@@ -94,9 +113,7 @@ class ProjectModules:
             for each in imported.names:
                 waiting += self._chain(each)
             if imported.is_open:
-                waiting += modules_in(
-                    _FUNCTIONS, self._project.functions_dir / "__init__.py"
-                ).items()
+                waiting += self._of_functions.items()
         return found
 
     def _chain(self, name: str) -> Iterator[tuple[str, Path]]:

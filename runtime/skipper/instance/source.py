@@ -57,6 +57,35 @@ def imported_by(tree: ast.Module, package: str) -> Imported:
     return Imported(names=frozenset(names - {""}), is_open=is_open)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelNames:
+    """The models that a module makes and loads, as far as their names stand in its text."""
+
+    made: frozenset[str]
+    loaded: frozenset[str]
+
+
+def models_in(tree: ast.Module) -> ModelNames:
+    """What ``Model("name", …)`` and ``Loaded("name")`` name: a text, or a module's constant."""
+    constants = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found: dict[str, set[str]] = {"Model": set(), "Loaded": set()}
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or (kind := _name_of(node.func)) not in found:
+            continue
+        named = [*node.args[:1], *(each.value for each in node.keywords if each.arg == "name")]
+        for value in named:
+            known = constants.get(value.id, value) if isinstance(value, ast.Name) else value
+            if isinstance(known, ast.Constant) and isinstance(known.value, str):
+                found[kind].add(known.value.partition("@")[0])
+    return ModelNames(made=frozenset(found["Model"]), loaded=frozenset(found["Loaded"]))
+
+
 def _run_parts(node: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those that are there for type checkers alone."""
     yield node

@@ -38,6 +38,18 @@ def find(tmp_path: Path) -> Iterator[Find]:
         sys.modules["functions"] = functions
 
 
+@pytest.fixture
+def make(find: Find, tmp_path: Path) -> Find:
+    """Writes files as ``find`` does; the modules that make what ``functions/mine.py`` loads."""
+
+    def run(files: dict[str, str]) -> dict[str, str]:
+        own = {name: tmp_path / file for name, file in find(files).items()}
+        found = ProjectModules(loader.project_of(tmp_path)).makers(own)
+        return {name: str(path.relative_to(tmp_path)) for name, path in found.items()}
+
+    return run
+
+
 MINE = {"functions.mine": "functions/mine.py"}
 
 
@@ -110,6 +122,39 @@ def test_a_broken_helper_is_a_part_all_the_same(find: Find) -> None:
     """Else the file would not be read again when it has been mended."""
     files = {"functions/mine.py": "from functions import _a", "functions/_a.py": "def f(:"}
     assert set(find(files)) == {*MINE, "functions._a"}
+
+
+@pytest.mark.parametrize(
+    ("loads", "makes"),
+    [
+        ("Loaded('iris')", "skipper.Model('iris', 1)"),
+        ("skipper.Loaded('iris@7')", "Model(name='iris', value=1)"),
+        (
+            "NAME = 'iris'\ndef f(*, m: Annotated[Any, Loaded(NAME)]): ...",
+            "M = 'iris'\nModel(M, 1)",
+        ),
+    ],
+)
+def test_who_loads_a_model_consists_of_what_trains_it_too(
+    make: Find, loads: str, makes: str
+) -> None:
+    """Because a model may name classes of it."""
+    files = {
+        "functions/mine.py": loads,
+        "functions/train.py": f"from functions import _scaling\n{makes}",
+        "functions/_scaling.py": "",
+        "functions/other.py": "Model('other', 1)",
+        "functions/broken.py": "Model('iris', 1",
+    }
+    assert set(make(files)) == {"functions.train", "functions._scaling"}
+
+
+@pytest.mark.parametrize(
+    "loads", ["", "Loaded('house')", "Loaded(f'{x}')", "Loaded(NAME)", "Loaded()"]
+)
+def test_who_loads_another_model_does_not(make: Find, loads: str) -> None:
+    files = {"functions/mine.py": loads, "functions/train.py": "Model('iris', 1)\nModel(x, 1)"}
+    assert make(files) == {}
 
 
 def test_a_file_that_cannot_be_parsed_is_an_error(find: Find) -> None:
