@@ -22,6 +22,7 @@ SHIPPED = [
     "array-values",
     "functions",
     "image-values",
+    "sklearn-models",
     "table-values",
     "tabular",
     "tensorflow",
@@ -34,6 +35,7 @@ SHIPPED = [
     [
         "skipper_arrays",
         "skipper_images",
+        "skipper_sklearn",
         "skipper_tables",
         "skipper_tensorflow",
         "skipper_tabular",
