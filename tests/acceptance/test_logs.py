@@ -100,6 +100,21 @@ def fails():
     raise ValueError("loss is nan")
 
 
+@skipper.data(retries=1, backoff=0.1)
+def counted_call():
+    raise KeyError("no")
+
+
+@skipper.training(retries=1, backoff=0.1)
+def counted_task():
+    raise KeyError("no")
+
+
+@skipper.data
+def counted_death():
+    os.abort()
+
+
 @skipper.data
 def fine():
     log.debug("fine grained")
@@ -368,3 +383,23 @@ def test_a_stream_has_its_line_at_its_end(tree: Tree) -> None:
     (line,) = requests(tree, f"POST {path}")
     assert line["ms"] >= 300
     assert "cut" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "lane", "outcome", "count"),
+    [
+        ("counted_call", "direct", "failed", 2),
+        ("counted_task", "tasks", "failed", 2),
+        ("counted_death", "direct", "died", 1),
+    ],
+)
+def test_ended_attempts_are_counted_by_function_and_outcome(
+    tree: Tree, name: str, lane: str, outcome: str, count: int
+) -> None:
+    """https://github.com/mlflow/mlflow/issues/14149"""
+    if lane == "tasks":
+        tree.ended(tree.submit(f"logged.{name}"))
+    else:
+        tree.invoke(f"logged.{name}")
+    labels = f'function="logged.{name}",pool="cpu",lane="{lane}",outcome="{outcome}"'
+    until(lambda: f"skipper_attempts_total{{{labels}}} {count}\n" in tree.get("/metrics").text)

@@ -7,7 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from skipper.outcomes import MEANINGS
-from skipper.wire.messages import CallCount, HistogramCounts, InstanceCount, MetricsSnapshot
+from skipper.wire.messages import (
+    AttemptCount,
+    CallCount,
+    HistogramCounts,
+    InstanceCount,
+    MetricsSnapshot,
+)
 
 BUCKETS_S = (
     0.001,
@@ -53,6 +59,7 @@ class PoolMetrics:
 
     def __init__(self) -> None:
         self._calls: Counter[tuple[str, int]] = Counter()
+        self._attempts: Counter[tuple[str, str, int]] = Counter()
         self._durations: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.task_waits: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.cold_starts: defaultdict[str, Histogram] = defaultdict(Histogram)
@@ -66,6 +73,10 @@ class PoolMetrics:
         self._calls[function, outcome] += 1
         self._durations[function].observe(seconds)
 
+    def attempted(self, function: str, lane: str, outcome: int) -> None:
+        """A run of a function has ended, which may be tried again."""
+        self._attempts[function, lane, outcome] += 1
+
     def snapshot(self, *, queued: int, instances: Iterable[tuple[str, str]]) -> MetricsSnapshot:
         """All counts, with what the pool has just now: calls that wait, and its ``instances``, each
         by its function and its state.
@@ -74,6 +85,12 @@ class PoolMetrics:
             calls=tuple(
                 CallCount(function=function, outcome=MEANINGS[outcome].name, count=count)
                 for (function, outcome), count in self._calls.items()
+            ),
+            attempts=tuple(
+                AttemptCount(
+                    function=function, lane=lane, outcome=MEANINGS[outcome].name, count=count
+                )
+                for (function, lane, outcome), count in self._attempts.items()
             ),
             call_duration=_snapshots(self._durations),
             task_wait=_snapshots(self.task_waits),

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skipper.spec import BrokenFile, FunctionSpec
 
-PROTOCOL = 3
+PROTOCOL = 4
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 
@@ -191,6 +191,15 @@ class CallCount(Record):
     count: int
 
 
+class AttemptCount(Record):
+    """Runs of one function that ended in one way: of its direct calls, or of its tasks."""
+
+    function: str
+    lane: str
+    outcome: str
+    count: int
+
+
 class HistogramCounts(Record):
     """Observations by bucket; the last one counts those above all bounds."""
 
@@ -211,6 +220,7 @@ class MetricsSnapshot(Record):
     """What a host has counted since its start. Histograms are by function, in seconds or items."""
 
     calls: tuple[CallCount, ...]
+    attempts: tuple[AttemptCount, ...]
     call_duration: dict[str, HistogramCounts]
     task_wait: dict[str, HistogramCounts]
     cold_start: dict[str, HistogramCounts]

@@ -76,6 +76,12 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
         *_sample("skipper_build_info", "gauge", "Version.", [({"version": skipper.__version__}, 1)])
     ]
     lines += _sample("skipper_calls_total", "counter", "Direct calls answered.", _calls(pools))
+    lines += _sample(
+        "skipper_attempts_total",
+        "counter",
+        "Runs of functions that ended, each of a call or a task that is tried again, too.",
+        _attempts(pools),
+    )
     for name, text, counts in _HISTOGRAMS:
         lines += _histogram(
             name, text, ((f, p, h) for p, found in pools.items() for f, h in counts(found).items())
@@ -174,6 +180,13 @@ def _calls(pools: dict[str, MetricsSnapshot]) -> Samples:
     for pool, found in pools.items():
         for each in found.calls:
             yield {"function": each.function, "pool": pool, "outcome": each.outcome}, each.count
+
+
+def _attempts(pools: dict[str, MetricsSnapshot]) -> Samples:
+    for pool, found in pools.items():
+        for each in found.attempts:
+            labels = {"function": each.function, "pool": pool, "lane": each.lane}
+            yield labels | {"outcome": each.outcome}, each.count
 
 
 def _instances(pools: dict[str, MetricsSnapshot]) -> Samples:

@@ -42,6 +42,7 @@ CANCEL_GRACE_S = 5.0
 
 OWED_S = 1.0
 """An instance that owes an answer for so long after its deadline is replaced."""
+_DIRECT = Lane.DIRECT.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,7 +405,9 @@ class DirectLane:
 
     def _end(self, call: DirectCall, payload: bytes) -> None:
         """A run of a call has ended: it is answered, or tried again."""
-        if not self._retries.takes(call, payload):
+        if self._retries.takes(call, payload):
+            self._metrics.attempted(call.queue.spec.name, _DIRECT, payload[0])
+        else:
             self._answer(call, payload)
 
     def _try_again(self, call: DirectCall) -> None:
@@ -426,4 +429,7 @@ class DirectLane:
         call.payload = b""  # its instance may run the call for longer
 
     def _count(self, call: DirectCall, outcome: int) -> None:
-        self._metrics.ended(call.queue.spec.name, outcome, time.monotonic() - call.received)
+        name = call.queue.spec.name
+        self._metrics.ended(name, outcome, time.monotonic() - call.received)
+        if call.instance is not None:
+            self._metrics.attempted(name, _DIRECT, outcome)

@@ -15,9 +15,10 @@ from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
-from skipper.outcomes import MEANINGS, Outcome, stored_error
+from skipper.outcomes import MEANINGS, Outcome, parse_error, stored_error
 from skipper.pool.backoff import pause_s
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
+from skipper.pool.processes.process import Lane
 from skipper.pool.serving import Serving
 from skipper.pool.tracebacks import failure
 from skipper.spec import BACKOFF_S, Kind
@@ -28,6 +29,7 @@ from skipper.wire import calls
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_TASKS = Lane.TASKS.value
 AGAIN_S = 1.0
 """Pause between tries to write while the ledger is away."""
 
@@ -80,6 +82,9 @@ class Recorder:
         if state is None:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
         else:
+            if ending.error is not None:  # storing what it has returned may have failed
+                outcome, _ = parse_error(ending.error)
+            self._context.metrics.attempted(task.function, _TASKS, outcome)
             self._log_end(attempt, state, outcome, ending)
         self._context.publish([task.id])
         return state is not None and state.is_terminal
@@ -175,8 +180,6 @@ class Recorder:
 def _failure_of(attempt: RunningAttempt, outcome: int, error: dict[str, Any]) -> dict[str, Any]:
     if outcome == Outcome.CANCELLED:
         return {}
-    if outcome == Outcome.OK:  # its result could not be stored
-        outcome = Outcome.FAILED
     if attempt.version is None:
         return failure(outcome, error)
     return failure(outcome, error, attempt.version.spec.file, attempt.version.spec.line)

@@ -90,6 +90,17 @@ async def test_calls_are_counted_by_function_pool_and_outcome() -> None:
     assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="died"}'] == 1
 
 
+async def test_attempts_are_counted_by_function_pool_lane_and_outcome() -> None:
+    metrics = PoolMetrics()
+    for outcome in (Outcome.FAILED, Outcome.FAILED, Outcome.OK):
+        metrics.attempted("f.f", "tasks", outcome)
+    metrics.attempted("f.f", "direct", Outcome.OK)
+    found = await samples(cpu=Link(metrics))
+    name = 'skipper_attempts_total{function="f.f",pool="cpu",lane="%s",outcome="%s"}'
+    assert found[name % ("tasks", "failed")] == 2
+    assert found[name % ("tasks", "ok")] == found[name % ("direct", "ok")] == 1
+
+
 async def test_a_histogram_is_cumulative_and_ends_with_its_count() -> None:
     metrics = PoolMetrics()
     for seconds in (0.001, 0.002, 0.3, 1000.0):

@@ -711,6 +711,35 @@ async def test_a_direct_call_is_tried_again_as_its_function_wants(how: str) -> N
     assert counted(pool.metrics) == {"ok": 1}
 
 
+def runs(metrics: PoolMetrics) -> dict[str, int]:
+    """How often runs have ended how."""
+    found = metrics.snapshot(queued=0, instances=()).attempts
+    return {each.outcome: each.count for each in found if each.lane == "direct"}
+
+
+async def test_every_run_of_a_call_is_counted_and_the_call_once() -> None:
+    """https://github.com/mlflow/mlflow/issues/14149"""
+    pool = await warmed(Pool(retried()))
+    pool.submit()
+    (await run_by(pool)).ends(problem(Outcome.FAILED, "ValueError: no"))
+    (await run_by(pool)).dies()
+    (await run_by(pool)).replies()
+    assert runs(pool.metrics) == {"failed": 1, "died": 1, "ok": 1}
+    assert counted(pool.metrics) == {"ok": 1}
+    left = pool.call()
+    assert left is not None
+    pool.lane.cancel(left)
+    assert runs(pool.metrics)["cancelled"] == 1
+
+
+async def test_a_call_that_never_ran_counts_as_no_run() -> None:
+    pool = Pool(slots=1)
+    pool.submit()
+    pool.lane.sweep(time.monotonic() + 3600)
+    assert sum(counted(pool.metrics).values()) == 1
+    assert runs(pool.metrics) == {}
+
+
 async def test_the_last_failure_is_the_answer(caplog: pytest.LogCaptureFixture) -> None:
     pool = await warmed(Pool(retried()))
     id_ = pool.submit()

@@ -144,6 +144,7 @@ class Stage(PlayedServing):
         """Tasks of whose change those who watch them were notified."""
         self.blobs = FullAtFirst(str(folder / "blobs"))
         self.spool = Spool(folder / "spool")
+        self.metrics = PoolMetrics()
         values = ValueStore(self.blobs, 1024, self.spool, room_s=0.0)
         context = LaneContext(
             pool="cpu",
@@ -152,7 +153,7 @@ class Stage(PlayedServing):
             journal=Journal(ledger, lambda _: None),
             values=values,
             files=Files(ledger, values, FileSettings()),
-            metrics=PoolMetrics(),
+            metrics=self.metrics,
             peers=Peers(self.functions, "host-1"),
             watchers=Recording(self.changed),
         )

@@ -81,6 +81,34 @@ async def test_a_failure_is_tried_again_while_attempts_are_left(stage: Stage) ->
     assert task.available_at > time.time()
 
 
+def ended(stage: Stage) -> dict[str, int]:
+    """How often attempts have ended how."""
+    found = stage.metrics.snapshot(queued=0, instances=()).attempts
+    return {each.outcome: each.count for each in found if each.lane == "tasks"}
+
+
+async def test_every_attempt_that_ends_is_counted(stage: Stage) -> None:
+    """https://github.com/mlflow/mlflow/issues/14149"""
+    stage.functions.spec = SPEC.model_copy(update={"backoff_s": 0.01})
+    endings = [Outcome.OK, Outcome.TIMED_OUT, Outcome.FAILED]
+
+    def act(actor: Actor) -> None:
+        outcome = endings.pop()
+        actor.ends(problem(outcome) if outcome else calls.reply(outcome, b"c0de", b"1"))
+
+    stage.act = act
+    task_id = stage.submit(retries=2)
+    await until(lambda: sum(ended(stage).values()) == 1)
+    stage.claimer.take([task_id], lambda: None)
+    await until(lambda: sum(ended(stage).values()) == 2)
+    stage.claimer.take([task_id], lambda: None)
+    await stage.until(task_id, State.SUCCEEDED)
+    assert ended(stage) == {"failed": 1, "timed_out": 1, "ok": 1}
+    stage.act = lambda actor: actor.ends(problem(Outcome.INVALID))
+    await stage.until(stage.submit(), State.FAILED)
+    assert ended(stage) == {"failed": 1, "timed_out": 1, "ok": 1, "invalid": 1}
+
+
 async def test_an_exception_that_is_not_named_is_not_tried_again(stage: Stage) -> None:
     told = calls.problem(Outcome.FAILED, "ValueError: no", b"c0de", retryable=False)
     stage.act = lambda actor: actor.ends(told)
