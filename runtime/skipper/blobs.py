@@ -37,6 +37,9 @@ _READ_ONLY = 0o400
 FRESH_S = 900.0
 """On a remote file system, a blob younger than this is not written again when it is put again."""
 
+SETTLES_S = 300.0
+"""Longer than it takes from a blob's last touch until what refers to it is written down."""
+
 
 class DamagedError(OSError):
     """A blob whose content is not what its name says."""
@@ -57,6 +60,11 @@ class BlobStore:
         self._is_local = "file" in (
             self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
         )
+
+    @property
+    def settles_s(self) -> float:
+        """For how long nobody may delete what was put: somebody may be about to refer to it."""
+        return SETTLES_S if self._is_local else SETTLES_S + FRESH_S
 
     def put(self, data: bytes) -> str:
         """Store ``data``; its digest."""

@@ -62,6 +62,9 @@ POINTS: Mapping[str, str] = MappingProxyType(
         # the run: in the instance
         "instance.entered": "the function of a task is about to be called",
         "instance.saved": "a trained model is in the store, its host knows nothing of it",
+        "instance.checkpointed": "a checkpoint is in the store, its host knows nothing of it",
+        "ledger.checkpoint.written": "a checkpoint is recorded in a transaction that is still open",
+        "checkpoints.recorded": "a checkpoint is in the ledger, its function does not know",
         "instance.ran": "the function of a task has ended, the reply has not left",
         # the end: in the host
         "tasks.replied": "the reply has come, nothing of it is recorded",
@@ -97,6 +100,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ledger.republish.written": "forgotten ids are marked, not committed",
         "scheduler.announcing": "tasks are queued again and their ids are not published",
         "ledger.expire.written": "tasks that waited too long are ended, not committed",
+        "scheduler.forgotten": "old checkpoints are forgotten, their blobs are still there",
         "ledger.prune.looked": "old tasks are found, their events are deleted, they are not",
         "scheduler.pruned": "old tasks are forgotten, what they stored is still there",
         # reload: in the host

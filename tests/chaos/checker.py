@@ -37,6 +37,7 @@ def check(evidence: Evidence) -> list[Violation]:
         *_executions(evidence),
         *_finality(evidence),
         *_models(evidence),
+        *_resumed(evidence),
         *_direct(evidence),
         *_refusals(evidence.entries),
         *_recoveries(evidence.entries),
@@ -159,6 +160,19 @@ def _models(evidence: Evidence) -> Iterator[Violation]:
             if made[id_] != 1 or owners.get(version) != id_:
                 text = f"{id_} made {made[id_]} versions and names {version}"
                 yield Violation("models", text)
+
+
+def _resumed(evidence: Evidence) -> Iterator[Violation]:
+    """An attempt begins at the last checkpoint of which any before it was told that it is kept."""
+    for id_, effects in evidence.effects.by_task.items():
+        kept = 0
+        for effect in effects:
+            word, _, step = effect.what.partition(":")
+            if word == "kept":
+                kept = max(kept, int(step))
+            elif word == "from" and int(step) < kept:
+                text = f"attempt {effect.attempt} of {id_} began at {step}, and {kept} was kept"
+                yield Violation("resumed", text)
 
 
 # --- direct calls ----------------------------------------------------------------------------

@@ -190,6 +190,7 @@ _SHARES = {
     "carry": 4,
     "relay": 2,
     "train": 4,
+    "stride": 4,
     "parent": 5,
     "fickle": 4,
     "retry": 3,

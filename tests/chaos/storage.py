@@ -31,7 +31,9 @@ async def left_over(settings: Settings, tmp_dir: Path) -> list[Violation]:
     """
     blobs = BlobStore(settings.storage_url)
     with Ledger.open(settings.database_url, schema=settings.schema) as ledger:
-        pruner = Pruner(ledger, blobs, retention_s=0.0, tmp_dir=tmp_dir, clock=LaterClock())
+        pruner = Pruner(
+            ledger, blobs, retention_s=0.0, checkpoints_s=0.0, tmp_dir=tmp_dir, clock=LaterClock()
+        )
         for _ in range(SHARDS):
             while await pruner.round():
                 continue

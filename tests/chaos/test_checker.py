@@ -54,6 +54,17 @@ def run_at_once(scene: Scene) -> None:
     scene.by_task["1"] = [first[0], second[0], first[1], second[1]]
 
 
+def begin_anew(scene: Scene) -> None:
+    scene.tasks["1"]["attempt"] = 2
+    scene.later["1"] = ending(scene.tasks["1"])
+    start, end = ran("1", 2, "w")
+    whats = ("from:0", "kept:1", "kept:2"), ("from:1",)
+    first, second = (
+        [start._replace(attempt=n, what=what) for what in told] for n, told in enumerate(whats, 1)
+    )
+    scene.by_task["1"] = [*first, start, *second, end]
+
+
 def call_twice(scene: Scene) -> None:
     scene.direct["d0"] *= 2
 
@@ -124,6 +135,7 @@ def stay_behind(scene: Scene) -> None:
         (run_an_attempt_twice, "doubled"),
         (run_after_the_end, "doubled"),
         (run_at_once, "doubled"),
+        (begin_anew, "resumed"),
         (call_twice, "doubled"),
         (cross, "crossed"),
         (cross_a_call, "crossed"),

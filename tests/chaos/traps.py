@@ -91,6 +91,7 @@ class Traps:
                     | "relay"
                     | "once"
                     | "train"
+                    | "stride"
                     | "fickle"
                     | "retry"
                     | "run" as kind

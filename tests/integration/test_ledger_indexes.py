@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from skipper.ledger import (
+    checkpoints,
     deployments,
     endings,
     events,
@@ -61,6 +62,10 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "model that serves": (deployments._GET, "pkey|autoindex_deployments"),
     "deployed since": (deployments._CHANGED, "deployments_by_seq"),
     "records that have held": (deployments._HISTORY, "pkey|autoindex_deployment_history"),
+    "checkpoints of a task": (checkpoints._KEPT, "autoindex_checkpoints|pkey|checkpoints_kept"),
+    "last checkpoint of a task": (checkpoints._NEWEST, "autoindex_checkpoints|pkey|_kept"),
+    "bytes of checkpoints": (checkpoints._STORED, "checkpoints_kept"),
+    "dropped checkpoints": (checkpoints._FIND_DROPPED, "checkpoints_dropped"),
     "prune": (retention._OLD, "pkey|autoindex_tasks"),
 }
 

@@ -7,14 +7,22 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from skipper.blobs import BlobStore, DamagedError
-from skipper.ledger import events, files, models, retention, tasks
-from skipper.ledger.records import Ending, FileRecord, ModelVersionNew, NewEvent
+from skipper.blobs import SETTLES_S, BlobStore, DamagedError
+from skipper.ledger import checkpoints, events, files, models, retention, tasks
+from skipper.ledger.records import (
+    CheckpointBounds,
+    Ending,
+    FileRecord,
+    ModelVersionNew,
+    NewCheckpoint,
+    NewEvent,
+)
 from skipper.scheduler import pruning
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
@@ -36,6 +44,7 @@ __all__ = ["ledger", "module_ledger", "place"]
 
 pytestmark = pytest.mark.services
 KEPT_S = 3600.0
+ONE = CheckpointBounds(each=1, stored=1000)
 
 
 class Archive:
@@ -50,6 +59,7 @@ class Archive:
             ledger,
             self.blobs,
             retention_s=KEPT_S,
+            checkpoints_s=KEPT_S / 2,
             tmp_dir=folder / "tmp",
             clock=CautiousClock(lambda: time.time() + self.ahead_s),
         )
@@ -301,7 +311,12 @@ async def test_what_fails_is_told_and_does_not_end_the_process(
     blobs, stopping = Broken(str(tmp_path)), asyncio.Event()
     blobs.on_use = partial(asyncio.get_running_loop().call_soon_threadsafe, stopping.set)
     pruner = Pruner(
-        ledger, blobs, retention_s=KEPT_S, tmp_dir=tmp_path / "tmp", clock=CautiousClock()
+        ledger,
+        blobs,
+        retention_s=KEPT_S,
+        checkpoints_s=KEPT_S,
+        tmp_dir=tmp_path,
+        clock=CautiousClock(),
     )
     await asyncio.wait_for(pruner.run(stopping), 30)
     assert "a disk that is gone" in caplog.text
@@ -315,3 +330,43 @@ def test_only_what_is_old_is_swept_out_of_a_folder(tmp_path: Path) -> None:
     sweep_folder(tmp_path, 1000.0)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
     sweep_folder(tmp_path / "none", 1000.0)
+
+
+async def test_a_checkpoint_that_nobody_needs_goes_with_its_content(archive: Archive) -> None:
+    first, second, shared = [archive.put(each, age_s=9e4) for each in (b"1", b"2", b"3")]
+    claim = claimed(archive.ledger, accepted(archive.ledger))
+    long_ago = time.time() - 2 * SETTLES_S
+    for refs in ((first, shared), (second, shared)):
+        new = NewCheckpoint(
+            task_id=claim.task.id,
+            attempt=1,
+            host=HOST,
+            digest=refs[0],
+            format="f",
+            size=1,
+            refs=refs,
+            at=long_ago,
+        )
+        archive.ledger.write_now(lambda conn, new=new: checkpoints.keep(conn, new, ONE))  # type: ignore[misc]  # binds the loop's value
+    await archive.sweep(first, second, shared)
+    assert [archive.holds(each) for each in (first, second, shared)] == [False, True, True]
+
+
+async def test_a_checkpoint_that_was_put_again_just_now_stays(archive: Archive) -> None:
+    ref = archive.put(b"1")
+    claim = claimed(archive.ledger, accepted(archive.ledger))
+    new = NewCheckpoint(
+        task_id=claim.task.id,
+        attempt=1,
+        host=HOST,
+        digest=ref,
+        format="f",
+        size=1,
+        refs=(ref,),
+        at=time.time() - 2 * SETTLES_S,
+    )
+    for digest in (ref, "other"):
+        each = replace(new, digest=digest, refs=(digest,))
+        archive.ledger.write_now(lambda conn, each=each: checkpoints.keep(conn, each, ONE))  # type: ignore[misc]  # binds the loop's value
+    await archive.round()
+    assert archive.holds(ref)

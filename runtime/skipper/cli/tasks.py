@@ -88,6 +88,8 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
     if json_:
         show_json(task | {"attempts": attempts})
         return
+    if checkpoint := task.get("checkpoint"):
+        task["checkpoint"] = _checkpoint(checkpoint)
     error = task.pop("error", None) or {}
     show_members((name, local(task[name]) if name in _TIMES else task[name]) for name in task)
     if error:
@@ -98,6 +100,11 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         show("")
         header = ("ATTEMPT", "OUTCOME", "STARTED", "TOOK", "INSTANCE", "CODE", "MODEL", "ERROR")
         show_table(header, map(_attempt_row, attempts))
+
+
+def _checkpoint(checkpoint: dict[str, Any]) -> str:
+    size = checkpoint["size"] / 1e6
+    return f"{checkpoint['number']}, {size:.3g} MB, {local(checkpoint['at'])}"
 
 
 @app.command()

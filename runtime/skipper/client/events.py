@@ -24,7 +24,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEvent:
-    """Something that happened to a task: ``state, progress, metric, log`` or, last, ``done``.
+    """What happened to a task: ``state, progress, metric, log, checkpoint`` or, last, ``done``.
 
     Whoever keeps the ``id`` can go on after this event at any later time.
     """

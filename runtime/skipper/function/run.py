@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 MAX_TEXT = 1 << 14
@@ -19,6 +21,26 @@ class Sink(Protocol):
 
     def is_cancelled(self) -> bool:
         """Whether the run is to stop."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restored:
+    """What a run goes on from, and the progress that had been reported by then."""
+
+    value: Any
+    progress: dict[str, Any] | None
+
+
+class Checkpoints(Protocol):
+    """Keeps what a run hands over for the next attempt of its task, and finds it again."""
+
+    def keep(self, value: Any, progress: dict[str, Any] | None) -> None:
+        """Return once it is on record."""
+        ...
+
+    def restore(self) -> Restored | None:
+        """What an earlier attempt has left; None for nothing that can be loaded."""
         ...
 
 
@@ -44,11 +66,14 @@ class Run:
         attempt: int = 1,
         request_id: str | None = None,
         seconds: float | None = None,
+        checkpoints: Checkpoints | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink: Sink = sink or _NoSink()
         self._clock = clock
         self._ends = None if seconds is None else clock() + seconds
+        self._checkpoints = checkpoints
+        self._progress: dict[str, Any] | None = None
         self.task_id = task_id
         """The task this is an attempt of; None in a direct call."""
         self.attempt = attempt
@@ -62,7 +87,11 @@ class Run:
         Whoever watches the task sees it at once. Raises TooLargeError where the values
         (``loss=0.1``) are more than 64 KiB of JSON.
         """
-        self._sink.emit({"type": "progress", "data": {"done": done, "total": total} | values})
+        self._report({"done": done, "total": total} | values)
+
+    def _report(self, progress: dict[str, Any]) -> None:
+        self._sink.emit({"type": "progress", "data": progress})
+        self._progress = progress
 
     def metric(self, name: str, value: float, step: int | None = None) -> None:
         """Record one point of the curve ``name``; NaN and infinities are recorded as null."""
@@ -76,6 +105,34 @@ class Run:
         if len(text) > MAX_TEXT:
             text = f"{text[:MAX_TEXT]} [and {len(text) - MAX_TEXT} characters more]"
         self._sink.emit({"type": "log", "data": {"stream": level, "text": text}})
+
+    def checkpoint(self, value: Any, /) -> None:
+        """Keep ``value`` for the next attempt of the task, which finds it as :attr:`restored`.
+
+        Whatever a model may be can be one; or a ``Path`` to a file or a folder, of which the
+        content is kept. Returns once it is on the disk and on record, in place of the one before. A
+        direct call has no other attempt: there it does nothing. Raises FullError or NoRoomError
+        where there is no room for it and UnavailableError where it cannot be recorded, which a
+        function may catch and go on; FormatError for what no plugin saves.
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.keep(value, self._progress)
+
+    @functools.cached_property
+    def restored(self) -> Any:
+        """The last checkpoint of an earlier attempt of this task; None where there is none.
+
+        Attempts that failed, whose process, host or machine died, or that a shutdown ended, and
+        those of the ended task that this one was made from by ``retry``. It is loaded when it is
+        first looked at, and a path lies in a folder of this run's own. One that cannot be loaded
+        any more is told in the task's log, and the one before it is tried, where it is kept.
+        """
+        found = None if self._checkpoints is None else self._checkpoints.restore()
+        if found is None:
+            return None
+        if found.progress is not None:
+            self._report(found.progress)
+        return found.value
 
     @property
     def deadline(self) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 from skipper import problems
 from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
-from skipper.ledger import Ledger, events, retention, tasks
+from skipper.ledger import Ledger, checkpoints, events, retention, tasks
 from skipper.ledger.records import Result
 from skipper.spec import Kind
 from skipper.task import State, Task
@@ -101,12 +101,14 @@ class TaskReader:
         await self._announcements.announce(seen)
 
     async def document(self, task: Task) -> dict[str, Any]:
-        """The task's document, with its latest progress."""
-        progress = None
+        """The task's document, with its latest progress and its last checkpoint."""
+        progress = checkpoint = None
         if task.started_at is not None:
             latest = await self._ledger.read_events(lambda conn: events.progress(conn, task.id))
             progress = latest.data if latest else None
-        document = task_document(task, progress, with_traceback=self._shows_tracebacks)
+        if task.state is not State.SUCCEEDED:
+            checkpoint = await self._ledger.read(lambda conn: checkpoints.newest(conn, task.id))
+        document = task_document(task, progress, checkpoint, with_traceback=self._shows_tracebacks)
         if document["result"] is not None:
             document["result"] = link(document["result"])
         return document

@@ -19,6 +19,7 @@ from skipper.function.options import exceptions
 from skipper.function.run import Run
 from skipper.function.signature import Signature
 from skipper.instance import caller, output
+from skipper.instance.checkpoints import AttemptCheckpoints, CheckpointStore
 from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
@@ -31,7 +32,7 @@ from skipper.values.envelope import as_envelope, is_envelope
 from skipper.values.opening import NO_PLACES, OpenParts, Places
 from skipper.values.value import JSON
 from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
-from skipper.wire.events import SavedModel
+from skipper.wire.events import LOG, SavedModel
 from skipper.wire.frames import Frame, FrameKind
 
 
@@ -107,7 +108,10 @@ class ServedFunction:
         """Follows what the host says of threads; None where it says nothing."""
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
+        self.checkpoints: CheckpointStore | None = None
+        """Keeps those of tasks; None where nothing does."""
         self._sinks: dict[int, EventSink] = {}
+        self._attempts: dict[int, AttemptCheckpoints] = {}
         self.served = self._good = b""
         self._loaded: dict[str, Any] = {}
         self._renew()
@@ -186,6 +190,8 @@ class ServedFunction:
         """Send the last of what the call with this id says, which its reply is to follow."""
         if (sink := self._sinks.pop(id_, None)) is not None:
             sink.close()
+        if (attempt := self._attempts.pop(id_, None)) is not None:
+            attempt.close()
         output.end_call()
         caller.current.set(caller.NO_CALL)
 
@@ -195,11 +201,25 @@ class ServedFunction:
         sink = self._sinks[call.id] = EventSink(self.link, call.id)
         return Run(
             sink,
+            checkpoints=self._checkpoints_of(call.id, task_id, sink),
             task_id=task_id,
             attempt=attempt,
             request_id=request_id or None,
             seconds=head.budget_ms / 1000 if head.budget_ms else None,
         )
+
+    def _checkpoints_of(
+        self, id_: int, task_id: str | None, sink: EventSink
+    ) -> AttemptCheckpoints | None:
+        """Those of the task that a call is an attempt of."""
+        if self.checkpoints is None or task_id is None:
+            return None
+
+        def log(text: str, level: str) -> None:
+            sink.emit({"type": LOG, "data": {"stream": level, "text": text}})
+
+        made = self._attempts[id_] = AttemptCheckpoints(self.checkpoints, task_id, log)
+        return made
 
     def result(self, call: IncomingCall, value: Any) -> bytes:
         """The reply for a returned value; a model is put into the store first.

@@ -203,6 +203,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance import aio, runner
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import ServedFunction
+    from skipper.instance.checkpoints import CheckpointStore
     from skipper.instance.models import LoadedModels
     from skipper.instance.threads import ThreadShare
     from skipper.values.opening import Places
@@ -222,6 +223,9 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         code, most = job.source.code, job.max_result
         served = ServedFunction(link, mine, models, code, most, places=places)
         served.threads = ThreadShare(link, plugins, job.threads)
+        served.checkpoints = CheckpointStore(
+            link=link, models=models, blobs=blobs, tmp_dir=job.tmp_dir
+        )
         if job.in_development:
             served.watch_models()
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too

@@ -128,12 +128,12 @@ class HostLink:
     def _first(self) -> Frame | None:
         return self._inbox.popleft() if self._inbox else None
 
-    def ask(self, payload: bytes) -> int:
-        """Send a call of this instance's own; its id."""
+    def ask(self, payload: bytes, kind: int = FrameKind.CALL) -> int:
+        """Send a call of this instance's own, or a question to its host; its id."""
         with self._lock:
             self._last_call += 1
             id_ = OWN | self._last_call
-        self.send(FrameKind.CALL, id_, payload)
+        self.send(kind, id_, payload)
         return id_
 
     def wait_for(self, id_: int) -> Frame:

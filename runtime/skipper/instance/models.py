@@ -40,13 +40,18 @@ class LoadedModels:
         self._refs[ref.name] = ref
 
     def _load(self, ref: ModelRef) -> Any:
+        return self.read(ref.format, ref.digest, f"model {ref.name!r}")
+
+    def read(self, format_: str, digest: str, what: str) -> Any:
+        """A value that :meth:`write` wrote and that is in the store; ``what`` it is, for messages.
+
+        Raises FormatError where no plugin loads the format, OSError, and what a plugin raises.
+        """
         with temporary_folder(self._tmp_dir) as folder:
-            self._store.get_folder(ref.digest, Path(folder))
-            value = self._plugins.hook.skipper_load_model(format=ref.format, folder=Path(folder))
+            self._store.get_folder(digest, Path(folder))
+            value = self._plugins.hook.skipper_load_model(format=format_, folder=Path(folder))
         if value is None:
-            raise FormatError(
-                f"no plugin loads models of format {ref.format!r} (model {ref.name!r})"
-            )
+            raise FormatError(f"no plugin loads models of format {format_!r} ({what})")
         return value
 
     def injected(self, parameters: Mapping[str, str]) -> dict[str, Any]:
@@ -87,14 +92,22 @@ class LoadedModels:
         Raises FormatError where no plugin saves it, OSError, and what a plugin raises.
         """
         with temporary_folder(self._tmp_dir) as folder:
-            format_ = self._plugins.hook.skipper_save_model(value=model.value, folder=Path(folder))
-            if format_ is None:
-                kind = type(model.value)
-                raise FormatError(
-                    f"no plugin saves a {kind.__module__}.{kind.__qualname__} "
-                    f"(model {model.name!r}); loaded plugins: {', '.join(self._plugins.names)}"
-                )
+            format_ = self.write(model.value, Path(folder), f"model {model.name!r}")
             return {"format": format_, "digest": self._store.put_folder(Path(folder))}
+
+    def write(self, value: Any, folder: Path, what: str) -> str:
+        """Write a value to files in an empty folder; its format. ``what`` it is, for messages.
+
+        Raises FormatError where no plugin saves it, and what a plugin raises.
+        """
+        format_: str | None = self._plugins.hook.skipper_save_model(value=value, folder=folder)
+        if format_ is None:
+            kind = type(value)
+            raise FormatError(
+                f"no plugin saves a {kind.__module__}.{kind.__qualname__} "
+                f"({what}); loaded plugins: {', '.join(self._plugins.names)}"
+            )
+        return format_
 
 
 class ChangeWatch:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Double, Text, bindparam, func, insert, select
 
 from skipper.failpoints import failpoint
-from skipper.ledger import families, parts
+from skipper.ledger import checkpoints, families, parts
 from skipper.ledger.connection import Connection, Statement, literal
 from skipper.ledger.records import Accepted, NewTask
 from skipper.ledger.schema import tasks as t
@@ -133,7 +133,8 @@ def requeue(conn: Connection, task_id: str, now: float) -> Task | None:
     fresh = new_id()
     rows = conn.run(_REQUEUE, {"id": task_id, "new_id": fresh, "now": now})
     if rows:
-        parts.copy_input(conn, task_id, fresh)
+        parts.copy(conn, task_id, fresh, "body")
+        checkpoints.inherit(conn, task_id, fresh)
     conn.stored += sum(size for size, *_ in rows)
     failpoint("ledger.requeue.written")
     return task_of(rows[0][1:]) if rows else None

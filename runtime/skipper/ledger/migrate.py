@@ -48,7 +48,7 @@ class Branch:
 
 LEDGER = Branch(
     name="ledger",
-    head="0010",
+    head="0011",
     tables=schema.LEDGER,
     marks=schema.ledger_marks,
     is_relaxed=False,

@@ -14,26 +14,15 @@ from skipper.errors import NotFoundError
 from skipper.failpoints import failpoint
 from skipper.ledger import deployments, transitions
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
+from skipper.ledger.ownership import owns
 from skipper.ledger.records import Deployment, Fitness, ModelVersion, ModelVersionNew
 from skipper.ledger.schema import models as m
-from skipper.ledger.schema import tasks as t
 from skipper.selectors import MAX_VERSION, Role, Selector
-from skipper.task import State
 
 _FIELDS = tuple(ModelVersion.__dataclass_fields__)
 _MODEL = [m.c[name] for name in _FIELDS]
 _BY_NAME = m.c.name == bindparam("name")
 
-_OWNS = Statement(
-    select(t.c.id)
-    .where(
-        t.c.id == bindparam("task_id"),
-        t.c.attempt == bindparam("attempt"),
-        t.c.host == bindparam("host"),
-        t.c.state == literal(State.RUNNING),
-    )
-    .with_for_update()
-)
 _SEEN = Statement(select(m.c.version).where(m.c.task_id == bindparam("task_id"), _BY_NAME))
 _NEWEST = Statement(select(func.max(m.c.version)).where(_BY_NAME))
 _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.name != "seq"])
@@ -51,7 +40,7 @@ def publish(conn: Connection, new: ModelVersionNew) -> int | None:
     # One publisher at a time, so that versions have no gap and `seq` rises in the order of commits.
     conn.lock(deployments.LOCK)
     params = asdict(new)
-    if not conn.run(_OWNS, params):
+    if not owns(conn, new.task_id, new.attempt, new.host):
         return None
     if seen := conn.run(_SEEN, params):
         return int(seen[0][0])

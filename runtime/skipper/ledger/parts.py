@@ -1,4 +1,4 @@
-"""The blobs that the inputs and results of tasks consist of, beside the rows' own."""
+"""The blobs that inputs, results and checkpoints of tasks consist of, beside the rows' own."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ _COPY = Statement(
         ),
     )
 )
+_REMOVE_NAMED = Statement(
+    delete(t)
+    .where(t.c.task_id == bindparam("task_id"), t.c.value == bindparam("value"))
+    .returning(t.c.ref)
+)
 _REMOVE = Statement(delete(t).where(among(t.c.task_id, "ids")).returning(t.c.ref))
 
 Named = tuple[str, str, Value | None]
@@ -40,9 +45,22 @@ def add(conn: Connection, values: Iterable[Named]) -> None:
         conn.run_each(_ADD, rows)
 
 
-def copy_input(conn: Connection, task_id: str, new_id: str) -> None:
-    """Keep the blobs of a task's input for another one, too."""
-    conn.run(_COPY, {"id": task_id, "new_id": new_id, "of": "body"})
+def add_refs(conn: Connection, task_id: str, name: str, refs: Iterable[str]) -> None:
+    """Keep these blobs for as long as the task, or until what is so named is removed."""
+    conn.run_each(_ADD, [{"task_id": task_id, "value": name, "ref": ref} for ref in refs])
+
+
+def copy(conn: Connection, task_id: str, new_id: str, name: str) -> None:
+    """Keep the blobs of what is so named for another task, too."""
+    conn.run(_COPY, {"id": task_id, "new_id": new_id, "of": name})
+
+
+def remove_named(conn: Connection, named: Sequence[tuple[str, str]]) -> set[str]:
+    """Forget what these consist of, each a task's id and a name; the blobs."""
+    rows = conn.run_each(
+        _REMOVE_NAMED, [{"task_id": task_id, "value": name} for task_id, name in named]
+    )
+    return {ref for found in rows for (ref,) in found}
 
 
 def remove(conn: Connection, task_ids: Sequence[str]) -> set[str]:

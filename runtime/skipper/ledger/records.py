@@ -257,6 +257,53 @@ class Fitness(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NewCheckpoint:
+    """Where an attempt has come to, in the store: a later attempt may go on from there."""
+
+    task_id: str
+    attempt: int
+    host: str
+    digest: str
+    format: str
+    size: int
+    refs: tuple[str, ...]
+    """The blobs that it consists of, ``digest`` among them."""
+    at: float
+    progress: dict[str, Any] | None = None
+    """What the run had last reported of its progress."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A recorded checkpoint. ``attempt`` is 0 where the task it was made for is another one."""
+
+    number: int
+    attempt: int
+    digest: str
+    format: str
+    size: int
+    at: float
+    progress: dict[str, Any] | None
+
+
+class NotKept(StrEnum):
+    """Why a checkpoint is not recorded."""
+
+    TAKEN = "taken"
+    """The attempt has the task no more."""
+    FULL = "full"
+    """As many bytes of checkpoints are kept as may be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointBounds:
+    """How many checkpoints of one task are kept, and how many bytes of all."""
+
+    each: int
+    stored: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersionNew:
     """A model to publish, by the attempt that made it."""
 

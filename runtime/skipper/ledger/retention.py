@@ -10,7 +10,14 @@ from skipper.failpoints import failpoint
 from skipper.ledger import parts
 from skipper.ledger.connection import Connection, Statement, among, limited, literal
 from skipper.ledger.records import Pruned
-from skipper.ledger.schema import attempts, files, ledger_marks, task_parts, tombstones
+from skipper.ledger.schema import (
+    attempts,
+    checkpoints,
+    files,
+    ledger_marks,
+    task_parts,
+    tombstones,
+)
 from skipper.ledger.schema import tasks as t
 from skipper.task import first_id
 
@@ -35,6 +42,7 @@ _DELETE = Statement(
     )
 )
 _DELETE_ATTEMPTS = Statement(delete(attempts).where(among(attempts.c.task_id, "ids")))
+_DELETE_CHECKPOINTS = Statement(delete(checkpoints).where(among(checkpoints.c.task_id, "ids")))
 _BURY = Statement(insert(tombstones), ["id", "at"])
 _IN_USE = Statement(
     union(
@@ -65,6 +73,7 @@ def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
         return Pruned(ids=(), refs=())
     rows = conn.run(_DELETE, {"ids": conn.ids(task_ids)})
     conn.run(_DELETE_ATTEMPTS, {"ids": conn.ids(task_ids)})
+    conn.run(_DELETE_CHECKPOINTS, {"ids": conn.ids(task_ids)})
     ids = sorted(row[0] for row in rows)
     conn.run_each(_BURY, [{"id": each, "at": now} for each in ids])
     conn.stored -= sum(row[3] for row in rows)
@@ -74,7 +83,7 @@ def prune(conn: Connection, task_ids: Sequence[str], now: float) -> Pruned:
 
 
 def unused(conn: Connection, refs: Iterable[str]) -> set[str]:
-    """Those of these blobs that are no part of a task's input or result, and no file's."""
+    """Those of these blobs that are part of no input, result or checkpoint, and no file's."""
     asked = set(refs)
     if not asked:
         return set()

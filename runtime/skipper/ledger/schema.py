@@ -127,13 +127,29 @@ tasks = Table(
     postgresql_with={"autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
 
-task_parts = Table(  # blobs that a task's input and result consist of beside their own
+task_parts = Table(  # blobs that values of a task consist of beside their own
     "task_parts",
     LEDGER,
     Column("task_id", Key, primary_key=True),
-    Column("value", Text, primary_key=True),  # body or result
+    Column("value", Text, primary_key=True),  # body, result, or checkpoint/NUMBER
     Column("ref", Key, primary_key=True),
     _index("task_parts_by_ref", "ref"),
+)
+
+checkpoints = Table(  # what the next attempt of a task may go on from
+    "checkpoints",
+    LEDGER,
+    Column("task_id", Key, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),  # 0: of the task that this one is a copy of
+    Column("digest", Key, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("progress", Text),
+    Column("dropped_at", Double),  # since when nobody needs it; its blobs stay for a moment
+    _partial("checkpoints_kept", "task_id", "size", where="dropped_at IS NULL"),
+    _partial("checkpoints_dropped", "dropped_at", where="dropped_at IS NOT NULL"),
 )
 
 files = Table(  # what callers have uploaded

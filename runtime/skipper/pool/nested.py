@@ -1,4 +1,4 @@
-"""Calls that functions make to other functions: found, run and answered by the instance's own host.
+"""What instances ask of their own host: calls of other functions, and checkpoints of their tasks.
 
 A function that waits for another gives its slot back meanwhile, so that nested calls cannot stop
 each other for want of slots.
@@ -14,10 +14,12 @@ import math
 import time
 from functools import partial
 
-from skipper.errors import SkipperError, UnavailableError
+from skipper.errors import FullError, SkipperError, UnavailableError
+from skipper.instance.wishes import parse_wish
 from skipper.ledger import tasks
 from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import LaneContext, RunningAttempts
+from skipper.pool.durable.checkpoints import Checkpoints
 from skipper.pool.processes.instance import C, Instance
 from skipper.pool.processes.process import InstanceProcess, InstanceState
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
@@ -52,10 +54,11 @@ class Nested:
         directory: Directory,
         intake: Intake,
         running: RunningAttempts,
+        checkpoints: Checkpoints,
     ) -> None:
         self._ledger, self._values, self._files = context.ledger, context.values, context.files
         self._watchers, self._directory = context.watchers, directory
-        self._intake, self._running = intake, running
+        self._intake, self._running, self._checkpoints = intake, running, checkpoints
         self._jobs: dict[tuple[InstanceProcess, int], asyncio.Future[None]] = {}
 
     def on_frame(self, instance: Instance[C], frame: Frame) -> None:
@@ -77,11 +80,12 @@ class Nested:
         job.add_done_callback(ended)
 
     async def _answer(self, instance: Instance[C], frame: Frame) -> None:
-        instance.begin_wait()
         try:
-            payload = await self._reply(frame.payload)
+            payload = await self._payload(instance, frame)
         except asyncio.CancelledError:
             payload = calls.problem(Outcome.CANCELLED, "nobody waits for it any more")
+        except FullError as error:
+            payload = calls.problem(Outcome.BUSY, str(error))
         except UnavailableError as error:
             payload = calls.problem(Outcome.UNAVAILABLE, str(error))
         except SkipperError as error:
@@ -90,11 +94,19 @@ class Nested:
             log.exception("a call that %s made could not be answered", instance.name)
             detail = f"its host could not have it run: {type(error).__name__}: {error}"
             payload = calls.problem(Outcome.UNAVAILABLE, detail)
-        finally:
-            instance.end_wait()
         if instance.state is InstanceState.GONE:
             self._discard(payload)
         instance.send(FrameKind.REPLY, frame.id, payload)
+
+    async def _payload(self, instance: Instance[C], frame: Frame) -> bytes:
+        if frame.kind == FrameKind.WISH:
+            answer = await self._checkpoints.answer(instance, parse_wish(frame.payload))
+            return calls.reply(Outcome.OK, b"", answer)
+        instance.begin_wait()
+        try:
+            return await self._reply(frame.payload)
+        finally:
+            instance.end_wait()
 
     def _discard(self, payload: bytes) -> None:
         """Forget what a reply that nobody waits for has in the spool."""

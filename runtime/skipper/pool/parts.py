@@ -10,6 +10,7 @@ from skipper.pool.catalogue import Catalogue
 from skipper.pool.direct.lane import DirectLane
 from skipper.pool.durable.ahead import ClaimedAhead
 from skipper.pool.durable.attempt import LaneContext, RunningAttempts
+from skipper.pool.durable.checkpoints import Checkpoints
 from skipper.pool.durable.claimer import Claimer
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
@@ -123,4 +124,5 @@ def _nested(
 
     bounds = bounds_of(settings.tasks)
     intake = Intake(context.ledger, context.values, Announcer(nudge, None), bounds)
-    return Nested(context, directory, intake, claimer.running)
+    checkpoints = Checkpoints(context, claimer.running, settings.checkpoints)
+    return Nested(context, directory, intake, claimer.running, checkpoints)

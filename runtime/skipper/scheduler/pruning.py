@@ -12,7 +12,7 @@ from pathlib import Path
 from skipper.blobs import SHARDS, BlobStore
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.ledger import Ledger, events, files, models, retention, schedules
+from skipper.ledger import Ledger, checkpoints, events, files, models, retention, schedules
 from skipper.ledger.records import Pruned
 from skipper.scheduler.clock import CautiousClock
 
@@ -39,11 +39,13 @@ class Pruner:
         blobs: BlobStore,
         *,
         retention_s: float,
+        checkpoints_s: float,
         tmp_dir: Path,
         clock: CautiousClock,
     ) -> None:
         self._ledger, self._blobs, self._clock = ledger, blobs, clock
         self._retention_s, self._tmp_dir = retention_s, tmp_dir
+        self._checkpoints_s = checkpoints_s
         self._shard = 0
         self._models = 0
         self._of_models: set[str] = set()
@@ -74,6 +76,7 @@ class Pruner:
         await self._ledger.write(lambda conn: schedules.forget(conn, before - TOMBSTONES_S))
         await self._ledger.record(lambda conn: events.forget_marks(conn, before))
         await self._expire_files(now)
+        await self._forget_checkpoints(now)
         await self._sweep_blobs()
         await asyncio.to_thread(sweep_folder, self._tmp_dir, now - LEFT_S)
         await asyncio.to_thread(self._blobs.sweep, now - LEFT_S)
@@ -102,6 +105,17 @@ class Pruner:
         refs = await self._ledger.write(lambda conn: files.expire(conn, now - YOUNG_S, BATCH))
         unused = await self._ledger.read(lambda conn: retention.unused(conn, refs))
         await self._delete(sorted(unused), YOUNG_S)
+
+    async def _forget_checkpoints(self, now: float) -> None:
+        """Drop the checkpoints that no attempt will need, and delete those dropped a while ago."""
+        before = now - self._checkpoints_s
+        while await self._ledger.write(lambda conn: checkpoints.drop(conn, before, now, BATCH)):
+            continue
+        age_s = self._blobs.settles_s
+        refs = await self._ledger.write(lambda conn: checkpoints.forget(conn, now - age_s, BATCH))
+        failpoint("scheduler.forgotten")
+        unused = await self._ledger.read(lambda conn: retention.unused(conn, refs))
+        await self._delete(sorted(unused), age_s)
 
     async def _forget_events(self, ids: Sequence[str]) -> int:
         if not ids:

@@ -162,6 +162,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
             ledger,
             blobs,
             retention_s=settings.retention.results_days * 86400,
+            checkpoints_s=settings.checkpoints.expire_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
             clock=clock,
         )

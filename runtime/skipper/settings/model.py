@@ -166,6 +166,19 @@ class FileSettings(_Section):
     )
 
 
+class CheckpointSettings(_Section):
+    """What tasks hand over to go on from, and how long it is kept."""
+
+    keep: int = Field(1, ge=1, le=100, description="checkpoints kept of a task, the last ones")
+    quota_gb: float = Field(50.0, gt=0, description="checkpoints of all tasks that are kept, GB")
+    expire_days: float = Field(
+        7.0,
+        gt=0,
+        le=LONGEST_S / 86400,
+        description="how long they are kept after their task has ended without success",
+    )
+
+
 class TaskSettings(_Section):
     """How many tasks may wait, how much they may keep, and what callers may ask for."""
 
@@ -270,6 +283,7 @@ class Settings(_Section):
     schedules: dict[PlainName, ScheduleSettings] = {}
     tasks: TaskSettings = TaskSettings()
     files: FileSettings = FileSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
     retention: RetentionSettings = RetentionSettings()
     webhooks: dict[PlainName, Webhook] = {}
     plugins: dict[PluginName, PluginValues] = {}

@@ -5,15 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from skipper.ledger.records import Checkpoint
 from skipper.outcomes import error_document
 from skipper.spec import Kind
 from skipper.task import State, Task
 
 
 def task_document(
-    task: Task, progress: dict[str, Any] | None, *, with_traceback: bool
+    task: Task,
+    progress: dict[str, Any] | None,
+    checkpoint: Checkpoint | None = None,
+    *,
+    with_traceback: bool,
 ) -> dict[str, Any]:
-    """A task as callers see it, with its latest ``progress``; its members are ``TASK_SCHEMA``'s."""
+    """A task as callers see it, with its latest ``progress`` and its last ``checkpoint``.
+
+    Its members are ``TASK_SCHEMA``'s.
+    """
     return {
         "id": task.id,
         "function": task.function,
@@ -30,6 +38,7 @@ def task_document(
         "finished_at": timestamp(task.finished_at),
         "deadline_at": timestamp(task.deadline_at),
         "progress": progress,
+        "checkpoint": None if checkpoint is None else checkpoint_document(checkpoint),
         "error": error_document(task.error, with_traceback=with_traceback) if task.error else None,
         "result": f"/v1/tasks/{task.id}/result" if task.state is State.SUCCEEDED else None,
         "model": task.model,
@@ -37,6 +46,16 @@ def task_document(
         "parent_id": task.parent_id,
         "request_id": task.request_id,
         "schedule": task.schedule,
+    }
+
+
+def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is shown of where a task has come to; ``attempt`` 0 is of the task that it repeats."""
+    return {
+        "number": checkpoint.number,
+        "attempt": checkpoint.attempt,
+        "at": timestamp(checkpoint.at),
+        "size": checkpoint.size,
     }
 
 
@@ -75,6 +94,14 @@ _TASK_MEMBERS = {
     "finished_at": _or_null(_TIME),
     "deadline_at": _or_null(_TIME),
     "progress": _or_null({"type": "object"}),
+    "checkpoint": _or_null(
+        {
+            "type": "object",
+            "description": "The last one that the next attempt would go on from.",
+            "properties": {"number": _COUNT, "attempt": _COUNT, "at": _TIME, "size": _COUNT},
+            "required": ["number", "attempt", "at", "size"],
+        }
+    ),
     "error": _or_null({"$ref": "#/components/schemas/Problem"}),
     "result": _or_null(_TEXT | {"description": "Where its value is, once it has succeeded"}),
     "model": _or_null(_TEXT),

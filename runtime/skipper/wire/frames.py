@@ -88,6 +88,8 @@ class FrameKind:
 
     instance → host: it comes back, and is not run here; with what the instance is at meanwhile, as
     text. With id 0: an instance that gave calls back goes on."""
+    WISH = 41
+    """instance → host, JSON: one of :mod:`skipper.instance.wishes`; answered with a REPLY."""
     MODEL = 35
     """host → instance, JSON: serve this version of a model from the next call on."""
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from skipper.function.run import Run
+from skipper.function.run import Restored, Run
 
 
 class Heard:
@@ -77,3 +77,49 @@ def test_in_place_words_go_nowhere_and_nothing_cancels() -> None:
     run.log("text")
     assert not run.cancelled
     assert (run.task_id, run.attempt, run.request_id) == (None, 1, None)
+
+
+class Shelf:
+    """Keeps what a run hands over, and has something of an earlier one."""
+
+    def __init__(self, restored: Restored | None = None) -> None:
+        self.kept: list[tuple[Any, Any]] = []
+        self.restored = restored
+        self.looks = 0
+
+    def keep(self, value: Any, progress: dict[str, Any] | None) -> None:
+        self.kept.append((value, progress))
+
+    def restore(self) -> Restored | None:
+        self.looks += 1
+        return self.restored
+
+
+def test_a_checkpoint_is_kept_with_the_progress_that_was_reported_last() -> None:
+    shelf = Shelf()
+    run = Run(Heard(), checkpoints=shelf)
+    run.checkpoint("first")
+    run.progress(3, 50, loss=0.1)
+    run.checkpoint("second")
+    assert shelf.kept == [("first", None), ("second", {"done": 3, "total": 50, "loss": 0.1})]
+
+
+def test_what_is_restored_is_loaded_once_and_only_when_it_is_looked_at() -> None:
+    shelf = Shelf(Restored(value=["weights"], progress={"done": 7, "total": 9}))
+    sink = Heard()
+    run = Run(sink, checkpoints=shelf)
+    assert shelf.looks == 0
+    assert run.restored is run.restored
+    assert run.restored == ["weights"]
+    assert shelf.looks == 1
+    assert sink.events == [{"type": "progress", "data": {"done": 7, "total": 9}}]
+    run.checkpoint("next")
+    assert shelf.kept == [("next", {"done": 7, "total": 9})]
+
+
+def test_a_first_attempt_and_a_call_in_place_go_on_from_nothing() -> None:
+    sink = Heard()
+    assert Run(sink, checkpoints=Shelf()).restored is None
+    assert Run(sink).restored is None
+    Run(sink).checkpoint(object())
+    assert sink.events == []

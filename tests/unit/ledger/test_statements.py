@@ -9,6 +9,7 @@ from sqlalchemy.engine import Dialect
 
 from skipper.ledger import (
     accepting,
+    checkpoints,
     deployments,
     endings,
     events,
@@ -27,6 +28,7 @@ from skipper.ledger.sqlite import SqliteConnection
 
 MODULES = (
     accepting,
+    checkpoints,
     deployments,
     endings,
     events,

@@ -14,6 +14,8 @@ import skipper
 EFFECTS = Path(__file__).resolve().parent.parent / "effects.log"
 PATIENT = 100
 """Retries of tasks that must succeed however often their instances are killed."""
+STRIDES = 4
+"""Checkpoints of one task."""
 Octets = Annotated[np.ndarray, skipper.Array("uint8", (None,))]
 
 
@@ -114,6 +116,20 @@ def train(nonce: str, ms: int = 5, *, run: skipper.Run) -> skipper.Model:
     """Makes a version of the model that ``serve`` serves."""
     act(run, nonce, ms)
     return skipper.Model("weights", {"nonce": nonce}, metrics={"nonce": nonce})
+
+
+@skipper.training(retries=PATIENT)
+def stride(nonce: str, ms: int = 5, *, run: skipper.Run) -> dict[str, Any]:
+    """Goes on from its last checkpoint, and notes where that was and which it has made."""
+    note(run, nonce, "start")
+    first = run.restored["step"] if run.restored else 0
+    note(run, nonce, f"from:{first}")
+    for step in range(first + 1, STRIDES + 1):
+        time.sleep(ms / 1000)
+        run.checkpoint({"step": step, "nonce": nonce})
+        note(run, nonce, f"kept:{step}")
+    note(run, nonce, "end")
+    return {"nonce": nonce}
 
 
 @skipper.inference(timeout=10)

@@ -146,7 +146,7 @@ class Stage(PlayedServing):
         self.spool = Spool(folder / "spool")
         self.metrics = PoolMetrics()
         values = ValueStore(self.blobs, 1024, self.spool, room_s=0.0)
-        context = LaneContext(
+        self.context = context = LaneContext(
             pool="cpu",
             host_id="host-1",
             ledger=ledger,
