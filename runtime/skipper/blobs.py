@@ -20,6 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,6 +47,15 @@ class DamagedError(OSError):
 
     def __init__(self, name: str) -> None:
         super().__init__(errno.EBADMSG, "its content is not what was stored", name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """One file of a stored folder; ``size`` is in bytes."""
+
+    path: str
+    digest: str
+    size: int
 
 
 class BlobStore:
@@ -202,6 +212,13 @@ class BlobStore:
             with file.open("rb") as stream:
                 if _digest_of(stream) != blob:
                     raise DamagedError(name)
+
+    def listing(self, digest: str) -> list[StoredFile]:
+        """The files of a stored folder, sorted. Raises as :meth:`get`."""
+        return [
+            StoredFile(path=path, digest=blob, size=int(self._fs.size(self._path(blob))))
+            for path, blob in sorted(self._files(digest).items())
+        ]
 
     def delete(self, digest: str, before: float) -> None:
         """Forget a blob that was last put before that time (since the epoch), if it is still there.

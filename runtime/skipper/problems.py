@@ -12,13 +12,16 @@ from typing import Any
 from skipper.errors import (
     CallError,
     CancelledError,
+    ConflictError,
     DeadlineError,
+    DeploymentError,
     FunctionError,
     InstanceDiedError,
     InvalidInputError,
     NotFoundError,
     SkipperError,
     UnavailableError,
+    UnfitError,
 )
 
 
@@ -71,7 +74,19 @@ LATE = ProblemKind(
     error=InvalidInputError,
 )
 CONFLICT = ProblemKind(status=409, slug="conflict", title="The task has already ended")
+CHANGED = ProblemKind(
+    status=409,
+    slug="changed-meanwhile",
+    title="Somebody else has changed it meanwhile",
+    error=ConflictError,
+)
 GONE = ProblemKind(status=410, slug="gone", title="It has expired", error=NotFoundError)
+IF_MATCH = ProblemKind(
+    status=412,
+    slug="revision-needed",
+    title="The request does not say which revision it changes",
+    error=InvalidInputError,
+)
 TOO_LARGE = ProblemKind(
     status=413, slug="body-too-large", title="The body is too large", error=InvalidInputError
 )
@@ -99,6 +114,18 @@ KEY_REUSED = ProblemKind(
     slug="idempotency-key-reused",
     title="The key was used for another request",
     error=InvalidInputError,
+)
+UNFIT = ProblemKind(
+    status=422, slug="unfit-version", title="The version cannot serve", error=UnfitError
+)
+NO_VERSION = ProblemKind(
+    status=422, slug="no-such-version", title="There is no such version", error=NotFoundError
+)
+DEPLOYMENT = ProblemKind(
+    status=422,
+    slug="invalid-deployment",
+    title="Versions cannot serve in this way",
+    error=DeploymentError,
 )
 HEAD_TOO_LARGE = ProblemKind(
     status=431,

@@ -25,7 +25,9 @@ from skipper.client.problems import checked, task_error
 from skipper.errors import (
     CallError,
     CancelledError,
+    ConflictError,
     DeadlineError,
+    DeploymentError,
     FunctionError,
     InstanceDiedError,
     InvalidInputError,
@@ -33,6 +35,7 @@ from skipper.errors import (
     SettingsError,
     SkipperError,
     UnavailableError,
+    UnfitError,
 )
 from skipper.function.decorators import connect_to
 from skipper.task import State
@@ -418,6 +421,42 @@ def test_logs_are_what_the_function_printed(client: Any) -> None:
 def test_functions_and_models_are_listed_page_by_page(client: Any) -> None:
     assert "plain.echo" in [function["name"] for function in client.functions()]
     assert [model["name"] for model in client.models()] == ["boston", "digits"]
+
+
+def test_which_version_serves_is_read_and_changed(client: Any, gateway: StandIn) -> None:
+    assert client.deployment("boston")["production"] == 2
+    made = client.promote("boston", 1, why="smaller", follows=2)
+    assert (made["production"], made["previous"], made["revision"]) == (1, 2, 3)
+    assert client.deployments("boston")[0]["why"] == "smaller"
+    assert client.promote("boston", "previous", percent=10)["candidate"] == 2
+    ended = client.change_deployment("boston", {"candidate": None}, follows=4)
+    assert (ended["candidate"], ended["percent"]) == (None, 0)
+    assert client.set_alias("boston", "best", "production")["aliases"] == {"best": 1}
+    assert client.model_version("boston", 1)["aliases"] == ["best"]
+    assert client.delete_alias("boston", "best")["aliases"] == {}
+    assert client.roll_back("boston", follows=7)["production"] == 2
+    assert "if-match" not in gateway.asked("/aliases/")[0]
+
+
+def test_what_cannot_serve_is_an_error_of_its_own(client: Any) -> None:
+    with pytest.raises(ConflictError, match="at revision 2") as conflict:
+        client.promote("boston", 1, follows=1)
+    assert conflict.value.problem["deployment"]["production"] == 2
+    with pytest.raises(UnfitError, match="version 3 of 'boston' is unfit"):
+        client.promote("boston", 3)
+    with pytest.raises(DeploymentError, match="percent is of a candidate"):
+        client.change_deployment("boston", {"percent": 5})
+    with pytest.raises(NotFoundError, match="no 9"):
+        client.promote("boston", 9)
+    with pytest.raises(NotFoundError, match="no model"):
+        client.deployment("none")
+
+
+def test_a_rollback_whose_answer_was_lost_is_not_sent_again(client: Any, gateway: StandIn) -> None:
+    gateway.models.drops = 1
+    with pytest.raises(UnavailableError):
+        client.roll_back("boston")
+    assert gateway.models.held.production == 1
 
 
 def test_schedules_are_listed_paused_and_resumed(client: Any) -> None:

@@ -30,6 +30,8 @@ ELSEWHERE = {
     "acceptance/test_clients.py": "cli/files",
     "acceptance/test_documents.py": "gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",
+    "acceptance/test_deployments.py": "client/model_flows gateway/model_documents "
+    "gateway/routes/deployments",
     "acceptance/test_tasks.py": "gateway/routes/tasks",
     "acceptance/test_schedules.py": "gateway/routes/schedules",
     "unit/instance/test_plugins.py": "hookspecs instance/faults",

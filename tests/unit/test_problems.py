@@ -17,6 +17,16 @@ TABLE = [
     (408, "request-timeout", "The request did not come in time", errors.InvalidInputError),
     (409, "conflict", "The task has already ended", errors.CallError),
     (409, "cancelled", "The run was cancelled", errors.CancelledError),
+    (409, "changed-meanwhile", "Somebody else has changed it meanwhile", errors.ConflictError),
+    (
+        412,
+        "revision-needed",
+        "The request does not say which revision it changes",
+        errors.InvalidInputError,
+    ),
+    (422, "unfit-version", "The version cannot serve", errors.UnfitError),
+    (422, "no-such-version", "There is no such version", errors.NotFoundError),
+    (422, "invalid-deployment", "Versions cannot serve in this way", errors.DeploymentError),
     (410, "gone", "It has expired", errors.NotFoundError),
     (413, "body-too-large", "The body is too large", errors.InvalidInputError),
     (

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from skipper.client import flows
+from skipper.client import flows, model_flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
 from skipper.client.contents import Answer
 from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
@@ -188,6 +188,50 @@ class AsyncClient(HttpConnection):
     async def models(self) -> list[dict[str, Any]]:
         """See :meth:`Client.models`."""
         return await self.run(flows.get_items("/v1/models"))
+
+    async def model_version(self, name: str, version: int) -> dict[str, Any]:
+        """See :meth:`Client.model_version`."""
+        return await self.run(model_flows.version(name, version))
+
+    async def deployment(self, name: str) -> dict[str, Any]:
+        """See :meth:`Client.deployment`."""
+        return await self.run(model_flows.deployment(name))
+
+    async def deployments(self, name: str) -> list[dict[str, Any]]:
+        """See :meth:`Client.deployments`."""
+        return await self.run(flows.get_items(flows.model_path(name) + "/deployments"))
+
+    async def change_deployment(
+        self, name: str, changed: Mapping[str, Any], *, follows: int | None = None
+    ) -> dict[str, Any]:
+        """See :meth:`Client.change_deployment`."""
+        return await self.run(model_flows.change(name, dict(changed), follows))
+
+    async def promote(
+        self,
+        name: str,
+        version: int | str,
+        *,
+        percent: float | None = None,
+        why: str | None = None,
+        follows: int | None = None,
+    ) -> dict[str, Any]:
+        """See :meth:`Client.promote`."""
+        return await self.run(model_flows.promote(name, version, percent, why, follows))
+
+    async def roll_back(
+        self, name: str, *, why: str | None = None, follows: int | None = None
+    ) -> dict[str, Any]:
+        """See :meth:`Client.roll_back`."""
+        return await self.run(model_flows.roll_back(name, why, follows))
+
+    async def set_alias(self, name: str, alias: str, version: int | str) -> dict[str, Any]:
+        """See :meth:`Client.set_alias`."""
+        return await self.run(model_flows.set_alias(name, alias, version))
+
+    async def delete_alias(self, name: str, alias: str) -> dict[str, Any]:
+        """See :meth:`Client.delete_alias`."""
+        return await self.run(model_flows.delete_alias(name, alias))
 
     async def schedules(self) -> list[dict[str, Any]]:
         """See :meth:`Client.schedules`."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from skipper.client import flows
+from skipper.client import flows, model_flows
 from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
 from skipper.client.contents import Answer
 from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
@@ -209,6 +209,62 @@ class Client(HttpConnection):
     def models(self) -> list[dict[str, Any]]:
         """Every stored model."""
         return self.run(flows.get_items("/v1/models"))
+
+    def model_version(self, name: str, version: int) -> dict[str, Any]:
+        """One version of a model: metrics, parameters, files … Raises NotFoundError."""
+        return self.run(model_flows.version(name, version))
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """Which versions of a model serve: its deployment record. Raises NotFoundError."""
+        return self.run(model_flows.deployment(name))
+
+    def deployments(self, name: str) -> list[dict[str, Any]]:
+        """Every record that has held for a model, the newest first. Raises NotFoundError."""
+        return self.run(flows.get_items(flows.model_path(name) + "/deployments"))
+
+    def change_deployment(
+        self, name: str, changed: Mapping[str, Any], *, follows: int | None = None
+    ) -> dict[str, Any]:
+        """Set ``production``, ``candidate`` and ``percent``, ``shadow`` or ``aliases``; the record.
+
+        Members that are left out stay as they are. ``follows`` is the revision that it was made
+        from: ConflictError where another holds by now. Raises NotFoundError, DeploymentError.
+        """
+        return self.run(model_flows.change(name, dict(changed), follows))
+
+    def promote(
+        self,
+        name: str,
+        version: int | str,
+        *,
+        percent: float | None = None,
+        why: str | None = None,
+        follows: int | None = None,
+    ) -> dict[str, Any]:
+        """Put a version in production, by its number, role or alias; the record.
+
+        With ``percent`` it becomes the candidate, which answers that much of the calls. Calls sent
+        afterwards are served so, on every host of the gateway's machine that is not among the
+        record's ``pending``. Raises as :meth:`change_deployment`.
+        """
+        return self.run(model_flows.promote(name, version, percent, why, follows))
+
+    def roll_back(
+        self, name: str, *, why: str | None = None, follows: int | None = None
+    ) -> dict[str, Any]:
+        """Put what was in production before back there, and end a canary; the record.
+
+        Raises as :meth:`change_deployment`.
+        """
+        return self.run(model_flows.roll_back(name, why, follows))
+
+    def set_alias(self, name: str, alias: str, version: int | str) -> dict[str, Any]:
+        """Have ``NAME@ALIAS`` mean a version; the record. Raises as :meth:`change_deployment`."""
+        return self.run(model_flows.set_alias(name, alias, version))
+
+    def delete_alias(self, name: str, alias: str) -> dict[str, Any]:
+        """Have ``NAME@ALIAS`` mean nothing; the record. Raises NotFoundError."""
+        return self.run(model_flows.delete_alias(name, alias))
 
     def schedules(self) -> list[dict[str, Any]]:
         """Every schedule."""

@@ -32,6 +32,7 @@ from skipper.gateway.invoke import Invoke
 from skipper.gateway.problems import Problem
 from skipper.gateway.proxies import Proxies
 from skipper.gateway.routes import (
+    deployments,
     files,
     functions,
     health,
@@ -129,7 +130,7 @@ class Gateway:
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", _not_here, methods=["POST"])
         api.router.routes.insert(0, route)
         api.router.routes.insert(1, Route(_FILES, _not_here, methods=["POST"]))
-        for part in (functions, files, models, pools, tasks, schedules, webhooks):
+        for part in (functions, files, models, deployments, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
         api.include_router(health.routes(self._readiness))
         api.include_router(metrics.routes(self._context, self._policy.refusals))

@@ -97,11 +97,20 @@ class Directory:
                 await asyncio.wait_for(changed.wait(), left)
         return found
 
-    async def renew_models(self, limit_s: float = MODELS_S) -> None:
-        """Have every host that can be reached look for new models, and wait at most ``limit_s``."""
-        asked = [link.ask(RenewModels()) for link in self.links.values() if link.is_up]
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), limit_s)
+    async def renew_models(self, limit_s: float = MODELS_S) -> list[str]:
+        """Have every host that can be reached look for new models, and wait at most ``limit_s``.
+
+        The pools whose hosts have not taken in by then what there is. One that cannot be reached
+        looks before it is called.
+        """
+        up = [link for link in self.links.values() if link.is_up]
+        asked = (link.ask(RenewModels(), limit_s) for link in up)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [
+            link.pool
+            for link, answer in zip(up, answers, strict=True)
+            if isinstance(answer, UnavailableError) and link.is_up
+        ]
 
     def nudge(self, pool: str, task_id: str) -> None:
         """Hint to the pool's host on this machine, if there is one: it may be free for a task."""

@@ -15,13 +15,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from tests.unit.cli.played_models import PlayedModels, drop
 
 TERMINAL = ("succeeded", "failed", "timed_out", "cancelled", "crashed", "expired")
 SCHEDULES = ("train.ok", "weekly", "odd")
@@ -84,6 +86,7 @@ class StandIn:
     calls: Counter[str] = field(default_factory=Counter)
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     tasks: dict[str, FakeTask] = field(default_factory=dict)
+    models: PlayedModels = field(default_factory=PlayedModels)
     keys_used: dict[str, str] = field(default_factory=dict)
     paused: set[str] = field(default_factory=lambda: {"weekly"})
     """Names of schedules."""
@@ -94,8 +97,9 @@ class StandIn:
     def reset(self) -> StandIn:
         """Forget everything but the address."""
         fresh = vars(StandIn())
-        for name in fresh.keys() - {"url", "tasks", "running"}:
+        for name in fresh.keys() - {"url", "tasks", "running", "models"}:
             setattr(self, name, fresh[name])
+        vars(self.models).update(vars(PlayedModels()))  # because its routes are served already
         return self
 
     def asked(self, path_part: str) -> list[dict[str, str]]:
@@ -151,7 +155,7 @@ class StandIn:
         if name in ("plain.busy", "plain.full"):
             return problem(503, "queue-full", "The queue is full.", retry_after="0")
         if name == "plain.dropped":
-            return self.drop(request)
+            return drop(request)
         return table[name]
 
     # --- tasks ---
@@ -169,7 +173,7 @@ class StandIn:
         run.add_done_callback(self.running.discard)
         if self.drops:
             self.drops -= 1
-            return self.drop(request)
+            return drop(request)
         if "wait=" in prefer:
             await self.until_end(task, float(prefer.partition("wait=")[2]))
         return json_reply(task.body) if task.state == "succeeded" else accepted(task)
@@ -216,7 +220,7 @@ class StandIn:
             return problem(404, "unknown-task", "There is no such task.")
         if self.drops:
             self.drops -= 1
-            return self.drop(request)
+            return drop(request)
         if self.waits and (wait := request.query_params.get("wait")):
             await self.until_end(task, float(wait))
         return json_reply(task.json())
@@ -342,17 +346,6 @@ class StandIn:
             return problem(404, "unknown-function", f"There is no function {name!r}.")
         return json_reply(spec(name))
 
-    async def models(self, request: Request) -> Response:
-        is_second = request.query_params.get("cursor") == "2"
-        item = model("digits", 1) if is_second else model("boston", 2)
-        return json_reply({"items": [item], "next": None if is_second else "2"})
-
-    async def model(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name != "boston":
-            return problem(404, "unknown-model", f"There is no model {name!r}.")
-        return json_reply({"name": name, "items": [model(name, 2), model(name, 1)], "next": None})
-
     async def pools(self, _: Request) -> Response:
         instance = {"function": "plain.echo", "code": "abc", "state": "serving", "pid": 12}
         pool = {
@@ -391,12 +384,6 @@ class StandIn:
 
     # --- serving ---
 
-    def drop(self, request: Request) -> Response:
-        """Cut the connection off without an answer."""
-        cycle = cast(Any, request.receive).__self__  # uvicorn's own; there is no public way
-        cycle.transport.abort()
-        return Response()
-
     def app(self) -> Any:
         routes = [
             Route("/v1/functions", self.functions),
@@ -413,8 +400,7 @@ class StandIn:
             Route("/v1/schedules", self.schedules),
             Route("/v1/schedules/{name}", self.schedule),
             Route("/v1/schedules/{name}/{verb}", self.schedule, methods=["POST"]),
-            Route("/v1/models", self.models),
-            Route("/v1/models/{name}", self.model),
+            *self.models.routes(),
             Route("/v1/pools", self.pools),
             Route("/v1/webhooks", self.webhooks),
             Route("/v1/webhooks/{name}/test", self.test_webhook, methods=["POST"]),
@@ -456,17 +442,6 @@ def spec(name: str) -> dict[str, Any]:
 
 def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-
-def model(name: str, version: int) -> dict[str, Any]:
-    return {
-        "name": name,
-        "version": version,
-        "format": "keras",
-        "metrics": {"rmse": 3.1},
-        "task_id": "task0",
-        "created_at": "2026-01-01T10:00:00Z",
-    }
 
 
 def json_reply(value: Any, status: int = 200) -> Response:

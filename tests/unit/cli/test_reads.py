@@ -216,7 +216,7 @@ def test_what_is_unknown_is_not_found(run: Run, arguments: tuple[str, ...]) -> N
 def test_models_are_listed_over_all_pages(run: Run) -> None:
     lines = run("models").stdout.splitlines()
     assert [line.split()[:4] for line in lines[1:]] == [
-        ["boston", "2", "keras", "rmse=3.1"],
+        ["boston", "3", "keras", "rmse=3.3"],
         ["digits", "1", "keras", "rmse=3.1"],
     ]
 

@@ -27,7 +27,7 @@ class AccessMiddleware:
 
     def begin(self, exchange: Exchange) -> None:
         admission = self._policy.admit(exchange.head, exchange.peer)
-        exchange.headers = admission.headers
+        exchange.headers, exchange.key = admission.headers, admission.key
         if self._follow is not None:
             self._follow(exchange, admission)
         if admission.problem is not None:

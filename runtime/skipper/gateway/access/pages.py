@@ -33,13 +33,13 @@ _EXPOSED = (
     b"X-Skipper-Model"
 )
 _TAKEN = (
-    b"Authorization, Content-Type, Idempotency-Key, If-None-Match, If-Range, Last-Event-ID, "
-    b"Prefer, Range, X-API-Key, "
+    b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, "
+    b"Last-Event-ID, Prefer, Range, X-API-Key, "
     b"X-Request-Id, X-Skipper-Delay, X-Skipper-Expires, X-Skipper-Priority, "
     b"baggage, traceparent, tracestate"
 )
 _PREFLIGHT: Headers = [
-    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, DELETE"),
     (b"access-control-allow-headers", _TAKEN),
     (b"access-control-max-age", b"600"),
 ]

@@ -72,6 +72,16 @@ class AccessDecision(NamedTuple):
     """Why it is refused, in one word."""
 
 
+def caller_of(key: str, peer: HttpPeer) -> str:
+    """Who is written down to have changed something: a key, an account, or an address."""
+    if key:
+        return f"key {key}"
+    if (uid := peer.facts.get(_UID)) is not None:
+        return f"uid {uid}"
+    has_port = peer.client is not None and peer.client[1] is not None
+    return plain_address(peer.client[0]) if peer.client and has_port else "a local socket"
+
+
 class AccessPolicy:
     """Lets requests in, or says why not, and counts that.
 

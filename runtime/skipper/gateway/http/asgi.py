@@ -37,7 +37,10 @@ def answer(app: Application, exchange: Exchange) -> None:
 
 
 def scope_of(exchange: Exchange) -> dict[str, Any]:
-    """The scope of a request; ``state.peer`` is the other end of its connection."""
+    """The scope of a request.
+
+    ``state.peer`` is the other end of its connection, ``state.key`` what let it in.
+    """
     head, peer = exchange.head, exchange.peer
     return {
         "type": "http",
@@ -52,7 +55,7 @@ def scope_of(exchange: Exchange) -> dict[str, Any]:
         "headers": head.headers,
         "client": peer.client,
         "server": peer.server,
-        "state": {"peer": peer, "request_id": exchange.request_id},
+        "state": {"peer": peer, "key": exchange.key, "request_id": exchange.request_id},
     }
 
 

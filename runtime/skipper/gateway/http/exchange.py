@@ -100,6 +100,7 @@ class Exchange:
         "is_cut",
         "is_gone",
         "is_started",
+        "key",
         "on_change",
         "on_end",
         "on_outcome",
@@ -119,6 +120,8 @@ class Exchange:
         self.request_id = request_ids.accepted(head.header(request_ids.HEADER))
         self.request_id = self.request_id or request_ids.new_id()
         """Its caller's, or a new one."""
+        self.key = ""
+        """What the key is called that has let it in; empty for none."""
         self.headers: Headers = _NONE
         """What its answer has besides, whatever that is."""
         self.status = 0

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from skipper import problems
+from skipper.blobs import StoredFile
 from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
+from skipper.gateway.model_documents import shown_version, version_document
 from skipper.gateway.problems import Problem
-from skipper.gateway.routes.parameters import MAX_PAGE, Name
-from skipper.ledger import models
-from skipper.ledger.records import ModelVersion
-from skipper.tasks.documents import timestamp
+from skipper.gateway.routes.parameters import MAX_PAGE, Name, VersionNumber
+from skipper.ledger import deployments, models
+from skipper.ledger.records import Fitness, ModelVersion
 
 
 def routes(context: Context) -> APIRouter:
@@ -26,7 +28,7 @@ def routes(context: Context) -> APIRouter:
         newest = await context.ledger.read(
             lambda conn: [models.latest(conn, name) for name in models.list_names(conn)]
         )
-        return Json({"items": [_shown(item) for item in newest if item], "next": None})
+        return Json({"items": [version_document(item) for item in newest if item], "next": None})
 
     @router.get(
         "/models/{name}",
@@ -45,13 +47,26 @@ def routes(context: Context) -> APIRouter:
             ) from None
         if not versions and cursor is None:
             raise Problem(problems.NOT_FOUND, f"there is no model {name!r}")
-        shown = [_shown(item) for item in versions]
+        shown = [version_document(item) for item in versions]
         return Json({"name": name, "items": shown, "next": following})
+
+    @router.get("/models/{name}/versions/{version}", summary="Look at one version of a model")
+    async def version(name: Name, version: VersionNumber) -> Any:
+        found = await context.ledger.read(partial(models.get, name=name, version=version))
+        if found is None:
+            raise Problem(problems.NOT_FOUND, f"model {name!r} has no version {version}")
+        if found.state is Fitness.REMOVED:
+            detail = f"version {version} of {name!r} was removed: {found.reason}"
+            raise Problem(problems.GONE, detail)
+        held = await context.ledger.read(lambda conn: deployments.held_of(conn, name))
+        files = await asyncio.to_thread(_files, context, found)
+        return Json(shown_version(found, held, files))
 
     return router
 
 
-def _shown(version: ModelVersion) -> dict[str, Any]:
-    document = asdict(version)
-    del document["seq"]
-    return document | {"created_at": timestamp(version.created_at)}
+def _files(context: Context, version: ModelVersion) -> list[StoredFile] | None:
+    try:
+        return context.values.blobs.listing(version.digest)
+    except (OSError, ValueError):  # it is gone or damaged, and the version is there all the same
+        return None

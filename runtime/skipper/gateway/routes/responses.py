@@ -76,7 +76,21 @@ _ATTEMPT = _object(
     "number", "host", "instance", "started_at", "ended_at", "outcome", "error", "logs"
 )
 _FUNCTION = _object("name", "kind", "pool", "mode", "state", "input_schema", "output_schema")
-_MODEL = _object("name", "version", "digest", "format", "metrics", "created_at")
+_MODEL = _object("name", "version", "digest", "format", "metrics", "created_at", "state")
+_VERSION = _object(*_MODEL["properties"], "params", "gate", "roles", "aliases", "files")
+_RECORD = _object(
+    *("name", "revision", "production", "previous", "candidate", "percent", "shadow"),
+    *("aliases", "at", "by", "why"),
+)
+_ETAG = {"ETag": {"description": "The revision, for If-Match", "schema": _STRING}}
+_CHANGED: Responses = {
+    "200": answered("The record, and `pending`, the pools that have yet to serve it", _RECORD)
+    | {"headers": _ETAG},
+    "404": refused("There is no such model"),
+    "409": refused("If-Match is not the revision that holds; `deployment` is the record that does"),
+    "412": refused("If-Match is missing where it must be, or no revision"),
+    "422": refused("A version is unfit, removed or unknown, or cannot serve in this way"),
+}
 _SCHEDULE = _object("name", "function", "cron", "timezone", "state", "next_at", "last_at")
 _WEBHOOK = _object("name", "origin", "events", "functions", "allow_private", "timeout_s")
 
@@ -108,6 +122,24 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
         "200": answered("The model's versions", _list(_MODEL, "name", "next")),
         "404": _NONE,
     },
+    ("get", "/v1/models/{name}/versions/{version}"): {
+        "200": answered("The version", _VERSION),
+        "404": _NONE,
+        "410": refused("It has been removed"),
+    },
+    ("get", "/v1/models/{name}/deployment"): {
+        "200": answered("The record", _RECORD) | {"headers": _ETAG},
+        "404": _NONE,
+    },
+    ("put", "/v1/models/{name}/deployment"): _CHANGED,
+    ("post", "/v1/models/{name}/promote"): _CHANGED,
+    ("post", "/v1/models/{name}/rollback"): _CHANGED,
+    ("get", "/v1/models/{name}/deployments"): {
+        "200": answered("Records, the newest first", _list(_RECORD, "next")),
+        "404": _NONE,
+    },
+    ("put", "/v1/models/{name}/aliases/{alias}"): _CHANGED,
+    ("delete", "/v1/models/{name}/aliases/{alias}"): _CHANGED,
     ("get", "/v1/pools"): {"200": answered("Pools", _list(_object("pool", "reachable")))},
     ("get", "/v1/tasks"): {
         "200": answered("Tasks", _list({"$ref": "#/components/schemas/Task"}, "next")),

@@ -1,0 +1,81 @@
+"""What a client asks of models: their versions, and which of them serve. No I/O."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+from skipper.client.flows import exchange, get, model_path
+from skipper.client.messages import Flow, Request
+
+JSON = {"content-type": "application/json"}
+
+
+def version(name: str, number: int) -> Flow[dict[str, Any]]:
+    """One version of a model."""
+    return get(f"{model_path(name)}/versions/{number}")
+
+
+def deployment(name: str) -> Flow[dict[str, Any]]:
+    """Which versions of a model serve."""
+    return get(f"{model_path(name)}/deployment")
+
+
+def change(name: str, given: dict[str, Any], follows: int | None) -> Flow[dict[str, Any]]:
+    """Change members of the record; None follows whichever holds."""
+    match = "*" if follows is None else f'"{follows}"'
+    return _changed("PUT", f"{model_path(name)}/deployment", given, match)
+
+
+def promote(
+    name: str, at: int | str, percent: float | None, why: str | None, follows: int | None
+) -> Flow[dict[str, Any]]:
+    """Put a version in production, or ``percent`` of calls to it. Safe to repeat."""
+    terms = {"percent": percent, "why": why}
+    given = {"version": at} | {k: v for k, v in terms.items() if v is not None}
+    return _changed("POST", f"{model_path(name)}/promote", given, _match(follows))
+
+
+def roll_back(name: str, why: str | None, follows: int | None) -> Flow[dict[str, Any]]:
+    """Put back what was in production before. Not repeatable: that would undo it."""
+    path = f"{model_path(name)}/rollback"
+    return _changed("POST", path, {"why": why}, _match(follows), is_repeatable=False)
+
+
+def set_alias(name: str, alias: str, at: int | str) -> Flow[dict[str, Any]]:
+    """Have an alias name a version."""
+    return _changed("PUT", _alias_path(name, alias), {"version": at})
+
+
+def delete_alias(name: str, alias: str) -> Flow[dict[str, Any]]:
+    """Take an alias away. Not repeatable: the second time there is none."""
+    return _changed("DELETE", _alias_path(name, alias), None, is_repeatable=False)
+
+
+def _alias_path(name: str, alias: str) -> str:
+    return f"{model_path(name)}/aliases/{quote(alias, safe='')}"
+
+
+def _match(follows: int | None) -> str:
+    return "" if follows is None else f'"{follows}"'
+
+
+def _changed(
+    method: str,
+    path: str,
+    given: dict[str, Any] | None,
+    match: str = "",
+    *,
+    is_repeatable: bool = True,
+) -> Flow[dict[str, Any]]:
+    headers, content = {"if-match": match} if match else {}, None
+    if given is not None:
+        headers |= JSON
+        content = json.dumps(given).encode()
+    request = Request(
+        method=method, path=path, headers=headers, content=content, is_repeatable=is_repeatable
+    )
+    reply = yield from exchange(request)
+    record: dict[str, Any] = reply.json()
+    return record

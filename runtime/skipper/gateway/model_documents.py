@@ -1,0 +1,42 @@
+"""Models as callers see them: a version, and the record of which of them serve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from skipper.blobs import StoredFile
+from skipper.ledger.records import Deployment, ModelVersion
+from skipper.tasks.documents import timestamp
+
+
+def version_document(version: ModelVersion) -> dict[str, Any]:
+    """A version, as lists have it."""
+    document = asdict(version)
+    del document["seq"]
+    return document | {"created_at": timestamp(version.created_at)}
+
+
+def shown_version(
+    version: ModelVersion, held: Deployment, files: Iterable[StoredFile] | None
+) -> dict[str, Any]:
+    """A version with what it is to its model, and its files; None where these cannot be read."""
+    roles = {"production": held.production, "previous": held.previous}
+    roles |= {"candidate": held.candidate, "shadow": held.shadow}
+    return version_document(version) | {
+        "roles": [role for role, each in roles.items() if each == version.version],
+        "aliases": [alias for alias, each in held.aliases.items() if each == version.version],
+        "files": None if files is None else [_file(each) for each in files],
+    }
+
+
+def _file(file: StoredFile) -> dict[str, Any]:
+    return {"path": file.path, "size": file.size, "sha256": file.digest}
+
+
+def deployment_document(record: Deployment) -> dict[str, Any]:
+    """A deployment record."""
+    document = asdict(record)
+    del document["seq"]
+    return document | {"at": timestamp(record.at) if record.revision else None}
