@@ -19,7 +19,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -56,6 +56,23 @@ class StoredFile:
     path: str
     digest: str
     size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFolder:
+    """A folder in the store: its files, by their paths in it, and what is known of them."""
+
+    files: Mapping[str, str]
+    """Digests."""
+    sizes: Mapping[str, int]
+    """In bytes; empty for a folder from before they were recorded."""
+    made_with: Mapping[str, str]
+    """Libraries that its writer used, and their versions."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of all its files together; None where that is not recorded."""
+        return sum(self.sizes.values()) if self.sizes.keys() == self.files.keys() else None
 
 
 class BlobStore:
@@ -187,14 +204,36 @@ class BlobStore:
                 self._fs.rm_file(partial)
             raise
 
-    def put_folder(self, folder: Path) -> str:
-        """Store every regular file below ``folder``; the digest of the manifest."""
-        files = {
-            file.relative_to(folder).as_posix(): self.put_file(file)
+    def put_folder(
+        self, folder: Path, *, made_with: Mapping[str, str] | None = None, adopts: bool = False
+    ) -> str:
+        """Store every regular file below ``folder``; the digest of the manifest.
+
+        ``made_with`` is kept there: libraries and their versions. With ``adopts`` the files are
+        taken as :meth:`adopt` takes them, and are in the folder no more.
+        """
+        found = [
+            (file.relative_to(folder).as_posix(), file)
             for file in sorted(folder.rglob("*"))
             if file.is_file() and not file.is_symlink()
-        }
-        return self.put(json.dumps({"files": files}, sort_keys=True).encode())
+        ]
+        manifest: dict[str, Any] = {"sizes": {name: file.stat().st_size for name, file in found}}
+        put = self.adopt if adopts else self.put_file
+        manifest["files"] = {name: put(file) for name, file in found}
+        if made_with:
+            manifest["made_with"] = dict(made_with)
+        return self.put(json.dumps(manifest, sort_keys=True).encode())
+
+    def folder(self, digest: str) -> StoredFolder:
+        """What a stored folder consists of. Raises as :meth:`get`, and ValueError for no folder."""
+        manifest = json.loads(self.get(digest))
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+            raise ValueError(f"the blob {digest} is no stored folder")
+        return StoredFolder(
+            files=manifest["files"],
+            sizes=manifest.get("sizes") or {},
+            made_with=manifest.get("made_with") or {},
+        )
 
     def get_folder(self, digest: str, target: Path) -> None:
         """Lay a stored folder out in ``target``, which must exist and be empty.
@@ -202,7 +241,7 @@ class BlobStore:
         Raises ValueError for a manifest that names a path outside the folder, and
         :class:`DamagedError` where a content is not what its digest says.
         """
-        for name, blob in self._files(digest).items():
+        for name, blob in self.folder(digest).files.items():
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts:
                 raise ValueError(f"a stored folder names the file {name!r} outside itself")
@@ -217,7 +256,7 @@ class BlobStore:
         """The files of a stored folder, sorted. Raises as :meth:`get`."""
         return [
             StoredFile(path=path, digest=blob, size=int(self._fs.size(self._path(blob))))
-            for path, blob in sorted(self._files(digest).items())
+            for path, blob in sorted(self.folder(digest).files.items())
         ]
 
     def delete(self, digest: str, before: float) -> None:
@@ -243,14 +282,9 @@ class BlobStore:
         Raises :class:`DamagedError` where the manifest is not what its digest says.
         """
         try:
-            return frozenset({digest, *self._files(digest).values()})
+            return frozenset({digest, *self.folder(digest).files.values()})
         except FileNotFoundError:
             return frozenset()
-
-    def _files(self, digest: str) -> dict[str, str]:
-        """The files of a stored folder: path → digest."""
-        files: dict[str, str] = json.loads(self.get(digest))["files"]
-        return files
 
     def sweep(self, before: float) -> None:
         """Remove what was begun before that time (since the epoch) by writers who were killed."""

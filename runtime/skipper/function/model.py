@@ -14,12 +14,16 @@ class Model:
     """A trained model on its way to the store.
 
     Returned by a training function: the runtime saves ``value`` through the plugin that knows its
-    type, numbers the version, and serves it. ``metrics`` (JSON) are kept with the version.
+    type, numbers the version, and serves it. ``value`` may also be a dict, list, tuple, dataclass,
+    NamedTuple or pydantic model of such parts and of plain values, which is loaded as the same
+    structure, or the ``pathlib.Path`` of a file or folder, which is loaded as a path. ``metrics``
+    and ``params`` (JSON) are kept with the version: what it was measured by, and made with.
     """
 
     name: str
     value: Any
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         selectors.check_name(self.name)

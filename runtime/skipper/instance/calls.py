@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -230,10 +231,11 @@ class ServedFunction:
         if isinstance(value, Model):
             if not call.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
-            metrics = self.checked_size(_metrics(value))
+            metrics, params = self.checked_size(_json(value.metrics)), _json(value.params)
             stored = self._models.save(value)
             failpoint("instance.saved")
-            saved = SavedModel(name=value.name, metrics=json.loads(metrics), **stored)
+            facts = {"metrics": json.loads(metrics), "params": json.loads(params)}
+            saved = SavedModel(name=value.name, **facts, **stored)
             # Before the reply, because the host publishes what it knows of when the reply comes.
             self.link.send(FrameKind.EVENT, call.id, saved.to_json())
             return self.success(metrics)
@@ -318,13 +320,13 @@ def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:
     )
 
 
-def _metrics(model: Model) -> bytes:
-    """Their JSON; a loss that is not a number is null, since JSON has no NaN."""
+def _json(facts: Mapping[str, Any]) -> bytes:
+    """The JSON of metrics or parameters; a loss that is no number is null: JSON has no NaN."""
 
     def plain(value: Any) -> Any:
         return value.tolist() if hasattr(value, "tolist") else str(value)
 
-    return to_json(model.metrics, fallback=plain, inf_nan_mode="null")
+    return to_json(facts, fallback=plain, inf_nan_mode="null")
 
 
 def _context(head: CallHead) -> tuple[str | None, int, str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from skipper.blobs import BlobStore, temporary_folder
+from skipper.blobs import BlobStore, DamagedError, temporary_folder
 from skipper.errors import FormatError
 from skipper.function.model import Model
 from skipper.instance.jobs import ModelRef
+from skipper.instance.model_files import LoadedValue, ModelFiles, SavedValue
 from skipper.instance.plugins import Plugins
+from skipper.instance.provenance import differing
 
 
 class LoadedModels:
@@ -20,8 +23,8 @@ class LoadedModels:
     """
 
     def __init__(self, store: BlobStore, plugins: Plugins, tmp_dir: Path) -> None:
-        self._store, self._plugins, self._tmp_dir = store, plugins, tmp_dir
-        self._values: dict[str, Any] = {}
+        self._store, self._files, self._tmp_dir = store, ModelFiles(plugins, tmp_dir), tmp_dir
+        self._values: dict[str, LoadedValue] = {}
         self._refs: dict[str, ModelRef] = {}
         self._states: dict[str, bytes | None] = {}
         """Digests of what was loaded, by name: once a task has been given it."""
@@ -39,24 +42,47 @@ class LoadedModels:
             self._states.pop(ref.name, None)
         self._refs[ref.name] = ref
 
-    def _load(self, ref: ModelRef) -> Any:
-        return self.read(ref.format, ref.digest, f"model {ref.name!r}")
+    def _load(self, ref: ModelRef) -> LoadedValue:
+        return self._read(ref.format, ref.digest, f"model {ref.name!r}")
 
     def read(self, format_: str, digest: str, what: str) -> Any:
-        """A value that :meth:`write` wrote and that is in the store; ``what`` it is, for messages.
+        """A value that :meth:`write` has put into the store; ``what`` it is, for messages.
 
-        Raises FormatError where no plugin loads the format, OSError, and what a plugin raises.
+        Raises FormatError where nothing loads the format or what is stored is damaged or gone,
+        OSError, and what a plugin raises.
         """
+        return self._read(format_, digest, what).value
+
+    def _read(self, format_: str, digest: str, what: str) -> LoadedValue:
         with temporary_folder(self._tmp_dir) as folder:
-            self._store.get_folder(digest, Path(folder))
-            value = self._plugins.hook.skipper_load_model(format=format_, folder=Path(folder))
-        if value is None:
-            raise FormatError(f"no plugin loads models of format {format_!r} ({what})")
-        return value
+            others = self._fetch(digest, Path(folder), what)
+            try:
+                loaded = self._files.load(format_, Path(folder))
+            except Exception as error:
+                if not others and not isinstance(error, FormatError):
+                    raise
+                about = f"{what}; {others}" if others else what
+                raise FormatError(f"{error} ({about})") from error
+        if others:
+            sys.stderr.write(f"{what} can be loaded, but was {others}\n")
+        return loaded
+
+    def _fetch(self, digest: str, folder: Path, what: str) -> str:
+        """Lay a stored value out in ``folder``; which libraries it was made with that differ."""
+        try:
+            self._store.get_folder(digest, folder)
+            return differing(self._store.folder(digest).made_with)
+        except FileNotFoundError as error:
+            raise FormatError(f"a file of it is no longer stored ({what})") from error
+        except DamagedError as error:
+            name = error.filename if error.filename != digest else "its list of files"
+            raise FormatError(
+                f"{name} is not what was stored, so it is damaged ({what})"
+            ) from error
 
     def injected(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         """Keyword arguments for ``parameters`` (parameter name → model name)."""
-        return {parameter: self._values[name] for parameter, name in parameters.items()}
+        return {parameter: self._values[name].value for parameter, name in parameters.items()}
 
     def as_stored(self, parameters: Mapping[str, str]) -> dict[str, Any]:
         """As :meth:`injected`, for one task: whatever an earlier one has changed is loaded anew.
@@ -73,9 +99,7 @@ class LoadedModels:
 
     def state(self, name: str) -> bytes | None:
         """A digest of all that a run could change about a model; None where nobody can tell."""
-        format_, value = self._refs[name].format, self._values[name]
-        digest: bytes | None = self._plugins.hook.skipper_model_state(format=format_, model=value)
-        return digest
+        return self._files.state(self._values[name])
 
     def seq(self, name: str) -> int:
         """The number of the assignment that has the held version serve."""
@@ -89,25 +113,26 @@ class LoadedModels:
     def save(self, model: Model) -> dict[str, str]:
         """Put a trained model into the store: its ``format`` and ``digest``.
 
-        Raises FormatError where no plugin saves it, OSError, and what a plugin raises.
+        Raises FormatError where something of it has no format, OSError, and what a plugin raises.
         """
         with temporary_folder(self._tmp_dir) as folder:
-            format_ = self.write(model.value, Path(folder), f"model {model.name!r}")
-            return {"format": format_, "digest": self._store.put_folder(Path(folder))}
+            saved = self._save(model.value, Path(folder), f"model {model.name!r}")
+            made_with = saved.made_with
+            digest = self._store.put_folder(Path(folder), made_with=made_with, adopts=True)
+            return {"format": saved.format, "digest": digest}
 
     def write(self, value: Any, folder: Path, what: str) -> str:
         """Write a value to files in an empty folder; its format. ``what`` it is, for messages.
 
-        Raises FormatError where no plugin saves it, and what a plugin raises.
+        Raises as :meth:`save` does.
         """
-        format_: str | None = self._plugins.hook.skipper_save_model(value=value, folder=folder)
-        if format_ is None:
-            kind = type(value)
-            raise FormatError(
-                f"no plugin saves a {kind.__module__}.{kind.__qualname__} "
-                f"({what}); loaded plugins: {', '.join(self._plugins.names)}"
-            )
-        return format_
+        return self._save(value, folder, what).format
+
+    def _save(self, value: Any, folder: Path, what: str) -> SavedValue:
+        try:
+            return self._files.save(value, folder)
+        except FormatError as error:
+            raise FormatError(f"{error} ({what})") from error
 
 
 class ChangeWatch:

@@ -47,11 +47,13 @@ class SavedModel(NamedTuple):
     format: str
     digest: str
     metrics: Any
+    params: Any = None
 
     def to_json(self) -> bytes:
         """What is sent."""
         saved = self._asdict()
-        return to_json({"type": "model", "metrics": saved.pop("metrics"), "data": saved})
+        facts = {"metrics": saved.pop("metrics"), "params": saved.pop("params")}
+        return to_json({"type": "model", **facts, "data": saved})
 
 
 InstanceEvent = EmittedEvent | LeftOut | SavedModel
@@ -66,5 +68,5 @@ def parse_event(payload: bytes) -> InstanceEvent | None:
         case "left_out":
             return LeftOut(**event["data"])
         case "model":
-            return SavedModel(metrics=event["metrics"], **event["data"])
+            return SavedModel(metrics=event["metrics"], params=event["params"], **event["data"])
     return None

@@ -211,7 +211,7 @@ def test_a_full_disk_is_told_as_such(host: Host, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_value_that_no_plugin_saves_is_told(host: Host) -> None:
-    with pytest.raises(FormatError, match=r"no plugin saves a builtins.object \(a checkpoint\)"):
+    with pytest.raises(FormatError, match=r"a builtins.object; .*\(a checkpoint\)"):
         host.attempt.keep(object(), None)
 
 

@@ -461,7 +461,8 @@ def test_a_returned_model_is_stored_and_announced_before_the_answer(serving: Ser
 def test_a_model_that_no_plugin_saves_fails_the_training(serving: Serving) -> None:
     reply = serving.answer(train, task({"good": False}))
     assert reply.outcome is Outcome.FAILED
-    assert "no plugin saves a builtins.object (model 'scale')" in reply.value["detail"]
+    assert "no plugin saves value, a builtins.object" in reply.value["detail"]
+    assert "model 'scale'" in reply.value["detail"]
 
 
 # --- calls of its own ------------------------------------------------------------------------

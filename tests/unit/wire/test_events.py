@@ -22,7 +22,7 @@ data = st.dictionaries(texts, values, max_size=4)
         st.floats(0, 4e9, allow_nan=False),
     )
     | st.builds(LeftOut, st.integers(0, 2**40), st.integers(0, 2**40))
-    | st.builds(SavedModel, texts, texts, texts, data)
+    | st.builds(SavedModel, texts, texts, texts, data, data)
 )
 def test_an_event_is_read_as_it_was_written(event: InstanceEvent) -> None:
     assert parse_event(event.to_json()) == event

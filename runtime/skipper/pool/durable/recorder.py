@@ -114,6 +114,7 @@ class Recorder:
                 digest=model.digest,
                 format=model.format,
                 metrics=model.metrics,
+                params=model.params,
                 code=code,
                 task_id=task.id,
                 attempt=attempt.claim.attempt,

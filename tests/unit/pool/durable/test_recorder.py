@@ -16,6 +16,7 @@ from skipper.outcomes import Outcome
 from skipper.pool.durable.lane import Patience
 from skipper.task import State
 from skipper.wire import calls
+from skipper.wire.events import SavedModel
 from skipper.wire.frames import FrameKind
 from tests.unit.pool.durable.stage import (
     SPEC,
@@ -44,12 +45,10 @@ async def test_what_has_run_is_not_run_again_while_the_ledger_is_away(stage: Sta
 
 
 async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stage) -> None:
-    saved = {"name": "m", "digest": "d" * 64, "format": "plain"}
-
     def train(actor: Actor) -> None:
-        event = {"type": "model", "data": saved, "metrics": {"loss": len(attempts)}}
+        saved = SavedModel("m", "plain", "d" * 64, {"loss": len(attempts)}, {"depth": 3})
         attempts.append(1)
-        actor.says(FrameKind.EVENT, None, json.dumps(event).encode())
+        actor.says(FrameKind.EVENT, None, saved.to_json())
         if len(attempts) == 1:
             stage.ledger.away = 1_000_000  # its end is never written
         actor.replies()
@@ -66,6 +65,9 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
     result = stage.ledger.read_now(lambda conn: tasks.result(conn, task_id))
     assert task.attempt == 2
     assert result is not None
+    published = stage.ledger.read_now(lambda conn: models.latest(conn, "m"))
+    assert published is not None
+    assert published.params == {"depth": 3}
     assert json.loads(inline(result)) == {
         "name": "m",
         "version": 1,
