@@ -82,6 +82,24 @@ def is_late():
     time.sleep(60)
 
 
+# What tqdm, Keras, and pip and rich with colours write.
+BARS = {
+    "tqdm": ("\\r {n}%|#| {n}/7", "\\n"),
+    "keras": ("\\b\\b\\b\\r\\x1b[1m{n}/7\\x1b[0m \\x1b[32m━━\\x1b[0m", "\\n"),
+    "rich": ("\\r\\x1b[2K\\x1b[36m━━\\x1b[0m {n}", ""),
+}
+
+
+@skipper.training
+def bars(which: str):
+    bar, end = BARS[which]
+    for n in range(8):
+        sys.stderr.write(bar.format(n=n))
+        sys.stderr.flush()
+        time.sleep(0.4)
+    sys.stderr.write(end)
+
+
 @skipper.data
 def trickles():
     for n in range(3):
@@ -403,3 +421,22 @@ def test_ended_attempts_are_counted_by_function_and_outcome(
         tree.invoke(f"logged.{name}")
     labels = f'function="logged.{name}",pool="cpu",lane="{lane}",outcome="{outcome}"'
     until(lambda: f"skipper_attempts_total{{{labels}}} {count}\n" in tree.get("/metrics").text)
+
+
+@pytest.mark.parametrize(
+    ("which", "shown"), [("tqdm", " 7%|#| 7/7"), ("keras", "7/7 ━━"), ("rich", "━━ 7")]
+)
+def test_of_a_progress_bar_the_log_has_the_end_and_who_watches_sees_how_it_stands(
+    tree: Tree, which: str, shown: str
+) -> None:
+    """https://github.com/determined-ai/determined/issues/3945"""
+    task = tree.submit("logged.bars", {"which": which})
+    assert tree.ended(task)["state"] == "succeeded"
+    assert [each["text"] for each in lines(tree, task)] == [shown]
+    events = tree.get(f"/v1/tasks/{task}/events").text.split("\n\n")
+    live = [json.loads(each.partition("data: ")[2]) for each in events if "event: line" in each]
+    assert live
+    assert all(set(each["text"]) <= set(shown + "0123456") for each in live)
+    logged = records(tree, "logged.bars", task=task, message=shown)
+    assert [each.get("unfinished", False) for each in logged][-1] is False
+    assert not any("\x1b" in each["message"] for each in records(tree, "logged.bars"))

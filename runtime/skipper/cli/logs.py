@@ -258,7 +258,7 @@ def _task_lines(task: TaskHandle, attempt: int | None, *, follow: bool) -> Itera
         yield from task.logs(attempt)
         return
     for event in task.events():
-        if event.type == "log" and attempt in (None, event.data.get("attempt")):
+        if event.type in ("log", "line") and attempt in (None, event.data.get("attempt")):
             yield event.data
 
 

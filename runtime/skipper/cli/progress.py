@@ -43,7 +43,7 @@ class PlainProgress:
     def on_event(self, event: TaskEvent) -> None:
         """Show what happened."""
         match event.type:
-            case "log":
+            case "log" | "line":
                 self.log(_log_text(event.data))
             case "state":
                 self.state(_state_text(event.data))

@@ -14,6 +14,10 @@ LOG = "log"
 """The type of a line of a function's log; the other types of what it emits are points."""
 
 
+LINE = "line"
+"""The type of a point that says what stands in a line of its output that has no end yet."""
+
+
 class EmittedEvent(NamedTuple):
     """What a function emits through ``skipper.Run``: ``progress``, a ``metric`` or a ``log``."""
 

@@ -17,7 +17,8 @@ from skipper.ledger.connection import Connection
 from skipper.ledger.records import Cut
 from skipper.pool.durable.transcript import SLACK, Entry, Transcript
 from skipper.pool.processes.output import LINES, POINTS, Bounds, Printed
-from skipper.wire.events import LOG, EmittedEvent, LeftOut
+from skipper.pool.processes.plain_text import plain
+from skipper.wire.events import LINE, LOG, EmittedEvent, LeftOut
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +68,21 @@ class Journal:
 
     def add(self, task_id: str, attempt: int, event: EmittedEvent) -> None:
         """Take in what a function has emitted."""
-        transcript = self.transcript(task_id, attempt, is_log=event.type == LOG)
-        transcript.add(event.type, event.data, event.at)
+        is_log, data = event.type == LOG, event.data
+        if is_log:
+            data = data | {"text": plain(str(data.get("text", "")))}
+        self.transcript(task_id, attempt, is_log=is_log).add(event.type, data, event.at)
 
     def print(self, task_id: str, attempt: int, printed: Printed) -> None:
         """Take in what a function has printed just now."""
         transcript, now = self.transcript(task_id, attempt, is_log=True), time.time()
         transcript.skip(printed.left_out)
         for line in printed.lines:
+            if line.is_unfinished:  # no line of the log, which has its last state alone
+                self.transcript(task_id, attempt, is_log=False).add(
+                    LINE, {"stream": printed.stream, "text": line.text}, now
+                )
+                continue
             data: dict[str, Any] = {"stream": printed.stream, "text": line.text}
             if (record := line.record) is not None:
                 data |= {"level": record.level, "logger": record.logger}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from skipper.pool.processes.plain_text import plain
 from skipper.wire.lines import Cause, LoggedRecord, parse_cause, parse_record
 
 _MOST = 1 << 20
@@ -18,6 +19,8 @@ class MarkedLine(NamedTuple):
     record: LoggedRecord | None = None
     cause: Cause | None = None
     """What it is due to; None where the instance does not say so."""
+    is_unfinished: bool = False
+    """Whether its end has not come: a progress bar, as it stands there now."""
 
 
 class LineReader:
@@ -35,10 +38,15 @@ class LineReader:
             self._begun.clear()
         return [line for each in raw for line in self._lines(each)]
 
+    def present(self, begun: bytes) -> MarkedLine | None:
+        """What stands in the line that has begun; None for nothing that anybody would read."""
+        text = plain(begun.partition(self._mark)[0].decode(errors="replace"))
+        return MarkedLine(text, cause=self._cause, is_unfinished=True) if text.strip() else None
+
     def _lines(self, raw: bytes) -> Iterator[MarkedLine]:
         text, mark, said = raw.partition(self._mark)
         if text or not mark:
-            yield MarkedLine(text.decode(errors="replace").rstrip("\r"), cause=self._cause)
+            yield MarkedLine(plain(text.decode(errors="replace")), cause=self._cause)
         if mark and (line := self._said(said[:1], said[1:])) is not None:
             yield line
 
@@ -56,6 +64,8 @@ class LineReader:
         return None
 
     def _record(self) -> MarkedLine:
-        record, cause = parse_record(bytes(self._begun))
+        logged, cause = parse_record(bytes(self._begun))
         self._begun.clear()
+        _, _, *texts = logged
+        record = LoggedRecord(logged.level, logged.logger, *map(plain, texts))
         return MarkedLine(record.text, record, cause if any(cause) else None)

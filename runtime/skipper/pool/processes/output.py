@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from skipper.pace import Pace
 from skipper.pool.processes.marked import LineReader, MarkedLine
+from skipper.pool.processes.plain_text import last_state
 from skipper.pool.tracebacks import PRINTED
 from skipper.wire.lines import LEVELS, Cause
 
@@ -42,6 +43,8 @@ SWEEP_S = 0.01
 """Between two looks at a stream that brings more than is passed on."""
 READS = 64
 """Of 64 KiB each, at most so many in one go."""
+SHOW_S = 2.0
+"""How long a line may stand there without an end until those who watch see it."""
 ECHO_BURST, ECHO_RATE = 256 << 10, 16 << 10
 """Bytes of one instance that the tree's log takes at once, and further ones a second."""
 _CHUNK = 64 << 10
@@ -60,7 +63,8 @@ class Printed(NamedTuple):
 class Backlog:
     """Bytes that are to become lines; of more than 1 MiB or 10,000 lines the last half only."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: bytes = b"\x1e") -> None:
+        self._mark = mark
         self._data = bytearray()
         self._ends = 0
         self.left_out = 0
@@ -71,7 +75,17 @@ class Backlog:
         """Whether there is a whole line."""
         return bool(self._ends) or len(self._data) > LINE_LIMIT
 
+    @property
+    def begun(self) -> bytes:
+        """The line whose end has not come, if it stands alone; else nothing."""
+        return b"" if self._ends else bytes(self._data)
+
     def feed(self, data: bytes) -> None:
+        if b"\r" in data:  # a progress bar would soon be too long a line
+            begun = self._data.rfind(b"\n") + 1
+            lines = (bytes(self._data[begun:]) + data).split(b"\n")
+            del self._data[begun:]
+            data = b"\n".join(last_state(line, self._mark) for line in lines)
         self._data += data
         self._ends += data.count(b"\n")
         if self._ends > 2 * _MAX_LINES or len(self._data) > 2 * LINES.tail:
@@ -137,12 +151,21 @@ class OutputStream:
     """
 
     def __init__(
-        self, stream: str, descriptor: int, on_printed: Callable[[Printed], None], mark: bytes
+        self,
+        stream: str,
+        descriptor: int,
+        on_printed: Callable[[Printed], None],
+        mark: bytes,
+        show_s: float = SHOW_S,
     ) -> None:
         self._stream, self._descriptor, self._on_printed = stream, descriptor, on_printed
-        self._backlog, self._pace = Backlog(), Pace(LINES.head, RATE)
+        self._show_s = show_s
+        self._backlog, self._pace = Backlog(mark), Pace(LINES.head, RATE)
         self._reader = LineReader(mark)
         self._next_look: asyncio.TimerHandle | None = None
+        self._next_show: asyncio.TimerHandle | None = None
+        self._shown = b""
+        """What was passed on last of a line that had not ended."""
         os.set_blocking(descriptor, False)
         asyncio.get_running_loop().add_reader(descriptor, self._readable)
 
@@ -151,6 +174,18 @@ class OutputStream:
         self._pass_on(self._pace.left())
         if self._backlog.has_line and self._descriptor >= 0:
             self._begin_sweeping()
+        elif self._next_show is None and self._backlog.begun:
+            self._next_show = asyncio.get_running_loop().call_later(self._show_s, self._show)
+
+    def _show(self) -> None:
+        """Pass on what stands in the line that has no end yet, and look again if it changes."""
+        self._next_show = None
+        begun = self._backlog.begun
+        if not begun or begun == self._shown or self._descriptor < 0:
+            return
+        self._shown = begun
+        if (present := self._reader.present(begun)) is not None:
+            self._on_printed(Printed(self._stream, [present]))
 
     def _begin_sweeping(self) -> None:
         """Look now and then from here on: a notice of every write would cost more than the data."""
@@ -193,7 +228,7 @@ class OutputStream:
         left_out = self._backlog.left_out
         if not lines and not left_out:
             return
-        self._backlog.left_out = 0
+        self._backlog.left_out, self._shown = 0, b""
         self._pace.spend(sum(map(len, lines)) + OVERHEAD * len(lines))
         said = self._reader.read(lines, left_out)
         if said or left_out:
@@ -208,8 +243,9 @@ class OutputStream:
     def close(self) -> None:
         if self._descriptor < 0:
             return
-        if self._next_look is not None:
-            self._next_look.cancel()
+        for timer in (self._next_look, self._next_show):
+            if timer is not None:
+                timer.cancel()
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
         self._descriptor = -1
@@ -242,6 +278,8 @@ class Echo:
 
     def _log(self, line: MarkedLine, extra: dict[str, object]) -> None:
         level, message = LEVELS["info"], line.text
+        if line.is_unfinished:
+            extra |= {"unfinished": True}
         if (record := line.record) is not None:
             level, message = LEVELS[record.level], record.message
             extra |= {"logger": record.logger}

@@ -15,11 +15,13 @@ from skipper.pool.processes.output import (
     LINE_LIMIT,
     LINES,
     OVERHEAD,
+    SHOW_S,
     Backlog,
     Echo,
     OutputStream,
     Printed,
 )
+from skipper.pool.processes.plain_text import plain
 from skipper.wire.lines import mark_of
 
 MOST_LINES = LINES.tail // OVERHEAD
@@ -30,6 +32,11 @@ MARK = mark_of("0123")
 # --- lines out of bytes ---
 
 
+def shown(lines: list[bytes]) -> list[str]:
+    """What of lines is to be seen."""
+    return [plain(line.decode("latin-1")) for line in lines]
+
+
 @given(st.lists(st.binary(max_size=30)))
 def test_lines_do_not_depend_on_how_the_bytes_come(chunks: list[bytes]) -> None:
     backlog, lines = Backlog(), []
@@ -37,9 +44,9 @@ def test_lines_do_not_depend_on_how_the_bytes_come(chunks: list[bytes]) -> None:
         backlog.feed(chunk)
         lines += backlog.take(10**9)
         assert not backlog.has_line
-    lines += backlog.rest()
+    lines += filter(lambda line: shown([line]) != [""], backlog.rest())
     *ended, begun = b"".join(chunks).split(b"\n")
-    assert lines == ended + ([begun] if begun else [])
+    assert shown(lines) == shown(ended + ([begun] if shown([begun]) != [""] else []))
     assert backlog.left_out == 0
 
 
@@ -103,21 +110,23 @@ class Heard:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.present: list[str] = []
         self.left_out = 0
         self.gaps: list[int] = []
 
     def __call__(self, printed: Printed) -> None:
         if printed.left_out:
             self.gaps.append(len(self.lines))
-        self.lines += [line.text for line in printed.lines]
+        self.present += [line.text for line in printed.lines if line.is_unfinished]
+        self.lines += [line.text for line in printed.lines if not line.is_unfinished]
         self.left_out += printed.left_out
 
 
 @asynccontextmanager
-async def stream() -> AsyncIterator[tuple[int, OutputStream, Heard]]:
+async def stream(show_s: float = SHOW_S) -> AsyncIterator[tuple[int, OutputStream, Heard]]:
     reading, writing = os.pipe()
     heard = Heard()
-    output = OutputStream("stdout", reading, heard, MARK)
+    output = OutputStream("stdout", reading, heard, MARK, show_s)
     try:
         yield writing, output, heard
     finally:
@@ -147,6 +156,60 @@ async def test_what_was_written_is_told_when_a_call_ends_without_a_line_end_too(
         assert heard.lines == ["one", "two"]
         output.drain()
         assert heard.lines == ["one", "two"]
+
+
+# https://github.com/determined-ai/determined/issues/3945
+
+
+async def test_of_a_bar_the_present_state_is_told_and_the_last_is_kept() -> None:
+    async with stream(show_s=0.01) as (writing, output, heard):
+        os.write(writing, b"\r  0%|    | 0/9")
+        await until(lambda: heard.present)
+        os.write(writing, b"\r 50%|##  | 5/9")
+        await until(lambda: heard.present[1:])
+        os.write(writing, b"\r100%|####| 9/9\n")
+        await until(lambda: heard.lines)
+        output.drain()
+        assert heard.lines == ["100%|####| 9/9"]
+        assert heard.present == ["  0%|    | 0/9", " 50%|##  | 5/9"]
+
+
+async def test_a_bar_of_many_megabytes_is_one_line() -> None:
+    async with stream() as (writing, output, heard):
+        for n in range(2000):
+            os.write(writing, b"\r\x1b[1m%d/2000\x1b[0m" % n + b"#" * 1000)
+            output._read(1)
+        output.drain()
+        assert heard.lines == ["1999/2000" + "#" * 1000]
+        assert heard.left_out == 0
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"\r10%", b"\r20%", b"\r\x1b[2K"],
+        [b"10%\r", b"20%\r"],
+        [b"1", b"0%\x1b[0", b"m\r2", b"0", b"%"],
+        [b"10%\b\b\b20%"],
+    ],
+)
+async def test_a_bar_without_an_end_leaves_its_last_state(pieces: list[bytes]) -> None:
+    async with stream() as (writing, output, heard):
+        for piece in pieces:
+            os.write(writing, piece)
+            output._read(1)
+        output.drain()
+        assert heard.lines == ["20%"]
+
+
+async def test_a_line_that_has_begun_is_told_without_a_bar_too_and_once() -> None:
+    async with stream(show_s=0.01) as (writing, _, heard):
+        os.write(writing, b"...")
+        await until(lambda: heard.present)
+        os.write(writing, b".")
+        await until(lambda: heard.present[1:])
+        assert heard.present == ["...", "...."]
+        assert heard.lines == []
 
 
 async def test_what_nobody_will_write_any_more_is_told_at_the_end() -> None:
