@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -122,11 +123,35 @@ class BrokenFile(BaseModel):
     """The function that is wrong, where it is not the file as a whole."""
     functions: tuple[str, ...] = ()
     """Names that this file served before it broke, or that it is known to define."""
+    tried_at: datetime | None = None
+    """When that was found last, in UTC."""
 
     @property
     def place(self) -> tuple[str, str]:
         """What it is about: a file, or a function of one."""
         return self.file, self.function
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, and often what to do about it."""
+        return f"{self.error} ({self.hint})" if self.hint else self.error
+
+    @property
+    def tried(self) -> str:
+        """:attr:`reason`, with when it was found: what was mended since then is not known yet."""
+        at = f" [tried at {self.tried_at:%H:%M:%S} UTC]" if self.tried_at else ""
+        return f"{self.reason}{at}"
+
+    def is_as(self, other: BrokenFile | None) -> bool:
+        """Whether the same is wrong, whenever that was found."""
+        undated = {"tried_at": None}
+        return other is not None and self.model_copy(update=undated) == other.model_copy(
+            update=undated
+        )
+
+    def now(self) -> BrokenFile:
+        """The same, found at this moment."""
+        return self.model_copy(update={"tried_at": datetime.now(UTC).replace(microsecond=0)})
 
 
 def seconds(text: float | str) -> float:

@@ -34,6 +34,10 @@ def list_functions(json_: Json = False, project: Project = None, url: Url = None
     names = ("name", "kind", "pool", "mode", "state", "file")
     rows = [[function.get(name) for name in names] for function in document["items"]]
     show_table([name.upper() for name in names], rows)
+    for function in document["items"]:
+        if function.get("problem"):
+            line = f"✗ {neutral(function['name'])}  {neutral(function['problem'])}"
+            show(paint(line, RED))
     for broken in document.get("broken", ()):
         show(broken_line(broken))
     if loading := document.get("loading"):

@@ -16,8 +16,8 @@ BOLD, DIM, RED, GREEN, YELLOW, CYAN = "1", "2", "31", "32", "33", "36"
 
 _STATES = {
     **dict.fromkeys(("succeeded", "ready", "live", "serving", "active"), GREEN),
-    **dict.fromkeys(("failed", "crashed", "timed_out", "expired", "broken", "unserved"), RED),
-    "not running": RED,
+    **dict.fromkeys(("failed", "crashed", "timed_out", "expired"), RED),
+    **dict.fromkeys(("broken", "failing", "unserved", "not running"), RED),
     **dict.fromkeys(("queued", "retrying", "starting", "stale", "loading", "paused"), YELLOW),
     "running": CYAN,
 }

@@ -286,8 +286,7 @@ class Dispatcher:
             return found
         if (broken := self._directory.broken_for(name)) is not None:
             where = f"{broken.file}:{broken.line}" if broken.line else broken.file
-            hint = f" ({broken.hint})" if broken.hint else ""
-            detail = f"{where}: {broken.error}{hint}"
+            detail = f"{where}: {broken.tried}"
             raise Problem(problems.BROKEN, detail, {"function": name})
         known = [item.spec.name for item in self._directory.functions()]
         raise Problem(

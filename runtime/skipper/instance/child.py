@@ -114,7 +114,7 @@ def _with_left_out(report: Report, plugins: Plugins) -> Report:
 def _read(link: HostLink, job: Job, project: Project) -> None:
     assert job.source is not None
     try:
-        texts = loader.texts_of(project, job.source)
+        texts = job.texts or loader.texts_of(project, job.source)
     except BaseException as error:  # noqa: BLE001 - what parses text may exhaust stack and memory
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
@@ -122,7 +122,7 @@ def _read(link: HostLink, job: Job, project: Project) -> None:
     plugins = _load_plugins(link, job, project, find=finder.spec_of_file)
     _use_value_types(plugins)
     report = loader.read(job, plugins, texts)
-    is_stale = not loader.is_current(texts)
+    is_stale = not job.texts and not loader.is_current(texts)
     _report(link, _with_left_out(report, plugins).model_copy(update={"is_stale": is_stale}))
 
 

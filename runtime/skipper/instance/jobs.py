@@ -92,7 +92,10 @@ class Job(JobRecord):
     pools: tuple[str, ...] = (DEFAULT_POOL,)
     """To survey and to read: the project's pools; a function may name no other."""
     texts: tuple[ModuleText, ...] = ()
-    """To check or serve: the source's modules as they were read, not as they are by now."""
+    """To check or serve: the source's modules as they were read, not as they are by now.
+
+    To read: those that are to be read in place of what the disk holds.
+    """
     function: str = ""
     models: tuple[ModelRef, ...] = ()
     storage_url: str = ""

@@ -92,7 +92,7 @@ def _functions(view: View, paint: _Painter) -> Iterable[str]:
     if not view.is_answering:
         return
     states = [str(each.get("state", "live")) for each in view.functions]
-    counts = [f"{states.count(state)} {state}" for state in ("live", "stale", "loading")]
+    counts = [f"{states.count(state)} {state}" for state in ("live", "stale", "failing", "loading")]
     counts = [text for text in counts if not text.startswith("0 ")]
     if view.broken:
         counts.append(paint("31", f"{len(view.broken)} broken"))

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -17,7 +18,7 @@ from pathlib import Path
 from skipper.errors import SettingsError, StartError, UnavailableError
 from skipper.exits import Exit
 from skipper.launcher import client, guard
-from skipper.settings.handover import make_run_dir
+from skipper.settings.handover import LAST_GOOD, make_run_dir
 from skipper.settings.model import Settings
 from skipper.settings.trust import exposures, is_trusted, remedy, stranger
 from skipper.values.spool import Spool
@@ -142,6 +143,7 @@ def clear(settings: Settings) -> None:
             _end(pid)
         path.unlink(missing_ok=True)
     (run_dir / "settings.json").unlink(missing_ok=True)  # it holds secrets
+    shutil.rmtree(run_dir / LAST_GOOD, ignore_errors=True)
     Spool(settings.spool_dir).sweep(0.0)  # whoever was to take what lies there is dead
 
 

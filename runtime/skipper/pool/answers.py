@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import assert_never
 
 from skipper.pool.parts import Parts
@@ -18,14 +19,19 @@ from skipper.wire.messages import (
     ModelsRenewed,
     PoolState,
     RenewModels,
+    TriedAgain,
+    TryAgain,
 )
 
 
 class Answers:
-    """Looks at the parts of a host, and has them do what is asked for."""
+    """Looks at the parts of a host, and has them do what is asked for.
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    ``again`` reads the file of a function again.
+    """
+
+    def __init__(self, parts: Parts, again: Callable[[str], Awaitable[None]]) -> None:
+        self._parts, self._again = parts, again
 
     async def to(self, question: AnyQuestion) -> Answer:
         """The answer to a question. Raises SkipperError where there is none."""
@@ -39,6 +45,9 @@ class Answers:
                 return ModelsRenewed()
             case CancelTask(task_id=task_id):
                 return CancelAnswer(known=self._parts.tasks.cancel(task_id))
+            case TryAgain(function=function):
+                await self._again(function)
+                return TriedAgain()
             case _:
                 assert_never(question)
 

@@ -11,9 +11,10 @@ from skipper.instance.jobs import SourceInfo
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
-from skipper.spec import BrokenFile, FunctionSpec
+from skipper.spec import BrokenFile
 from skipper.wire.messages import CatalogueSnapshot, FunctionState, ListedFunction
 
+_LIVE = FunctionState.LIVE
 LOOK_S = 1.0
 """A function that may come yet is looked for this often even if nothing has changed."""
 
@@ -91,15 +92,19 @@ class Catalogue:
     @property
     def unsettled(self) -> set[str]:
         """Sources that may define more than is known now; ``*`` where any may."""
-        functions = self._settings.functions_dir
-        unreadable = (Path(file) for file in self.unreadable)
-        stems = {
-            Path(file.relative_to(functions).parts[0]).stem
-            if file.is_relative_to(functions)
-            else "*"  # a plugin: who knows which functions it would bring
-            for file in unreadable
-        }
-        return self.loading | self.failed.keys() | stems
+        return self.loading | self.faulty
+
+    @property
+    def faulty(self) -> set[str]:
+        """Sources that do not load, or not as a whole; ``*`` where that may be any."""
+        return self.failed.keys() | set(map(self.stem_of, self.unreadable.values()))
+
+    def stem_of(self, item: BrokenFile) -> str:
+        """The name of the source that a file is, or belongs to."""
+        file, functions = Path(item.file), self._settings.functions_dir
+        if file.is_relative_to(functions) and file != functions:
+            return Path(file.relative_to(functions).parts[0]).stem
+        return "*"  # a plugin: who knows which functions it would bring
 
     @property
     def broken(self) -> list[BrokenFile]:
@@ -154,14 +159,18 @@ class Catalogue:
             host=host,
             loading=tuple(sorted(self.loading)),
             functions=tuple(
-                self._listed(version.spec, is_stale=version.name in stale)
-                for version in self.versions
+                self._listed(version, is_stale=version.name in stale) for version in self.versions
             ),
             broken=tuple(broken),
         )
 
-    def _listed(self, spec: FunctionSpec, *, is_stale: bool) -> ListedFunction:
-        return ListedFunction(
-            spec=spec.model_copy(update={"file": self._in_project(spec.file)}),
-            state=FunctionState.STALE if is_stale else FunctionState.LIVE,
-        )
+    @property
+    def problems(self) -> dict[str, BrokenFile]:
+        """By the function's name: why those are failing that have no process that starts."""
+        return {v.name: v.problem for v in self.versions if v.problem is not None}
+
+    def _listed(self, version: FunctionVersion, *, is_stale: bool) -> ListedFunction:
+        spec = version.spec.model_copy(update={"file": self._in_project(version.spec.file)})
+        if (problem := version.problem) is not None:
+            return ListedFunction(spec=spec, state=FunctionState.FAILING, problem=problem.reason)
+        return ListedFunction(spec=spec, state=FunctionState.STALE if is_stale else _LIVE)

@@ -48,6 +48,13 @@ class Host:
         self._presence = Presence(ledger, host_id, pool, parts.claimer, parts.tasks)
         self._schedules = Schedules(ledger, settings, pool, parts.catalogue)
         self._checks = InputChecks(settings, parts.catalogue.assigned, parts.instances)
+        self._reloader = Reloader(
+            parts.catalogue,
+            FileReader(settings, pool, parts.instances),
+            Lanes(direct=parts.direct, tasks=parts.tasks),
+            parts.peers,
+            parts.metrics,
+        )
         self._links = Links(
             settings.run_dir / f"{pool}.sock",
             parts.peers,
@@ -55,16 +62,9 @@ class Host:
                 direct=parts.direct,
                 claimer=parts.claimer,
                 checks=self._checks,
-                answers=Answers(parts),
+                answers=Answers(parts, self._reloader.again),
                 spool=parts.spool,
             ),
-        )
-        self._reloader = Reloader(
-            parts.catalogue,
-            FileReader(settings, pool, parts.instances),
-            Lanes(direct=parts.direct, tasks=parts.tasks),
-            parts.peers,
-            parts.metrics,
         )
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -116,6 +116,7 @@ class Host:
             self._parts.tasks.sweep(now)
             self._checks.sweep(now)
             self._parts.instances.sweep(now)
+            self._reloader.sweep(now)
 
 
 @asynccontextmanager

@@ -45,6 +45,10 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
     def observe(self, value: float) -> None:
         """Count one observation, in the unit of the bounds."""
         self.counts[bisect_left(self._bounds, value)] += 1
@@ -76,6 +80,11 @@ class PoolMetrics:
     def attempted(self, function: str, lane: str, outcome: int) -> None:
         """A run of a function has ended, which may be tried again."""
         self._attempts[function, lane, outcome] += 1
+
+    def runs(self, function: str) -> int:
+        """How many direct calls were answered and tasks claimed so far."""
+        kept = (found.get(function) for found in (self._durations, self.task_waits))
+        return sum(each.count for each in kept if each is not None)
 
     def snapshot(self, *, queued: int, instances: Iterable[tuple[str, str]]) -> MetricsSnapshot:
         """All counts, with what the pool has just now: calls that wait, and its ``instances``, each

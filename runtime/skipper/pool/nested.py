@@ -135,7 +135,7 @@ class Nested:
 
     def _unknown(self, name: str) -> bytes:
         if (broken := self._directory.broken_for(name)) is not None:
-            return calls.problem(Outcome.BROKEN, f"{name} cannot be loaded: {broken.error}")
+            return calls.problem(Outcome.BROKEN, f"{name} cannot be loaded: {broken.tried}")
         return calls.problem(Outcome.NOT_FOUND, f"there is no function {name!r}")
 
     async def _directly(

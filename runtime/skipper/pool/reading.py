@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Never, Protocol
 
 from skipper import machine
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModuleText, Report, SourceInfo
+from skipper.pool.last_good import GoodFile, LastGood
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import Instance, JobRunner, SlotlessOwner
+from skipper.settings.handover import LAST_GOOD
 from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 from skipper.wire.frames import Frame
@@ -49,6 +51,7 @@ class FileReader:
     ) -> None:
         self._settings, self.pool, self._instances = settings, pool, instances
         self.exists = exists
+        self._good = LastGood(settings.run_dir / LAST_GOOD / pool)
         self._owner = _Reading()
         self._reads = asyncio.Semaphore(READS_PER_CORE * machine.here().cores)
 
@@ -74,19 +77,23 @@ class FileReader:
         instance.stop()
         return report
 
-    async def read(self, source: SourceInfo) -> Report:
-        """What one file declares, or what is wrong with it: never what it was half-written."""
+    async def read(self, source: SourceInfo, texts: tuple[ModuleText, ...] = ()) -> Report:
+        """What one file declares, or what is wrong with it: never what it was half-written.
+
+        With ``texts`` they are read, whatever the file holds by now.
+        """
         for _ in range(STALE_READS):
-            report = await self._read(source)
+            report = await self._read(source, texts)
             if not report.is_stale:
                 break
         return report
 
-    async def _read(self, source: SourceInfo) -> Report:
+    async def _read(self, source: SourceInfo, texts: tuple[ModuleText, ...]) -> Report:
         job = Job(
             kind=JobKind.READ,
             project_dir=self._settings.project_dir,
             source=source,
+            texts=texts,
             pools=tuple(self._settings.pools),
             settings=self._settings.table_of(source.plugin),
             environment=source.environment | devices.NONE,
@@ -101,6 +108,21 @@ class FileReader:
             return _broken(source, f"its process ended while it was loaded: {error}")
         instance.stop()
         return report
+
+    def keep_good(self, source: SourceInfo, texts: tuple[ModuleText, ...]) -> None:
+        """Keep what was read for a host that comes after this one."""
+        if texts:
+            self._good.keep(GoodFile(source=source, texts=texts))
+
+    def drop_good(self, name: str) -> None:
+        """Keep nothing of a file."""
+        self._good.drop(name)
+
+    async def last_good(self, name: str) -> tuple[SourceInfo, Report] | None:
+        """What a file declared when it last was good, under this host or one before it."""
+        if (good := self._good.find(name)) is None:
+            return None
+        return good.source, await self.read(good.source, good.texts)
 
     def keep(self, sources: Iterable[SourceInfo]) -> None:
         """Let go of what was prepared for other files than these."""

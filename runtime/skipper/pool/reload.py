@@ -16,6 +16,8 @@ from typing import Protocol
 
 from skipper.failpoints import failpoint
 from skipper.instance.jobs import Report, SourceInfo
+from skipper.pool.again import Again
+from skipper.pool.background import Background
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
@@ -25,6 +27,9 @@ from skipper.pool.tracebacks import TRACEBACK
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""How often it is looked which files are to be read again."""
 
 
 class ServingLane(Protocol):
@@ -79,6 +84,12 @@ class Reloader:
         self._catalogue, self._reader, self._lanes = catalogue, reader, lanes
         self._peers, self._metrics = peers, metrics
         self._warnings: frozenset[str] = frozenset()
+        self._problems: dict[str, BrokenFile] = {}
+        self._again = Again()
+        self._next_look = 0.0
+        self._background = Background()
+        self._seen: set[str] = set()
+        """Files that this host has served, or tried to serve as the host before it did."""
         self._turn = asyncio.Lock()
 
     async def refresh(self) -> None:
@@ -89,21 +100,72 @@ class Reloader:
                 self._catalogue.loading.discard("*")
                 self._publish()
                 return
-            pool = self._reader.pool
-            mine = {s.name: s for s in report.sources if s.pools is None or pool in s.pools}
+            mine = self._mine(report)
             self._record_unreadable((*report.broken, *report.left_out))
             self._log_warnings(report.warnings)
             self._forget(set(self._catalogue.known) - set(mine))
             changed = [s for s in mine.values() if s != self._catalogue.known.get(s.name)]
-            self._catalogue.reading = changed
             self._catalogue.loading = {source.name for source in changed}
+            await self._follow_all(changed)
+
+    async def again(self, function: str) -> None:
+        """Read the file of a function again that does not load, and return when that is done.
+
+        At once, unless it has been read a moment ago: then a little later.
+        """
+        name = function.partition(".")[0]
+        if self._catalogue.faulty & {name, "*"}:
+            self._again.want(name)
+            await self._read_again(name)
+
+    def sweep(self, now: float) -> None:
+        """Publish which functions have come to be failing; read again what somebody wants."""
+        if (problems := self._catalogue.problems) != self._problems:
+            self._problems = problems
             self._publish()
-            # Light files first: one that needs a heavy library waits for its template anyway.
-            light = [s for s in changed if not s.imports]
-            heavy = [s for s in changed if s.imports]
-            for group in (light, heavy):
-                await asyncio.gather(*(self._follow(source) for source in group))
-            self._catalogue.reading = []
+        if now >= self._next_look:
+            self._next_look = now + LOOK_S
+            for name in self._catalogue.faulty:
+                if self._again.is_due(name, self._runs(name)):
+                    self._background.spawn(self._read_again(name))
+
+    def _runs(self, name: str) -> int:
+        """How often functions of a file have been called."""
+        mine = (each.name for each in self._catalogue.versions if each.source.name == name)
+        return sum(map(self._metrics.runs, mine))
+
+    async def _read_again(self, name: str) -> None:
+        """Read one file that did not load. Other files are not looked at: they may be half-done."""
+        async with self._turn:
+            if not self._again.is_due(name, self._runs(name)):
+                return  # whoever came before has done it
+            if (report := await self._survey()) is not None:
+                kept = (i for i in self._catalogue.unreadable.values() if not self._may_be(i, name))
+                found = (i for i in (*report.broken, *report.left_out) if self._may_be(i, name))
+                self._record_unreadable((*kept, *found))
+                await self._follow_all([s for s in self._mine(report).values() if s.name == name])
+            self._again.tried(name, self._runs(name))
+
+    def _may_be(self, item: BrokenFile, name: str) -> bool:
+        """Whether a file that cannot be read may define this source."""
+        return self._catalogue.stem_of(item) in (name, "*")
+
+    def _mine(self, report: Report) -> dict[str, SourceInfo]:
+        """The files that a survey found which may have functions of this pool, by name."""
+        pool = self._reader.pool
+        return {s.name: s for s in report.sources if s.pools is None or pool in s.pools}
+
+    async def _follow_all(self, changed: Collection[SourceInfo]) -> None:
+        self._catalogue.reading = list(changed)
+        for name in self._catalogue.faulty - self._catalogue.failed.keys() - self._seen:
+            await self._restore(name)  # what does not even parse is not among the sources
+        self._publish()
+        # Light files first: one that needs a heavy library waits for its template anyway.
+        light = [s for s in changed if not s.imports]
+        heavy = [s for s in changed if s.imports]
+        for group in (light, heavy):
+            await asyncio.gather(*(self._follow(source) for source in group))
+        self._catalogue.reading = []
 
     async def _survey(self) -> Report | None:
         self._catalogue.quarantine.review()
@@ -125,10 +187,10 @@ class Reloader:
     def _record_unreadable(self, items: Iterable[BrokenFile]) -> None:
         before, self._catalogue.unreadable = (
             self._catalogue.unreadable,
-            {item.file: item for item in items},
+            {item.file: item if item.tried_at else item.now() for item in items},
         )
         for item in self._catalogue.unreadable.values():
-            if before.get(item.file) != item:
+            if not item.is_as(before.get(item.file)):
                 self._log_broken(item)
 
     def _log_warnings(self, warnings: Collection[str]) -> None:
@@ -143,6 +205,7 @@ class Reloader:
         for name in names:
             if str(self._catalogue.known[name].file) not in self._catalogue.unreadable:
                 self._catalogue.failed.pop(name, None)
+                self._reader.drop_good(name)
                 self._replace(self._catalogue.known.pop(name), [])
 
     async def _follow(self, source: SourceInfo) -> None:
@@ -162,6 +225,7 @@ class Reloader:
         if report.broken and not report.specs:
             if self._reader.exists(source.file):  # else it went meanwhile: the next look will tell
                 self._keep_old(source, report.broken)
+                await self._restore(source.name)
             return
         mine = [spec for spec in report.specs if spec.pool == self._reader.pool]
         # The survey may have seen an older text, and ``known`` keeps what that saw.
@@ -180,6 +244,11 @@ class Reloader:
         self._replace(source, fresh, kept={item.function for item in report.broken})
         if report.broken:
             self._keep_old(source, report.broken)
+            await self._restore(source.name)
+        else:
+            self._again.loaded(source.name)
+            self._reader.keep_good(read, report.texts)
+        self._seen.add(source.name)
         failpoint("catalogue.switched")
         if fresh and is_change:
             self._metrics.reloads["swapped"] += 1
@@ -193,11 +262,33 @@ class Reloader:
 
     def _keep_old(self, source: SourceInfo, problems: tuple[BrokenFile, ...]) -> None:
         """Tell what is wrong with a file, or with some functions of it, which stay as they were."""
+        is_same_text = self._catalogue.known.get(source.name) == source
+        before = self._catalogue.failed.get(source.name, ()) if is_same_text else ()
         self._catalogue.known[source.name] = source
-        self._catalogue.failed[source.name] = problems
-        self._metrics.reloads["broken"] += 1
-        for problem in problems:
+        self._catalogue.failed[source.name] = tuple(problem.now() for problem in problems)
+        self._again.tried(source.name, self._runs(source.name))
+        new = [each for each in problems if not any(each.is_as(known) for known in before)]
+        self._metrics.reloads["broken"] += bool(new)
+        for problem in new:
             self._log_broken(problem)
+
+    async def _restore(self, name: str) -> None:
+        """Serve a file that does not load as the host before this one did, which has ended."""
+        if name in self._seen:
+            return
+        self._seen.add(name)
+        if (good := await self._reader.last_good(name)) is None:
+            return
+        source, report = good
+        mine = [spec for spec in report.specs if spec.pool == self._reader.pool]
+        for spec in mine:
+            if spec.name not in self._catalogue.assigned:
+                version = FunctionVersion(spec, source, report.texts)
+                self._catalogue.assign(version)
+                self._lanes.direct.assign(version)
+        self._catalogue.known.setdefault(name, source)
+        if mine:
+            log.warning("%s is served as it was when it last loaded: %s", name, source.code)
 
     def _log_broken(self, item: BrokenFile) -> None:
         item = self._catalogue.shown(item)

@@ -15,6 +15,9 @@ from skipper.settings.environment import SOCKET_PATH_LIMIT
 from skipper.settings.masking import in_clear
 from skipper.settings.model import Settings
 
+LAST_GOOD = "good"
+"""The folder in the run folder where hosts keep what they serve, for those that come next."""
+
 
 def make_run_dir(settings: Settings) -> Path:
     """Make the run folder, private to this user.

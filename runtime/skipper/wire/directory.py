@@ -15,10 +15,12 @@ from skipper.errors import UnavailableError
 from skipper.spec import BrokenFile, FunctionSpec
 from skipper.values.spool import Spool
 from skipper.wire.link import Link
-from skipper.wire.messages import LinkRole, ListedFunction, RenewModels
+from skipper.wire.messages import LinkRole, ListedFunction, RenewModels, TryAgain
 
 MODELS_S = 3.0
 """How long hosts may take to serve new models before a task's success is shown all the same."""
+AGAIN_S = 3.0
+"""How long a call waits for a file that did not load and is read again; then that goes on alone."""
 SWEEP_S = 0.1
 
 
@@ -81,13 +83,14 @@ class Directory:
     async def find(self, name: str, patience_s: float) -> tuple[FunctionSpec, Link] | None:
         """:meth:`get`, waiting for hosts that are still reading files, at most ``patience_s``.
 
+        A file that did not load is read again, unless that has just been tried.
         Raises UnavailableError where they are at it still, or are all of another version.
         """
         ends = time.monotonic() + patience_s
         while (found := self._by_name.get(name)) is None:
             coming = [link for link in self.links.values() if link.may_come(name)]
             if not coming:
-                return None
+                return await self._read_again(name)
             if all(link.incompatible for link in coming):
                 raise UnavailableError(coming[0].incompatible)
             changed, left = self._changed, ends - time.monotonic()
@@ -116,6 +119,15 @@ class Directory:
         """Hint to the pool's host on this machine, if there is one: it may be free for a task."""
         if (link := self.links.get(pool)) is not None:
             link.nudge(task_id)
+
+    async def _read_again(self, name: str) -> tuple[FunctionSpec, Link] | None:
+        """Have the broken file read again that would define a function; wait a moment for it."""
+        if self.broken_for(name) is None:
+            return None
+        asked = [link.ask(TryAgain(function=name)) for link in self.links.values() if link.is_up]
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), AGAIN_S)
+        return self.get(name)
 
     def broken_for(self, name: str) -> BrokenFile | None:
         """The broken file that would define ``name``, if there is one."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skipper.spec import BrokenFile, FunctionSpec
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 
@@ -75,11 +75,14 @@ class Hello(Record):
 
 
 class FunctionState(StrEnum):
-    """Whether a function is the one that its file holds now."""
+    """What a caller of a function would get."""
 
     LIVE = "live"
+    """The function as its file holds it."""
     STALE = "stale"
     """Its file is broken; it stays as it was."""
+    FAILING = "failing"
+    """No answer of its own: its last process did not start, and there is no other."""
 
 
 class ListedFunction(Record):
@@ -87,10 +90,13 @@ class ListedFunction(Record):
 
     spec: FunctionSpec
     state: FunctionState = FunctionState.LIVE
+    problem: str = ""
+    """Why it is failing."""
 
     def document(self) -> dict[str, Any]:
         """The function as REST shows it."""
-        return self.spec.model_dump(mode="json") | {"state": self.state.value}
+        shown = {"state": self.state.value, "problem": self.problem}
+        return self.spec.model_dump(mode="json") | shown
 
 
 class CatalogueSnapshot(Record):
@@ -270,8 +276,22 @@ class CancelTask(Question[CancelAnswer]):
         return CancelAnswer.parse(payload)
 
 
-AnyQuestion = GetPoolState | GetMetrics | RenewModels | CancelTask
-Answer = PoolState | MetricsSnapshot | ModelsRenewed | CancelAnswer
+class TriedAgain(Record):
+    """The catalogue that went before this answer tells what came of it."""
+
+
+class TryAgain(Question[TriedAgain]):
+    """A caller wants a function whose file does not load: read it again, unless you just have."""
+
+    what: Literal["again"] = "again"
+    function: str
+
+    def parse_answer(self, payload: bytes) -> TriedAgain:
+        return TriedAgain.parse(payload)
+
+
+AnyQuestion = GetPoolState | GetMetrics | RenewModels | CancelTask | TryAgain
+Answer = PoolState | MetricsSnapshot | ModelsRenewed | CancelAnswer | TriedAgain
 
 
 @functools.cache  # not at import, for the reason that the records are built late

@@ -1,11 +1,12 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModuleText, Report, SourceInfo
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
@@ -546,3 +547,75 @@ async def test_what_is_odd_is_logged_once_and_by_one_host(
         "two is odd.",
         "three is odd.",
     ]
+
+
+# --- read again, and restored ------------------------------------------------------------------
+
+
+async def test_a_file_that_did_not_load_is_read_again_for_who_wants_a_function_of_it() -> None:
+    """Pylons/hupper#24"""
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    await project.refresh()
+    project.read.clear()
+    await project.reloader.again("boston.train")
+    assert project.read == [], "it has just been read"
+    project.reloader._again._tried.clear()  # time passes
+    project.write("boston", "1", *ONE[2])
+    await project.reloader.again("boston.train")
+    assert project.read == ["boston"]
+    assert project.catalogue.broken == []
+    assert set(project.states.values()) == {"live"}
+
+
+@pytest.mark.parametrize("name", ["other.f", "boston.train", "boston"])
+async def test_what_loads_is_not_read_again(name: str) -> None:
+    project = await with_(ONE)
+    project.read.clear()
+    await project.reloader.again(name)
+    assert project.read == []
+
+
+async def test_other_files_are_left_as_they_are_when_one_is_read_again() -> None:
+    project = await with_(ONE)
+    project.write("digits", "1", "f")
+    await project.refresh()
+    project.garble("boston")
+    await project.refresh()
+    project.reloader._again._tried.clear()
+    project.broken.clear()
+    project.write("boston", "1", *ONE[2])
+    project.write("digits", "2", "f")
+    project.read.clear()
+    await project.reloader.again("boston.train")
+    assert project.read == ["boston"]
+
+
+async def test_the_same_mistake_is_logged_once(said: Callable[[], list[str]]) -> None:
+    project = await with_(ONE)
+    project.spoil("boston", "2")
+    await project.refresh()
+    for _ in range(3):
+        project.reloader._again._tried.clear()
+        await project.reloader.again("boston.train")
+    assert project.read.count("boston") > 3
+    assert len(said()) == 1
+    assert project.metrics.reloads["broken"] == 1
+
+
+async def test_what_the_host_before_served_is_served_where_the_file_does_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    texts = (ModuleText(name="functions.boston", file=Path("/project/b.py"), text=b"1"),)
+    before = await with_(ONE)
+    before.files["boston"] = before.files["boston"].model_copy(update={"texts": texts})
+    before.surveyed["boston"]["code"] = "1b"
+    await before.refresh()
+    after = Project()
+    after.write("boston", "1", *ONE[2])
+    after.files["boston"] = before.files["boston"]
+    after.garble("boston")
+    await after.refresh()
+    assert set(after.states.values()) == {"stale"}
+    assert [v.texts for v in after.catalogue.versions] == [texts] * 2

@@ -102,7 +102,10 @@ def test_messages_do_not_change() -> None:
 
 def test_rest_shows_a_function_as_its_spec_and_its_state() -> None:
     (listed,) = CATALOGUE.functions
-    assert listed.document() == json.loads(SPEC.model_dump_json()) | {"state": "stale"}
+    assert listed.document() == json.loads(SPEC.model_dump_json()) | {
+        "state": "stale",
+        "problem": "",
+    }
 
 
 def test_rest_shows_a_pool_without_what_only_readiness_needs() -> None:

@@ -51,7 +51,7 @@ def routes(context: Context) -> APIRouter:
         if (broken := context.directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,
-                f"{broken.file}:{broken.line or 1}: {broken.error}",
+                f"{broken.file}:{broken.line or 1}: {broken.tried}",
                 {"function": name},
             )
         raise Problem(problems.UNKNOWN_FUNCTION, f"there is no function {name!r}")

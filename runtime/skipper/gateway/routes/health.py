@@ -14,7 +14,7 @@ from skipper.errors import SkipperError
 from skipper.gateway.context import Context
 from skipper.ledger import hosts
 from skipper.ledger.records import Beat
-from skipper.wire.messages import GetPoolState, PoolState
+from skipper.wire.messages import FunctionState, GetPoolState, PoolState
 
 ANSWER_S = 2.0
 """How long a pool, or the ledger, may take to answer a probe."""
@@ -56,6 +56,20 @@ class Readiness:
         if context.settings.run.strict and broken:
             checks["functions"] = f"broken: {', '.join(item.file for item in broken)}"
         return checks
+
+    def faults(self) -> dict[str, str]:
+        """What is told beside those checks, and makes nothing unready: other calls are answered."""
+        directory = self._context.directory
+        told = [
+            f"not loaded: {each.function or each.file}: {each.reason}"
+            for each in directory.broken()
+        ]
+        told += [
+            ": ".join(filter(None, (item.state, item.spec.name, item.problem)))
+            for item in directory.functions()
+            if item.state is not FunctionState.LIVE
+        ]
+        return {"functions": "; ".join(told)} if told else {}
 
     def judge(self, checks: dict[str, str]) -> bool:
         """Whether calls should be sent here."""
@@ -126,6 +140,7 @@ def routes(readiness: Readiness) -> APIRouter:
         is_ready = readiness.judge(checks)
         text = "ready\n" if is_ready else "not ready\n"
         if "verbose" in request.query_params:
+            checks |= {n: text for n, text in readiness.faults().items() if not checks[n]}
             lines = (
                 f"[{'-' if wrong else '+'}]{name} {wrong or 'ok'}\n"
                 for name, wrong in checks.items()

@@ -95,6 +95,8 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
     )
     for name, text, samples in _bounded(context, counted):
         lines += _sample(name, "gauge", text, samples)
+    lines += _sample("skipper_functions", "gauge", "Functions by state.", _functions(context))
+    lines += _sample("skipper_broken_files", "gauge", "Files that do not load.", _broken(context))
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
     lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refusals.samples())
@@ -187,6 +189,16 @@ def _attempts(pools: dict[str, MetricsSnapshot]) -> Samples:
         for each in found.attempts:
             labels = {"function": each.function, "pool": pool, "lane": each.lane}
             yield labels | {"outcome": each.outcome}, each.count
+
+
+def _functions(context: Context) -> Samples:
+    for each in context.directory.functions():
+        labels = {"function": each.spec.name, "pool": each.spec.pool}
+        yield labels | {"state": each.state.value}, 1
+
+
+def _broken(context: Context) -> Samples:
+    yield {}, len({item.file for item in context.directory.broken()})
 
 
 def _instances(pools: dict[str, MetricsSnapshot]) -> Samples:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 0.025
 """A call that waits longer than this is worth one more instance."""
 IDLE_S = 300.0
-RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+RETRY_S = (0.5, 1.0, 2.0, 5.0, 8.0)
 """Pauses between starts of instances that do not become ready."""
 RENEW_S = 2.5
 """How long the instances of a function may take to load a new model in turn."""
@@ -177,6 +177,7 @@ class Fleet:
         queue.instances.remove(instance)
         if not instance.called:
             self._pause(queue, DEATH_PAUSE_S if queue.failures else 0.0)
+        queue.tell()
 
     def sweep(self, queue: VersionQueue, now: float, *, is_assigned: bool) -> None:
         """Grow where calls wait or too few are kept; stop what has been idle for long.
@@ -186,7 +187,7 @@ class Fleet:
         instances, spec = queue.instances, queue.spec
         if queue.failures and any(each.called for each in instances):
             queue.failures = 0
-        is_short = is_assigned and len(instances) < spec.min_instances
+        is_short = is_assigned and len(instances) < max(spec.min_instances, queue.is_wanted)
         if self._is_worth_more(queue, now) or (
             is_short and not self._serving.untrained(queue.version)
         ):
@@ -197,6 +198,7 @@ class Fleet:
                 continue
             if len(instances) > spec.min_instances:
                 self._leave(queue, instance)
+                queue.tell()
 
     def trim(self) -> None:
         """Stop the longest idle instances above the number that a pool keeps."""
@@ -244,6 +246,7 @@ class Fleet:
         if queue.starting or time.monotonic() < queue.retry_at:
             return False
         queue.starting += 1
+        queue.is_wanted = False
         self._background.spawn(self._add_now(queue, worn))
         return True
 
@@ -261,17 +264,20 @@ class Fleet:
         elif problem is None:
             queue.load_error = None
         else:
-            self._record_failure(queue, problem)
+            dated = problem.now()
+            self._record_failure(queue, dated)
             if not queue.instances:
-                self._owner.on_failed(queue, problem)
+                self._owner.on_failed(queue, dated)
+        queue.tell()
         self._owner.on_ready()
 
     def _record_failure(self, queue: VersionQueue, problem: BrokenFile) -> None:
         """Open the circuit: no start for a while, longer each time."""
-        queue.load_error = problem
+        is_new, queue.load_error = not problem.is_as(queue.load_error), problem
         self._pause(queue)
-        extra = {"function": queue.spec.name}
-        log.error("%s cannot be loaded: %s", queue.spec.name, problem.error, extra=extra)
+        if is_new:  # it is tried every few seconds while somebody calls it
+            extra = {"function": queue.spec.name}
+            log.error("%s cannot be loaded: %s", queue.spec.name, problem.reason, extra=extra)
 
     def _pause(self, queue: VersionQueue, most_s: float = RETRY_S[-1]) -> None:
         """Start nothing for a while, longer each time until an instance has served a call."""

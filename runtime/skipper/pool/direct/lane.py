@@ -337,6 +337,7 @@ class DirectLane:
         if reason := self._serving.untrained(queue.version):
             return calls.problem(Outcome.UNAVAILABLE, reason)
         if queue.load_error is not None and time.monotonic() < queue.retry_at:
+            queue.is_wanted = True
             return replies.broken(queue, queue.load_error)
         return None
 

@@ -108,8 +108,14 @@ class VersionQueue:
         """The longest such time of late: long until a hundred runs or so say otherwise."""
         self.load_error: BrokenFile | None = None
         """Why no instance can serve; tried again from time to time."""
+        self.is_wanted = False
+        """Whether a call was refused for that: so an instance is started as soon as one may be."""
         self.retry_at = 0.0
         self.failures = 0
+
+    def tell(self) -> None:
+        """Have the version say whether a call would find an instance, or get why none starts."""
+        self.version.problem = None if self.instances else self.load_error
 
     def due_in(self, now: float) -> float:
         """Seconds until the calls that wait may go as a batch; none left where it is full."""
@@ -138,4 +144,4 @@ class VersionQueue:
     @property
     def is_active(self) -> bool:
         """Whether there is anything to look after: most of many functions are not called."""
-        return bool(self.calls or self.instances or self.spec.min_instances)
+        return bool(self.calls or self.instances or self.spec.min_instances or self.is_wanted)

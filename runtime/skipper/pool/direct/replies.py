@@ -29,7 +29,7 @@ def removed(queue: VersionQueue) -> bytes:
 def broken(queue: VersionQueue, problem: BrokenFile) -> bytes:
     """The reply of a function whose instances do not start, with when that is tried again."""
     retry_after_s = max(1, math.ceil(queue.retry_at - time.monotonic()))
-    detail = f"{queue.version.name} cannot be loaded: {problem.error}"
+    detail = f"{queue.version.name} cannot be loaded: {problem.tried}"
     return calls.problem(Outcome.BROKEN, detail, retry_after_s=retry_after_s)
 
 

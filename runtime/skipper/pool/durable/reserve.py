@@ -19,6 +19,7 @@ from skipper.pool.durable.shares import Shares
 from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.serving import Serving
+from skipper.spec import Mode
 from skipper.values.store import LostValueError
 from skipper.wire import calls
 
@@ -86,10 +87,12 @@ class Reserve:
         failpoint("tasks.starting")
         instance, report = await self._serving.start(version, owner)
         failpoint("tasks.reported")
+        if version.spec.mode is Mode.TASK:  # else direct calls tell how it is
+            version.problem = report.broken[0].now() if report.broken else None
         if report.broken:
             instance.stop()
             broken = report.broken[0]
-            raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.error}")
+            raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.reason}")
         if not instance.is_alive:  # it died right after its report
             raise ConnectionError(instance.death_reason or "its process ended")
         self._versions[instance] = version

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skipper.instance.jobs import CALLS_AT_ONCE, ModuleText, SourceInfo
-from skipper.spec import FunctionSpec
+from skipper.spec import BrokenFile, FunctionSpec
 
 
 class FunctionVersion:
@@ -20,6 +20,8 @@ class FunctionVersion:
         """How many calls, or batches of them, an instance runs at the same time."""
         self.is_in_turn = spec.is_in_turn
         self.may_lie_ready = spec.is_in_turn and not spec.streams
+        self.problem: BrokenFile | None = None
+        """Why there is no instance that would run a call: the last one did not start."""
 
     @property
     def name(self) -> str:

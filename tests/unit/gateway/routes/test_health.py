@@ -1,9 +1,16 @@
 """Whether the scheduler is at work, as its heartbeats show; and the consumers."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
-from skipper.gateway.routes.health import STILL_S, Rounds, consumer_problem
+from skipper.gateway.context import Context
+from skipper.gateway.routes.health import STILL_S, Readiness, Rounds, consumer_problem
 from skipper.ledger.records import Beat
+from skipper.spec import BrokenFile
+from skipper.wire.messages import FunctionState, ListedFunction
+from tests.unit.pool.played import spec_of
 from tests.unit.wire.stand_in import POOL
 
 
@@ -70,3 +77,27 @@ def test_a_consumer_that_is_not_linked_is_shown_with_the_reason(
 ) -> None:
     state = POOL.model_copy(update={"consumer": is_linked, "consumer_problem": problem})
     assert consumer_problem(state) == shown
+
+
+@pytest.mark.parametrize(
+    ("functions", "broken", "told"),
+    [
+        ([ListedFunction(spec=spec_of("a.f"))], [], {}),
+        (
+            [ListedFunction(spec=spec_of("a.f"), state=FunctionState.FAILING, problem="no disk")],
+            [],
+            {"functions": "failing: a.f: no disk"},
+        ),
+        (
+            [ListedFunction(spec=spec_of("a.f"), state=FunctionState.STALE)],
+            [BrokenFile(file="functions/a.py", error="SyntaxError")],
+            {"functions": "not loaded: functions/a.py: SyntaxError; stale: a.f"},
+        ),
+    ],
+)
+def test_what_callers_of_single_functions_would_meet_is_told(
+    functions: list[ListedFunction], broken: list[BrokenFile], told: dict[str, str]
+) -> None:
+    directory = SimpleNamespace(functions=lambda: functions, broken=lambda: broken)
+    context = cast(Context, SimpleNamespace(directory=directory))
+    assert Readiness(context).faults() == told

@@ -16,8 +16,22 @@ from skipper.ledger.connection import Total
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import BUCKETS_S, PoolMetrics
 from skipper.settings.model import TaskSettings
+from skipper.spec import BrokenFile
 from skipper.task import State
-from skipper.wire.messages import GetMetrics, MetricsSnapshot, Question
+from skipper.wire.messages import (
+    FunctionState,
+    GetMetrics,
+    ListedFunction,
+    MetricsSnapshot,
+    Question,
+)
+from tests.unit.pool.played import spec_of
+
+BROKEN = [
+    BrokenFile(file="functions/a.py", error="", function="a.f"),
+    BrokenFile(file="functions/a.py", error="", function="a.g"),
+    BrokenFile(file="plugins/b.py", error=""),
+]
 
 _LINE = re.compile(r'([a-z_]+)(|\{(?:[a-z]+="(?:[^"\\\n]|\\.)*",?)*\}) (\S+)')
 
@@ -58,12 +72,13 @@ class AwayLedger:
 async def samples(
     ledger: Any = None,
     refusals: Refusals | None = None,
+    functions: Sequence[ListedFunction] = (),
     budget: Budget | None = None,
     **links: Link,
 ) -> dict[str, float]:
     """Every sample by its name and labels; each line is well formed and given once."""
     context = SimpleNamespace(
-        directory=SimpleNamespace(links=links, functions=list),
+        directory=SimpleNamespace(links=links, functions=lambda: functions, broken=lambda: BROKEN),
         ledger=ledger or AwayLedger(),
         settings=SimpleNamespace(pools=["cpu", "gpu"], tasks=TaskSettings()),
         budget=budget or Budget(1000, 100),
@@ -171,3 +186,14 @@ async def test_what_is_refused_is_counted_by_reason() -> None:
     counts = {name: count for name, count in found.items() if "refused" in name}
     assert counts.pop('skipper_refused_total{reason="key"}') == 3
     assert set(counts.values()) == {0}
+
+
+async def test_functions_are_shown_in_the_state_that_a_caller_would_meet() -> None:
+    functions = [
+        ListedFunction(spec=spec_of("a.f"), state=FunctionState.FAILING, problem="no"),
+        ListedFunction(spec=spec_of("a.g")),
+    ]
+    found = await samples(functions=functions)
+    assert found['skipper_functions{function="a.f",pool="cpu",state="failing"}'] == 1
+    assert found['skipper_functions{function="a.g",pool="cpu",state="live"}'] == 1
+    assert found["skipper_broken_files"] == 2

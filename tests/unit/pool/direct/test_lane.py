@@ -655,6 +655,29 @@ async def test_after_the_pause_it_is_tried_again_and_a_success_ends_the_trouble(
     assert (pool.queue.load_error, pool.queue.failures) == (None, 0)
 
 
+async def test_a_version_says_why_it_has_no_instance_until_it_has_one() -> None:
+    pool = Pool()
+    pool.report = BROKEN
+    pool.submit()
+    await pool.settle()
+    assert BROKEN.broken[0].is_as(pool.version.problem)
+    pool.report, pool.queue.retry_at = Report(), 0.0
+    pool.submit()
+    await pool.settle()
+    assert pool.version.problem is None
+
+
+async def test_a_version_has_no_problem_while_an_instance_of_it_serves() -> None:
+    pool = await warmed(Pool())
+    pool.report = BROKEN
+    pool.lane.on_worn(pool.started[0])
+    await pool.settle()
+    assert BROKEN.broken[0].is_as(pool.queue.load_error)
+    assert pool.version.problem is None
+    pool.started[0].dies()
+    assert BROKEN.broken[0].is_as(pool.version.problem)
+
+
 async def test_a_failed_growth_does_not_fail_calls_that_an_instance_serves() -> None:
     pool = await warmed(Pool())
     pool.submit()
