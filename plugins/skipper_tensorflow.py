@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import skipper
 FORMAT = "keras"
 _LIBRARIES = frozenset({"keras", "tensorflow"})
 _FILE = "model.keras"
+_STATE = "state.npz"
 _MADE_BY_USE = frozenset({"predict_function", "test_function", "train_function"})
 """Attributes that Keras sets when a model is used: they follow from all the others."""
 _SIZES = (1, 32)
@@ -278,6 +280,99 @@ def EpochProgress(  # noqa: N802 - it stands where classes of Keras do
         on_train_batch_begin=stop_if_cancelled, on_epoch_end=report
     )
     return callback
+
+
+def Checkpoints(  # noqa: N802 - it stands where classes of Keras do
+    run: skipper.Run, every: int = 1
+) -> Any:
+    """Make a Keras callback that has ``fit`` go on in the epoch after the last one that was kept.
+
+    After each ``every``-th epoch the variables of the model and of its optimizer, the states of its
+    random generators included, and the epoch are a checkpoint of ``run``; before the first they are
+    put back. So this one line does both, for one ``fit`` in a run::
+
+        model.fit(x, y, epochs=epochs, verbose=0, callbacks=[skipper_tensorflow.Checkpoints(run)])
+
+    Where rows are not shuffled the end is that of a run which nothing has disturbed. States of
+    other callbacks, such as that of early stopping, begin anew. What does not fit the model any
+    more is told in the task's log, and training begins at its first epoch.
+    """
+    import keras
+
+    def restore(logs: Any = None) -> None:
+        del logs
+        epoch = _restored_epoch(run, callback.model)
+        # As Keras's own BackupAndRestore does: a callback has no other way to say where to begin.
+        callback.model._initial_epoch = epoch or None
+
+    def keep(epoch: int, logs: Any = None) -> None:
+        del logs
+        if (epoch + 1) % every == 0 and not run.cancelled:  # else it may have been cut short
+            with tempfile.TemporaryDirectory(prefix="skipper-keras-") as folder:
+                _write_state(callback.model, epoch + 1, Path(folder))
+                run.checkpoint(Path(folder))
+
+    def forget(logs: Any = None) -> None:
+        del logs
+        callback.model._initial_epoch = None
+
+    callback = keras.callbacks.LambdaCallback(
+        on_train_begin=restore, on_epoch_end=keep, on_train_end=forget
+    )
+    return callback
+
+
+def _variables_of(model: Any) -> list[Any]:
+    optimizer = model.optimizer
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    return [*model.variables, *optimizer.variables]
+
+
+def _write_state(model: Any, epoch: int, folder: Path) -> None:
+    """Write what training goes on from: by place, since names count up within a process."""
+    import numpy as np
+
+    values = [variable.numpy() for variable in _variables_of(model)]
+    # NumPy's files hold no types of other libraries, such as bfloat16.
+    plain = [it.view(f"u{it.itemsize}") if it.dtype.kind == "V" else it for it in values]
+    np.savez(folder / _STATE, epoch=epoch, **{str(place): it for place, it in enumerate(plain)})
+
+
+def _restored_epoch(run: skipper.Run, model: Any) -> int:
+    """Put back what the run has restored; how many epochs are done, 0 where nothing fits."""
+    import numpy as np
+
+    if (restored := run.restored) is None:
+        return 0
+    try:
+        # Opened here, because NumPy leaves a file open that is none of its own.
+        with (
+            (Path(restored) / _STATE).open("rb") as stream,
+            np.load(stream, allow_pickle=False) as state,
+        ):
+            epoch, values = int(state["epoch"]), [state[str(n)] for n in range(len(state) - 1)]
+        variables = _variables_of(model)
+        fitting = [_fitting(*pair) for pair in zip(variables, values, strict=True)]
+    except Exception as error:  # noqa: BLE001 - it may be a checkpoint of anything
+        run.log(f"the checkpoint does not fit the model: {error}", level="warning")
+        return 0
+    for variable, value in zip(variables, fitting, strict=True):
+        variable.assign(value)
+    return epoch
+
+
+def _fitting(variable: Any, value: Any) -> Any:
+    """A stored value as that of a variable. Raises ValueError where it is of another shape."""
+    now = variable.numpy()
+    if value.dtype != now.dtype and now.dtype.kind == "V":
+        value = value.view(now.dtype)
+    if (value.shape, value.dtype) != (now.shape, now.dtype):
+        raise ValueError(
+            f"{variable.path} is {now.dtype} {now.shape}, and what was kept {value.dtype} "
+            f"{value.shape}"
+        )
+    return value
 
 
 def _layers(model: Any) -> Iterator[Any]:
