@@ -10,7 +10,8 @@
     ├── FormatError (ValueError)            no plugin can save or load this model
     ├── TooLargeError (ValueError)          a function returned or sent more than is accepted
     ├── DeploymentError (ValueError)        these versions of a model cannot serve in this way
-    │   └── UnfitError                      one of them cannot serve at all
+    │   ├── UnfitError                      one of them cannot serve at all
+    │   └── KeptOutError                    its model's gate keeps one of them out
     ├── ConflictError (RuntimeError)        somebody else has changed it meanwhile
     ├── NotFoundError (LookupError)         no such function, task or model
     ├── UnavailableError (ConnectionError)  the runtime, or the function in it, cannot answer now
@@ -89,6 +90,10 @@ class DeploymentError(SkipperError, ValueError):
 
 class UnfitError(DeploymentError):
     """This version of a model cannot be loaded, or has failed when it was tried."""
+
+
+class KeptOutError(DeploymentError):
+    """The gate of its model keeps this version out."""
 
 
 class ConflictError(SkipperError, RuntimeError):

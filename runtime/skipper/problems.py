@@ -18,6 +18,7 @@ from skipper.errors import (
     FunctionError,
     InstanceDiedError,
     InvalidInputError,
+    KeptOutError,
     NotFoundError,
     SkipperError,
     UnavailableError,
@@ -117,6 +118,9 @@ KEY_REUSED = ProblemKind(
 )
 UNFIT = ProblemKind(
     status=422, slug="unfit-version", title="The version cannot serve", error=UnfitError
+)
+KEPT_OUT = ProblemKind(
+    status=422, slug="kept-out", title="Its gate keeps the version out", error=KeptOutError
 )
 NO_VERSION = ProblemKind(
     status=422, slug="no-such-version", title="There is no such version", error=NotFoundError

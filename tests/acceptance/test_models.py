@@ -39,7 +39,7 @@ def test_without_a_version_the_training_function_is_named(plain: Tree) -> None:
 def test_a_trained_model_is_stored_and_told(plain: Tree) -> None:
     task_id = plain.submit("lines.train", {"slope": 4})
     result = plain.result(task_id)
-    assert set(result) == {"name", "version", "metrics"}
+    assert set(result) == {"name", "version", "metrics", "promoted"}
     assert (result["name"], result["metrics"]) == ("line", {"slope": 4})
     newest = plain.json("/v1/models/line")["items"][0]
     assert newest["version"] == result["version"]

@@ -9,17 +9,17 @@ import threading
 import time
 from concurrent import futures
 from dataclasses import replace
-from typing import Any
+from typing import Any, Never
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert
 
-from skipper.errors import ConflictError, DeploymentError, NotFoundError, UnfitError
+from skipper.errors import ConflictError, DeploymentError, KeptOutError, NotFoundError, UnfitError
 from skipper.ledger import deployments, models, schema, tasks, transitions
 from skipper.ledger.connection import Connection, Statement
-from skipper.ledger.records import Deployment, Fitness, ModelVersionNew
+from skipper.ledger.records import Admission, Admit, Deployment, Fitness, Forced, ModelVersionNew
 from skipper.ledger.transitions import Step
 from skipper.selectors import parse
 from skipper.task import State
@@ -469,3 +469,73 @@ async def test_of_any_steps_at_once_each_revision_follows_the_one_before(
 
     await asyncio.to_thread(check)
     await asyncio.to_thread(other.close)
+
+
+# --- what is let in --------------------------------------------------------------------------
+
+
+def test_a_version_that_is_not_admitted_is_stored_and_does_not_serve(
+    ledger: BlockingLedger,
+) -> None:
+    trained(ledger)
+    gate = {"passed": False, "why": "rmse 9 is above 3", "against": 1}
+    admit = admitting(serves=False, gate=gate)
+    before, task_id = deployed(ledger), task_in(ledger, State.RUNNING)
+    assert ledger.write_now(lambda conn: models.publish(conn, model(task_id), admit)) == 2
+    found = ledger.read_now(lambda conn: models.get(conn, "boston", 2))
+    assert found is not None
+    assert found.gate == gate
+    assert deployed(ledger) == before
+    told = ledger.read_now(lambda conn: models.standing(conn, found))
+    assert (told.serves, told.why) == (False, "rmse 9 is above 3")
+
+
+def test_what_its_gate_keeps_out_answers_nobody_unless_it_is_forced(
+    ledger: BlockingLedger,
+) -> None:
+    trained(ledger)
+    admit = admitting(serves=False, gate={"passed": False, "why": "rmse 9", "against": 1})
+    task_id = task_in(ledger, State.RUNNING)
+    ledger.write_now(lambda conn: models.publish(conn, model(task_id), admit))
+    steps: list[Step] = [promoting(2), lambda each: transitions.with_candidate(each, 2, 5)]
+    for step in steps:
+        with pytest.raises(KeptOutError, match="its gate keeps version 2 out: rmse 9"):
+            change(ledger, step)
+    assert change(ledger, lambda each: transitions.shadowed(each, 2)).shadow == 2
+    found = ledger.read_now(lambda conn: models.get(conn, "boston", 2))
+    assert found is not None
+    forced = Forced(by="ops", why="the metric is wrong", at=9.0)
+    ledger.write_now(lambda conn: models.force(conn, found, forced))
+    assert change(ledger, promoting(2)).production == 2
+
+
+def test_an_unfit_version_is_published_and_not_even_judged(ledger: BlockingLedger) -> None:
+    def refuse(held: object) -> Never:
+        raise AssertionError(held)
+
+    task_id = task_in(ledger, State.RUNNING)
+    new = model(task_id, state=Fitness.UNFIT, reason="its weights are NaN")
+    assert ledger.write_now(lambda conn: models.publish(conn, new, refuse)) == 1
+    assert ledger.read_now(lambda conn: models.in_production(conn, "boston")) is None
+
+
+def test_a_decision_about_something_else_publishes_nothing(ledger: BlockingLedger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    with pytest.raises(ConflictError, match="put in production meanwhile"):
+        ledger.write_now(lambda conn: models.publish(conn, model(task_id), lambda held: None))
+    assert ledger.read_now(models.list_names) == []
+
+
+def test_a_version_that_is_let_in_may_begin_with_a_part_of_the_calls(
+    ledger: BlockingLedger,
+) -> None:
+    admit = admitting(percent=10)
+    for _ in range(2):
+        task_id = task_in(ledger, State.RUNNING)
+        ledger.write_now(lambda conn, id_=task_id: models.publish(conn, model(id_), admit))  # type: ignore[misc]  # binds the loop's value
+    held = deployed(ledger)
+    assert (held.production, held.candidate, held.percent) == (1, 2, 10)
+
+
+def admitting(**said: Any) -> Admit:
+    return lambda held: Admission(**said)

@@ -25,6 +25,7 @@ TABLE = [
         errors.InvalidInputError,
     ),
     (422, "unfit-version", "The version cannot serve", errors.UnfitError),
+    (422, "kept-out", "Its gate keeps the version out", errors.KeptOutError),
     (422, "no-such-version", "There is no such version", errors.NotFoundError),
     (422, "invalid-deployment", "Versions cannot serve in this way", errors.DeploymentError),
     (410, "gone", "It has expired", errors.NotFoundError),

@@ -214,10 +214,12 @@ class AsyncClient(HttpConnection):
         *,
         percent: float | None = None,
         why: str | None = None,
+        force: bool = False,
         follows: int | None = None,
     ) -> dict[str, Any]:
         """See :meth:`Client.promote`."""
-        return await self.run(model_flows.promote(name, version, percent, why, follows))
+        terms = model_flows.terms(version, percent=percent, why=why, force=force)
+        return await self.run(model_flows.promote(name, terms, follows))
 
     async def roll_back(
         self, name: str, *, why: str | None = None, follows: int | None = None

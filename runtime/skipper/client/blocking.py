@@ -239,15 +239,18 @@ class Client(HttpConnection):
         *,
         percent: float | None = None,
         why: str | None = None,
+        force: bool = False,
         follows: int | None = None,
     ) -> dict[str, Any]:
         """Put a version in production, by its number, role or alias; the record.
 
         With ``percent`` it becomes the candidate, which answers that much of the calls. Calls sent
         afterwards are served so, on every host of the gateway's machine that is not among the
-        record's ``pending``. Raises as :meth:`change_deployment`.
+        record's ``pending``. ``force`` and a reason promote one that its gate keeps out, which else
+        is a KeptOutError. Raises as :meth:`change_deployment`.
         """
-        return self.run(model_flows.promote(name, version, percent, why, follows))
+        terms = model_flows.terms(version, percent=percent, why=why, force=force)
+        return self.run(model_flows.promote(name, terms, follows))
 
     def roll_back(
         self, name: str, *, why: str | None = None, follows: int | None = None

@@ -28,13 +28,15 @@ def change(name: str, given: dict[str, Any], follows: int | None) -> Flow[dict[s
     return _changed("PUT", f"{model_path(name)}/deployment", given, match)
 
 
-def promote(
-    name: str, at: int | str, percent: float | None, why: str | None, follows: int | None
-) -> Flow[dict[str, Any]]:
+def terms(at: int | str, *, percent: float | None, why: str | None, force: bool) -> dict[str, Any]:
+    """What is said of a promotion."""
+    given = {"percent": percent, "why": why, "force": force or None}
+    return {"version": at} | {k: v for k, v in given.items() if v is not None}
+
+
+def promote(name: str, terms: dict[str, Any], follows: int | None) -> Flow[dict[str, Any]]:
     """Put a version in production, or ``percent`` of calls to it. Safe to repeat."""
-    terms = {"percent": percent, "why": why}
-    given = {"version": at} | {k: v for k, v in terms.items() if v is not None}
-    return _changed("POST", f"{model_path(name)}/promote", given, _match(follows))
+    return _changed("POST", f"{model_path(name)}/promote", terms, _match(follows))
 
 
 def roll_back(name: str, why: str | None, follows: int | None) -> Flow[dict[str, Any]]:

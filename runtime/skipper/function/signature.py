@@ -54,8 +54,10 @@ _MODEL_SCHEMA = {
         "name": {"type": "string"},
         "version": {"type": "integer"},
         "metrics": {"type": "object"},
+        "promoted": {"type": "boolean"},
+        "why": {"type": "string"},
     },
-    "required": ["name", "version", "metrics"],
+    "required": ["name", "version", "metrics", "promoted"],
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Integer, bindparam, func, insert, select
 
-from skipper.errors import ConflictError, NotFoundError, UnfitError
+from skipper.errors import ConflictError, KeptOutError, NotFoundError, UnfitError
 from skipper.ledger.connection import Connection, Insert, Row, Statement, limited
 from skipper.ledger.records import Deployment, Fitness
 from skipper.ledger.schema import deployment_history as h
@@ -41,7 +41,7 @@ _CHANGED = Statement(
 )
 _LAST = Statement(select(func.max(d.c.seq)))
 _STATE = Statement(
-    select(m.c.state, m.c.reason).where(
+    select(m.c.state, m.c.reason, m.c.gate).where(
         m.c.name == bindparam("name"), m.c.version == bindparam("version")
     )
 )
@@ -106,7 +106,7 @@ def put(conn: Connection, changed: Deployment) -> Deployment | None:
 
     None where that is not the model's revision any more. Raises :class:`NotFoundError` where it
     names a version that the model does not have, :class:`UnfitError` where it has one serve that
-    cannot.
+    cannot, :class:`KeptOutError` where it has one answer that the model's gate keeps out.
     """
     conn.lock(LOCK)
     held = get(conn, changed.name) or undeployed(changed.name)
@@ -126,12 +126,19 @@ def _check(conn: Connection, changed: Deployment, held: Deployment) -> None:
     newly = {*changed.serving.items()} - {*held.serving.items()}
     for version in changed.versions:
         rows = conn.run(_STATE, {"name": changed.name, "version": version})
-        state, reason = rows[0] if rows else (Fitness.REMOVED, None)
+        state, reason, gate = rows[0] if rows else (Fitness.REMOVED, None, None)
         if state == Fitness.REMOVED:
             has = "no longer has" if rows else "has no"
             raise NotFoundError(f"model {changed.name!r} {has} version {version}")
         if state == Fitness.UNFIT and version in (each for _, each in newly):
             raise UnfitError(f"version {version} of {changed.name!r} is unfit: {reason}")
+        answers = {role for role, each in newly if each == version} & {"production", "candidate"}
+        if answers and _is_kept_out(decided := json.loads(gate or "null")):
+            raise KeptOutError(f"its gate keeps version {version} out: {decided['why']}")
+
+
+def _is_kept_out(gate: dict[str, Any] | None) -> bool:
+    return gate is not None and not gate["passed"] and "forced" not in gate
 
 
 def _facts(record: Deployment) -> Deployment:

@@ -10,12 +10,21 @@ from dataclasses import asdict, replace
 
 from sqlalchemy import Integer, bindparam, func, insert, select, update
 
-from skipper.errors import NotFoundError
+from skipper.errors import ConflictError, NotFoundError
 from skipper.failpoints import failpoint
 from skipper.ledger import deployments, transitions
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
 from skipper.ledger.ownership import owns
-from skipper.ledger.records import Deployment, Fitness, ModelVersion, ModelVersionNew
+from skipper.ledger.records import (
+    Admission,
+    Admit,
+    Deployment,
+    Fitness,
+    Forced,
+    ModelVersion,
+    ModelVersionNew,
+    Standing,
+)
 from skipper.ledger.schema import models as m
 from skipper.selectors import MAX_VERSION, Role, Selector
 
@@ -28,10 +37,17 @@ _NEWEST = Statement(select(func.max(m.c.version)).where(_BY_NAME))
 _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.name != "seq"])
 
 
-def publish(conn: Connection, new: ModelVersionNew) -> int | None:
+def _anyhow(held: ModelVersion | None) -> Admission:
+    """Has every version serve."""
+    del held
+    return Admission()
+
+
+def publish(conn: Connection, new: ModelVersionNew, admit: Admit = _anyhow) -> int | None:
     """Make ``new`` the next version of its name, while its attempt owns the task; else None.
 
-    It is in production from then on.
+    It serves from then on if ``admit`` lets it and it is not unfit. Raises :class:`ConflictError`
+    where ``admit`` decides nothing about what is in production now.
 
     Publishing the same name again for the same task gives the version it already has, and deploys
     nothing: an earlier attempt may have been lost after it had published and before its end was
@@ -47,17 +63,60 @@ def publish(conn: Connection, new: ModelVersionNew) -> int | None:
     ((newest,),) = conn.run(_NEWEST, params)
     version: int = (newest or 0) + 1
     documents = {"metrics": json.dumps(new.metrics), "params": json.dumps(new.params)}
-    facts = {"version": version, "state": new.state.value, "gate": None}
+    held = deployments.get(conn, new.name) or transitions.undeployed(new.name)
+    admission = _admission(conn, new, held, admit)
+    facts = {"version": version, "state": new.state.value, "gate": json.dumps(admission.gate)}
     conn.run(_PUBLISH, params | documents | facts)
-    _deploy(conn, new, version)
+    if admission.serves:
+        _deploy(conn, new, held, version, admission.percent)
     failpoint("ledger.publish.written")
     return version
 
 
-def _deploy(conn: Connection, new: ModelVersionNew, version: int) -> None:
-    held = deployments.get(conn, new.name) or transitions.undeployed(new.name)
-    changed = transitions.promoted(held, version)
+def _admission(conn: Connection, new: ModelVersionNew, held: Deployment, admit: Admit) -> Admission:
+    """What is decided about a version; one that is unfit is not judged by its metrics."""
+    if new.state is Fitness.UNFIT:
+        return Admission(serves=False)
+    there = None if held.production is None else get(conn, new.name, held.production)
+    if (decided := admit(there)) is None:
+        raise ConflictError(f"another version of {new.name!r} has been put in production meanwhile")
+    return decided
+
+
+def _deploy(
+    conn: Connection, new: ModelVersionNew, held: Deployment, version: int, percent: float
+) -> None:
+    if percent and held.production is not None:
+        changed = transitions.with_candidate(held, version, percent)
+    else:
+        changed = transitions.promoted(held, version)
     deployments.put(conn, replace(changed, at=new.created_at, by=None, why=None))
+
+
+def standing(conn: Connection, version: ModelVersion) -> Standing:
+    """Whether a version that has just been published serves, or why it does not."""
+    held = deployments.held_of(conn, version.name)
+    if version.version in (held.production, held.candidate):
+        return Standing(serves=True)
+    why = version.reason or (version.gate or {}).get("why")
+    if why is None and held.production is not None and held.production > version.version:
+        why = f"version {held.production} has been put in production meanwhile"
+    return Standing(serves=False, why=why or "nobody has promoted it")
+
+
+def in_production(conn: Connection, name: str) -> ModelVersion | None:
+    """The version of ``name`` that is in production."""
+    held = deployments.get(conn, name)
+    return get(conn, name, held.production) if held and held.production is not None else None
+
+
+def force(conn: Connection, version: ModelVersion, forced: Forced) -> None:
+    """Have a version be promoted whatever its gate has said, and keep who wants that and why."""
+    if not version.gate or version.gate["passed"]:
+        return
+    document = json.dumps(version.gate | {"forced": asdict(forced)})
+    named = {"name": version.name, "version": version.version}
+    conn.run(_SET_GATE, named | {"document": document})
 
 
 _LATEST = Statement(limited(select(*_MODEL).where(_BY_NAME).order_by(m.c.version.desc())))
@@ -85,6 +144,11 @@ _JUDGE = Statement(
     update(m)
     .where(_BY_NAME, m.c.version == bindparam("version"), m.c.state != literal(Fitness.REMOVED))
     .values(state=bindparam("fitness"), reason=bindparam("why"))
+)
+_SET_GATE = Statement(
+    update(m)
+    .where(_BY_NAME, m.c.version == bindparam("version"))
+    .values(gate=bindparam("document"))
 )
 _PUBLISHED = Statement(
     select(*_MODEL).where(m.c.seq > bindparam("seq", type_=Integer())).order_by(m.c.seq)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from skipper.task import State, Task
 from skipper.values.value import Value
@@ -346,6 +347,39 @@ class ModelVersion:
     state: Fitness
     reason: str | None
     gate: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Admission:
+    """Whether a version that is published is to serve; at first ``percent`` of calls, if not 0.
+
+    ``gate`` is what stays with the version about that.
+    """
+
+    serves: bool = True
+    percent: float = 0.0
+    gate: dict[str, Any] | None = None
+
+
+Admit: TypeAlias = Callable[[ModelVersion | None], Admission | None]
+"""Decides, given what is in production; None where it was asked about something else."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forced:
+    """Who has a version promoted that its gate keeps out, when, and why."""
+
+    by: str
+    why: str
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """Whether a version serves, and ``why`` it does not."""
+
+    serves: bool
+    why: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from skipper.pool.durable.ahead import ClaimedAhead
 from skipper.pool.durable.attempt import LaneContext, RunningAttempts
 from skipper.pool.durable.checkpoints import Checkpoints
 from skipper.pool.durable.claimer import Claimer
+from skipper.pool.durable.gatekeeper import Gatekeeper
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
 from skipper.pool.durable.recorder import Recorder
@@ -92,7 +93,8 @@ def assemble(
     instances = Instances(settings, pool, starter, nested, quarantine)
     others = (link for name, link in directory.links.items() if name != pool)
     serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics)
-    reserve, recorder = Reserve(context, catalogue, serving, shares), Recorder(context, serving)
+    reserve = Reserve(context, catalogue, serving, shares)
+    recorder = Recorder(context, serving, Gatekeeper(settings.models, directory))
     return Parts(
         pool=pool,
         host_id=host_id,

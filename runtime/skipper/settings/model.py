@@ -19,6 +19,7 @@ from skipper.settings import environment
 from skipper.settings.access import AllowedHost, CorsOrigin, Keys
 from skipper.settings.annotations import PLAIN_NAME, FunctionName, JsonData, PlainName
 from skipper.settings.masking import SecretUrl, in_clear
+from skipper.settings.models import ModelName, ModelSettings
 from skipper.settings.plugins import PluginName, PluginTable, PluginValues
 from skipper.settings.pools import BUILT_IN, PoolName, PoolSettings, with_built_in
 from skipper.settings.proxies import PathPrefix, TrustedProxy
@@ -280,6 +281,7 @@ class Settings(_Section):
     database: DatabaseSettings = DatabaseSettings()
     storage: StorageSettings = StorageSettings()
     pools: dict[PoolName, PoolSettings] = dict(BUILT_IN)
+    models: dict[ModelName, ModelSettings] = {}
     schedules: dict[PlainName, ScheduleSettings] = {}
     tasks: TaskSettings = TaskSettings()
     files: FileSettings = FileSettings()

@@ -321,7 +321,7 @@ def test_async_and_plain_functions_are_distinguished(
 def test_a_returned_model_has_the_schema_of_name_version_and_metrics() -> None:
     signature = signature_of(trains)
     assert signature.returns_model
-    assert signature.output_schema()["required"] == ["name", "version", "metrics"]
+    assert signature.output_schema()["required"] == ["name", "version", "metrics", "promoted"]
 
 
 def test_a_type_without_a_schema_has_that_of_anything() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 from skipper import problems
 from skipper.errors import (
     ConflictError,
     DefinitionError,
     DeploymentError,
+    KeptOutError,
     NotFoundError,
     UnfitError,
 )
@@ -32,7 +33,7 @@ from skipper.gateway.routes.parameters import (
 )
 from skipper.ledger import deployments, models, transitions
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Deployment
+from skipper.ledger.records import Deployment, Forced
 from skipper.ledger.transitions import changed, unaliased
 from skipper.problems import ProblemKind
 from skipper.selectors import MAX_VERSION, Role, Selector, parse_at
@@ -62,10 +63,20 @@ class Change(_Body):
 
 
 class Promotion(_Body):
-    """A version, by its number, role or alias. With ``percent`` it becomes the candidate."""
+    """A version, by its number, role or alias. With ``percent`` it becomes the candidate.
+
+    With ``force`` and a reason, whatever the model's gate has said about it.
+    """
 
     version: _Number | str
     percent: _Percent | None = None
+    force: bool = False
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.force and not (self.why or "").strip():
+            raise ValueError("say why a version is promoted that its gate keeps out")
+        return self
 
 
 class Rollback(_Body):
@@ -119,10 +130,12 @@ def _add_verbs(router: APIRouter, context: Context) -> None:
         at, percent = _at(body.version), body.percent
 
         def step(conn: Connection, held: Deployment) -> Deployment:
-            version = models.resolve(conn, Selector(name, at)).version
+            found = models.resolve(conn, Selector(name, at))
+            if body.force:
+                models.force(conn, found, Forced(by=by, why=body.why or "", at=time.time()))
             if percent is None:
-                return transitions.promoted(held, version)
-            return transitions.with_candidate(held, version, percent)
+                return transitions.promoted(held, found.version)
+            return transitions.with_candidate(held, found.version, percent)
 
         return await _changed(context, name, _Said(by, body.why, follows), step)
 
@@ -197,6 +210,8 @@ async def _changed(
 def _kind_of(error: Exception) -> ProblemKind:
     if isinstance(error, UnfitError):
         return problems.UNFIT
+    if isinstance(error, KeptOutError):
+        return problems.KEPT_OUT
     is_absent = isinstance(error, NotFoundError)
     return problems.NO_VERSION if is_absent else problems.DEPLOYMENT
 

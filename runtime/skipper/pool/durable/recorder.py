@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -10,14 +11,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from skipper.errors import SkipperError, UnavailableError
+from skipper.errors import ConflictError, SkipperError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Ending, Finishing, ModelVersion, ModelVersionNew, Started
+from skipper.ledger.records import Admit, Ending, Finishing, ModelVersionNew, Started
 from skipper.outcomes import MEANINGS, Outcome, parse_error, stored_error
 from skipper.pool.backoff import pause_s
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
+from skipper.pool.durable.gatekeeper import Gatekeeper, kept_out
 from skipper.pool.processes.process import Lane
 from skipper.pool.serving import Serving
 from skipper.pool.tracebacks import failure
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TASKS = Lane.TASKS.value
+GATE_TRIES = 5
+"""A gate is asked again so often where something else has been put in production meanwhile."""
 AGAIN_S = 1.0
 """Pause between tries to write while the ledger is away."""
 
@@ -37,8 +41,15 @@ AGAIN_S = 1.0
 class Recorder:
     """Records the attempts of one host."""
 
-    def __init__(self, context: LaneContext, serving: Serving, again_s: float = AGAIN_S) -> None:
+    def __init__(
+        self,
+        context: LaneContext,
+        serving: Serving,
+        gatekeeper: Gatekeeper,
+        again_s: float = AGAIN_S,
+    ) -> None:
         self._context, self._serving, self._again_s = context, serving, again_s
+        self._gatekeeper = gatekeeper
 
     async def record_start(self, attempt: RunningAttempt, started_at: float) -> None:
         """Record what runs an attempt, and its deadline, in case that its host is lost."""
@@ -107,7 +118,7 @@ class Recorder:
     async def _publish(self, attempt: RunningAttempt, served: bytes) -> bytes:
         """Number and announce the models of a training task; the task's result."""
         task, code = attempt.claim.task, served.decode().partition(" ")[0]
-        ledger, results = self._context.ledger, []
+        results: list[dict[str, Any]] = []
         for model in attempt.models:
             new = ModelVersionNew(
                 name=model.name,
@@ -122,15 +133,31 @@ class Recorder:
                 function=task.function,
                 created_at=time.time(),
             )
-            publish = partial(ledger.write, partial(_publish, new=new))
-            if (made := await self._written(publish)) is not None:
-                metrics = made.metrics
-                results.append({"name": made.name, "version": made.version, "metrics": metrics})
+            if (made := await self._admitted(new)) is not None:
+                results.append(made)
             failpoint("recorder.published")
         # Before the task is seen to have succeeded, whoever serves these models must know of them.
         await self._serving.announce()
         failpoint("recorder.announced")
         return json.dumps(results[-1] if results else None).encode()
+
+    async def _admitted(self, new: ModelVersionNew) -> dict[str, Any] | None:
+        """Publish a version, to serve if its gate lets it; what is told of it.
+
+        None where the task is not this attempt's any more.
+        """
+        ledger = self._context.ledger
+        for _ in range(GATE_TRIES):
+            look = partial(ledger.read, partial(models.in_production, name=new.name))
+            admit = await self._gatekeeper.admit(new, await self._written(look))
+            with contextlib.suppress(ConflictError):
+                return await self._written(self._publishing(new, admit))
+        return await self._written(self._publishing(new, kept_out))
+
+    def _publishing(
+        self, new: ModelVersionNew, admit: Admit
+    ) -> Callable[[], Awaitable[dict[str, Any] | None]]:
+        return partial(self._context.ledger.write, partial(_publish, new=new, admit=admit))
 
     async def _ending(
         self, attempt: RunningAttempt, outcome: int, served: bytes, body: bytes
@@ -186,6 +213,12 @@ def _failure_of(attempt: RunningAttempt, outcome: int, error: dict[str, Any]) ->
     return failure(outcome, error, attempt.version.spec.file, attempt.version.spec.line)
 
 
-def _publish(conn: Connection, new: ModelVersionNew) -> ModelVersion | None:
-    version = models.publish(conn, new)
-    return None if version is None else models.get(conn, new.name, version)
+def _publish(conn: Connection, new: ModelVersionNew, admit: Admit) -> dict[str, Any] | None:
+    version = models.publish(conn, new, admit)
+    made = None if version is None else models.get(conn, new.name, version)
+    if made is None:
+        return None
+    standing = models.standing(conn, made)
+    told = {"name": made.name, "version": made.version, "metrics": made.metrics}
+    told |= {"promoted": standing.serves}
+    return told if standing.serves else told | {"why": standing.why}

@@ -21,6 +21,7 @@ from skipper.pool.catalogue import Catalogue
 from skipper.pool.durable.ahead import ClaimedAhead
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt, RunningAttempts
 from skipper.pool.durable.claimer import FRESH_S, Claimer
+from skipper.pool.durable.gatekeeper import Gatekeeper
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import Patience, TaskLane
 from skipper.pool.durable.recorder import Recorder
@@ -41,7 +42,9 @@ from skipper.values.spool import Spool
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls
+from skipper.wire.directory import Directory
 from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.messages import LinkRole
 from tests.blocking import BlockingLedger
 from tests.unit.pool.played import Played, PlayedServing, source_of, spec_of
 
@@ -162,11 +165,12 @@ class Stage(PlayedServing):
         )
         self.running = RunningAttempts()
         self.claimer = Claimer(context, self.running, self.ahead, given.fresh_s)
+        gatekeeper = Gatekeeper({}, Directory(folder, (), LinkRole.HOST))
         self.lane = TaskLane(
             context,
             self.claimer,
             Reserve(context, self.functions, self, Shares(given.cores, self.running, self.ahead)),
-            Recorder(context, self, again_s=0.01),
+            Recorder(context, self, gatekeeper, again_s=0.01),
             given.patience,
         )
 

@@ -72,6 +72,7 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
         "name": "m",
         "version": 1,
         "metrics": {"loss": 0},
+        "promoted": True,
     }
 
 
