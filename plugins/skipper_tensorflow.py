@@ -273,7 +273,7 @@ def EpochProgress(  # noqa: N802 - it stands where classes of Keras do
         if run.cancelled:
             callback.model.stop_training = True
             return
-        values = {name: float(value) for name, value in (logs or {}).items()}
+        values = {str(name): value for name, value in (logs or {}).items()}
         run.progress(epoch + 1, total or callback.params["epochs"], **values)
 
     callback = keras.callbacks.LambdaCallback(

@@ -17,6 +17,7 @@ ELSEWHERE = {
     "values/opening values/types",
     "integration/test_files.py": "ledger/files ledger/parts tasks/files gateway/routes/files",
     "integration/test_broker_contract.py": "consumer/worker",
+    "unit/function/test_run.py": "function/figures",
     "unit/gateway/http/test_connection.py": "gateway/http/exchange gateway/http/peer",
     "unit/gateway/http/test_connections.py": "gateway/http/refusals",
     "unit/gateway/test_invoke.py": "gateway/call_request gateway/parts",

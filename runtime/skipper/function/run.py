@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from skipper.errors import TooLargeError
+from skipper.function.figures import Shown, figure, shown, shown_all
+
 MAX_TEXT = 1 << 14
 """Characters of one line of a log; an event has to stay below 64 KiB even if each takes four."""
+MAX_NAME = 200
+"""Characters of a metric's name."""
+MAX_LEFT_OUT = 20
+"""Names of which the log says that they are left out."""
 
 
 class Sink(Protocol):
@@ -74,6 +81,7 @@ class Run:
         self._ends = None if seconds is None else clock() + seconds
         self._checkpoints = checkpoints
         self._progress: dict[str, Any] | None = None
+        self._left_out: set[str] = set()
         self.task_id = task_id
         """The task this is an attempt of; None in a direct call."""
         self.attempt = attempt
@@ -84,27 +92,51 @@ class Run:
     def progress(self, done: float, total: float | None = None, /, **values: Any) -> None:
         """Report how far the work is: ``done`` of ``total`` steps, with any current values.
 
-        Whoever watches the task sees it at once. Raises TooLargeError where the values
-        (``loss=0.1``) are more than 64 KiB of JSON.
+        Whoever watches the task sees it at once. Values (``loss=0.1``) are numbers, arrays and
+        tensors of one element, short texts, lists and dicts. What cannot be shown is left out,
+        which the task's log says once.
         """
-        self._report({"done": done, "total": total} | values)
+        found, problems = shown_all(values | {"done": done, "total": total})
+        self._tell_left_out(problems)
+        self._report({"done": None, "total": None} | found)
 
     def _report(self, progress: dict[str, Any]) -> None:
-        self._sink.emit({"type": "progress", "data": progress})
+        self._emit("progress", progress)
         self._progress = progress
 
+    def _emit(self, type_: str, data: dict[str, Any]) -> None:
+        """Send an event, if it can be sent: nothing that only reports ends a function."""
+        try:
+            self._sink.emit({"type": type_, "data": data})
+        except TooLargeError as error:
+            self._tell_left_out({type_: str(error)})
+
+    def _tell_left_out(self, problems: Mapping[str, str]) -> None:
+        """Say in the task's log what is not reported, and why: once for each name."""
+        for name, problem in problems.items():
+            if name not in self._left_out and len(self._left_out) < MAX_LEFT_OUT:
+                self._left_out.add(name)
+                self.log(f"{name[:MAX_NAME]} is left out of what is reported: {problem}", "warning")
+
     def metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Record one point of the curve ``name``; NaN and infinities are recorded as null."""
-        self._sink.emit(
-            {"type": "metric", "data": {"name": name, "value": float(value), "step": step}}
-        )
+        """Record one point of the curve ``name``; NaN and infinities are recorded as null.
+
+        ``value`` may be an array or a tensor of one element. What is no number is left out, which
+        the task's log says once.
+        """
+        found, at = figure(value), Shown(None) if step is None else shown(step)
+        name = str(name)[:MAX_NAME]
+        if problem := found.problem or at.problem:
+            self._tell_left_out({name: problem})
+        if not found.problem:
+            self._emit("metric", {"name": name, "value": found.value, "step": at.value})
 
     def log(self, message: str, level: str = "info") -> None:
         """Write a line to the task's log; of one of more than 16,384 characters the beginning."""
-        text = str(message)
+        text = _text_of(message)
         if len(text) > MAX_TEXT:
             text = f"{text[:MAX_TEXT]} [and {len(text) - MAX_TEXT} characters more]"
-        self._sink.emit({"type": "log", "data": {"stream": level, "text": text}})
+        self._emit("log", {"stream": level, "text": text})
 
     def checkpoint(self, value: Any, /) -> None:
         """Keep ``value`` for the next attempt of the task, which finds it as :attr:`restored`.
@@ -143,3 +175,10 @@ class Run:
     def cancelled(self) -> bool:
         """Whether somebody asked this run to stop. Long loops look at it and return."""
         return self._sink.is_cancelled()
+
+
+def _text_of(message: object) -> str:
+    try:
+        return str(message)
+    except Exception as error:  # noqa: BLE001 - its class may be anybody's
+        return f"<a {type(message).__name__} whose text cannot be shown: {type(error).__name__}>"

@@ -323,10 +323,27 @@ def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:
 def _json(facts: Mapping[str, Any]) -> bytes:
     """The JSON of metrics or parameters; a loss that is no number is null: JSON has no NaN."""
 
+    try:
+        return _dumped(facts)
+    except Exception:  # noqa: BLE001 - what they are is anybody's
+        return _dumped({name: value for name, value in facts.items() if _can_be_told(name, value)})
+
+
+def _dumped(facts: Mapping[str, Any]) -> bytes:
     def plain(value: Any) -> Any:
         return value.tolist() if hasattr(value, "tolist") else str(value)
 
     return to_json(facts, fallback=plain, inf_nan_mode="null")
+
+
+def _can_be_told(name: str, value: Any) -> bool:
+    """Whether this one can be recorded. If not that is said: it is no reason to lose a model."""
+    try:
+        _dumped({name: value})
+    except Exception as error:  # noqa: BLE001 - as above
+        sys.stderr.write(f"{name!r:.200} of the model is left out: {shown(error)}\n")
+        return False
+    return True
 
 
 def _context(head: CallHead) -> tuple[str | None, int, str]:

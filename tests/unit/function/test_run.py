@@ -1,8 +1,11 @@
+import math
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
-from skipper.function.run import Restored, Run
+from skipper.function.run import MAX_LEFT_OUT, Restored, Run
 
 
 class Heard:
@@ -43,12 +46,104 @@ def test_of_a_very_long_line_the_beginning_is_kept() -> None:
     assert text == "x" * 16_384 + " [and 83616 characters more]"
 
 
-def test_a_metric_is_a_number_whatever_can_be_one() -> None:
+# What callbacks are handed: https://github.com/treeverse/dvclive/issues/253
+
+
+class Tensor:
+    """One of TensorFlow's, which has ``numpy`` and no ``item``."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = np.asarray(value)
+        self.shape = self._value.shape
+
+    def numpy(self) -> Any:
+        return self._value
+
+
+class Odd:
+    """What nobody can do anything with."""
+
+    def __float__(self) -> float:
+        raise RuntimeError("no number")
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (2, 2.0),
+        (True, 1.0),
+        ("0.5", 0.5),
+        (Decimal("0.25"), 0.25),
+        (np.float32(0.5), 0.5),
+        (np.ones((1, 1)), 1.0),
+        (Tensor(3), 3.0),
+        (Tensor([3.0]), 3.0),
+    ],
+)
+def test_a_metric_is_a_number_whatever_can_be_one(value: Any, number: float) -> None:
     sink = Heard()
-    Run(sink).metric("auc", "0.5")  # type: ignore[arg-type] # NumPy's scalars are no floats either
-    assert sink.events[0]["data"]["value"] == 0.5
-    with pytest.raises(ValueError, match="could not convert"):
-        Run(sink).metric("auc", "high")  # type: ignore[arg-type] # on purpose
+    Run(sink).metric("auc", value)
+    data = {"name": "auc", "value": number, "step": None}
+    assert sink.events == [{"type": "metric", "data": data}]
+
+
+def test_a_metric_that_is_no_number_yet_is_recorded_as_such() -> None:
+    sink = Heard()
+    Run(sink).metric("loss", math.nan)
+    assert math.isnan(sink.events[0]["data"]["value"])
+
+
+@pytest.mark.parametrize(
+    "value", [None, "high", np.ones(3), np.array([]), Tensor([1, 2]), [1], {"a": 1}, Odd(), 10**400]
+)
+def test_a_metric_that_is_no_number_is_left_out_and_that_is_told_once(value: Any) -> None:
+    sink = Heard()
+    run = Run(sink)
+    for step in range(3):
+        run.metric("auc", value, step)
+    run.metric("loss", 0.5, 3)
+    told, loss = sink.events
+    assert told["data"]["stream"] == "warning"
+    assert told["data"]["text"].startswith("auc is left out of what is reported: a")
+    assert loss["data"] == {"name": "loss", "value": 0.5, "step": 3}
+
+
+@pytest.mark.parametrize(
+    "value", [np.ones(3), Tensor([1, 2]), Odd(), "x" * 5000, pytest.param(10**5000, id="long")]
+)
+def test_of_progress_what_cannot_be_shown_is_left_out_and_the_rest_is_shown(value: Any) -> None:
+    sink = Heard()
+    run = Run(sink)
+    for _ in range(2):
+        run.progress(1, 3, bad=value, loss=np.float32(0.5), stage="fit", none=None, many=[1, 2])
+    told, *progress = sink.events
+    assert told["data"]["text"].startswith("bad is left out of what is reported: a")
+    good = {"loss": 0.5, "stage": "fit", "none": None, "many": [1, 2]}
+    assert [each["data"] for each in progress] == [{"done": 1, "total": 3} | good] * 2
+
+
+@pytest.mark.parametrize("done", [None, "one", np.ones(2), Odd(), Tensor([1])])
+def test_progress_that_is_odd_ends_nothing(done: Any) -> None:
+    sink = Heard()
+    Run(sink).progress(done, done, done=5)  # as a dict of figures may bring it
+    assert sink.events[-1]["type"] == "progress"
+
+
+def test_a_line_whose_text_cannot_be_had_is_a_line() -> None:
+    sink = Heard()
+    Run(sink).log(Odd())  # type: ignore[arg-type] # on purpose
+    assert "whose text cannot be shown: RuntimeError" in sink.events[0]["data"]["text"]
+
+
+def test_of_many_names_the_log_names_some() -> None:
+    sink = Heard()
+    run = Run(sink)
+    for n in range(1000):
+        run.metric(f"m{n}", np.ones(2))  # type: ignore[arg-type] # on purpose
+    assert len(sink.events) == MAX_LEFT_OUT
 
 
 def test_the_deadline_is_what_is_left_of_the_time_given() -> None:

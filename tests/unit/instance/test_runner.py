@@ -877,19 +877,43 @@ def test_in_a_batch_each_value_is_measured_alone_and_all_items_of_a_body_togethe
     ]
 
 
-def test_an_event_that_would_fill_the_record_is_refused_where_it_is_sent(serving: Serving) -> None:
+def test_an_event_that_would_fill_the_record_is_left_out_and_that_is_told(serving: Serving) -> None:
     @skipper.data
     def reports_too_much(*, run: skipper.Run) -> str:
-        try:
+        for _ in range(2):
+            run.progress(1, **{f"v{n}": "x" * 4000 for n in range(20)})
             run.progress(1, text="x" * MAX_EVENT)
-        except ValueError as error:
-            run.log("y" * 1000)
-            return str(error)
-        return "it was sent"
+        run.log("y" * 1000)
+        return "done"
 
-    event, reply = serving.run(reports_too_much, call({}))
-    assert json.loads(event.payload)["data"]["text"] == "y" * 1000
-    assert "bytes of progress: say figures, of at most 65536 bytes" in parse(reply).value
+    *events, reply = serving.run(reports_too_much, call({}))
+    said = [json.loads(event.payload)["data"] for event in events]
+    texts = [each["text"] for each in said if each.get("stream") == "warning"]
+    assert [text.partition(" ")[0] for text in texts] == ["progress", "text"]
+    assert "bytes of progress" in texts[0]
+    assert [each for each in said if "done" in each] == [{"done": 1, "total": None}] * 2
+    assert said[-1]["text"] == "y" * 1000
+    assert parse(reply).value == "done"
+
+
+class Unshowable:
+    """What somebody has put among figures."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("bad", [Unshowable(), {"of": Unshowable()}, "\ud800"])
+def test_a_metric_that_cannot_be_recorded_loses_no_model(serving: Serving, bad: Any) -> None:
+    """https://github.com/treeverse/dvclive/issues/253"""
+
+    @skipper.training
+    def fit(*, run: skipper.Run) -> skipper.Model:
+        return skipper.Model("scale", {}, metrics={"bad": bad, "rmse": 0.5, "all": np.ones(2)})
+
+    model, reply = serving.run(fit, task({}))
+    assert strictly(model.payload)["metrics"] == {"rmse": 0.5, "all": [1.0, 1.0]}
+    assert reply.payload[0] == Outcome.OK
 
 
 def test_a_call_of_another_function_is_bounded_as_a_value_is(serving: Serving) -> None:

@@ -159,6 +159,19 @@ def test_every_epoch_is_reported_with_what_keras_measures(keras: Any, kept: Kept
     assert all(type(event["loss"]) is float for event in kept.progress)
 
 
+def test_what_is_no_figure_among_what_is_logged_ends_no_training(
+    keras: Any, kept: KeptEvents
+) -> None:
+    """https://github.com/treeverse/dvclive/issues/253"""
+    callback = skipper_tensorflow.EpochProgress(kept.run)
+    callback.set_params({"epochs": 2})
+    logs = {"loss": np.float32(0.5), "matrix": np.ones((2, 2)), "none": None, "text": "best"}
+    callback.on_epoch_end(0, logs)
+    callback.on_epoch_end(1, {"loss": keras.ops.ones(1), "pair": keras.ops.ones(2)})
+    assert kept.progress[0] == {"done": 1, "total": 2, "loss": 0.5, "none": None, "text": "best"}
+    assert kept.progress[1] == {"done": 2, "total": 2, "loss": 1.0}
+
+
 def test_the_total_of_several_rounds_can_be_given(keras: Any, kept: KeptEvents) -> None:
     net = _net(keras)
 
