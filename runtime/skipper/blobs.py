@@ -224,6 +224,17 @@ class BlobStore:
             manifest["made_with"] = dict(made_with)
         return self.put(json.dumps(manifest, sort_keys=True).encode())
 
+    def join(self, folders: Mapping[str, str]) -> str:
+        """Store a folder that holds stored ones under these names; the digest of its manifest."""
+        found = {
+            f"{name}/{file.path}": file
+            for name, digest in folders.items()
+            for file in self.listing(digest)
+        }
+        files = {path: file.digest for path, file in found.items()}
+        manifest = {"files": files, "sizes": {path: file.size for path, file in found.items()}}
+        return self.put(json.dumps(manifest, sort_keys=True).encode())
+
     def folder(self, digest: str) -> StoredFolder:
         """What a stored folder consists of. Raises as :meth:`get`, and ValueError for no folder."""
         manifest = json.loads(self.get(digest))

@@ -65,9 +65,11 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "instance.checkpointed": "a checkpoint is in the store, its host knows nothing of it",
         "ledger.checkpoint.written": "a checkpoint is recorded in a transaction that is still open",
         "checkpoints.recorded": "a checkpoint is in the ledger, its function does not know",
+        "instance.tried": "a fresh process has loaded a trained model, its host does not know",
         "instance.ran": "the function of a task has ended, the reply has not left",
         # the end: in the host
         "tasks.replied": "the reply has come, nothing of it is recorded",
+        "recorder.tried": "a trained model is known to be fit or unfit, which is not recorded",
         "recorder.journaled": "every event of the task is in the event store",
         "ledger.publish.written": "a model's version is written in a transaction still open",
         "recorder.published": "the model is numbered in the ledger, no host knows of it",

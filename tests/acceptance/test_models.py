@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import tarfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import pytest
 
+import skipper
 from skipper.ledger import Connection, deployments, transitions
 from skipper.ledger.records import Deployment
 from tests.acceptance.test_statuses import problem
@@ -147,14 +152,56 @@ def test_an_earlier_version_that_is_promoted_serves_until_the_next_training(plai
 def test_a_model_that_nobody_can_save_fails_its_task_in_words(plain: Tree) -> None:
     task = plain.ended(plain.submit("lines.train_unknown"))
     assert task["state"] == "failed"
-    assert "no plugin saves" in task["error"]["detail"]
+    assert "no plugin saves value, a builtins.object" in task["error"]["detail"]
+    assert (task["attempt"], task["max_attempts"]) == (1, 4), "the next would give the same"
     assert plain.get("/v1/models/unknown").status_code == 404
 
 
-def test_a_version_that_cannot_be_loaded_leaves_the_last_one_serving(plain: Tree) -> None:
+def rescued(tree: Tree, task_id: str) -> dict[str, bytes]:
+    """The files that the task's rescue holds."""
+    response = tree.get(f"/v1/tasks/{task_id}/rescue")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-tar"
+    assert len(response.content) == int(response.headers["content-length"])
+    with tarfile.open(fileobj=io.BytesIO(response.content)) as archive:
+        return {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr] # it holds files alone
+
+
+def test_the_parts_that_could_be_saved_are_kept_for_whoever_fetches_them(
+    plain: Tree, tmp_path: Path
+) -> None:
+    """clearml/clearml#318: a model beside which something cannot be saved is lost as a whole."""
+    task = plain.ended(plain.submit("lines.train_half"))
+    assert task["state"] == "failed"
+    assert "value.odd, a functions.lines.Odd" in task["error"]["detail"]
+    assert f"skipper models rescue {task['id']}" in task["error"]["detail"]
+    files = rescued(plain, task["id"])
+    assert json.loads(files["half/0/model.json"]) == {"slope": 2.0}
+    assert json.loads(files["half/skipper-parts.json"])["lost"].keys() == {"value.odd"}
+    with skipper.Client(plain.url) as client:
+        fetched = client.rescue(task["id"], tmp_path / "half.tar")
+    with tarfile.open(fetched) as archive:
+        assert set(archive.getnames()) == set(files)
+
+
+def test_there_is_nothing_to_rescue_of_what_was_published(plain: Tree) -> None:
+    task_id = plain.submit("lines.train", {"slope": 1})
+    plain.result(task_id)
+    problem(plain.get(f"/v1/tasks/{task_id}/rescue"), 404, "not-found")
+
+
+def test_a_model_that_cannot_be_loaded_is_not_published_and_the_last_one_serves(
+    plain: Tree,
+) -> None:
+    """keras-team/keras#21046: a training that ends well, and a model that nobody can load."""
     version = train(plain, 6)
     assert plain.value("lines.predict", {"x": 1}) == 6
-    assert plain.ended(plain.submit("lines.train_damaged"))["state"] == "succeeded"
+    task = plain.ended(plain.submit("lines.train_damaged"))
+    assert task["state"] == "failed"
+    assert "as lines.predict" in task["error"]["detail"]
+    assert "a damaged model" in task["error"]["detail"]
+    assert set(rescued(plain, task["id"])) == {"line/model.json"}
+    assert plain.json("/v1/models/line")["items"][0]["version"] == version
     response = plain.invoke("lines.predict", {"x": 1})
     assert response.json() == 6
     assert response.headers["x-skipper-model"] == f"line@{version}"

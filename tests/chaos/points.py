@@ -36,6 +36,8 @@ PROVOKED_BY: Mapping[str, Provocation] = {
     "intake.stored": "bulk",
     "recorder.stored": "bulk",
     "instance.saved": "train",
+    "instance.tried": "train",
+    "recorder.tried": "train",
     "ledger.publish.written": "train",
     "recorder.published": "train",
     "recorder.announced": "train",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from skipper.cli.functions import Name
-from skipper.cli.output import show_json, show_table
+from skipper.cli.output import info, show_json, show_table
 from skipper.cli.target import Json, Project, Url, target
+from skipper.cli.tasks import Id
 from skipper.cli.verbs import ListByDefault
 
 models = typer.Typer(cls=ListByDefault, help="List and show stored models.")
@@ -47,6 +49,30 @@ def show_model(name: Name, json_: Json = False, project: Project = None, url: Ur
         show_json(document)
     else:
         _show_versions(document["items"])
+
+
+@models.command("rescue")
+def rescue_model(
+    task_id: Id,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to; default: rescue-TASK.tar."),
+    ] = None,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Fetch what a failed task has trained and nobody could save or load, as a tar.
+
+    \b
+    Example:
+      skipper models rescue 01k3v0c5e8qw9t2r4y6u8i0p1a
+    """
+    path = Path(output or f"rescue-{task_id}.tar").expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        raise typer.BadParameter(f"-o {path}: no file can be written there.")
+    with target(project, url).client() as client:
+        client.rescue(task_id, path)
+    info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
 
 
 def _show_versions(items: list[dict[str, Any]]) -> None:

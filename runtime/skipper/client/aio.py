@@ -189,6 +189,11 @@ class AsyncClient(HttpConnection):
         """See :meth:`Client.models`."""
         return await self.run(flows.get_items("/v1/models"))
 
+    async def rescue(self, task_id: str, to: Path | str) -> Path:
+        """See :meth:`Client.rescue`."""
+        await self.run(model_flows.rescue(task_id, Path(to)))
+        return Path(to)
+
     async def model_version(self, name: str, version: int) -> dict[str, Any]:
         """See :meth:`Client.model_version`."""
         return await self.run(model_flows.version(name, version))

@@ -210,6 +210,14 @@ class Client(HttpConnection):
         """Every stored model."""
         return self.run(flows.get_items("/v1/models"))
 
+    def rescue(self, task_id: str, to: Path | str) -> Path:
+        """Write to ``to`` what there is of a model that a failed task has trained: a tar; its path.
+
+        Raises NotFoundError where nothing was kept.
+        """
+        self.run(model_flows.rescue(task_id, Path(to)))
+        return Path(to)
+
     def model_version(self, name: str, version: int) -> dict[str, Any]:
         """One version of a model: metrics, parameters, files … Raises NotFoundError."""
         return self.run(model_flows.version(name, version))

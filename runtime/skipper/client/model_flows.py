@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from skipper.client.flows import exchange, get, model_path
-from skipper.client.messages import Flow, Request
+from skipper.client.flows import exchange, get, model_path, task_path
+from skipper.client.messages import Flow, Reply, Request
 
 JSON = {"content-type": "application/json"}
 
@@ -15,6 +16,11 @@ JSON = {"content-type": "application/json"}
 def version(name: str, number: int) -> Flow[dict[str, Any]]:
     """One version of a model."""
     return get(f"{model_path(name)}/versions/{number}")
+
+
+def rescue(task_id: str, to: Path) -> Flow[Reply]:
+    """What there is of a model that a task has trained in vain, written to ``to``."""
+    return (yield from exchange(Request(method="GET", path=f"{task_path(task_id)}/rescue", to=to)))
 
 
 def deployment(name: str) -> Flow[dict[str, Any]]:

@@ -24,17 +24,21 @@ from skipper.instance.checkpoints import AttemptCheckpoints, CheckpointStore
 from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
-from skipper.instance.models import ChangeWatch, LoadedModels
+from skipper.instance.models import ChangeWatch, LoadedModels, UnsavedModelError
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import as_envelope, is_envelope
 from skipper.values.opening import NO_PLACES, OpenParts, Places
+from skipper.values.store import is_for_want_of_room
 from skipper.values.value import JSON
 from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
-from skipper.wire.events import LOG, SavedModel
+from skipper.wire.events import LOG, RescuedModel, SavedModel
 from skipper.wire.frames import Frame, FrameKind
+
+ROOM_S = 1.0
+"""The pause between two attempts to save a model where the disk is full."""
 
 
 class IncomingCall:
@@ -232,7 +236,7 @@ class ServedFunction:
             if not call.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
             metrics, params = self.checked_size(_json(value.metrics)), _json(value.params)
-            stored = self._models.save(value)
+            stored = self._stored(call, value)
             failpoint("instance.saved")
             facts = {"metrics": json.loads(metrics), "params": json.loads(params)}
             saved = SavedModel(name=value.name, **facts, **stored)
@@ -240,6 +244,26 @@ class ServedFunction:
             self.link.send(FrameKind.EVENT, call.id, saved.to_json())
             return self.success(metrics)
         return self.success(self.written(call, value))
+
+    def _stored(self, call: IncomingCall, model: Model) -> dict[str, str]:
+        """Put a model into the store, once there is room. Raises as :meth:`LoadedModels.save`.
+
+        To train it again would cost more than to wait. What there is of one that cannot be saved is
+        in the store, too, and the host knows of it.
+        """
+        while True:
+            try:
+                return self._models.save(model)
+            except OSError as error:
+                if not is_for_want_of_room(error):
+                    raise
+                sys.stderr.write(f"model {model.name!r} waits until there is room: {error}\n")
+                time.sleep(ROOM_S)
+            except UnsavedModelError as error:
+                if error.rescue is not None:
+                    rescued = RescuedModel(model.name, error.rescue).to_json()
+                    self.link.send(FrameKind.EVENT, call.id, rescued)
+                raise
 
     def success(self, body: bytes) -> bytes:
         """The reply of a call that ended well; ``body`` is its value, as JSON or an envelope."""
@@ -280,6 +304,7 @@ class ServedFunction:
         if isinstance(error, Cancelled):
             return problem(Outcome.CANCELLED, "the run was cancelled", self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
+        is_retried &= not isinstance(error, UnsavedModelError)
         return failure(error, self.served, **({} if is_retried else {"retryable": False}))
 
     def refusal(self, error: BaseException) -> bytes:

@@ -98,7 +98,7 @@ def _run_job(link: HostLink) -> None:
     else:
         finder = loader.import_from(project, job.texts)
         plugins = _load_plugins(link, job, project, find=finder.spec_of_file)
-        (_serve if job.kind is JobKind.SERVE else _check)(link, job, plugins)
+        _BY_KIND[job.kind](link, job, plugins)
 
 
 def _load_plugins(link: HostLink, job: Job, project: Project, **find: FindFile) -> Plugins:
@@ -252,6 +252,28 @@ def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
         return
     _report(link, Report(code=job.source.code))
     checks.serve(link, judges)
+
+
+def _try(link: HostLink, job: Job, plugins: Plugins) -> None:
+    from skipper.blobs import BlobStore
+    from skipper.instance.models import LoadedModels
+
+    assert job.source is not None
+    _use_value_types(plugins)
+    try:
+        hand_over(plugins, job)
+        loader.load(job.source)
+        models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
+        for ref in job.models:
+            models.read(ref.format, ref.digest, f"model {ref.name!r}")
+        failpoints.failpoint("instance.tried")
+    except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+        _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
+        return
+    _report(link, Report(code=job.source.code))
+
+
+_BY_KIND = {JobKind.SERVE: _serve, JobKind.CHECK: _check, JobKind.TRY: _try}
 
 
 def main() -> None:

@@ -35,6 +35,8 @@ class JobKind(StrEnum):
     """Load one file and report what its functions declare."""
     CHECK = "check"
     """Judge the inputs of a file's functions, from the text that was read, and run none."""
+    TRY = "try"
+    """Load a file as an instance that serves does, and models with it, and report how that went."""
     SERVE = "serve"
     """Run calls of one function of a file, from the text that was read."""
 

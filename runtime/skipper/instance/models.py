@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +12,14 @@ from typing import Any
 from skipper.blobs import BlobStore, DamagedError, temporary_folder
 from skipper.errors import FormatError
 from skipper.function.model import Model
+from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.model_files import LoadedValue, ModelFiles, SavedValue
 from skipper.instance.plugins import Plugins
 from skipper.instance.provenance import differing
+from skipper.values.store import is_for_want_of_room
+
+_PICKLE = "value.pickle"
 
 
 class LoadedModels:
@@ -113,13 +119,37 @@ class LoadedModels:
     def save(self, model: Model) -> dict[str, str]:
         """Put a trained model into the store: its ``format`` and ``digest``.
 
-        Raises FormatError where something of it has no format, OSError, and what a plugin raises.
+        Raises UnsavedModelError where something of it has no format, or its plugin failed, and
+        OSError where the disk is full.
         """
-        with temporary_folder(self._tmp_dir) as folder:
-            saved = self._save(model.value, Path(folder), f"model {model.name!r}")
+        with temporary_folder(self._tmp_dir) as name:
+            folder, what = Path(name), f"model {model.name!r}"
+            try:
+                saved = self._save(model.value, folder, what)
+            except Exception as error:
+                if isinstance(error, OSError) and is_for_want_of_room(error):
+                    raise
+                rescue = self._rescued(model.value, folder)
+                raise UnsavedModelError(_why(error, what), rescue) from error
             made_with = saved.made_with
-            digest = self._store.put_folder(Path(folder), made_with=made_with, adopts=True)
+            digest = self._store.put_folder(folder, made_with=made_with, adopts=True)
             return {"format": saved.format, "digest": digest}
+
+    def _rescued(self, value: Any, folder: Path) -> str | None:
+        """Store what there is of a value that cannot be saved; None where that is nothing.
+
+        Beside the parts that could be saved lies the value as Python pickles it, for its author:
+        nothing of Skipper ever reads that.
+        """
+        try:
+            with (folder / _PICKLE).open("wb") as stream:
+                pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception:  # noqa: BLE001 - what is pickled may raise anything
+            (folder / _PICKLE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if any(each.is_file() for each in folder.rglob("*")):
+                return self._store.put_folder(folder, adopts=True)
+        return None
 
     def write(self, value: Any, folder: Path, what: str) -> str:
         """Write a value to files in an empty folder; its format. ``what`` it is, for messages.
@@ -133,6 +163,21 @@ class LoadedModels:
             return self._files.save(value, folder)
         except FormatError as error:
             raise FormatError(f"{error} ({what})") from error
+
+
+class UnsavedModelError(FormatError):
+    """A trained model that cannot be saved. ``rescue`` is a stored folder with what there is of it.
+
+    Not to be retried: the same training would give the same.
+    """
+
+    def __init__(self, message: str, rescue: str | None) -> None:
+        super().__init__(message)
+        self.rescue = rescue
+
+
+def _why(error: Exception, what: str) -> str:
+    return str(error) if isinstance(error, FormatError) else f"{what} is not saved: {shown(error)}"
 
 
 class ChangeWatch:

@@ -27,6 +27,10 @@ _REMOVE_NAMED = Statement(
     .where(t.c.task_id == bindparam("task_id"), t.c.value == bindparam("value"))
     .returning(t.c.ref)
 )
+_RESCUE = "rescue"
+_NAMED = Statement(
+    select(t.c.ref).where(t.c.task_id == bindparam("task_id"), t.c.value == bindparam("value"))
+)
 _REMOVE = Statement(delete(t).where(among(t.c.task_id, "ids")).returning(t.c.ref))
 
 Named = tuple[str, str, Value | None]
@@ -48,6 +52,19 @@ def add(conn: Connection, values: Iterable[Named]) -> None:
 def add_refs(conn: Connection, task_id: str, name: str, refs: Iterable[str]) -> None:
     """Keep these blobs for as long as the task, or until what is so named is removed."""
     conn.run_each(_ADD, [{"task_id": task_id, "value": name, "ref": ref} for ref in refs])
+
+
+def add_rescue(conn: Connection, task_id: str, refs: Sequence[str]) -> None:
+    """Keep what there is of a task's models, for as long as it; the first lists the others."""
+    if refs:
+        add_refs(conn, task_id, _RESCUE, refs[:1])
+        add_refs(conn, task_id, f"{_RESCUE}/blobs", refs[1:])
+
+
+def rescue(conn: Connection, task_id: str) -> str | None:
+    """The folder that :func:`add_rescue` keeps; None where there is none."""
+    rows = conn.run(_NAMED, {"task_id": task_id, "value": _RESCUE})
+    return rows[0][0] if rows else None
 
 
 def copy(conn: Connection, task_id: str, new_id: str, name: str) -> None:

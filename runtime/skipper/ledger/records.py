@@ -134,6 +134,8 @@ class Ending:
     model: str | None = None
     instance: str | None = None
     retry_at: float | None = None
+    rescue: tuple[str, ...] = ()
+    """Blobs of what was trained and is not published; the first lists the others."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

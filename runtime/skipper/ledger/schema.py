@@ -131,7 +131,7 @@ task_parts = Table(  # blobs that values of a task consist of beside their own
     "task_parts",
     LEDGER,
     Column("task_id", Key, primary_key=True),
-    Column("value", Text, primary_key=True),  # body, result, or checkpoint/NUMBER
+    Column("value", Text, primary_key=True),  # body, result, checkpoint/NUMBER, rescue…
     Column("ref", Key, primary_key=True),
     _index("task_parts_by_ref", "ref"),
 )

@@ -292,6 +292,7 @@ def _ended(conn: Connection, rows: list[Row], finishing: Finishing) -> State | N
     ending = finishing.ending
     if rows:
         parts.add(conn, [(finishing.id, "result", ending.result)])
+        parts.add_rescue(conn, finishing.id, ending.rescue)
         conn.stored += size_of(ending.result)
     return _reached(conn, rows, ending.state)
 

@@ -27,6 +27,7 @@ from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.starter import Starter
 from skipper.pool.serving import Serving
 from skipper.pool.slots import Capacity, Slots
+from skipper.pool.trials import Trials
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.files import Files
@@ -93,8 +94,9 @@ def assemble(
     instances = Instances(settings, pool, starter, nested, quarantine)
     others = (link for name, link in directory.links.items() if name != pool)
     serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics)
+    trials = Trials(settings, catalogue, instances)
     reserve = Reserve(context, catalogue, serving, shares)
-    recorder = Recorder(context, serving, Gatekeeper(settings.models, directory))
+    recorder = Recorder(context, serving, Gatekeeper(settings.models, directory), trials)
     return Parts(
         pool=pool,
         host_id=host_id,

@@ -60,7 +60,18 @@ class SavedModel(NamedTuple):
         return to_json({"type": "model", **facts, "data": saved})
 
 
-InstanceEvent = EmittedEvent | LeftOut | SavedModel
+class RescuedModel(NamedTuple):
+    """What there is of a model that could not be saved; a folder in the store under ``digest``."""
+
+    name: str
+    digest: str
+
+    def to_json(self) -> bytes:
+        """What is sent."""
+        return to_json({"type": "rescue", "data": self._asdict()})
+
+
+InstanceEvent = EmittedEvent | LeftOut | SavedModel | RescuedModel
 
 
 def parse_event(payload: bytes) -> InstanceEvent | None:
@@ -73,4 +84,6 @@ def parse_event(payload: bytes) -> InstanceEvent | None:
             return LeftOut(**event["data"])
         case "model":
             return SavedModel(metrics=event["metrics"], params=event["params"], **event["data"])
+        case "rescue":
+            return RescuedModel(**event["data"])
     return None

@@ -153,6 +153,11 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
         "416": refused("Range asks for nothing that there is"),
         **_ENDS,
     },
+    ("get", "/v1/tasks/{id}/rescue"): {
+        "200": answered("A tar of the files", _STRING, "application/x-tar"),
+        **_THERE,
+        "503": refused("A file of it cannot be had any more"),
+    },
     ("get", "/v1/tasks/{id}/attempts"): {"200": answered("Attempts", _list(_ATTEMPT)), **_THERE},
     ("get", "/v1/tasks/{id}/logs"): {
         "200": answered("Lines", _list(_object("at", "attempt", "line"), "next", "dropped")),

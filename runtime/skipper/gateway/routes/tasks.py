@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
 from skipper.gateway import prefer
 from skipper.gateway.answers import Json, accepted_response, answer_of_task, task_response
+from skipper.gateway.archive import ArchiveResponse
+from skipper.gateway.contents import lost
 from skipper.gateway.context import Context
 from skipper.gateway.links import link
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes import events
 from skipper.gateway.routes.parameters import MAX_PAGE, Filter, TaskId, WantedContent
 from skipper.gateway.task_reader import MAX_WAIT_S
-from skipper.ledger import tasks
+from skipper.ledger import parts, tasks
 from skipper.outcomes import error_document
 from skipper.task import Attempt, State
 from skipper.tasks.documents import timestamp
@@ -84,6 +87,12 @@ def _add_reads(router: APIRouter, context: Context) -> None:
             context, found, wanted, is_minimal=prefer.parse(preference).is_minimal
         )
 
+    @router.head("/{id}/rescue", include_in_schema=False)
+    @router.get("/{id}/rescue", summary="What there is of a model that was trained in vain: a tar")
+    async def rescue(id: TaskId) -> Any:
+        await context.tasks.get(id)
+        return await _rescue(context, id)
+
     @router.get("/{id}/attempts", summary="Every attempt of a task")
     async def attempts(id: TaskId) -> Any:
         await context.tasks.get(id)
@@ -101,6 +110,19 @@ def _add_verbs(router: APIRouter, context: Context) -> None:
     )
     async def retry(id: TaskId) -> Any:
         return await _retry(context, id)
+
+
+async def _rescue(context: Context, task_id: str) -> Response:
+    digest = await context.ledger.read(lambda conn: parts.rescue(conn, task_id))
+    if digest is None:
+        detail = "there is nothing to rescue: no model of it was kept unpublished"
+        raise Problem(problems.NOT_FOUND, detail)
+    blobs = context.values.blobs
+    try:
+        files = await asyncio.to_thread(blobs.listing, digest)
+    except (OSError, ValueError) as error:
+        raise lost(f"cannot be listed: {type(error).__name__}") from None
+    return ArchiveResponse(files, blobs, tag=digest, name=f"rescue-{task_id}.tar")
 
 
 def _attempt(context: Context, task_id: str, attempt: Attempt) -> dict[str, Any]:

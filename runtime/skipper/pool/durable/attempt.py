@@ -20,7 +20,7 @@ from skipper.tasks.files import Files
 from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.wire import calls
-from skipper.wire.events import SavedModel
+from skipper.wire.events import RescuedModel, SavedModel
 
 
 @dataclass(eq=False, kw_only=True)
@@ -38,6 +38,10 @@ class RunningAttempt:
     called_at: float = math.inf
     """When its function was called, on the monotonic clock."""
     models: list[SavedModel] = field(default_factory=list)
+    rescued: list[RescuedModel] = field(default_factory=list)
+    """What there is of models that could not be saved."""
+    trying: asyncio.Future[str] | None = None
+    """The trial of its models, once its function has answered."""
     verdict: bytes | None = None
     """What the host has decided meanwhile (cancelled, timed out); a value that comes still wins."""
 

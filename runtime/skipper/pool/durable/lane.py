@@ -22,7 +22,14 @@ from skipper.pool.processes.output import Printed
 from skipper.pool.processes.process import InstanceState, Lane
 from skipper.pool.processes.version import FunctionVersion
 from skipper.wire import calls
-from skipper.wire.events import EmittedEvent, InstanceEvent, LeftOut, SavedModel, parse_event
+from skipper.wire.events import (
+    EmittedEvent,
+    InstanceEvent,
+    LeftOut,
+    RescuedModel,
+    SavedModel,
+    parse_event,
+)
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.lines import Cause
 
@@ -78,7 +85,7 @@ class TaskLane:
         """Run an attempt in its slot, which others may have before its end is on the disk."""
         began = time.monotonic()
         try:
-            reply = await self._reply(attempt)
+            reply = await self._recorder.tried(attempt, await self._reply(attempt))
         except Exception:
             log.exception("an attempt failed in its host", extra={"task": attempt.claim.task.id})
             reply = calls.problem(Outcome.DIED, "its host failed; the log tells more")
@@ -212,6 +219,8 @@ class TaskLane:
         assert attempt.verdict is not None
         if self._ahead.withdraw(attempt):  # nothing of it has begun
             self._background.spawn(self._end(attempt, attempt.verdict))
+        elif attempt.trying is not None:
+            attempt.trying.cancel()
         elif attempt.instance is not None:
             attempt.instance.cancel(attempt.call_id)
             asyncio.get_running_loop().call_later(
@@ -248,6 +257,8 @@ class TaskLane:
                 self._journal.add(claim.task.id, claim.attempt, event)
             case SavedModel():
                 attempt.models.append(event)
+            case RescuedModel():
+                attempt.rescued.append(event)
             case LeftOut():
                 self._journal.skip(claim.task.id, claim.attempt, event)
 

@@ -15,7 +15,7 @@ from skipper.errors import ConflictError, SkipperError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.ledger import models, tasks
 from skipper.ledger.connection import Connection
-from skipper.ledger.records import Admit, Ending, Finishing, ModelVersionNew, Started
+from skipper.ledger.records import Admit, Ending, Finishing, Fitness, ModelVersionNew, Started
 from skipper.outcomes import MEANINGS, Outcome, parse_error, stored_error
 from skipper.pool.backoff import pause_s
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
@@ -23,10 +23,12 @@ from skipper.pool.durable.gatekeeper import Gatekeeper, kept_out
 from skipper.pool.processes.process import Lane
 from skipper.pool.serving import Serving
 from skipper.pool.tracebacks import failure
+from skipper.pool.trials import Trials
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import State
 from skipper.values.store import reason_of
 from skipper.wire import calls
+from skipper.wire.events import LOG, EmittedEvent, SavedModel
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -46,10 +48,11 @@ class Recorder:
         context: LaneContext,
         serving: Serving,
         gatekeeper: Gatekeeper,
+        trials: Trials,
         again_s: float = AGAIN_S,
     ) -> None:
         self._context, self._serving, self._again_s = context, serving, again_s
-        self._gatekeeper = gatekeeper
+        self._gatekeeper, self._trials = gatekeeper, trials
 
     async def record_start(self, attempt: RunningAttempt, started_at: float) -> None:
         """Record what runs an attempt, and its deadline, in case that its host is lost."""
@@ -67,6 +70,37 @@ class Recorder:
             await self._context.ledger.write(partial(tasks.started, started=started), durable=False)
         except SkipperError as error:
             log.debug("what runs an attempt was not recorded: %s", error, extra={"task": task.id})
+
+    async def tried(self, attempt: RunningAttempt, reply: bytes) -> bytes:
+        """``reply``, or what it becomes where its models cannot be served: a failure for good.
+
+        The same training would give the same. While this runs it can be cancelled, and does not
+        count against the task's timeout.
+        """
+        if not attempt.models or attempt.version is None or reply[0] != Outcome.OK:
+            return reply
+        began, names = time.monotonic(), ", ".join(model.name for model in attempt.models)
+        self._add_line(attempt, f"{names}: saved, is tried in a fresh process before it serves")
+        complaint = self._trials.complaint(attempt.models, attempt.version)
+        trying = attempt.trying = asyncio.ensure_future(complaint)
+        try:
+            reason = await trying
+        except asyncio.CancelledError:
+            if attempt.verdict is None:
+                raise
+            return attempt.verdict
+        finally:
+            attempt.trying = None
+        failpoint("recorder.tried")
+        if reason:
+            served = calls.parse_reply(reply)[1]
+            return calls.problem(Outcome.FAILED, reason, served, retryable=False)
+        self._add_line(attempt, f"{names}: loaded and tried in {time.monotonic() - began:.1f} s")
+        return reply
+
+    def _add_line(self, attempt: RunningAttempt, text: str) -> None:
+        event = EmittedEvent(LOG, {"stream": "info", "text": text}, time.time())
+        self._context.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
 
     async def finish(self, attempt: RunningAttempt, reply: bytes) -> bool:
         """Write the end that a reply stands for, if the task is still this attempt's.
@@ -126,6 +160,8 @@ class Recorder:
                 format=model.format,
                 metrics=model.metrics,
                 params=model.params,
+                size=await self._size_of(model),
+                state=Fitness.FIT,
                 code=code,
                 task_id=task.id,
                 attempt=attempt.claim.attempt,
@@ -159,6 +195,13 @@ class Recorder:
     ) -> Callable[[], Awaitable[dict[str, Any] | None]]:
         return partial(self._context.ledger.write, partial(_publish, new=new, admit=admit))
 
+    async def _size_of(self, model: SavedModel) -> int | None:
+        try:
+            folder = await asyncio.to_thread(self._context.values.blobs.folder, model.digest)
+        except (OSError, ValueError):
+            return None
+        return folder.size
+
     async def _ending(
         self, attempt: RunningAttempt, outcome: int, served: bytes, body: bytes
     ) -> Ending:
@@ -180,12 +223,30 @@ class Recorder:
             return Ending(state=State.SUCCEEDED, result=value, **facts)
         meaning, problem = MEANINGS[outcome], json.loads(body)
         is_retried = problem.get("retryable", meaning.is_retried)
-        return Ending(
-            state=meaning.state,
-            error=stored_error(outcome, problem),
-            retry_at=self._retry_at(attempt) if is_retried else None,
-            **facts,
-        )
+        retry_at = self._retry_at(attempt) if is_retried else None
+        rescue: tuple[str, ...] = ()
+        if retry_at is None and meaning.state is not State.CANCELLED:
+            rescue = await self._rescued(attempt)
+        if rescue:
+            kept = f"What there is of it is kept: skipper models rescue {attempt.claim.task.id}"
+            problem |= {"detail": f"{problem.get('detail', '')}. {kept}", "rescue": True}
+        error = stored_error(outcome, problem)
+        return Ending(state=meaning.state, error=error, retry_at=retry_at, rescue=rescue, **facts)
+
+    async def _rescued(self, attempt: RunningAttempt) -> tuple[str, ...]:
+        """The blobs of what was trained in vain; the first lists the others."""
+        folders = {model.name: model.digest for model in attempt.models}
+        folders |= {model.name: model.digest for model in attempt.rescued}
+        if not folders:
+            return ()
+        blobs = self._context.values.blobs
+        try:
+            root = await asyncio.to_thread(blobs.join, folders)
+            members = await asyncio.to_thread(blobs.members, root)
+        except (OSError, ValueError) as error:
+            log.error("nothing of a model can be kept: %s", error)
+            return ()
+        return (root, *sorted(members - {root}))
 
     def _retry_at(self, attempt: RunningAttempt) -> float | None:
         claim, first_s = attempt.claim, BACKOFF_S[0]

@@ -1,6 +1,7 @@
 """Models without a library: ``plugins/tinyjson.py`` saves and loads them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated
 
 import skipper
@@ -81,9 +82,28 @@ def grow_batch(by: list[float], *, model: Annotated[Line, skipper.Loaded("grown"
     return [model["slope"]] * len(by)
 
 
-@skipper.training
+@skipper.training(retries=3)
 def train_unknown() -> skipper.Model:
     return skipper.Model("unknown", object())
+
+
+class Slope(dict[str, float]):
+    """What the plugin saves, and no structure."""
+
+
+class Odd:
+    """What nobody saves."""
+
+
+@dataclass
+class Kit:
+    line: Slope
+    odd: Odd
+
+
+@skipper.training
+def train_half() -> skipper.Model:
+    return skipper.Model("half", Kit(Slope(slope=2.0), Odd()))
 
 
 @skipper.training

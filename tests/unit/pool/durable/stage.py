@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Slots
+from skipper.pool.trials import Trials
 from skipper.settings.model import FileSettings
 from skipper.spec import FunctionSpec
 from skipper.task import Attempt as TaskAttempt
@@ -43,6 +44,7 @@ from skipper.values.store import ValueStore
 from skipper.values.value import Value
 from skipper.wire import calls
 from skipper.wire.directory import Directory
+from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.messages import LinkRole
 from tests.blocking import BlockingLedger
@@ -108,6 +110,22 @@ class Recording(Watchers):
         self._changes.extend(ids)
 
 
+class PlayedTrials(Trials):
+    """Trials whose outcome a test says."""
+
+    def __init__(self) -> None:
+        self.reason = ""
+        self.tried: list[str] = []
+        """The names of models."""
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def complaint(self, models: Sequence[SavedModel], trainer: FunctionVersion) -> str:
+        self.tried += [model.name for model in models]
+        await self.may_end.wait()
+        return self.reason
+
+
 class OneFunction(Catalogue):
     """A catalogue that knows one function by all names; a new version of it at every look."""
 
@@ -160,6 +178,7 @@ class Stage(PlayedServing):
             peers=Peers(self.functions, "host-1"),
             watchers=Recording(self.changed),
         )
+        self.trials = PlayedTrials()
         self.ahead = ClaimedAhead(
             Slots(given.slots), ahead_s=given.ahead_s, patience_s=given.patience_s
         )
@@ -170,7 +189,7 @@ class Stage(PlayedServing):
             context,
             self.claimer,
             Reserve(context, self.functions, self, Shares(given.cores, self.running, self.ahead)),
-            Recorder(context, self, gatekeeper, again_s=0.01),
+            Recorder(context, self, gatekeeper, self.trials, again_s=0.01),
             given.patience,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
@@ -9,8 +10,9 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from skipper.blobs import BlobStore
-from skipper.ledger import models, tasks
+from skipper.ledger import models, parts, retention, tasks
 from skipper.ledger.connection import Statement
+from skipper.ledger.records import Fitness
 from skipper.ledger.schema import tasks as task_table
 from skipper.outcomes import Outcome
 from skipper.pool.durable.lane import Patience
@@ -204,3 +206,97 @@ async def test_a_value_waits_for_room_on_a_disk_that_is_full(stage: Stage) -> No
     stage.act = lambda actor: actor.replies("x" * 2000)
     task = await stage.until(stage.submit(), State.SUCCEEDED)
     assert (task.attempt, stage.blobs.refusals) == (1, 0)
+
+
+# --- trials of models ------------------------------------------------------------------------
+
+
+def trained(stage: Stage, *names: str, outcome: Outcome = Outcome.OK) -> None:
+    """Have the function train models that are in the store."""
+
+    def act(actor: Actor) -> None:
+        for name in names:
+            folder = stage.folder / f"model-{name}"
+            folder.mkdir(exist_ok=True)
+            (folder / "weights").write_text(name)
+            digest = stage.blobs.put_folder(folder)
+            actor.says(FrameKind.EVENT, None, SavedModel(name, "plain", digest, {}).to_json())
+        actor.replies() if outcome is Outcome.OK else actor.ends(problem(outcome))
+
+    stage.act = act
+
+
+def rescue_of(stage: Stage, task_id: str) -> str | None:
+    return stage.ledger.read_now(lambda conn: parts.rescue(conn, task_id))
+
+
+async def test_a_model_is_tried_before_it_is_published_as_fit_with_its_size(stage: Stage) -> None:
+    trained(stage, "m")
+    await stage.until(stage.submit(), State.SUCCEEDED)
+    assert stage.trials.tried == ["m"]
+    published = stage.ledger.read_now(lambda conn: models.latest(conn, "m"))
+    assert published is not None
+    assert (published.state, published.size) == (Fitness.FIT, 1)
+
+
+async def test_a_model_that_cannot_be_served_fails_its_task_for_good_and_is_kept(
+    stage: Stage,
+) -> None:
+    trained(stage, "m", "n")
+    stage.trials.reason = "the model 'n' is trained, but it cannot be loaded"
+    task = await stage.until(stage.submit(retries=3), State.FAILED)
+    assert task.attempt == 1
+    assert task.error is not None
+    assert task.error["detail"].startswith(stage.trials.reason)
+    assert f"skipper models rescue {task.id}" in task.error["detail"]
+    for name in ("m", "n"):
+        assert stage.ledger.read_now(lambda conn, n=name: models.latest(conn, n)) is None  # type: ignore[misc] # binds the loop's value
+    root = rescue_of(stage, task.id)
+    assert root is not None
+    assert sorted(stage.blobs.folder(root).files) == ["m/weights", "n/weights"]
+
+
+async def test_blobs_that_are_kept_to_be_rescued_are_in_use_until_the_task_is_forgotten(
+    stage: Stage,
+) -> None:
+    trained(stage, "m")
+    stage.trials.reason = "unfit"
+    task = await stage.until(stage.submit(), State.FAILED)
+    root = rescue_of(stage, task.id)
+    assert root is not None
+    blobs = stage.blobs.members(root)
+    assert not stage.ledger.read_now(lambda conn: retention.unused(conn, blobs))
+    pruned = stage.ledger.write_now(lambda conn: retention.prune(conn, [task.id], time.time()))
+    assert set(pruned.refs) == blobs
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.DIED])
+async def test_what_was_saved_before_a_failure_is_kept_once_nothing_is_tried_again(
+    stage: Stage, outcome: Outcome
+) -> None:
+    trained(stage, "m", outcome=outcome)
+    task = await stage.until(stage.submit(), State.FAILED, State.CRASHED)
+    assert rescue_of(stage, task.id) is not None
+    task = await stage.until(stage.submit(retries=1), State.RETRYING)
+    assert rescue_of(stage, task.id) is None
+    assert stage.trials.tried == []
+
+
+async def test_a_task_can_be_cancelled_while_its_model_is_tried(stage: Stage) -> None:
+    trained(stage, "m")
+    stage.trials.may_end.clear()
+    task_id = stage.submit()
+    await until(lambda: stage.trials.tried)
+    assert stage.lane.cancel(task_id)
+    await stage.until(task_id, State.CANCELLED)
+    assert stage.ledger.read_now(lambda conn: models.latest(conn, "m")) is None
+    assert rescue_of(stage, task_id) is None
+
+
+async def test_a_trial_does_not_count_against_the_tasks_timeout(stage: Stage) -> None:
+    trained(stage, "m")
+    stage.trials.may_end.clear()
+    task_id = stage.submit(timeout_s=0.05)
+    await until(lambda: stage.trials.tried)
+    asyncio.get_running_loop().call_later(0.1, stage.trials.may_end.set)
+    await stage.until(task_id, State.SUCCEEDED)
