@@ -153,6 +153,11 @@ def test_a_version_is_shown_with_its_files_and_what_it_is(plain: Tree) -> None:
     assert (file["path"], len(file["sha256"])) == ("model.json", 64)
     assert file["size"] > 0
     assert plain.json(f"/v1/models/line/versions/{second}")["roles"] == ["production"]
+    assert plain.json("/v1/models/line/versions/previous")["version"] == first
+    assert plain.json("/v1/models/line/versions/old") == plain.json(
+        f"/v1/models/line/versions/{first}"
+    )
+    problem(plain.get("/v1/models/line/versions/candidate"), 404, "not-found")
     problem(plain.get("/v1/models/line/versions/1000000"), 404, "not-found")
     problem(plain.get("/v1/models/line/versions/0"), 400, "bad-request")
 

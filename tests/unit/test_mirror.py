@@ -10,8 +10,9 @@ RUNTIME = TESTS.parent / "runtime" / "skipper"
 
 ELSEWHERE = {
     "unit/cli/test_command.py": "cli/app cli/config cli/target cli/verbs",
+    "unit/cli/test_models.py": "cli/deployments cli/model_diff",
     "unit/cli/test_call.py": "cli/follow cli/progress",
-    "unit/cli/test_reads.py": "cli/functions cli/models cli/tasks cli/webhooks",
+    "unit/cli/test_reads.py": "cli/functions cli/tasks cli/webhooks",
     "unit/test_client.py": "client/* errors",
     "unit/values/test_crossing.py": "values/builtin values/file values/installed values/marks "
     "values/opening values/types",

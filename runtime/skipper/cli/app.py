@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from skipper.cli import config, files, functions, models, schedules, tasks, up, webhooks
+from skipper.cli import (
+    config,
+    deployments,
+    files,
+    functions,
+    models,
+    schedules,
+    tasks,
+    up,
+    webhooks,
+)
 from skipper.cli.call import call
 from skipper.cli.logs import logs
 from skipper.cli.status import down, status
@@ -65,6 +75,8 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(files.app, name="files")
 app.add_typer(schedules.app, name="schedules")
 app.command()(logs)
+for verb in (deployments.promote, deployments.rollback, deployments.alias):
+    models.models.command()(verb)
 app.add_typer(models.models, name="models")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(config.app, name="config")

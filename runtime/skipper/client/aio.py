@@ -194,7 +194,7 @@ class AsyncClient(HttpConnection):
         await self.run(model_flows.rescue(task_id, Path(to)))
         return Path(to)
 
-    async def model_version(self, name: str, version: int) -> dict[str, Any]:
+    async def model_version(self, name: str, version: int | str) -> dict[str, Any]:
         """See :meth:`Client.model_version`."""
         return await self.run(model_flows.version(name, version))
 

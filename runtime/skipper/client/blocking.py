@@ -218,8 +218,11 @@ class Client(HttpConnection):
         self.run(model_flows.rescue(task_id, Path(to)))
         return Path(to)
 
-    def model_version(self, name: str, version: int) -> dict[str, Any]:
-        """One version of a model: metrics, parameters, files … Raises NotFoundError."""
+    def model_version(self, name: str, version: int | str) -> dict[str, Any]:
+        """One version of a model, by its number, role or alias: metrics, parameters, files …
+
+        Raises NotFoundError.
+        """
         return self.run(model_flows.version(name, version))
 
     def deployment(self, name: str) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from skipper.client.messages import Flow, Reply, Request
 JSON = {"content-type": "application/json"}
 
 
-def version(name: str, number: int) -> Flow[dict[str, Any]]:
+def version(name: str, at: int | str) -> Flow[dict[str, Any]]:
     """One version of a model."""
-    return get(f"{model_path(name)}/versions/{number}")
+    return get(f"{model_path(name)}/versions/{quote(str(at), safe='')}")
 
 
 def rescue(task_id: str, to: Path) -> Flow[Reply]:

@@ -45,6 +45,8 @@ class PlayedModels:
         self.past = [Deployment(name="boston", production=2, previous=1, revision=2)]
         self.drops = 0
         """How many further changes lose their connection once they have taken effect."""
+        self.gate: dict[str, Any] | None = None
+        """What the gate has said of every version."""
         self.pending: list[str] = []
         """Pools that do not take a change in."""
 
@@ -64,10 +66,10 @@ class PlayedModels:
         return JSONResponse({"name": name, "items": items, "next": None})
 
     async def version(self, request: Request) -> Response:
-        number = int(request.path_params["version"])
-        if number > 3:
-            return refused(404, "not-found", f"model 'boston' has no version {number}")
-        held = self.held
+        text, held = request.path_params["version"], self.held
+        number = int(text) if text.isdigit() else self._number(text)
+        if number is None or number > 3:
+            return refused(404, "not-found", f"model 'boston' has no version {text}")
         file = {"path": "model.keras", "size": 1000 * number, "sha256": f"{number:064x}"}
         roles = {"production": held.production, "previous": held.previous}
         more = {
@@ -75,7 +77,7 @@ class PlayedModels:
             "aliases": [alias for alias, each in held.aliases.items() if each == number],
             "files": [file, {"path": "same.txt", "size": 4, "sha256": "0" * 64}],
         }
-        return JSONResponse(version("boston", number) | more)
+        return JSONResponse(version("boston", number) | more | {"gate": self.gate})
 
     async def deployment(self, request: Request) -> Response:
         if request.method == "GET":
@@ -92,6 +94,8 @@ class PlayedModels:
         number, percent = self._number(given["version"]), given.get("percent")
         if number == 3:
             return refused(422, "unfit-version", "version 3 of 'boston' is unfit")
+        if self.gate and not given.get("force"):
+            return refused(422, "kept-out", f"its gate keeps version {number} out")
         if number is None or number > 3:
             return refused(422, "no-such-version", f"model 'boston' has no {given['version']!r}")
         if percent is None:

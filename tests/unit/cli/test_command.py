@@ -152,7 +152,13 @@ def test_what_is_heavy_is_not_imported_early(verb: str, tmp_path: Path) -> None:
 def test_every_verb_teaches_by_example(run: Callable[..., Any]) -> None:
     verbs = [
         *("down", "status", "call", "logs", "version", "functions list", "functions show"),
-        *("tasks list", "tasks show", "tasks cancel", "models list", "models show"),
+        *(
+            "tasks list",
+            "tasks show",
+            "tasks cancel",
+            *("models list", "models show", "models diff"),
+            *("models promote", "models rollback", "models alias"),
+        ),
         *("config show", "up"),
     ]
     for verb in verbs:

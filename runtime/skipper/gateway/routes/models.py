@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
 from skipper import problems
 from skipper.blobs import StoredFile
+from skipper.errors import DefinitionError, NotFoundError
 from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
 from skipper.gateway.model_documents import shown_version, version_document
 from skipper.gateway.problems import Problem
-from skipper.gateway.routes.parameters import MAX_PAGE, Name, VersionNumber
+from skipper.gateway.routes.parameters import MAX_PAGE, Name, VersionAt
 from skipper.ledger import deployments, models
-from skipper.ledger.records import Fitness, ModelVersion
+from skipper.ledger.connection import Connection
+from skipper.ledger.records import Deployment, Fitness, ModelVersion
+from skipper.selectors import Selector, parse_at
 
 
 def routes(context: Context) -> APIRouter:
@@ -51,18 +53,26 @@ def routes(context: Context) -> APIRouter:
         return Json({"name": name, "items": shown, "next": following})
 
     @router.get("/models/{name}/versions/{version}", summary="Look at one version of a model")
-    async def version(name: Name, version: VersionNumber) -> Any:
-        found = await context.ledger.read(partial(models.get, name=name, version=version))
-        if found is None:
-            raise Problem(problems.NOT_FOUND, f"model {name!r} has no version {version}")
-        if found.state is Fitness.REMOVED:
-            detail = f"version {version} of {name!r} was removed: {found.reason}"
-            raise Problem(problems.GONE, detail)
-        held = await context.ledger.read(lambda conn: deployments.held_of(conn, name))
+    async def version(name: Name, version: VersionAt) -> Any:
+        found, held = await context.ledger.read(lambda conn: _found(conn, name, version))
         files = await asyncio.to_thread(_files, context, found)
         return Json(shown_version(found, held, files))
 
     return router
+
+
+def _found(conn: Connection, name: str, version: str) -> tuple[ModelVersion, Deployment]:
+    try:
+        at = parse_at(version)
+        stored = models.get(conn, name, at) if isinstance(at, int) else None
+        if stored is not None and stored.state is Fitness.REMOVED:
+            detail = f"version {version} of {name!r} was removed: {stored.reason}"
+            raise Problem(problems.GONE, detail)
+        return models.resolve(conn, Selector(name, at)), deployments.held_of(conn, name)
+    except DefinitionError as error:
+        raise Problem(problems.BAD_REQUEST, str(error)) from None
+    except NotFoundError as error:
+        raise Problem(problems.NOT_FOUND, str(error)) from None
 
 
 def _files(context: Context, version: ModelVersion) -> list[StoredFile] | None:

@@ -11,7 +11,6 @@ from skipper import problems
 from skipper.gateway.access.policy import caller_of
 from skipper.gateway.contents import WantedContent as WantedBytes
 from skipper.gateway.problems import Problem
-from skipper.selectors import MAX_VERSION
 
 TaskId = Annotated[str, Path(pattern=r"^[0-9A-Za-z_-]{1,64}$")]
 Name = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
@@ -20,7 +19,7 @@ Filter = Annotated[str, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Sequence = Annotated[int, Query(ge=0, le=2**63 - 1)]
 """A place among events. Bounded, as the next, by what the ledger's columns hold."""
 AttemptNumber = Annotated[int, Query(ge=1, le=2**31 - 1)]
-VersionNumber = Annotated[int, Path(ge=1, le=MAX_VERSION)]
+VersionAt = Annotated[str, Path(max_length=63, description="a number, a role or an alias")]
 MAX_PAGE = 200
 """The most items on a page of a list."""
 
