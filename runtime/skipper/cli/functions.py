@@ -63,10 +63,14 @@ def show_function(
         show_json(document)
         return
     schema = document.get("input_schema") or {}
-    hidden = ("input_schema", "output_schema", "description", "line")
+    hidden = ("input_schema", "output_schema", "description", "line", "limits")
     shown = document | {"file": f"{document.get('file')}:{document.get('line')}"}
     show_members((key, value) for key, value in shown.items() if key not in hidden)
     _show_input(schema)
+    if limits := document.get("limits"):
+        show("")
+        rows = [[each["what"], each["value"], each["moved_by"]] for each in limits]
+        show_table(("LIMIT", "", "MOVED BY"), rows)
     body = shlex.quote(json.dumps(example(schema, schema), ensure_ascii=False))
     show(f"\nskipper call{where.flags} {name} -d {body}")
     show(f"curl {where.curl(f'{function_path(name)}/invoke')} --json {body}")

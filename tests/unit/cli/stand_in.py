@@ -437,6 +437,7 @@ def spec(name: str) -> dict[str, Any]:
         "output_schema": {},
         "state": "live",
         "pool_ready": True,
+        "limits": [{"what": "direct calls that wait", "value": "9", "moved_by": "pools.cpu.queue"}],
     }
 
 

@@ -67,6 +67,7 @@ def test_a_function_is_shown_with_what_it_takes_and_how_to_call_it(
     run: Run, gateway: StandIn
 ) -> None:
     text = run("functions", "show", "plain.echo").stdout
+    assert "direct calls that wait  9  pools.cpu.queue" in text
     assert "rm     number  required" in text
     assert """skipper call plain.echo -d '{"rm": 1.0}'""" in text
     assert f"curl {gateway.url}/v1/functions/plain.echo/invoke" in text

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from skipper import problems
 from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
+from skipper.gateway.function_limits import limits_of
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import Name
 from skipper.spec import BrokenFile
@@ -47,7 +48,8 @@ def routes(context: Context) -> APIRouter:
     async def function(name: Name) -> Any:
         for item in context.directory.functions():
             if item.spec.name == name:
-                return Json(shown(item))
+                found = limits_of(item.spec, context.settings)
+                return Json(shown(item) | {"limits": [each._asdict() for each in found]})
         if (broken := context.directory.broken_for(name)) is not None:
             raise Problem(
                 problems.BROKEN,

@@ -202,6 +202,14 @@ class DirectLane:
         The version before stays beside it and runs what it was sent, until it is retired.
         """
         self.versions.assign(version)
+        spec, most = version.spec, self._settings.queue
+        if spec.batch > most:
+            log.warning(
+                "%s: batch=%d is more than pools.%s.queue = %d: no more calls than those wait, so "
+                "no batch is larger, and callers beyond them are refused",
+                *(spec.name, spec.batch, spec.pool, most),
+                extra={"function": spec.name},
+            )
 
     def retire(self, version: FunctionVersion) -> None:
         """Send a version no more calls, and stop its instances, busy ones when done.

@@ -51,7 +51,8 @@ def expired(call: DirectCall, *, has_begun: bool) -> bytes:
 def waited_in_vain(queue: VersionQueue, seconds: float) -> bytes:
     """The reply to a call that has waited for as long as any may."""
     detail = (
-        f"no instance of {queue.version.name} came free within {seconds:g} s (pools.*.queue_wait_s)"
+        f"no instance of {queue.version.name} came free within {seconds:g} s "
+        f"(pools.{queue.spec.pool}.queue_wait_s)"
     )
     return calls.problem(Outcome.BUSY, detail)
 

@@ -27,17 +27,18 @@ class WaitingCalls:
         One that is larger by itself than all may be together has a place where no other waits.
         """
         queue = call.queue
+        pool = f"pools.{queue.spec.pool}"
         waiting = len(queue.calls)
         if waiting >= self._most_of_one:
-            detail = f"{waiting} calls of {queue.version.name} wait already (pools.*.queue)"
+            detail = f"{waiting} calls of {queue.version.name} wait already ({pool}.queue)"
             return calls.problem(Outcome.BUSY, detail)
         if self.count >= self._most:
-            detail = f"{self.count} calls wait in its pool already (pools.*.queue_total)"
+            detail = f"{self.count} calls wait in its pool already ({pool}.queue_total)"
             return calls.problem(Outcome.BUSY, detail)
         if self.count and self._bytes + call.size > self._most_bytes:
             detail = (
                 f"calls of {self._bytes / (1 << 20):.1f} MiB wait in its pool already, and there "
-                f"is no room for one of {call.size / (1 << 20):.1f} MiB (pools.*.queue_mb)"
+                f"is no room for one of {call.size / (1 << 20):.1f} MiB ({pool}.queue_mb)"
             )
             return calls.problem(Outcome.BUSY, detail)
         return None

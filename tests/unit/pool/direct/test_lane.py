@@ -272,7 +272,7 @@ async def test_the_bytes_that_wait_in_a_pool_are_bounded() -> None:
     large = b"x" * (400 << 10)
     calls_ = [pool.sized(name, large) for name in ("a.f", "b.f", "a.f")]
     assert pool.outcomes == {3: Outcome.BUSY}
-    assert "(pools.*.queue_mb)" in pool.caller.answers[0].value
+    assert "(pools.cpu.queue_mb)" in pool.caller.answers[0].value
     pool.sized("a.f", b"small")
     assert pool.lane.queued == 3
     assert calls_[1] is not None
@@ -761,6 +761,18 @@ async def test_a_call_that_never_ran_counts_as_no_run() -> None:
     pool.lane.sweep(time.monotonic() + 3600)
     assert sum(counted(pool.metrics).values()) == 1
     assert runs(pool.metrics) == {}
+
+
+@pytest.mark.parametrize(
+    ("batch", "queue", "is_told"), [(64, 10, True), (11, 10, True), (10, 10, False), (1, 1, False)]
+)
+async def test_a_batch_above_the_queue_is_told_when_the_function_is_assigned(
+    caplog: pytest.LogCaptureFixture, batch: int, queue: int, is_told: bool
+) -> None:
+    """https://github.com/ray-project/ray/issues/47681"""
+    Pool(version_of(batch=batch), queue=queue)
+    text = f"f.f: batch={batch} is more than pools.cpu.queue = {queue}"
+    assert [text in record.message for record in caplog.records] == ([True] if is_told else [])
 
 
 async def test_the_last_failure_is_the_answer(caplog: pytest.LogCaptureFixture) -> None:
