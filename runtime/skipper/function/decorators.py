@@ -334,6 +334,13 @@ class Function(Generic[P, R]):
     def _loaded(self, caller: Caller, body: bytes) -> R:
         return cast(R, self.signature.load(body, caller.places))
 
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
+        """What a class that is derived from this one is derived from. Raises DefinitionError."""
+        del bases
+        if inspect.isclass(self.target):
+            return (self.target,)
+        raise self._error(f"{self.name} is a function; a class can be derived from classes alone.")
+
     def __repr__(self) -> str:
         return f"<skipper {self.kind} function {self.name}>"
 

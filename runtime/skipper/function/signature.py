@@ -326,6 +326,7 @@ def _value_types(parameters: Parameters) -> dict[str, ValueType]:
 def _callable_of(target: Callable[..., Any] | type) -> Callable[..., Any]:
     if not inspect.isclass(target):
         return target
+    _check_constructor(target)
     # Every class is callable by its metaclass, so the method is looked for in the classes' own
     # members, all but those of object.
     if not any("__call__" in vars(base) for base in target.__mro__[:-1]):
@@ -333,7 +334,27 @@ def _callable_of(target: Callable[..., Any] | type) -> Callable[..., Any]:
             f"class {target.__name__} needs a __call__ method: it is what callers call."
         )
     method: Callable[..., Any] = target.__call__
+    is_async = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+    if hasattr(target, "__aenter__") and not hasattr(target, "__enter__") and not is_async:
+        raise DefinitionError(
+            f"class {target.__name__} has __aenter__, which an event loop calls: write `async def "
+            "__call__`, or __enter__ and __exit__."
+        )
     return method
+
+
+def _check_constructor(target: type) -> None:
+    """Raise DefinitionError for what nobody gives: the one object is made without arguments."""
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # one of C, which says nothing of itself
+        return
+    open_ = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if asked := [p.name for p in parameters if p.default is p.empty and p.kind not in open_]:
+        raise DefinitionError(
+            f"{target.__name__}.__init__ needs {', '.join(asked)}, which nobody gives it: write a "
+            "default, or read it in __init__."
+        )
 
 
 def _output_adapter(returned: Any, streams: bool) -> Adapter:

@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -23,14 +24,21 @@ from skipper.wire.calls import STREAM, problem
 from skipper.wire.frames import Frame, FrameKind
 
 
-def serve(link: HostLink, function: ServedFunction) -> None:
+async def serve(link: HostLink, function: ServedFunction) -> None:
     """Run the calls of ``function`` that come over ``link``, side by side, until the host hangs up.
 
-    A thread reads, the event loop runs the function. Raises LinkClosedError where the function has
-    closed the descriptors of either.
+    A thread reads, the event loop runs the function.
+    """
+    await _AsyncServer(link, function).run()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main``, which serves, on a new event loop.
+
+    Raises LinkClosedError where the function has closed the descriptors of loop or link.
     """
     try:
-        asyncio.run(_AsyncServer(link, function).run())
+        asyncio.run(main)
     except OSError as error:
         if error.errno == errno.EBADF:
             raise LinkClosedError from None

@@ -13,14 +13,17 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from skipper import failpoints
 from skipper.hookspecs import Project
 from skipper.instance import faults, loader, output
 from skipper.instance.faults import describe
-from skipper.instance.jobs import Job, JobKind, Report, Turn
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo, Turn
+from skipper.instance.lifetime import end_process
 from skipper.instance.link import (
     CLOSED_CODE,
     HostGoneError,
@@ -36,20 +39,37 @@ from skipper.settings.urls import secrets_in
 from skipper.system import die_with_parent
 from skipper.wire.frames import FrameKind
 
+if TYPE_CHECKING:  # what only an instance that serves needs
+    from skipper.instance.calls import ServedFunction
+    from skipper.instance.lifetime import ServedState
+
 _OOM_SCORE = 500  # of 1000, proc(5): an instance is ended before anything that has the usual 0
 
 
 def run(sock: socket.socket) -> None:
     """Do one job for the host at the other end of ``sock``; to serve is one until it hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link = HostLink(out_of_reach(sock))
+    signal.signal(signal.SIGTERM, _asked_to_end)
+    link, pid = HostLink(out_of_reach(sock)), os.getpid()
     _Forks(link).watch()
     try:
-        _run_job(link)
-    except HostGoneError:
-        return
+        with contextlib.suppress(HostGoneError, _NotLoadedError, SystemExit):
+            _run_job(link)
     except LinkClosedError:
         os._exit(CLOSED_CODE)
+    finally:
+        if os.getpid() == pid:  # else it is a process that the function has forked
+            end_process()
+
+
+def _asked_to_end(signum: int, frame: object) -> NoReturn:
+    """Handle SIGTERM while no call runs."""
+    del signum, frame
+    raise SystemExit(0)
+
+
+class _NotLoadedError(Exception):
+    """The code that is to be served did not load, and the host has been told why."""
 
 
 class _Forks:
@@ -204,6 +224,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import ServedFunction
     from skipper.instance.checkpoints import CheckpointStore
+    from skipper.instance.lifetime import ServedState
     from skipper.instance.models import LoadedModels
     from skipper.instance.threads import ThreadShare
     from skipper.values.opening import Places
@@ -214,9 +235,14 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     blobs = BlobStore(job.storage_url)
     places = Places(spool=Spool(job.spool_dir), blobs=blobs)
     decorators.connect_to(HostCaller(link, job.max_result, places))
-    try:
+    with _loading(link, job.source):
         hand_over(plugins, job)
         mine = next(f for f in loader.load(job.source) if f.name == job.function)
+        state = ServedState(mine)
+
+    def begin() -> ServedFunction:
+        """What is served, once its state is there."""
+        assert job.source is not None
         models = LoadedModels(blobs, plugins, job.tmp_dir)
         for ref in job.models:
             models.put(ref)
@@ -228,11 +254,45 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         )
         if job.in_development:
             served.watch_models()
-    except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
-        _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
+        return served
+
+    report = Report(specs=(mine.spec(job.source.code),), code=job.source.code)
+    if mine.signature.is_async:
+        aio.run(_serve_on_loop(link, job.source, state, begin, report))
         return
-    _report(link, Report(specs=(mine.spec(job.source.code),), code=job.source.code))
-    (aio if mine.signature.is_async else runner).serve(link, served)
+    with ExitStack() as stack:
+        with _loading(link, job.source):
+            stack.enter_context(state)
+            served = begin()
+        _report(link, report)
+        runner.serve(link, served)
+
+
+async def _serve_on_loop(
+    link: HostLink,
+    source: SourceInfo,
+    state: ServedState,
+    begin: Callable[[], ServedFunction],
+    report: Report,
+) -> None:
+    from skipper.instance import aio
+
+    async with AsyncExitStack() as stack:
+        with _loading(link, source):
+            await stack.enter_async_context(state)
+            served = begin()
+        _report(link, report)
+        await aio.serve(link, served)
+
+
+@contextlib.contextmanager
+def _loading(link: HostLink, source: SourceInfo) -> Iterator[None]:
+    """Report what a block raises, and raise _NotLoadedError in its place."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
+        _report(link, Report(broken=(describe(error, source.file),), code=source.code))
+        raise _NotLoadedError from None
 
 
 def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
@@ -244,12 +304,9 @@ def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
     assert job.source is not None
     _use_value_types(plugins)
     places = Places(spool=Spool(job.spool_dir), blobs=BlobStore(job.storage_url))
-    try:
+    with _loading(link, job.source):
         hand_over(plugins, job)
         judges = checks.checks_of(loader.load(job.source), job.source.code, places)
-    except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
-        _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
-        return
     _report(link, Report(code=job.source.code))
     checks.serve(link, judges)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import linecache
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -87,6 +88,12 @@ def on_disk(project: Path) -> Callable[[str, Path], ModuleSpec | None]:
 def _spec_of(module: ModuleText) -> ModuleSpec | None:
     loader = _TextLoader(module)
     return importlib.util.spec_from_file_location(module.name, module.file, loader=loader)
+
+
+def own_modules() -> list[ModuleType]:
+    """The modules that were imported from texts."""
+    specs = ((module, getattr(module, "__spec__", None)) for module in [*sys.modules.values()])
+    return [m for m, spec in specs if spec is not None and isinstance(spec.loader, _TextLoader)]
 
 
 def _file_in(folders: Iterable[str], stem: str) -> Path | None:

@@ -17,6 +17,7 @@ from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
 from skipper.instance.calls import IncomingCall, Items, ServedFunction
 from skipper.instance.jobs import ModelRef
+from skipper.instance.lifetime import ignore_sigterm
 from skipper.instance.link import HostGoneError, HostLink
 from skipper.wire import frames
 from skipper.wire.calls import STREAM
@@ -37,7 +38,7 @@ def serve(link: HostLink, function: ServedFunction) -> None:
     link.gives_back = True
     if function.threads is not None:
         function.threads.listen()
-    with contextlib.suppress(HostGoneError):
+    with _ending(), contextlib.suppress(HostGoneError):
         while not runner.is_ended:
             frame = link.next()
             if frame.kind == FrameKind.CALL:
@@ -48,6 +49,15 @@ def serve(link: HostLink, function: ServedFunction) -> None:
                 function.take_model(ModelRef.model_validate_json(frame.payload))
             elif frame.kind == FrameKind.THREADS:
                 function.take_threads(frame)
+
+
+@contextlib.contextmanager
+def _ending() -> Iterator[None]:
+    """After the block SIGTERM is ignored, which comes just as the host hangs up."""
+    try:
+        yield
+    finally:
+        ignore_sigterm()
 
 
 class _Runner:

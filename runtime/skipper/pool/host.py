@@ -36,6 +36,12 @@ from skipper.tasks.leftovers import keep_swept
 log = logging.getLogger(__name__)
 
 
+DRAIN_SHARE = 0.8
+"""What calls and tasks may use of ``run.grace_s`` to end; instances then have the rest of"""
+LAST_SHARE = 0.95
+"""this, to close what they hold."""
+
+
 class Host:
     """One pool of this machine: runs its parts, from its seat's registration to its end."""
 
@@ -84,8 +90,10 @@ class Host:
             await stack.enter_async_context(_background(*self._jobs()))
             self._role.ready()
             await stopping.wait()
-            grace_s = self._settings.run.grace_s * 0.8
+            whole_s = self._settings.run.grace_s
+            ends, grace_s = time.monotonic() + LAST_SHARE * whole_s, DRAIN_SHARE * whole_s
             await asyncio.gather(parts.direct.close(grace_s), parts.tasks.close(grace_s))
+            await parts.instances.stop(ends - time.monotonic())
             await parts.journal.close()
             await self._presence.leave()
 

@@ -1,4 +1,5 @@
 import json
+import types
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any, assert_type
@@ -463,3 +464,33 @@ def test_without_a_runtime_only_calls_here_work() -> None:
     for act in (double.remote, double.spawn):
         with pytest.raises(NotConnectedError, match=r"skipper\.connect"):
             act(1)
+
+
+# --- classes that are derived from decorated ones ---------------------------------------------
+
+
+class Doubling:
+    factor = 2
+
+    def __call__(self, x: int) -> int:
+        return self.factor * x
+
+
+def test_a_class_can_be_derived_from_one_that_is_served() -> None:
+    doubled: Any = skipper.data(Doubling)
+    names_of_ours = {"factor": 3, "__module__": __name__}
+    derived = types.new_class(
+        "Tripling", (doubled,), exec_body=lambda names: names.update(names_of_ours)
+    )
+    tripled: Any = skipper.data(derived)
+    assert issubclass(derived, Doubling)
+    assert (doubled(2), tripled(2), tripled.name) == (4, 6, "test_decorators.Tripling")
+
+
+def test_nothing_is_derived_from_a_function() -> None:
+    @skipper.data
+    def plain() -> int:
+        return 1
+
+    with pytest.raises(DefinitionError, match="is a function"):
+        types.new_class("Derived", (plain,))

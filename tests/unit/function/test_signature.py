@@ -596,3 +596,54 @@ def test_a_default_of_none_may_be_sent(hint: Any) -> None:
     assert signature.input_schema()["properties"]["x"]["default"] is None
     assert signature.parse(b'{"x": null}') == {"x": None}
     assert signature.parse(b"{}") == {}
+
+
+class _NeedsPath:
+    def __init__(self, path: str, size: int = 1) -> None: ...
+    def __call__(self) -> int:
+        return 1
+
+
+class _NeedsTwo(_NeedsPath):
+    def __init__(self, *, path: str, key: str) -> None: ...
+
+
+class _NeedsByNew:
+    def __new__(cls, path: str) -> "_NeedsByNew":
+        return super().__new__(cls)
+
+    def __call__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"), [(_NeedsPath, "path"), (_NeedsTwo, "path, key"), (_NeedsByNew, "path")]
+)
+def test_what_nobody_gives_a_class_is_told(target: type, asked: str) -> None:
+    with pytest.raises(DefinitionError, match=f"needs {asked}, which nobody gives it"):
+        signature_of(target)
+
+
+class _Unentered(_NeedsPath):
+    def __init__(self) -> None: ...
+
+    async def __aenter__(self) -> None: ...
+
+
+def test_a_plain_class_that_only_a_loop_could_enter_is_refused() -> None:
+    with pytest.raises(DefinitionError, match="write `async def __call__`"):
+        signature_of(_Unentered)
+
+
+class _Given(_NeedsPath):
+    def __init__(self, *more: str, **rest: int) -> None: ...
+
+
+class _Plain:
+    def __call__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("target", [_Given, _Plain])
+def test_a_class_that_needs_nothing_is_taken(target: type) -> None:
+    assert signature_of(target).names == ()

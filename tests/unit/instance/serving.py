@@ -109,9 +109,11 @@ class Serving:
 
         host = threading.Thread(target=self.receive, args=(received, is_over, react))
         host.start()
-        serve = aio.serve if function.signature.is_async else runner.serve
         with own_signals():
-            serve(self.link, self.calls(function))
+            if function.signature.is_async:
+                aio.run(aio.serve(self.link, self.calls(function)))
+            else:
+                runner.serve(self.link, self.calls(function))
         self.ours.close()
         host.join()
         return received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -170,7 +171,17 @@ class Instances:
             if not self._starter.is_forking:
                 self._strays.look({each.pid for each in self.all} | self._starter.pids)
 
+    async def stop(self, timeout_s: float) -> None:
+        """Have every instance come to its own end, for so long at most."""
+        self._is_closing = True
+        ending = [instance.gone for instance in self.all]
+        for instance in list(self.all):
+            instance.stop()
+        if ending:
+            await asyncio.wait(ending, timeout=timeout_s)
+
     async def close(self) -> None:
+        """End those that are left, now."""
         self._is_closing = True
         for instance in list(self.all):
             instance.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import os
 import signal
@@ -20,6 +21,8 @@ from skipper.pool.processes.output import OutputStream, Printed
 from skipper.system import exit_words, when_ended
 from skipper.wire.frames import Frame, FrameKind, FrameProtocol
 from skipper.wire.lines import mark_of
+
+log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 2.0
 """Between TERM and KILL for a process that should stop."""
@@ -188,7 +191,13 @@ class InstanceProcess(ABC):
             return
         self.state = InstanceState.STOPPING
         self.signal(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(grace_s, self.kill)
+        asyncio.get_running_loop().call_later(grace_s, self._kill_late, grace_s)
+
+    def _kill_late(self, grace_s: float) -> None:
+        if self.state is not InstanceState.GONE:
+            late = "%s had not ended %g s after it was asked to, and is killed"
+            log.warning(late, self.name, grace_s, extra={"function": self.job.function})
+            self.kill()
 
     def kill(self) -> None:
         """End the process and everything in its group, now."""
