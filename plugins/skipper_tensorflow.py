@@ -13,16 +13,22 @@ import os
 import secrets
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import skipper
 
-FORMAT = "keras"
+FORMAT = skipper.Format(
+    name="keras", libraries={"keras": "keras", "tensorflow": "tensorflow"}, extra="tensorflow"
+)
 _LIBRARIES = frozenset({"keras", "tensorflow"})
 _FILE = "model.keras"
 _STATE = "state.npz"
+_OWN = "project.json"
+"""Which of the project's own the model names: ``{"Scale": ["functions.net", "Scale"]}``."""
 _MADE_BY_USE = frozenset({"predict_function", "test_function", "train_function"})
 """Attributes that Keras sets when a model is used: they follow from all the others."""
 _SIZES = (1, 32)
@@ -91,10 +97,10 @@ def _set_threads(threads: int) -> None:
 
 @skipper.hook
 def skipper_save_model(value: Any, folder: Path) -> str | None:
-    """Save a ``keras.Model`` as one ``.keras`` file.
+    """Save a ``keras.Model`` as one ``.keras`` file, and the names of the project's own in it.
 
     Raises FormatError for a model with a Lambda layer: loading it would run code out of
-    the file, which nothing that serves a model does.
+    the file, which nothing that serves a model does; and for classes that could not be loaded.
     """
     keras = sys.modules.get("keras")
     if keras is None or not isinstance(value, keras.Model):
@@ -105,14 +111,78 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
                 f"the layer {layer.name!r} is a Lambda, whose code would be in the saved model; "
                 "write a Layer class, marked @keras.saving.register_keras_serializable()."
             )
-    # Under its own class, because the file names the class that loading it looks for.
-    served_as = type(value)
-    value.__class__ = vars(served_as).get("untraced", served_as)
-    try:
+    with FORMAT.saving(folder), _untraced(value):
         value.save(folder / _FILE)
+        own = _own_names(value, folder / _FILE)
+        (folder / _OWN).write_text(json.dumps(own), encoding="utf-8")
+    return FORMAT.name
+
+
+@contextlib.contextmanager
+def _untraced(model: Any) -> Iterator[None]:
+    """Has it be of its own class, because the file names the class that loading it looks for."""
+    served_as = type(model)
+    model.__class__ = vars(served_as).get("untraced", served_as)
+    try:
+        yield
     finally:
-        value.__class__ = served_as
-    return FORMAT
+        model.__class__ = served_as
+
+
+def _own_names(model: Any, file: Path) -> dict[str, tuple[str, str]]:
+    """Under what name a saved model asks for each class and function that is not Keras's.
+
+    Raises FormatError for one that is the project's and could not be found again, and for one that
+    is nobody's: neither the project's nor registered with Keras by whoever it is of.
+    """
+    with zipfile.ZipFile(file) as archive:
+        config = json.loads(archive.read("config.json"))
+    found: dict[str, tuple[str, str]] = {}
+    for key, module, name in {*_classes(config), *_functions(model)}:
+        if found.setdefault(key, (module, name)) != (module, name):
+            raise skipper.FormatError(
+                f"the model has two classes or functions named {key!r}; "
+                "mark each @keras.saving.register_keras_serializable(package=…)"
+            )
+        try:
+            skipper.from_project(module, name)
+        except skipper.FormatError:
+            if ">" not in key:
+                raise
+            del found[key]  # registered by a library, which the file that serves it imports
+    return found
+
+
+def _classes(config: Any) -> Iterator[tuple[str, str, str]]:
+    """What a configuration names of others: the name it asks for, the module and the class."""
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        if not isinstance(part, dict):
+            continue
+        waiting += [value for key, value in part.items() if key != "compile_config"]
+        module, name = part.get("module"), part.get("class_name")
+        if isinstance(module, str) and isinstance(name, str) and not _is_keras(module):
+            if name == "function":
+                name = str(part.get("config")).rpartition(">")[2]
+            yield part.get("registered_name") or name, module, name
+
+
+def _functions(model: Any) -> Iterator[tuple[str, str, str]]:
+    """The functions that layers hold, as activations: a configuration has their names alone."""
+    import keras
+
+    for layer in _layers(model):
+        for value in vars(layer).values():
+            if isinstance(value, FunctionType) and not _is_keras(value.__module__):
+                name = keras.saving.get_registered_name(value)
+                yield name, value.__module__, value.__qualname__
+
+
+def _is_keras(module: str) -> bool:
+    return module.partition(".")[0] in {"builtins", "keras"}
 
 
 @skipper.hook
@@ -123,19 +193,29 @@ def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 -
     that no caller meets that, whether it takes one array or several. The model is not compiled; to
     train it further, ``compile`` it first.
     """
-    if format != FORMAT:
+    if format != FORMAT.name:
         return None
-    import keras
+    with FORMAT.loading(folder):
+        import keras
 
-    model = keras.saving.load_model(folder / _FILE, compile=False, safe_mode=True)
+        model = keras.saving.load_model(
+            folder / _FILE, compile=False, safe_mode=True, custom_objects=_own_objects(folder)
+        )
     _trace(model)
     return model
+
+
+def _own_objects(folder: Path) -> dict[str, Any]:
+    """What a saved model names of the project, as the project defines it now."""
+    file = folder / _OWN
+    own = json.loads(file.read_bytes()) if file.exists() else {}
+    return {key: skipper.from_project(module, name) for key, (module, name) in own.items()}
 
 
 @skipper.hook
 def skipper_model_state(format: str, model: Any) -> bytes | None:  # noqa: A002 - the hook's word
     """A digest of the model's variables, configuration and plain attributes, and of its layers'."""
-    if format != FORMAT:
+    if format != FORMAT.name:
         return None
     digest = hashlib.sha256(json.dumps(model.get_config(), default=str).encode())
     for part in (model, *_layers(model)):

@@ -6,8 +6,8 @@ Works in instances only, as plugins do.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
-import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ from typing import Any
 
 from skipper.errors import FormatError
 
-_VERSIONS = "libraries.json"
+_HASHES = "hashes.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,73 +26,70 @@ class Format:
     """One way in which a plugin keeps models: its name, and the libraries that it needs.
 
     ``libraries`` are their distributions by the modules that they are imported as; ``extra`` is the
-    one of skipper-runtime that installs them.
+    one of skipper-runtime that installs them. ``is_fragile`` is for a library that ends the process
+    over a damaged file: each file's hash is kept, and looked at before the library sees the file.
     """
 
     name: str
     libraries: Mapping[str, str]
     extra: str
+    is_fragile: bool = False
 
     @contextlib.contextmanager
     def saving(self, folder: Path) -> Iterator[None]:
-        """Within it a model is written to ``folder``, beside which the libraries' versions lie.
+        """Within it a model is written to ``folder``.
 
-        Raises FormatError where one is not installed, before anything is written.
+        Raises FormatError where a library is not installed, before anything is written.
         """
-        self._check_installed("saving a model as")
+        self._check_installed()
         yield
-        (folder / _VERSIONS).write_text(json.dumps(self._versions()), encoding="utf-8")
+        if self.is_fragile:
+            (folder / _HASHES).write_text(json.dumps(_hashes(folder)), encoding="utf-8")
 
     @contextlib.contextmanager
     def loading(self, folder: Path) -> Iterator[None]:
         """Within it a model is read from ``folder``.
 
-        Raises FormatError where a library is not installed or the folder holds a link, and for
-        whatever goes wrong meanwhile: the message has the reason, and versions that differ.
+        Raises FormatError where a library is not installed, and with the reason for whatever goes
+        wrong meanwhile.
         """
-        self._check_installed("the format")
-        for path in folder.rglob("*"):
-            if path.is_symlink():
-                raise FormatError(f"the saved model holds a link, {path.name}, and is not loaded")
+        self._check_installed()
         try:
+            if self.is_fragile and json.loads((folder / _HASHES).read_bytes()) != _hashes(folder):
+                raise ValueError("a file is not as it was saved")
             yield
         except FormatError:
             raise
         except Exception as error:
-            raise FormatError(self._why(error, folder)) from error
+            reason = str(error).partition("\n")[0] or "no reason given"
+            raise FormatError(
+                f"the {self.name} model cannot be loaded: {type(error).__name__}: {reason:.500}"
+            ) from error
 
-    def _check_installed(self, what: str) -> None:
+    def _check_installed(self) -> None:
         for module, distribution in self.libraries.items():
-            if importlib.util.find_spec(module) is None:
+            if _spec(module) is None:
                 raise FormatError(
-                    f"{what} {self.name!r} needs {distribution}; "
-                    f"install it: pip install 'skipper-runtime[{self.extra}]'"
+                    f"the format {self.name!r} needs {distribution}, which is not installed: "
+                    f"pip install 'skipper-runtime[{self.extra}]'"
                 )
 
-    def _versions(self) -> dict[str, str]:
-        found = {}
-        for distribution in self.libraries.values():
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                found[distribution] = importlib.metadata.version(distribution)
-        return found
 
-    def _why(self, error: Exception, folder: Path) -> str:
-        reason = str(error).partition("\n")[0] or "no reason given"
-        told = f"the {self.name} model cannot be loaded: {type(error).__name__}: {reason:.500}"
-        others = [
-            f"{name} {then} and not {now}"
-            for name, now in self._versions().items()
-            if (then := self._saved_with(folder).get(name, now)) != now
-        ]
-        return f"{told} (it was saved with {', '.join(others)})" if others else told
+def _spec(module: str) -> object | None:
+    try:
+        return importlib.util.find_spec(module)
+    except ValueError:  # it is blocked
+        return None
 
-    @staticmethod
-    def _saved_with(folder: Path) -> dict[str, str]:
-        try:
-            found = json.loads((folder / _VERSIONS).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file in ``folder``, but that which has them."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != _HASHES:
+            with path.open("rb") as stream:
+                found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 _owned: list[Callable[[str], bool]] = []

@@ -1,5 +1,6 @@
 """A store with the shipped plugins, and a run whose events are kept."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ def loaded_models(tmp_path: Path) -> LoadedModels:
 def stored(loaded_models: LoadedModels) -> Callable[[Any], Any]:
     """Put a value into the store and take it out again, as training and serving do."""
 
+    numbers = itertools.count(1)
+
     def through(value: Any) -> Any:
-        saved = loaded_models.save(Model("sample", value))
-        loaded_models.put(ModelRef(name="sample", version=1, seq=1, **saved))
+        saved, number = loaded_models.save(Model("sample", value)), next(numbers)
+        loaded_models.put(ModelRef(name="sample", version=number, seq=number, **saved))
         return loaded_models.injected({"model": "sample"})["model"]
 
     return through

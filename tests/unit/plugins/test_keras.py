@@ -1,5 +1,7 @@
 """What the tensorflow plugin does with Keras: models in the store, epochs as progress, forks."""
 
+import importlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,9 +125,112 @@ def test_whole_numbers_stay_whole(keras: Any, stored: Callable[[Any], Any]) -> N
     np.testing.assert_allclose(stored(net)(given), net(given))
 
 
-def test_a_model_is_one_keras_file(keras: Any, tmp_path: Path) -> None:
+def test_a_model_is_one_keras_file_and_names(keras: Any, tmp_path: Path) -> None:
     assert skipper_tensorflow.skipper_save_model(value=_net(keras), folder=tmp_path) == "keras"
-    assert [file.suffix for file in tmp_path.iterdir()] == [".keras"]
+    files = {file.name: file for file in tmp_path.iterdir()}
+    assert files.keys() == {"model.keras", "project.json"}
+    assert json.loads(files["project.json"].read_text()) == {}
+
+
+OWN = """
+import keras
+
+class Scale(keras.layers.Layer):
+    def call(self, x):
+        return x * 2
+
+@keras.saving.register_keras_serializable(package="shop")
+class Shift(keras.layers.Layer):
+    def call(self, x):
+        return x + 1
+
+class Net(keras.Model):
+    def __init__(self, **given):
+        super().__init__(**given)
+        self.scale = Scale()
+
+    def call(self, x):
+        return self.scale(x)
+
+def cube(x):
+    return x ** 3
+
+@keras.saving.register_keras_serializable(package="shop")
+def halve(x):
+    return x / 2
+"""
+TRAINS = "import skipper\nfrom functions import _own\nskipper.Model('net', _own)\n"
+PROJECT = {
+    "functions/_own.py": OWN,
+    "functions/train.py": TRAINS,
+    "functions/serve.py": "import skipper\nskipper.Loaded('net')\n",
+}
+
+
+@pytest.mark.parametrize("of", ["functions/train.py", "functions/serve.py"])
+def test_layers_of_the_project_registered_or_not_are_loaded_from_it_keras_21046(
+    keras: Any, of: str, project: Callable[..., None], stored: Callable[[Any], Any]
+) -> None:
+    """An unregistered layer used to be saved, and then nobody could load it."""
+    project(PROJECT, of)
+    own = importlib.import_module("functions._own")
+    inner = keras.Sequential([keras.Input((2,)), own.Shift(), keras.layers.Activation(own.halve)])
+    net = _net(keras, own.Scale(), inner, keras.layers.Dense(3, activation=own.cube))
+
+    loaded = stored(net)
+    np.testing.assert_allclose(loaded(X), net(X), rtol=1e-4)
+    assert type(loaded.layers[0]) is own.Scale
+
+
+def test_a_model_class_of_the_project_is_loaded_from_it(
+    keras: Any, project: Callable[..., None], stored: Callable[[Any], Any]
+) -> None:
+    project(PROJECT, "functions/serve.py")
+    net = importlib.import_module("functions._own").Net()
+    net(X)
+
+    np.testing.assert_allclose(stored(net)(X), X * 2)
+
+
+def test_a_layer_that_is_gone_from_the_project_is_told(
+    keras: Any, project: Callable[..., None], tmp_path: Path
+) -> None:
+    project(PROJECT, "functions/train.py")
+    own = importlib.import_module("functions._own")
+    (tmp_path / "saved").mkdir()
+    skipper_tensorflow.skipper_save_model(value=_net(keras, own.Scale()), folder=tmp_path / "saved")
+    del own.Scale
+
+    with pytest.raises(FormatError, match="Scale, which the model names, is gone from the project"):
+        skipper_tensorflow.skipper_load_model(format="keras", folder=tmp_path / "saved")
+
+
+def test_an_unregistered_layer_of_no_file_of_the_project_is_refused_when_it_is_saved(
+    keras: Any, loaded_models: LoadedModels
+) -> None:
+    class Nobodys(keras.layers.Layer):  # type: ignore[misc] # Keras carries no types
+        pass
+
+    with pytest.raises(FormatError, match="Nobodys, which the model names, is of no file"):
+        loaded_models.save(Model("sample", _net(keras, Nobodys())))
+
+
+def _damaged(data: bytes, how: str) -> bytes | None:
+    cut = {"truncated": data[: len(data) // 2], "missing": None, "empty": b""}
+    return cut.get(how, bytes(byte ^ (at == len(data) // 2) for at, byte in enumerate(data)))
+
+
+@pytest.mark.parametrize("how", ["truncated", "missing", "empty", "a bit flipped"])
+def test_a_damaged_file_is_told_in_a_sentence(keras: Any, tmp_path: Path, how: str) -> None:
+    skipper_tensorflow.skipper_save_model(value=_net(keras), folder=tmp_path)
+    file = tmp_path / "model.keras"
+    data = _damaged(file.read_bytes(), how)
+    file.unlink()
+    if data is not None:
+        file.write_bytes(data)
+
+    with pytest.raises(FormatError, match="the keras model cannot be loaded: "):
+        skipper_tensorflow.skipper_load_model(format="keras", folder=tmp_path)
 
 
 def test_a_lambda_layer_is_refused_when_it_is_saved(
