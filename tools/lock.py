@@ -24,7 +24,17 @@ MACOS_ARM64 = "sys_platform == 'darwin' and platform_machine == 'arm64'"
 MACHINES = (LINUX_X86_64, LINUX_AARCH64, MACOS_ARM64)
 OLDEST_PYTHON = "3.11"
 PYTHONS = "python_full_version < '3.14'"  # TensorFlow 2.21 has no wheel for 3.14
-EXTRAS = ("postgres", "sklearn", "tabular", "arrays", "images", "tables")
+EXTRAS = (
+    "postgres",
+    "sklearn",
+    "tabular",
+    "arrays",
+    "images",
+    "tables",
+    "xgboost-cpu",
+    "lightgbm",
+    "onnx",
+)
 DEVELOPMENT = ROOT / "requirements" / "dev.in"
 
 

@@ -24,6 +24,9 @@ def skipper_save_model(value: Any, folder: Path) -> str | None:
     base = sys.modules.get("sklearn.base")
     if base is None or not isinstance(value, base.BaseEstimator):
         return None
+    xgboost = sys.modules.get("xgboost")
+    if xgboost is not None and isinstance(value, xgboost.XGBModel):
+        return None  # by itself; within a pipeline it is a part like any other
     with FORMAT.saving(folder):
         from skipper_sklearn import saving
 

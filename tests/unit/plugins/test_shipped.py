@@ -14,7 +14,8 @@ from tests.unit.plugins.stand_in import survey
 _HEAVY = """
 import sys, {}
 heavy = {{"keras", "tensorflow", "pandas", "sklearn", "skops", "numpy", "httpx", "PIL", "pyarrow"}}
-print((heavy | {{"polars"}}) & {{*sys.modules}})
+heavy |= {{"polars", "xgboost", "lightgbm", "onnx", "onnxruntime", "torch", "transformers"}}
+print(heavy & {{*sys.modules}})
 """
 
 
@@ -22,11 +23,16 @@ SHIPPED = [
     "array-values",
     "functions",
     "image-values",
+    "lightgbm-models",
+    "numpy-models",
+    "onnx-models",
+    "pandas-models",
     "sklearn-models",
     "table-values",
     "tabular",
     "tensorflow",
     "webhooks",
+    "xgboost-models",
 ]
 
 
@@ -35,11 +41,16 @@ SHIPPED = [
     [
         "skipper_arrays",
         "skipper_images",
+        "skipper_lightgbm",
+        "skipper_numpy",
+        "skipper_onnx",
+        "skipper_pandas",
         "skipper_sklearn",
         "skipper_tables",
         "skipper_tensorflow",
         "skipper_tabular",
         "skipper_webhooks",
+        "skipper_xgboost",
     ],
 )
 def test_importing_a_plugin_imports_no_heavy_library(name: str) -> None:
