@@ -28,7 +28,7 @@ What authors of functions, clients and plugins are promised: the names of `skipp
 Whatever else the package holds may move. Made from the code by `make docs`; do not edit it here.
 """
 GROUPS = {
-    "Functions": "data inference training Function Run Model Loaded ItemError Cancelled",
+    "Functions": "data inference training Function Run Model Loaded load ItemError Cancelled",
     "Values": "File Array Image",
     "Clients": "connect Client TaskHandle TaskEvent AsyncClient AsyncTaskHandle",
     "Errors": "SkipperError CallError InvalidInputError FunctionError InstanceDiedError "

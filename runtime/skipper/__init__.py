@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from skipper.formats import Format, from_project
     from skipper.function.decorators import Function, data, inference, training
     from skipper.function.model import Loaded, Model
+    from skipper.function.named import load
     from skipper.function.run import Run
     from skipper.hookspecs import Project, Source, hook
     from skipper.values.file import File
@@ -76,6 +77,7 @@ _HOMES = {
     "skipper.formats": ("Format", "from_project"),
     "skipper.function.decorators": ("Function", "data", "inference", "training"),
     "skipper.function.model": ("Loaded", "Model"),
+    "skipper.function.named": ("load",),
     "skipper.function.run": ("Run",),
     "skipper.hookspecs": ("Project", "Source", "hook"),
     "skipper.values.file": ("File",),
@@ -122,6 +124,7 @@ __all__ = [
     "from_project",
     "hook",
     "inference",
+    "load",
     "training",
 ]
 

@@ -40,6 +40,8 @@ class Outcome(IntEnum):
     """Functions called functions beyond the limit."""
     MALFORMED = 11
     """The body is not JSON."""
+    NO_MODEL = 12
+    """There is no model of the name that the call asks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +96,9 @@ MEANINGS: Mapping[int, Meaning] = {
     Outcome.BROKEN: Meaning(name="broken", state=State.FAILED, kind=problems.BROKEN),
     Outcome.BUSY: Meaning(name="busy", state=State.FAILED, kind=problems.QUEUE_FULL),
     Outcome.UNAVAILABLE: Meaning(name="unavailable", state=State.FAILED, kind=problems.UNAVAILABLE),
+    Outcome.NO_MODEL: Meaning(
+        name="no_model", state=State.FAILED, kind=problems.UNKNOWN_MODEL, is_retried=True
+    ),
     Outcome.TOO_DEEP: Meaning(name="too_deep", state=State.FAILED, kind=problems.TOO_DEEP),
 }
 

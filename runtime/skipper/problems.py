@@ -67,6 +67,9 @@ UNKNOWN_FUNCTION = ProblemKind(
     title="There is no such function",
     error=NotFoundError,
 )
+UNKNOWN_MODEL = ProblemKind(
+    status=404, slug="unknown-model", title="There is no such model", error=NotFoundError
+)
 METHOD = ProblemKind(status=405, slug="method-not-allowed", title="The method is not allowed here")
 LATE = ProblemKind(
     status=408,

@@ -82,6 +82,8 @@ class FunctionSpec(BaseModel):
     streams: bool = False
     is_async: bool = False
     models: tuple[str, ...] = ()
+    models_by_call: tuple[str, ...] = ()
+    """Names of models that calls ask for: filled by each call, or with a default."""
     file: str
     line: int
     code: str

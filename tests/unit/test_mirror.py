@@ -40,6 +40,8 @@ ELSEWHERE = {
     "unit/instance/test_runner.py": "instance/batch instance/calls instance/jobs instance/refusals",
     "unit/instance/test_checkpoints.py": "instance/wishes",
     "acceptance/test_models.py": "gateway/archive",
+    "unit/instance/test_named.py": "function/named",
+    "acceptance/test_customers.py": "pool/named pool/wishes",
     "unit/instance/test_structure.py": "instance/classes instance/scalars",
     "unit/instance/test_model_files.py": "instance/models instance/provenance",
     "integration/test_templates.py": "instance/template pool/host",

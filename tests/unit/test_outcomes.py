@@ -40,6 +40,7 @@ PROMISES = (
     Promise(8, "busy", "failed", 503, "queue-full", errors.UnavailableError, 4),
     Promise(9, "unavailable", "failed", 503, "unavailable", errors.UnavailableError, 4),
     Promise(10, "too_deep", "failed", 508, "calls-too-deep", errors.UnavailableError, 4),
+    Promise(12, "no_model", "failed", 404, "unknown-model", errors.NotFoundError, 5, True),
     Promise(11, "malformed", "failed", 400, "malformed-body", errors.InvalidInputError, 2),
 )
 

@@ -28,6 +28,7 @@ TABLE = [
     (422, "kept-out", "Its gate keeps the version out", errors.KeptOutError),
     (422, "no-such-version", "There is no such version", errors.NotFoundError),
     (422, "invalid-deployment", "Versions cannot serve in this way", errors.DeploymentError),
+    (404, "unknown-model", "There is no such model", errors.NotFoundError),
     (410, "gone", "It has expired", errors.NotFoundError),
     (413, "body-too-large", "The body is too large", errors.InvalidInputError),
     (

@@ -18,6 +18,7 @@ from skipper.cron import Missed, Overlap, Timetable
 from skipper.errors import DefinitionError, NotConnectedError
 from skipper.function import mapping
 from skipper.function.mistakes import tell
+from skipper.function.named import REQUIRED
 from skipper.function.options import Options, check, check_mode, exceptions, mebibytes
 from skipper.function.run import Run
 from skipper.function.signature import Signature, signature_of
@@ -185,8 +186,10 @@ class Function(Generic[P, R]):
         """
         signature, options = self.signature, self.options
         models = [*signature.loaded_parameters.values()]
+        by_call = [mark.name for mark in signature.by_call_parameters.values()]
         if "batch" in options:
             models += self.batch_signature.loaded_parameters.values()
+            by_call += [each.name for each in self.batch_signature.by_call_parameters.values()]
         default = Mode.TASK if self.kind is Kind.TRAINING else Mode.DIRECT
         mode = Mode(options.get("mode", default))
         try:
@@ -231,6 +234,7 @@ class Function(Generic[P, R]):
             streams=signature.streams,
             is_async=signature.is_async,
             models=tuple(dict.fromkeys(models)),
+            models_by_call=tuple(dict.fromkeys(by_call)),
             file=self.file,
             line=self.line,
             code=code,
@@ -258,6 +262,9 @@ class Function(Generic[P, R]):
         """Run the function here and now, in this process."""
         for name in self.signature.run_parameters:
             kwargs.setdefault(name, Run())
+        for name, mark in self.signature.by_call_parameters.items():
+            if mark.default is not REQUIRED:
+                kwargs.setdefault(name, mark.default)
         return cast(R, self.callable(*args, **kwargs))
 
     def remote(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -42,6 +42,8 @@ class Parameters:
     """Names of those that get the call's :class:`~skipper.function.run.Run`."""
     loaded: Mapping[str, str]
     """Name → name of the model that it gets."""
+    by_call: Mapping[str, Loaded]
+    """Of those that get a model which each call asks for."""
     body: tuple[inspect.Parameter, ...]
     """Those that get members of the body, in the order of the signature."""
     hints: Mapping[str, Any]
@@ -67,7 +69,7 @@ def parameters_of(call: Callable[..., Any], *, is_method: bool) -> Parameters:
     Raises DefinitionError for a parameter that neither a body nor the runtime can fill.
     """
     hints = _hints(innermost(call))
-    run, loaded, body = [], {}, []
+    run, loaded, by_call, body = [], {}, {}, []
     declared = list(inspect.signature(call).parameters.values())
     for parameter in declared[1:] if is_method else declared:
         hint = hints.get(parameter.name, Any)
@@ -76,11 +78,17 @@ def parameters_of(call: Callable[..., Any], *, is_method: bool) -> Parameters:
             run.append(parameter.name)
         elif (mark := _loaded_mark(hint)) is not None:
             _check_keyword_only(parameter, "skipper.Loaded")
-            loaded[parameter.name] = mark.name
+            if mark.is_by_call:
+                by_call[parameter.name] = mark
+            else:
+                loaded[parameter.name] = mark.name
         else:
             _check_named(parameter)
             body.append(parameter)
-    return Parameters(run=tuple(run), loaded=loaded, body=tuple(body), hints=hints)
+    made = Parameters(run=tuple(run), loaded=loaded, by_call=by_call, body=tuple(body), hints=hints)
+    for mark in by_call.values():
+        _check_filled(mark, made)
+    return made
 
 
 def of_one_item(call: Callable[..., Any], parameters: Parameters) -> Parameters:
@@ -192,6 +200,18 @@ def _check_keyword_only(parameter: inspect.Parameter, what: str) -> None:
         raise DefinitionError(
             f"parameter {parameter.name!r} ({what}) is injected, so it must be keyword-only: "
             f"write `*, {parameter.name}` after the others."
+        )
+
+
+def _check_filled(mark: Loaded, parameters: Parameters) -> None:
+    known = {parameter.name for parameter in parameters.body}
+    if parameters.sole is not None:
+        models = models_of(parameters.hints[parameters.sole])
+        known = set.intersection(*({*model.model_fields} for model in models))
+    if absent := set(mark.fields) - known:
+        raise DefinitionError(
+            f"Loaded({mark.name!r}): the body has no member {', '.join(sorted(absent))} that could "
+            f"fill the name; it has {', '.join(sorted(known)) or 'none'}."
         )
 
 

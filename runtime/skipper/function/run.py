@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from skipper.errors import TooLargeError
 from skipper.function.figures import Shown, figure, shown, shown_all
+from skipper.function.named import REQUIRED, ModelSource, connected
 
 MAX_TEXT = 1 << 14
 """Characters of one line of a log; an event has to stay below 64 KiB even if each takes four."""
@@ -74,12 +75,13 @@ class Run:
         request_id: str | None = None,
         seconds: float | None = None,
         checkpoints: Checkpoints | None = None,
+        models: ModelSource | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink: Sink = sink or _NoSink()
         self._clock = clock
         self._ends = None if seconds is None else clock() + seconds
-        self._checkpoints = checkpoints
+        self._checkpoints, self._models = checkpoints, models
         self._progress: dict[str, Any] | None = None
         self._left_out: set[str] = set()
         self.task_id = task_id
@@ -165,6 +167,15 @@ class Run:
         if found.progress is not None:
             self._report(found.progress)
         return found.value
+
+    def model(self, name: str, *, default: Any = REQUIRED) -> Any:
+        """A copy of this run's own of the model ``name``: to train it on, or to beat it.
+
+        In the version that is in production; ``"boston@7"``, ``"boston@candidate"`` and aliases,
+        too. Where there is none, ``default``, else NotFoundError. Each look loads it anew. Raises
+        NotConnectedError where the function is called in place, and what loading raises.
+        """
+        return (self._models or connected()).own(name, default)
 
     @property
     def deadline(self) -> float | None:

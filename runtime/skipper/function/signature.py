@@ -27,7 +27,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_json
 
 from skipper.errors import DefinitionError
-from skipper.function.model import Model
+from skipper.function.model import Loaded, Model
 from skipper.function.numbers import check_numbers, check_parsed
 from skipper.function.parameters import (
     Parameters,
@@ -70,6 +70,8 @@ class Signature:
     run_parameters: tuple[str, ...]
     loaded_parameters: Mapping[str, str]
     """Parameter name → model name."""
+    by_call_parameters: Mapping[str, Loaded]
+    """Of those whose model each call asks for."""
     is_async: bool
     streams: bool
     item: Any
@@ -287,6 +289,7 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         body_parameter=parameters.sole,
         run_parameters=parameters.run,
         loaded_parameters=parameters.loaded,
+        by_call_parameters=parameters.by_call,
         is_async=inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call),
         streams=streams,
         item=item,

@@ -109,6 +109,8 @@ class _AsyncServer:
             running.cancel()
         elif frame.kind == FrameKind.MODEL:
             self._function.take_model(ModelRef.model_validate_json(frame.payload))
+        elif frame.kind == FrameKind.FORGET:
+            self._function.forget_models(frame)
         elif frame.kind == FrameKind.THREADS:
             self._function.take_threads(frame)
 
@@ -152,6 +154,7 @@ class _AsyncServer:
             return function.failure(error)
         try:
             function.enter(call)
+            kwargs |= function.asked_models(kwargs)
             if function.signature.streams:
                 return await self._stream(call, function.target(**kwargs))
             return function.result(call, await function.target(**kwargs))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from math import inf
 from typing import Any, NamedTuple
 
-from skipper.errors import DeadlineError, TooLargeError
+from skipper.errors import DeadlineError, NotFoundError, TooLargeError
 from skipper.instance.calls import IncomingCall, ServedFunction
 from skipper.outcomes import Outcome
 from skipper.wire.calls import parse_reply
@@ -41,20 +41,39 @@ def run_batch(
     matching = [
         (part, item) for part in parts for item in part.items if not isinstance(item, bytes)
     ]
-    sizes, answers = [], []
-    for at in range(0, len(matching), function.batch):
-        chunk = matching[at : at + function.batch]
+    sizes, answers = [], {}
+    for chunk in _chunks(function, [item for _, item in matching]):
+        function.begin_group()
         sizes.append(len(chunk))
-        calls = [part.call for part, _ in chunk]
-        values = _values(function, calls, [item for _, item in chunk])
-        answers += [
-            _answer(function, part, value) for (part, _), value in zip(chunk, values, strict=True)
-        ]
-    rest = iter(answers)
+        calls = [matching[at][0].call for at in chunk]
+        values = _values(function, calls, [matching[at][1] for at in chunk])
+        for at, value in zip(chunk, values, strict=True):
+            answers[at] = _answer(function, matching[at][0], value)
+    rest = iter([answers[at] for at in sorted(answers)])
     for part in parts:
         own = [item if isinstance(item, bytes) else next(rest) for item in part.items]
         replies[part.call.id] = _gathered(function, own) if part.is_many else own[0]
     return sizes, replies
+
+
+def _chunks(function: ServedFunction, items: Sequence[Item]) -> Iterator[list[int]]:
+    """The places of items that run as one: of one model, at most ``function.batch``."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for at, item in enumerate(items):
+        groups.setdefault(_models_of(function, item), []).append(at)
+    for group in groups.values():
+        for first in range(0, len(group), function.batch):
+            yield group[first : first + function.batch]
+
+
+def _models_of(function: ServedFunction, item: Item) -> tuple[str, ...]:
+    """What parts an item from those that other models are for."""
+    if not function.by_call:
+        return ()
+    try:
+        return tuple(function.model_names(item).values())
+    except NotFoundError as error:
+        return "", str(error)
 
 
 def _part_of(
@@ -121,7 +140,8 @@ def _attempt(function: ServedFunction, call: IncomingCall, items: list[Item]) ->
     """
     try:
         columns = {name: _column(function, name, items) for name in function.signature.names}
-        returned = function.target(**columns, **function.models(call))
+        models = function.models(call) | function.asked_models(items[0])
+        returned = function.target(**columns, **models)
     except Exception as error:  # noqa: BLE001 - what a function raises is data
         return error
     except BaseException as error:  # noqa: BLE001 - and so is its wish to end

@@ -30,6 +30,9 @@ class CallContext(NamedTuple):
     """Id of the task that it is an attempt of, or a part of; empty for any other direct call."""
     ends: float = math.inf
     """Its deadline, in seconds of this process's monotonic clock."""
+    is_task: bool = False
+    models: list[str] | None = None
+    """Versions of models that it has asked for so far, as replies name them."""
 
     def budget_ms(self) -> int:
         """Milliseconds that are left, 0 where it has no deadline. Raises DeadlineError for none."""
@@ -42,6 +45,13 @@ class CallContext(NamedTuple):
 
 NO_CALL = CallContext(0, "", "")
 current: ContextVar[CallContext] = ContextVar("current", default=NO_CALL)
+
+
+def note_model(label: str) -> None:
+    """Have the reply of the present call name a version of a model."""
+    used = current.get().models
+    if used is not None and label not in used:
+        used.append(label)
 
 
 def body_of(payload: bytes) -> bytes:

@@ -6,13 +6,13 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from skipper.errors import Cancelled, TooLargeError
+from skipper.errors import Cancelled, NotFoundError, TooLargeError
 from skipper.failpoints import failpoint
 from skipper.function.decorators import Function
 from skipper.function.model import Model
@@ -25,6 +25,7 @@ from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
 from skipper.instance.models import ChangeWatch, LoadedModels, UnsavedModelError
+from skipper.instance.named import InstanceModels, NamedModels, NoModelError
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.instance.threads import ThreadShare
@@ -115,6 +116,10 @@ class ServedFunction:
         self._retried = exceptions(function.options.get("retry_on", BaseException))
         self.checkpoints: CheckpointStore | None = None
         """Keeps those of tasks; None where nothing does."""
+        self.named: NamedModels | None = None
+        """Has the models that calls ask for; None where nothing does."""
+        self.by_call = self._taking.by_call_parameters
+        """Parameters that get these."""
         self._sinks: dict[int, EventSink] = {}
         self._attempts: dict[int, AttemptCheckpoints] = {}
         self.served = self._good = b""
@@ -139,6 +144,41 @@ class ServedFunction:
         """Compute on as many threads from now on as a THREADS frame says."""
         if self.threads is not None:
             self.threads.take(frame)
+
+    def forget_models(self, frame: Frame) -> None:
+        """Ask again for the models that a FORGET frame names."""
+        if self.named is not None:
+            self.named.forget(frame)
+
+    def asked_models(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The models that a call with these arguments asks for, by parameter.
+
+        Raises NoModelError, and as loading does.
+        """
+        if not self.by_call:
+            return {}
+        assert self.named is not None
+        is_own = caller.current.get().is_task
+        names = self.model_names(given)
+        return {
+            parameter: self.named.get(names[parameter], mark.default, is_own=is_own)
+            for parameter, mark in self.by_call.items()
+        }
+
+    def model_names(self, given: Mapping[str, Any]) -> dict[str, str]:
+        """Their names, by parameter. Raises NoModelError for what names none."""
+        values: Mapping[str, Any] = {**self.signature.defaults, **given}
+        if (sole := self.signature.body_parameter) is not None:
+            values = _Members(values[sole])
+        try:
+            return {parameter: mark.name_for(values) for parameter, mark in self.by_call.items()}
+        except NotFoundError as error:
+            raise NoModelError(str(error)) from None
+
+    def begin_group(self) -> None:
+        """What runs next, of a batch, asks for other models than what ran before."""
+        if (used := caller.current.get().models) is not None:
+            used.clear()
 
     def _renew(self) -> None:
         self._loaded = self._models.injected(self._taking.loaded_parameters)
@@ -185,7 +225,8 @@ class ServedFunction:
         task_id, _, request_id = _context(head)
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         parent = head.context.partition("/")[0] if head.flags & CHILD else task_id or ""
-        caller.current.set(caller.CallContext(head.depth, request_id, parent, ends))
+        is_task, used = task_id is not None, list[str]()
+        caller.current.set(caller.CallContext(head.depth, request_id, parent, ends, is_task, used))
         if task_id is None:
             return False
         failpoint("instance.entered")
@@ -207,6 +248,7 @@ class ServedFunction:
         return Run(
             sink,
             checkpoints=self._checkpoints_of(call.id, task_id, sink),
+            models=None if self.named is None else InstanceModels(self.named),
             task_id=task_id,
             attempt=attempt,
             request_id=request_id or None,
@@ -267,7 +309,13 @@ class ServedFunction:
 
     def success(self, body: bytes) -> bytes:
         """The reply of a call that ended well; ``body`` is its value, as JSON or an envelope."""
+        if used := caller.current.get().models:
+            return reply(Outcome.OK, self.served_with(used), body)
         return self._good + body
+
+    def served_with(self, used: Iterable[str]) -> bytes:
+        """What serves a call that has asked for models of its own."""
+        return served_by(self._code, [*self._models.versions, *used])
 
     def written(self, call: IncomingCall, value: Any) -> bytes:
         """The body that answers ``call`` with a value. Raises as :meth:`dump` does."""
@@ -303,6 +351,8 @@ class ServedFunction:
         """The reply for whatever a call raised; not to be retried where ``retry_on`` omits it."""
         if isinstance(error, Cancelled):
             return problem(Outcome.CANCELLED, "the run was cancelled", self.served)
+        if isinstance(error, NoModelError) and self.by_call:
+            return problem(Outcome.NO_MODEL, str(error), self.served)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
         is_retried &= not isinstance(error, UnsavedModelError)
         return failure(error, self.served, **({} if is_retried else {"retryable": False}))
@@ -314,6 +364,22 @@ class ServedFunction:
     def invalid(self, error: ValidationError) -> bytes:
         """The reply for a body that does not match."""
         return invalid(error, self.served)
+
+
+class _Members(Mapping[str, Any]):
+    """The fields of a pydantic model, by name."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getitem__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(type(self._model).model_fields)
+
+    def __len__(self) -> int:
+        return len(type(self._model).model_fields)
 
 
 class Items:

@@ -220,12 +220,15 @@ def _use_value_types(plugins: Plugins) -> None:
 def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.blobs import BlobStore
     from skipper.function import decorators
+    from skipper.function.model import MAX_LOADED
+    from skipper.function.named import load_from
     from skipper.instance import aio, runner
     from skipper.instance.caller import HostCaller
     from skipper.instance.calls import ServedFunction
     from skipper.instance.checkpoints import CheckpointStore
     from skipper.instance.lifetime import ServedState
     from skipper.instance.models import LoadedModels
+    from skipper.instance.named import InstanceModels, NamedModels
     from skipper.instance.threads import ThreadShare
     from skipper.values.opening import Places
     from skipper.values.spool import Spool
@@ -252,6 +255,15 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         served.checkpoints = CheckpointStore(
             link=link, models=models, blobs=blobs, tmp_dir=job.tmp_dir
         )
+        served.named = NamedModels(
+            served.checkpoints.ask,
+            models,
+            most=max(MAX_LOADED, *(mark.max_loaded for mark in served.by_call.values()))
+            if served.by_call
+            else MAX_LOADED,
+            memory_mb=job.memory_mb,
+        )
+        load_from(InstanceModels(served.named))
         if job.in_development:
             served.watch_models()
         return served

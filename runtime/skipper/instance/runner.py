@@ -47,6 +47,8 @@ def serve(link: HostLink, function: ServedFunction) -> None:
                 runner.answer_batch(frames.Splitter().feed(frame.payload))
             elif frame.kind == FrameKind.MODEL:
                 function.take_model(ModelRef.model_validate_json(frame.payload))
+            elif frame.kind == FrameKind.FORGET:
+                function.forget_models(frame)
             elif frame.kind == FrameKind.THREADS:
                 function.take_threads(frame)
 
@@ -131,7 +133,7 @@ class _Runner:
         try:
             self._begin(call)
             try:
-                value = function.target(**kwargs)
+                value = function.target(**kwargs | function.asked_models(kwargs))
                 if function.signature.streams:
                     return self._stream(call, value)
                 return function.result(call, value)

@@ -62,7 +62,26 @@ class KeptCheckpoints(_Record):
     items: tuple[KeptCheckpoint, ...]
 
 
-AnyWish = RoomForCheckpoint | KeepCheckpoint | FindCheckpoints
+class FindModel(_Record):
+    """Which version does this mean now? Answered with a :class:`FoundModel`, or not found."""
+
+    what: Literal["model"] = "model"
+    selector: str
+
+
+class FoundModel(_Record):
+    """A version of a model, in the store."""
+
+    name: str
+    version: int
+    digest: str
+    format: str
+    generation: int
+    """The number of the last FORGET frame before the host looked."""
+
+
+CheckpointWish = RoomForCheckpoint | KeepCheckpoint | FindCheckpoints
+AnyWish = CheckpointWish | FindModel
 
 
 @functools.cache  # not at import, for the reason that the records are built late

@@ -14,14 +14,13 @@ import math
 import time
 from functools import partial
 
-from skipper.errors import FullError, SkipperError, UnavailableError
-from skipper.instance.wishes import parse_wish
+from skipper.errors import FullError, NotFoundError, SkipperError, UnavailableError
 from skipper.ledger import tasks
 from skipper.outcomes import Outcome
 from skipper.pool.durable.attempt import LaneContext, RunningAttempts
-from skipper.pool.durable.checkpoints import Checkpoints
 from skipper.pool.processes.instance import C, Instance
 from skipper.pool.processes.process import InstanceProcess, InstanceState
+from skipper.pool.wishes import Wishes
 from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
 from skipper.tasks.intake import Intake, Submission
 from skipper.tasks.results import reply_of
@@ -54,11 +53,12 @@ class Nested:
         directory: Directory,
         intake: Intake,
         running: RunningAttempts,
-        checkpoints: Checkpoints,
+        *,
+        wishes: Wishes,
     ) -> None:
         self._ledger, self._values, self._files = context.ledger, context.values, context.files
         self._watchers, self._directory = context.watchers, directory
-        self._intake, self._running, self._checkpoints = intake, running, checkpoints
+        self._intake, self._running, self._wishes = intake, running, wishes
         self._jobs: dict[tuple[InstanceProcess, int], asyncio.Future[None]] = {}
 
     def on_frame(self, instance: Instance[C], frame: Frame) -> None:
@@ -84,6 +84,8 @@ class Nested:
             payload = await self._payload(instance, frame)
         except asyncio.CancelledError:
             payload = calls.problem(Outcome.CANCELLED, "nobody waits for it any more")
+        except NotFoundError as error:
+            payload = calls.problem(Outcome.NOT_FOUND, str(error))
         except FullError as error:
             payload = calls.problem(Outcome.BUSY, str(error))
         except UnavailableError as error:
@@ -100,7 +102,7 @@ class Nested:
 
     async def _payload(self, instance: Instance[C], frame: Frame) -> bytes:
         if frame.kind == FrameKind.WISH:
-            answer = await self._checkpoints.answer(instance, parse_wish(frame.payload))
+            answer = await self._wishes.answer(instance, frame.payload)
             return calls.reply(Outcome.OK, b"", answer)
         instance.begin_wait()
         try:

@@ -20,6 +20,7 @@ from skipper.pool.durable.reserve import Reserve
 from skipper.pool.durable.shares import Shares
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.models import ServedModels
+from skipper.pool.named import NamedModels
 from skipper.pool.nested import Nested
 from skipper.pool.peers import Peers
 from skipper.pool.processes.instances import Instances
@@ -28,6 +29,7 @@ from skipper.pool.processes.starter import Starter
 from skipper.pool.serving import Serving
 from skipper.pool.slots import Capacity, Slots
 from skipper.pool.trials import Trials
+from skipper.pool.wishes import Wishes
 from skipper.settings.model import Settings
 from skipper.tasks.announcer import Announcer
 from skipper.tasks.files import Files
@@ -90,10 +92,11 @@ def assemble(
     )
     claimer = Claimer(context, RunningAttempts(), ClaimedAhead(Slots(capacity.tasks)))
     shares = Shares(capacity.cores, claimer.running, claimer.ahead)
-    nested = _nested(settings, context, directory, claimer)
+    named = NamedModels(ledger, catalogue)
+    nested = _nested(settings, context, directory, claimer, named)
     instances = Instances(settings, pool, starter, nested, quarantine)
     others = (link for name, link in directory.links.items() if name != pool)
-    serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics)
+    serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics, named=named)
     trials = Trials(settings, catalogue, instances)
     reserve = Reserve(context, catalogue, serving, shares)
     recorder = Recorder(context, serving, Gatekeeper(settings.models, directory), trials)
@@ -116,7 +119,11 @@ def assemble(
 
 
 def _nested(
-    settings: Settings, context: LaneContext, directory: Directory, claimer: Claimer
+    settings: Settings,
+    context: LaneContext,
+    directory: Directory,
+    claimer: Claimer,
+    named: NamedModels,
 ) -> Nested:
     """Whoever answers instances: tasks that they start may be this host's own to claim."""
 
@@ -129,4 +136,5 @@ def _nested(
     bounds = bounds_of(settings.tasks)
     intake = Intake(context.ledger, context.values, Announcer(nudge, None), bounds)
     checkpoints = Checkpoints(context, claimer.running, settings.checkpoints)
-    return Nested(context, directory, intake, claimer.running, checkpoints)
+    wishes = Wishes(checkpoints=checkpoints, named=named)
+    return Nested(context, directory, intake, claimer.running, wishes=wishes)

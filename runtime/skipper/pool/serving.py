@@ -13,6 +13,7 @@ from skipper.instance.jobs import ModelRef, Report
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.models import ServedModels
+from skipper.pool.named import NamedModels
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.version import FunctionVersion
@@ -43,9 +44,11 @@ class Serving:
         models: ServedModels,
         others: Iterable[Link],
         metrics: PoolMetrics,
+        *,
+        named: NamedModels,
     ) -> None:
         self._instances, self._catalogue, self._models = instances, catalogue, models
-        self._others, self._metrics = tuple(others), metrics
+        self._others, self._metrics, self._named = tuple(others), metrics, named
         self._owners: set[ModelTaker] = set()
         self._turn = asyncio.Lock()
 
@@ -68,6 +71,7 @@ class Serving:
     async def renew(self) -> None:
         """Take in new versions of models: afterwards no call is given to an older one."""
         async with self._turn:  # whoever comes second waits for what the first has found
+            await self._named.refresh()
             if fresh := await self._models.refresh():
                 await asyncio.gather(*(owner.take_models(fresh) for owner in self._owners))
 

@@ -88,6 +88,10 @@ class FrameKind:
 
     instance → host: it comes back, and is not run here; with what the instance is at meanwhile, as
     text. With id 0: an instance that gave calls back goes on."""
+    FORGET = 42
+    """host → instance, JSON: names of models of which other versions may serve now; ask again.
+
+    Its id counts these frames."""
     WISH = 41
     """instance → host, JSON: one of :mod:`skipper.instance.wishes`; answered with a REPLY."""
     MODEL = 35

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skipper.spec import BrokenFile, FunctionSpec
 
-PROTOCOL = 5
+PROTOCOL = 6
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 

@@ -35,3 +35,14 @@ def test_a_parameter_may_ask_for_one_version(text: str) -> None:
 def test_a_version_that_cannot_be_is_refused_where_it_is_written(text: str) -> None:
     with pytest.raises(DefinitionError, match=r"names no version|cannot name a model"):
         Loaded(text)
+
+
+@pytest.mark.parametrize("name", ["churn-{customer", "{a.b}", "{0}", "{}", "{a!r}", "{a:>9}"])
+def test_a_name_that_calls_fill_has_names_of_parameters_alone(name: str) -> None:
+    with pytest.raises(DefinitionError):
+        Loaded(name)
+
+
+def test_max_loaded_is_a_number_from_one() -> None:
+    with pytest.raises(DefinitionError, match="max_loaded"):
+        Loaded("churn-{customer}", max_loaded=0)

@@ -19,6 +19,7 @@ from skipper.instance.checkpoints import AttemptCheckpoints, CheckpointStore
 from skipper.instance.wishes import (
     AnyWish,
     FindCheckpoints,
+    FindModel,
     KeepCheckpoint,
     KeptCheckpoint,
     KeptCheckpoints,
@@ -60,6 +61,7 @@ class Host:
                 self._serving.theirs.sendall(frames.pack(FrameKind.REPLY, frame.id, reply))
 
     def _reply(self, wish: AnyWish) -> bytes:
+        assert not isinstance(wish, FindModel)
         if (refusal := self.refusals.get(type(wish))) is not None:
             return refusal
         assert wish.task_id == TASK

@@ -62,7 +62,7 @@ class Stage(Nobody):
         self.ledger = self.values = self.files = self
         self.watchers, self.spool = Watchers(), NO_PLACES.spool
         me: Any = self
-        self.nested = Nested(me, me, me, RunningAttempts(), me)
+        self.nested = Nested(me, me, me, RunningAttempts(), wishes=me)
         self.instance: Played[object] = Played(job_of(version_of()), self)
 
     async def resolve(self, body: bytes) -> bytes:

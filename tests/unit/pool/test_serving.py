@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Never, cast
+from typing import Any, Never, cast
 
 import pytest
 
@@ -107,7 +107,13 @@ class Stage:
     def __init__(self, *others: Other) -> None:
         self.models, self.instances, self.metrics = Models(), Started(), PoolMetrics()
         catalogue = Catalogue(Settings(project_dir=Path("/project")), "cpu", Quarantine())
-        self.serving = Serving(self.instances, catalogue, self.models, others, self.metrics)
+        named: Any = self
+        self.serving = Serving(
+            self.instances, catalogue, self.models, others, self.metrics, named=named
+        )
+
+    async def refresh(self) -> None:
+        """As the models that are asked for by name."""
 
     async def start(self, owner: InstanceOwner[Never]) -> Played[Never]:
         instance, _ = await self.serving.start(version_of(models=("net",)), owner)

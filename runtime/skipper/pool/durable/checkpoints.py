@@ -9,7 +9,7 @@ from typing import Any
 from skipper.errors import FullError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.instance.wishes import (
-    AnyWish,
+    CheckpointWish,
     FindCheckpoints,
     KeepCheckpoint,
     KeptCheckpoint,
@@ -32,7 +32,7 @@ class Checkpoints:
         self._context, self._running, self._quota_gb = context, running, settings.quota_gb
         self._bounds = CheckpointBounds(each=settings.keep, stored=int(settings.quota_gb * 1e9))
 
-    async def answer(self, instance: object, wish: AnyWish) -> bytes:
+    async def answer(self, instance: object, wish: CheckpointWish) -> bytes:
         """The answer's JSON. Raises FullError, and UnavailableError where the task is another's."""
         attempt = self._running.get(wish.task_id)
         if attempt is None or attempt.instance is not instance:

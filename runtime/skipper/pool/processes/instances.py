@@ -147,7 +147,7 @@ class Instances:
             tmp_dir=self._settings.state_dir / "tmp",
             spool_dir=self._settings.spool_dir,
             threads=threads,
-            memory_mb=version.spec.memory_mb or 0,
+            memory_mb=version.spec.memory_mb or self._memory_mb,
             max_result=int(self.pool_settings.max_result_mb * (1 << 20)),
             in_development=bool(self._settings.run.reload),
             nice=TASK_NICENESS if lane is Lane.TASKS else 0,
