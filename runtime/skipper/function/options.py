@@ -59,6 +59,8 @@ class Options(TypedDict, total=False):
     """How long a batch that is not full waits for more. Default: not at all."""
     batch_with: str | Callable[..., Any]
     """This file's function that takes the lists, where the decorated one takes single items."""
+    validate_output: bool
+    """Whether a value that is not what the hint says is an error. Default: it is told, once."""
     schedule: str
     """Run it as a task, without input, when this cron expression comes true: ``"0 3 * * *"``."""
     timezone: str
@@ -157,6 +159,11 @@ def _whole(least: int) -> Callable[[str, Any], None]:
     return check
 
 
+def _flag(name: str, value: Any) -> None:
+    if type(value) is not bool:
+        raise DefinitionError(f"{name}={value!r}: write True or False.")
+
+
 def _priority(name: str, value: Any) -> None:
     if type(value) is not int or value not in PRIORITIES:
         least, most = PRIORITIES[0], PRIORITIES[-1]
@@ -242,6 +249,7 @@ _CHECKS: dict[str, Callable[[str, Any], None]] = {
     "batch": _whole(1),
     "batch_wait": _time,
     "batch_with": _function,
+    "validate_output": _flag,
     "schedule": _passes(check_cron),
     "timezone": _passes(check_timezone),
     "missed": _one_of(*(missed.value for missed in Missed)),

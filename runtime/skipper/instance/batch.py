@@ -183,7 +183,7 @@ def _answer(function: ServedFunction, part: _Part, value: Any) -> bytes:
         return function.failure(value)
     try:
         # Of several items in one answer each is JSON, whatever the caller accepts.
-        body = function.dump(value) if part.is_many else function.written(part.call, value)
+        body = function.whole(value) if part.is_many else function.written(part.call, value)
         return function.success(body)
     except BaseException as error:  # noqa: BLE001 - one value that is not JSON fails alone
         return function.failure(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
@@ -17,6 +18,7 @@ from skipper.failpoints import failpoint
 from skipper.function.decorators import Function
 from skipper.function.model import Model
 from skipper.function.options import exceptions
+from skipper.function.output_check import OutputCheck, is_declared
 from skipper.function.run import Run
 from skipper.function.signature import Signature
 from skipper.instance import caller, output
@@ -40,6 +42,9 @@ from skipper.wire.frames import Frame, FrameKind
 
 ROOM_S = 1.0
 """The pause between two attempts to save a model where the disk is full."""
+
+
+log = logging.getLogger("skipper.output")
 
 
 class IncomingCall:
@@ -98,6 +103,7 @@ class ServedFunction:
         self._max_result, self._places = max_result, places
         self.signature: Signature = function.signature
         """What one caller sends and gets."""
+        self._name = function.name
         self._has_types = self.signature.input.has_value_types
         gives = self.signature.gives
         self._gives_json = gives is None or gives.writes[0] == JSON
@@ -120,6 +126,7 @@ class ServedFunction:
         """Has the models that calls ask for; None where nothing does."""
         self.by_call = self._taking.by_call_parameters
         """Parameters that get these."""
+        self._output_check = _output_check(function)
         self._sinks: dict[int, EventSink] = {}
         self._attempts: dict[int, AttemptCheckpoints] = {}
         self.served = self._good = b""
@@ -328,6 +335,13 @@ class ServedFunction:
 
         TooLargeError where it has more than ``max_result`` bytes.
         """
+        text = self.whole(value)
+        if self._output_check is not None and (told := self._output_check.look(value, text)):
+            log.warning("%s: %s", self._name, told)
+        return text
+
+    def whole(self, value: Any) -> bytes:
+        """The JSON of a value, or of a list of them. Raises as :meth:`dump` does."""
         return self.checked_size(self.signature.dump(value))
 
     def checked_size(self, text: bytes) -> bytes:
@@ -392,13 +406,23 @@ class Items:
 
     def add(self, item: Any) -> None:
         """Add one. Raises TooLargeError as soon as the array is too large to be sent."""
-        part = self._function.signature.dump(item)
+        part = self._function.dump(item)
         self._parts.append(part)
         self._size += len(part) + 1
         self._function.check_size(self._size)
 
     def json(self) -> bytes:
         return b"[" + b",".join(self._parts) + b"]"
+
+
+def _output_check(function: Function[..., Any]) -> OutputCheck | None:
+    """Looks at what a function returns; None where its hint says nothing that JSON could miss."""
+    signature = function.signature
+    if signature.returns_model or signature.output.has_value_types:
+        return None
+    if not is_declared(signature.returned):
+        return None
+    return OutputCheck(signature.output, is_strict=function.options.get("validate_output", False))
 
 
 def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:

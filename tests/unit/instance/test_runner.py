@@ -916,6 +916,61 @@ def test_a_metric_that_cannot_be_recorded_loses_no_model(serving: Serving, bad: 
     assert reply.payload[0] == Outcome.OK
 
 
+class Plain(BaseModel):
+    x: int
+
+
+class Rich(Plain):
+    more: str = "lost"
+
+
+@skipper.data
+def loses() -> Plain:
+    return Rich(x=1)
+
+
+@skipper.data(validate_output=True)
+def loses_strictly() -> Plain:
+    return Rich(x=1)
+
+
+@skipper.data(validate_output=True)
+def streams_strictly() -> Iterator[int]:
+    yield 1
+    yield "two"  # type: ignore[misc] # on purpose
+
+
+@skipper.inference(batch=4)
+def batch_loses(xs: list[int]) -> list[Plain]:
+    return [Rich(x=x) for x in xs]
+
+
+def test_a_value_that_loses_fields_is_answered_and_told_once_by_function_and_field(
+    serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """https://github.com/pydantic/pydantic/issues/9378"""
+    answers = serving.answers(loses, call({}, 1), call({}, 2))
+    assert [each.value for each in answers] == [{"x": 1}] * 2
+    told = [each.message for each in caplog.records if each.name == "skipper.output"]
+    assert len(told) == 1
+    assert "loses: the returned value at /more is not what the hint says" in told[0]
+
+
+def test_in_a_batch_it_is_told_too(serving: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    answers = serving.answers(batch_loses, call({"xs": 1}, 1), call({"xs": 2}, 2))
+    assert [each.outcome for each in answers] == [Outcome.OK] * 2
+    assert sum("/more" in each.message for each in caplog.records) == 1
+
+
+@pytest.mark.parametrize("function", [loses_strictly, streams_strictly])
+def test_it_is_an_error_of_the_function_where_output_is_to_be_valid(
+    serving: Serving, function: Any
+) -> None:
+    reply = serving.answer(function, call({}))
+    assert reply.outcome == Outcome.FAILED
+    assert "(validate_output)" in reply.value["detail"]
+
+
 def test_a_call_of_another_function_is_bounded_as_a_value_is(serving: Serving) -> None:
     bounded = HostCaller(serving.link, 1 << 20)
     with pytest.raises(TooLargeError, match=r"f\.f was to be sent 1\.0 MiB of JSON; at most 1 MiB"):
