@@ -70,6 +70,15 @@ def test_publishing_again_in_one_attempt_gives_the_same_version(ledger: Blocking
     assert publish(ledger, model(task_id)) == publish(ledger, model(task_id, digest="d9")) == 1
 
 
+def test_each_step_that_a_task_saves_is_a_version_numbered_once(ledger: BlockingLedger) -> None:
+    task_id = task_in(ledger, State.RUNNING)
+    for _ in range(2):
+        numbers = [publish(ledger, model(task_id, step=step)) for step in (0, 1, 40)]
+        assert numbers == [1, 2, 3]
+    assert publish(ledger, model(task_id)) == 4, "what it returns is another than what it saved"
+    assert publish(ledger, model(task_id, name="digits", step=0)) == 1
+
+
 def test_publishing_again_in_a_later_attempt_gives_the_same_version(ledger: BlockingLedger) -> None:
     task_id = task_in(ledger, State.RUNNING)
     assert publish(ledger, model(task_id)) == 1

@@ -38,7 +38,7 @@ ELSEWHERE = {
     "acceptance/test_schedules.py": "gateway/routes/schedules",
     "unit/instance/test_plugins.py": "hookspecs instance/faults",
     "unit/instance/test_runner.py": "instance/batch instance/calls instance/jobs instance/refusals",
-    "unit/instance/test_checkpoints.py": "instance/wishes",
+    "unit/instance/test_checkpoints.py": "instance/publications instance/wishes",
     "acceptance/test_models.py": "gateway/archive",
     "unit/instance/test_named.py": "function/named",
     "acceptance/test_customers.py": "pool/named pool/wishes",
@@ -55,6 +55,7 @@ ELSEWHERE = {
     "integration/test_ledger_processes.py": "ledger/migrate ledger/postgres ledger/sqlite",
     "unit/gateway/routes/test_metrics.py": "pool/metrics",
     "unit/pool/direct/test_lane.py": "pool/direct/*",
+    "unit/pool/durable/test_recorder.py": "pool/durable/publications",
     "unit/pool/durable/test_lane.py": "pool/background pool/durable/attempt",
     "unit/pool/processes/test_instances.py": "pool/processes/instance pool/processes/process "
     "pool/processes/strays",

@@ -91,3 +91,40 @@ class Loaded:
 
 def _text(value: Any) -> str:
     return str(value.value if isinstance(value, Enum) else value)
+
+
+def models_in(value: Any) -> list[Model]:
+    """The models that a training returned: one, or a list, tuple or dict of them; else none.
+
+    Raises TypeError where models stand among other things, or two have one name: what they are
+    published as would not follow from what was returned.
+    """
+    members = [value] if isinstance(value, Model) else _members(value)
+    found = [each for each in members if isinstance(each, Model)]
+    if found and len(found) < len(members):
+        raise TypeError(
+            "models stand among other things in what was returned: return models alone, and say "
+            "the rest in their metrics or params, or by run.progress and run.log"
+        )
+    names = [model.name for model in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise TypeError(
+            f"two of the returned models are called {min(twice)!r}: give each a name of its own, "
+            "or save the first with run.save"
+        )
+    return found
+
+
+def _members(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.values()]
+    return [*value] if isinstance(value, list | tuple) else []
+
+
+def outline(value: Any) -> Any:
+    """What :func:`models_in` found models in, with their numbers in their places."""
+    if isinstance(value, Model):
+        return 0
+    if isinstance(value, dict):
+        return {str(name): number for number, name in enumerate(value)}
+    return [*range(len(value))]

@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from skipper.errors import TooLargeError
 from skipper.function.figures import Shown, figure, shown, shown_all
+from skipper.function.model import Model
 from skipper.function.named import REQUIRED, ModelSource, connected
 
+MAX_STEP = 2**31 - 1
 MAX_TEXT = 1 << 14
 """Characters of one line of a log; an event has to stay below 64 KiB even if each takes four."""
 MAX_NAME = 200
@@ -52,6 +54,14 @@ class Checkpoints(Protocol):
         ...
 
 
+class Publications(Protocol):
+    """Publishes models of a run that goes on."""
+
+    def publish(self, model: Model, step: int) -> dict[str, Any]:
+        """Return its record once it is published."""
+        ...
+
+
 class _NoSink:
     def emit(self, event: dict[str, Any]) -> None:
         del event
@@ -76,12 +86,15 @@ class Run:
         seconds: float | None = None,
         checkpoints: Checkpoints | None = None,
         models: ModelSource | None = None,
+        publications: Publications | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink: Sink = sink or _NoSink()
         self._clock = clock
         self._ends = None if seconds is None else clock() + seconds
         self._checkpoints, self._models = checkpoints, models
+        self._publications = publications
+        self._steps: dict[str, int] = {}
         self._progress: dict[str, Any] | None = None
         self._left_out: set[str] = set()
         self.task_id = task_id
@@ -176,6 +189,25 @@ class Run:
         NotConnectedError where the function is called in place, and what loading raises.
         """
         return (self._models or connected()).own(name, default)
+
+    def save(self, model: Model, /, *, step: int | None = None) -> dict[str, Any]:
+        """Publish a model while the training goes on; its record: name, version, metrics …
+
+        As at a training's end, it is first loaded and tried in a fresh process, which this waits
+        for. Where the attempt is lost and the task runs again, the same ``step`` of the same name
+        is the version that it already is. ``step`` counts the calls for that name unless it is
+        given; give it, as the epoch, where a run goes on from a checkpoint. In a function that is
+        called in place nothing is published, and the version is None. Raises FormatError for what
+        cannot be saved or loaded; of that the task keeps what there is.
+        """
+        if step is None:
+            step = self._steps.get(model.name, 0)
+        if not isinstance(step, int) or not 0 <= step <= MAX_STEP:
+            raise ValueError(f"a step is a number from 0 to {MAX_STEP}, not {step!r}")
+        self._steps[model.name] = step + 1
+        if self._publications is None:
+            return {"name": model.name, "version": None, "metrics": dict(model.metrics)}
+        return self._publications.publish(model, step)
 
     @property
     def deadline(self) -> float | None:

@@ -263,7 +263,7 @@ class Signature:
     def output_schema(self) -> dict[str, Any]:
         """JSON schema of the value, of a generator that of one item; empty where it has none."""
         if self.returns_model:
-            return dict(_MODEL_SCHEMA) if self.returned is Model else _or_else(self.returned)
+            return _schema_of(self.returned)
         try:
             item = self.output.json_schema(mode="serialization")
         except (PydanticInvalidForJsonSchema, PydanticUserError):
@@ -372,15 +372,28 @@ def _output_adapter(returned: Any, streams: bool) -> Adapter:
 
 
 def _is_model(returned: Any) -> bool:
-    """Whether a type is :class:`Model`, or a union that has it: ``Model | None``."""
-    is_union = get_origin(returned) in (Union, types.UnionType)
-    return returned is Model or (is_union and Model in get_args(returned))
+    """Whether a type is :class:`Model`, or one that has it: ``Model | None``, ``list[Model]``."""
+    return returned is Model or any(map(_is_model, get_args(returned)))
 
 
-def _or_else(returned: Any) -> dict[str, Any]:
-    """The schema of a union that has Model."""
-    others = [each for each in get_args(returned) if each is not Model]
-    return {"anyOf": [_MODEL_SCHEMA, *(Adapter(each).json_schema() for each in others)]}
+def _schema_of(returned: Any) -> dict[str, Any]:
+    """What the records of models look like that a type has, in their places."""
+    origin, inner = get_origin(returned), get_args(returned)
+    if returned is Model:
+        return dict(_MODEL_SCHEMA)
+    if not _is_model(returned):
+        return Adapter(returned).json_schema()
+    if origin is Annotated:
+        return _schema_of(inner[0])
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [_schema_of(each) for each in inner]}
+    if origin in (dict, Mapping):
+        return {"type": "object", "additionalProperties": _schema_of(inner[1])}
+    if origin is tuple and Ellipsis not in inner:
+        length = len(inner)
+        each = [_schema_of(item) for item in inner]
+        return {"type": "array", "prefixItems": each, "minItems": length, "maxItems": length}
+    return {"type": "array", "items": _schema_of(inner[0])}
 
 
 _BEGINS_MANY = re.compile(rb'\s*\{\s*"items"\s*:').match

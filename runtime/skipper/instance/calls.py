@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import sys
@@ -16,7 +15,7 @@ from pydantic_core import to_json
 from skipper.errors import Cancelled, NotFoundError, TooLargeError
 from skipper.failpoints import failpoint
 from skipper.function.decorators import Function
-from skipper.function.model import Model
+from skipper.function.model import models_in, outline
 from skipper.function.options import exceptions
 from skipper.function.output_check import OutputCheck, is_declared
 from skipper.function.run import Run
@@ -28,21 +27,17 @@ from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
 from skipper.instance.models import ChangeWatch, LoadedModels, UnsavedModelError
 from skipper.instance.named import InstanceModels, NamedModels, NoModelError
+from skipper.instance.publications import AttemptPublications, TrainedModels
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import as_envelope, is_envelope
 from skipper.values.opening import NO_PLACES, OpenParts, Places
-from skipper.values.store import is_for_want_of_room
 from skipper.values.value import JSON
 from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
-from skipper.wire.events import LOG, RescuedModel, SavedModel
+from skipper.wire.events import LOG
 from skipper.wire.frames import Frame, FrameKind
-
-ROOM_S = 1.0
-"""The pause between two attempts to save a model where the disk is full."""
-
 
 log = logging.getLogger("skipper.output")
 
@@ -256,6 +251,7 @@ class ServedFunction:
             sink,
             checkpoints=self._checkpoints_of(call.id, task_id, sink),
             models=None if self.named is None else InstanceModels(self.named),
+            publications=self._publications_of(call.id, task_id),
             task_id=task_id,
             attempt=attempt,
             request_id=request_id or None,
@@ -275,44 +271,34 @@ class ServedFunction:
         made = self._attempts[id_] = AttemptCheckpoints(self.checkpoints, task_id, log)
         return made
 
+    def _publications_of(self, id_: int, task_id: str | None) -> AttemptPublications | None:
+        if self.checkpoints is None or task_id is None:
+            return None
+        return AttemptPublications(
+            trained=self._trained(id_), store=self.checkpoints, task_id=task_id
+        )
+
     def result(self, call: IncomingCall, value: Any) -> bytes:
         """The reply for a returned value; a model is put into the store first.
 
         Raises TypeError for what is not JSON, and for a model out of a direct call: only a task's
         end can publish it. Raises TooLargeError, FormatError, and what a plugin raises.
         """
-        if isinstance(value, Model):
+        if models := models_in(value):
             if not call.wants(TASK):
                 raise TypeError("only a task publishes a model; call it with Prefer: respond-async")
-            metrics, params = self.checked_size(_json(value.metrics)), _json(value.params)
-            stored = self._stored(call, value)
-            failpoint("instance.saved")
-            facts = {"metrics": json.loads(metrics), "params": json.loads(params)}
-            saved = SavedModel(name=value.name, **facts, **stored)
-            # Before the reply, because the host publishes what it knows of when the reply comes.
-            self.link.send(FrameKind.EVENT, call.id, saved.to_json())
-            return self.success(metrics)
+            trained = self._trained(call.id)
+            # All are saved first, because they are published all or none.
+            for saved in [trained.save(model) for model in models]:
+                # Before the reply, because the host publishes what it knows of when that comes.
+                trained.announce(saved)
+            return self.success(to_json(outline(value)))
         return self.success(self.written(call, value))
 
-    def _stored(self, call: IncomingCall, model: Model) -> dict[str, str]:
-        """Put a model into the store, once there is room. Raises as :meth:`LoadedModels.save`.
-
-        To train it again would cost more than to wait. What there is of one that cannot be saved is
-        in the store, too, and the host knows of it.
-        """
-        while True:
-            try:
-                return self._models.save(model)
-            except OSError as error:
-                if not is_for_want_of_room(error):
-                    raise
-                sys.stderr.write(f"model {model.name!r} waits until there is room: {error}\n")
-                time.sleep(ROOM_S)
-            except UnsavedModelError as error:
-                if error.rescue is not None:
-                    rescued = RescuedModel(model.name, error.rescue).to_json()
-                    self.link.send(FrameKind.EVENT, call.id, rescued)
-                raise
+    def _trained(self, id_: int) -> TrainedModels:
+        return TrainedModels(
+            link=self.link, models=self._models, call_id=id_, check_size=self.check_size
+        )
 
     def success(self, body: bytes) -> bytes:
         """The reply of a call that ended well; ``body`` is its value, as JSON or an envelope."""
@@ -433,32 +419,6 @@ def _is_a(kind: type[BaseException] | str, error: BaseException) -> bool:
         kind in (known.__name__, f"{known.__module__}.{known.__qualname__}")
         for known in type(error).__mro__
     )
-
-
-def _json(facts: Mapping[str, Any]) -> bytes:
-    """The JSON of metrics or parameters; a loss that is no number is null: JSON has no NaN."""
-
-    try:
-        return _dumped(facts)
-    except Exception:  # noqa: BLE001 - what they are is anybody's
-        return _dumped({name: value for name, value in facts.items() if _can_be_told(name, value)})
-
-
-def _dumped(facts: Mapping[str, Any]) -> bytes:
-    def plain(value: Any) -> Any:
-        return value.tolist() if hasattr(value, "tolist") else str(value)
-
-    return to_json(facts, fallback=plain, inf_nan_mode="null")
-
-
-def _can_be_told(name: str, value: Any) -> bool:
-    """Whether this one can be recorded. If not that is said: it is no reason to lose a model."""
-    try:
-        _dumped({name: value})
-    except Exception as error:  # noqa: BLE001 - as above
-        sys.stderr.write(f"{name!r:.200} of the model is left out: {shown(error)}\n")
-        return False
-    return True
 
 
 def _context(head: CallHead) -> tuple[str | None, int, str]:

@@ -44,6 +44,20 @@ class FindCheckpoints(_Record):
     task_id: str
 
 
+class PublishModel(_Record):
+    """Publish a stored model while its training goes on. Answered with its record."""
+
+    what: Literal["publish"] = "publish"
+    task_id: str
+    name: str
+    format: str
+    digest: str
+    metrics: Any
+    params: Any
+    step: int
+    """Which of the models of this name that the task saves: the same again is the same version."""
+
+
 class KeptCheckpoint(_Record):
     """A checkpoint that an earlier attempt has recorded."""
 
@@ -80,8 +94,8 @@ class FoundModel(_Record):
     """The number of the last FORGET frame before the host looked."""
 
 
-CheckpointWish = RoomForCheckpoint | KeepCheckpoint | FindCheckpoints
-AnyWish = CheckpointWish | FindModel
+TaskWish = RoomForCheckpoint | KeepCheckpoint | FindCheckpoints | PublishModel
+AnyWish = TaskWish | FindModel
 
 
 @functools.cache  # not at import, for the reason that the records are built late

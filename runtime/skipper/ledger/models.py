@@ -32,7 +32,13 @@ _FIELDS = tuple(ModelVersion.__dataclass_fields__)
 _MODEL = [m.c[name] for name in _FIELDS]
 _BY_NAME = m.c.name == bindparam("name")
 
-_SEEN = Statement(select(m.c.version).where(m.c.task_id == bindparam("task_id"), _BY_NAME))
+RETURNED = -1
+"""The step of a version that its training has returned, and not saved on the way."""
+_SEEN = Statement(
+    select(m.c.version).where(
+        m.c.task_id == bindparam("task_id"), _BY_NAME, m.c.step == bindparam("step")
+    )
+)
 _NEWEST = Statement(select(func.max(m.c.version)).where(_BY_NAME))
 _PUBLISH = Statement(insert(m), [column.name for column in m.columns if column.name != "seq"])
 
@@ -49,9 +55,9 @@ def publish(conn: Connection, new: ModelVersionNew, admit: Admit = _anyhow) -> i
     It serves from then on if ``admit`` lets it and it is not unfit. Raises :class:`ConflictError`
     where ``admit`` decides nothing about what is in production now.
 
-    Publishing the same name again for the same task gives the version it already has, and deploys
-    nothing: an earlier attempt may have been lost after it had published and before its end was
-    written.
+    Publishing the same name and step again for the same task gives the version it already has, and
+    deploys nothing: an earlier attempt may have been lost after it had published and before its end
+    was written.
     """
     # One publisher at a time, so that versions have no gap and `seq` rises in the order of commits.
     conn.lock(deployments.LOCK)

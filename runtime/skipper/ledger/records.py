@@ -324,6 +324,8 @@ class ModelVersionNew:
     size: int | None = None
     state: Fitness = Fitness.STORED
     reason: str | None = None
+    step: int = -1
+    """Which of those that its task saves under this name; -1 is the one that it returns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -268,8 +268,9 @@ models = Table(
     Column("state", Text, nullable=False, server_default="stored"),
     Column("reason", Text),
     Column("gate", Text),
+    Column("step", Integer, nullable=False, server_default="-1"),  # of its task; -1: returned
     _index("models_by_name", "name", "version", unique=True),
-    _index("models_by_task", "task_id", "attempt", "name", unique=True),
+    _index("models_by_task", "task_id", "name", "step", unique=True),
     sqlite_autoincrement=True,
 )
 

@@ -15,6 +15,7 @@ from skipper.pool.durable.claimer import Claimer
 from skipper.pool.durable.gatekeeper import Gatekeeper
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import TaskLane
+from skipper.pool.durable.publications import Publications
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import Reserve
 from skipper.pool.durable.shares import Shares
@@ -99,7 +100,8 @@ def assemble(
     serving = Serving(instances, catalogue, ServedModels(ledger), others, metrics, named=named)
     trials = Trials(settings, catalogue, instances)
     reserve = Reserve(context, catalogue, serving, shares)
-    recorder = Recorder(context, serving, Gatekeeper(settings.models, directory), trials)
+    gatekeeper = Gatekeeper(settings.models, directory)
+    recorder = Recorder(context, Publications(context, serving, gatekeeper, trials))
     return Parts(
         pool=pool,
         host_id=host_id,

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from skipper.errors import DefinitionError
-from skipper.function.model import Loaded, Model
+from skipper.function.model import Loaded, Model, models_in, outline
 
 
 @pytest.mark.parametrize("name", ["boston", "a", "v1.2_b-c", "0", "x" * 63])
@@ -46,3 +46,40 @@ def test_a_name_that_calls_fill_has_names_of_parameters_alone(name: str) -> None
 def test_max_loaded_is_a_number_from_one() -> None:
     with pytest.raises(DefinitionError, match="max_loaded"):
         Loaded("churn-{customer}", max_loaded=0)
+
+
+# --- what a training returns ---------------------------------------------------------------
+
+ONE, TWO = Model("one", 1), Model("two", 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "found", "shape"),
+    [
+        (ONE, [ONE], 0),
+        ([ONE, TWO], [ONE, TWO], [0, 1]),
+        ((ONE, TWO), [ONE, TWO], [0, 1]),
+        ({"a": ONE, 2: TWO}, [ONE, TWO], {"a": 0, "2": 1}),
+    ],
+)
+def test_one_model_or_a_list_tuple_or_dict_of_them_is_published(
+    value: Any, found: list[Model], shape: Any
+) -> None:
+    assert models_in(value) == found
+    assert outline(value) == shape
+
+
+@pytest.mark.parametrize("value", [None, [], {}, (), [1, 2], {"a": [ONE]}, "text", object()])
+def test_everything_else_is_a_value(value: Any) -> None:
+    assert models_in(value) == []
+
+
+@pytest.mark.parametrize("value", [[ONE, 0.5], {"model": ONE, "loss": 1}, (ONE, None)])
+def test_models_among_other_things_are_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="return models alone"):
+        models_in(value)
+
+
+def test_two_of_one_name_are_refused() -> None:
+    with pytest.raises(TypeError, match="are called 'one'"):
+        models_in([ONE, Model("one", 3)])

@@ -14,8 +14,11 @@ import pytest
 
 from skipper.blobs import BlobStore
 from skipper.errors import FormatError, FullError, NoRoomError, TooLargeError, UnavailableError
+from skipper.function.model import Model
+from skipper.function.run import Run
 from skipper.instance import checkpoints
 from skipper.instance.checkpoints import AttemptCheckpoints, CheckpointStore
+from skipper.instance.publications import AttemptPublications, TrainedModels
 from skipper.instance.wishes import (
     AnyWish,
     FindCheckpoints,
@@ -23,6 +26,7 @@ from skipper.instance.wishes import (
     KeepCheckpoint,
     KeptCheckpoint,
     KeptCheckpoints,
+    PublishModel,
     RoomForCheckpoint,
     parse_wish,
 )
@@ -48,6 +52,11 @@ class Host:
         self.attempt = AttemptCheckpoints(store, TASK, lambda *line: self.log.append(line))
         self.recorded: list[KeptCheckpoint] = []
         self.sizes: list[int] = []
+        self.published: list[PublishModel] = []
+        trained = TrainedModels(
+            link=serving.link, models=serving.models, call_id=1, check_size=lambda _: None
+        )
+        self.publications = AttemptPublications(trained=trained, store=store, task_id=TASK)
         self.refusals: dict[type[AnyWish], bytes] = {}
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -73,6 +82,10 @@ class Host:
                 assert all(self.blobs.touch(ref) for ref in wish.refs)
                 self.recorded.insert(0, _kept(wish, len(self.recorded) + 1))
                 return calls.reply(Outcome.OK, b"", b"1")
+            case PublishModel():
+                self.published.append(wish)
+                record = {"name": wish.name, "version": wish.step + 1, "metrics": wish.metrics}
+                return calls.reply(Outcome.OK, b"", json.dumps(record).encode())
             case FindCheckpoints():
                 found = KeptCheckpoints(items=tuple(self.recorded))
                 return calls.reply(Outcome.OK, b"", found.model_dump_json().encode())
@@ -250,3 +263,40 @@ def test_blobs_that_a_sweep_takes_meanwhile_are_put_again(
     host.attempt.keep({"step": 1}, None)
     assert len(tries) == 2
     assert host.restored() == {"step": 1}
+
+
+# --- models that are published while it goes on ----------------------------------------------
+
+
+def test_a_model_is_published_while_its_training_goes_on(host: Host) -> None:
+    """mlflow/mlflow#6180: several models of one run, each a version of its own."""
+    run = Run(task_id=TASK, publications=host.publications)
+    records = [run.save(Model("m", {"weights": [i]}, {"loss": i}, {"depth": 2})) for i in (3, 4)]
+    assert [record["version"] for record in records] == [1, 2]
+    run.save(Model("m", {"weights": [9]}), step=40)
+    run.save(Model("m", {"weights": [9]}))
+    run.save(Model("n", {"weights": [9]}))
+    wishes = [(wish.name, wish.step) for wish in host.published]
+    assert wishes == [("m", 0), ("m", 1), ("m", 40), ("m", 41), ("n", 0)]
+    first = host.published[0]
+    assert (first.metrics, first.params) == ({"loss": 3}, {"depth": 2})
+    assert host.blobs.members(first.digest)
+
+
+def test_a_model_that_cannot_be_served_is_no_version_and_its_training_may_go_on(host: Host) -> None:
+    host.refusals[PublishModel] = calls.problem(Outcome.FAILED, "the model 'm' cannot be loaded")
+    with pytest.raises(FormatError, match="'m' cannot be loaded"):
+        host.publications.publish(Model("m", {"weights": [1]}), 0)
+    del host.refusals[PublishModel]
+    assert host.publications.publish(Model("m", {"weights": [1]}), 1)["version"] == 2
+
+
+@pytest.mark.parametrize("step", [-1, 2**31, 1.5])
+def test_a_step_is_a_number_that_the_ledger_can_keep(host: Host, step: Any) -> None:
+    with pytest.raises(ValueError, match="a step is a number from 0"):
+        Run(publications=host.publications).save(Model("m", {}), step=step)
+
+
+def test_in_a_function_that_is_called_in_place_nothing_is_published() -> None:
+    record = Run().save(Model("m", object(), {"loss": 1}))
+    assert record == {"name": "m", "version": None, "metrics": {"loss": 1}}

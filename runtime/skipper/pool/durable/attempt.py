@@ -6,8 +6,10 @@ import asyncio
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from skipper.failpoints import failpoint
+from skipper.instance.wishes import PublishModel
 from skipper.ledger import Ledger
 from skipper.ledger.records import Claim
 from skipper.outcomes import Outcome
@@ -21,6 +23,14 @@ from skipper.tasks.watchers import Watchers
 from skipper.values.store import ValueStore
 from skipper.wire import calls
 from skipper.wire.events import RescuedModel, SavedModel
+
+
+class PublicationDesk(Protocol):
+    """What publishes models: :class:`~skipper.pool.durable.publications.Publications`."""
+
+    async def publish(self, attempt: RunningAttempt, wish: PublishModel) -> bytes:
+        """The JSON of the record. Raises SkipperError."""
+        ...
 
 
 @dataclass(eq=False, kw_only=True)
@@ -40,6 +50,8 @@ class RunningAttempt:
     models: list[SavedModel] = field(default_factory=list)
     rescued: list[RescuedModel] = field(default_factory=list)
     """What there is of models that could not be saved."""
+    publications: PublicationDesk | None = None
+    """What publishes models that it saves while it goes on, from its call on."""
     trying: asyncio.Future[str] | None = None
     """The trial of its models, once its function has answered."""
     verdict: bytes | None = None

@@ -9,12 +9,13 @@ from typing import Any
 from skipper.errors import FullError, UnavailableError
 from skipper.failpoints import failpoint
 from skipper.instance.wishes import (
-    CheckpointWish,
     FindCheckpoints,
     KeepCheckpoint,
     KeptCheckpoint,
     KeptCheckpoints,
+    PublishModel,
     RoomForCheckpoint,
+    TaskWish,
 )
 from skipper.ledger import checkpoints
 from skipper.ledger.records import Checkpoint, CheckpointBounds, NewCheckpoint, NotKept
@@ -32,8 +33,11 @@ class Checkpoints:
         self._context, self._running, self._quota_gb = context, running, settings.quota_gb
         self._bounds = CheckpointBounds(each=settings.keep, stored=int(settings.quota_gb * 1e9))
 
-    async def answer(self, instance: object, wish: CheckpointWish) -> bytes:
-        """The answer's JSON. Raises FullError, and UnavailableError where the task is another's."""
+    async def answer(self, instance: object, wish: TaskWish) -> bytes:
+        """The answer's JSON. Raises FullError, and UnavailableError where the task is another's.
+
+        For a model that cannot be served FormatError.
+        """
         attempt = self._running.get(wish.task_id)
         if attempt is None or attempt.instance is not instance:
             raise _taken(wish.task_id)
@@ -44,6 +48,9 @@ class Checkpoints:
                 return await self._keep(attempt, wish)
             case FindCheckpoints():
                 return await self._find(attempt)
+            case PublishModel():
+                assert attempt.publications is not None, "it has been called"
+                return await attempt.publications.publish(attempt, wish)
 
     async def _check_room(self, wish: RoomForCheckpoint) -> bytes:
         has_room = partial(

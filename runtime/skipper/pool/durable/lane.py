@@ -85,7 +85,7 @@ class TaskLane:
         """Run an attempt in its slot, which others may have before its end is on the disk."""
         began = time.monotonic()
         try:
-            reply = await self._recorder.tried(attempt, await self._reply(attempt))
+            reply = await self._recorder.publications.tried(attempt, await self._reply(attempt))
         except Exception:
             log.exception("an attempt failed in its host", extra={"task": attempt.claim.task.id})
             reply = calls.problem(Outcome.DIED, "its host failed; the log tells more")
@@ -155,6 +155,7 @@ class TaskLane:
         if not instance.is_alive:
             detail = f"the process that was to run it died: {instance.death_reason}"
             return calls.problem(Outcome.DIED, detail)
+        attempt.publications = self._recorder.publications
         attempt.instance, attempt.called_at = instance, time.monotonic()
         if attempt.version is not None:  # others may have come or gone while it started
             instance.tell_threads(self._shares.of(attempt.version), attempt.called_at)

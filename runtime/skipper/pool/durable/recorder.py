@@ -3,56 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from skipper.errors import ConflictError, SkipperError, UnavailableError
+from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.ledger import models, tasks
-from skipper.ledger.connection import Connection
-from skipper.ledger.records import Admit, Ending, Finishing, Fitness, ModelVersionNew, Started
+from skipper.ledger import tasks
+from skipper.ledger.records import Ending, Finishing, Started
 from skipper.outcomes import MEANINGS, Outcome, parse_error, stored_error
 from skipper.pool.backoff import pause_s
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
-from skipper.pool.durable.gatekeeper import Gatekeeper, kept_out
+from skipper.pool.durable.publications import AGAIN_S, Publications, written
 from skipper.pool.processes.process import Lane
-from skipper.pool.serving import Serving
 from skipper.pool.tracebacks import failure
-from skipper.pool.trials import Trials
 from skipper.spec import BACKOFF_S, Kind
 from skipper.task import State
 from skipper.values.store import reason_of
 from skipper.wire import calls
-from skipper.wire.events import LOG, EmittedEvent, SavedModel
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TASKS = Lane.TASKS.value
-GATE_TRIES = 5
-"""A gate is asked again so often where something else has been put in production meanwhile."""
-AGAIN_S = 1.0
-"""Pause between tries to write while the ledger is away."""
 
 
 class Recorder:
     """Records the attempts of one host."""
 
     def __init__(
-        self,
-        context: LaneContext,
-        serving: Serving,
-        gatekeeper: Gatekeeper,
-        trials: Trials,
-        again_s: float = AGAIN_S,
+        self, context: LaneContext, publications: Publications, again_s: float = AGAIN_S
     ) -> None:
-        self._context, self._serving, self._again_s = context, serving, again_s
-        self._gatekeeper, self._trials = gatekeeper, trials
+        self._context, self._again_s = context, again_s
+        self.publications = publications
 
     async def record_start(self, attempt: RunningAttempt, started_at: float) -> None:
         """Record what runs an attempt, and its deadline, in case that its host is lost."""
@@ -71,37 +56,6 @@ class Recorder:
         except SkipperError as error:
             log.debug("what runs an attempt was not recorded: %s", error, extra={"task": task.id})
 
-    async def tried(self, attempt: RunningAttempt, reply: bytes) -> bytes:
-        """``reply``, or what it becomes where its models cannot be served: a failure for good.
-
-        The same training would give the same. While this runs it can be cancelled, and does not
-        count against the task's timeout.
-        """
-        if not attempt.models or attempt.version is None or reply[0] != Outcome.OK:
-            return reply
-        began, names = time.monotonic(), ", ".join(model.name for model in attempt.models)
-        self._add_line(attempt, f"{names}: saved, is tried in a fresh process before it serves")
-        complaint = self._trials.complaint(attempt.models, attempt.version)
-        trying = attempt.trying = asyncio.ensure_future(complaint)
-        try:
-            reason = await trying
-        except asyncio.CancelledError:
-            if attempt.verdict is None:
-                raise
-            return attempt.verdict
-        finally:
-            attempt.trying = None
-        failpoint("recorder.tried")
-        if reason:
-            served = calls.parse_reply(reply)[1]
-            return calls.problem(Outcome.FAILED, reason, served, retryable=False)
-        self._add_line(attempt, f"{names}: loaded and tried in {time.monotonic() - began:.1f} s")
-        return reply
-
-    def _add_line(self, attempt: RunningAttempt, text: str) -> None:
-        event = EmittedEvent(LOG, {"stream": "info", "text": text}, time.time())
-        self._context.journal.add(attempt.claim.task.id, attempt.claim.attempt, event)
-
     async def finish(self, attempt: RunningAttempt, reply: bytes) -> bool:
         """Write the end that a reply stands for, if the task is still this attempt's.
 
@@ -112,7 +66,7 @@ class Recorder:
         await self._context.journal.close_attempt(task.id, attempt.claim.attempt)
         failpoint("recorder.journaled")
         if outcome == Outcome.OK and attempt.models:
-            body = await self._publish(attempt, served)
+            body = await self.publications.result(attempt, served, body)
         ending = await self._ending(attempt, outcome, served, body)
         finishing = Finishing(
             id=task.id,
@@ -122,7 +76,7 @@ class Recorder:
             now=time.time(),
         )
         failpoint("recorder.ending")
-        state = await self._written(lambda: ledger.merge(tasks.finish_all, finishing))
+        state = await written(lambda: ledger.merge(tasks.finish_all, finishing), self._again_s)
         failpoint("recorder.ended")
         if state is None:
             log.warning("a task was taken from this host before it ended", extra={"task": task.id})
@@ -148,59 +102,6 @@ class Recorder:
             error = ending.error or {}
             extra |= {"request": task.request_id} | _failure_of(attempt, outcome, error)
             log.warning("%s %s: %s", task.function, state, error.get("detail", ""), extra=extra)
-
-    async def _publish(self, attempt: RunningAttempt, served: bytes) -> bytes:
-        """Number and announce the models of a training task; the task's result."""
-        task, code = attempt.claim.task, served.decode().partition(" ")[0]
-        results: list[dict[str, Any]] = []
-        for model in attempt.models:
-            new = ModelVersionNew(
-                name=model.name,
-                digest=model.digest,
-                format=model.format,
-                metrics=model.metrics,
-                params=model.params,
-                size=await self._size_of(model),
-                state=Fitness.FIT,
-                code=code,
-                task_id=task.id,
-                attempt=attempt.claim.attempt,
-                host=self._context.host_id,
-                function=task.function,
-                created_at=time.time(),
-            )
-            if (made := await self._admitted(new)) is not None:
-                results.append(made)
-            failpoint("recorder.published")
-        # Before the task is seen to have succeeded, whoever serves these models must know of them.
-        await self._serving.announce()
-        failpoint("recorder.announced")
-        return json.dumps(results[-1] if results else None).encode()
-
-    async def _admitted(self, new: ModelVersionNew) -> dict[str, Any] | None:
-        """Publish a version, to serve if its gate lets it; what is told of it.
-
-        None where the task is not this attempt's any more.
-        """
-        ledger = self._context.ledger
-        for _ in range(GATE_TRIES):
-            look = partial(ledger.read, partial(models.in_production, name=new.name))
-            admit = await self._gatekeeper.admit(new, await self._written(look))
-            with contextlib.suppress(ConflictError):
-                return await self._written(self._publishing(new, admit))
-        return await self._written(self._publishing(new, kept_out))
-
-    def _publishing(
-        self, new: ModelVersionNew, admit: Admit
-    ) -> Callable[[], Awaitable[dict[str, Any] | None]]:
-        return partial(self._context.ledger.write, partial(_publish, new=new, admit=admit))
-
-    async def _size_of(self, model: SavedModel) -> int | None:
-        try:
-            folder = await asyncio.to_thread(self._context.values.blobs.folder, model.digest)
-        except (OSError, ValueError):
-            return None
-        return folder.size
 
     async def _ending(
         self, attempt: RunningAttempt, outcome: int, served: bytes, body: bytes
@@ -256,15 +157,6 @@ class Recorder:
             first_s = attempt.version.spec.backoff_s
         return time.time() + pause_s(first_s, claim.spent + 1)
 
-    async def _written(self, write: Callable[[], Awaitable[T]]) -> T:
-        """What ``write`` returns once the ledger is there: what has run is not run again for it."""
-        while True:
-            try:
-                return await write()
-            except UnavailableError as error:
-                log.warning("the end of a task waits for the ledger: %s", error)
-                await asyncio.sleep(self._again_s)
-
 
 def _failure_of(attempt: RunningAttempt, outcome: int, error: dict[str, Any]) -> dict[str, Any]:
     if outcome == Outcome.CANCELLED:
@@ -272,14 +164,3 @@ def _failure_of(attempt: RunningAttempt, outcome: int, error: dict[str, Any]) ->
     if attempt.version is None:
         return failure(outcome, error)
     return failure(outcome, error, attempt.version.spec.file, attempt.version.spec.line)
-
-
-def _publish(conn: Connection, new: ModelVersionNew, admit: Admit) -> dict[str, Any] | None:
-    version = models.publish(conn, new, admit)
-    made = None if version is None else models.get(conn, new.name, version)
-    if made is None:
-        return None
-    standing = models.standing(conn, made)
-    told = {"name": made.name, "version": made.version, "metrics": made.metrics}
-    told |= {"promoted": standing.serves}
-    return told if standing.serves else told | {"why": standing.why}

@@ -24,6 +24,7 @@ from skipper.pool.durable.claimer import FRESH_S, Claimer
 from skipper.pool.durable.gatekeeper import Gatekeeper
 from skipper.pool.durable.journal import Journal
 from skipper.pool.durable.lane import Patience, TaskLane
+from skipper.pool.durable.publications import Publications
 from skipper.pool.durable.recorder import Recorder
 from skipper.pool.durable.reserve import Reserve
 from skipper.pool.durable.shares import Shares
@@ -189,7 +190,11 @@ class Stage(PlayedServing):
             context,
             self.claimer,
             Reserve(context, self.functions, self, Shares(given.cores, self.running, self.ahead)),
-            Recorder(context, self, gatekeeper, self.trials, again_s=0.01),
+            Recorder(
+                context,
+                Publications(context, self, gatekeeper, self.trials, again_s=0.01),
+                again_s=0.01,
+            ),
             given.patience,
         )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, update
 
 from skipper.blobs import BlobStore
+from skipper.errors import FormatError
+from skipper.instance.wishes import PublishModel
 from skipper.ledger import models, parts, retention, tasks
 from skipper.ledger.connection import Statement
 from skipper.ledger.records import Fitness
@@ -53,7 +56,7 @@ async def test_a_task_publishes_its_model_once_however_often_it_runs(stage: Stag
         actor.says(FrameKind.EVENT, None, saved.to_json())
         if len(attempts) == 1:
             stage.ledger.away = 1_000_000  # its end is never written
-        actor.replies()
+        actor.replies(0)
 
     attempts: list[int] = []
     stage.act = train
@@ -211,7 +214,7 @@ async def test_a_value_waits_for_room_on_a_disk_that_is_full(stage: Stage) -> No
 # --- trials of models ------------------------------------------------------------------------
 
 
-def trained(stage: Stage, *names: str, outcome: Outcome = Outcome.OK) -> None:
+def trained(stage: Stage, *names: str, outcome: Outcome = Outcome.OK, outline: Any = 0) -> None:
     """Have the function train models that are in the store."""
 
     def act(actor: Actor) -> None:
@@ -221,7 +224,7 @@ def trained(stage: Stage, *names: str, outcome: Outcome = Outcome.OK) -> None:
             (folder / "weights").write_text(name)
             digest = stage.blobs.put_folder(folder)
             actor.says(FrameKind.EVENT, None, SavedModel(name, "plain", digest, {}).to_json())
-        actor.replies() if outcome is Outcome.OK else actor.ends(problem(outcome))
+        actor.replies(outline) if outcome is Outcome.OK else actor.ends(problem(outcome))
 
     stage.act = act
 
@@ -300,3 +303,64 @@ async def test_a_trial_does_not_count_against_the_tasks_timeout(stage: Stage) ->
     await until(lambda: stage.trials.tried)
     asyncio.get_running_loop().call_later(0.1, stage.trials.may_end.set)
     await stage.until(task_id, State.SUCCEEDED)
+
+
+@pytest.mark.parametrize("outline", [[0, 1], {"a": 0, "b": 1}])
+async def test_the_result_has_the_shape_of_what_was_returned(stage: Stage, outline: Any) -> None:
+    trained(stage, "m", "n", outline=outline)
+    task = await stage.until(stage.submit(), State.SUCCEEDED)
+    result = stage.ledger.read_now(lambda conn: tasks.result(conn, task.id))
+    assert result is not None
+    found = json.loads(inline(result))
+    records = list(found.values()) if isinstance(found, dict) else found
+    assert [(record["name"], record["version"]) for record in records] == [("m", 1), ("n", 1)]
+
+
+async def publish(stage: Stage, task_id: str, step: int) -> dict[str, Any]:
+    """Publish a model of a task that runs, as its function would."""
+    folder = stage.folder / "saved"
+    folder.mkdir(exist_ok=True)
+    (folder / "weights").write_text(str(step))
+    wish = PublishModel(
+        task_id=task_id,
+        name="m",
+        format="plain",
+        digest=stage.blobs.put_folder(folder),
+        metrics={"step": step},
+        params=None,
+        step=step,
+    )
+    attempt = stage.running[task_id]
+    assert attempt.publications is not None
+    found: dict[str, Any] = json.loads(await attempt.publications.publish(attempt, wish))
+    return found
+
+
+async def test_models_that_a_training_saves_are_versions_numbered_once_each(stage: Stage) -> None:
+    stage.functions.spec = SPEC.model_copy(update={"backoff_s": 0.01})
+    task_id, actor = await begun(stage, retries=1)
+    assert [(await publish(stage, task_id, step))["version"] for step in (0, 1)] == [1, 2]
+    actor.dies()
+    await stage.until(task_id, State.RETRYING)
+    await until(lambda: not stage.running)
+    again: list[Actor] = []
+    stage.act = again.append
+    stage.claimer.take([task_id], lambda: None)
+    await until(lambda: again)
+    steps = [await publish(stage, task_id, step) for step in (0, 1, 2)]
+    assert [each["version"] for each in steps] == [1, 2, 3]
+    assert [each["metrics"]["step"] for each in steps] == [0, 1, 2]
+    again[0].replies()
+    await stage.until(task_id, State.SUCCEEDED)
+
+
+async def test_what_is_saved_and_unfit_is_kept_if_the_training_fails_for_it(stage: Stage) -> None:
+    task_id, actor = await begun(stage)
+    stage.trials.reason = "nobody can load it"
+    with pytest.raises(FormatError, match="nobody can load it"):
+        await publish(stage, task_id, 0)
+    actor.ends(problem(Outcome.FAILED))
+    await stage.until(task_id, State.FAILED)
+    root = rescue_of(stage, task_id)
+    assert root is not None
+    assert list(stage.blobs.folder(root).files) == ["m/weights"]
