@@ -122,6 +122,8 @@ class _AsyncServer:
 
     def _answer(self, id_: int, task: asyncio.Task[bytes]) -> None:
         del self._running[id_]
+        if not self._running:
+            self._function.rest(after_task=False)
         if not task.cancelled() and not task.result():
             return  # it was given back
         self._ready.discard(id_)

@@ -30,6 +30,7 @@ from skipper.instance.named import InstanceModels, NamedModels, NoModelError
 from skipper.instance.publications import AttemptPublications, TrainedModels
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
+from skipper.instance.surroundings import Surroundings
 from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import as_envelope, is_envelope
@@ -115,6 +116,8 @@ class ServedFunction:
         """Follows what the host says of threads; None where it says nothing."""
         self._code = code
         self._retried = exceptions(function.options.get("retry_on", BaseException))
+        self.surroundings: Surroundings | None = None
+        """Puts back what a call has changed around it; None where nothing does."""
         self.checkpoints: CheckpointStore | None = None
         """Keeps those of tasks; None where nothing does."""
         self.named: NamedModels | None = None
@@ -242,6 +245,11 @@ class ServedFunction:
             attempt.close()
         output.end_call()
         caller.current.set(caller.NO_CALL)
+
+    def rest(self, *, after_task: bool) -> None:
+        """No call runs any more: the next one finds what the first one found."""
+        if self.surroundings is not None:
+            self.surroundings.put_back(looks_closely=after_task)
 
     def _run(self, call: IncomingCall) -> Run:
         head = call.head

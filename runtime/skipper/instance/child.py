@@ -33,6 +33,7 @@ from skipper.instance.link import (
 )
 from skipper.instance.plugin_settings import hand_over
 from skipper.instance.plugins import FindFile, OnTurn, Plugins
+from skipper.instance.surroundings import arrange
 from skipper.settings.environment import adopt_environment, failpoints_folder, thread_limits
 from skipper.settings.redaction import Redactor, long_texts
 from skipper.settings.urls import secrets_in
@@ -171,6 +172,7 @@ def _prepare(job: Job) -> None:
     faults.at_home_in(job.project_dir)
     with contextlib.suppress(OSError):
         os.chdir(job.project_dir)
+    arrange(job.source.file if job.source is not None else None)
 
 
 def _lower_priority(nice: int) -> None:
@@ -229,6 +231,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance.lifetime import ServedState
     from skipper.instance.models import LoadedModels
     from skipper.instance.named import InstanceModels, NamedModels
+    from skipper.instance.surroundings import Surroundings
     from skipper.instance.threads import ThreadShare
     from skipper.values.opening import Places
     from skipper.values.spool import Spool
@@ -264,6 +267,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
             memory_mb=job.memory_mb,
         )
         load_from(InstanceModels(served.named))
+        served.surroundings = Surroundings(is_told=job.in_development)
         if job.in_development:
             served.watch_models()
         return served

@@ -119,6 +119,7 @@ class _Runner:
             os._exit(0)
         if self._is_task:
             failpoint("instance.ran")
+        self._function.rest(after_task=self._is_task)
         self._function.leave(id_)
 
     def _run(self, call: IncomingCall) -> bytes:

@@ -125,6 +125,21 @@ def adopt_environment(variables: Mapping[str, str]) -> None:
     os.environ.update(variables)
 
 
+def environment() -> dict[str, str]:
+    """The variables of this very process, but for those that say how many threads to compute on.
+
+    Those follow what the machine does, also while a function runs.
+    """
+    return {name: text for name, text in os.environ.items() if name not in _THREADS}
+
+
+def put_back_environment(variables: Mapping[str, str]) -> None:
+    """Have :func:`environment` be this again."""
+    for name in environment().keys() - variables.keys():
+        del os.environ[name]
+    os.environ.update(variables)
+
+
 def wants_colour(is_terminal: bool) -> bool:
     """Whether to write in colour: on a terminal, but NO_COLOR, FORCE_COLOR and TERM come first."""
     if os.environ.get("NO_COLOR"):
