@@ -26,6 +26,7 @@ from skipper.gateway.audited import Audited
 from skipper.gateway.browsers import docs_page, for_browsers
 from skipper.gateway.budget import Budget
 from skipper.gateway.context import Context
+from skipper.gateway.home import home_document, home_page, wants_json
 from skipper.gateway.http import asgi
 from skipper.gateway.http.exchange import Exchange
 from skipper.gateway.invoke import Invoke
@@ -138,6 +139,7 @@ class Gateway:
         api.mount("/docs/static", StaticFiles(directory=str(static)), name="docs-static")
         api.add_route("/openapi.json", self._document, include_in_schema=False)
         api.add_route("/docs", self._docs, include_in_schema=False)
+        api.add_route("/", self._home, include_in_schema=False)
         _add_problem_handlers(api)
 
     async def _document(self, request: Request) -> Response:
@@ -154,6 +156,13 @@ class Gateway:
     async def _docs(self, request: Request) -> Response:
         del request
         return docs_page(f"{self._context.settings.name} · Skipper")
+
+    async def _home(self, request: Request) -> Response:
+        directory = self._context.directory
+        functions, broken = directory.functions(), directory.broken()
+        if wants_json(request.headers.get("accept", "")):
+            return Json(home_document(self._context.settings.name, functions, broken))
+        return home_page(self._context.settings.name, functions, broken)
 
 
 async def _not_here(request: Request) -> Response:

@@ -64,7 +64,7 @@ class PlayedDirectory:
 
     def __init__(self, link: PlayedLink | None, spec: FunctionSpec = SPEC) -> None:
         self._link, self.spec = link, spec
-        self.broken: BrokenFile | None = None
+        self.broken_file: BrokenFile | None = None
 
     def get(self, name: str) -> Any:
         return (self.spec, self._link) if self._link and name == self.spec.name else None
@@ -77,7 +77,10 @@ class PlayedDirectory:
         return self.get(name)
 
     def broken_for(self, name: str) -> BrokenFile | None:
-        return self.broken
+        return self.broken_file
+
+    def broken(self) -> list[BrokenFile]:
+        return [self.broken_file] if self.broken_file else []
 
     def functions(self) -> list[ListedFunction]:
         return [ListedFunction(spec=self.spec)]

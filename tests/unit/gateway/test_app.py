@@ -83,7 +83,7 @@ async def test_a_slash_at_the_end_is_answered_with_what_to_write(path: str, tmp_
 
 async def test_what_is_there_with_no_slash_either_is_plainly_not_there(tmp_path: Path) -> None:
     app, _ = gateway(tmp_path)
-    for path in ("/nothing/", "//", "/", "/v1/", "//evil.example/"):
+    for path in ("/nothing/", "//", "/v1/", "//evil.example/"):
         answer = await request(app, path=path, headers={"Host": "localhost"})
         assert answer.status == 404
         assert answer.json["detail"] == f"GET {path}: Not Found"
@@ -126,3 +126,27 @@ async def test_every_answer_keeps_browsers_from_framing_and_guessing(tmp_path: P
             assert answer.headers["x-frame-options"] == "DENY"
             assert answer.headers["referrer-policy"] == "no-referrer"
             assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+
+
+async def test_who_opens_the_address_gets_a_page_and_a_program_json(tmp_path: Path) -> None:
+    app, _ = gateway(tmp_path, root_path="/ml")
+    for path in ("/", "/ml/"):
+        answer = await request(app, path=path, headers={"Host": "localhost", "Accept": "text/html"})
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert b"f.f" in answer.body
+        assert "script" not in answer.headers["content-security-policy"]
+    headers = {"Host": "localhost", "Accept": "application/json"}
+    document = (await request(app, headers=headers, path="/")).json
+    assert document["project"] == tmp_path.name
+    assert document["functions"] == ["f.f"]
+
+
+KEY = "0123456789abcdef0123456789abcdef"
+
+
+async def test_the_page_is_for_whom_the_keys_let_in(tmp_path: Path) -> None:
+    app, _ = gateway(tmp_path, keys=[KEY])
+    headers = {"Host": "localhost", "Accept": "text/html"}
+    assert (await request(app, path="/", headers=headers)).status == 401
+    answer = await request(app, path="/", headers=headers | {"Authorization": f"Bearer {KEY}"})
+    assert answer.status == 200

@@ -122,7 +122,7 @@ async def test_a_function_that_is_not_there_is_a_problem_that_lists_those_that_a
 
 async def test_a_function_whose_file_is_broken_is_a_problem_that_knows_the_place() -> None:
     directory = PlayedDirectory(PlayedLink())
-    directory.broken = BrokenFile(file="g.py", line=3, error="SyntaxError: no", functions=())
+    directory.broken_file = BrokenFile(file="g.py", line=3, error="SyntaxError: no", functions=())
     with pytest.raises(Problem, match=r"g\.py:3: SyntaxError: no") as caught:
         await called(over(directory), invocation(name="g.g"))
     assert caught.value.kind is problems.BROKEN
