@@ -11,7 +11,7 @@ BOOTSTRAP = for python in "$$PYTHON" python3 python3.11 python3.12 python3.13 py
 	done; \
 	echo "setup: no Python 3 runs here; install Python 3.11, 3.12 or 3.13" >&2; exit 1
 
-.PHONY: help setup demo up test test-unit test-pythons coverage chaos check format docs lock \
+.PHONY: help setup demo up test test-unit test-pythons test-torch coverage chaos check format docs lock \
 	bench bench-smoke release clean
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make test     run all tests; ARGS='-k name' passes arguments to pytest"
 	@echo "make test-unit     the unit floor alone"
 	@echo "make test-pythons  the unit floor on the other Pythons of this machine, without TensorFlow"
+	@echo "make test-torch    the tests of models of PyTorch and Hugging Face, in .venv-torch"
 	@echo "make coverage      the unit floor, and which lines it does not run"
 	@echo "make chaos    kill each part hundreds of times under load; ARGS='--minutes 30' a piece of it"
 	@echo "make check    formatting, lint, types, import directions"
@@ -51,6 +52,9 @@ test-unit: setup
 
 test-pythons: setup
 	@$(PY) -m tools.pythons $(ARGS)
+
+test-torch: setup
+	@$(PY) -m tools.torch $(ARGS)
 
 coverage: setup
 	@$(PY) -m coverage erase

@@ -56,6 +56,8 @@ def project(tmp_path: Path) -> Iterator[Callable[[dict[str, str], str], None]]:
     yield run
     formats.names_are_owned(lambda _: False)
     sys.path[:], sys.meta_path[:] = path, finders
-    for name in set(sys.modules) - set(modules):
-        del sys.modules[name]
-    sys.modules.update(modules)
+    for name, module in [*sys.modules.items()]:  # libraries cannot be imported twice
+        if name not in modules and str(tmp_path) in str(getattr(module, "__file__", None)):
+            del sys.modules[name]
+    sys.modules.pop("functions", None)
+    sys.modules.update({name: modules[name] for name in ("functions",) if name in modules})

@@ -22,6 +22,7 @@ print(heavy & {{*sys.modules}})
 SHIPPED = [
     "array-values",
     "functions",
+    "huggingface-models",
     "image-values",
     "lightgbm-models",
     "numpy-models",
@@ -31,6 +32,7 @@ SHIPPED = [
     "table-values",
     "tabular",
     "tensorflow",
+    "torch-models",
     "webhooks",
     "xgboost-models",
 ]
@@ -40,6 +42,7 @@ SHIPPED = [
     "name",
     [
         "skipper_arrays",
+        "skipper_huggingface",
         "skipper_images",
         "skipper_lightgbm",
         "skipper_numpy",
@@ -49,6 +52,7 @@ SHIPPED = [
         "skipper_tables",
         "skipper_tensorflow",
         "skipper_tabular",
+        "skipper_torch",
         "skipper_webhooks",
         "skipper_xgboost",
     ],
