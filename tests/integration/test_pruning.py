@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from skipper.blobs import SETTLES_S, BlobStore, DamagedError
-from skipper.ledger import checkpoints, events, files, models, retention, tasks
+from skipper.ledger import checkpoints, events, files, models, retention, shelf, tasks
 from skipper.ledger.records import (
     CheckpointBounds,
     Ending,
     FileRecord,
+    Keeping,
     ModelVersionNew,
     NewCheckpoint,
     NewEvent,
@@ -157,6 +158,31 @@ class Archive:
 @pytest.fixture
 def archive(ledger: BlockingLedger, tmp_path: Path) -> Archive:
     return Archive(ledger, tmp_path)
+
+
+async def test_the_blobs_of_a_removed_version_go_but_for_what_others_consist_of(
+    archive: Archive, tmp_path: Path
+) -> None:
+    members = []
+    for number in range(3):
+        folder = tmp_path / f"model-{number}"
+        folder.mkdir()
+        (folder / "weights").write_bytes(f"w{number}".encode())
+        (folder / "labels").write_bytes(b"the same")
+        digest = archive.blobs.put_folder(folder)
+        archive.publish(digest)
+        members.append(archive.blobs.members(digest))
+    refs = frozenset[str]().union(*members)
+    for ref in refs:
+        archive.age(ref, LEFT_S + 60)
+    await archive.sweep(*refs)
+    assert all(map(archive.holds, refs))
+    keeping = Keeping(versions=1, since=None, why="ops has kept the newest 1 only")
+    cleared = archive.ledger.write_now(lambda conn: shelf.clear(conn, "m", keeping, []))
+    assert (cleared.removed, cleared.held) == ((1,), {2: "previous", 3: "production"})
+    await archive.sweep(*refs)
+    assert set(filter(archive.holds, refs)) == members[1] | members[2]
+    assert members[0] & members[1], "they share a file"
 
 
 async def test_an_old_task_goes_with_all_that_it_stored_and_said(archive: Archive) -> None:

@@ -75,7 +75,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(files.app, name="files")
 app.add_typer(schedules.app, name="schedules")
 app.command()(logs)
-for verb in (deployments.promote, deployments.rollback, deployments.alias):
+for verb in (deployments.promote, deployments.rollback, deployments.alias, deployments.gc):
     models.models.command()(verb)
 app.add_typer(models.models, name="models")
 app.add_typer(webhooks.app, name="webhooks")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from skipper.cli.models import ModelAt, selector_of, show_record
-from skipper.cli.output import info, neutral, show_json
+from skipper.cli.output import info, neutral, show_json, show_table
 from skipper.cli.target import Json, Project, Target, Url, target
 from skipper.errors import ConflictError, KeptOutError, UnfitError
 
@@ -108,6 +108,44 @@ def alias(
         else:
             record = client.set_alias(selector.name, name, selector.at)
     _tell(record, as_json=json_)
+
+
+def gc(
+    name: ModelName,
+    *,
+    keep_versions: Annotated[
+        int | None, typer.Option("--keep-versions", min=1, metavar="N", help="Leave the newest N.")
+    ] = None,
+    keep_days: Annotated[
+        float | None, typer.Option("--keep-days", min=0, metavar="DAYS", help="Leave the younger.")
+    ] = None,
+    trial: Annotated[
+        bool, typer.Option("--trial", help="Say what would go, and remove nothing.")
+    ] = False,
+    json_: Json = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Remove old versions of a model, but for those that anybody holds.
+
+    Production, previous, candidate, shadow, every alias, what a running task has and what a
+    function pins by number stay. Without options the settings say what is kept.
+
+    \b
+    Examples:
+      skipper models gc boston --keep-versions 20 --trial
+      skipper models gc boston --keep-versions 20 --keep-days 30
+    """
+    with target(project, url).client() as client:
+        cleared = client.clear_model(
+            selector_of(name).name, keep_versions=keep_versions, keep_days=keep_days, trial=trial
+        )
+    if json_:
+        show_json(cleared)
+        return
+    show_table(("VERSION", "HELD BY"), [[each["version"], each["by"]] for each in cleared["held"]])
+    numbers = ", ".join(map(str, cleared["removed"])) or "nothing"
+    info(f"{'Would remove' if trial else 'Removed'}: {numbers}.")
 
 
 @contextlib.contextmanager

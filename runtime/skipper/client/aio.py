@@ -240,6 +240,18 @@ class AsyncClient(HttpConnection):
         """See :meth:`Client.delete_alias`."""
         return await self.run(model_flows.delete_alias(name, alias))
 
+    async def clear_model(
+        self,
+        name: str,
+        *,
+        keep_versions: int | None = None,
+        keep_days: float | None = None,
+        trial: bool = False,
+    ) -> dict[str, Any]:
+        """See :meth:`Client.clear_model`."""
+        flow = model_flows.clear(name, keep_versions, keep_days, is_trial=trial)
+        return await self.run(flow)
+
     async def schedules(self) -> list[dict[str, Any]]:
         """See :meth:`Client.schedules`."""
         return await self.run(flows.get_items("/v1/schedules"))

@@ -280,6 +280,22 @@ class Client(HttpConnection):
         """Have ``NAME@ALIAS`` mean nothing; the record. Raises NotFoundError."""
         return self.run(model_flows.delete_alias(name, alias))
 
+    def clear_model(
+        self,
+        name: str,
+        *,
+        keep_versions: int | None = None,
+        keep_days: float | None = None,
+        trial: bool = False,
+    ) -> dict[str, Any]:
+        """Remove old versions of a model that nobody holds; ``removed``, and who ``held`` others.
+
+        Kept are the newest ``keep_versions`` and those of the last ``keep_days``, or what the
+        settings say. A ``trial`` removes nothing. Raises NotFoundError, InvalidInputError.
+        """
+        flow = model_flows.clear(name, keep_versions, keep_days, is_trial=trial)
+        return self.run(flow)
+
     def schedules(self) -> list[dict[str, Any]]:
         """Every schedule."""
         return self.run(flows.get_items("/v1/schedules"))

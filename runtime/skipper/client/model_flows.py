@@ -61,6 +61,14 @@ def delete_alias(name: str, alias: str) -> Flow[dict[str, Any]]:
     return _changed("DELETE", _alias_path(name, alias), None, is_repeatable=False)
 
 
+def clear(
+    name: str, keep_versions: int | None, keep_days: float | None, *, is_trial: bool
+) -> Flow[dict[str, Any]]:
+    """Remove old versions that nobody holds. Safe to repeat."""
+    given = {"keep_versions": keep_versions, "keep_days": keep_days, "trial": is_trial}
+    return _changed("POST", f"{model_path(name)}/gc", given)
+
+
 def _alias_path(name: str, alias: str) -> str:
     return f"{model_path(name)}/aliases/{quote(alias, safe='')}"
 

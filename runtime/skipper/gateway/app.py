@@ -42,6 +42,7 @@ from skipper.gateway.routes import (
     openapi,
     pools,
     schedules,
+    shelf,
     tasks,
     webhooks,
 )
@@ -131,7 +132,8 @@ class Gateway:
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", _not_here, methods=["POST"])
         api.router.routes.insert(0, route)
         api.router.routes.insert(1, Route(_FILES, _not_here, methods=["POST"]))
-        for part in (functions, files, models, deployments, pools, tasks, schedules, webhooks):
+        of_models = (models, deployments, shelf)
+        for part in (functions, files, *of_models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))
         api.include_router(health.routes(self._readiness))
         api.include_router(metrics.routes(self._context, self._policy.refusals))

@@ -378,6 +378,30 @@ class Forced:
     at: float
 
 
+class ShelvedVersion(NamedTuple):
+    """A version that is kept, and when it was made."""
+
+    version: int
+    created_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keeping:
+    """What of a model is kept: so many of the newest, what was made since then; and in words."""
+
+    versions: int | None
+    since: float | None
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cleared:
+    """Which versions have been removed, the newest first, and who holds which of the others."""
+
+    removed: tuple[int, ...]
+    held: dict[int, str]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Standing:
     """Whether a version serves, and ``why`` it does not."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from skipper.blobs import SHARDS, BlobStore
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.ledger import Ledger, checkpoints, events, files, models, retention, schedules
+from skipper.ledger import Ledger, checkpoints, events, files, models, retention, schedules, shelf
 from skipper.ledger.records import Pruned
 from skipper.scheduler.clock import CautiousClock
 
@@ -50,7 +50,8 @@ class Pruner:
         self._checkpoints_s = checkpoints_s
         self._shard = 0
         self._models = 0
-        self._of_models: set[str] = set()
+        self._of_models: dict[int, frozenset[str]] = {}
+        """The blobs of each version that is kept, by the number of its publication."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """A round a minute until ``stopping`` is set, or a second while there is more to do."""
@@ -142,18 +143,21 @@ class Pruner:
         if not refs:
             return
         await self._learn_models()
-        before = self._clock.now() - age_s
+        before, of_models = self._clock.now() - age_s, set().union(*self._of_models.values())
         for ref in refs:
-            if ref not in self._of_models:
+            if ref not in of_models:
                 await asyncio.to_thread(self._blobs.delete, ref, before)
 
     async def _learn_models(self) -> None:
-        """Remember the blobs of the versions that have been published since the last look."""
+        """Remember the blobs of versions published since the last look; forget those removed."""
         for version in await self._ledger.read(
             lambda conn: models.published_since(conn, self._models)
         ):
-            self._of_models |= await asyncio.to_thread(self._blobs.members, version.digest)
+            blobs = await asyncio.to_thread(self._blobs.members, version.digest)
+            self._of_models[version.seq] = blobs
             self._models = version.seq
+        for seq in await self._ledger.read(shelf.removed):
+            self._of_models.pop(seq, None)
 
 
 def sweep_folder(folder: Path, before: float) -> None:

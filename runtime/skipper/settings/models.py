@@ -113,8 +113,6 @@ class ModelSettings(_Table):
     bake: BakeSettings = BakeSettings()
     keep: int = Field(1, ge=0, le=10, description="earlier versions that stay loaded")
     keep_versions: int | None = Field(
-        None, ge=1, description="versions that are kept, the newest; all of them if not set"
+        None, ge=1, description="the newest versions, which `skipper models gc` leaves"
     )
-    keep_days: float | None = Field(
-        None, gt=0, description="how long others are kept; for good if not set"
-    )
+    keep_days: float | None = Field(None, gt=0, description="it leaves younger ones, too")

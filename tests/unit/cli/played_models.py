@@ -116,6 +116,13 @@ class PlayedModels:
         number = self._number((await request.json())["version"]) or 0
         return await self._step(request, lambda held: transitions.aliased(held, name, number))
 
+    async def gc(self, request: Request) -> Response:
+        given = await request.json()
+        if given["keep_versions"] is None and given["keep_days"] is None:
+            return refused(400, "bad-request", "say what is kept")
+        held = [{"version": 2, "by": "production"}]
+        return JSONResponse({"removed": [1], "held": held, "trial": given["trial"]})
+
     def _number(self, at: Any) -> int | None:
         if isinstance(at, int):
             return at
@@ -153,6 +160,7 @@ class PlayedModels:
             Route(one + "/deployment", self.deployment, methods=["GET", "PUT"]),
             Route(one + "/deployments", self.deployments),
             Route(one + "/promote", self.promote, methods=["POST"]),
+            Route(one + "/gc", self.gc, methods=["POST"]),
             Route(one + "/rollback", self.rollback, methods=["POST"]),
             Route(one + "/aliases/{alias}", self.alias, methods=["PUT", "DELETE"]),
         ]

@@ -127,3 +127,12 @@ def test_what_names_no_version_is_a_mistake_of_the_command_line(
     result = run("models", *arguments)
     assert result.exit_code == Exit.USAGE
     assert words in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_old_versions_are_removed_and_who_holds_others_is_told(run: Run) -> None:
+    result = run("models", "gc", "boston", "--keep-versions", "1", "--trial")
+    assert result.stdout.splitlines()[1].split() == ["2", "production"]
+    assert result.stderr == "Would remove: 1.\n"
+    told = json.loads(run("models", "gc", "boston", "--keep-days", "30", "--json").stdout)
+    assert (told["removed"], told["trial"]) == ([1], False)
+    assert run("models", "gc", "boston").exit_code == Exit.USAGE

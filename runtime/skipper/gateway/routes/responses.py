@@ -139,6 +139,10 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
         "404": _NONE,
     },
     ("put", "/v1/models/{name}/aliases/{alias}"): _CHANGED,
+    ("post", "/v1/models/{name}/gc"): {
+        "200": answered("What went, who holds others", _object("removed", "held", "trial")),
+        "404": _NONE,
+    },
     ("delete", "/v1/models/{name}/aliases/{alias}"): _CHANGED,
     ("get", "/v1/pools"): {"200": answered("Pools", _list(_object("pool", "reachable")))},
     ("get", "/v1/tasks"): {
