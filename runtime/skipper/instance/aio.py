@@ -176,7 +176,7 @@ class _AsyncServer:
     async def _stream(self, call: IncomingCall, items: Any) -> bytes:
         function = self._function
         if call.wants(STREAM):
-            self._link.send(FrameKind.SERVED, call.id, function.served)
+            self._link.send(FrameKind.SERVED, call.id, function.serving)
             async for item in items:
                 text = function.dump(item)
                 if not await self._credit(call.id, text):

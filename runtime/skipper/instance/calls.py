@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -310,13 +310,15 @@ class ServedFunction:
 
     def success(self, body: bytes) -> bytes:
         """The reply of a call that ended well; ``body`` is its value, as JSON or an envelope."""
-        if used := caller.current.get().models:
-            return reply(Outcome.OK, self.served_with(used), body)
+        if caller.current.get().models:
+            return reply(Outcome.OK, self.serving, body)
         return self._good + body
 
-    def served_with(self, used: Iterable[str]) -> bytes:
-        """What serves a call that has asked for models of its own."""
-        return served_by(self._code, [*self._models.versions, *used])
+    @property
+    def serving(self) -> bytes:
+        """What serves the present call: :attr:`served`, and the models that it has asked for."""
+        used = caller.current.get().models
+        return served_by(self._code, [*self._models.versions, *used]) if used else self.served
 
     def written(self, call: IncomingCall, value: Any) -> bytes:
         """The body that answers ``call`` with a value. Raises as :meth:`dump` does."""
@@ -358,12 +360,12 @@ class ServedFunction:
     def failure(self, error: BaseException) -> bytes:
         """The reply for whatever a call raised; not to be retried where ``retry_on`` omits it."""
         if isinstance(error, Cancelled):
-            return problem(Outcome.CANCELLED, "the run was cancelled", self.served)
+            return problem(Outcome.CANCELLED, "the run was cancelled", self.serving)
         if isinstance(error, NoModelError) and self.by_call:
-            return problem(Outcome.NO_MODEL, str(error), self.served)
+            return problem(Outcome.NO_MODEL, str(error), self.serving)
         is_retried = any(_is_a(kind, error) for kind in self._retried)
         is_retried &= not isinstance(error, UnsavedModelError)
-        return failure(error, self.served, **({} if is_retried else {"retryable": False}))
+        return failure(error, self.serving, **({} if is_retried else {"retryable": False}))
 
     def refusal(self, error: BaseException) -> bytes:
         """The reply for a body that could not be read: it does not match, or a validator broke."""

@@ -138,11 +138,16 @@ class _Runner:
                 if function.signature.streams:
                     return self._stream(call, value)
                 return function.result(call, value)
+            except HostGoneError:
+                raise
+            # Here, because a failure names the models that the call has asked for, too.
+            except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
+                return function.failure(error)
             finally:
                 self._end(call.id)
         except HostGoneError:
             raise
-        except BaseException as error:  # noqa: BLE001 - what a function raises is data, SystemExit too
+        except BaseException as error:  # noqa: BLE001 - it was interrupted at its very end
             return function.failure(error)
 
     def _stream(self, call: IncomingCall, items: Iterator[Any]) -> bytes:
@@ -152,7 +157,7 @@ class _Runner:
             for item in items:
                 whole.add(item)
             return function.success(whole.json())
-        self._link.send(FrameKind.SERVED, call.id, function.served)
+        self._link.send(FrameKind.SERVED, call.id, function.serving)
         for item in items:
             text = function.dump(item)
             if not self._link.take_credit(call.id, text):

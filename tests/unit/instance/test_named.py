@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -257,6 +258,30 @@ def test_a_model_with_a_default_is_not_needed(customers: Customers) -> None:
 def test_a_model_with_a_default_is_no_model_that_the_function_waits_for() -> None:
     spec = with_default.spec("c")
     assert (spec.models, spec.models_by_call) == ((), ("boston",))
+
+
+@skipper.inference
+def streams(customer: str, *, model: ByCustomer) -> Iterator[str]:
+    yield model["label"]
+    if customer == "bolt":
+        raise ValueError("half way")
+
+
+@skipper.inference
+async def streams_awaited(customer: str, *, model: ByCustomer) -> AsyncIterator[str]:
+    yield model["label"]
+    if customer == "bolt":
+        raise ValueError("half way")
+
+
+@pytest.mark.parametrize("function", [streams, streams_awaited])
+def test_streams_and_failures_say_which_model_it_was(customers: Customers, function: Any) -> None:
+    frames_ = customers.run(function, call({"customer": "bolt"}, flags=calls.STREAM))
+    (served,) = (frame.payload for frame in frames_ if frame.kind == FrameKind.SERVED)
+    assert served.decode() == f"{CODE} churn-bolt@1"
+    (last,) = (frame for frame in frames_ if frame.kind == FrameKind.REPLY)
+    outcome, by, _ = calls.parse_reply(last.payload)
+    assert (outcome, by.decode()) == (Outcome.FAILED, f"{CODE} churn-bolt@1")
 
 
 @skipper.inference(batch=8)
