@@ -73,6 +73,7 @@ def within(what: str, limit: float, name: str) -> Goal:
 _DIRECT = "direct call, 13 floats, 16 connections"
 _KERAS = "Keras Boston model, 64 connections, batching on"
 _TASKS = "tasks ended per second, 16 connections"
+_PAGE, _SHOW = "models.first_page", "models.show"
 
 GOALS = (
     at_least(
@@ -121,6 +122,20 @@ GOALS = (
         1.3,
         "tasks.skipper.one_p50_ms",
         "tasks.recipe.one_p50_ms",
+    ),
+    within("first page of a model's versions, 100,000 of them", 20, f"{_PAGE}.100000.p50_ms"),
+    within("one of 100,000 versions shown", 20, f"{_SHOW}.100000.p50_ms"),
+    at_most(
+        "first page, 100,000 versions against 100",
+        1.2,
+        f"{_PAGE}.100000.p50_ms",
+        f"{_PAGE}.100.p50_ms",
+    ),
+    at_most(
+        "one shown, 100,000 versions against 100",
+        1.2,
+        f"{_SHOW}.100000.p50_ms",
+        f"{_SHOW}.100.p50_ms",
     ),
     at_least(
         f"{_TASKS}, RabbitMQ + PostgreSQL: against the recipe",

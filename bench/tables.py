@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.figures import Figures, Spread
 from bench.goals import COMPARISONS, GOALS, Goal
+from bench.sections import models
 from bench.sections.ledger import SIZES
 
 
@@ -219,6 +220,21 @@ TABLES = (
             columns={str(size): f"{size:,} tasks" for size in SIZES},
         )
         for kind, title in (("sqlite", "SQLite"), ("postgres", "PostgreSQL"))
+    ),
+    Table(
+        section="models",
+        title="A model of many versions",
+        text="Medians in ms, on SQLite, by versions of it; `promote` waits for the disk.",
+        name="models.{row}.{column}.p50_ms",
+        rows={
+            "first_page": "first page, with the record",
+            "show": "show one",
+            "resolve": "find the latest",
+            "list": "list models",
+            "promote": "promote",
+        },
+        columns={str(size): f"{size:,} versions" for size in models.SIZES},
+        corner="",
     ),
     Table(
         section="queue",

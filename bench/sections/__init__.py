@@ -12,6 +12,7 @@ SECTIONS = (
     "training",
     "growth",
     "ledger",
+    "models",
     "queue",
     "values",
 )

@@ -138,7 +138,11 @@ _USABLE = Statement(
     )
 )
 _GET = Statement(select(*_MODEL).where(_BY_NAME, m.c.version == bindparam("version")))
-_NAMES = Statement(select(m.c.name).distinct().order_by(m.c.name))
+# From each name to the next one: with DISTINCT, every version of every model would be read.
+_FIRST = select(func.min(m.c.name).label("name")).cte("names", recursive=True)
+_NEXT = select(func.min(m.c.name)).where(m.c.name > _FIRST.c.name).scalar_subquery()
+_EACH = _FIRST.union_all(select(_NEXT).where(_FIRST.c.name.is_not(None)))
+_NAMES = Statement(select(_EACH.c.name).where(_EACH.c.name.is_not(None)).order_by(_EACH.c.name))
 _VERSIONS = Statement(
     limited(
         select(*_MODEL)

@@ -15,7 +15,7 @@ from bench import disk
 from bench.figures import Figures
 from bench.options import Bench
 from bench.raw import Reply
-from bench.sections import ALL, forks, ledger, nonce, speed
+from bench.sections import ALL, forks, ledger, models, nonce, speed
 from skipper.ledger import Ledger, tasks
 from skipper.task import State
 
@@ -74,6 +74,14 @@ def test_the_speed_of_the_machine_is_told_in_every_round() -> None:
         "speed.machine.trip_us": 2,
         "speed.machine.fdatasync_ms": 2,
     }
+
+
+def test_a_model_is_measured_with_few_versions_and_with_many() -> None:
+    bench = Bench(scale=0.1)
+    models.run(bench)
+    asked = {name.split(".")[1] for name in bench.figures.rounds}
+    assert asked == {"first_page", "show", "resolve", "list", "promote"}
+    assert {name.split(".")[2] for name in bench.figures.rounds} == {"100", "100000"}
 
 
 async def test_a_filled_ledger_holds_ended_tasks_and_some_that_wait(tmp_path: Path) -> None:
