@@ -221,3 +221,20 @@ def test_what_a_task_does_to_its_model_does_not_reach_another(plain: Tree) -> No
         assert plain.result(plain.submit("lines.grow_batch", {"by": 50})) == 150
     train(plain, 7, "lines.train_grown")
     assert plain.result(plain.submit("lines.grow", {"by": 1})) == [7, 8]
+
+
+def test_several_models_of_one_training_are_published_together(plain: Tree) -> None:
+    result = plain.result(plain.submit("lines.train_two", {"slope": 2}))
+    assert {name: record["name"] for name, record in result.items()} == {"up": "up", "down": "down"}
+    assert plain.json("/v1/models/down")["items"][0]["format"] == "parts"
+    function = plain.json("/v1/functions/lines.train_two")
+    assert function["output_schema"]["additionalProperties"]["title"] == "Model"
+
+
+def test_models_are_published_and_serve_while_their_training_goes_on(plain: Tree) -> None:
+    task_id = plain.submit("lines.train_on", {"slopes": [2, 0, 3]})
+    assert plain.result(task_id) == [1, 2], "what cannot be loaded is no version"
+    assert plain.value("lines.predict_on", {"x": 2}) == 6
+    lines = [line["text"] for line in plain.json(f"/v1/tasks/{task_id}/logs")["items"]]
+    assert sum("is tried in a fresh process" in line for line in lines) == 3
+    assert any("left out: the model 'on' is trained, but" in line for line in lines)

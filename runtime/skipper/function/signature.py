@@ -7,7 +7,6 @@ import functools
 import inspect
 import json
 import re
-import types
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -20,14 +19,14 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_json
 
 from skipper.errors import DefinitionError
-from skipper.function.model import Loaded, Model
+from skipper.function.model import Loaded
 from skipper.function.numbers import check_numbers, check_parsed
 from skipper.function.parameters import (
     Parameters,
@@ -39,6 +38,7 @@ from skipper.function.parameters import (
     stacked_in,
 )
 from skipper.function.plain import plain
+from skipper.function.published import check_models, has_model, schema_of
 from skipper.function.targets import declared_by, innermost
 from skipper.values.crossing import Adapter, UnknownTypeError, read_value, value_type_of
 from skipper.values.envelope import NATIVE, Envelope, as_body, as_envelope
@@ -47,18 +47,6 @@ from skipper.values.types import ValueType
 from skipper.values.value import JSON
 
 _STREAMS = (Generator, AsyncGenerator, Iterator, AsyncIterator, Iterable, AsyncIterable)
-_MODEL_SCHEMA = {
-    "title": "Model",
-    "type": "object",
-    "properties": {
-        "name": {"type": "string"},
-        "version": {"type": "integer"},
-        "metrics": {"type": "object"},
-        "promoted": {"type": "boolean"},
-        "why": {"type": "string"},
-    },
-    "required": ["name", "version", "metrics", "promoted"],
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +86,7 @@ class Signature:
     @property
     def returns_model(self) -> bool:
         """Whether what is returned is a model, or may be."""
-        return _is_model(self.returned)
+        return has_model(self.returned)
 
     def parse(self, body: bytes, parts: OpenParts | None = None) -> dict[str, Any]:
         """Keyword arguments from a JSON body; an empty one counts as ``{}``.
@@ -263,7 +251,7 @@ class Signature:
     def output_schema(self) -> dict[str, Any]:
         """JSON schema of the value, of a generator that of one item; empty where it has none."""
         if self.returns_model:
-            return _schema_of(self.returned)
+            return schema_of(self.returned)
         try:
             item = self.output.json_schema(mode="serialization")
         except (PydanticInvalidForJsonSchema, PydanticUserError):
@@ -285,6 +273,7 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         parameters = of_one_item(call, parameters)
     item, returned = body_type(innermost(target).__name__, parameters), parameters.returned
     streams = inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
+    check_models(returned, streams=streams)
     return Signature(
         body_parameter=parameters.sole,
         run_parameters=parameters.run,
@@ -363,37 +352,12 @@ def _check_constructor(target: type) -> None:
 def _output_adapter(returned: Any, streams: bool) -> Adapter:
     if streams and get_origin(returned) in _STREAMS:
         returned = get_args(returned)[0]
-    elif streams or _is_model(returned):
+    elif streams or has_model(returned):
         returned = Any
     try:
         return Adapter(returned)
     except (PydanticSchemaGenerationError, PydanticUserError, UnknownTypeError):
         return Adapter(Any)  # an object of any class is dumped as what it holds
-
-
-def _is_model(returned: Any) -> bool:
-    """Whether a type is :class:`Model`, or one that has it: ``Model | None``, ``list[Model]``."""
-    return returned is Model or any(map(_is_model, get_args(returned)))
-
-
-def _schema_of(returned: Any) -> dict[str, Any]:
-    """What the records of models look like that a type has, in their places."""
-    origin, inner = get_origin(returned), get_args(returned)
-    if returned is Model:
-        return dict(_MODEL_SCHEMA)
-    if not _is_model(returned):
-        return Adapter(returned).json_schema()
-    if origin is Annotated:
-        return _schema_of(inner[0])
-    if origin in (Union, types.UnionType):
-        return {"anyOf": [_schema_of(each) for each in inner]}
-    if origin in (dict, Mapping):
-        return {"type": "object", "additionalProperties": _schema_of(inner[1])}
-    if origin is tuple and Ellipsis not in inner:
-        length = len(inner)
-        each = [_schema_of(item) for item in inner]
-        return {"type": "array", "prefixItems": each, "minItems": length, "maxItems": length}
-    return {"type": "array", "items": _schema_of(inner[0])}
 
 
 _BEGINS_MANY = re.compile(rb'\s*\{\s*"items"\s*:').match

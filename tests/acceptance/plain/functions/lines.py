@@ -109,3 +109,29 @@ def train_half() -> skipper.Model:
 @skipper.training
 def train_damaged() -> skipper.Model:
     return skipper.Model("line", {"slope": 0.0, "damaged": 1.0})
+
+
+@skipper.training
+def train_two(slope: float) -> dict[str, skipper.Model]:
+    return {
+        "up": skipper.Model("up", {"slope": slope}, params={"sign": 1}),
+        "down": skipper.Model("down", (Slope(slope=-slope), ["labels"])),
+    }
+
+
+@skipper.training
+def train_on(slopes: list[float], *, run: skipper.Run) -> list[int]:
+    """Publish a model for each slope, and go on where one cannot be loaded."""
+    versions = []
+    for step, slope in enumerate(slopes):
+        value = {"slope": slope} if slope else {"slope": 0.0, "damaged": 1.0}
+        try:
+            versions.append(run.save(skipper.Model("on", value), step=step)["version"])
+        except skipper.FormatError as error:
+            run.log(f"left out: {error}")
+    return versions
+
+
+@skipper.inference
+def predict_on(x: float, *, model: Annotated[Line, skipper.Loaded("on")]) -> float:
+    return model["slope"] * x
