@@ -18,7 +18,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from skipper import problems
 from skipper.gateway.members import FileMembers, FormMembers
 from skipper.gateway.problems import Problem
-from skipper.gateway.reception import BodyLimit, Pieces, Reception, Reserve, SpoolRoom
+from skipper.gateway.reception import BodyLimit, Piece, Pieces, Reception, Reserve, SpoolRoom
 from skipper.spec import FunctionSpec
 from skipper.values.envelope import Envelope, Part
 from skipper.values.spool import Spool
@@ -169,9 +169,9 @@ class _Form:
             where = f", in {within}" if self._count else ", and no boundary has come"
             raise self._bad(f"it ends before its last boundary{where}")
 
-    def _parse(self, piece: bytes) -> None:
+    def _parse(self, piece: Piece) -> None:
         try:
-            self._parser.write(piece)
+            self._parser.write(bytes(piece))
         except FormParserError as error:
             raise self._bad(str(error)) from None
 
@@ -225,7 +225,7 @@ class _Form:
         self._sink = self._reception.begin(f"part {self._part!r}", is_text=not self._is_bytes)
 
     def _write(self, data: bytes, start: int, end: int) -> None:
-        self._sink.write(data[start:end])
+        self._sink.write(memoryview(data)[start:end])
 
     def _end(self) -> None:
         name = self._part

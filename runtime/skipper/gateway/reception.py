@@ -20,7 +20,9 @@ FIELD_BYTES = 1 << 20
 _AT_ONCE = 16 << 20
 """Of a body, what is written without a thread."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-Pieces = AsyncIterator[bytes]
+Piece = bytes | memoryview
+Pieces = AsyncIterator[Piece]
+"""Of a body; each is the taker's until the next comes."""
 
 
 class BodyLimit(NamedTuple):
@@ -98,7 +100,7 @@ class Reception:
         if not self._is_kept:
             self._desk.spool.remove(Envelope(parts=tuple(self.parts)).spooled)
 
-    async def take(self, pieces: Pieces, write: Callable[[bytes], None]) -> None:
+    async def take(self, pieces: Pieces, write: Callable[[Piece], None]) -> None:
         """Have all that comes written. Raises Problem.
 
         In a thread where the disk may have to take part in it, or where it is hashed: the page
@@ -167,7 +169,7 @@ class PartSink:
         self._data = bytearray()
         self._file: SpooledFile | None = None
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Piece) -> None:
         """Raises Problem where there is no room."""
         if self._is_text:
             self._reception.hold_text(self._what, len(data))
@@ -177,7 +179,7 @@ class PartSink:
         else:
             self._spooled(data)
 
-    def _spooled(self, data: bytes) -> None:
+    def _spooled(self, data: Piece) -> None:
         try:
             if self._file is None:
                 self._file = self._reception.opened()

@@ -318,7 +318,7 @@ async def test_a_body_that_trickles_is_given_up_and_leaves_nothing(
     now, stall_s = asyncio.get_running_loop().time(), Limits().stall_s
     caller.connections.look(now)
     if leaves:
-        caller.connection.connection_lost(None)
+        caller.leave()
     for step in range(10):  # a byte now and then is not enough
         caller.send(b"x")
         await settle()

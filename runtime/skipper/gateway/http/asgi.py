@@ -12,7 +12,7 @@ from skipper import problems
 from skipper.gateway.budget import SMALL
 from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Headers
-from skipper.gateway.http.limits import PIECE, PIECES
+from skipper.gateway.http.limits import PIECE
 from skipper.gateway.problems import Problem
 from skipper.problems import ProblemKind
 
@@ -118,16 +118,21 @@ class AsgiView:
                 exchange.want_body()
             await self._change()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes, for who holds none of it. Raises GoneError if the caller leaves."""
+    async def pieces(self) -> AsyncIterator[bytes | memoryview]:
+        """The body as it comes, for who holds none of it: a piece is lent until the next.
+
+        Raises GoneError if the caller leaves.
+        """
         exchange, body = self.exchange, self.exchange.body
-        exchange.want_body(PIECES)
+        exchange.land_body()
         while not (body.is_whole and not body.size):
             if exchange.is_gone or exchange.is_answered:
                 raise GoneError
             self._check_cut()
             if body.size:
-                yield exchange.take_body()
+                lent = exchange.lend_body()
+                yield lent
+                exchange.give_back_body(lent)
             else:
                 await self._change()
         self._has_all = True

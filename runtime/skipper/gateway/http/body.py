@@ -8,6 +8,7 @@ from typing import Protocol
 
 from skipper import problems
 from skipper.gateway.http.head import Head, RefusedError, check_size
+from skipper.gateway.http.landing import Landing
 from skipper.gateway.http.limits import BODY_AHEAD
 
 _LINE_END = b"\r\n"
@@ -37,9 +38,13 @@ class Counted:
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
         end = min(self.left, len(data))
-        self.left -= end
-        self.is_whole = self.left == 0
+        self.count(end)
         return data[:end], end
+
+    def count(self, size: int) -> None:
+        """So much of it has come."""
+        self.left -= size
+        self.is_whole = self.left == 0
 
 
 class Chunked:
@@ -119,13 +124,15 @@ class Body:
     ``limit``: the connection is not read on while so much lies here.
     """
 
-    __slots__ = ("_first", "_framing", "_more", "_taken", "is_unwanted", "limit")
+    __slots__ = ("_first", "_framing", "_landing", "_more", "_taken", "is_unwanted", "limit")
 
     def __init__(self, framing: Framing) -> None:
         self._framing = framing
         self._first = b""
         self._taken = 0
         self._more = bytearray()  # and no list, because a caller may send it byte by byte
+        self._landing: Landing | None = None
+        """Where what is yet to come goes, once somebody has asked for that."""
         self.limit = BODY_AHEAD
         self.is_unwanted = False
         """Whether what comes is thrown away."""
@@ -138,7 +145,8 @@ class Body:
     @property
     def size(self) -> int:
         """How many bytes lie here."""
-        return len(self._first) + len(self._more)
+        landed = self._landing.size if self._landing is not None else 0
+        return len(self._first) + len(self._more) + landed
 
     @property
     def received(self) -> int:
@@ -148,6 +156,8 @@ class Body:
     @property
     def is_full(self) -> bool:
         """Whether nothing more is to be received for now."""
+        if self._landing is not None:
+            return not self._landing.room
         return self.size >= self.limit
 
     @property
@@ -181,6 +191,49 @@ class Body:
         """Nobody wants it, nor what is yet to come."""
         self.take()
         self.is_unwanted = True
+        if self._landing is not None:
+            self._landing.give_back(self._landing.size)
+
+    # --- what is received straight into a buffer
+
+    def land(self) -> bool:
+        """Have what is yet to come received straight into a buffer; False where it cannot be."""
+        if self._landing is None and isinstance(self._framing, Counted) and self.is_large:
+            self._landing = Landing()
+        return self._landing is not None
+
+    @property
+    def is_landing(self) -> bool:
+        """Whether what comes goes into a buffer."""
+        return self._landing is not None and not self.is_whole
+
+    def space(self) -> memoryview:
+        """Where what comes next of it goes, and nothing that follows it."""
+        assert self._landing is not None
+        return self._landing.space(self.rest or 0)
+
+    def landed(self, size: int) -> None:
+        """So much of it has come into the space."""
+        assert self._landing is not None
+        assert isinstance(self._framing, Counted)
+        self._framing.count(size)
+        if not self.is_unwanted:
+            self._landing.filled(size)
+
+    def lend(self) -> bytes | memoryview:
+        """What lies here; it stays as it is until it is given back."""
+        if self._landing is None or self._first:
+            return self.take()
+        return self._landing.lend()
+
+    def give_back(self, lent: bytes | memoryview) -> None:
+        """What was lent is needed no more."""
+        if self._landing is not None and isinstance(lent, memoryview) and not self.is_unwanted:
+            self._taken += len(lent)
+            self._landing.give_back(len(lent))
+            if self.is_whole and not self.size:
+                self._landing.end()
+                self._landing = None
 
 
 def body_of(head: Head) -> Body:

@@ -15,6 +15,7 @@ from skipper.gateway.http.body import body_of
 from skipper.gateway.http.connections import Connections
 from skipper.gateway.http.exchange import Exchange, problem_answer
 from skipper.gateway.http.head import Head, HeadReader, RefusedError
+from skipper.gateway.http.landing import LandingProtocol
 from skipper.gateway.http.limits import PIPELINED, UNSENT, Limits
 from skipper.gateway.http.peer import HttpPeer
 from skipper.gateway.http.refusals import refusal
@@ -64,6 +65,8 @@ class ServerConnection(asyncio.Protocol):
         self._is_lost = False
         self._is_paused = False
         """Whether nothing is received for now."""
+        self._is_landing = False
+        """Whether what is received goes straight into the present body's buffer."""
         self.is_ending = self._is_shut = False
         self.is_congested = False
         self._requests = self._received = self._written = 0
@@ -115,6 +118,46 @@ class ServerConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.lose()
+
+    # --- a body that is received straight into a buffer
+
+    def land(self) -> None:
+        exchange = self._exchange
+        # Not with TLS, where what has come and been decrypted is the transport's.
+        if exchange is None or self._is_landing or self._is_lost or self.peer.scheme != "http":
+            return
+        if exchange.body.land():
+            self._switch(is_landing=True)
+
+    def _switch(self, *, is_landing: bool) -> None:
+        """Have the transport put what comes into the body's buffer, or hand it on in pieces."""
+        self._is_landing = is_landing
+        if is_landing:
+            protocol: asyncio.BaseProtocol = LandingProtocol(self, self._space, self._landed)
+        else:
+            protocol = self
+        if not self._is_paused:  # because it looks at who takes what comes as it begins to read
+            self.transport.pause_reading()
+        self.transport.set_protocol(protocol)
+        if not self._is_paused:
+            self.transport.resume_reading()
+
+    def _space(self) -> memoryview:
+        assert self._exchange is not None
+        return self._exchange.body.space()
+
+    def _landed(self, size: int) -> None:
+        self._received += size
+        exchange = self._exchange
+        assert exchange is not None
+        exchange.body.landed(size)
+        if exchange.body.is_whole:
+            self._switch(is_landing=False)
+        if not exchange.is_answered:
+            self._read_on()
+            exchange.grows()
+        elif exchange.body.is_whole:
+            self._next()
 
     # --- requests
 
@@ -236,6 +279,8 @@ class ServerConnection(asyncio.Protocol):
     def _end(self, *, lingers: bool) -> None:
         """Send what is written, then close. Who ``lingers`` throws away what still comes first."""
         self._is_deaf = True
+        if self._is_landing:
+            self._switch(is_landing=False)
         self._later.clear()
         self._read_on()
         if lingers and not self._is_shut and self.transport.can_write_eof():

@@ -14,7 +14,7 @@ from skipper.gateway import request_ids
 from skipper.gateway.budget import Budget, MemoryClaim
 from skipper.gateway.http.body import Body
 from skipper.gateway.http.head import Head, Headers
-from skipper.gateway.http.limits import PIECE, SHORT_REST
+from skipper.gateway.http.limits import MAPPED_PIECE, PIECE, PIECES, SHORT_REST
 from skipper.gateway.http.peer import HttpPeer
 from skipper.gateway.problems import Problem
 from skipper.problems import ProblemKind
@@ -67,6 +67,10 @@ class Channel(Protocol):
         """The present body has been taken, or may grow."""
         ...
 
+    def land(self) -> None:
+        """Receive what is yet to come of the present body straight into a buffer, if it can be."""
+        ...
+
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Start a task that a shutdown waits for."""
         ...
@@ -89,6 +93,7 @@ class Exchange:
         "_left",
         "_line",
         "_mode",
+        "_piece",
         "_room",
         "_size",
         "_unsent",
@@ -147,6 +152,7 @@ class Exchange:
         self._left = 0
         """Bytes of the answer's body that its head has promised and that have not been written."""
         self._unsent = memoryview(b"")
+        self._piece = PIECE
 
     # --- the request
 
@@ -165,6 +171,20 @@ class Exchange:
         taken = self.body.take()
         self._line.on_room()
         return taken
+
+    def land_body(self) -> None:
+        """:meth:`want_body`, for who uses what comes at once: see :meth:`lend_body`."""
+        self._line.land()
+        self.want_body(PIECES)
+
+    def lend_body(self) -> bytes | memoryview:
+        """What lies here of the body, which is not to be kept but given back."""
+        return self.body.lend()
+
+    def give_back_body(self, lent: bytes | memoryview) -> None:
+        """What was lent is needed no more."""
+        self.body.give_back(lent)
+        self._line.on_room()
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Answer by a task, for which a shutdown waits."""
@@ -234,6 +254,8 @@ class Exchange:
         """
         if is_mapped:
             self.let_go()
+            if self.peer.scheme == "http":  # with TLS a piece is memory once it is encrypted
+                self._piece = MAPPED_PIECE
         elif len(body) > PIECE:
             try:
                 self.hold(len(body))
@@ -289,7 +311,7 @@ class Exchange:
     def go_on(self) -> None:
         """The caller has read what was written: write what is left, or have it written."""
         while self._unsent and not self._line.is_congested:
-            piece, self._unsent = self._unsent[:PIECE], self._unsent[PIECE:]
+            piece, self._unsent = self._unsent[: self._piece], self._unsent[self._piece :]
             self._line.write(piece)
             self.reads(self._size - len(self._unsent))
             if not self._unsent:
@@ -409,6 +431,9 @@ class _Nowhere:
         pass
 
     def on_room(self) -> None:
+        pass
+
+    def land(self) -> None:
         pass
 
     def run(self, coroutine: Coroutine[Any, Any, None]) -> None:

@@ -19,6 +19,8 @@ SHORT_REST = 64 << 10
 """An unread rest of a body that is no longer is received, so that its connection can go on."""
 PIECE = 64 << 10
 """Of an answer, what is written at once."""
+MAPPED_PIECE = 1 << 20
+"""The same of one that is a mapped file's, which is no memory of this process."""
 UNSENT = 32 << 10
 """Of an answer, what may lie unsent when the next piece is written."""
 

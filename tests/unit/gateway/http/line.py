@@ -41,6 +41,7 @@ class PlayedTransport(asyncio.Transport):
         self.largest = 0
         """Bytes of the largest single write."""
         self._unread, self._high = 0, 0
+        self._unreceived = bytearray()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         ends = {"peername": ("192.0.2.1", 4711), "sockname": ("192.0.2.2", 80)}
@@ -75,6 +76,28 @@ class PlayedTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         assert self.is_paused
         self.is_paused = False
+        if self._unreceived:
+            asyncio.get_running_loop().call_soon(self.receive, b"")
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = protocol
+
+    def receive(self, data: bytes) -> None:
+        """Hand on what has come, as a socket's transport does to either kind of protocol."""
+        self._unreceived += data
+        while self._unreceived and not self.is_closed:
+            if isinstance(self.protocol, asyncio.BufferedProtocol):
+                if self.is_paused:
+                    break
+                space = self.protocol.get_buffer(-1)
+                size = min(len(space), len(self._unreceived))
+                assert size
+                space[:size] = self._unreceived[:size]
+                del self._unreceived[:size]
+                self.protocol.buffer_updated(size)
+            else:
+                taken, self._unreceived = bytes(self._unreceived), bytearray()
+                self.protocol.data_received(taken)
 
     def can_write_eof(self) -> bool:
         return True
@@ -145,7 +168,12 @@ class Caller:
     def send(self, *pieces: bytes) -> None:
         """Send each piece as a segment of its own."""
         for piece in pieces:
-            self.connection.data_received(piece)
+            self.transport.receive(piece)
+
+    def leave(self) -> None:
+        """Go, and send nothing any more."""
+        self.transport.is_closed = True
+        self.transport.protocol.connection_lost(None)
 
     @property
     def is_cut(self) -> bool:
