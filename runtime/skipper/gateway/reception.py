@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from skipper import problems
@@ -44,10 +44,12 @@ Reserve = Callable[[int], Awaitable[None]]
 
 @dataclass(eq=False)
 class SpoolRoom:
-    """How many bytes this process may have in the spool at once."""
+    """How many bytes this process may have in the spool at once, those of running calls too."""
 
     most: int
     taken: int = 0
+    _files: dict[str, int] = field(default_factory=dict)
+    """What lies there of bodies that have been received, until it is removed."""
 
     def take(self, size: int) -> None:
         """Raise Problem where there is no room for so many more."""
@@ -58,6 +60,14 @@ class SpoolRoom:
 
     def give_back(self, size: int) -> None:
         self.taken -= size
+
+    def hold(self, name: str, size: int) -> None:
+        """So many bytes of what has been taken are a file's, until it is removed."""
+        self._files[name] = size
+
+    def forget(self, name: str) -> None:
+        """A file has been removed."""
+        self.give_back(self._files.pop(name, 0))
 
 
 class SpoolDesk(Protocol):
@@ -96,9 +106,12 @@ class Reception:
     def __exit__(self, *_: object) -> None:
         if self._sink is not None:
             self._sink.discard()
-        self._desk.room.give_back(self._size)
+        room, spooled = self._desk.room, [part for part in self.parts if part.spool is not None]
+        room.give_back(self._size - sum(part.size for part in spooled))
+        for part in spooled:
+            room.hold(part.spool or "", part.size)
         if not self._is_kept:
-            self._desk.spool.remove(Envelope(parts=tuple(self.parts)).spooled)
+            self._desk.spool.remove([part.spool or "" for part in spooled])
 
     async def take(self, pieces: Pieces, write: Callable[[Piece], None]) -> None:
         """Have all that comes written. Raises Problem.
