@@ -106,6 +106,11 @@ class FunctionSpec(BaseModel):
         return not self.is_async and self.batch == 1
 
     @property
+    def direct_s(self) -> float:
+        """How long a direct call may take, in seconds."""
+        return self.timeout_s or DIRECT_TIMEOUT_S
+
+    @property
     def max_attempts(self) -> int:
         """How many runs the function's own failures may use up."""
         return self.retries + 1

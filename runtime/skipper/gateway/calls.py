@@ -23,7 +23,7 @@ from skipper.gateway.task_reader import TaskReader
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome
 from skipper.settings.model import TaskSettings
-from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec
+from skipper.spec import FunctionSpec
 from skipper.task import Task
 from skipper.tasks.intake import Intake, Submission
 from skipper.wire import calls as wire
@@ -74,7 +74,7 @@ class Invocation:
 
     def deadline(self, spec: FunctionSpec) -> float:
         """When a direct call must have been answered, on the loop's clock."""
-        return self.received + (spec.timeout_s or DIRECT_TIMEOUT_S)
+        return self.received + spec.direct_s
 
 
 @dataclass(frozen=True, kw_only=True)

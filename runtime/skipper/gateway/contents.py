@@ -151,7 +151,7 @@ class ContentResponse(Response):
             if part.data is not None:
                 stream: BinaryIO = io.BytesIO(part.data)
             elif part.spool is not None:
-                stream = self._values.spool.path(part.spool).open("rb")
+                stream = self._values.spool.open(part.spool)
             else:
                 stream = cast(BinaryIO, self._values.blobs.open(part.ref or ""))
             stream.seek(self._span.start)

@@ -22,7 +22,7 @@ from skipper.tasks.intake import Intake, bounds_of
 from skipper.tasks.leftovers import swept
 from skipper.tasks.publisher import Publisher
 from skipper.tasks.watchers import Watchers
-from skipper.values.spool import Spool
+from skipper.values.spool import KEPT_BYTES, Spool
 from skipper.values.store import ValueStore
 from skipper.wire.directory import Directory
 from skipper.wire.messages import LinkRole
@@ -71,7 +71,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         interest=interest_in(settings.webhooks),
     )
     inline_bytes = settings.storage.inline_kb * 1024
-    blobs, spool = BlobStore(settings.storage_url), Spool(settings.spool_dir)
+    room = SpoolRoom(int(settings.files.quota_gb * 1e9))
+    spool = Spool(settings.spool_dir, keeps=KEPT_BYTES, on_removed=room.forget)
+    blobs = BlobStore(settings.storage_url)
     values = ValueStore(blobs, inline_bytes, spool, loads=LOADS)
     directory = Directory(
         settings.run_dir,
@@ -87,7 +89,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         intake = Intake(ledger, values, announcer, bounds_of(settings.tasks))
         files = Files(ledger, values, settings.files)
         tasks = TaskReader(ledger, watchers, directory, shows_tracebacks=shows_tracebacks)
-        async with directory, swept(spool):
+        async with directory, swept(spool, directory.longest_s):
             yield Context(
                 settings=settings,
                 ledger=ledger,
@@ -95,7 +97,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 files=files,
                 inputs=Inputs(
                     spool=spool,
-                    room=SpoolRoom(int(settings.files.quota_gb * 1e9)),
+                    room=room,
                     most=_bytes(settings.files.max_mb),
                 ),
                 directory=directory,

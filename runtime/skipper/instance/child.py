@@ -234,12 +234,12 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
     from skipper.instance.surroundings import Surroundings
     from skipper.instance.threads import ThreadShare
     from skipper.values.opening import Places
-    from skipper.values.spool import Spool
+    from skipper.values.spool import KEPT_BYTES, Spool
 
     assert job.source is not None
     _use_value_types(plugins)
     blobs = BlobStore(job.storage_url)
-    places = Places(spool=Spool(job.spool_dir), blobs=blobs)
+    places = Places(spool=Spool(job.spool_dir, keeps=KEPT_BYTES), blobs=blobs)
     decorators.connect_to(HostCaller(link, job.max_result, places))
     with _loading(link, job.source):
         hand_over(plugins, job)
@@ -273,10 +273,11 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         return served
 
     report = Report(specs=(mine.spec(job.source.code),), code=job.source.code)
-    if mine.signature.is_async:
-        aio.run(_serve_on_loop(link, job.source, state, begin, report))
-        return
     with ExitStack() as stack:
+        stack.callback(places.spool.let_go)
+        if mine.signature.is_async:
+            aio.run(_serve_on_loop(link, job.source, state, begin, report))
+            return
         with _loading(link, job.source):
             stack.enter_context(state)
             served = begin()

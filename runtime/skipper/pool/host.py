@@ -31,7 +31,7 @@ from skipper.pool.tracebacks import log_tracebacks
 from skipper.pool.watch import follow
 from skipper.role import Role
 from skipper.settings.webhooks import interest_in
-from skipper.tasks.leftovers import keep_swept
+from skipper.tasks.leftovers import keep_swept, keep_tidy
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ class Host:
         yield self._parts.journal.run()
         yield self._presence.beat()
         yield self._sweep()
-        yield keep_swept(self._parts.spool)
+        yield keep_swept(self._parts.spool, self._parts.directory.longest_s)
+        yield keep_tidy(self._parts.spool)
         yield self._parts.serving.follow()
         yield self._reloader.refresh()
         yield self._schedules.run()

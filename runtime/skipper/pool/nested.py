@@ -21,7 +21,7 @@ from skipper.pool.durable.attempt import LaneContext, RunningAttempts
 from skipper.pool.processes.instance import C, Instance
 from skipper.pool.processes.process import InstanceProcess, InstanceState
 from skipper.pool.wishes import Wishes
-from skipper.spec import DIRECT_TIMEOUT_S, FunctionSpec, Kind, Mode
+from skipper.spec import FunctionSpec, Kind, Mode
 from skipper.tasks.intake import Intake, Submission
 from skipper.tasks.results import reply_of
 from skipper.wire import calls
@@ -145,7 +145,7 @@ class Nested:
     ) -> bytes:
         """Run it by its own deadline, or a moment past its caller's if that is the earlier."""
         left = max(0.001, ends - time.monotonic()) + OUTLIVES_S
-        seconds = min(spec.timeout_s or DIRECT_TIMEOUT_S, left)
+        seconds = min(spec.direct_s, left)
         request_id, _, parent = head.context.partition("/")
         context = calls.child_context(parent, request_id) if parent else request_id
         flags = calls.CHILD if parent else 0

@@ -51,7 +51,7 @@ class BytesType(ValueType):
         return base64.b64encode(value).decode()
 
     def read(self, content: Content) -> bytes:
-        return bytes(content.view())
+        return content.read()
 
     def write(self, value: Any, media_type: str) -> Written:
         del media_type

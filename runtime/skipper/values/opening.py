@@ -74,6 +74,15 @@ class OpenParts:
         except OSError as error:
             raise _lost(part, error) from None
 
+    def read(self, part: Part) -> bytes:
+        """A copy of the part's bytes. Raises ValueError where they are gone."""
+        if part.spool is None:
+            return bytes(self.view(part))
+        try:
+            return self._places.spool.read(part.spool)
+        except OSError as error:
+            raise _lost(part, error) from None
+
     def path(self, part: Part) -> Path:
         """A file that has the part's bytes. Raises ValueError where they are gone."""
         spool = self._places.spool
@@ -104,6 +113,9 @@ class PartContent(Content):
 
     def view(self) -> memoryview:
         return self._parts.view(self._part)
+
+    def read(self) -> bytes:
+        return self._parts.read(self._part)
 
     def path(self) -> Path:
         return self._parts.path(self._part)

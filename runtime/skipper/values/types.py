@@ -33,6 +33,10 @@ class Content(ABC):
     def view(self) -> memoryview:
         """All of them, read-only; mapped where they are large. Raises ValueError for lost ones."""
 
+    def read(self) -> bytes:
+        """A copy of them. Raises ValueError for lost ones."""
+        return bytes(self.view())
+
     @abstractmethod
     def path(self) -> Path:
         """A file that has them, for as long as the call lasts; it must not be written to."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from skipper.errors import UnavailableError
-from skipper.spec import BrokenFile, FunctionSpec
+from skipper.spec import DIRECT_TIMEOUT_S, BrokenFile, FunctionSpec
 from skipper.values.spool import Spool
 from skipper.wire.link import Link
 from skipper.wire.messages import LinkRole, ListedFunction, RenewModels, TryAgain
@@ -162,6 +162,10 @@ class Directory:
             for item in (link.catalogue.functions if link.catalogue else ())
         )
         return sorted(items, key=lambda item: item.spec.name)
+
+    def longest_s(self) -> float:
+        """How long a direct call of any function that is known may take, in seconds."""
+        return max((item.spec.direct_s for item in self.functions()), default=DIRECT_TIMEOUT_S)
 
     def loading(self) -> list[str]:
         """Sources that some host still reads; ``*`` stands for a host that is not heard of yet."""

@@ -54,7 +54,7 @@ async def test_a_part_is_sent_from_wherever_it_lies(values: ValueStore, place: s
     assert headers[b"content-length"] == b"%d" % len(LARGE)
     assert (b"etag" in headers) is (place == "store")
     if place == "spool":
-        assert not values.spool.path(part.spool or "").exists()
+        assert not (values.spool.folder / (part.spool or "")).exists()
         return
     headers, body = await sent(ContentResponse(part, values), "HEAD")
     assert (headers[b"content-length"], body) == (b"%d" % len(LARGE), b"")

@@ -66,7 +66,7 @@ async def test_what_comes_after_its_caller_was_cancelled_is_removed(
     assert link.sent == [(FrameKind.CANCEL, 7)]
     link.may_answer.set()
     async with asyncio.timeout(LIMIT_S):
-        while list(spool.path("0" * 32).parent.glob("*")):  # noqa: ASYNC110 - a file is no event
+        while list(spool.folder.glob("*")):  # noqa: ASYNC110 - a file is no event
             await asyncio.sleep(0.001)
 
 

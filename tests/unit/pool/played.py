@@ -320,5 +320,5 @@ def spooled_reply(spool: Spool, data: bytes = b"large") -> bytes:
 
 def left_in(spool: Spool) -> int:
     """How many files lie in the spool."""
-    folder = spool.path("0" * 32).parent
+    folder = spool.folder
     return len(list(folder.iterdir())) if folder.is_dir() else 0

@@ -17,8 +17,8 @@ def spool(tmp_path: Path) -> Spool:
 def test_a_value_is_what_was_put(spool: Spool) -> None:
     name = spool.put(b"ab", bytearray(b"c"), memoryview(b"d"))
     assert bytes(spool.view(name)) == b"abcd"
-    assert spool.path(name).stat().st_mode & 0o777 == 0o600
-    assert spool.path(name).parent.stat().st_mode & 0o777 == 0o700
+    assert (spool.folder / name).stat().st_mode & 0o777 == 0o600
+    assert (spool.folder / name).parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_view_outlives_its_file_and_cannot_be_changed(spool: Spool) -> None:
@@ -66,7 +66,7 @@ def test_a_hashed_file_knows_what_it_is(spool: Spool, tmp_path: Path) -> None:
 
 def test_what_is_old_is_swept(spool: Spool) -> None:
     old, young = spool.put(b"1"), spool.put(b"2")
-    os.utime(spool.path(old), (1, 1))
+    os.utime(spool.folder / old, (1, 1))
     assert spool.sweep(3600) == 1
     assert bytes(spool.view(young)) == b"2"
     assert Spool(Path("/nonexistent/spool")).sweep(1) == 0
