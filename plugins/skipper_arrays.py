@@ -7,10 +7,11 @@ converted. NumPy is imported by whoever has it in a hint, and not by this plugin
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import skipper
@@ -278,6 +279,35 @@ class ArrayType(skipper.ValueType):
 
     def stacked(self, items: Sequence[Any]) -> Any:
         return self._np.stack(items)
+
+    def stacked_json(self, items: Sequence[Any]) -> Any:
+        """All lists in one go, where they are of numbers that need no second look."""
+        try:
+            array = self._np.asarray(items)
+            if not self._is_plain(items, array):
+                return None
+            self._check_shape(array.shape)
+            return array if self._dtype is None else self._converted(array, self._dtype)
+        except (ValueError, TypeError, OverflowError):
+            return None  # whose it is shows when each is read by itself
+
+    def _is_plain(self, items: Sequence[Any], array: Any) -> bool:
+        """Whether each of these would have become the same by itself.
+
+        So they are integers and floats, and no integer has become another number as a float.
+        """
+        if array.dtype not in (self._np.int64, self._np.float64):
+            return False
+        numbers: Iterable[Any] = items
+        for _ in range(array.ndim - 1):
+            numbers = itertools.chain.from_iterable(numbers)
+        kinds = set(map(type, numbers))
+        if not kinds <= {int, float}:
+            return False
+        if array.dtype.kind == "f" and int in kinds and not (abs(array) < _EXACT).all():
+            return False
+        is_whole = self._dtype is not None and self._dtype.kind in "iu"
+        return not (is_whole and array.dtype.kind == "f")
 
     def split(self, value: Any, count: int) -> Sequence[Any]:
         array = self._np.asarray(value)

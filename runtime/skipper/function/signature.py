@@ -104,6 +104,25 @@ class Signature:
             check_parsed(value)
         return self._named(value)
 
+    def parse_plain(self, body: bytes) -> dict[str, Any] | None:
+        """:meth:`parse` of one caller of a batch, where what is stacked is left plain data.
+
+        None for what has to be looked at more closely, envelopes among it.
+        """
+        if not body or (not self._has_items and _BEGINS_MANY(body)) or check_numbers(body):
+            return None
+        try:
+            found: dict[str, Any] = self._unread.validator.validate_json(body)
+        except Exception:  # noqa: BLE001 - it is told by whoever looks at it more closely
+            return None
+        return found
+
+    @functools.cached_property
+    def _unread(self) -> Adapter:
+        """The type of a body whose members that are stacked may be anything."""
+        hints: dict[str, Any] = self.item.__annotations__
+        return Adapter(object_type("unread", hints | dict.fromkeys(self.stacks, Any)))
+
     def parse_items(
         self, body: bytes, parts: OpenParts | None = None
     ) -> list[dict[str, Any] | Exception] | None:

@@ -36,6 +36,13 @@ def run_batch(
     The sizes of the batches that ran, in items, and the reply to each call by its id. What the
     function raises is a reply, too.
     """
+    first = None
+    if function.signature.stacks and not function.by_call:
+        first = _read_together(function, batch)
+    if first is not None and not isinstance(first.values, Exception):
+        whole = zip(batch, first.values, strict=True)
+        answered = {c.id: _answer(function, _Part(c, [], is_many=False), v) for c, v in whole}
+        return [len(batch)], answered
     replies: dict[int, bytes] = {}
     parts = [part for call in batch if (part := _part_of(function, call, replies)) is not None]
     matching = [
@@ -46,7 +53,7 @@ def run_batch(
         function.begin_group()
         sizes.append(len(chunk))
         calls = [matching[at][0].call for at in chunk]
-        values = _values(function, calls, [matching[at][1] for at in chunk])
+        values = _values(function, calls, [matching[at][1] for at in chunk], first)
         for at, value in zip(chunk, values, strict=True):
             answers[at] = _answer(function, matching[at][0], value)
     rest = iter([answers[at] for at in sorted(answers)])
@@ -54,6 +61,46 @@ def run_batch(
         own = [item if isinstance(item, bytes) else next(rest) for item in part.items]
         replies[part.call.id] = _gathered(function, own) if part.is_many else own[0]
     return sizes, replies
+
+
+class _First(NamedTuple):
+    """What came of the first attempt, of items that were read together."""
+
+    values: Values | Exception
+    took_s: float
+
+
+def _read_together(function: ServedFunction, batch: Sequence[IncomingCall]) -> _First | None:
+    """The values for single items in JSON that all match.
+
+    For few numbers of each caller, to read them one by one takes longer than all else. None where
+    one of them has to be looked at by itself: nothing has been called then.
+    """
+    if len(batch) > function.batch or (columns := _plain_columns(function, batch)) is None:
+        return None
+    began = time.monotonic()
+    function.begin_group()
+    values = _call(function, batch[0], columns, {}, len(batch))
+    return _First(values, time.monotonic() - began)
+
+
+def _plain_columns(
+    function: ServedFunction, batch: Sequence[IncomingCall]
+) -> dict[str, Any] | None:
+    signature, items = function.signature, []
+    for call in batch:
+        if (item := signature.parse_plain(call.body)) is None:
+            return None
+        items.append(item)
+    columns = {}
+    for name in signature.names:
+        if (stacking := signature.stacks.get(name)) is None:
+            columns[name] = _column(function, name, items)
+        elif (read := stacking.stacked_json([item[name] for item in items])) is not None:
+            columns[name] = read
+        else:
+            return None
+    return columns
 
 
 def _chunks(function: ServedFunction, items: Sequence[Item]) -> Iterator[list[int]]:
@@ -91,13 +138,21 @@ def _part_of(
         return None
 
 
-def _values(function: ServedFunction, calls: Sequence[IncomingCall], items: list[Item]) -> Values:
-    """The value for each item, or what was raised. ``calls`` are those that they are of."""
+def _values(
+    function: ServedFunction,
+    calls: Sequence[IncomingCall],
+    items: list[Item],
+    first: _First | None,
+) -> Values:
+    """The value for each item, or what was raised. ``calls`` are those that they are of.
+
+    The ``first`` attempt may have been made.
+    """
     began = time.monotonic()
-    values = _attempt(function, calls[0], items)
+    values = _attempt(function, calls[0], items) if first is None else first.values
     if not isinstance(values, Exception):
         return values
-    took = time.monotonic() - began
+    took = time.monotonic() - began if first is None else first.took_s
     return _singled_out(function, calls, items, values, _ends(calls, began) - took)
 
 
@@ -140,16 +195,29 @@ def _attempt(function: ServedFunction, call: IncomingCall, items: list[Item]) ->
     """
     try:
         columns = {name: _column(function, name, items) for name in function.signature.names}
-        models = function.models(call) | function.asked_models(items[0])
+    except Exception as error:  # noqa: BLE001 - such as arrays that do not fit together
+        return error
+    return _call(function, call, columns, items[0], len(items))
+
+
+def _call(
+    function: ServedFunction, call: IncomingCall, columns: Item, asking: Item, count: int
+) -> Values | Exception:
+    """What the function answers ``count`` items with, or what it raises for them.
+
+    ``asking`` is one of them, which says what models they ask for.
+    """
+    try:
+        models = function.models(call) | function.asked_models(asking)
         returned = function.target(**columns, **models)
     except Exception as error:  # noqa: BLE001 - what a function raises is data
         return error
     except BaseException as error:  # noqa: BLE001 - and so is its wish to end
-        return [error] * len(items)
+        return [error] * count
     try:
-        return _apart(function, returned, len(items))
+        return _apart(function, returned, count)
     except BaseException as error:  # noqa: BLE001 - an iterator of the user's may raise anything
-        return [error] * len(items)
+        return [error] * count
 
 
 def _apart(function: ServedFunction, returned: Any, count: int) -> Values:

@@ -33,7 +33,7 @@ from skipper.instance.sink import EventSink
 from skipper.instance.surroundings import Surroundings
 from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
-from skipper.values.envelope import as_envelope, is_envelope
+from skipper.values.envelope import is_envelope, unpack
 from skipper.values.opening import NO_PLACES, OpenParts, Places
 from skipper.values.value import JSON
 from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
@@ -63,7 +63,11 @@ class IncomingCall:
 
     def open(self, places: Places) -> bytes:
         """The body's JSON; :attr:`parts` and :attr:`accept` are known from then on."""
-        envelope = as_envelope(self.body)
+        body = self.body
+        if not is_envelope(body):
+            self.parts = OpenParts((), places)
+            return body
+        envelope = unpack(body)
         self.accept, self.parts = envelope.accept, OpenParts(envelope.parts, places)
         return envelope.json or b""
 

@@ -37,15 +37,22 @@ class OpenParts:
     def __init__(self, parts: Iterable[Part], places: Places, *, is_owner: bool = False) -> None:
         self._parts = {part.key: part for part in parts}
         self._places = places
-        self._made: list[str] = []
+        self._made: list[str] | None = None
         if is_owner:
-            self._made += (part.spool for part in self._parts.values() if part.spool is not None)
-        # No __del__ and no with block, because values that were read may refer to the files.
-        self._end = weakref.finalize(self, places.spool.remove, self._made)
+            self._goes(part.spool for part in self._parts.values() if part.spool is not None)
+
+    def _goes(self, names: Iterable[str]) -> None:
+        """Have these files in the spool go with it."""
+        if self._made is None:
+            self._made = []
+            # No __del__ and no with block, because values that were read may refer to the files.
+            self._end = weakref.finalize(self, self._places.spool.remove, self._made)
+        self._made += names
 
     def close(self) -> None:
         """Remove now what would go with it: its call is over."""
-        self._end()
+        if self._made is not None:
+            self._end()
 
     def open(self, key: str) -> Content:
         """The part with this key. Raises ValueError where there is none."""
@@ -94,7 +101,7 @@ class OpenParts:
             name = spool.put(self.view(part))
         except OSError as error:
             raise _lost(part, error) from None
-        self._made.append(name)
+        self._goes([name])
         return spool.path(name)
 
     @property

@@ -111,6 +111,15 @@ class ValueType(ABC):
         """One value of the items of a batch."""
         raise NotImplementedError
 
+    def stacked_json(self, items: Sequence[Any]) -> Any:
+        """:meth:`stacked` of what plain data of several callers stand for, in one go.
+
+        None where each has to be read by itself, such as for what one of them is refused for: it is
+        then. A value is what it would have been so.
+        """
+        del items
+        return None
+
     def split(self, value: Any, count: int) -> Sequence[Any]:
         """The ``count`` items of a batch's value. Raises ValueError where it has another number."""
         raise NotImplementedError

@@ -666,6 +666,51 @@ def test_arrays_that_do_not_fit_together_are_batches_of_their_own(serving: Servi
     assert [reply.value for reply in serving.answers(total, sent)] == [3, 6, 4]
 
 
+Row = Annotated[np.ndarray, skipper.Array("float32", (None, 2))]
+
+
+def test_arrays_of_a_batch_are_one_and_each_caller_gets_its_own(serving: Serving) -> None:
+    shapes: list[Any] = []
+
+    @skipper.inference(batch=4)
+    def total(x: Row, weight: list[int]) -> np.ndarray:
+        shapes.append((x.shape, x.dtype, weight))
+        return np.asarray(x.sum(axis=1))
+
+    sent = batch(*(call({"x": [n, 0.5], "weight": n}, n) for n in (1, 2, 3)))
+    assert [r.value for r in serving.answers(total, sent)] == [1.5, 2.5, 3.5]
+    assert shapes == [((3, 2), np.dtype("float32"), [1, 2, 3])]
+
+
+@pytest.mark.parametrize("wrong", [[1], ["a", 2], [True, False], {"file": "f"}, None, [[1, 2]]])
+def test_of_arrays_only_whose_is_wrong_is_refused(serving: Serving, wrong: Any) -> None:
+    @skipper.inference(batch=4)
+    def total(x: Row) -> np.ndarray:
+        return np.asarray(x.sum(axis=1))
+
+    sent = batch(call({"x": [1, 2]}, 1), call({"x": wrong}, 2), call({"x": [3.5, 4]}, 3))
+    replies = serving.answers(total, sent)
+    assert [r.outcome for r in replies] == [Outcome.OK, Outcome.INVALID, Outcome.OK]
+    assert [replies[0].value, replies[2].value] == [3, 7.5]
+
+
+def test_what_arrays_of_a_batch_raise_runs_once_for_all_and_then_for_halves(
+    serving: Serving,
+) -> None:
+    sizes: list[int] = []
+
+    @skipper.inference(batch=4)
+    def picky(x: Row) -> np.ndarray:
+        sizes.append(len(x))
+        if (x == 3).any():
+            raise ValueError("three")
+        return np.asarray(x.sum(axis=1))
+
+    replies = serving.answers(picky, batch(*(call({"x": [n, 0]}, n) for n in (1, 2, 3, 4))))
+    assert [r.outcome is Outcome.OK for r in replies] == [True, True, False, True]
+    assert sizes == [4, 2, 2, 1, 1]
+
+
 def test_a_batch_is_not_run_again_where_time_would_not_do(serving: Serving) -> None:
     runs: list[int] = []
 

@@ -369,3 +369,43 @@ def test_sizes_are_reckoned_without_overflow() -> None:
     data = header("{'descr':'<f4','fortran_order':False,'shape':(1099511627776,1099511627776)}")
     with pytest.raises(ValueError, match="promises"):
         ANY.read(content(data, NPY))
+
+
+NUMBERS = st.one_of(
+    st.integers(-5, 5),
+    st.integers(2**52, 2**66),
+    st.floats(width=32),
+    st.floats(),
+    st.booleans(),
+    st.none(),
+    st.sampled_from(["NaN", "Infinity", "x"]),
+)
+ROWS = st.one_of(
+    st.lists(st.lists(NUMBERS, min_size=3, max_size=3), min_size=1, max_size=4),
+    st.lists(st.lists(st.one_of(st.floats(-9, 9), st.integers(-9, 9)), max_size=4), min_size=1),
+    st.lists(NUMBERS, min_size=1, max_size=4),
+    st.lists(st.dictionaries(st.just("file"), st.just("file-0")), min_size=1, max_size=2),
+)
+
+
+@pytest.mark.parametrize("dtype", [None, "float16", "float32", "float64", "int8", "int64", "bool"])
+@pytest.mark.parametrize("shape", [None, (None, 3), (None, None), (None,)])
+@settings(max_examples=100, deadline=None)
+@given(items=ROWS)
+def test_what_is_read_together_is_what_each_would_have_been(
+    dtype: Any, shape: Any, items: list[Any]
+) -> None:
+    whole = ArrayType(skipper.Array(dtype, shape))
+    found = whole.stacked_json(items)
+    if found is None:
+        return
+    one = ArrayType(skipper.Array(dtype, None if shape is None else shape[1:]))
+    each = whole.stacked([one.accepted(one.from_json(item)) for item in items])
+    assert (found.dtype, found.shape) == (each.dtype, each.shape)
+    assert found.tobytes() == each.tobytes()
+
+
+@pytest.mark.parametrize("items", [[[0, 1.5], [2, 3]], [[1.5, 2.5]], [[1, 2], [3, 4]]])
+def test_plain_numbers_are_read_together(items: list[Any]) -> None:
+    found = ArrayType(skipper.Array("float32", (None, 2))).stacked_json(items)
+    assert found.tolist() == [[float(n) for n in item] for item in items]

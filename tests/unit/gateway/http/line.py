@@ -89,7 +89,7 @@ class PlayedTransport(asyncio.Transport):
             if isinstance(self.protocol, asyncio.BufferedProtocol):
                 if self.is_paused:
                     break
-                space = self.protocol.get_buffer(-1)
+                space = memoryview(self.protocol.get_buffer(-1))
                 size = min(len(space), len(self._unreceived))
                 assert size
                 space[:size] = self._unreceived[:size]
