@@ -90,6 +90,8 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         return
     if checkpoint := task.get("checkpoint"):
         task["checkpoint"] = _checkpoint(checkpoint)
+    if file := task.get("file"):
+        task["file"] = _file(file)
     error = task.pop("error", None) or {}
     show_members((name, local(task[name]) if name in _TIMES else task[name]) for name in task)
     if error:
@@ -100,6 +102,11 @@ def show_one(task_id: Id, json_: Json = False, project: Project = None, url: Url
         show("")
         header = ("ATTEMPT", "OUTCOME", "STARTED", "TOOK", "INSTANCE", "CODE", "MODEL", "ERROR")
         show_table(header, map(_attempt_row, attempts))
+
+
+def _file(file: dict[str, Any]) -> str:
+    name = f"{file['name']}, " if file["name"] else ""
+    return f"{name}{file['media_type']}, {file['size'] / 1e6:.3g} MB, sha256 {file['sha256']}"
 
 
 def _checkpoint(checkpoint: dict[str, Any]) -> str:

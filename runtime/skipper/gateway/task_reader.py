@@ -16,6 +16,7 @@ from skipper.ledger.records import Result
 from skipper.spec import Kind
 from skipper.task import State, Task
 from skipper.tasks.documents import task_document
+from skipper.tasks.results import file_of
 from skipper.tasks.watchers import Watchers
 from skipper.wire.directory import Directory
 
@@ -102,13 +103,17 @@ class TaskReader:
 
     async def document(self, task: Task) -> dict[str, Any]:
         """The task's document, with its latest progress and its last checkpoint."""
-        progress = checkpoint = None
+        progress = checkpoint = file = None
         if task.started_at is not None:
             latest = await self._ledger.read_events(lambda conn: events.progress(conn, task.id))
             progress = latest.data if latest else None
         if task.state is not State.SUCCEEDED:
             checkpoint = await self._ledger.read(lambda conn: checkpoints.newest(conn, task.id))
-        document = task_document(task, progress, checkpoint, with_traceback=self._shows_tracebacks)
+        else:
+            value = await self._ledger.read(lambda conn: tasks.stored_result(conn, task.id))
+            file = None if value is None else file_of(value)
+        shows = self._shows_tracebacks
+        document = task_document(task, progress, checkpoint, file=file, with_traceback=shows)
         if document["result"] is not None:
             document["result"] = link(document["result"])
         return document

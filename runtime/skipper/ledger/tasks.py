@@ -53,6 +53,7 @@ from skipper.ledger.views import (
     page,
     result,
     running,
+    stored_result,
     task_of,
     waiting,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "result",
     "running",
     "started",
+    "stored_result",
     "unpublished",
     "waiting",
 ]

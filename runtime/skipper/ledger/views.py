@@ -7,7 +7,17 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Double, bindparam, func, or_, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Double,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
 from skipper.ledger.gates import IS_OPEN
@@ -16,6 +26,7 @@ from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
 from skipper.ledger.values import value_of
 from skipper.task import Attempt, State, Task
+from skipper.values.value import JSON, Value
 
 TASK_FIELDS = tuple(name for name in Task.model_fields if name in t.c)
 _TASK = [t.c[name] for name in TASK_FIELDS]
@@ -35,6 +46,15 @@ def task_of(row: Sequence[Any]) -> Task:
 
 _GET = Statement(select(*_TASK).where(_BY_ID))
 _RESULT = Statement(select(*_TASK, t.c.result, t.c.result_ref, t.c.result_type).where(_BY_ID))
+_STORED = Statement(
+    select(
+        # What is JSON is no file where it is in the row, and would be read for nothing.
+        case((t.c.result_type.is_not(None), t.c.result)),
+        t.c.result_ref,
+        t.c.result_size,
+        t.c.result_type,
+    ).where(_BY_ID)
+)
 _ATTEMPT_FIELDS = tuple(Attempt.model_fields)
 _ATTEMPTS = Statement(
     select(*(attempt_table.c[name] for name in _ATTEMPT_FIELDS))
@@ -66,6 +86,14 @@ def result(conn: Connection, task_id: str) -> Result | None:
     """The task with its result, which is there once it has succeeded."""
     rows = conn.run(_RESULT, {"id": task_id})
     return Result(task_of(rows[0][:-3]), value_of(*rows[0][-3:])) if rows else None
+
+
+def stored_result(conn: Connection, task_id: str) -> Value | None:
+    """The result of a task, unless it has none, or it is JSON that lies in the task's row."""
+    for inline, ref, size, media_type in conn.run(_STORED, {"id": task_id}):
+        if inline is not None or ref is not None:
+            return Value(inline=inline, ref=ref, size=size, media_type=media_type or JSON)
+    return None
 
 
 def attempts(conn: Connection, task_id: str) -> list[Attempt]:

@@ -9,6 +9,7 @@ from skipper.ledger.records import Checkpoint
 from skipper.outcomes import error_document
 from skipper.spec import Kind
 from skipper.task import State, Task
+from skipper.values.envelope import Part
 
 
 def task_document(
@@ -16,10 +17,12 @@ def task_document(
     progress: dict[str, Any] | None,
     checkpoint: Checkpoint | None = None,
     *,
+    file: Part | None = None,
     with_traceback: bool,
 ) -> dict[str, Any]:
     """A task as callers see it, with its latest ``progress`` and its last ``checkpoint``.
 
+    ``file`` is what its result is stored as, where that is large.
     Its members are ``TASK_SCHEMA``'s.
     """
     return {
@@ -41,6 +44,7 @@ def task_document(
         "checkpoint": None if checkpoint is None else checkpoint_document(checkpoint),
         "error": error_document(task.error, with_traceback=with_traceback) if task.error else None,
         "result": f"/v1/tasks/{task.id}/result" if task.state is State.SUCCEEDED else None,
+        "file": None if file is None else stored_document(file),
         "model": task.model,
         "code": task.code,
         "parent_id": task.parent_id,
@@ -56,6 +60,16 @@ def checkpoint_document(checkpoint: Checkpoint) -> dict[str, Any]:
         "attempt": checkpoint.attempt,
         "at": timestamp(checkpoint.at),
         "size": checkpoint.size,
+    }
+
+
+def stored_document(part: Part) -> dict[str, Any]:
+    """What is shown of the file that a large result is stored as."""
+    return {
+        "size": part.size,
+        "media_type": part.media_type,
+        "name": part.name,
+        "sha256": part.ref,
     }
 
 
@@ -104,6 +118,20 @@ _TASK_MEMBERS = {
     ),
     "error": _or_null({"$ref": "#/components/schemas/Problem"}),
     "result": _or_null(_TEXT | {"description": "Where its value is, once it has succeeded"}),
+    "file": _or_null(
+        {
+            "type": "object",
+            "description": "What a large result is stored as: under its hash, and for as long as "
+            "the task. GET result with Prefer: return=minimal gives it an id.",
+            "properties": {
+                "size": _COUNT,
+                "media_type": _TEXT,
+                "name": _or_null(_TEXT),
+                "sha256": _TEXT,
+            },
+            "required": ["size", "media_type", "name", "sha256"],
+        }
+    ),
     "model": _or_null(_TEXT),
     "code": _or_null(_TEXT),
     "parent_id": _or_null(_TEXT),

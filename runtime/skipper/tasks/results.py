@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome, of_state, parse_error
 from skipper.task import State
+from skipper.values.envelope import MEDIA_TYPE, Part, unpack
 from skipper.values.store import LostValueError, ValueStore
-from skipper.values.value import JSON
+from skipper.values.value import JSON, Value
 from skipper.wire import calls
 
 
@@ -43,6 +44,18 @@ async def reply_of(result: Result, values: ValueStore) -> TaskReply:
         return TaskReply(outcome=Outcome.UNAVAILABLE, served=served, body=_json(problem))
     media_type = result.value.media_type
     return TaskReply(outcome=Outcome.OK, served=served, body=body, media_type=media_type)
+
+
+def file_of(value: Value) -> Part | None:
+    """The stored file that a result is, as far as its row tells; None where there is none.
+
+    What is of a function's own types, and crosses to other functions only, is none.
+    """
+    if value.media_type != MEDIA_TYPE:
+        size = value.size or 0
+        return None if value.ref is None else Part(media_type=JSON, size=size, ref=value.ref)
+    part = unpack(value.inline).sole if value.inline is not None else None
+    return part if part is not None and part.ref is not None else None
 
 
 def _json(problem: dict[str, object]) -> bytes:

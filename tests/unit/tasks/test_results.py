@@ -8,7 +8,8 @@ from skipper.blobs import BlobStore
 from skipper.ledger.records import Result
 from skipper.outcomes import Outcome
 from skipper.task import State, Task
-from skipper.tasks.results import TaskReply, reply_of
+from skipper.tasks.results import TaskReply, file_of, reply_of
+from skipper.values.envelope import MEDIA_TYPE, Envelope, Part, as_body
 from skipper.values.store import ValueStore
 from skipper.values.value import Value
 
@@ -93,3 +94,35 @@ async def test_the_error_of_a_task_names_its_outcome_itself(values: ValueStore) 
     reply = await reply_of(ended(State.FAILED, error=error), values)
     assert reply.outcome is Outcome.UNAVAILABLE
     assert json.loads(reply.body) == {"detail": "no model yet", "exception": "E"}
+
+
+def stored(part: Part) -> Value:
+    return Value(inline=as_body(Envelope(parts=(part,))), media_type=MEDIA_TYPE, size=part.size)
+
+
+def test_a_large_result_is_the_file_that_it_is_stored_as() -> None:
+    picture = Part(media_type="image/png", size=5, name="a.png", ref="0" * 64)
+    assert file_of(stored(picture)) == picture
+    text = file_of(Value(ref="1" * 64, size=7))
+    assert text is not None
+    assert (text.media_type, text.size, text.ref) == ("application/json", 7, "1" * 64)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Value(inline=b"1"),
+        stored(Part(media_type="image/png", size=1, data=b"x")),
+        Value(ref="0" * 64, media_type=MEDIA_TYPE),
+        Value(
+            inline=as_body(
+                Envelope(
+                    json=b"{}", parts=(Part(media_type="a/b", size=1, key="#0", ref="2" * 64),)
+                )
+            ),
+            media_type=MEDIA_TYPE,
+        ),
+    ],
+)
+def test_what_is_small_or_a_functions_own_is_no_file(value: Value) -> None:
+    assert file_of(value) is None
