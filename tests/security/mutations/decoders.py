@@ -1,4 +1,4 @@
-"""Mutants of values and saved models against what reads them, each decoder in its own process.
+"""Mutants of values, forms and saved models against what reads them, each in its own process.
 
 ``python -m tests.security.mutations.decoders --cases 100000`` runs so many against each; a process
 that a decoder ends, or that needs more memory than it is given, is a finding like any other.
@@ -32,7 +32,7 @@ from skipper.values.opening import NO_PLACES, OpenParts, PartContent
 from skipper_arrays import NPY, RAW, ArrayType
 from skipper_images import ImageType
 from skipper_tables import ARROW, CSV, PARQUET, ArrowType
-from tests.security.mutations import models
+from tests.security.mutations import forms, models
 from tests.security.mutations.findings import Findings
 
 MEMORY = 6 << 30
@@ -111,6 +111,7 @@ def _samples() -> dict[str, tuple[Read, list[bytes]]]:
             [base64.b64encode(bytes(range(40)))],
         ),
         "envelope": (unpack, [pack(envelope)]),
+        "form": (forms.read, forms.SAMPLES),
         **models.samples(),
     }
 
