@@ -27,6 +27,7 @@ from skipper.settings.urls import check_readable
 from skipper.settings.webhooks import SOURCE as WEBHOOKS
 from skipper.settings.webhooks import Webhook
 from skipper.spec import LONGEST_S, PRIORITIES
+from skipper.values.envelope import files_named
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 _BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
@@ -220,6 +221,17 @@ class ScheduleSettings(_Section):
     @classmethod
     def _comes_true(cls, value: str) -> str:
         return check_cron(value)
+
+    @field_validator("body")
+    @classmethod
+    def _names_no_file(cls, value: Any) -> Any:
+        if (found := next(files_named(value), None)) is not None:
+            raise ValueError(
+                f"it names the uploaded file {found}, which expires (files.expire_days) while the "
+                "schedule goes on: send the content itself, in base64, or have the function read "
+                "it from where it lies"
+            )
+        return value
 
     @field_validator("timezone")
     @classmethod

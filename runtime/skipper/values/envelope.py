@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,6 +143,19 @@ def file_ids(body: bytes) -> frozenset[str]:
     if b"file-" not in body:  # which says so of most bodies, and quicker
         return frozenset()
     return frozenset(found.decode() for found in FILE_ID.findall(body))
+
+
+def files_named(value: object) -> Iterator[str]:
+    """The ids of uploaded files that plain data refers to."""
+    if (key := referred(value)) is not None:
+        if FILE_ID.fullmatch(key.encode()):
+            yield key
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from files_named(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from files_named(each)
 
 
 def with_accept(body: bytes, accept: str) -> bytes:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from skipper.errors import SettingsError
 from skipper.settings.handover import make_run_dir
 from skipper.settings.loading import load
-from skipper.settings.model import GatewaySettings, Settings
+from skipper.settings.model import GatewaySettings, ScheduleSettings, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,21 @@ def test_a_long_runtime_folder_is_passed_over(
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     assert len(str(load(project)[0].run_dir)) < 80
+
+
+ID = "file-" + "a" * 32
+FILE = {"file": ID}
+
+
+@pytest.mark.parametrize("body", [FILE, {"x": FILE}, {"x": [1, {"y": FILE}]}])
+def test_a_schedule_names_no_file_that_expires_while_it_goes_on(body: Any) -> None:
+    with pytest.raises(ValidationError, match=r"names the uploaded file file-a+, which expires"):
+        ScheduleSettings(function="f.f", cron="0 3 * * *", body=body)
+
+
+@pytest.mark.parametrize("body", [{"file": "a.wav"}, {"file": ID, "n": 1}, {"x": ID}, 5])
+def test_what_only_looks_like_a_file_is_a_schedules_input(body: Any) -> None:
+    assert ScheduleSettings(function="f.f", cron="0 3 * * *", body=body).body == body
 
 
 def test_callers_see_tracebacks_where_nobody_else_can_call() -> None:
