@@ -86,11 +86,11 @@ def download(
       skipper files download file-3f2a9c4e5d6b7a8091a2b3c4d5e6f708 -o talk.wav
     """
     from skipper.client import flows
+    from skipper.client.messages import Outlet
 
     with target(project, url).client() as client:
         if output == STANDARD_OUTPUT:
-            sys.stdout.buffer.write(client.run(flows.download(file_id, None)).content)
-            sys.stdout.buffer.flush()
+            client.run(flows.download(file_id, Outlet(sys.stdout.buffer)))
             return
         path = Path(output).expanduser()
         if path.is_dir() or not path.parent.is_dir():

@@ -41,9 +41,11 @@ _BY_SUFFIX = {
 def wanted(output: str | None, accept: str | None) -> WantedValue:
     """How the value is to come. Raises typer.BadParameter for where nothing can be written."""
     from skipper.client import WantedValue
+    from skipper.client.messages import Outlet
 
     if output in (None, STANDARD_OUTPUT):
-        return WantedValue(accept=accept or _ANYTHING)
+        to = None if output is None else Outlet(sys.stdout.buffer)
+        return WantedValue(accept=accept or _ANYTHING, to=to)
     path = Path(output or "").expanduser()
     if path.is_dir() or not path.parent.is_dir():
         what = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
@@ -65,7 +67,7 @@ def show_result(reply: Reply, output: str | None) -> None:
         size = reply.saved.stat().st_size
         info(f"{neutral(str(reply.saved))}: {size} bytes, {neutral(kind)}")
     elif output == STANDARD_OUTPUT:
-        _write(reply.content)
+        _write(reply.content)  # nothing, where it has gone there as it came
     elif is_json(reply):
         show_json(reply.json())
     elif not sys.stdout.isatty():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows, model_flows
-from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
+from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of, saving
 from skipper.client.contents import Answer
 from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
 from skipper.client.messages import (
@@ -352,9 +352,9 @@ async def _received(response: httpx.Response, request: Request) -> Reply:
     if request.to is None or response.status_code != OK:
         await response.aread()
         return reply_of(response)
-    with Saving(request.to) as saving:
+    with saving(request.to) as target:
         async for chunk in response.aiter_bytes():
-            await asyncio.to_thread(saving.write, chunk)
+            await asyncio.to_thread(target.write, chunk)
     return reply_of(response, request.to)
 
 

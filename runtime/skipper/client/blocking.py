@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from skipper.client import flows, model_flows
-from skipper.client.connection import MAP_WIDTH, HttpConnection, Saving, TaskView, reply_of
+from skipper.client.connection import MAP_WIDTH, HttpConnection, TaskView, reply_of, saving
 from skipper.client.contents import Answer
 from skipper.client.events import OK, EventReader, ItemReader, TaskEvent
 from skipper.client.messages import (
@@ -391,9 +391,9 @@ def _received(response: httpx.Response, request: Request) -> Reply:
     if request.to is None or response.status_code != OK:
         response.read()
         return reply_of(response)
-    with Saving(request.to) as saving:
+    with saving(request.to) as target:
         for chunk in response.iter_bytes():
-            saving.write(chunk)
+            target.write(chunk)
     return reply_of(response, request.to)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import unquote, urlsplit
 
-from skipper.client.messages import LostError, Reply, Request
+from skipper.client.messages import LostError, Outlet, Reply, Request
 from skipper.errors import DeadlineError, SettingsError, UnavailableError
 from skipper.settings.environment import client_environment
 from skipper.settings.redaction import Redactor
@@ -162,6 +162,11 @@ class Saving:
             self._part.unlink(missing_ok=True)
 
 
+def saving(to: Path | Outlet) -> Saving | Outlet:
+    """What takes the content of an answer, in a ``with`` block."""
+    return to if isinstance(to, Outlet) else Saving(to)
+
+
 def _checked(key: str | None) -> str | None:
     """A key that a header can carry. Raises SettingsError, without it, for any other.
 
@@ -200,9 +205,10 @@ def _keep_alive() -> list[tuple[int, int, int]]:
     return options
 
 
-def reply_of(response: httpx.Response, saved: Path | None = None) -> Reply:
-    """A response that has been read, or ``saved``, without httpx."""
-    content = b"" if saved is not None else response.content
+def reply_of(response: httpx.Response, to: Path | Outlet | None = None) -> Reply:
+    """A response that has been read, or written ``to`` somewhere, without httpx."""
+    content = b"" if to is not None else response.content
+    saved = to if isinstance(to, Path) else None
     headers = response.headers
     return Reply(status=response.status_code, headers=headers, content=content, saved=saved)
 

@@ -27,6 +27,7 @@ from skipper.client.messages import (
     Deadline,
     Flow,
     LostError,
+    Outlet,
     Pause,
     Reply,
     Request,
@@ -271,8 +272,8 @@ def upload(source: BodySource) -> Flow[dict[str, Any]]:
     return record
 
 
-def download(file_id: str, to: Path | None) -> Flow[Reply]:
-    """An uploaded file's content: in the reply, or written to ``to``."""
+def download(file_id: str, to: Path | Outlet) -> Flow[Reply]:
+    """An uploaded file's content, written ``to`` somewhere."""
     return (yield from exchange(Request(method="GET", path=file_path(file_id), to=to)))
 
 

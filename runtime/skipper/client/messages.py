@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, BinaryIO, Protocol, Self, TypeAlias, TypeVar
 
 from skipper.errors import DeadlineError, UnavailableError
 
@@ -33,6 +33,26 @@ class RequestBody(Protocol):
         ...
 
 
+class Outlet:
+    """A stream that an answer's content is written to as it comes: it cannot be taken back."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.is_begun = False
+        """Whether something has been written, so that the request must not be sent again."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Pass on a part of the content."""
+        self.is_begun = True
+        self._stream.write(data)
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.flush()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """One HTTP request. ``timeout_s`` bounds the silence before and within the answer.
@@ -49,13 +69,15 @@ class Request:
     timeout_s: float | None = ANSWER_S
     is_repeatable: bool = True
     is_patient: bool = False
-    to: Path | None = None
+    to: Path | Outlet | None = None
     """Where the content of an answer is written that has one; it is never held as a whole."""
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether its body is there, again or still."""
+        """Whether its body is there, again or still, and nothing of an answer has gone out."""
         content = self.content
+        if isinstance(self.to, Outlet) and self.to.is_begun:
+            return False
         return content is None or isinstance(content, bytes) or content.is_repeatable
 
 
@@ -87,11 +109,11 @@ NO_TERMS = Terms()
 class WantedValue:
     """How a value is to come: an ``Accept`` header, empty for what becomes a value of Python's.
 
-    With ``to`` it is written to that file.
+    With ``to`` it is written there.
     """
 
     accept: str = ""
-    to: Path | None = None
+    to: Path | Outlet | None = None
 
 
 AS_VALUE = WantedValue()

@@ -86,7 +86,7 @@ def test_the_name_of_the_file_asks_for_its_type(
     path = output if output in (None, "-") else str(tmp_path / str(output))
     how = wanted(path, accept)
     assert how.accept == asked
-    assert (how.to is None) is (output in (None, "-"))
+    assert isinstance(how.to, Path) is (output not in (None, "-"))
 
 
 def test_where_nothing_can_be_written_is_told_before_the_call(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from skipper.client import contents
-from skipper.client.connection import Saving
-from skipper.client.messages import Reply
+from skipper.client.connection import Saving, saving
+from skipper.client.messages import Outlet, Reply, Request
 from skipper.errors import UnavailableError
 from skipper.values.envelope import unpack
 
@@ -82,14 +82,25 @@ def test_the_name_of_a_file_is_the_exact_one(header: str, name: str | None) -> N
     assert contents.file_name(reply("audio/wav", b"", content_disposition=header)) == name
 
 
+def test_what_has_gone_out_in_part_is_not_asked_for_again() -> None:
+    stream = io.BytesIO()
+    request = Request(method="GET", path="/", to=Outlet(stream))
+    assert request.can_be_sent
+    assert request.to is not None
+    with saving(request.to) as target:
+        target.write(b"half")
+    assert stream.getvalue() == b"half"
+    assert not request.can_be_sent
+
+
 def test_a_file_that_is_saved_is_there_once_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
 
     def save(*chunks: bytes, fails: bool = False) -> None:
-        with Saving(path) as saving:
+        with Saving(path) as target:
             for chunk in chunks:
-                saving.write(chunk)
+                target.write(chunk)
             if fails:
                 raise OSError("broke off")
 
