@@ -7,6 +7,7 @@ a task, a batch, and to functions that pass it on (``remote``, ``spawn``, ``map`
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import subprocess
@@ -252,6 +253,56 @@ def test_the_standard_librarys_client_sends_a_raw_body(tree: Tree) -> None:
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.read() == LARGE
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_requests_sends_and_gets_values(tree: Tree, name: str) -> None:
+    requests = pytest.importorskip("requests", reason="it comes with TensorFlow")
+    url = f"{tree.url}/v1/functions/crossing.call_{name}/invoke"
+    for sample in SAMPLES[name]:
+        wanted = {"Accept": sample.accept}
+        kind = sample.media_type
+        for sent in (
+            {"data": sample.data, "headers": wanted | {"Content-Type": kind}},
+            {"files": {"value": ("a", sample.data, kind)}, "headers": wanted},
+            {"json": {"value": {"file": upload(tree, sample)}}, "headers": wanted},
+        ):
+            answer = requests.post(url, timeout=60, **sent)
+            assert answer.status_code == 200, answer.text
+            assert_same(name, sample, answer.content, was_json=False)
+
+
+def test_what_a_large_result_is_stored_as_stands_in_its_tasks_document(tree: Tree) -> None:
+    url, headers = "/v1/functions/crossing.call_octets/invoke", {"prefer": "respond-async"}
+    for data in (LARGE, b"small"):
+        answer = tree.http.post(url, content=data, headers=headers | {"content-type": OCTETS})
+        document = tree.ended(answer.json()["id"])
+        file = tree.http.get(f"/v1/tasks/{document['id']}").json()["file"]
+        result = tree.http.get(document["result"]).content
+        assert result == data
+        if data is LARGE:
+            digest = hashlib.sha256(result).hexdigest()
+            expected = {"size": len(LARGE), "media_type": OCTETS, "name": None, "sha256": digest}
+            assert file == expected
+            shown = run_cli(tree, "tasks", "show", document["id"])
+            assert f"sha256 {digest}" in shown.decode()
+        else:
+            assert file is None
+
+
+def test_what_goes_to_standard_output_is_what_was_sent(tree: Tree, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(LARGE)
+    sent = ("call", "crossing.call_octets", "-F", f"value=@{source}", "-o", "-")
+    assert run_cli(tree, *sent, "--accept", OCTETS) == LARGE
+    file_id = run_cli(tree, "files", "upload", str(source)).decode().strip()
+    assert run_cli(tree, "files", "download", file_id, "-o", "-") == LARGE
+
+
+def run_cli(tree: Tree, *arguments: str) -> bytes:
+    """What the command writes to standard output."""
+    command = [sys.executable, "-m", "skipper", *arguments, "--url", tree.url]
+    return subprocess.run(command, capture_output=True, timeout=60, check=True).stdout
 
 
 def test_a_files_name_and_type_stay_with_it(tree: Tree) -> None:
