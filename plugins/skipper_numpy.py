@@ -1,4 +1,4 @@
-"""NumPy for Skipper: an array as a model, whose pages all who serve it share.
+"""NumPy for Skipper: an array as a model, read from its file as far as it is used.
 
 Importing this module imports no NumPy: every instance loads it.
 """

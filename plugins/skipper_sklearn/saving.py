@@ -54,5 +54,5 @@ def _check(file: Path, what: str) -> None:
     trust.look_at(schema)
     if trust.refused:
         raise skipper.FormatError(
-            f"a scikit-learn model is not {what} that holds {'; '.join(sorted(trust.refused))}"
+            f"the scikit-learn model is not {what}: {'; '.join(sorted(trust.refused))}"
         )

@@ -91,11 +91,11 @@ class Trust:
     def _judge(self, node: Node) -> None:
         loader, module, name = (node.get(key) for key in ("__loader__", "__module__", "__class__"))
         if not all(isinstance(each, str) for each in (loader, module, name)):
-            self.refused.add("a part without a name")
+            self.refused.add("a part has no name")
             return
         rule = _RULES.get(str(loader))
         if rule is None:
-            self.refused.add(f"{module}.{name}, for which there is no rule ({loader})")
+            self.refused.add(f"there is no rule for {module}.{name} ({loader})")
             return
         try:
             is_trusted = rule(str(module), str(name), node)
@@ -103,18 +103,18 @@ class Trust:
             self.refused.add(str(error))
             return
         if not is_trusted:
-            self.refused.add(f"{module}.{name}, {_why(str(loader))}")
+            self.refused.add(f"{module}.{name} {_why(str(loader))}")
 
 
 def _why(loader: str) -> str:
     if loader in ("FunctionNode", "TypeNode", "PartialNode", "MethodNode"):
         return (
-            "which is no function of scikit-learn's, NumPy's or SciPy's that only computes, and "
-            "none that stands at the top level of a file of this project"
+            "is no function of scikit-learn's, NumPy's or SciPy's that only computes, and none "
+            "that stands at the top level of a file of this project"
         )
     return (
-        "whose class is none of scikit-learn's, NumPy's or SciPy's that is only data, and none "
-        "that stands at the top level of a file of this project; keep what you need of it as such"
+        "is of a class that is none of scikit-learn's, NumPy's or SciPy's that is only data, and "
+        "none that stands at the top level of a file of this project; keep what you need of it"
     )
 
 
