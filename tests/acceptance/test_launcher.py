@@ -305,6 +305,12 @@ def test_a_detached_start_tells_where_it_is_and_what_is_broken(tmp_path: Path) -
         started = skipper("up", "--port", "0", "--detach")
         assert started.stdout.startswith("ready at http://127.0.0.1:")
         assert "functions/bad.py:3  NameError: name 'np' is not defined" in started.stdout
+        assert "Saved files are not followed; --reload does that." in started.stdout
+        assert "[-]functions not loaded: see below" in started.stdout
+        assert started.stdout.count("NameError") == 1
         assert "functions/bad.py:3" in skipper("status").stdout
+        log = skipper("logs", "--level", "debug").stdout
+        assert log.count("could not be loaded") == 1
+        assert "away" not in log
     finally:
         skipper("down")

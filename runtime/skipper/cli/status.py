@@ -156,7 +156,7 @@ def show_status(found: StatusReport) -> None:
         info("`skipper up` starts it.")
     for line in found.checks:
         if line.startswith("[-]"):
-            show(paint(f"  {line}", RED))
+            show(paint(f"  {_without_list(line) if found.broken else line}", RED))
     if children := tree.get("children"):
         show("")
         rows = [
@@ -174,6 +174,12 @@ def show_status(found: StatusReport) -> None:
         show("")
     for item in found.broken:
         show(broken_line(item))
+
+
+def _without_list(check: str) -> str:
+    """A line of ``/readyz``, without the broken files that are listed below it."""
+    head, *reasons = check.split("not loaded: ")
+    return f"{head.rstrip('; ')} not loaded: see below" if reasons else check
 
 
 def _find(project: Path | None, url: str | None) -> StatusReport:

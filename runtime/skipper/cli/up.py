@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipper.cli.output import info, report
+from skipper.cli.output import info, report, show
 from skipper.errors import SkipperError
 from skipper.exits import Exit
 
@@ -94,7 +94,10 @@ def _up(arguments: argparse.Namespace) -> int:
 
     if is_running_already:
         info(f"This project's tree runs already ({settings.project_dir}):")
-    show_status(status_of(settings))
+    show_status(found := status_of(settings))
+    if found.url and not is_running_already:
+        follows = "are followed" if settings.run.reload else "are not followed; --reload does that"
+        show(f"\nAPI docs at {found.url}/docs. Saved files {follows}. `skipper down` stops it.")
     return Exit.OK
 
 

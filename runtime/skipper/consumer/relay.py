@@ -57,7 +57,7 @@ class Relay:
         self._parcels: dict[int, _Parcel] = {}
         self._retry_s = FIRST_RETRY_S
         self._turn = 0  # only the latest timer that was scheduled counts
-        self._was_lost = False
+        self._was_lost = self._was_greeted = False
         self._is_greeted = False
         """Whether the host at the other end has introduced itself, and is of this version."""
         self._logged = ""
@@ -146,9 +146,10 @@ class Relay:
             self._disconnect()
             self._retry_later()
             return False
-        if self._was_lost or self._logged:
+        if (self._was_lost and self._was_greeted) or self._logged:
             _log.info("host is back")
         self._is_greeted, self._was_lost, self._logged = True, False, ""
+        self._was_greeted = True
         self._retry_s = FIRST_RETRY_S
         offers = [frames.pack(FrameKind.TAKE, tag, p.payload) for tag, p in self._parcels.items()]
         if self._sock is not None and offers:
@@ -171,7 +172,8 @@ class Relay:
     def _lost(self) -> None:
         if not self._was_lost:
             self._was_lost = True
-            _log.info("host is away; %d messages wait for it", len(self._parcels))
+            if self._was_greeted:  # else it starts, as this consumer does
+                _log.info("host is away; %d messages wait for it", len(self._parcels))
         self._disconnect()
         self._retry_later()
 

@@ -190,7 +190,7 @@ class Reloader:
             {item.file: item if item.tried_at else item.now() for item in items},
         )
         for item in self._catalogue.unreadable.values():
-            if not item.is_as(before.get(item.file)):
+            if self._reader.is_first_pool and not item.is_as(before.get(item.file)):
                 self._log_broken(item)
 
     def _log_warnings(self, warnings: Collection[str]) -> None:
@@ -270,7 +270,9 @@ class Reloader:
         new = [each for each in problems if not any(each.is_as(known) for known in before)]
         self._metrics.reloads["broken"] += bool(new)
         for problem in new:
-            self._log_broken(problem)
+            # All pools read a file of which nobody knows whose it is.
+            if source.pools is not None or problem.functions or self._reader.is_first_pool:
+                self._log_broken(problem)
 
     async def _restore(self, name: str) -> None:
         """Serve a file that does not load as the host before this one did, which has ended."""

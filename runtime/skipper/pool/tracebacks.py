@@ -82,7 +82,8 @@ class Tracebacks(logging.Filter):
         if record.name == PRINTED or TRACEBACK not in members:
             return True
         text = str(members[TRACEBACK])
-        place = place_in(text, self._project)
+        is_placed = members.get("event") == "broken"  # its message begins with file and line
+        place = "" if is_placed else place_in(text, self._project)
         members[PLACE] = place or in_project(str(members.get(PLACE, "")), self._project)
         if not members[PLACE]:
             del members[PLACE]

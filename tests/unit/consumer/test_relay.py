@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import tempfile
@@ -143,6 +144,28 @@ def test_ids_go_out_in_one_frame_and_are_taken_once(
     loop.read()
     assert taken == ["second"]
     assert relay.waiting == 1
+
+
+def test_a_host_that_is_not_there_yet_is_no_news(
+    address: Path, loop: HandLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a tree that starts, consumers may be there first."""
+    caplog.set_level(logging.INFO)
+    relay = Relay(address)
+    relay.attach(loop)
+    host = HandHost(address)
+    loop.fire()
+    meet(host, loop)
+    assert [record.message for record in caplog.records] == []
+    assert host.link is not None
+    host.link.close()
+    loop.read()
+    loop.fire()
+    meet(host, loop)
+    told = [record.message for record in caplog.records]
+    assert told == ["host is away; 0 messages wait for it", "host is back"]
+    host.close()
+    relay.close()
 
 
 def test_what_was_not_taken_is_offered_to_the_next_host(

@@ -93,6 +93,12 @@ def test_where_nothing_was_raised_the_place_is_the_functions() -> None:
     assert TRACEBACK not in members
 
 
+def test_a_broken_file_is_named_by_its_message_alone() -> None:
+    members = passed(Tracebacks(PROJECT), event="broken", **{TRACEBACK: OWN})
+    assert "at" not in members
+    assert members[TRACEBACK] == OWN
+
+
 def test_what_functions_log_themselves_is_left_as_it_is() -> None:
     tracebacks = Tracebacks(PROJECT)
     for _ in range(2):
