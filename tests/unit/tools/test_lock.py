@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tools import bootstrap, lock
 
@@ -25,6 +26,13 @@ def pins(text: str) -> dict[str, tuple[str, frozenset[str]]]:
 def names(requirements: list[str]) -> set[str]:
     """What is asked for, without extras and versions."""
     return {bootstrap.normal(re.match(r"[\w.-]+", each)[0]) for each in requirements}  # type: ignore[index] # each begins with its name
+
+
+def is_for_any(requirement: str, machines: tuple[str, ...]) -> bool:
+    """Whether something is asked for on one of a lock's machines, by its marker."""
+    marker = Requirement(requirement).marker
+    facts = (re.findall(r"(\w+) == '(\w+)'", machine) for machine in machines)
+    return marker is None or any(marker.evaluate(dict(each)) for each in facts)
 
 
 def test_there_is_a_file_for_each_lock_and_no_other() -> None:
@@ -50,7 +58,8 @@ def test_what_two_locks_hold_is_the_same_release_with_the_same_files() -> None:
 def test_a_lock_holds_what_is_asked_for(each: lock.Lock) -> None:
     wanted = names(PROJECT["dependencies"])
     for extra in each.extras:
-        wanted |= names(PROJECT["optional-dependencies"][extra])
+        asked = PROJECT["optional-dependencies"][extra]
+        wanted |= names([one for one in asked if is_for_any(one, each.machines)])
     tools = names(re.findall(r"^[\w.-]+", lock.DEVELOPMENT.read_text(), re.MULTILINE))
     held = {bootstrap.normal(name) for name in pins(TEXTS[each.name])}
     assert wanted <= held, "pyproject.toml asks for more: run `make lock`"
