@@ -39,6 +39,7 @@ from skipper.function.parameters import (
 )
 from skipper.function.plain import plain
 from skipper.function.published import check_models, has_model, schema_of
+from skipper.function.settled import settled
 from skipper.function.targets import declared_by, innermost
 from skipper.values.crossing import Adapter, UnknownTypeError, read_value, value_type_of
 from skipper.values.envelope import NATIVE, Envelope, as_body, as_envelope
@@ -185,10 +186,13 @@ class Signature:
         try:
             # Without warnings, because a value of another type than was declared is answered, too.
             return self.output.serializer.to_json(
-                value, fallback=plain, warnings="none", by_alias=True, context=parts
+                settled(value), fallback=_plain, warnings="none", by_alias=True, context=parts
             )
         except PydanticSerializationError as error:
-            raise TypeError(f"the returned value is not JSON: {error}") from None
+            reason = str(error).removeprefix("Error serializing to JSON: ")
+            raise TypeError(f"the returned value is not JSON: {reason}") from None
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"the returned value is not JSON: {error}") from None
 
     def write(self, value: Any, accept: str, places: Places) -> bytes:
         """The body that answers with a returned value: JSON, or an envelope.
@@ -312,6 +316,11 @@ def signature_of(target: Callable[..., Any] | type, *, batched: bool = False) ->
         splits=stacked_in(whole.returned) if batched else None,
         gives=None if streams else value_type_of(returned),
     )
+
+
+def _plain(value: Any) -> Any:
+    """Plain data for what pydantic does not know, with nothing in it that JSON would not keep."""
+    return settled(plain(value))
 
 
 def _stacked(parameters: Parameters) -> dict[str, ValueType]:
