@@ -149,6 +149,7 @@ def test_a_version_is_shown_with_its_files_and_what_it_is(plain: Tree) -> None:
     told = plain.json(f"/v1/models/line/versions/{first}")
     assert (told["version"], told["metrics"], told["roles"]) == (first, {"slope": 1}, ["previous"])
     assert "old" in told["aliases"]
+    assert isinstance(told["libraries"], dict)
     (file,) = told["files"]
     assert (file["path"], len(file["sha256"])) == ("model.json", 64)
     assert file["size"] > 0

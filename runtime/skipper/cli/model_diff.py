@@ -22,6 +22,7 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Differ
     return [
         *_members("metrics", one["metrics"], other["metrics"]),
         *_members("params", one["params"], other["params"]),
+        *_members("libraries", one.get("libraries"), other.get("libraries")),
         *(_difference(name, one.get(name), other.get(name)) for name in _differing(one, other)),
         *map(_shortened, _members("files", _files(one), _files(other))),
     ]

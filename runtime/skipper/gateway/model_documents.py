@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from skipper.blobs import StoredFile
@@ -18,16 +18,23 @@ def version_document(version: ModelVersion) -> dict[str, Any]:
     return document | {"created_at": timestamp(version.created_at)}
 
 
-def shown_version(
-    version: ModelVersion, held: Deployment, files: Iterable[StoredFile] | None
-) -> dict[str, Any]:
-    """A version with what it is to its model, and its files; None where these cannot be read."""
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What is stored of a version: its files, and the libraries that it was made with."""
+
+    files: Sequence[StoredFile]
+    libraries: Mapping[str, str]
+
+
+def shown_version(version: ModelVersion, held: Deployment, stored: Stored | None) -> dict[str, Any]:
+    """A version with what it is to its model, and what is stored of it, where it can be read."""
     roles = {"production": held.production, "previous": held.previous}
     roles |= {"candidate": held.candidate, "shadow": held.shadow}
     return version_document(version) | {
         "roles": [role for role, each in roles.items() if each == version.version],
         "aliases": [alias for alias, each in held.aliases.items() if each == version.version],
-        "files": None if files is None else [_file(each) for each in files],
+        "libraries": dict(stored.libraries) if stored else None,
+        "files": [_file(each) for each in stored.files] if stored else None,
     }
 
 

@@ -8,11 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from skipper import problems
-from skipper.blobs import StoredFile
 from skipper.errors import DefinitionError, NotFoundError
 from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
-from skipper.gateway.model_documents import shown_version, version_document
+from skipper.gateway.model_documents import Stored, shown_version, version_document
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import MAX_PAGE, Name, VersionAt
 from skipper.ledger import deployments, models
@@ -55,8 +54,8 @@ def routes(context: Context) -> APIRouter:
     @router.get("/models/{name}/versions/{version}", summary="Look at one version of a model")
     async def version(name: Name, version: VersionAt) -> Any:
         found, held = await context.ledger.read(lambda conn: _found(conn, name, version))
-        files = await asyncio.to_thread(_files, context, found)
-        return Json(shown_version(found, held, files))
+        stored = await asyncio.to_thread(_stored, context, found)
+        return Json(shown_version(found, held, stored))
 
     return router
 
@@ -75,8 +74,11 @@ def _found(conn: Connection, name: str, version: str) -> tuple[ModelVersion, Dep
         raise Problem(problems.NOT_FOUND, str(error)) from None
 
 
-def _files(context: Context, version: ModelVersion) -> list[StoredFile] | None:
+def _stored(context: Context, version: ModelVersion) -> Stored | None:
+    """What is stored of a version; None where that is gone or damaged."""
+    blobs = context.values.blobs
     try:
-        return context.values.blobs.listing(version.digest)
-    except (OSError, ValueError):  # it is gone or damaged, and the version is there all the same
+        made_with = blobs.folder(version.digest).made_with
+        return Stored(files=blobs.listing(version.digest), libraries=made_with)
+    except (OSError, ValueError):
         return None

@@ -77,7 +77,9 @@ _ATTEMPT = _object(
 )
 _FUNCTION = _object("name", "kind", "pool", "mode", "state", "input_schema", "output_schema")
 _MODEL = _object("name", "version", "digest", "format", "metrics", "created_at", "state")
-_VERSION = _object(*_MODEL["properties"], "params", "gate", "roles", "aliases", "files")
+_VERSION = _object(
+    *_MODEL["properties"], "params", "gate", "roles", "aliases", "libraries", "files"
+)
 _RECORD = _object(
     *("name", "revision", "production", "previous", "candidate", "percent", "shadow"),
     *("aliases", "at", "by", "why"),
