@@ -149,6 +149,31 @@ def _show_gate(gate: dict[str, Any]) -> None:
         show_table([name.upper() for name in names], rows)
 
 
+@models.command("export")
+def export_model(
+    model: ModelAt,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Where to; default: NAME-VERSION.tar."),
+    ] = None,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Write a version to one file: what is known of it, and its files, as a tar.
+
+    \b
+    Examples:
+      skipper models export boston
+      skipper models export boston@7 -o boston.tar && tar tf boston.tar
+    """
+    selector = selector_of(model)
+    with target(project, url).client() as client:
+        version = client.model_version(selector.name, selector.at)
+        path = _to_write(output or f"{version['name']}-{version['version']}.tar")
+        client.export_model(selector.name, version["version"], path)
+    info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
+
+
 @models.command("rescue")
 def rescue_model(
     task_id: Id,
@@ -165,12 +190,17 @@ def rescue_model(
     Example:
       skipper models rescue 01k3v0c5e8qw9t2r4y6u8i0p1a
     """
-    path = Path(output or f"rescue-{task_id}.tar").expanduser()
-    if path.is_dir() or not path.parent.is_dir():
-        raise typer.BadParameter(f"-o {path}: no file can be written there.")
+    path = _to_write(output or f"rescue-{task_id}.tar")
     with target(project, url).client() as client:
         client.rescue(task_id, path)
     info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
+
+
+def _to_write(output: str) -> Path:
+    path = Path(output).expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        raise typer.BadParameter(f"-o {path}: no file can be written there.")
+    return path
 
 
 def _show_versions(items: list[dict[str, Any]]) -> None:

@@ -198,6 +198,11 @@ class AsyncClient(HttpConnection):
         """See :meth:`Client.model_version`."""
         return await self.run(model_flows.version(name, version))
 
+    async def export_model(self, name: str, version: int | str, to: Path | str) -> Path:
+        """See :meth:`Client.export_model`."""
+        await self.run(model_flows.export(name, version, Path(to)))
+        return Path(to)
+
     async def deployment(self, name: str) -> dict[str, Any]:
         """See :meth:`Client.deployment`."""
         return await self.run(model_flows.deployment(name))

@@ -225,6 +225,14 @@ class Client(HttpConnection):
         """
         return self.run(model_flows.version(name, version))
 
+    def export_model(self, name: str, version: int | str, to: Path | str) -> Path:
+        """Write a version to ``to``, a tar of what is known of it and its files; its path.
+
+        Raises NotFoundError, UnavailableError where a file of it is damaged or gone.
+        """
+        self.run(model_flows.export(name, version, Path(to)))
+        return Path(to)
+
     def deployment(self, name: str) -> dict[str, Any]:
         """Which versions of a model serve: its deployment record. Raises NotFoundError."""
         return self.run(model_flows.deployment(name))

@@ -18,6 +18,12 @@ def version(name: str, at: int | str) -> Flow[dict[str, Any]]:
     return get(f"{model_path(name)}/versions/{quote(str(at), safe='')}")
 
 
+def export(name: str, at: int | str, to: Path) -> Flow[Reply]:
+    """One version of a model, written to ``to`` as a tar."""
+    path = f"{model_path(name)}/versions/{quote(str(at), safe='')}/archive"
+    return (yield from exchange(Request(method="GET", path=path, to=to)))
+
+
 def rescue(task_id: str, to: Path) -> Flow[Reply]:
     """What there is of a model that a task has trained in vain, written to ``to``."""
     return (yield from exchange(Request(method="GET", path=f"{task_path(task_id)}/rescue", to=to)))

@@ -116,6 +116,9 @@ class PlayedModels:
         number = self._number((await request.json())["version"]) or 0
         return await self._step(request, lambda held: transitions.aliased(held, name, number))
 
+    async def archive(self, request: Request) -> Response:
+        return Response(b"a tar", media_type="application/x-tar")
+
     async def gc(self, request: Request) -> Response:
         given = await request.json()
         if given["keep_versions"] is None and given["keep_days"] is None:
@@ -157,6 +160,7 @@ class PlayedModels:
             Route("/v1/models", self.models),
             Route(one, self.model),
             Route(one + "/versions/{version}", self.version),
+            Route(one + "/versions/{version}/archive", self.archive),
             Route(one + "/deployment", self.deployment, methods=["GET", "PUT"]),
             Route(one + "/deployments", self.deployments),
             Route(one + "/promote", self.promote, methods=["POST"]),

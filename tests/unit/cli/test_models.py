@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +137,10 @@ def test_old_versions_are_removed_and_who_holds_others_is_told(run: Run) -> None
     told = json.loads(run("models", "gc", "boston", "--keep-days", "30", "--json").stdout)
     assert (told["removed"], told["trial"]) == ([1], False)
     assert run("models", "gc", "boston").exit_code == Exit.USAGE
+
+
+def test_a_version_is_exported_under_its_own_name(run: Run, tmp_path: Path) -> None:
+    assert run("models", "export", "boston").stderr == "boston-2.tar: 0.0 MiB\n"
+    assert (tmp_path / "boston-2.tar").read_bytes() == b"a tar"
+    assert run("models", "export", "boston", "-o", str(tmp_path)).exit_code == Exit.USAGE
+    assert run("models", "export", "boston@9").exit_code == Exit.NOT_FOUND

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.responses import Response
 
 from skipper import problems
+from skipper.blobs import StoredFile
 from skipper.errors import DefinitionError, NotFoundError
-from skipper.gateway.answers import Json
+from skipper.gateway.answers import Json, json_bytes
+from skipper.gateway.archive import ArchiveResponse
+from skipper.gateway.contents import lost
 from skipper.gateway.context import Context
 from skipper.gateway.model_documents import Stored, shown_version, version_document
 from skipper.gateway.problems import Problem
@@ -18,6 +23,9 @@ from skipper.ledger import deployments, models
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Deployment, Fitness, ModelVersion
 from skipper.selectors import Selector, parse_at
+
+MANIFEST = "skipper-model.json"
+"""What is known of a version, in its archive."""
 
 
 def routes(context: Context) -> APIRouter:
@@ -57,6 +65,13 @@ def routes(context: Context) -> APIRouter:
         stored = await asyncio.to_thread(_stored, context, found)
         return Json(shown_version(found, held, stored))
 
+    @router.get(
+        "/models/{name}/versions/{version}/archive", summary="Download a version, as one tar"
+    )
+    async def archive(name: Name, version: VersionAt) -> Any:
+        found, held = await context.ledger.read(lambda conn: _found(conn, name, version))
+        return await asyncio.to_thread(_archive, context, found, held)
+
     return router
 
 
@@ -82,3 +97,15 @@ def _stored(context: Context, version: ModelVersion) -> Stored | None:
         return Stored(files=blobs.listing(version.digest), libraries=made_with)
     except (OSError, ValueError):
         return None
+
+
+def _archive(context: Context, version: ModelVersion, held: Deployment) -> Response:
+    """What is known of a version, and its files, each held against its hash as it is sent."""
+    stored, blobs = _stored(context, version), context.values.blobs
+    if stored is None:
+        raise lost("is gone or damaged")
+    manifest = json_bytes(shown_version(version, held, stored))
+    about = StoredFile(path=MANIFEST, digest=blobs.put(manifest), size=len(manifest))
+    files = [replace(each, path=f"files/{each.path}") for each in stored.files]
+    name = f"{version.name}-{version.version}.tar"
+    return ArchiveResponse([about, *files], blobs, tag=version.digest, name=name)

@@ -129,6 +129,12 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
         "404": _NONE,
         "410": refused("It has been removed"),
     },
+    ("get", "/v1/models/{name}/versions/{version}/archive"): {
+        "200": answered("A tar: skipper-model.json, and files/…", _STRING, "application/x-tar"),
+        "404": _NONE,
+        "410": refused("It has been removed"),
+        "503": refused("A file of it cannot be had any more"),
+    },
     ("get", "/v1/models/{name}/deployment"): {
         "200": answered("The record", _RECORD) | {"headers": _ETAG},
         "404": _NONE,
