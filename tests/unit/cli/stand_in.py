@@ -229,6 +229,11 @@ class StandIn:
         task = self.tasks[request.path_params["id"]]
         return json_reply({"trained": task.body})
 
+    async def rescue(self, request: Request) -> Response:
+        if request.path_params["id"] not in self.tasks:
+            return problem(404, "unknown-task", "There is no such task.")
+        return Response(b"a tar", media_type="application/x-tar")
+
     async def cancel(self, request: Request) -> Response:
         task = self.tasks.get(request.path_params["id"])
         if task is None:
@@ -392,6 +397,7 @@ class StandIn:
             Route("/v1/tasks", self.list_tasks),
             Route("/v1/tasks/{id}", self.task),
             Route("/v1/tasks/{id}/result", self.result),
+            Route("/v1/tasks/{id}/rescue", self.rescue),
             Route("/v1/tasks/{id}/cancel", self.cancel, methods=["POST"]),
             Route("/v1/tasks/{id}/retry", self.retry, methods=["POST"]),
             Route("/v1/tasks/{id}/attempts", self.attempts),

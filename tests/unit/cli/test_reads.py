@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -200,6 +201,7 @@ def test_what_is_to_be_retried_is_said_clearly(
         ("tasks", "retry", "nope"),
         ("functions", "show", "nope.nope"),
         ("models", "show", "nope"),
+        ("models", "rescue", "nope"),
         ("logs", "nope", "-f"),
         ("logs", "--task", "nope"),
         ("tasks", "watch", "nope"),
@@ -220,6 +222,16 @@ def test_models_are_listed_over_all_pages(run: Run) -> None:
         ["boston", "3", "keras", "rmse=3.3"],
         ["digits", "1", "keras", "rmse=3.1"],
     ]
+
+
+def test_what_there_is_of_a_model_is_written_to_a_file(
+    run: Run, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for output, file in ((), f"rescue-{ended}.tar"), (("-o", "kept.tar"), "kept.tar"):
+        assert run("models", "rescue", ended, *output).exit_code == Exit.OK
+        assert (tmp_path / file).read_bytes() == b"a tar"
+    assert run("models", "rescue", ended, "-o", str(tmp_path)).exit_code == Exit.USAGE
 
 
 @pytest.mark.parametrize("flags", [(), ("-f",), ("--attempt", "1"), ("-f", "--attempt", "1")])
