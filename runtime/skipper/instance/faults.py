@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import sys
 import traceback
 from pathlib import Path
 
@@ -136,6 +138,21 @@ def _hint(error: BaseException) -> str:
     if instead := moved.advice(error):
         return instead
     if isinstance(error, ModuleNotFoundError) and error.name:
+        if own := _own_module(error.name):
+            return own
         top = error.name.partition(".")[0]
         return f"install the package that provides `{top}` into the environment Skipper runs in"
     return ""
+
+
+def _own_module(name: str) -> str:
+    """Which file of ``functions/`` may be meant by a module that is not found."""
+    top, last = name.partition(".")[0], name.rpartition(".")[2]
+    folder = next(iter(getattr(sys.modules.get("functions"), "__path__", ())), None)
+    if folder is None:
+        return ""
+    found = {f.stem: f.relative_to(folder) for f in sorted(Path(folder).rglob("*.py"))}
+    for match in difflib.get_close_matches(last, found, 1, cutoff=0.8):
+        module = ".".join(("functions", *found[match].with_suffix("").parts))
+        return f"did you mean `{module}`, the file functions/{found[match]}?"
+    return f"there is no file of that name in {Path(folder).name}/" if top == "functions" else ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import skipper
-from skipper.instance import moved
+from skipper.instance import faults, moved
 from skipper.instance.plugins import Plugins
 
 
@@ -72,3 +74,27 @@ def test_a_public_name_is_promised_where_the_table_finds_it() -> None:
     for home, names in skipper._HOMES.items():
         module = importlib.import_module(home)
         assert all(getattr(skipper, name) is getattr(module, name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("helprs", "did you mean `functions.helpers`, the file functions/helpers.py?"),
+        ("_inner", "did you mean `functions.pkg._inner`, the file functions/pkg/_inner.py?"),
+        ("functions.nothere", "there is no file of that name in functions/"),
+        ("no_such_package.x", "install the package that provides `no_such_package`"),
+    ],
+)
+def test_a_module_of_the_project_is_not_said_to_be_a_package(
+    name: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure/azure-functions-python-worker#81"""
+    folder = tmp_path / "functions"
+    (folder / "pkg").mkdir(parents=True)
+    for file in ("helpers.py", "pkg/_inner.py"):
+        (folder / file).touch()
+    functions = ModuleType("functions")
+    functions.__path__ = [str(folder)]
+    monkeypatch.setitem(sys.modules, "functions", functions)
+    error = ModuleNotFoundError(f"No module named {name!r}", name=name)
+    assert told in faults.describe(error, folder / "a.py").hint
