@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers are stopped
     try:
         peers.need("wrk", "wrk")
-        peers.make()
+        peers.PEERS.make()
     except peers.MissingError as error:
         peers.say(str(error))
         return 2

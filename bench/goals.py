@@ -66,7 +66,9 @@ def at_most(what: str, limit: float, above: str, below: str) -> Goal:
 
 def within(what: str, limit: float, name: str) -> Goal:
     """A figure that is to stay below a limit in its own unit, which its name tells."""
-    unit = {"mb": "MiB"}.get(found := name.rpartition("_")[2].rpartition(".")[2], found)
+    unit = {"mb": "MiB", "times": TIMES}.get(
+        found := name.rpartition("_")[2].rpartition(".")[2], found
+    )
     return Goal(what=what, limit=limit, is_least=False, measure=value(name), unit=unit)
 
 
@@ -212,6 +214,29 @@ GOALS = (
     ),
     within(
         "memory that gateway, scheduler, host or consumer gain by that", 64, "values.file.most_mb"
+    ),
+    within(
+        "calls that fail while versions are exchanged at 200 calls/s", 0, "models.skipper.failed"
+    ),
+    within("answers by a version that was not in production", 0, "models.skipper.wrong"),
+    within("p99 meanwhile, against the same without", 1.5, "models.skipper.p99_times"),
+    within("the worst of those calls", 250, "models.skipper.worst_ms"),
+    within("going back to the version before", 1000, "models.skipper.change_ms"),
+    within(
+        "the first call to a promoted version, against the median",
+        1.5,
+        "models.skipper.first_times",
+    ),
+    within(
+        "p99 while 500 MB are loaded for another function, against the same without",
+        1.3,
+        "models.large.p99_times",
+    ),
+    at_least(
+        "saving a model of 1 GiB: against `cp`, `sync` and `sha256sum`",
+        0.5,
+        "models.save_mb_per_s",
+        "models.copy_and_hash_mb_per_s",
     ),
     at_most(
         "an array of 100 MiB to another pool and back: against `numpy.save` and `load` of it",

@@ -1,4 +1,4 @@
-"""The environment that the peers run in: `.bench/venv`, made from bench/requirements.txt."""
+"""The environments that the peers run in: below `.bench`, made from bench/requirements*.txt."""
 
 from __future__ import annotations
 
@@ -7,36 +7,56 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".bench"
 """Everything that measuring leaves behind."""
-VENV = WORK / "venv"
-PYTHON = VENV / "bin" / "python"
 APPS = ROOT / "bench" / "apps"
-_LOCK = ROOT / "bench" / "requirements.txt"
-_STAMP = VENV / "skipper-stamp"
 
 
 class MissingError(Exception):
     """Something that is to be measured is not on this machine; says what to do."""
 
 
-def make() -> None:
-    """Make the environment, unless it holds just what the lock says."""
-    if _STAMP.exists() and _STAMP.read_text(encoding="utf-8") == _wanted():
-        return
-    say(f"installing {_LOCK.relative_to(ROOT)} into {VENV.relative_to(ROOT)}; a few minutes")
-    shutil.rmtree(VENV, ignore_errors=True)
-    VENV.parent.mkdir(exist_ok=True)
-    _run(sys.executable, "-m", "venv", VENV)
-    install = ("-m", "pip", "install", "--quiet", "--no-compile", "--no-deps")
-    _run(PYTHON, *install, "--require-hashes", "--requirement", _LOCK)
-    # As in .venv: no first import should have to compile, whatever the environment says.
-    compile_all = ("-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", VENV / "lib")
-    subprocess.run([PYTHON, *compile_all], check=False)
-    _STAMP.write_text(_wanted(), encoding="utf-8")
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment: where it is, and the lock that says what is in it."""
+
+    folder: Path
+    lock: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    def make(self) -> None:
+        """Make it, unless it holds just what the lock says."""
+        stamp, wanted = self.folder / "skipper-stamp", self._wanted()
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+            return
+        lock, folder = self.lock.relative_to(ROOT), self.folder.relative_to(ROOT)
+        say(f"installing {lock} into {folder}; a few minutes")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.parent.mkdir(exist_ok=True)
+        _run(sys.executable, "-m", "venv", self.folder)
+        install = ("-m", "pip", "install", "--quiet", "--no-compile", "--no-deps")
+        _run(self.python, *install, "--require-hashes", "--requirement", self.lock)
+        # As in .venv: no first import should have to compile, whatever the environment says.
+        compile_all = ("-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", self.folder / "lib")
+        subprocess.run([self.python, *compile_all], check=False)
+        stamp.write_text(wanted, encoding="utf-8")
+
+    def _wanted(self) -> str:
+        digest = hashlib.sha256(self.lock.read_bytes()).hexdigest()
+        return f"{sys.version_info[:3]} {self.folder} {digest}"
+
+
+PEERS = Environment(WORK / "venv", ROOT / "bench" / "requirements.txt")
+MLSERVER = Environment(WORK / "mlserver", ROOT / "bench" / "requirements-mlserver.txt")
+"""By itself, because it asks for other releases of what the other peers hold, too."""
+PYTHON = PEERS.python
 
 
 def need(program: str, package: str) -> None:
@@ -60,11 +80,6 @@ def environment() -> dict[str, str]:
 def say(line: str) -> None:
     """Tell whoever waits what is being done."""
     print(f"bench: {line}", file=sys.stderr, flush=True)
-
-
-def _wanted() -> str:
-    digest = hashlib.sha256(_LOCK.read_bytes()).hexdigest()
-    return f"{sys.version_info[:3]} {VENV} {digest}"
 
 
 def _run(*command: str | Path) -> None:

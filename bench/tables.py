@@ -340,6 +340,36 @@ TABLES = (
         rows={"": "100 MiB"},
         columns={"file_s": "save and load, s", "passed_s": "**Skipper**, s"},
     ),
+    Table(
+        section="models",
+        title="Versions that change hands",
+        text="The Boston model at 200 calls/s on 16 connections, each timed from when it was due: "
+        "while its version in production changes 50 times, and for ten seconds before, in which "
+        "nothing does. MLServer 1.7, in an environment of its own, loads the same file anew by its "
+        "repository's API; its replies do not tell versions.",
+        name="models.{row}.{column}",
+        rows={"mlserver": "MLServer", "skipper": "**Skipper**"},
+        columns={
+            "failed": "failed",
+            "wrong": "by another version",
+            "quiet_p99_ms": "p99 before, ms",
+            "p99_ms": "p99, ms",
+            "worst_ms": "worst, ms",
+            "change_ms": "a change, ms",
+        },
+    ),
+    Table(
+        section="models",
+        title="A large model beside others",
+        text="The same calls while another function of the pool takes up a model of 500 MB.",
+        name="models.{row}.{column}",
+        rows={"large": "the calls beside it"},
+        columns={
+            "failed": "failed",
+            "p99_times": "p99, times that without",
+            "worst_ms": "worst, ms",
+        },
+    ),
 )
 NOT_MEASURED = "not measured"
 

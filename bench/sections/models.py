@@ -1,4 +1,4 @@
-"""What a model with 100,000 versions costs who lists it, shows one, or promotes one."""
+"""Models: many versions of one, versions that change hands, a large one that is saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from bench import peers
+from bench import peers, saving, swaps
 from bench.options import Bench
 from skipper.ledger import Ledger, deployments, models, transitions
 from skipper.ledger.connection import Connection, Statement
@@ -40,6 +40,15 @@ _FILL = Statement(
 
 
 def run(bench: Bench) -> None:
+    peers.MLSERVER.make()
+    for _ in bench.each_round("models"):
+        swaps.measure(bench)
+        saving.measure(bench)
+    measure_versions(bench)
+
+
+def measure_versions(bench: Bench) -> None:
+    """What many versions cost who asks for some of them."""
     for size in SIZES:
         with tempfile.TemporaryDirectory(prefix="skipper-bench-") as folder:
             asyncio.run(_measure(bench, f"sqlite:///{Path(folder, 'ledger.db')}", size))

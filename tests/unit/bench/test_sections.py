@@ -78,7 +78,7 @@ def test_the_speed_of_the_machine_is_told_in_every_round() -> None:
 
 def test_a_model_is_measured_with_few_versions_and_with_many() -> None:
     bench = Bench(scale=0.1)
-    models.run(bench)
+    models.measure_versions(bench)
     asked = {name.split(".")[1] for name in bench.figures.rounds}
     assert asked == {"first_page", "show", "resolve", "list", "promote"}
     assert {name.split(".")[2] for name in bench.figures.rounds} == {"100", "100000"}
