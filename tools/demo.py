@@ -68,11 +68,21 @@ def show(url: str) -> None:
     say(f"  {json.dumps(answer)}\n")
     served_by = headers["X-Skipper-Model"]
     say(f"That is ${answer['price'] * 1000:,.0f} (of 1978), told by {served_by}.\n")
+    keep_out_a_bad_one(url)
     show_a_picture(url)
     say(f"  REST       {url}/v1/functions")
     say(f"  API docs   {url}/docs")
     say(f"  Metrics    {url}/metrics")
     say("  Log        .venv/bin/skipper logs -f\n")
+
+
+def keep_out_a_bad_one(url: str) -> None:
+    """What its gate, in skipper.toml, does with a model that is worse than it may be."""
+    say("Training for one epoch only. The gate in skipper.toml keeps the result out:\n")
+    run(*SKIPPER, "call", "boston.train", "-p", "epochs=1", "--url", url)
+    say("\nIt is stored, and does not serve:\n")
+    run(*SKIPPER, "models", "show", "boston", "--url", url)
+    say("")
 
 
 def show_a_picture(url: str) -> None:

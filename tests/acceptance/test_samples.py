@@ -15,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,12 @@ def trained(samples: Tree) -> list[Event]:
     early = samples.invoke("boston.predict", {"rm": 6.5})
     assert early.status_code == 503
     assert "boston.train" in early.json()["detail"]
-    task_id = samples.submit("boston.train", {"epochs": 30})
+    return train(samples, {"epochs": 30})
+
+
+def train(samples: Tree, body: dict[str, int]) -> list[Event]:
+    """Train Boston; all that is told of it, however long it takes on a busy machine."""
+    task_id = samples.submit("boston.train", body)
     with samples.http.stream("GET", f"/v1/tasks/{task_id}/events") as response:
         return list(sse(response))
 
@@ -83,6 +89,35 @@ def test_boston_is_trained_and_asked_for_a_price(samples: Tree, trained: list[Ev
     response = samples.invoke("boston.predict", {"rm": 6.5})
     assert response.headers["x-skipper-model"] == "boston@1"
     assert samples.invoke("boston.predict", {"rooms": 6.5}).status_code == 422
+
+
+def test_a_model_goes_through_its_whole_life(samples: Tree, trained: list[Event]) -> None:
+    """Trained, kept out where it is bad, promoted, called, rolled back: as README tells it."""
+
+    def served_by() -> str:
+        reply = samples.invoke("boston.predict", {"rm": 6.5})
+        assert reply.status_code == 200
+        return str(reply.headers["x-skipper-model"])
+
+    def verb(*words: str) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(run(samples, ["skipper", "models", *words, "--json"]))
+        return told
+
+    before = served_by()
+    bad = samples.result(train(samples, {"epochs": 1})[-1].data["id"])
+    assert (bad["promoted"], bad["why"][:5]) == (False, "rmse ")
+    assert served_by() == before, "what served serves on"
+    shown = verb("show", f"boston@{bad['version']}")
+    assert shown["gate"]["checks"][0]["value"] == bad["metrics"]["rmse"]
+
+    good = samples.result(train(samples, {"epochs": 10, "seed": 1})[-1].data["id"])
+    assert good["promoted"] is True
+    assert served_by() == f"boston@{good['version']}"
+    back = verb("rollback", "boston", "--why", "as the README tells it")
+    assert f"boston@{back['production']}" == served_by() == before
+    again = verb("promote", f"boston@{good['version']}")
+    assert (again["production"], again["previous"]) == (good["version"], back["production"])
+    assert served_by() == f"boston@{good['version']}"
 
 
 # --- the pages -----------------------------------------------------------------------------------

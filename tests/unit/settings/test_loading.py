@@ -442,7 +442,9 @@ ROOT = Path(__file__).parents[3]
 
 def test_the_repositorys_file_shows_every_setting_with_its_default(project: Path) -> None:
     text = (ROOT / "skipper.toml").read_text("utf-8")
-    assert load(ROOT)[1] == load(project)[1]
+    of_samples = {name for name in load(ROOT)[1] if name.startswith("models.boston.")}
+    assert load(ROOT)[1].keys() - of_samples == load(project)[1].keys()
+    text = re.sub(r"^\[models\.boston\]\n.+\n", "", text, flags=re.MULTILINE)
     write(project, re.sub(r"^#(?=[a-z_]+ = )", "", text, flags=re.MULTILINE))
     settings, origins = load(project)
     assert "default" not in origins.values()
