@@ -80,6 +80,10 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ledger.finish.written": "the end is written in a transaction that is still open",
         "recorder.ended": "the task has ended in the ledger, nobody is notified",
         "ledger.committed": "a group of writes is committed, none of its callers has an answer",
+        # the way of calls to another version of a model: in the host
+        "swap.warming": "what is to serve is known, nothing of it has been started",
+        "swap.warmed": "it is loaded, or has failed to be; calls go where they went",
+        "swap.moved": "calls go to it; what is kept of those before is not settled",
         # cancelling
         "ledger.cancel.written": "the wish to cancel is written in a transaction still open",
         "gateway.cancelling": "the wish to cancel is in the ledger, the host knows nothing of it",

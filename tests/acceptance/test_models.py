@@ -14,7 +14,8 @@ from threading import Event
 import pytest
 
 import skipper
-from skipper.ledger import Connection, deployments, transitions
+from skipper.blobs import BlobStore
+from skipper.ledger import Connection, deployments, models, transitions
 from skipper.ledger.records import Deployment
 from tests.acceptance.test_statuses import problem
 from tests.acceptance.tree import Tree, until
@@ -87,7 +88,6 @@ def test_tasks_after_success_was_seen_are_served_by_the_new_version(plain: Tree)
 
 def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree) -> None:
     first = train(plain, 1)
-    before = plain.instances("lines.predict")
     stop = Event()
 
     def ask() -> list[tuple[int, str]]:
@@ -108,7 +108,6 @@ def test_a_new_version_is_taken_up_under_load_without_a_failed_call(plain: Tree)
         versions = [int(model.removeprefix("line@")) for _, model in mine]
         assert first <= versions[0] < last
         assert len(set(versions)) > 1
-    assert before <= plain.instances("lines.predict"), "an instance was restarted"
 
 
 def promote(tree: Tree, name: str, version: int) -> None:
@@ -208,6 +207,43 @@ def test_a_model_that_cannot_be_loaded_is_not_published_and_the_last_one_serves(
     repaired = train(plain, 7)
     response = plain.invoke("lines.predict", {"x": 1})
     assert (response.json(), response.headers["x-skipper-model"]) == (7, f"line@{repaired}")
+
+
+def damage(tree: Tree, name: str, version: int) -> None:
+    """Flip a bit of each file that a version of a model consists of."""
+    settings = tree.settings
+    with BlockingLedger.open(settings.database_url, schema=settings.schema) as ledger:
+        stored = ledger.read_now(lambda conn: models.get(conn, name, version))
+    assert stored is not None
+    blobs = BlobStore(settings.storage_url)
+    for digest in blobs.folder(stored.digest).files.values():
+        file = blobs.path(digest)
+        assert file is not None
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.chmod(0o600)
+        file.write_bytes(data)
+
+
+def test_a_version_that_no_longer_loads_never_answers_and_the_next_good_one_serves(
+    plain: Tree,
+) -> None:
+    """keras-team/keras#21046, triton-inference-server/server#6534: its store was damaged."""
+    first, _, last = (train(plain, slope) for slope in (811, 812, 813))
+    assert plain.value("lines.predict", {"x": 1}) == 813
+    damage(plain, "line", first)
+    promote(plain, "line", first)
+    told = f"model line@{first} does not load and serves nobody here"
+    until(lambda: told in plain.output, what="the word that it does not load")
+    for name in ("lines.predict", "lines.predict_late", "lines.predict_elsewhere"):
+        response = plain.invoke(name, {"x": 1})
+        assert response.json() == 813, f"{name}, of which instances may start now"
+        assert response.headers["x-skipper-model"] == f"line@{last}"
+    task_id = plain.submit("lines.predict", {"x": 1})
+    assert plain.result(task_id) == 813
+    assert plain.task(task_id)["model"] == f"line@{last}"
+    assert train(plain, 814) == last + 1
+    assert plain.value("lines.predict", {"x": 1}) == 814
 
 
 def test_what_a_task_does_to_its_model_does_not_reach_another(plain: Tree) -> None:

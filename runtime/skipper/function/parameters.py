@@ -26,6 +26,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 from typing_extensions import TypedDict
 
+from skipper import selectors
 from skipper.errors import DefinitionError
 from skipper.function.model import Loaded
 from skipper.function.run import Run
@@ -81,7 +82,7 @@ def parameters_of(call: Callable[..., Any], *, is_method: bool) -> Parameters:
             if mark.is_by_call:
                 by_call[parameter.name] = mark
             else:
-                loaded[parameter.name] = mark.name
+                loaded[parameter.name] = str(selectors.parse(mark.name))
         else:
             _check_named(parameter)
             body.append(parameter)

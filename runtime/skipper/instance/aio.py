@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from skipper.instance.calls import IncomingCall, Items, ServedFunction
 from skipper.instance.held import held_by
-from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef
+from skipper.instance.jobs import CALLS_AT_ONCE
 from skipper.instance.link import CLOSED_CODE, HostGoneError, HostLink, LinkClosedError
 from skipper.outcomes import Outcome
 from skipper.wire.calls import STREAM, problem
@@ -107,8 +107,6 @@ class _AsyncServer:
             frame.kind == FrameKind.CANCEL and (running := self._running.get(frame.id)) is not None
         ):
             running.cancel()
-        elif frame.kind == FrameKind.MODEL:
-            self._function.take_model(ModelRef.model_validate_json(frame.payload))
         elif frame.kind == FrameKind.FORGET:
             self._function.forget_models(frame)
         elif frame.kind == FrameKind.THREADS:

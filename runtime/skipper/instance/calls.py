@@ -22,8 +22,6 @@ from skipper.function.run import Run
 from skipper.function.signature import Signature
 from skipper.instance import caller, output
 from skipper.instance.checkpoints import AttemptCheckpoints, CheckpointStore
-from skipper.instance.faults import shown
-from skipper.instance.jobs import ModelRef
 from skipper.instance.link import HostLink
 from skipper.instance.models import ChangeWatch, LoadedModels, UnsavedModelError
 from skipper.instance.named import InstanceModels, NamedModels, NoModelError
@@ -38,7 +36,7 @@ from skipper.values.opening import NO_PLACES, OpenParts, Places
 from skipper.values.value import JSON
 from skipper.wire.calls import CHILD, TASK, CallHead, parse_call, problem, reply, served_by
 from skipper.wire.events import LOG
-from skipper.wire.frames import Frame, FrameKind
+from skipper.wire.frames import Frame
 
 log = logging.getLogger("skipper.output")
 
@@ -131,23 +129,14 @@ class ServedFunction:
         self._output_check = _output_check(function)
         self._sinks: dict[int, EventSink] = {}
         self._attempts: dict[int, AttemptCheckpoints] = {}
-        self.served = self._good = b""
-        self._loaded: dict[str, Any] = {}
-        self._renew()
+        self._loaded = models.injected(self._taking.loaded_parameters)
+        self.served = served_by(code, models.versions)
+        # Made once, because it begins every good reply.
+        self._good = reply(Outcome.OK, self.served, b"")
 
     def watch_models(self) -> None:
         """From now on, tell of direct calls that change the models which others share."""
         self._watch = ChangeWatch(self._models, self._taking.loaded_parameters.values())
-
-    def take_model(self, ref: ModelRef) -> None:
-        """Serve a version from the next call on; the one before where it cannot be loaded."""
-        try:
-            self._models.put(ref)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; what is held serves on
-            version = f"{ref.name}@{ref.version}"
-            sys.stderr.write(f"model {version} could not be loaded: {shown(error)}\n")
-        self._renew()
-        self.link.send(FrameKind.REPORT, 0, b"{}")
 
     def take_threads(self, frame: Frame) -> None:
         """Compute on as many threads from now on as a THREADS frame says."""
@@ -188,12 +177,6 @@ class ServedFunction:
         """What runs next, of a batch, asks for other models than what ran before."""
         if (used := caller.current.get().models) is not None:
             used.clear()
-
-    def _renew(self) -> None:
-        self._loaded = self._models.injected(self._taking.loaded_parameters)
-        self.served = served_by(self._code, self._models.versions)
-        # Made once, because it begins every good reply until the next version of a model.
-        self._good = reply(Outcome.OK, self.served, b"")
 
     def arguments(self, call: IncomingCall) -> dict[str, Any]:
         """Keyword arguments for a call, models and :class:`Run` included.

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from skipper import failpoints
+from skipper.failpoints import failpoint
 from skipper.hookspecs import Project
-from skipper.instance import faults, loader, output
+from skipper.instance import faults, loader, output, priority
 from skipper.instance.faults import describe
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo, Turn
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo, Turn, UnfitModel
 from skipper.instance.lifetime import end_process
 from skipper.instance.link import (
     CLOSED_CODE,
@@ -43,6 +44,7 @@ from skipper.wire.frames import FrameKind
 if TYPE_CHECKING:  # what only an instance that serves needs
     from skipper.instance.calls import ServedFunction
     from skipper.instance.lifetime import ServedState
+    from skipper.instance.models import LoadedModels
 
 _OOM_SCORE = 500  # of 1000, proc(5): an instance is ended before anything that has the usual 0
 
@@ -106,6 +108,9 @@ class _Forks:
 
 def _run_job(link: HostLink) -> None:
     job = Job.model_validate_json(link.next().payload)
+    giving_way = priority.GivingWay()
+    if job.gives_way:
+        giving_way.begin()
     _prepare(job)
     table = job.settings.values if job.settings else {}
     faults.keep_back(Redactor([*secrets_in(job.storage_url), *long_texts(table)]))
@@ -119,7 +124,13 @@ def _run_job(link: HostLink) -> None:
     else:
         finder = loader.import_from(project, job.texts)
         plugins = _load_plugins(link, job, project, find=finder.spec_of_file)
-        _BY_KIND[job.kind](link, job, plugins)
+        if job.kind is JobKind.SERVE:
+            _serve(link, job, plugins, on_ready=giving_way.end if job.gives_way else _nothing)
+        else:
+            (_check if job.kind is JobKind.CHECK else _try)(link, job, plugins)
+
+
+def _nothing() -> None: ...
 
 
 def _load_plugins(link: HostLink, job: Job, project: Project, **find: FindFile) -> Plugins:
@@ -151,6 +162,10 @@ def _report(link: HostLink, report: Report) -> None:
     link.send(FrameKind.REPORT, 0, report.model_dump_json().encode())
 
 
+def _tell(link: HostLink, turn: Turn) -> None:
+    link.send(FrameKind.TURN, 0, turn.model_dump_json().encode())
+
+
 def _turns(link: HostLink) -> OnTurn:
     """Announces to the host whose code runs next, so that a death or a hang has a culprit."""
 
@@ -166,21 +181,13 @@ def _prepare(job: Job) -> None:
     adopt_environment(thread_limits(job.threads) | job.environment)
     failpoints.enable(failpoints_folder(), "instance")
     if job.nice:
-        _lower_priority(job.nice)
+        priority.lower(job.nice)
     _raise_oom_score()
     output.take(job.mark, job.log_level)
     faults.at_home_in(job.project_dir)
     with contextlib.suppress(OSError):
         os.chdir(job.project_dir)
     arrange(job.source.file if job.source is not None else None)
-
-
-def _lower_priority(nice: int) -> None:
-    os.nice(nice)
-    # The group's too, because where the kernel groups processes by session (sched(7), autogroup) a
-    # nice value counts within the group alone.
-    with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def _raise_oom_score() -> None:
@@ -219,7 +226,7 @@ def _use_value_types(plugins: Plugins) -> None:
     VALUE_TYPES.use((find, builtin.find))
 
 
-def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
+def _serve(link: HostLink, job: Job, plugins: Plugins, *, on_ready: Callable[[], None]) -> None:
     from skipper.blobs import BlobStore
     from skipper.function import decorators
     from skipper.function.model import MAX_LOADED
@@ -250,8 +257,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         """What is served, once its state is there."""
         assert job.source is not None
         models = LoadedModels(blobs, plugins, job.tmp_dir)
-        for ref in job.models:
-            models.put(ref)
+        _load_models(link, job, models)
         code, most = job.source.code, job.max_result
         served = ServedFunction(link, mine, models, code, most, places=places)
         served.threads = ThreadShare(link, plugins, job.threads)
@@ -270,6 +276,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins) -> None:
         served.surroundings = Surroundings(is_told=job.in_development)
         if job.in_development:
             served.watch_models()
+        on_ready()
         return served
 
     report = Report(specs=(mine.spec(job.source.code),), code=job.source.code)
@@ -307,9 +314,31 @@ def _loading(link: HostLink, source: SourceInfo) -> Iterator[None]:
     """Report what a block raises, and raise _NotLoadedError in its place."""
     try:
         yield
+    except _UnfitError as error:
+        _report(link, Report(unfit=(error.unfit,), code=source.code))
+        raise _NotLoadedError from None
     except BaseException as error:  # noqa: BLE001 - a file may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, source.file),), code=source.code))
         raise _NotLoadedError from None
+
+
+class _UnfitError(Exception):
+    """A model does not load."""
+
+    def __init__(self, unfit: UnfitModel) -> None:
+        super().__init__(unfit.reason)
+        self.unfit = unfit
+
+
+def _load_models(link: HostLink, job: Job, models: LoadedModels) -> None:
+    """Load the models that a function is served with. Raises _UnfitError."""
+    for ref in job.models:
+        _tell(link, Turn(model=ref))
+        try:
+            models.put(ref)
+        except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
+            raise _UnfitError(UnfitModel(ref=ref, reason=faults.shown(error))) from None
+    _tell(link, Turn())
 
 
 def _check(link: HostLink, job: Job, plugins: Plugins) -> None:
@@ -340,14 +369,11 @@ def _try(link: HostLink, job: Job, plugins: Plugins) -> None:
         models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
         for ref in job.models:
             models.read(ref.format, ref.digest, f"model {ref.name!r}")
-        failpoints.failpoint("instance.tried")
+        failpoint("instance.tried")
     except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
         _report(link, Report(broken=(describe(error, job.source.file),), code=job.source.code))
         return
     _report(link, Report(code=job.source.code))
-
-
-_BY_KIND = {JobKind.SERVE: _serve, JobKind.CHECK: _check, JobKind.TRY: _try}
 
 
 def main() -> None:

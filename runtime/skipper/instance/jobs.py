@@ -73,16 +73,24 @@ class SourceInfo(JobRecord):
 
 
 class ModelRef(JobRecord):
-    """A version of a model in the store, and the number of the assignment that has it serve.
+    """A version of a model in the store, as a function asks for it."""
 
-    Of two for one name the one with the higher ``seq`` holds, whichever version is the higher.
-    """
-
+    asked: str = ""
+    """How that writes it, where it is not by the name alone: ``boston@candidate``."""
     name: str
     version: int
     digest: str
     format: str
-    seq: int
+
+    @property
+    def key(self) -> str:
+        """As the function writes it."""
+        return self.asked or self.name
+
+    @property
+    def label(self) -> str:
+        """As replies and logs name it: ``boston@7``."""
+        return f"{self.name}@{self.version}"
 
 
 class Job(JobRecord):
@@ -114,6 +122,8 @@ class Job(JobRecord):
     """Whether saved files are followed, so that somebody sees what is odd about them."""
     nice: int = 0
     """Added to the process's niceness: tasks give way to direct calls."""
+    gives_way: bool = False
+    """Whether it does so until it is ready, because nobody waits for it."""
     environment: dict[str, str] = {}
     """Set before anything is imported: the devices this instance may use."""
     set_up: frozenset[str] = frozenset()
@@ -128,6 +138,13 @@ class Job(JobRecord):
     """Names of plugins that are not to be loaded."""
 
 
+class UnfitModel(JobRecord):
+    """A version of a model that does not load."""
+
+    ref: ModelRef
+    reason: str
+
+
 class Report(JobRecord):
     """The answer to a job: a survey, the specs of a file, readiness to serve, or what is wrong."""
 
@@ -139,6 +156,8 @@ class Report(JobRecord):
     """Whether what was read had changed before the report was made."""
     broken: tuple[BrokenFile, ...] = ()
     """Files of functions: those that do not even parse, to a survey; else the job's own."""
+    unfit: tuple[UnfitModel, ...] = ()
+    """To serve: the model for which it cannot."""
     left_out: tuple[BrokenFile, ...] = ()
     """Plugins that failed in this instance, which goes on without them."""
     warnings: tuple[str, ...] = ()
@@ -147,12 +166,17 @@ class Report(JobRecord):
 
 
 class Turn(JobRecord):
-    """Whose code runs in an instance that has not reported yet: a plugin's, or nobody's."""
+    """Whose code runs in an instance that has not reported yet: a plugin's, or nobody's.
+
+    Or which model is about to serve there.
+    """
 
     plugin: str = ""
     file: Path | None = None
     hook: str = ""
     """Empty while the plugin is loaded."""
+    model: ModelRef | None = None
+    """The one that is being loaded."""
 
     def __str__(self) -> str:
         return f"while its {self.hook} ran" if self.hook else "while it was loaded"

@@ -1,4 +1,4 @@
-"""The models that an instance holds: loaded through format plugins, exchanged between two calls."""
+"""The models that an instance holds: loaded through format plugins, from its start to its end."""
 
 from __future__ import annotations
 
@@ -36,17 +36,10 @@ class LoadedModels:
         """Digests of what was loaded, by name: once a task has been given it."""
 
     def put(self, ref: ModelRef) -> None:
-        """Hold a version from now on, if it was assigned after the one that is held.
-
-        It is loaded unless it is that one. What is held stays where that fails.
-        """
-        held = self._refs.get(ref.name)
-        if held is not None and held.seq >= ref.seq:
-            return
-        if held is None or held.version != ref.version:
-            self._values[ref.name] = self._load(ref)
-            self._states.pop(ref.name, None)
-        self._refs[ref.name] = ref
+        """Load a version, and hold it from now on. Raises as loading does."""
+        self._values[ref.key] = self._load(ref)
+        self._states.pop(ref.key, None)
+        self._refs[ref.key] = ref
 
     def _load(self, ref: ModelRef) -> LoadedValue:
         return self._read(ref.format, ref.digest, f"model {ref.name!r}")
@@ -107,14 +100,10 @@ class LoadedModels:
         """A digest of all that a run could change about a model; None where nobody can tell."""
         return self._files.state(self._values[name])
 
-    def seq(self, name: str) -> int:
-        """The number of the assignment that has the held version serve."""
-        return self._refs[name].seq
-
     @property
     def versions(self) -> list[str]:
         """``name@version`` of each model held."""
-        return [f"{ref.name}@{ref.version}" for ref in self._refs.values()]
+        return [*dict.fromkeys(ref.label for ref in self._refs.values())]
 
     def save(self, model: Model) -> dict[str, str]:
         """Put a trained model into the store: its ``format`` and ``digest``.
@@ -189,7 +178,7 @@ class ChangeWatch:
 
     def __init__(self, models: LoadedModels, names: Iterable[str]) -> None:
         self._models, self._names = models, [*dict.fromkeys(names)]
-        self._states: dict[tuple[str, int], bytes | None] = {}
+        self._states: dict[str, bytes | None] = {}
         self._calls = 0
 
     def look(self) -> list[str]:
@@ -200,6 +189,6 @@ class ChangeWatch:
         return [name for name in self._names if self._has_changed(name)]
 
     def _has_changed(self, name: str) -> bool:
-        key, state = (name, self._models.seq(name)), self._models.state(name)
-        before, self._states[key] = self._states.get(key, state), state
+        state = self._models.state(name)
+        before, self._states[name] = self._states.get(name, state), state
         return before != state

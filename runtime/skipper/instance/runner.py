@@ -16,7 +16,6 @@ from skipper.errors import Cancelled
 from skipper.failpoints import failpoint
 from skipper.instance.batch import run_batch
 from skipper.instance.calls import IncomingCall, Items, ServedFunction
-from skipper.instance.jobs import ModelRef
 from skipper.instance.lifetime import ignore_sigterm
 from skipper.instance.link import HostGoneError, HostLink
 from skipper.wire import frames
@@ -45,8 +44,6 @@ def serve(link: HostLink, function: ServedFunction) -> None:
                 runner.answer(frame)
             elif frame.kind == FrameKind.BATCH:
                 runner.answer_batch(frames.Splitter().feed(frame.payload))
-            elif frame.kind == FrameKind.MODEL:
-                function.take_model(ModelRef.model_validate_json(frame.payload))
             elif frame.kind == FrameKind.FORGET:
                 function.forget_models(frame)
             elif frame.kind == FrameKind.THREADS:

@@ -40,8 +40,8 @@ class Answers:
                 return self._pool_state()
             case GetMetrics():
                 return self._metrics()
-            case RenewModels():
-                await self._parts.serving.renew()
+            case RenewModels(limit_s=limit_s):
+                await self._parts.serving.renew(limit_s)
                 return ModelsRenewed()
             case CancelTask(task_id=task_id):
                 return CancelAnswer(known=self._parts.tasks.cancel(task_id))

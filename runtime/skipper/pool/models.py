@@ -1,42 +1,139 @@
-"""The version of each model that serves, as this host's instances should hold it."""
+"""The version of each model that serves here: as its record has it, or the last one that loads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
 
+from skipper import selectors
+from skipper.errors import NotFoundError
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Connection, Ledger, deployments, models
+from skipper.ledger.records import Deployment, Fitness, ModelVersion
+from skipper.pool.backoff import pause_s
 from skipper.pool.processes.version import FunctionVersion
+
+LINE = 5
+"""How many versions that have been in production are known, to go back to if need be."""
+LOOKED_AT = 50
+"""In how many of a model's records they are looked for."""
+AGAIN_S = (0.5, 30.0)
+"""The first pause before an unfit version is tried again, and the longest."""
+
+
+class Line(NamedTuple):
+    """What may serve of one model: the version in production, then those before, newest first."""
+
+    record: Deployment
+    refs: tuple[ModelRef, ...]
+
+
+@dataclass(kw_only=True)
+class Unfit:
+    """That a version does not load here, and why."""
+
+    reason: str
+    failures: int
+    again_at: float
+    """When it may be tried again: what kept it from loading may pass."""
 
 
 class ServedModels:
-    """Follows the deployment records of models, by their sequence number."""
+    """Follows the deployment records of models, and remembers what does not load on this host."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._refs: dict[str, ModelRef] = {}
+        self._lines: dict[str, Line] = {}
+        self._unfit: dict[tuple[str, str], Unfit] = {}
+        """By the version, and by who fails with it: empty where that is everybody."""
+        self._others: dict[str, ModelRef | str] = {}
+        """What functions ask for beside what is in production: a version, or why there is none."""
         self._seen = 0
 
-    async def refresh(self) -> list[ModelRef]:
-        """Take in what has changed since the last look; what is in production of each model."""
-        seen = self._seen
-        found = await self._ledger.read(lambda conn: _deployed_since(conn, seen))
-        fresh: list[ModelRef] = []
-        for ref in found:
-            known = self._refs.get(ref.name)
-            if known is None or known.seq < ref.seq:  # else a look beside this one took it in
-                self._refs[ref.name] = ref
-                fresh.append(ref)
-            self._seen = max(self._seen, ref.seq)
+    async def refresh(self) -> None:
+        """Take in what has changed since the last look."""
+        seen, others = self._seen, list(self._others)
+        lines, found = await self._ledger.read(
+            lambda conn: (_lines_since(conn, seen), {each: _other(conn, each) for each in others})
+        )
+        self._others |= found
+        for line in lines:
+            record = line.record
+            known = self._lines.get(record.name)
+            if known is None or known.record.seq < record.seq:  # else a look beside this one did
+                self._lines[record.name] = line
+            self._seen = max(self._seen, record.seq)
+
+    async def learn(self, names: Iterable[str]) -> None:
+        """Follow from now on what a function asks for."""
+        new = {each for each in names if _is_other(each)} - self._others.keys()
+        if new:
+            self._others |= await self._ledger.read(
+                lambda conn: {each: _other(conn, each) for each in new}
+            )
+
+    def refs(self, names: Iterable[str], user: str = "") -> tuple[ModelRef, ...]:
+        """The version that serves of each model in ``names`` that has one.
+
+        Of what is in production that, unless it is unfit here; then the last before it that is not.
+        """
+        lines = {name: self._lines[name] for name in names if name in self._lines}
+        served = {name: self._served(line, user) for name, line in lines.items()}
+        return self._chosen(names, served)
+
+    def _chosen(
+        self, names: Iterable[str], of_lines: Mapping[str, ModelRef]
+    ) -> tuple[ModelRef, ...]:
+        found = (of_lines.get(name) or self._others.get(name) for name in names)
+        return tuple(each for each in found if isinstance(each, ModelRef))
+
+    def _served(self, line: Line, user: str) -> ModelRef:
+        fit = (ref for ref in line.refs if not self._verdicts(ref, user))
+        return next(fit, line.refs[0])
+
+    def wanted(self, names: Iterable[str], user: str, now: float) -> tuple[ModelRef, ...]:
+        """:meth:`refs`, with what is unfit and in production where it may be tried again."""
+        lines = {name: self._lines[name] for name in names if name in self._lines}
+        served = {name: self._tried(line, user, now) for name, line in lines.items()}
+        return self._chosen(names, served)
+
+    def _tried(self, line: Line, user: str, now: float) -> ModelRef:
+        first = line.refs[0]
+        may_be_tried = all(unfit.again_at <= now for unfit in self._verdicts(first, user))
+        return first if may_be_tried else self._served(line, user)
+
+    def _verdicts(self, ref: ModelRef, user: str) -> list[Unfit]:
+        found = (self._unfit.get((ref.label, whose)) for whose in {"", user})
+        return [each for each in found if each is not None]
+
+    def condemn(self, ref: ModelRef, reason: str, user: str = "") -> None:
+        """A version does not load here: until it does, it answers nobody, or not ``user``."""
+        known = self._unfit.get((ref.label, user))
+        failures = known.failures + 1 if known else 1
+        first_s, longest_s = AGAIN_S
+        again_at = time.monotonic() + min(longest_s, pause_s(first_s, failures))
+        self._unfit[ref.label, user] = Unfit(reason=reason, failures=failures, again_at=again_at)
+
+    def approve(self, refs: Iterable[ModelRef], user: str = "") -> list[ModelRef]:
+        """These versions have loaded here, for ``user``. Those of them that had not before."""
+        fresh = [ref for ref in refs if self._verdicts(ref, user)]
+        for ref in fresh:
+            for whose in ("", user):
+                self._unfit.pop((ref.label, whose), None)
         return fresh
 
-    def refs(self, names: Iterable[str]) -> tuple[ModelRef, ...]:
-        """The version that serves of each model in ``names`` that has one."""
-        return tuple(self._refs[name] for name in names if name in self._refs)
+    def reason(self, ref: ModelRef, user: str = "") -> str:
+        """Why a version is unfit here; empty where it is not."""
+        return next((each.reason for each in self._verdicts(ref, user)), "")
 
     def untrained(self, version: FunctionVersion, functions: Iterable[FunctionVersion]) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
-        absent = [name for name in version.spec.models if name not in self._refs]
+        others = [self._others.get(name, "") for name in version.spec.models if _is_other(name)]
+        if why := next((each for each in others if isinstance(each, str)), None):
+            return why
+        absent = [name for name in version.spec.models if not self.refs([name])]
         if not absent:
             return ""
         trainers = [each.name for each in functions if each.spec.kind == "training"]
@@ -45,20 +142,44 @@ class ServedModels:
         return f"model {', '.join(map(repr, absent))} has no version yet; call {call} first"
 
 
-def _deployed_since(conn: Connection, seq: int) -> list[ModelRef]:
-    found = []
-    for each in deployments.changed_since(conn, seq):
-        if each.production is None:
-            continue
-        stored = models.get(conn, each.name, each.production)
-        assert stored is not None  # because a record names published versions alone
-        found.append(
-            ModelRef(
-                name=each.name,
-                version=stored.version,
-                digest=stored.digest,
-                format=stored.format,
-                seq=each.seq,
-            )
-        )
-    return found
+def _lines_since(conn: Connection, seq: int) -> list[Line]:
+    changed = [each for each in deployments.changed_since(conn, seq) if each.production is not None]
+    return [Line(record, refs) for record in changed if (refs := _refs(conn, record))]
+
+
+def _refs(conn: Connection, record: Deployment) -> tuple[ModelRef, ...]:
+    """What was in production, the newest first, of what is still stored."""
+    past = deployments.history(conn, record.name, LOOKED_AT)
+    numbers = dict.fromkeys(each.production for each in (record, *past))
+    found = (
+        models.get(conn, record.name, number) for number in [*numbers][:LINE] if number is not None
+    )
+    return tuple(_ref(each) for each in found if each is not None and _may_serve(each, record))
+
+
+def _may_serve(stored: ModelVersion, record: Deployment) -> bool:
+    if stored.state is Fitness.UNFIT:  # what is in production says itself why it cannot
+        return stored.version == record.production
+    return stored.state is not Fitness.REMOVED
+
+
+def _is_other(name: str) -> bool:
+    """Whether a function asks for something else than what is in production."""
+    return "@" in name
+
+
+def _other(conn: Connection, name: str) -> ModelRef | str:
+    try:
+        return _ref(models.resolve(conn, selectors.parse(name)), name)
+    except NotFoundError as error:
+        return str(error)
+
+
+def _ref(stored: ModelVersion, asked: str = "") -> ModelRef:
+    return ModelRef(
+        asked=asked,
+        name=stored.name,
+        version=stored.version,
+        digest=stored.digest,
+        format=stored.format,
+    )

@@ -81,7 +81,7 @@ class Trials:
         return report.broken[0].error if report.broken else ""
 
     def _job(self, model: SavedModel, taker: FunctionVersion) -> Job:
-        ref = ModelRef(name=model.name, version=0, digest=model.digest, format=model.format, seq=0)
+        ref = ModelRef(name=model.name, version=0, digest=model.digest, format=model.format)
         return Job(
             kind=JobKind.TRY,
             project_dir=self._settings.project_dir,

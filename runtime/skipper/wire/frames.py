@@ -68,9 +68,7 @@ class FrameKind:
     JOB = 32
     """host → instance, JSON: what to load or to look at; the first frame."""
     REPORT = 33
-    """instance → host, JSON: the job's answer; a serving instance takes calls from here on.
-
-    Once it serves, empty: it has loaded, or cannot load, what a MODEL frame asked for."""
+    """instance → host, JSON: the job's answer; a serving instance takes calls from here on."""
     EVENT = 34
     """instance → host, about this id's call: what :mod:`skipper.wire.events` has."""
     BATCH = 36
@@ -78,7 +76,7 @@ class FrameKind:
     SIZE = 37
     """instance → host: a batch ran; its id is how many items it had."""
     TURN = 38
-    """instance → host, JSON: whose plugin's code runs next; only before REPORT."""
+    """instance → host, JSON: whose plugin's code runs next, or which model; only before REPORT."""
     THREADS = 39
     """host → instance: how many threads to compute on from now on, in digits.
 
@@ -94,8 +92,6 @@ class FrameKind:
     Its id counts these frames."""
     WISH = 41
     """instance → host, JSON: one of :mod:`skipper.instance.wishes`; answered with a REPLY."""
-    MODEL = 35
-    """host → instance, JSON: serve this version of a model from the next call on."""
 
 
 WINDOW = 512 << 10

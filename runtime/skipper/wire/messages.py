@@ -20,6 +20,10 @@ PROTOCOL = 6
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 
+RENEW_S = 2.5
+"""How long versions of models may take to be ready before calls wait for them."""
+
+
 class Record(BaseModel):
     """One message, or a part of one."""
 
@@ -248,13 +252,15 @@ class GetMetrics(Question[MetricsSnapshot]):
 
 
 class ModelsRenewed(Record):
-    """From now on no call is given to an older version than the newest that was published."""
+    """From now on no call is given to what served before."""
 
 
 class RenewModels(Question[ModelsRenewed]):
-    """Look for new versions of models, and have them served."""
+    """Look which versions of models are to serve, and have calls go to them."""
 
     what: Literal["models"] = "models"
+    limit_s: float = RENEW_S
+    """After so long calls wait for those that are not ready."""
 
     def parse_answer(self, payload: bytes) -> ModelsRenewed:
         return ModelsRenewed.parse(payload)

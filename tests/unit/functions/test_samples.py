@@ -33,7 +33,7 @@ def _served(model: skipper.Model, folder: Path) -> Any:
     models = LoadedModels(
         BlobStore(str(folder / "blobs")), Plugins(folder / "none"), folder / "tmp"
     )
-    models.put(ModelRef(name=model.name, version=1, seq=1, **models.save(model)))
+    models.put(ModelRef(name=model.name, version=1, **models.save(model)))
     return models.injected({"model": model.name})["model"]
 
 

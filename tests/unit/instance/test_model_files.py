@@ -105,7 +105,7 @@ def files(plugins: Plugins, tmp_path: Path) -> ModelFiles:
 def stored(models: LoadedModels) -> Callable[[Any], Any]:
     def through(value: Any) -> Any:
         saved = models.save(Model("m", value))
-        models.put(ModelRef(name="m", version=1, seq=1, **saved))
+        models.put(ModelRef(name="m", version=1, **saved))
         return models.injected({"model": "m"})["model"]
 
     return through
@@ -172,7 +172,7 @@ def test_a_path_is_there_while_its_version_is_held(models: LoadedModels, tmp_pat
     for version in (1, 2):
         (tmp_path / "file").write_text(str(version))
         saved = models.save(Model("m", tmp_path / "file"))
-        models.put(ModelRef(name="m", version=version, seq=version, **saved))
+        models.put(ModelRef(name="m", version=version, **saved))
         places.append(Path(str(models.injected({"model": "m"})["model"])))
     assert [place.exists() for place in places] == [False, True]
 
@@ -199,7 +199,7 @@ def test_a_structure_that_a_task_has_changed_is_loaded_anew(
     models: LoadedModels, change: Callable[[Any], Any]
 ) -> None:
     value = {"net": Net([1.0]), "labels": ["a"], "bundle": Bundle(Net([3.0]), ())}
-    models.put(ModelRef(name="m", version=1, seq=1, **models.save(Model("m", value))))
+    models.put(ModelRef(name="m", version=1, **models.save(Model("m", value))))
     first = value_of(models)
     assert value_of(models) is first, "it was only used"
     change(first)
@@ -270,9 +270,7 @@ def spoilt(models: LoadedModels, store: BlobStore, tmp_path: Path, change: Any) 
     folder.mkdir()
     store.get_folder(saved["digest"], folder)
     change(folder)
-    return ModelRef(
-        name="m", version=1, seq=1, format=saved["format"], digest=store.put_folder(folder)
-    )
+    return ModelRef(name="m", version=1, format=saved["format"], digest=store.put_folder(folder))
 
 
 def edited(**members: Any) -> Callable[[Path], Any]:
@@ -325,14 +323,14 @@ def test_a_blob_that_is_not_what_was_stored_is_no_model_and_what_serves_stays(
     models: LoadedModels, store: BlobStore, spoil: Callable[[Path], Any], which: str
 ) -> None:
     """triton-inference-server/server#6534: what served is not to be lost to what cannot."""
-    models.put(ModelRef(name="m", version=1, seq=1, **models.save(Model("m", [Net([1.0])]))))
+    models.put(ModelRef(name="m", version=1, **models.save(Model("m", [Net([1.0])]))))
     saved = models.save(Model("m", [Net([2.0])]))
     digest = store.folder(saved["digest"]).files[which] if which else saved["digest"]
     file = store.path(digest)
     assert file is not None
     spoil(file)
     with pytest.raises(FormatError, match=r"not what was stored|no longer stored"):
-        models.put(ModelRef(name="m", version=2, seq=2, **saved))
+        models.put(ModelRef(name="m", version=2, **saved))
     assert models.versions == ["m@1"]
     assert value_of(models)[0].weights == [1.0]
 
@@ -358,7 +356,7 @@ def test_a_model_of_another_version_is_told_and_tried(
     (tmp_path / "saved").mkdir()
     (tmp_path / "saved" / "net.json").write_text("[1.0]")
     digest = store.put_folder(tmp_path / "saved", made_with={"pytest": "0.1", "gone-lib": "2"})
-    models.put(ModelRef(name="m", version=1, seq=1, digest=digest, format="net"))
+    models.put(ModelRef(name="m", version=1, digest=digest, format="net"))
     told = capsys.readouterr().err
     assert f"made with pytest 0.1, this is {pytest.__version__}" in told
     assert "gone-lib 2, which is not installed here" in told
@@ -371,4 +369,4 @@ def test_one_that_cannot_be_loaded_says_of_which_version_it_was(
     (tmp_path / "saved" / "net.json").write_text("no json")
     digest = store.put_folder(tmp_path / "saved", made_with={"pytest": "0.1"})
     with pytest.raises(FormatError, match=r"model 'm'; made with pytest 0\.1, this is"):
-        models.put(ModelRef(name="m", version=1, seq=1, digest=digest, format="net"))
+        models.put(ModelRef(name="m", version=1, digest=digest, format="net"))

@@ -364,76 +364,12 @@ def scaled(x: float, *, net: Annotated[dict[str, float], skipper.Loaded("scale")
     return x * net["by"]
 
 
-def version(serving: Serving, number: int, value: Any, seq: int | None = None) -> ModelRef:
-    """A version in the store, assigned by its own number unless by ``seq``."""
-    saved = serving.models.save(Model("scale", value))
-    return ModelRef(name="scale", version=number, seq=seq or number, **saved)
-
-
-def model_frame(ref: ModelRef) -> tuple[int, int, bytes]:
-    return FrameKind.MODEL, 0, ref.model_dump_json().encode()
-
-
-def test_a_model_is_exchanged_between_two_calls_and_named_by_both(serving: Serving) -> None:
-    serving.models.put(version(serving, 1, {"by": 2.0}))
-    old, new = serving.answers(
-        scaled, call({"x": 1}, 1), model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 2)
-    )
-    assert old == (Outcome.OK, f"{CODE} scale@1", 2.0)
-    assert new == (Outcome.OK, f"{CODE} scale@2", 3.0)
-
-
-def test_that_a_version_is_loaded_is_reported_before_calls_that_it_serves(serving: Serving) -> None:
-    serving.models.put(version(serving, 1, {"by": 2.0}))
-    sent = model_frame(version(serving, 2, {"by": 3.0})), call({"x": 1}, 1)
-    received = serving.run(scaled, *sent)
-    assert [frame.kind for frame in received] == [FrameKind.REPORT, FrameKind.REPLY]
-
-
-@pytest.mark.parametrize(("held", "given"), [(5, 4), (4, 5)])
-def test_the_version_that_was_assigned_last_serves_whichever_is_the_newer(
-    serving: Serving, held: int, given: int
+def test_calls_are_given_the_model_that_the_instance_holds_and_replies_name_it(
+    serving: Serving,
 ) -> None:
-    serving.models.put(version(serving, held, {"by": 1.0 * held}, seq=7))
-    ref = version(serving, given, {"by": 1.0 * given}, seq=8)
-    assert serving.answer(scaled, model_frame(ref), call({"x": 1})) == (
-        Outcome.OK,
-        f"{CODE} scale@{given}",
-        given,
-    )
-
-
-@pytest.mark.parametrize(("held", "given"), [(5, 4), (4, 5)])
-def test_a_version_that_was_assigned_earlier_changes_nothing(
-    serving: Serving, held: int, given: int
-) -> None:
-    serving.models.put(version(serving, held, {"by": 1.0 * held}, seq=7))
-    ref = version(serving, given, {"by": 1.0 * given}, seq=6)
-    reply = serving.answer(scaled, model_frame(ref), call({"x": 1}))
-    assert reply == (Outcome.OK, f"{CODE} scale@{held}", held)
-
-
-def test_the_version_that_is_held_is_assigned_again_without_being_loaded(
-    serving: Serving, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good = version(serving, 1, {"by": 2.0})
-    serving.models.put(good)
-    broken = good.model_copy(update={"version": 2, "format": "unheard-of", "seq": 2})
-    back = good.model_copy(update={"format": "unheard-of", "seq": 3})
-    serving.answer(scaled, model_frame(broken), model_frame(back), call({"x": 1}))
-    assert capsys.readouterr().err.count("could not be loaded") == 1
-    serving.models.put(version(serving, 2, {"by": 3.0}, seq=2))
-    assert serving.models.versions == ["scale@1"], "that was assigned before"
-
-
-def test_a_version_that_cannot_be_loaded_leaves_the_old_one_serving(
-    serving: Serving, capsys: pytest.CaptureFixture[str]
-) -> None:
-    good = version(serving, 1, {"by": 2.0})
-    serving.models.put(good)
-    broken = good.model_copy(update={"version": 2, "format": "unheard-of", "seq": 2})
-    assert serving.answer(scaled, model_frame(broken), call({"x": 1})).served == f"{CODE} scale@1"
-    assert "model scale@2 could not be loaded" in capsys.readouterr().err
+    saved = serving.models.save(Model("scale", {"by": 2.0}))
+    serving.models.put(ModelRef(name="scale", version=7, **saved))
+    assert serving.answer(scaled, call({"x": 1})) == (Outcome.OK, f"{CODE} scale@7", 2.0)
 
 
 @skipper.training
@@ -453,7 +389,7 @@ def test_a_returned_model_is_stored_and_announced_before_the_answer(serving: Ser
     model = json.loads(event.payload)
     assert (event.kind, event.id, model["type"]) == (FrameKind.EVENT, 3, "model")
     assert model["metrics"] == {"rmse": 0.5}
-    serving.models.put(ModelRef(version=1, seq=1, **model["data"]))
+    serving.models.put(ModelRef(version=1, **model["data"]))
     assert serving.models.injected({"net": "scale"}) == {"net": {"by": 4.0}}
     assert parse(reply).outcome is Outcome.OK
 

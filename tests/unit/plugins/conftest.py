@@ -38,7 +38,7 @@ def stored(loaded_models: LoadedModels) -> Callable[[Any], Any]:
 
     def through(value: Any) -> Any:
         saved, number = loaded_models.save(Model("sample", value)), next(numbers)
-        loaded_models.put(ModelRef(name="sample", version=number, seq=number, **saved))
+        loaded_models.put(ModelRef(name="sample", version=number, **saved))
         return loaded_models.injected({"model": "sample"})["model"]
 
     return through

@@ -285,7 +285,7 @@ def test_a_class_that_is_gone_from_the_project_is_told(
 
     gone = r"functions\._own\.Ratio, which the model names, is gone from the project; put it back"
     with pytest.raises(FormatError, match=gone):
-        loaded_models.put(ModelRef(name="iris", version=1, seq=1, **saved))
+        loaded_models.put(ModelRef(name="iris", version=1, **saved))
 
 
 touched: list[object] = []

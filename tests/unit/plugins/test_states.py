@@ -35,7 +35,7 @@ def net(loaded_models: LoadedModels, keras: Any) -> LoadedModels:
 
 
 def _holding(models: LoadedModels, model: Any) -> LoadedModels:
-    models.put(ModelRef(name="sample", version=1, seq=1, **models.save(Model("sample", model))))
+    models.put(ModelRef(name="sample", version=1, **models.save(Model("sample", model))))
     return models
 
 
@@ -102,7 +102,7 @@ def test_a_new_version_is_given_as_it_is_stored(estimator: LoadedModels) -> None
     first = estimator.as_stored(GIVEN)["model"]
     first[-1].partial_fit(X, Y)
     saved = estimator.save(Model("sample", first))
-    estimator.put(ModelRef(name="sample", version=2, seq=2, **saved))
+    estimator.put(ModelRef(name="sample", version=2, **saved))
     second = estimator.as_stored(GIVEN)["model"]
     np.testing.assert_array_equal(second.predict(X), first.predict(X))
     assert estimator.as_stored(GIVEN)["model"] is second

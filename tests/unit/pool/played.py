@@ -3,17 +3,17 @@
 import asyncio
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo, UnfitModel
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.process import InstanceState, Lane
-from skipper.pool.processes.version import FunctionVersion
-from skipper.pool.serving import Serving
+from skipper.pool.processes.version import Edition, FunctionVersion
+from skipper.pool.serving import Follower, Serving, UnfitError
 from skipper.spec import FunctionSpec
 from skipper.values.envelope import Envelope, Part, pack
 from skipper.values.spool import Spool
@@ -118,8 +118,6 @@ class Nobody:
     def threads_for(self, _: object) -> int | None:
         return None
 
-    async def take_models(self, _: object) -> None: ...
-
 
 class Played(Instance[C]):
     """An instance that has reported; the test says what its process does.
@@ -208,9 +206,20 @@ class Played(Instance[C]):
 
 
 class PlayedServing(Serving):
-    """Starts played instances, when and as a test wants."""
+    """Starts played instances, when and as a test wants, with the ``models`` that are to serve.
+
+    What is ``unfit`` does not load, and ``fallback`` serves in its place.
+    """
 
     def __init__(self) -> None:
+        self.models: tuple[ModelRef, ...] = ()
+        self.fallback: tuple[ModelRef, ...] = ()
+        self.unfit: set[str] = set()
+        """Labels of versions that do not load."""
+        self.condemned: set[str] = set()
+        self.may_retry = False
+        self.gave_way: list[bool] = []
+        """Of each start, whether nobody waited for it."""
         self.started: list[Played[Any]] = []
         self.untrained_detail = ""
         """Why nothing can be served for want of a model."""
@@ -223,16 +232,36 @@ class PlayedServing(Serving):
         """Something has been sent to an instance."""
         self.announced = 0
 
+    def tell(self, follower: Follower) -> None: ...
+
+    async def learn(self, version: FunctionVersion) -> None: ...
+
+    def edition(self, version: FunctionVersion) -> Edition:
+        is_unfit = any(ref.label in self.condemned for ref in self.models)
+        return Edition(version, self.fallback if is_unfit else self.models)
+
+    def wanted(self, version: FunctionVersion) -> Edition:
+        return Edition(version, self.models) if self.may_retry else self.edition(version)
+
+    def condemn(self, version: FunctionVersion, refs: Iterable[ModelRef], reason: str) -> None:
+        self.condemned |= {ref.label for ref in refs}
+
     async def start(
-        self, version: FunctionVersion, owner: InstanceOwner[C]
+        self, edition: Edition, owner: InstanceOwner[C], *, gives_way: bool = False
     ) -> tuple[Instance[C], Report]:
         report, error = self.report, self.error
+        self.gave_way.append(gives_way)
         if self.starts is not None:
             await self.starts.acquire()
         if error is not None:
             raise error
+        for ref in edition.models:
+            if ref.label in self.unfit:
+                self.condemned.add(ref.label)
+                raise UnfitError(UnfitModel(ref=ref, reason="it is damaged"))
+            self.condemned.discard(ref.label)
         instance = Played(
-            job_of(version),
+            job_of(edition.version).model_copy(update={"models": edition.models}),
             owner,
             lambda frame: self.on_sent(instance, frame),
             lingers=self.lingers,

@@ -1,20 +1,17 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import Never
 
 import pytest
 
-from skipper.instance.jobs import ModelRef, Report
+from skipper.instance.jobs import ModelRef
 from skipper.ledger import Connection, deployments, models, tasks, transitions
 from skipper.ledger.records import ModelVersionNew, NewTask
-from skipper.pool.models import ServedModels
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.models import AGAIN_S, ServedModels
 from skipper.task import new_id
 from skipper.values.value import Value
-from skipper.wire.frames import FrameKind
 from tests.blocking import BlockingLedger
-from tests.unit.pool.played import Nobody, Played, job_of, version_of
+from tests.unit.pool.played import version_of
 
 
 @pytest.fixture
@@ -62,18 +59,8 @@ def promote(ledger: BlockingLedger, name: str, version: int) -> None:
     assert ledger.write_now(promote_next) is not None
 
 
-def ref(name: str, version: int, seq: int, digest: str = "d" * 64) -> ModelRef:
-    return ModelRef(name=name, version=version, digest=digest, format="tiny", seq=seq)
-
-
-def serving(version: FunctionVersion, *held: ModelRef) -> Played[Never]:
-    """An instance that holds these versions."""
-    return Played(job_of(version).model_copy(update={"models": held}), Nobody())
-
-
-def sent(instance: Played[Never]) -> list[ModelRef]:
-    frames = [frame for frame in instance.transport.frames if frame.kind == FrameKind.MODEL]
-    return [ModelRef.model_validate_json(frame.payload) for frame in frames]
+def ref(name: str, version: int, digest: str = "d" * 64) -> ModelRef:
+    return ModelRef(name=name, version=version, digest=digest, format="tiny")
 
 
 async def test_the_version_in_production_of_each_model_is_what_instances_start_with(
@@ -83,66 +70,115 @@ async def test_the_version_in_production_of_each_model_is_what_instances_start_w
     for name in ("boston", "iris", "boston"):
         publish(own_ledger, name)
     await served_models.refresh()
-    assert served_models.refs(["boston", "iris", "none"]) == (
-        ref("boston", 2, 3),
-        ref("iris", 1, 2),
-    )
+    assert served_models.refs(["boston", "iris", "none"]) == (ref("boston", 2), ref("iris", 1))
     promote(own_ledger, "boston", 1)
+    await asyncio.gather(*(served_models.refresh() for _ in range(3)))
+    assert served_models.refs(["boston"]) == (ref("boston", 1),)
+
+
+async def test_a_version_that_does_not_load_is_left_out_for_the_last_one_that_does(
+    own_ledger: BlockingLedger,
+) -> None:
+    """keras-team/keras#21046: what started later tried the broken version again, for ever."""
+    served_models = ServedModels(own_ledger)
+    for _ in range(3):
+        publish(own_ledger, "boston")
     await served_models.refresh()
-    assert served_models.refs(["boston"]) == (ref("boston", 1, 4),)
+    third, second, first = (ref("boston", number) for number in (3, 2, 1))
+    served_models.condemn(third, "it is damaged")
+    assert served_models.refs(["boston"]) == (second,)
+    assert served_models.reason(third) == "it is damaged"
+    served_models.condemn(second, "it is damaged, too")
+    assert served_models.refs(["boston"]) == (first,)
+    assert served_models.approve([third, first]) == [third]
+    assert served_models.refs(["boston"]) == (third,)
 
 
-async def test_what_has_been_deployed_is_taken_in_once_whatever_the_version(
+async def test_what_fails_with_one_function_alone_serves_the_others(
     own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
-    for name in ("boston", "iris"):
-        publish(own_ledger, name)
-    assert await served_models.refresh() == [ref("boston", 1, 1), ref("iris", 1, 2)]
+    for _ in range(2):
+        publish(own_ledger, "boston")
+    await served_models.refresh()
+    first, second = ref("boston", 1), ref("boston", 2)
+    served_models.condemn(second, "its class does not take it", "f.f c0de")
+    assert served_models.refs(["boston"], "f.f c0de") == (first,)
+    assert served_models.refs(["boston"], "g.g c0de") == (second,)
+    assert served_models.refs(["boston"], "f.f beef") == (second,), "other code may take it"
+    assert served_models.approve([second], "g.g c0de") == []
+    assert served_models.approve([second], "f.f c0de") == [second]
+    assert served_models.refs(["boston"], "f.f c0de") == (second,)
+
+
+async def test_what_a_function_asks_for_beside_production_is_followed(
+    own_ledger: BlockingLedger,
+) -> None:
+    served_models = ServedModels(own_ledger)
+    predict = version_of(models=("boston", "boston@candidate", "boston@1", "boston@9"))
+    for _ in range(3):
+        publish(own_ledger, "boston")
+    await served_models.refresh()
+    await served_models.learn(predict.spec.models)
+    first = ref("boston", 1).model_copy(update={"asked": "boston@1"})
+    assert served_models.refs(["boston@1", "boston@candidate"]) == (first,)
+    told = served_models.untrained(version_of(models=("boston@candidate",)), [])
+    assert told == "model 'boston' has no candidate version"
+    assert "no version 9" in served_models.untrained(version_of(models=("boston@9",)), [])
+
+    def stand(conn: Connection) -> object:
+        return deployments.change(
+            conn, "boston", lambda held: transitions.with_candidate(held, 2, 10)
+        )
+
+    own_ledger.write_now(stand)
+    await served_models.refresh()
+    (candidate,) = served_models.refs(["boston@candidate"])
+    assert (candidate.key, candidate.label) == ("boston@candidate", "boston@2")
+    assert served_models.refs(["boston", "boston@candidate"])[0] == ref("boston", 3)
+
+
+async def test_the_next_version_after_one_that_does_not_load_serves_by_itself(
+    own_ledger: BlockingLedger,
+) -> None:
+    """triton-inference-server/server#6534: later, good versions were never picked up."""
+    served_models = ServedModels(own_ledger)
     publish(own_ledger, "boston")
-    publish(own_ledger, "boston", "e" * 64)
-    assert await served_models.refresh() == [ref("boston", 3, 4, "e" * 64)]
-    assert await served_models.refresh() == []
-    promote(own_ledger, "boston", 1)
-    assert await served_models.refresh() == [ref("boston", 1, 5)]
-    assert await served_models.refresh() == []
+    publish(own_ledger, "boston")
+    await served_models.refresh()
+    served_models.condemn(ref("boston", 2), "it is damaged")
+    publish(own_ledger, "boston")
+    await served_models.refresh()
+    assert served_models.refs(["boston"]) == (ref("boston", 3),)
 
 
-async def test_looks_beside_each_other_take_in_a_deployment_once(
+async def test_where_no_version_loads_the_one_in_production_is_what_fails(
     own_ledger: BlockingLedger,
 ) -> None:
     served_models = ServedModels(own_ledger)
     publish(own_ledger, "boston")
-    found = await asyncio.gather(*(served_models.refresh() for _ in range(3)))
-    assert [each for refs in found for each in refs] == [ref("boston", 1, 1)]
+    await served_models.refresh()
+    served_models.condemn(ref("boston", 1), "it is damaged")
+    assert served_models.refs(["boston"]) == (ref("boston", 1),)
 
 
-async def test_an_instance_is_sent_once_what_was_deployed_after_what_it_holds() -> None:
-    version = version_of()
-    old, other, new = (
-        serving(version, *held) for held in ((ref("boston", 2, 5),), (ref("iris", 1, 1),), ())
-    )
-    for instance in (old, old, other, new):
-        instance.take_model(ref("boston", 3, 4))
-        instance.take_model(ref("boston", 1, 6))
-    assert sent(old) == [ref("boston", 1, 6)]
-    assert old.versions == "boston@1"
-    assert sent(other) == sent(new) == []
-
-
-async def test_an_instance_has_loaded_what_it_was_sent_when_it_has_answered_each() -> None:
-    instance = serving(version_of(), ref("boston", 1, 1), ref("iris", 1, 2))
-    instance._report.set_result(Report())
-    assert instance.loaded.is_set()
-    for name in ("boston", "iris"):
-        instance.take_model(ref(name, 2, 3))
-    for has_loaded in (False, True):
-        assert not instance.loaded.is_set()
-        instance.says(FrameKind.REPORT, 0, b"{}")
-        assert instance.loaded.is_set() is has_loaded
-    instance.take_model(ref("iris", 3, 5))
-    instance.dies()
-    assert instance.loaded.is_set(), "nobody waits for one that is gone"
+async def test_what_did_not_load_may_be_tried_again_after_longer_and_longer_pauses(
+    own_ledger: BlockingLedger,
+) -> None:
+    served_models = ServedModels(own_ledger)
+    publish(own_ledger, "boston")
+    publish(own_ledger, "boston")
+    await served_models.refresh()
+    pauses = []
+    for _ in range(12):
+        now = time.monotonic()
+        served_models.condemn(ref("boston", 2), "the store is away")
+        assert served_models.wanted(["boston"], "", now) == (ref("boston", 1),)
+        pauses.append(served_models._unfit["boston@2", ""].again_at - now)
+    assert served_models.wanted(["boston"], "", now + AGAIN_S[1] + 1) == (ref("boston", 2),)
+    assert pauses[0] <= AGAIN_S[0] + 0.1
+    assert max(pauses) <= AGAIN_S[1] + 0.1
+    assert pauses[5] > pauses[0]
 
 
 @pytest.mark.parametrize(

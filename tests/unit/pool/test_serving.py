@@ -1,85 +1,86 @@
-"""Instances that serve functions, and the versions of models that they come to hold."""
+"""Instances that serve functions, and the versions of models that they are started with."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Never, cast
 
 import pytest
 
 from skipper.errors import UnavailableError
-from skipper.instance.jobs import ModelRef, Report
+from skipper.instance.jobs import ModelRef, Report, Turn, UnfitModel
+from skipper.ledger import Ledger
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.models import ServedModels
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.instances import Instances
+from skipper.pool.processes.process import ModelEndedError
 from skipper.pool.processes.quarantine import Quarantine
-from skipper.pool.processes.version import FunctionVersion
-from skipper.pool.serving import Serving
+from skipper.pool.processes.version import Edition
+from skipper.pool.serving import ANNOUNCE_S, Serving, UnfitError
 from skipper.settings.model import Settings
-from skipper.wire.frames import FrameKind
 from skipper.wire.link import Link
 from skipper.wire.messages import A, ModelsRenewed, Question, RenewModels
 from tests.unit.pool.played import Nobody, Played, job_of, version_of
 
+PREDICT = version_of(models=("net",))
+
 
 def ref(version: int) -> ModelRef:
-    return ModelRef(name="net", version=version, digest="d" * 64, format="tiny", seq=version)
+    return ModelRef(name="net", version=version, digest="d" * 64, format="tiny")
 
 
 class Models(ServedModels):
-    """The versions of one model, as a test assigns them."""
+    """The versions of one model, as a test deploys them: the last is in production."""
 
     def __init__(self) -> None:
-        self.assigned = ref(1)
-        self.news: list[ModelRef] = []
+        super().__init__(cast(Ledger, None))
+        self.deployed = [1]
         self.error: Exception | None = None
+        self.looks = 0
 
-    def assign(self, version: int) -> None:
-        self.assigned = ref(version)
-        self.news.append(self.assigned)
-
-    async def refresh(self) -> list[ModelRef]:
+    async def refresh(self) -> None:
         if self.error is not None:
             raise self.error
-        found, self.news = self.news, []
-        await asyncio.sleep(0)
-        return found
+        self.looks += 1
 
-    def refs(self, names: Iterable[str]) -> tuple[ModelRef, ...]:
-        return (self.assigned,) if "net" in names else ()
+    def refs(self, names: Iterable[str], user: str = "") -> tuple[ModelRef, ...]:
+        line = [ref(number) for number in reversed(self.deployed)]
+        fit = (each for each in line if not self.reason(each, user))
+        return (next(fit, line[0]),) if "net" in names else ()
 
 
 class Started(Instances):
-    """Instances that are there when a test lets them."""
+    """Instances that are there at once, and what becomes of them as they load a model."""
 
     def __init__(self) -> None:
-        self.may_start = asyncio.Event()
-        self.may_start.set()
+        self.fault: Callable[[ModelRef], Report] | None = None
+        self.started: list[Played[Never]] = []
 
     async def serve(
-        self, version: FunctionVersion, owner: InstanceOwner[C], models: Collection[ModelRef]
+        self, edition: Edition, owner: InstanceOwner[C], *, gives_way: bool = False
     ) -> tuple[Instance[C], Report]:
-        job = job_of(version).model_copy(update={"models": tuple(models)})
-        await self.may_start.wait()
-        return Played(job, owner), Report()
+        report = self.fault(edition.models[0]) if self.fault else Report()
+        job = job_of(edition.version).model_copy(update={"models": edition.models})
+        instance: Played[C] = Played(job, owner)
+        self.started.append(cast(Played[Never], instance))
+        return instance, report
 
 
-class Owner(Nobody):
-    """Keeps which versions its instances are to take."""
+def damaged(held: ModelRef) -> Report:
+    return Report(unfit=(UnfitModel(ref=held, reason="it is damaged"),))
 
-    def __init__(self) -> None:
-        self.taken: list[ModelRef] = []
-        self.may_end = asyncio.Event()
-        self.may_end.set()
 
-    async def take_models(self, refs: object) -> None:
-        assert isinstance(refs, list)
-        await self.may_end.wait()
-        self.taken += refs
+def deadly(held: ModelRef) -> Report:
+    raise ModelEndedError(Turn(model=held), "its process was killed by SIGSEGV")
+
+
+def endless(held: ModelRef) -> Report:
+    raise ModelEndedError(Turn(model=held), "it did not come back within 9 s", is_late=True)
 
 
 class Other(Link):
@@ -87,7 +88,7 @@ class Other(Link):
 
     def __init__(self, *, is_up: bool, fails: bool = False) -> None:
         self._is_up, self._fails = is_up, fails
-        self.asked = 0
+        self.asked: list[float] = []
 
     @property
     def is_up(self) -> bool:
@@ -95,10 +96,23 @@ class Other(Link):
 
     async def ask(self, question: Question[A], limit_s: float = 0.0) -> A:
         assert isinstance(question, RenewModels)
-        self.asked += 1
+        assert limit_s > question.limit_s
+        self.asked.append(question.limit_s)
         if self._fails:
             raise UnavailableError("it has just gone")
         return cast(A, ModelsRenewed())
+
+
+class Following:
+    """Whoever has calls go to what serves."""
+
+    def __init__(self) -> None:
+        self.settled: list[float] = []
+
+    def follow(self) -> None: ...
+
+    async def settle(self, limit_s: float) -> None:
+        self.settled.append(limit_s)
 
 
 class Stage:
@@ -106,85 +120,86 @@ class Stage:
 
     def __init__(self, *others: Other) -> None:
         self.models, self.instances, self.metrics = Models(), Started(), PoolMetrics()
+        self.follower = Following()
         catalogue = Catalogue(Settings(project_dir=Path("/project")), "cpu", Quarantine())
         named: Any = self
         self.serving = Serving(
             self.instances, catalogue, self.models, others, self.metrics, named=named
         )
+        self.serving.tell(self.follower)
 
     async def refresh(self) -> None:
         """As the models that are asked for by name."""
 
-    async def start(self, owner: InstanceOwner[Never]) -> Played[Never]:
-        instance, _ = await self.serving.start(version_of(models=("net",)), owner)
-        assert isinstance(instance, Played)
-        return instance
+    async def start(self) -> Played[Never]:
+        owner: InstanceOwner[Never] = Nobody()
+        instance, _ = await self.serving.start(self.serving.edition(PREDICT), owner)
+        return cast(Played[Never], instance)
 
 
-def sent(instance: Played[Never]) -> list[int]:
-    """The versions of the model that an instance was sent after its start."""
-    frames = [frame for frame in instance.transport.frames if frame.kind == FrameKind.MODEL]
-    return [ModelRef.model_validate_json(frame.payload).version for frame in frames]
-
-
-async def test_an_instance_starts_with_the_version_that_is_assigned() -> None:
-    instance = await Stage().start(Owner())
-    assert instance.job.models == (ref(1),)
-    assert sent(instance) == []
-
-
-async def test_what_is_assigned_while_an_instance_loads_it_takes_before_its_first_call() -> None:
+async def test_an_instance_starts_with_the_version_in_production() -> None:
     stage = Stage()
-    stage.instances.may_start.clear()
-    starting = asyncio.create_task(stage.start(Owner()))
-    await asyncio.sleep(0)
-    stage.models.assign(2)
-    await stage.serving.renew()
-    stage.instances.may_start.set()
-    assert sent(await starting) == [2]
+    stage.models.deployed.append(2)
+    instance = await stage.start()
+    assert instance.job.models == (ref(2),)
+    assert instance.versions == "net@2"
 
 
-async def test_each_owner_of_instances_takes_a_new_version_once() -> None:
-    stage, owners = Stage(), [Owner(), Owner()]
-    for owner in (*owners, owners[0]):
-        await stage.start(owner)
-    stage.models.assign(2)
-    for _ in range(2):
-        await stage.serving.renew()
-    assert [owner.taken for owner in owners] == [[ref(2)], [ref(2)]]
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [(damaged, "it is damaged"), (deadly, "SIGSEGV"), (endless, "within 9 s")],
+)
+async def test_a_version_that_does_not_load_is_unfit_and_the_one_before_serves_on(
+    fault: Callable[[ModelRef], Report], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage = Stage()
+    stage.models.deployed.append(2)
+    stage.instances.fault = fault
+    with pytest.raises(UnfitError, match=f"net@2 does not load: .*{reason}"):
+        await stage.start()
+    assert reason in stage.models.reason(ref(2))
+    stage.instances.fault = None
+    assert (await stage.start()).job.models == (ref(1),)
+    (told,) = [each for each in caplog.records if each.levelno == logging.ERROR]
+    assert "net@2" in told.getMessage()
 
 
-async def test_who_looks_second_waits_for_what_the_first_has_found() -> None:
-    stage, owner = Stage(), Owner()
-    await stage.start(owner)
-    stage.models.assign(2)
-    owner.may_end.clear()
-    first, second = (asyncio.create_task(stage.serving.renew()) for _ in range(2))
-    for _ in range(5):
+async def test_what_serves_well_is_not_taken_away_by_one_more_instance_that_fails() -> None:
+    stage = Stage()
+    running = await stage.start()
+    stage.instances.fault = damaged
+    for is_unfit in (False, True):
+        with pytest.raises(UnfitError):
+            await stage.start()
+        assert bool(stage.models.reason(ref(1))) is is_unfit
+        running.dies()
         await asyncio.sleep(0)
-    assert not second.done()
-    owner.may_end.set()
-    await asyncio.gather(first, second)
-    assert owner.taken == [ref(2)]
+
+
+async def test_a_version_that_loads_after_all_is_fit_again() -> None:
+    stage = Stage()
+    stage.models.deployed.append(2)
+    unfit = stage.serving.edition(PREDICT)
+    stage.serving.condemn(PREDICT, [ref(2)], "the store was away")
+    assert stage.serving.edition(PREDICT) == Edition(PREDICT, (ref(1),))
+    owner: InstanceOwner[Never] = Nobody()
+    await stage.serving.start(unfit, owner)
+    assert stage.serving.edition(PREDICT) == unfit
 
 
 async def test_new_versions_are_announced_to_every_other_host_that_is_there() -> None:
     up, down, going = Other(is_up=True), Other(is_up=False), Other(is_up=True, fails=True)
-    stage, owner = Stage(going, up, down), Owner()
-    await stage.start(owner)
-    stage.models.assign(2)
+    stage = Stage(going, up, down)
     await stage.serving.announce()
-    assert (up.asked, going.asked, down.asked) == (1, 1, 0)
-    assert owner.taken == [ref(2)]
+    assert (up.asked, going.asked, down.asked) == ([ANNOUNCE_S], [ANNOUNCE_S], [])
+    assert stage.follower.settled == [ANNOUNCE_S]
 
 
 async def test_a_look_that_fails_is_its_callers_matter_and_the_next_finds_all() -> None:
-    stage, owner = Stage(), Owner()
-    await stage.start(owner)
-    stage.models.assign(2)
+    stage = Stage()
     stage.models.error = UnavailableError("The database cannot be reached")
     with pytest.raises(UnavailableError):
         await stage.serving.renew()
     stage.models.error = None
-    await stage.serving.renew()
-    assert owner.taken == [ref(2)]
+    await stage.serving.renew(1.5)
+    assert stage.follower.settled == [1.5]

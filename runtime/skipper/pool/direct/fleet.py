@@ -11,9 +11,8 @@ from collections.abc import Collection
 from typing import Protocol
 
 from skipper.errors import SkipperError
-from skipper.instance.jobs import ModelRef
 from skipper.pool.background import Background
-from skipper.pool.direct.queue import DirectCall, VersionQueue
+from skipper.pool.direct.queue import DirectCall, EditionQueue
 from skipper.pool.processes.instance import Instance, InstanceOwner
 from skipper.pool.serving import Serving
 from skipper.spec import BrokenFile
@@ -25,8 +24,6 @@ PATIENCE_S = 0.025
 IDLE_S = 300.0
 RETRY_S = (0.5, 1.0, 2.0, 5.0, 8.0)
 """Pauses between starts of instances that do not become ready."""
-RENEW_S = 2.5
-"""How long the instances of a function may take to load a new model in turn."""
 DEATH_PAUSE_S = 1.0
 """The longest such pause where they become ready, but die before their first call."""
 
@@ -37,28 +34,25 @@ class FleetOwner(InstanceOwner[DirectCall], Protocol):
     def on_ready(self) -> None:
         """Calls may find an instance now."""
 
-    def on_failed(self, queue: VersionQueue, problem: BrokenFile) -> None:
-        """A version is left with no instance, since its start has failed."""
+    def on_failed(self, queue: EditionQueue, problem: BrokenFile) -> None:
+        """An edition is left with no instance, since its start has failed."""
 
 
 class Fleet:
     """Starts, recycles and stops the instances of a pool's functions, at most ``most`` of each.
 
-    No more than ``most_idle`` of them are kept that do nothing. Those of one function have
-    ``renew_s`` to load a new version of a model in turn.
+    No more than ``most_idle`` of them are kept that do nothing.
     """
 
-    def __init__(
-        self, owner: FleetOwner, serving: Serving, *, most: int, most_idle: int, renew_s: float
-    ) -> None:
+    def __init__(self, owner: FleetOwner, serving: Serving, *, most: int, most_idle: int) -> None:
         self._owner, self._serving = owner, serving
-        self._most, self._most_idle, self._renew_s = most, most_idle, renew_s
-        self.all: dict[Instance[DirectCall], VersionQueue] = {}
+        self._most, self._most_idle = most, most_idle
+        self.all: dict[Instance[DirectCall], EditionQueue] = {}
         """Every instance whose process lives, those too that are sent no more calls."""
         self._background = Background()
 
     def free_instance(
-        self, queue: VersionQueue, *, has_slot: bool, is_nested: bool, may_lie_ready: bool
+        self, queue: EditionQueue, *, has_slot: bool, is_nested: bool, may_lie_ready: bool
     ) -> Instance[DirectCall] | None:
         """An instance with room for a call, the last one used first: its caches are warm.
 
@@ -98,7 +92,7 @@ class Fleet:
         queue = self.all.get(instance)
         return calls[:1] if queue is not None and queue.version.is_in_turn else calls
 
-    def grow(self, queue: VersionQueue) -> None:
+    def grow(self, queue: EditionQueue) -> None:
         """Start one more instance, if the function may have one and none is starting.
 
         It may always have one for a call within its own calls, where every instance waits for one.
@@ -109,22 +103,35 @@ class Fleet:
         if len(instances) < self._most_of(queue) or (is_nested and is_stuck):
             self._add(queue)
 
-    def _most_of(self, queue: VersionQueue) -> int:
+    def _most_of(self, queue: EditionQueue) -> int:
         return min(queue.spec.max_instances or self._most, self._most)
 
-    async def warm(self, queue: VersionQueue, instances: int = 1) -> BrokenFile | None:
-        """Start the instances of a version that will take over; what is wrong if one fails."""
+    async def warm(
+        self, queue: EditionQueue, instances: int = 1, *, gives_way: bool = False
+    ) -> BrokenFile | None:
+        """Start the instances of an edition that will take over; what is wrong if one fails.
+
+        Where they ``give_way``, they leave the processor to others until they are ready.
+        """
         if self._serving.untrained(queue.version):
             return None
-        found = await asyncio.gather(*(self._add_instance(queue) for _ in range(instances)))
+        queue.starting += instances
+        try:
+            adding = (self._add_instance(queue, gives_way=gives_way) for _ in range(instances))
+            found = await asyncio.gather(*adding)
+        finally:
+            queue.starting -= instances
+        if queue.is_retired:
+            self._leave_all(queue)
+        self._owner.on_ready()
         return next((problem for problem in found if problem is not None), None)
 
-    def retire(self, queue: VersionQueue) -> None:
-        """Stop the instances of a version that is sent no more calls, busy ones when done."""
+    def retire(self, queue: EditionQueue) -> None:
+        """Stop the instances of an edition that is sent no more calls, busy ones when done."""
         queue.is_retired = True
         self._leave_all(queue)
 
-    def freed(self, queue: VersionQueue, instance: Instance[DirectCall]) -> None:
+    def freed(self, queue: EditionQueue, instance: Instance[DirectCall]) -> None:
         """A call that an instance of ``queue`` ran has ended: is it still wanted?"""
         if instance not in queue.instances:
             if not instance.calls:
@@ -137,27 +144,6 @@ class Fleet:
         queue = self.all.get(instance)
         if queue is not None and not instance.is_worn and instance in queue.instances:
             instance.is_worn = self._add(queue, worn=instance)
-
-    async def renew(self, refs: Collection[ModelRef]) -> None:
-        """Have instances load these versions of models, those of one function one after the other.
-
-        Calls go to the others meanwhile. What has not come to it in time loads it before its next
-        call: when this returns, no call is given to an older version any more.
-        """
-        names = {ref.name for ref in refs}
-        holders = {each for each in self.all.values() if not names.isdisjoint(each.spec.models)}
-        await asyncio.gather(*(self._renew(queue, refs) for queue in holders))
-
-    async def _renew(self, queue: VersionQueue, refs: Collection[ModelRef]) -> None:
-        ends = time.monotonic() + self._renew_s
-        for instance in sorted(queue.instances, key=lambda each: len(each.calls)):
-            if instance in queue.instances:  # it is asked last of all while it loads
-                queue.instances.remove(instance)
-                queue.instances.insert(0, instance)
-            for ref in refs:
-                instance.take_model(ref)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(instance.loaded.wait(), ends - time.monotonic())
 
     def forget(self, instance: Instance[DirectCall]) -> None:
         """Send no more calls to an instance, whose process is being ended."""
@@ -179,10 +165,11 @@ class Fleet:
             self._pause(queue, DEATH_PAUSE_S if queue.failures else 0.0)
         queue.tell()
 
-    def sweep(self, queue: VersionQueue, now: float, *, is_assigned: bool) -> None:
-        """Grow where calls wait or too few are kept; stop what has been idle for long.
+    def sweep(self, queue: EditionQueue, now: float, *, is_assigned: bool, kept: int) -> None:
+        """Grow where calls wait or too few are there; stop what has been idle for long.
 
-        A version beside the one that is assigned has as many as it was warmed with.
+        An edition beside the one that is assigned has no more than it was warmed with. ``kept``
+        stay however idle they are.
         """
         instances, spec = queue.instances, queue.spec
         if queue.failures and any(each.called for each in instances):
@@ -196,7 +183,7 @@ class Fleet:
         for instance in list(instances):
             if instance.calls or now - instance.idle_since <= idle_s:
                 continue
-            if len(instances) > spec.min_instances:
+            if len(instances) > kept:
                 self._leave(queue, instance)
                 queue.tell()
 
@@ -213,7 +200,7 @@ class Fleet:
         for instance, queue in idle[: max(0, len(idle) - self._most_idle)]:
             self._leave(queue, instance)
 
-    def _is_worth_more(self, queue: VersionQueue, now: float) -> bool:
+    def _is_worth_more(self, queue: EditionQueue, now: float) -> bool:
         """Whether calls have waited for long, and would go on to for want of an instance.
 
         Short calls that a busy machine held up for a moment are through before a further process
@@ -231,17 +218,17 @@ class Fleet:
         running_s = [now - _oldest(each).started for each in instances if each.calls]
         return turns * max([queue.run_s, *running_s]) > PATIENCE_S
 
-    def _leave_all(self, queue: VersionQueue) -> None:
+    def _leave_all(self, queue: EditionQueue) -> None:
         for instance in list(queue.instances):
             self._leave(queue, instance)
 
-    def _leave(self, queue: VersionQueue, instance: Instance[DirectCall]) -> None:
+    def _leave(self, queue: EditionQueue, instance: Instance[DirectCall]) -> None:
         with contextlib.suppress(ValueError):
             queue.instances.remove(instance)
         if not instance.calls:
             instance.stop()
 
-    def _add(self, queue: VersionQueue, worn: Instance[DirectCall] | None = None) -> bool:
+    def _add(self, queue: EditionQueue, worn: Instance[DirectCall] | None = None) -> bool:
         """Start an instance, unless one is starting or the last has just failed to."""
         if queue.starting or time.monotonic() < queue.retry_at:
             return False
@@ -250,7 +237,7 @@ class Fleet:
         self._background.spawn(self._add_now(queue, worn))
         return True
 
-    async def _add_now(self, queue: VersionQueue, worn: Instance[DirectCall] | None) -> None:
+    async def _add_now(self, queue: EditionQueue, worn: Instance[DirectCall] | None) -> None:
         try:
             problem = await self._add_instance(queue)
         finally:
@@ -264,14 +251,18 @@ class Fleet:
         elif problem is None:
             queue.load_error = None
         else:
-            dated = problem.now()
-            self._record_failure(queue, dated)
-            if not queue.instances:
-                self._owner.on_failed(queue, dated)
+            self.failed(queue, problem)
         queue.tell()
         self._owner.on_ready()
 
-    def _record_failure(self, queue: VersionQueue, problem: BrokenFile) -> None:
+    def failed(self, queue: EditionQueue, problem: BrokenFile) -> None:
+        """An instance could not be started."""
+        dated = problem.now()
+        self._record_failure(queue, dated)
+        if not queue.instances:
+            self._owner.on_failed(queue, dated)
+
+    def _record_failure(self, queue: EditionQueue, problem: BrokenFile) -> None:
         """Open the circuit: no start for a while, longer each time."""
         is_new, queue.load_error = not problem.is_as(queue.load_error), problem
         self._pause(queue)
@@ -279,16 +270,20 @@ class Fleet:
             extra = {"function": queue.spec.name}
             log.error("%s cannot be loaded: %s", queue.spec.name, problem.reason, extra=extra)
 
-    def _pause(self, queue: VersionQueue, most_s: float = RETRY_S[-1]) -> None:
+    def _pause(self, queue: EditionQueue, most_s: float = RETRY_S[-1]) -> None:
         """Start nothing for a while, longer each time until an instance has served a call."""
         pause_s = min(RETRY_S[min(queue.failures, len(RETRY_S) - 1)], most_s)
         queue.retry_at = time.monotonic() + pause_s
         queue.failures += 1
 
-    async def _add_instance(self, queue: VersionQueue) -> BrokenFile | None:
+    async def _add_instance(
+        self, queue: EditionQueue, *, gives_way: bool = False
+    ) -> BrokenFile | None:
         file = str(queue.version.source.file)
         try:
-            instance, report = await self._serving.start(queue.version, self._owner)
+            instance, report = await self._serving.start(
+                queue.edition, self._owner, gives_way=gives_way
+            )
         except (OSError, TimeoutError, SkipperError) as error:
             return BrokenFile(file=file, error=str(error) or type(error).__name__)
         if report.broken:

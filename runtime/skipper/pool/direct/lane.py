@@ -7,15 +7,14 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 
-from skipper.instance.jobs import ModelRef
 from skipper.outcomes import LOGGED, Outcome
 from skipper.pool.direct import recalls, replies
-from skipper.pool.direct.fleet import RENEW_S, Fleet
-from skipper.pool.direct.queue import AHEAD_BYTES, DirectCall, Origin, VersionQueue
+from skipper.pool.direct.fleet import Fleet
+from skipper.pool.direct.queue import AHEAD_BYTES, DirectCall, EditionQueue, Origin
 from skipper.pool.direct.retries import Retries
+from skipper.pool.direct.swaps import Swaps
 from skipper.pool.direct.versions import LiveVersions
 from skipper.pool.direct.waiting import WaitingCalls
 from skipper.pool.metrics import PoolMetrics
@@ -50,7 +49,6 @@ class DirectLimits:
     """What no setting changes."""
 
     batch_bytes: int = BATCH_BYTES
-    renew_s: float = RENEW_S
 
 
 class DirectLane:
@@ -74,8 +72,9 @@ class DirectLane:
             serving,
             most=slots.capacity,
             most_idle=settings.idle_instances,
-            renew_s=limits.renew_s,
         )
+        self.swaps = Swaps(self.versions, self.fleet, serving, self._drop)
+        serving.tell(self.swaps)
         self.slots = slots
         self._waiting = WaitingCalls(settings)
         self._retries = Retries(settings, self._try_again)
@@ -181,9 +180,6 @@ class DirectLane:
     def threads_for(self, version: FunctionVersion) -> int | None:
         """The usual share: how many calls run at once changes within milliseconds."""
 
-    async def take_models(self, refs: Collection[ModelRef]) -> None:
-        await self.fleet.renew(refs)
-
     # --- versions of functions ---
 
     async def warm(self, version: FunctionVersion) -> BrokenFile | None:
@@ -191,16 +187,27 @@ class DirectLane:
 
         What is wrong where one cannot serve.
         """
-        queue, assigned = self.versions.queue(version), self.versions.assigned_beside(version)
+        await self._serving.learn(version)
+        assigned = self.versions.assigned_beside(version)
         if assigned is None or not assigned.instances:
             return None
-        return await self.fleet.warm(queue, len(assigned.instances))
+        while True:
+            queue = self.versions.queue(self._serving.edition(version))
+            problem = await self.fleet.warm(queue, len(assigned.instances))
+            if problem is None:
+                self.versions.move(queue)
+                return None
+            self._drop(queue)
+            if self._serving.edition(version) == queue.edition:  # it is not a model's fault
+                return problem
 
     def assign(self, version: FunctionVersion) -> None:
         """Send this version the calls of its function that come from now on.
 
         The version before stays beside it and runs what it was sent, until it is retired.
         """
+        if self.versions.current_of(version) is None:
+            self.versions.move(self.versions.queue(self._serving.edition(version)))
         self.versions.assign(version)
         spec, most = version.spec, self._settings.queue
         if spec.batch > most:
@@ -210,6 +217,7 @@ class DirectLane:
                 *(spec.name, spec.batch, spec.pool, most),
                 extra={"function": spec.name},
             )
+        self.swaps.follow()  # its models may be others than when it was warmed
 
     def retire(self, version: FunctionVersion) -> None:
         """Send a version no more calls, and stop its instances, busy ones when done.
@@ -217,10 +225,18 @@ class DirectLane:
         What waits for it goes to the version that is assigned. If it is itself that one, its
         function is served no more, and that is the answer.
         """
-        if (queue := self.versions.retire(version)) is None:
-            return
+        self.swaps.retired(version)
+        for queue in self.versions.retire(version):
+            self._leave(queue)
+
+    def _drop(self, queue: EditionQueue) -> None:
+        """Send an edition no more calls, and stop its instances, busy ones when done."""
+        self.versions.drop(queue)
+        self._leave(queue)
+
+    def _leave(self, queue: EditionQueue) -> None:
         self.fleet.retire(queue)
-        if (assigned := self.versions.assigned_beside(version)) is None:
+        if (assigned := self.versions.assigned_beside(queue.version)) is None:
             self._empty(queue, replies.removed(queue))
         elif queue.calls:
             self._waiting.move(queue, assigned)
@@ -244,7 +260,8 @@ class DirectLane:
                 continue
             if queue.calls:
                 self._check_queue(queue, now)
-            self.fleet.sweep(queue, now, is_assigned=self.versions.is_assigned(queue))
+            is_assigned, kept = self.versions.is_assigned(queue), self.versions.kept(queue)
+            self.fleet.sweep(queue, now, is_assigned=is_assigned, kept=kept)
         for instance, queue in list(self.fleet.all.items()):
             if not instance.is_alive:
                 continue
@@ -312,7 +329,7 @@ class DirectLane:
         """Give free slots to waiting calls, version by version in turn, until none can go on."""
         self._waiting.go_round(self._feed)
 
-    def _feed(self, queue: VersionQueue) -> bool:
+    def _feed(self, queue: EditionQueue) -> bool:
         """Dispatch a waiting call, or a batch of them, if an instance is free; whether one was."""
         self._waiting.drop_answered(queue)
         if not queue.calls or not self._is_due(queue):
@@ -323,7 +340,7 @@ class DirectLane:
         self._dispatch(self._waiting.take_batch(queue, self._batch_bytes), instance)
         return True
 
-    def _is_due(self, queue: VersionQueue) -> bool:
+    def _is_due(self, queue: EditionQueue) -> bool:
         """Whether a batch may go; if not, a timer sees to it that it does in time."""
         left = queue.due_in(time.monotonic())
         if left > 0 and not queue.is_alarmed:
@@ -331,7 +348,7 @@ class DirectLane:
             asyncio.get_running_loop().call_later(left, self._alarm, queue)
         return left <= 0
 
-    def _alarm(self, queue: VersionQueue) -> None:
+    def _alarm(self, queue: EditionQueue) -> None:
         queue.is_alarmed = False
         self._pump()
 
@@ -352,14 +369,15 @@ class DirectLane:
     def on_ready(self) -> None:
         self._pump()
 
-    def on_failed(self, queue: VersionQueue, problem: BrokenFile) -> None:
-        self._empty(queue, replies.broken(queue, problem))
+    def on_failed(self, queue: EditionQueue, problem: BrokenFile) -> None:
+        if not self.swaps.gives_up(queue):
+            self._empty(queue, replies.broken(queue, problem))
 
-    def _empty(self, queue: VersionQueue, reply: bytes) -> None:
+    def _empty(self, queue: EditionQueue, reply: bytes) -> None:
         for call in self._waiting.take_all(queue):
             self._answer(call, reply)
 
-    def _check_queue(self, queue: VersionQueue, now: float) -> None:
+    def _check_queue(self, queue: EditionQueue, now: float) -> None:
         longest = self._settings.queue_wait_s
         for call in list(queue.calls):
             if call.deadline <= now:

@@ -1,4 +1,4 @@
-"""The calls of one version of a function, and the instances that they may go to."""
+"""The calls of one edition of a function, and the instances that they may go to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import deque
 from typing import Protocol
 
 from skipper.pool.processes.instance import Instance
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.processes.version import Edition
 from skipper.spec import BrokenFile, FunctionSpec
 from skipper.wire import calls
 from skipper.wire.calls import CallKey
@@ -62,7 +62,7 @@ class DirectCall:
     )
 
     def __init__(
-        self, origin: Origin, id_: int, payload: bytes, queue: VersionQueue, key: CallKey
+        self, origin: Origin, id_: int, payload: bytes, queue: EditionQueue, key: CallKey
     ) -> None:
         self.origin, self.id, self.payload, self.queue = origin, id_, payload, queue
         self.size = len(payload)
@@ -81,20 +81,22 @@ class DirectCall:
         return calls.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
 
 
-class VersionQueue:
-    """One version of a function: the instances that have loaded it, the calls that wait for them.
+class EditionQueue:
+    """One edition of a function: the instances that have loaded it, the calls that wait for them.
 
-    Versions of one function stand side by side, each with calls and instances of its own, so that a
-    call is never run by a version that it was not sent to, and one version's trouble is not
-    another's.
+    Editions of one function stand side by side, each with calls and instances of its own, so that a
+    call is never run by a version, of the code or of a model, that it was not sent to, no batch has
+    two of them, and one edition's trouble is not another's.
     """
 
-    def __init__(self, version: FunctionVersion) -> None:
-        self.version = version
-        self.spec: FunctionSpec = version.spec
+    def __init__(self, edition: Edition) -> None:
+        self.edition, self.version = edition, edition.version
+        self.spec: FunctionSpec = edition.version.spec
         self.instances: list[Instance[DirectCall]] = []
         """Those that may be sent calls, the one used last at the end."""
         self.starting = 0
+        self.is_current = False
+        """Whether the calls of its version go to it."""
         self.is_retired = False
         """No call is sent to it any more."""
         self.calls: deque[DirectCall] = deque()
@@ -115,7 +117,8 @@ class VersionQueue:
 
     def tell(self) -> None:
         """Have the version say whether a call would find an instance, or get why none starts."""
-        self.version.problem = None if self.instances else self.load_error
+        if self.is_current:
+            self.version.problem = None if self.instances else self.load_error
 
     def due_in(self, now: float) -> float:
         """Seconds until the calls that wait may go as a batch; none left where it is full."""

@@ -8,7 +8,7 @@ import math
 import time
 
 from skipper.outcomes import Outcome
-from skipper.pool.direct.queue import DirectCall, VersionQueue
+from skipper.pool.direct.queue import DirectCall, EditionQueue
 from skipper.pool.tracebacks import failure
 from skipper.spec import BrokenFile
 from skipper.wire import calls
@@ -21,19 +21,19 @@ def not_served(name: bytes) -> bytes:
     return calls.problem(Outcome.NOT_FOUND, f"{name.decode(errors='replace')} is no longer served")
 
 
-def removed(queue: VersionQueue) -> bytes:
+def removed(queue: EditionQueue) -> bytes:
     """The reply to what waited for a function that has gone meanwhile."""
     return calls.problem(Outcome.NOT_FOUND, f"{queue.version.name} was removed")
 
 
-def broken(queue: VersionQueue, problem: BrokenFile) -> bytes:
+def broken(queue: EditionQueue, problem: BrokenFile) -> bytes:
     """The reply of a function whose instances do not start, with when that is tried again."""
     retry_after_s = max(1, math.ceil(queue.retry_at - time.monotonic()))
     detail = f"{queue.version.name} cannot be loaded: {problem.tried}"
     return calls.problem(Outcome.BROKEN, detail, retry_after_s=retry_after_s)
 
 
-def died(queue: VersionQueue, reason: str) -> bytes:
+def died(queue: EditionQueue, reason: str) -> bytes:
     """The reply to a call that had begun in a process which has ended."""
     detail = f"the process that ran {queue.version.name} died: {reason}"
     return calls.problem(Outcome.DIED, detail)
@@ -48,7 +48,7 @@ def expired(call: DirectCall, *, has_begun: bool) -> bytes:
     return calls.problem(Outcome.TIMED_OUT, detail)
 
 
-def waited_in_vain(queue: VersionQueue, seconds: float) -> bytes:
+def waited_in_vain(queue: EditionQueue, seconds: float) -> bytes:
     """The reply to a call that has waited for as long as any may."""
     detail = (
         f"no instance of {queue.version.name} came free within {seconds:g} s "

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from skipper.outcomes import Outcome
-from skipper.pool.direct.queue import DirectCall, VersionQueue
+from skipper.pool.direct.queue import DirectCall, EditionQueue
 from skipper.settings.pools import PoolSettings
 from skipper.wire import calls
 
@@ -18,7 +18,7 @@ class WaitingCalls:
         self._most, self._most_of_one = settings.queue_total, settings.queue
         self._most_bytes = int(settings.queue_mb * (1 << 20))
         self.count = self._bytes = 0
-        self.ring: deque[VersionQueue] = deque()
+        self.ring: deque[EditionQueue] = deque()
         """The queues that have any, in the order of their turns."""
 
     def refusal(self, call: DirectCall) -> bytes | None:
@@ -53,7 +53,7 @@ class WaitingCalls:
         self._bytes += call.size
         self._enter(call.queue)
 
-    def move(self, queue: VersionQueue, to: VersionQueue) -> None:
+    def move(self, queue: EditionQueue, to: EditionQueue) -> None:
         """Put all that waits in one queue into another, before what came to that meanwhile."""
         for call in queue.calls:
             call.queue = to
@@ -61,7 +61,7 @@ class WaitingCalls:
         queue.calls.clear()
         self._enter(to)
 
-    def _enter(self, queue: VersionQueue) -> None:
+    def _enter(self, queue: EditionQueue) -> None:
         if not queue.is_in_ring:
             queue.is_in_ring = True
             self.ring.append(queue)
@@ -71,7 +71,7 @@ class WaitingCalls:
         call.queue.calls.remove(call)
         self._left(call)
 
-    def take(self, queue: VersionQueue) -> DirectCall:
+    def take(self, queue: EditionQueue) -> DirectCall:
         """The call that has waited for longest, which waits no more."""
         call = queue.calls.popleft()
         self._left(call)
@@ -81,12 +81,12 @@ class WaitingCalls:
         self.count -= 1
         self._bytes -= call.size
 
-    def take_all(self, queue: VersionQueue) -> Iterator[DirectCall]:
+    def take_all(self, queue: EditionQueue) -> Iterator[DirectCall]:
         """All calls of a queue, those too that come to it meanwhile."""
         while queue.calls:
             yield self.take(queue)
 
-    def take_batch(self, queue: VersionQueue, most_bytes: int) -> list[DirectCall]:
+    def take_batch(self, queue: EditionQueue, most_bytes: int) -> list[DirectCall]:
         """As many calls as may run as one; those that nobody waits for any more are left out."""
         batch: list[DirectCall] = []
         size = 0
@@ -97,12 +97,12 @@ class WaitingCalls:
                 size += len(call.payload)
         return batch
 
-    def drop_answered(self, queue: VersionQueue) -> None:
+    def drop_answered(self, queue: EditionQueue) -> None:
         """Take calls that nobody waits for any more from the queue's front."""
         while queue.calls and queue.calls[0].is_answered:
             self.take(queue)
 
-    def go_round(self, feed: Callable[[VersionQueue], bool]) -> None:
+    def go_round(self, feed: Callable[[EditionQueue], bool]) -> None:
         """Offer each queue its turn, until none makes use of it; ``feed`` says whether one has."""
         in_vain, ring = 0, self.ring
         while in_vain < len(ring):

@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import ModelRef
 from skipper.outcomes import Outcome
 from skipper.pool.background import Background
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
@@ -294,9 +293,6 @@ class TaskLane:
 
     def threads_for(self, version: FunctionVersion) -> int | None:
         return self._shares.of(version)
-
-    async def take_models(self, refs: Collection[ModelRef]) -> None:
-        self._reserve.take_models(refs)
 
     # --- the rest of its life ---
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from typing import Any
 from weakref import WeakSet
 
 from skipper.errors import SkipperError
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import ModelRef
 from skipper.ledger.records import Claim
 from skipper.outcomes import Outcome
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.durable.attempt import LaneContext, RunningAttempt
 from skipper.pool.durable.shares import Shares
 from skipper.pool.processes.instance import Instance, InstanceOwner
-from skipper.pool.processes.version import FunctionVersion
-from skipper.pool.serving import Serving
+from skipper.pool.processes.version import Edition, FunctionVersion
+from skipper.pool.serving import Serving, UnfitError
 from skipper.spec import Mode
 from skipper.values.store import LostValueError
 from skipper.wire import calls
@@ -45,7 +43,7 @@ class Reserve:
         self._context, self._catalogue, self._serving = context, catalogue, serving
         self.shares = shares
         self._idle: list[Instance[RunningAttempt]] = []
-        self._versions: dict[Instance[RunningAttempt], FunctionVersion] = {}
+        self._editions: dict[Instance[RunningAttempt], Edition] = {}
         self._retired: WeakSet[FunctionVersion] = WeakSet()
 
     async def prepare(
@@ -64,7 +62,7 @@ class Reserve:
             raise NotRunError(Outcome.UNAVAILABLE, reason, retryable=True)
         body = await self._body(attempt.claim)
         try:
-            return await self._instance(version, owner), body
+            return await self._fit_instance(version, owner), body
         except ConnectionError as error:
             raise NotRunError(Outcome.DIED, f"{name} cannot be loaded: {error}") from None
         except TimeoutError as error:
@@ -79,34 +77,46 @@ class Reserve:
             outcome = Outcome.FAILED if lost.is_passing else Outcome.UNAVAILABLE
             raise NotRunError(outcome, f"its input {lost}") from None
 
-    async def _instance(
+    async def _fit_instance(
         self, version: FunctionVersion, owner: InstanceOwner[RunningAttempt]
     ) -> Instance[RunningAttempt]:
-        if (idle := await self._idle_one(version)) is not None:
+        """One with the versions of models that serve, of those that load."""
+        while True:
+            edition = self._serving.edition(version)
+            try:
+                return await self._instance(edition, owner)
+            except UnfitError:
+                if self._serving.edition(version) == edition:
+                    raise
+
+    async def _instance(
+        self, edition: Edition, owner: InstanceOwner[RunningAttempt]
+    ) -> Instance[RunningAttempt]:
+        if (idle := await self._idle_one(edition)) is not None:
             return idle
         failpoint("tasks.starting")
-        instance, report = await self._serving.start(version, owner)
+        instance, report = await self._serving.start(edition, owner)
         failpoint("tasks.reported")
-        if version.spec.mode is Mode.TASK:  # else direct calls tell how it is
-            version.problem = report.broken[0].now() if report.broken else None
+        if edition.version.spec.mode is Mode.TASK:  # else direct calls tell how it is
+            edition.version.problem = report.broken[0].now() if report.broken else None
         if report.broken:
             instance.stop()
             broken = report.broken[0]
             raise SkipperError(f"{broken.file}:{broken.line or 1}: {broken.reason}")
         if not instance.is_alive:  # it died right after its report
             raise ConnectionError(instance.death_reason or "its process ended")
-        self._versions[instance] = version
+        self._editions[instance] = edition
         return instance
 
-    async def _idle_one(self, version: FunctionVersion) -> Instance[RunningAttempt] | None:
-        """An instance of the version that can compute on its share of the cores."""
+    async def _idle_one(self, edition: Edition) -> Instance[RunningAttempt] | None:
+        """An instance of the edition that can compute on its share of the cores."""
         for instance in list(self._idle):
             is_fit = instance.is_alive and not instance.is_worn
-            if not is_fit or self._versions[instance] is not version:
+            if not is_fit or self._editions[instance] != edition:
                 continue
             self._idle.remove(instance)
             try:
-                if await self._takes_share(instance, self.shares.of(version)):
+                if await self._takes_share(instance, self.shares.of(edition.version)):
                     return instance
             except asyncio.CancelledError:
                 self.keep(instance)
@@ -124,7 +134,7 @@ class Reserve:
         """Have it run another task of its function, unless its version has been retired."""
         if not instance.is_alive:
             return
-        if self._versions[instance] in self._retired:
+        if self._editions[instance].version in self._retired:
             instance.stop()
         else:
             self._idle.append(instance)
@@ -133,24 +143,21 @@ class Reserve:
         """Its process has ended."""
         if instance in self._idle:
             self._idle.remove(instance)
-        self._versions.pop(instance, None)
+        self._editions.pop(instance, None)
 
     def sweep(self, now: float) -> None:
-        """Stop instances that nobody has needed for a while."""
+        """Stop instances that nobody has needed for a while, or whose models serve no more."""
         for instance in list(self._idle):
-            if now - instance.idle_since > (self._versions[instance].spec.idle_s or IDLE_S):
+            edition = self._editions[instance]
+            idle_s = edition.version.spec.idle_s or IDLE_S
+            is_current = self._serving.edition(edition.version) == edition
+            if not is_current or now - instance.idle_since > idle_s:
                 self._idle.remove(instance)
                 instance.stop()
 
     def retire(self, version: FunctionVersion) -> None:
         """Stop the instances of a version that is no longer current, busy ones when done."""
         self._retired.add(version)
-        for instance in [idle for idle in self._idle if self._versions[idle] is version]:
+        for instance in [idle for idle in self._idle if self._editions[idle].version is version]:
             self._idle.remove(instance)
             instance.stop()
-
-    def take_models(self, refs: Iterable[ModelRef]) -> None:
-        """Have every instance, busy or not, serve these versions from its next call on."""
-        for instance in self._versions:
-            for ref in refs:
-                instance.take_model(ref)

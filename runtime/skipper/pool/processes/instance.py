@@ -7,10 +7,9 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
 
-from skipper.instance.jobs import Job, ModelRef, Report
+from skipper.instance.jobs import Job, Report
 from skipper.instance.link import OWN
 from skipper.outcomes import Outcome
 from skipper.pool.processes.output import Printed
@@ -62,12 +61,9 @@ class InstanceOwner(Protocol[C]):
         None: its lane's usual share of the cores.
         """
 
-    async def take_models(self, refs: Collection[ModelRef]) -> None:
-        """Have all its instances serve these versions: afterwards no call is given to others."""
-
 
 class SlotlessOwner(Generic[C]):
-    """What an :class:`InstanceOwner` does whose instances have neither slots nor models."""
+    """What an :class:`InstanceOwner` does whose instances have no slots."""
 
     lane = Lane.READING
 
@@ -81,8 +77,6 @@ class SlotlessOwner(Generic[C]):
         return None
 
     def take_back_slot(self) -> None: ...
-
-    async def take_models(self, refs: Collection[ModelRef]) -> None: ...
 
 
 class JobRunner(Protocol):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from secrets import token_hex
 
 from skipper import machine
 from skipper.failpoints import failpoint
-from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo
+from skipper.instance.jobs import Job, JobKind, Report, SourceInfo
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import C, Instance, InstanceOwner, NestedCalls
 from skipper.pool.processes.output import Echo, Printed
@@ -18,12 +18,13 @@ from skipper.pool.processes.process import (
     InstanceProcess,
     InstanceState,
     Lane,
+    ModelEndedError,
     PluginEndedError,
 )
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.starter import Starter
 from skipper.pool.processes.strays import Strays
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.processes.version import Edition
 from skipper.pool.slots import Capacity
 from skipper.settings.model import Settings
 from skipper.settings.pools import PoolSettings
@@ -105,7 +106,8 @@ class Instances:
             try:
                 return await self._run(job, owner, limit_s, spawn=spawn)
             except ConnectionError as error:
-                if self._is_closing or (isinstance(error, PluginEndedError) and error.is_late):
+                culprits = PluginEndedError, ModelEndedError
+                if self._is_closing or (isinstance(error, culprits) and error.is_late):
                     raise
                 log.warning("an instance died while it loaded and is started again: %s", error)
         return await self._run(job, owner, limit_s, spawn=spawn)
@@ -122,27 +124,31 @@ class Instances:
         return instance, await instance.start(ends, limit_s)
 
     async def serve(
-        self, version: FunctionVersion, owner: InstanceOwner[C], models: Collection[ModelRef]
+        self, edition: Edition, owner: InstanceOwner[C], *, gives_way: bool = False
     ) -> tuple[Instance[C], Report]:
-        """Start an instance that runs calls of one function. Raises as :meth:`run`."""
+        """Start an instance that runs calls of one function. Raises as :meth:`run`.
+
+        One that nobody waits for ``gives_way`` to others until it is ready.
+        """
         # A device may not survive a fork: contexts are a process's own, says the CUDA C guide,
         # https://docs.nvidia.com/cuda/cuda-c-programming-guide
         has_device = bool(self.devices) and self.pool_settings.start == "auto"
+        version = edition.version
         limit_s = version.spec.start_timeout_s
         threads = owner.threads_for(version) or version.spec.threads or self._direct_threads
-        job = self._job(version, owner.lane, models, threads)
+        job = self._job(edition, owner.lane, threads)
+        job = job.model_copy(update={"gives_way": gives_way})
         return await self.run(job, owner, spawn=has_device, timeout_s=limit_s)
 
-    def _job(
-        self, version: FunctionVersion, lane: Lane, models: Collection[ModelRef], threads: int
-    ) -> Job:
+    def _job(self, edition: Edition, lane: Lane, threads: int) -> Job:
+        version = edition.version
         return Job(
             kind=JobKind.SERVE,
             project_dir=self._settings.project_dir,
             source=version.source,
             texts=version.texts,
             function=version.name,
-            models=tuple(models),
+            models=edition.models,
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
             spool_dir=self._settings.spool_dir,

@@ -1,4 +1,4 @@
-"""The host's side of one process of its pool: start, report, models, output, end. No calls."""
+"""The host's side of one process of its pool: start, report, output, end. No calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from skipper.instance.jobs import Job, ModelRef, Report, Turn
+from skipper.instance.jobs import Job, Report, Turn
 from skipper.instance.link import CLOSED_CODE
 from skipper.pool.processes.output import OutputStream, Printed
 from skipper.system import exit_words, when_ended
@@ -68,6 +68,15 @@ class PluginEndedError(ConnectionError):
         self.turn, self.reason, self.is_late = turn, reason, is_late
 
 
+class ModelEndedError(ConnectionError):
+    """An instance that died, or was ended because it was late, while it loaded a model."""
+
+    def __init__(self, turn: Turn, reason: str, *, is_late: bool = False) -> None:
+        assert turn.model is not None
+        super().__init__(f"{reason} while it loaded the model {turn.model.label}")
+        self.ref, self.reason, self.is_late = turn.model, reason, is_late
+
+
 class InstanceProcess(ABC):
     """One process of the pool, whatever it runs.
 
@@ -85,11 +94,6 @@ class InstanceProcess(ABC):
         self.death_reason = ""
         self._turn = b""
         """Whose code runs before the report, as its last frame about that says."""
-        self._models = {ref.name: ref for ref in job.models}
-        self._unloaded = 0
-        self.loaded = asyncio.Event()
-        """Set while it holds, or has tried to load, every version that it was sent."""
-        self.loaded.set()
         self._report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._protocol: FrameProtocol | None = None
@@ -154,9 +158,9 @@ class InstanceProcess(ABC):
             report = await asyncio.wait_for(asyncio.shield(self._report), timeout_s)
         except TimeoutError:
             await self._give_up(f"it did not finish loading within {timeout_s:g} s")
-            if (turn := self._turn_of_plugin()) is not None:
-                late = f"it did not come back within {timeout_s:g} s"
-                raise PluginEndedError(turn, late, is_late=True) from None
+            late = f"it did not come back within {timeout_s:g} s"
+            if (culprit := self._culprit(late, is_late=True)) is not None:
+                raise culprit from None
             raise TimeoutError(self.death_reason) from None
         except asyncio.CancelledError:
             await self._give_up("its start was given up")
@@ -221,20 +225,12 @@ class InstanceProcess(ABC):
     def _frames(self, protocol: FrameProtocol, frames: list[Frame]) -> None:
         for frame in frames:
             if frame.kind == FrameKind.REPORT:
-                self._reported(frame)
+                if not self._report.done():
+                    self._report.set_result(Report.model_validate_json(frame.payload))
             elif frame.kind == FrameKind.TURN:
                 self._turn = frame.payload
             else:
                 self._on_frame(frame)
-
-    def _reported(self, frame: Frame) -> None:
-        """The answer to its job, and then to each version of a model that it was sent."""
-        if not self._report.done():
-            self._report.set_result(Report.model_validate_json(frame.payload))
-            return
-        self._unloaded -= 1
-        if not self._unloaded:
-            self.loaded.set()
 
     def _hung_up(self) -> None:
         """The socket closes. The process may live on for a moment, or for ever: end it."""
@@ -266,14 +262,9 @@ class InstanceProcess(ABC):
         if self._protocol is not None:
             self._protocol.transport.close()
         if not self._report.done():
-            turn = self._turn_of_plugin()
-            self._report.set_exception(
-                PluginEndedError(turn, self.death_reason)
-                if turn is not None
-                else ConnectionError(self.death_reason)
-            )
+            culprit = self._culprit(self.death_reason)
+            self._report.set_exception(culprit or ConnectionError(self.death_reason))
             self._report.exception()  # nobody may be waiting any more
-        self.loaded.set()
         self._on_gone()
         self.gone.set_result(None)
 
@@ -297,9 +288,14 @@ class InstanceProcess(ABC):
             while data := sock.recv(_CHUNK, socket.MSG_DONTWAIT):
                 self._protocol.data_received(data)
 
-    def _turn_of_plugin(self) -> Turn | None:
+    def _culprit(
+        self, reason: str, *, is_late: bool = False
+    ) -> PluginEndedError | ModelEndedError | None:
+        """Whose turn it was: a plugin's or a model's; None where it was neither's."""
         turn = Turn.model_validate_json(self._turn or b"{}")
-        return turn if turn.plugin else None
+        if turn.model is not None:
+            return ModelEndedError(turn, reason, is_late=is_late)
+        return PluginEndedError(turn, reason, is_late=is_late) if turn.plugin else None
 
     # --- what it is sent, and what it holds ---
 
@@ -308,19 +304,10 @@ class InstanceProcess(ABC):
         if self._protocol is not None and self.state is not InstanceState.GONE:
             self._protocol.send(kind, id_, *parts)
 
-    def take_model(self, ref: ModelRef) -> None:
-        """Have calls from now on served by this version, if what it holds was assigned before."""
-        held = self._models.get(ref.name)
-        if held is not None and held.seq < ref.seq:
-            self._models[ref.name] = ref
-            self._unloaded += 1
-            self.loaded.clear()
-            self.send(FrameKind.MODEL, 0, ref.model_dump_json().encode())
-
     @property
     def versions(self) -> str:
-        """The versions of models that it serves from the next call on, as replies name them."""
-        return " ".join(f"{ref.name}@{ref.version}" for ref in self._models.values())
+        """The versions of models that it holds, as replies name them."""
+        return " ".join(dict.fromkeys(ref.label for ref in self.job.models))
 
     def drain(self) -> None:
         """Read what the process has written by now, so that it counts to the call that ends."""

@@ -1,8 +1,10 @@
-"""One function in one version of its code: what it declares, and the text that is run."""
+"""One function in one version of its code, and with the versions of its models."""
 
 from __future__ import annotations
 
-from skipper.instance.jobs import CALLS_AT_ONCE, ModuleText, SourceInfo
+from dataclasses import dataclass
+
+from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, ModuleText, SourceInfo
 from skipper.spec import BrokenFile, FunctionSpec
 
 
@@ -27,3 +29,19 @@ class FunctionVersion:
     def name(self) -> str:
         """The function's."""
         return self.spec.name
+
+
+@dataclass(frozen=True)
+class Edition:
+    """A version of a function with the versions of models that it is served with.
+
+    This is what has instances: they hold these models from their start to their end.
+    """
+
+    version: FunctionVersion
+    models: tuple[ModelRef, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(
+            (self.version.name, self.version.spec.code, *(m.label for m in self.models))
+        )

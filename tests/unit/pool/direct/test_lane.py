@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from skipper.errors import UnavailableError
-from skipper.instance.jobs import CALLS_AT_ONCE, ModelRef, Report
+from skipper.instance.jobs import CALLS_AT_ONCE, Report
 from skipper.outcomes import Outcome
 from skipper.pool.direct import fleet, lane
 from skipper.pool.direct.lane import DirectLane, DirectLimits
-from skipper.pool.direct.queue import AHEAD, AHEAD_BYTES, DirectCall, VersionQueue
+from skipper.pool.direct.queue import AHEAD, AHEAD_BYTES, DirectCall, EditionQueue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.processes.version import Edition, FunctionVersion
 from skipper.pool.slots import Slots
 from skipper.settings.pools import PoolSettings
 from skipper.spec import BrokenFile
@@ -54,7 +54,7 @@ class Pool(PlayedServing):
         self._ids = 0
 
     @property
-    def queue(self) -> VersionQueue:
+    def queue(self) -> EditionQueue:
         return next(iter(self.lane.versions.assigned.values()))
 
     @property
@@ -995,74 +995,10 @@ async def test_a_version_is_warmed_with_as_many_instances_as_it_is_to_replace() 
     assert await pool.lane.fleet.warm(pool.queue, 3) is None
     assert len(pool.queue.instances) == 3
     pool.report = BROKEN
-    assert await pool.lane.fleet.warm(VersionQueue(version_of(code="beef")), 3) == BROKEN.broken[0]
-
-
-HELD, REF = (
-    ModelRef(name="net", version=number, digest="d" * 64, format="tiny", seq=number)
-    for number in (1, 2)
-)
-
-
-async def holding(pool: Pool, instances: int) -> list[Played[DirectCall]]:
-    """The pool's function with so many instances, which hold version 1 of ``net``."""
-    await warmed(pool, instances)
-    for instance in pool.started:
-        instance._models["net"] = HELD
-        instance._report.set_result(Report())
-    return list(pool.started)
-
-
-def is_sent_a_model(*instances: Played[DirectCall]) -> list[bool]:
-    """Which of them were sent a version to load."""
-    return [any(f.kind == FrameKind.MODEL for f in each.transport.frames) for each in instances]
-
-
-async def test_instances_load_a_new_model_one_after_the_other_while_others_serve() -> None:
-    pool = Pool(version_of(models=("net",)), slots=3)
-    first, second = await holding(pool, 2)
-    renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
-    await pool.settle()
-    assert is_sent_a_model(first, second) == [True, False]
-    pool.submit()
-    assert second.given == [b"1"], "it does not load"
-    second.replies()
-    first.says(FrameKind.REPORT, 0, b"{}")
-    await pool.settle()
-    assert is_sent_a_model(first, second) == [True, True]
-    assert not renewing.done()
-    pool.submit()
-    assert first.given == [b"2"]
-    second.says(FrameKind.REPORT, 0, b"{}")
-    await renewing
-
-
-async def test_the_one_instance_of_a_function_gets_calls_while_it_loads() -> None:
-    pool = Pool(version_of(models=("net",)))
-    (only,) = await holding(pool, 1)
-    renewing = asyncio.create_task(pool.lane.fleet.renew([REF]))
-    await pool.settle()
-    pool.submit()
-    kinds = [frame.kind for frame in only.transport.frames]
-    assert kinds == [FrameKind.MODEL, FrameKind.CALL], (
-        "the call is served by what was loaded before it"
+    assert (
+        await pool.lane.fleet.warm(EditionQueue(Edition(version_of(code="beef"))), 3)
+        == BROKEN.broken[0]
     )
-    only.says(FrameKind.REPORT, 0, b"{}")
-    await renewing
-
-
-async def test_instances_that_take_long_to_load_are_not_waited_for() -> None:
-    pool = Pool(version_of(models=("net",)), slots=3, limits=DirectLimits(renew_s=0.01))
-    both = await holding(pool, 2)
-    await pool.lane.fleet.renew([REF])
-    assert is_sent_a_model(*both) == [True, True]
-
-
-async def test_a_model_is_no_matter_to_functions_without_it() -> None:
-    pool = Pool(version_of(models=("other",)))
-    (only,) = await holding(pool, 1)
-    await pool.lane.fleet.renew([REF])
-    assert is_sent_a_model(only) == [False]
 
 
 async def test_an_old_version_that_fails_to_start_does_not_fail_the_new_one() -> None:
@@ -1432,13 +1368,13 @@ async def test_a_free_instance_comes_first_and_then_the_one_with_the_fewest_call
     ids=["async", "batch", "stream"],
 )
 def test_only_calls_that_run_in_turn_and_end_at_once_lie_ready(options: dict[str, Any]) -> None:
-    queue = VersionQueue(version_of(**options))
+    queue = EditionQueue(Edition(version_of(**options)))
     queue.longest_s = 0.0001
     assert queue.ahead == 0
 
 
 def test_whether_a_function_is_quick_is_learned_and_forgotten_again() -> None:
-    queue = VersionQueue(version_of())
+    queue = EditionQueue(Edition(version_of()))
     assert queue.ahead == 0, "until it is known"
     for _ in range(200):
         queue.ran(0.0005)

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from skipper.pool.direct.fleet import PATIENCE_S
 from skipper.pool.direct.lane import DirectLane
-from skipper.pool.direct.queue import AHEAD, DirectCall, VersionQueue
+from skipper.pool.direct.queue import AHEAD, DirectCall, EditionQueue
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.slots import Slots
@@ -57,7 +57,7 @@ class Life(RuleBasedStateMachine):
         self.loop.run_until_complete(with_all_that_follows())
 
     @property
-    def queues(self) -> list[VersionQueue]:
+    def queues(self) -> list[EditionQueue]:
         """Those of all live versions."""
         return [*self.lane.versions]
 

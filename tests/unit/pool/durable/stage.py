@@ -31,7 +31,7 @@ from skipper.pool.durable.shares import Shares
 from skipper.pool.metrics import PoolMetrics
 from skipper.pool.peers import Peers
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
-from skipper.pool.processes.version import FunctionVersion
+from skipper.pool.processes.version import Edition, FunctionVersion
 from skipper.pool.slots import Slots
 from skipper.pool.trials import Trials
 from skipper.settings.model import FileSettings
@@ -199,11 +199,11 @@ class Stage(PlayedServing):
         )
 
     async def start(
-        self, version: FunctionVersion, owner: InstanceOwner[C]
+        self, edition: Edition, owner: InstanceOwner[C], *, gives_way: bool = False
     ) -> tuple[Instance[C], Report]:
         if self.on_load is not None:
             await self.on_load()
-        instance, report = await super().start(version, owner)
+        instance, report = await super().start(edition, owner, gives_way=gives_way)
         self.on_start(self.started[-1])
         return instance, report
 
