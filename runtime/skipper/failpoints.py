@@ -107,6 +107,7 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "scheduler.announcing": "tasks are queued again and their ids are not published",
         "ledger.expire.written": "tasks that waited too long are ended, not committed",
         "scheduler.forgotten": "old checkpoints are forgotten, their blobs are still there",
+        "ledger.shelf.cleared": "old versions of a model are removed, not committed",
         "ledger.prune.looked": "old tasks are found, their events are deleted, they are not",
         "scheduler.pruned": "old tasks are forgotten, what they stored is still there",
         # reload: in the host
