@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -12,7 +13,7 @@ from skipper.client import Client
 from skipper.errors import ConflictError, DeploymentError, NotFoundError
 from tests.acceptance.test_models import train
 from tests.acceptance.test_statuses import problem
-from tests.acceptance.tree import Tree
+from tests.acceptance.tree import Tree, until
 
 RECORD = "/v1/models/line/deployment"
 PREDICTS = ("lines.predict", "lines.predict_async", "lines.predict_elsewhere")
@@ -55,6 +56,26 @@ def test_every_call_after_a_promotion_or_a_rollback_is_served_by_it(plain: Tree)
         forth = send(plain, "POST", "/v1/models/line/promote", {"version": second})
         assert (forth.json()["production"], forth.json()["previous"]) == (second, first)
         assert [served_by(plain, name) for name in PREDICTS] == [f"line@{second}"] * 3
+
+
+def test_replies_name_the_revision_of_the_record_that_they_follow(plain: Tree) -> None:
+    _, second = versions(plain)
+
+    def is_told(name: str, deployment: str) -> bool:
+        return plain.invoke(name, {"x": 1}).headers["x-skipper-deployment"] == deployment
+
+    def until_told(record: dict[str, Any]) -> int:
+        revision = int(record["revision"])
+        for name in PREDICTS:  # an edition may be loading yet, where the answer names its pool
+            until(partial(is_told, name, f"line/{revision}"))
+        return revision
+
+    path = "/v1/models/line/rollback"
+    revisions = {until_told(send(plain, "POST", path).json()) for _ in range(3)}
+    assert len(revisions) == 3, "an edition that is gone back to names the record of now"
+    given = {"aliases": {"best": second}}
+    record = send(plain, "PUT", RECORD, given, **{"If-Match": "*"}).json()
+    assert until_told(record), "though the same versions serve"
 
 
 def test_of_two_that_follow_one_revision_the_second_is_told_what_holds(plain: Tree) -> None:

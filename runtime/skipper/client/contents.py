@@ -48,6 +48,7 @@ class Answer:
     task: dict[str, Any] | None = None
     code: str | None = None
     model: str | None = None
+    deployment: str | None = None
 
     @property
     def value(self) -> Any:

@@ -189,6 +189,7 @@ def _answer(reply: Reply) -> Answer:
         task=reply.json() if is_task else None,
         code=reply.headers.get("x-skipper-code"),
         model=reply.headers.get("x-skipper-model"),
+        deployment=reply.headers.get("x-skipper-deployment"),
     )
 
 

@@ -59,11 +59,13 @@ class Json(JSONResponse):
 
 @lru_cache(maxsize=1000)  # because every direct call asks for one of a few
 def served_headers(served: bytes) -> Headers:
-    """The headers that name the code and the models of a reply. Not to be changed."""
-    code, _, models = served.partition(b" ")
+    """The headers that name the code, models and deployments of a reply. Not to be changed."""
+    code, *others = served.split(b" ")
     headers = [(b"x-skipper-code", code)] if code else []
-    if models:
-        headers.append((b"x-skipper-model", models.replace(b" ", b", ")))
+    if models := [each for each in others if b"/" not in each]:
+        headers.append((b"x-skipper-model", b", ".join(models)))
+    if deployments := [each for each in others if b"/" in each]:
+        headers.append((b"x-skipper-deployment", b", ".join(deployments)))
     return headers
 
 

@@ -111,6 +111,8 @@ class _AsyncServer:
             self._function.forget_models(frame)
         elif frame.kind == FrameKind.THREADS:
             self._function.take_threads(frame)
+        elif frame.kind == FrameKind.FOLLOWS:
+            self._function.follow_deployments(frame)
 
     def _terminated(self) -> None:
         if not self._running:

@@ -130,9 +130,18 @@ class ServedFunction:
         self._sinks: dict[int, EventSink] = {}
         self._attempts: dict[int, AttemptCheckpoints] = {}
         self._loaded = models.injected(self._taking.loaded_parameters)
-        self.served = served_by(code, models.versions)
+        self._deployments: tuple[str, ...] = ()
+        self._name_what_serves()
+
+    def _name_what_serves(self) -> None:
+        self.served = served_by(self._code, self._models.versions, self._deployments)
         # Made once, because it begins every good reply.
         self._good = reply(Outcome.OK, self.served, b"")
+
+    def follow_deployments(self, frame: Frame) -> None:
+        """From now on name the deployments in replies that a FOLLOWS frame says."""
+        self._deployments = tuple(frame.payload.decode().split())
+        self._name_what_serves()
 
     def watch_models(self) -> None:
         """From now on, tell of direct calls that change the models which others share."""
@@ -305,7 +314,9 @@ class ServedFunction:
     def serving(self) -> bytes:
         """What serves the present call: :attr:`served`, and the models that it has asked for."""
         used = caller.current.get().models
-        return served_by(self._code, [*self._models.versions, *used]) if used else self.served
+        if not used:
+            return self.served
+        return served_by(self._code, [*self._models.versions, *used], self._deployments)
 
     def written(self, call: IncomingCall, value: Any) -> bytes:
         """The body that answers ``call`` with a value. Raises as :meth:`dump` does."""

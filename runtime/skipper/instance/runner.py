@@ -48,6 +48,8 @@ def serve(link: HostLink, function: ServedFunction) -> None:
                 function.forget_models(frame)
             elif frame.kind == FrameKind.THREADS:
                 function.take_threads(frame)
+            elif frame.kind == FrameKind.FOLLOWS:
+                function.follow_deployments(frame)
 
 
 @contextlib.contextmanager

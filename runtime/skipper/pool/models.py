@@ -128,6 +128,14 @@ class ServedModels:
         """Why a version is unfit here; empty where it is not."""
         return next((each.reason for each in self._verdicts(ref, user)), "")
 
+    def deployments(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The record that each of ``names`` follows as it is known here: ``boston/42``."""
+        asked = dict.fromkeys(name for name in map(selectors.parse, names) if not name.is_pinned)
+        models = dict.fromkeys(each.name for each in asked)
+        return tuple(
+            f"{name}/{self._lines[name].record.revision}" for name in models if name in self._lines
+        )
+
     def untrained(self, version: FunctionVersion, functions: Iterable[FunctionVersion]) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
         others = [self._others.get(name, "") for name in version.spec.models if _is_other(name)]

@@ -96,6 +96,10 @@ class Serving:
         now = time.monotonic()
         return Edition(version, self._models.wanted(version.spec.models, _user(version), now))
 
+    def deployments(self, version: FunctionVersion) -> bytes:
+        """The records of deployments that a function follows, as FOLLOWS frames have them."""
+        return " ".join(self._models.deployments(version.spec.models)).encode()
+
     def untrained(self, version: FunctionVersion) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
         return self._models.untrained(version, self._catalogue.versions)

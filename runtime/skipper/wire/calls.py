@@ -107,9 +107,19 @@ def cause_of(payload: bytes) -> Cause:
     return Cause("", head.context)
 
 
-def served_by(code: str, models: Iterable[str] = ()) -> bytes:
-    """What served a call, for the reply's head: ``code`` and ``name@version`` of each model."""
-    return " ".join((code, *models)).encode()[:255]
+_MOST_SERVED = 255
+
+
+def served_by(code: str, models: Iterable[str] = (), deployments: Iterable[str] = ()) -> bytes:
+    """What served a call, for the reply's head: ``code``, ``name@version`` of each model.
+
+    Then ``name/revision`` of each deployment record that these follow. What has no room is left
+    out, so that no name and no number is cut short.
+    """
+    text = " ".join((code, *models, *deployments)).encode()
+    if len(text) <= _MOST_SERVED:
+        return text
+    return text[: _MOST_SERVED + 1].rpartition(b" ")[0]
 
 
 def reply(outcome: Outcome, served: bytes, body: bytes) -> bytes:

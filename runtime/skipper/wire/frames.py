@@ -90,6 +90,8 @@ class FrameKind:
     """host → instance, JSON: names of models of which other versions may serve now; ask again.
 
     Its id counts these frames."""
+    FOLLOWS = 43
+    """host → instance: which deployments replies name from now on, as ``served_by`` has them."""
     WISH = 41
     """instance → host, JSON: one of :mod:`skipper.instance.wishes`; answered with a REPLY."""
 

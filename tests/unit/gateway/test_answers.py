@@ -63,9 +63,17 @@ def test_a_problem_may_have_further_headers() -> None:
         (b"c0de", {b"x-skipper-code": b"c0de"}),
         (b"c0de a@1 b@2", {b"x-skipper-code": b"c0de", b"x-skipper-model": b"a@1, b@2"}),
         (b" a@1", {b"x-skipper-model": b"a@1"}),
+        (
+            b"c0de a@1 b@2 a/41 b/3",
+            {
+                b"x-skipper-code": b"c0de",
+                b"x-skipper-model": b"a@1, b@2",
+                b"x-skipper-deployment": b"a/41, b/3",
+            },
+        ),
     ],
 )
-def test_a_reply_names_the_code_and_the_models_that_served_it(
+def test_a_reply_names_the_code_the_models_and_the_deployments_that_served_it(
     served: bytes, headers: dict[bytes, bytes]
 ) -> None:
     assert dict(served_headers(served)) == headers

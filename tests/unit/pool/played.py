@@ -217,6 +217,8 @@ class PlayedServing(Serving):
         self.unfit: set[str] = set()
         """Labels of versions that do not load."""
         self.condemned: set[str] = set()
+        self.revision = b""
+        """The deployments that functions follow."""
         self.may_retry = False
         self.gave_way: list[bool] = []
         """Of each start, whether nobody waited for it."""
@@ -242,6 +244,9 @@ class PlayedServing(Serving):
 
     def wanted(self, version: FunctionVersion) -> Edition:
         return Edition(version, self.models) if self.may_retry else self.edition(version)
+
+    def deployments(self, version: FunctionVersion) -> bytes:
+        return self.revision
 
     def condemn(self, version: FunctionVersion, refs: Iterable[ModelRef], reason: str) -> None:
         self.condemned |= {ref.label for ref in refs}

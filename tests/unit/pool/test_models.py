@@ -76,6 +76,22 @@ async def test_the_version_in_production_of_each_model_is_what_instances_start_w
     assert served_models.refs(["boston"]) == (ref("boston", 1),)
 
 
+async def test_the_records_that_a_function_follows_are_known_by_their_revisions(
+    own_ledger: BlockingLedger,
+) -> None:
+    for _ in range(2):
+        publish(own_ledger, "boston")
+    publish(own_ledger, "iris")
+    served = ServedModels(own_ledger)
+    await served.refresh()
+    assert served.deployments(["boston", "iris"]) == ("boston/2", "iris/1")
+    assert served.deployments(["boston", "boston@candidate"]) == ("boston/2",)
+    assert served.deployments(["boston@1", "none"]) == (), "these follow no record"
+    promote(own_ledger, "boston", 1)
+    await served.refresh()
+    assert served.deployments(["boston@candidate"]) == ("boston/3",)
+
+
 async def test_a_version_that_does_not_load_is_left_out_for_the_last_one_that_does(
     own_ledger: BlockingLedger,
 ) -> None:

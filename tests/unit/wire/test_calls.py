@@ -54,6 +54,14 @@ def test_what_served_a_call_names_code_then_models_and_fits_its_length_byte() ->
     assert calls.served_by("c0de", ["a@1", "b@12"]) == b"c0de a@1 b@12"
     many = calls.served_by("c0de", [f"model-{n}@1" for n in range(100)])
     assert calls.parse_reply(calls.reply(Outcome.OK, many, b"{}")) == (Outcome.OK, many, b"{}")
+    followed = calls.served_by("c0de", ["a@1", "b@12"], ["a/41", "b/3"])
+    assert followed == b"c0de a@1 b@12 a/41 b/3"
+
+
+@pytest.mark.parametrize("digits", range(1, 12))
+def test_no_name_of_what_served_is_cut_short(digits: int) -> None:
+    models = [f"{'m' * 20}@{'7' * digits}"] * 20
+    assert set(calls.served_by("c0de", models).decode().split()[1:]) == set(models)
 
 
 def test_a_problem_carries_its_detail_and_members() -> None:

@@ -30,7 +30,7 @@ _VARY = (b"vary", b"Origin")
 _EXPOSED = (
     b"Accept-Ranges, Content-Disposition, Content-Location, Content-Range, ETag, Location, "
     b"Preference-Applied, Retry-After, WWW-Authenticate, X-Request-Id, X-Skipper-Code, "
-    b"X-Skipper-Model"
+    b"X-Skipper-Deployment, X-Skipper-Model"
 )
 _TAKEN = (
     b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, "

@@ -294,7 +294,7 @@ class Fleet:
             detail = f"it ended as soon as it had loaded: {instance.death_reason}"
             return BrokenFile(file=file, error=detail)
         self.all[instance] = queue
-        queue.instances.append(instance)
+        queue.add(instance)
         return None
 
 

@@ -12,6 +12,7 @@ from skipper.pool.processes.version import Edition
 from skipper.spec import BrokenFile, FunctionSpec
 from skipper.wire import calls
 from skipper.wire.calls import CallKey
+from skipper.wire.frames import FrameKind
 
 RUNS = 16
 """How many runs the mean of their times looks back on, more or less."""
@@ -94,6 +95,8 @@ class EditionQueue:
         self.spec: FunctionSpec = edition.version.spec
         self.instances: list[Instance[DirectCall]] = []
         """Those that may be sent calls, the one used last at the end."""
+        self.follows = b""
+        """The deployments that its replies name."""
         self.starting = 0
         self.is_current = False
         """Whether the calls of its version go to it."""
@@ -114,6 +117,19 @@ class EditionQueue:
         """Whether a call was refused for that: so an instance is started as soon as one may be."""
         self.retry_at = 0.0
         self.failures = 0
+
+    def follow(self, deployments: bytes) -> None:
+        """Have the replies to calls that are sent from now on name these deployments."""
+        if deployments != self.follows:
+            self.follows = deployments
+            for each in self.instances:
+                each.send(FrameKind.FOLLOWS, 0, deployments)
+
+    def add(self, instance: Instance[DirectCall]) -> None:
+        """Send calls to an instance, too, that has loaded it."""
+        if self.follows:
+            instance.send(FrameKind.FOLLOWS, 0, self.follows)
+        self.instances.append(instance)
 
     def tell(self) -> None:
         """Have the version say whether a call would find an instance, or get why none starts."""

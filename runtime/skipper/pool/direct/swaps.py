@@ -88,6 +88,7 @@ class Swaps:
             self._cancel(version)
             current = self._versions.current_of(version) or current
         if edition == current.edition:
+            current.follow(self._serving.deployments(version))
             return
         queue = self._versions.queue(edition)
         if queue.instances or not _is_called(current):
@@ -148,6 +149,7 @@ class Swaps:
     def _flip(self, queue: EditionQueue) -> None:
         if self._versions.current_of(queue.version) is queue:
             return
+        queue.follow(self._serving.deployments(queue.version))
         self._versions.move(queue)
         failpoint("swap.moved")
         log.info("%s serves", queue.edition, extra={"event": "swap", "function": queue.spec.name})

@@ -11,6 +11,7 @@ from skipper.outcomes import Outcome
 from skipper.pool.direct.fleet import IDLE_S
 from skipper.pool.direct.queue import DirectCall
 from skipper.spec import BrokenFile
+from skipper.wire.frames import FrameKind
 from tests.unit.pool.direct.test_lane import BROKEN, Pool, warmed
 from tests.unit.pool.played import Played, version_of
 
@@ -83,6 +84,36 @@ async def test_what_runs_as_calls_move_ends_where_it_began() -> None:
     old.replies("old")
     assert pool.caller.answers == [(running, Outcome.OK, "old")]
     assert old.is_alive, "the version before stays loaded"
+
+
+def told(instance: Played[DirectCall]) -> list[bytes]:
+    """What an instance has been told to name, in the order of its frames; calls as ``call``."""
+    kinds = {FrameKind.FOLLOWS, FrameKind.CALL}
+    frames = [each for each in instance.transport.frames if each.kind in kinds]
+    return [each.payload if each.kind == FrameKind.FOLLOWS else b"call" for each in frames]
+
+
+async def test_an_edition_that_is_gone_back_to_names_the_record_of_now() -> None:
+    pool = Models()
+    for revision, version in ((1, 1), (2, 2), (3, 1)):
+        pool.revision = b"net/%d" % revision
+        await pool.deploy(version)
+        pool.submit()
+        await pool.settle()
+        pool.loaded(version)[0].replies()
+    (first,), (second,) = pool.loaded(1), pool.loaded(2)
+    assert told(first) == [b"net/1", b"call", b"net/3", b"call"]
+    assert told(second) == [b"net/2", b"call"]
+
+
+async def test_a_record_that_names_the_same_versions_is_told_at_once() -> None:
+    pool = Models()
+    await pool.deploy(1)
+    pool = await warmed(pool, 2)  # type: ignore[assignment] # what it was given
+    for revision in (b"net/2", b"net/2", b"net/3"):
+        pool.revision = revision
+        pool.lane.swaps.follow()
+    assert [told(each)[-2:] for each in pool.loaded(1)] == [[b"net/2", b"net/3"]] * 2
 
 
 async def test_to_go_back_loads_nothing() -> None:
