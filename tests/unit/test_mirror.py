@@ -70,6 +70,7 @@ ELSEWHERE = {
     "unit/settings/test_loading.py": "settings/annotations settings/handover settings/layers "
     "settings/schema",
     "unit/function/test_options.py": "spec",
+    "unit/test_compatibility.py": "containment",
 }
 """The tests of modules that have no file of their name: a module, or what is left of a folder."""
 BESIDE = frozenset({"bench", "functions", "plugins", "tools"})

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from skipper.compatibility import input_changes
 from skipper.failpoints import failpoint
 from skipper.instance.jobs import Report, SourceInfo
 from skipper.pool.again import Again
@@ -24,7 +25,7 @@ from skipper.pool.peers import Peers
 from skipper.pool.processes.version import FunctionVersion
 from skipper.pool.reading import FileReader
 from skipper.pool.tracebacks import TRACEBACK
-from skipper.spec import BrokenFile
+from skipper.spec import BrokenFile, is_private
 
 log = logging.getLogger(__name__)
 
@@ -314,6 +315,7 @@ class Reloader:
         names = {version.name for version in fresh}.union(kept)
         before = [each for each in self._catalogue.versions if each.source.name == source.name]
         for version in fresh:
+            self._log_refusals(version)
             self._catalogue.assign(version)
             self._lanes.direct.assign(version)
             for old in self._catalogue.superseded(version.name):
@@ -323,6 +325,19 @@ class Reloader:
                 for each in (*self._catalogue.superseded(version.name), version):
                     self._retire(each)
                 log.info("%s is no longer served", version.name, extra={"event": "removed"})
+
+    def _log_refusals(self, fresh: FunctionVersion) -> None:
+        """Log which bodies are refused from now on that were right, before ``fresh`` serves.
+
+        Not of a private function: its callers are the project's own, and changed with it.
+        """
+        before = self._catalogue.assigned.get(fresh.name)
+        if before is None or is_private(fresh.name):
+            return
+        old, new = before.version.spec.input_schema, fresh.spec.input_schema
+        for change in input_changes(fresh.name, old, new):
+            if change.breaks:
+                log.warning("%s", change, extra={"event": "narrowed", "function": fresh.name})
 
     def _retire(self, version: FunctionVersion) -> None:
         self._catalogue.retire(version)

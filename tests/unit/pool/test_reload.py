@@ -324,6 +324,45 @@ def said(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[str]]]:
         yield lambda: [record.getMessage() for record in caplog.records]
 
 
+def asks_for(*names: str, **more: Any) -> dict[str, Any]:
+    """The input schema of a function with these parameters."""
+    members = {name: {"type": "number"} for name in names}
+    closed = {"type": "object", "additionalProperties": False}
+    return closed | {"properties": members, "required": [*names]} | more
+
+
+@pytest.mark.parametrize(
+    ("name", "schema", "told"),
+    [
+        (
+            "predict",
+            asks_for("lstat", "rooms"),
+            ["boston.predict now asks for `rooms`, which callers have not sent so far"],
+        ),
+        ("predict", asks_for(), ["boston.predict now takes no `lstat` any more"]),
+        (
+            "predict",
+            asks_for("lstat", properties={"lstat": {"type": "integer"}}),
+            ["boston.predict now takes integer, where number was right"],
+        ),
+        ("predict", asks_for("lstat", required=[]), []),
+        ("_predict", asks_for("lstat", "rooms"), []),
+    ],
+)
+async def test_a_reload_that_refuses_what_was_right_says_so_once(
+    name: str, schema: dict[str, Any], told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """fastapi/fastapi#896: a second parameter changes what the first one's callers must send."""
+    project = Project()
+    for code, each in (("1", asks_for("lstat")), ("2", schema), ("3", schema)):
+        project.write("boston", code, name)
+        spec = spec_of(f"boston.{name}", code=code, input_schema=each)
+        project.files["boston"] = Report(specs=(spec,), code=code)
+        await project.refresh()
+    said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert [text.partition(" (input")[0] for text in said] == told
+
+
 async def test_a_file_that_does_not_load_leaves_its_good_version_serving(
     said: Callable[[], list[str]],
 ) -> None:
