@@ -29,7 +29,10 @@ class Exit(IntEnum):
     USAGE = 2
     """The command line or the input is wrong."""
     INVALID = 3
-    """The settings are invalid or, with ``--strict``, a function file is broken."""
+    """The settings are invalid or a function file is broken (``up --strict``, ``check``).
+
+    For ``check --against`` also: callers would break.
+    """
     NOT_RUNNING = 4
     """Nothing runs there, or it cannot answer now."""
     NOT_FOUND = 5

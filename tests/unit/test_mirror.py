@@ -30,6 +30,7 @@ ELSEWHERE = {
     "unit/gateway/routes/test_openapi.py": "gateway/routes/responses",
     "acceptance/test_gateways.py": "gateway/server",
     "acceptance/test_clients.py": "cli/files",
+    "acceptance/test_against.py": "cli/check pool/inventory",
     "acceptance/test_documents.py": "gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",
     "acceptance/test_shelf.py": "gateway/routes/shelf",

@@ -18,6 +18,7 @@ from skipper.cli import (
     webhooks,
 )
 from skipper.cli.call import call
+from skipper.cli.check import check
 from skipper.cli.logs import logs
 from skipper.cli.status import down, status
 from skipper.cli.verbs import Verbs
@@ -70,6 +71,7 @@ def up_(context: typer.Context) -> None:
 app.command()(down)
 app.command()(status)
 app.command()(call)
+app.command()(check)
 app.add_typer(functions.functions, name="functions")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(files.app, name="files")
