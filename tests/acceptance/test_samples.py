@@ -7,39 +7,23 @@ of its own. Only the gateway's address is another, and trainings are cut short.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.events import Event, sse
-from tests.acceptance.tree import LIMIT_S, Tree, lent
+from tests.acceptance.pages import REPOSITORY, blocks, commands, page, run, section
+from tests.acceptance.tree import Tree, lent
 
-REPOSITORY = Path(__file__).parents[2]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),  # TensorFlow is imported twice: for its template of each pool
 ]
-
-
-def page(name: str) -> str:
-    return (REPOSITORY / name).read_text("utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
-
-
-def section(text: str, title: str, language: str) -> str:
-    """The first block of a section of a page."""
-    return blocks(text[text.index(f"## {title}") :], language)[0]
 
 
 @pytest.fixture(scope="module")
@@ -123,43 +107,11 @@ def test_a_model_goes_through_its_whole_life(samples: Tree, trained: list[Event]
 # --- the pages -----------------------------------------------------------------------------------
 
 
-def environment(tree: Tree) -> dict[str, str]:
-    """What the commands find: ``skipper`` on the PATH, and this tree."""
-    own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SKIPPER_URL": tree.url}
-    return tree.environment() | own
-
-
-def run(tree: Tree, command: list[str]) -> str:
-    """Run a command in the project's folder; what it prints."""
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tree.folder,
-        env=environment(tree),
-        timeout=2 * LIMIT_S,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
 def here(tree: Tree, text: str) -> str:
     """``text`` with this tree's address, and with short trainings."""
     return re.sub(
         r"(epochs(?:=|\": ))\d+", r"\g<1>2", text.replace("http://127.0.0.1:8000", tree.url)
     )
-
-
-def commands(text: str) -> list[tuple[str, str]]:
-    """Each command of the console blocks, and what the page shows of its output."""
-    found = []
-    for block in blocks(text, "console"):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command = re.match(r"(?:.*\\\n)*.*\n", part)
-            assert command is not None
-            found.append((command[0], part[command.end() :].strip()))
-    return found
 
 
 def test_the_first_screen_does_what_it_shows(samples: Tree) -> None:
