@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
+import httpx
 import pytest
 
 from skipper.client import Client
 from skipper.errors import NotFoundError, UnavailableError
+from tests.acceptance.conftest import PLAIN, Grow
 from tests.acceptance.test_deployments import send, served_by
 from tests.acceptance.test_models import train
 from tests.acceptance.test_statuses import problem
@@ -63,7 +67,7 @@ def test_a_version_is_exported_as_one_file(plain: Tree, tmp_path: Path) -> None:
         about, model = (tar.extractfile(name) for name in tar.getnames())
         assert about is not None
         assert model is not None
-        assert json.load(about) == shown
+        assert json.load(about) == {"layout": 1} | shown
         content = model.read()
     assert json.loads(content) == {"slope": 3}
     assert hashlib.sha256(content).hexdigest() == shown["files"][0]["sha256"]
@@ -81,3 +85,48 @@ def test_a_damaged_version_is_not_exported(plain: Tree, tmp_path: Path) -> None:
             client.export_model("line", number, tmp_path / "line.tar")
         blob.write_bytes(sound)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_exported_answers_the_same_in_another_project(
+    plain: Tree, grow: Grow, tmp_path: Path
+) -> None:
+    number = train(plain, 5)
+    shutil.copytree(PLAIN, tmp_path / "other", ignore=shutil.ignore_patterns("__pycache__"))
+    with Client(plain.url) as client:
+        path = client.export_model("line", number, tmp_path / "line.tar")
+        exported = client.model_version("line", number)
+    other = grow(tmp_path / "other").ready()
+    with Client(other.url) as client:
+        made = client.import_model(path)
+        assert (made["name"], made["version"], made["state"]) == ("line", 1, "stored")
+        assert (made["task_id"], made["metrics"]) == (None, {"slope": 5})
+        assert made["origin"]["task_id"] == exported["task_id"]
+        assert (made["origin"]["version"], made["digest"]) == (number, exported["digest"])
+        assert client.deployment("line")["production"] is None, "nobody has promoted it"
+        assert client.import_model(path, name="curve")["name"] == "curve"
+    send(other, "POST", "/v1/models/line/promote", {"version": 1})
+    assert other.value("lines.predict", {"x": 2}) == plain.value("lines.predict", {"x": 2}) == 10
+    assert served_by(other, "lines.predict") == "line@1"
+    with Client(other.url) as client:
+        again = client.export_model("line", 1, tmp_path / "again.tar")
+        assert client.import_model(again)["version"] == 2
+    assert train(other, 6) == 3
+
+
+def test_an_import_that_is_refused_leaves_nothing(plain: Tree, tmp_path: Path) -> None:
+    number = train(plain, 8)
+    with Client(plain.url) as client:
+        whole = client.export_model("line", number, tmp_path / "line.tar").read_bytes()
+    state = plain.folder / ".skipper"
+    before = sorted(path for path in state.rglob("*") if path.parts[-3] == "blobs")
+    post = plain.url + "/v1/models"
+    for damaged in (b"", b"no tar", whole[:-2000], whole.replace(b"slope", b"slopf")):
+        told = problem(httpx.post(post, content=damaged), 422, "invalid-input")
+        assert "no version of a model that can be imported" in told["detail"]
+    problem(httpx.post(post + "?name=..", content=whole), 400, "bad-request")
+    problem(httpx.post(post + "?as=x", content=whole), 400, "bad-request")
+    packed = httpx.post(post, content=gzip.compress(whole), headers={"content-encoding": "gzip"})
+    problem(packed, 415, "unsupported-media-type")
+    assert plain.json("/v1/models/line")["items"][0]["version"] == number
+    assert sorted(path for path in state.rglob("*") if path.parts[-3] == "blobs") == before
+    assert not [path for path in (state / "tmp").iterdir() if path.is_dir() and any(path.iterdir())]

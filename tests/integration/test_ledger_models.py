@@ -19,7 +19,15 @@ from sqlalchemy import insert
 from skipper.errors import ConflictError, DeploymentError, KeptOutError, NotFoundError, UnfitError
 from skipper.ledger import deployments, models, schema, tasks, transitions
 from skipper.ledger.connection import Connection, Statement
-from skipper.ledger.records import Admission, Admit, Deployment, Fitness, Forced, ModelVersionNew
+from skipper.ledger.records import (
+    Admission,
+    Admit,
+    Deployment,
+    Fitness,
+    Forced,
+    ImportedModel,
+    ModelVersionNew,
+)
 from skipper.ledger.transitions import Step
 from skipper.selectors import parse
 from skipper.task import State
@@ -548,3 +556,28 @@ def test_a_version_that_is_let_in_may_begin_with_a_part_of_the_calls(
 
 def admitting(**said: Any) -> Admit:
     return lambda held: Admission(**said)
+
+
+def test_what_is_imported_is_the_next_version_and_serves_nobody(ledger: BlockingLedger) -> None:
+    origin = {"name": "boston", "version": 7, "by": "uid 7"}
+    new = ImportedModel(
+        name="m",
+        digest="d" * 64,
+        format="keras",
+        function="boston.train",
+        created_at=5.0,
+        metrics={"rmse": 3.1},
+        params=None,
+        code=None,
+        size=10,
+        origin=origin,
+    )
+    for number in (1, 2):
+        made = ledger.write_now(lambda conn: models.take_in(conn, new))
+        assert (made.version, made.state, made.task_id) == (number, Fitness.STORED, "")
+        assert (made.metrics, made.origin) == ({"rmse": 3.1}, origin)
+    assert ledger.read_now(lambda conn: deployments.held_of(conn, "m")).production is None
+    assert [each.version for each in ledger.read_now(lambda c: models.published_since(c, 0))] == [
+        1,
+        2,
+    ]

@@ -33,7 +33,7 @@ ELSEWHERE = {
     "acceptance/test_against.py": "cli/check pool/inventory",
     "acceptance/test_documents.py": "gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",
-    "acceptance/test_shelf.py": "gateway/routes/shelf",
+    "acceptance/test_shelf.py": "gateway/routes/imports gateway/routes/shelf",
     "acceptance/test_deployments.py": "client/model_flows gateway/model_documents "
     "gateway/routes/deployments",
     "acceptance/test_tasks.py": "gateway/routes/tasks",

@@ -174,6 +174,37 @@ def export_model(
     info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
 
 
+@models.command("import")
+def import_model(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What export has written.", dir_okay=False)
+    ],
+    name: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Of which model; default: its own.")
+    ] = None,
+    json_: Json = False,
+    project: Project = None,
+    url: Url = None,
+) -> None:
+    """Take in a version that was exported elsewhere; it serves once it is promoted.
+
+    \b
+    Examples:
+      skipper models import boston-7.tar
+      skipper models import boston-7.tar --as boston_eu && skipper models promote boston_eu@latest
+    """
+    path = path.expanduser()
+    if not path.is_file():
+        raise typer.BadParameter(f"{path}: No such file.")
+    with target(project, url).client() as client:
+        made = client.import_model(path, name=name)
+    if json_:
+        show_json(made)
+        return
+    at = f"{made['name']}@{made['version']}"
+    info(f"{at}: stored. `skipper models promote {at}` puts it in production.")
+
+
 @models.command("rescue")
 def rescue_model(
     task_id: Id,

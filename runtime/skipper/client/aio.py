@@ -203,6 +203,10 @@ class AsyncClient(HttpConnection):
         await self.run(model_flows.export(name, version, Path(to)))
         return Path(to)
 
+    async def import_model(self, source: Any, *, name: str | None = None) -> dict[str, Any]:
+        """See :meth:`Client.import_model`."""
+        return await self.run(model_flows.import_(file_source(source), name))
+
     async def deployment(self, name: str) -> dict[str, Any]:
         """See :meth:`Client.deployment`."""
         return await self.run(model_flows.deployment(name))

@@ -233,6 +233,15 @@ class Client(HttpConnection):
         self.run(model_flows.export(name, version, Path(to)))
         return Path(to)
 
+    def import_model(self, source: Any, *, name: str | None = None) -> dict[str, Any]:
+        """Have a version that was exported become the next one of ``name``, or of its own name.
+
+        ``source`` is a path or an open file. The version, which serves nobody until it is promoted.
+        Raises InvalidInputError for what is no such file or damaged, UnavailableError where there
+        is no room for it, OSError.
+        """
+        return self.run(model_flows.import_(file_source(source), name))
+
     def deployment(self, name: str) -> dict[str, Any]:
         """Which versions of a model serve: its deployment record. Raises NotFoundError."""
         return self.run(model_flows.deployment(name))

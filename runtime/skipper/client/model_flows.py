@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from skipper.client.bodies import StreamedBody
 from skipper.client.flows import exchange, get, model_path, task_path
 from skipper.client.messages import Flow, Reply, Request
+from skipper.client.sources import BodySource
 
 JSON = {"content-type": "application/json"}
 
@@ -22,6 +24,22 @@ def export(name: str, at: int | str, to: Path) -> Flow[Reply]:
     """One version of a model, written to ``to`` as a tar."""
     path = f"{model_path(name)}/versions/{quote(str(at), safe='')}/archive"
     return (yield from exchange(Request(method="GET", path=path, to=to)))
+
+
+def import_(source: BodySource, name: str | None) -> Flow[dict[str, Any]]:
+    """The version that an archive has become. Not repeatable: it would be two."""
+    request = Request(
+        method="POST",
+        path="/v1/models",
+        query={"name": name} if name else {},
+        headers={"content-type": "application/x-tar"},
+        content=StreamedBody(source),
+        timeout_s=None,
+        is_repeatable=False,
+    )
+    reply = yield from exchange(request)
+    made: dict[str, Any] = reply.json()
+    return made
 
 
 def rescue(task_id: str, to: Path) -> Flow[Reply]:

@@ -37,6 +37,7 @@ from skipper.gateway.routes import (
     files,
     functions,
     health,
+    imports,
     metrics,
     models,
     openapi,
@@ -49,7 +50,8 @@ from skipper.gateway.routes import (
 from skipper.gateway.routes.health import Readiness
 from skipper.wire.messages import ListedFunction
 
-_CALLS, _INVOKE, _FILES = "/v1/functions/", "/invoke", "/v1/files"
+_CALLS, _INVOKE = "/v1/functions/", "/invoke"
+_FILES, _MODELS = "/v1/files", "/v1/models"
 _OF_STATUS = {404: problems.NOT_FOUND, 405: problems.METHOD, 413: problems.TOO_LARGE}
 
 
@@ -87,6 +89,7 @@ class Gateway:
         follow = Audited(audit, self._proxies).follow if audit is not None and audit.is_on else None
         self._access = AccessMiddleware(self._answer, policy, follow)
         self._invoke, self._uploads = Invoke(context), files.Uploads(context)
+        self._imports = imports.Imports(context)
         self._add_routes()
 
     @property
@@ -111,6 +114,8 @@ class Gateway:
             self._invoke.begin(name, exchange, self._prefix_of(exchange))
         elif head.method == "POST" and head.path == _FILES:
             self._uploads.begin(exchange, self._prefix_of(exchange))
+        elif head.method == "POST" and head.path == _MODELS:
+            self._imports.begin(exchange, self._prefix_of(exchange))
         else:
             asgi.answer(self._answer_otherwise, exchange)
 
@@ -132,6 +137,7 @@ class Gateway:
         route = Route(f"{_CALLS}{{name}}{_INVOKE}", _not_here, methods=["POST"])
         api.router.routes.insert(0, route)
         api.router.routes.insert(1, Route(_FILES, _not_here, methods=["POST"]))
+        api.router.routes.insert(2, Route(_MODELS, _not_here, methods=["POST"]))
         of_models = (models, deployments, shelf)
         for part in (functions, files, *of_models, pools, tasks, schedules, webhooks):
             api.include_router(part.routes(self._context))

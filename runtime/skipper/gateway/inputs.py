@@ -86,9 +86,11 @@ class Inputs:
                 members.add_part(name, reception.part(kind, None))
             return reception.kept(Envelope(parts=tuple(reception.parts), json=members.json()))
 
-    async def file(self, media_type: str, name: str | None, pieces: Pieces) -> Part:
-        """A file of its own, hashed, in the spool. Raises Problem."""
-        with Reception(self, self.of_files, _at_once, is_hashed=True) as reception:
+    async def file(
+        self, media_type: str, name: str | None, pieces: Pieces, limit: BodyLimit | None = None
+    ) -> Part:
+        """A file of its own, hashed, in the spool; ``limit`` if not a file's. Raises Problem."""
+        with Reception(self, limit or self.of_files, _at_once, is_hashed=True) as reception:
             await reception.take(pieces, reception.begin("the file").write)
             part = reception.part(media_type, name)
             reception.kept(Envelope(parts=(part,)))

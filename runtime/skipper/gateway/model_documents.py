@@ -12,10 +12,11 @@ from skipper.tasks.documents import timestamp
 
 
 def version_document(version: ModelVersion) -> dict[str, Any]:
-    """A version, as lists have it."""
+    """A version, as lists have it. One that was imported has an origin in place of a task."""
     document = asdict(version)
     del document["seq"]
-    return document | {"created_at": timestamp(version.created_at)}
+    made = {"task_id": version.task_id or None, "created_at": timestamp(version.created_at)}
+    return document | made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from skipper.ledger.records import (
     Deployment,
     Fitness,
     Forced,
+    ImportedModel,
     ModelVersion,
     ModelVersionNew,
     Standing,
@@ -66,17 +67,37 @@ def publish(conn: Connection, new: ModelVersionNew, admit: Admit = _anyhow) -> i
         return None
     if seen := conn.run(_SEEN, params):
         return int(seen[0][0])
-    ((newest,),) = conn.run(_NEWEST, params)
-    version: int = (newest or 0) + 1
+    version = _next(conn, new.name)
     documents = {"metrics": json.dumps(new.metrics), "params": json.dumps(new.params)}
     held = deployments.get(conn, new.name) or transitions.undeployed(new.name)
     admission = _admission(conn, new, held, admit)
     facts = {"version": version, "state": new.state.value, "gate": json.dumps(admission.gate)}
-    conn.run(_PUBLISH, params | documents | facts)
+    conn.run(_PUBLISH, params | documents | facts | {"origin": None})
     if admission.serves:
         _deploy(conn, new, held, version, admission.percent)
     failpoint("ledger.publish.written")
     return version
+
+
+def take_in(conn: Connection, new: ImportedModel) -> ModelVersion:
+    """Make what was made elsewhere the next version of its name; nobody has loaded it.
+
+    It serves once it is promoted.
+    """
+    conn.lock(deployments.LOCK)
+    version = _next(conn, new.name)
+    documents = {name: json.dumps(getattr(new, name)) for name in ("metrics", "params", "origin")}
+    facts = {"version": version, "state": Fitness.STORED.value, "reason": None, "gate": None}
+    no_task = {"task_id": "", "attempt": 0, "step": version}
+    conn.run(_PUBLISH, asdict(new) | documents | facts | no_task)
+    made = get(conn, new.name, version)
+    assert made is not None
+    return made
+
+
+def _next(conn: Connection, name: str) -> int:
+    ((newest,),) = conn.run(_NEWEST, {"name": name})
+    return (newest or 0) + 1
 
 
 def _admission(conn: Connection, new: ModelVersionNew, held: Deployment, admit: Admit) -> Admission:
@@ -256,6 +277,6 @@ def _version_of(cursor: str) -> int:
 
 def _model_of(row: Row) -> ModelVersion:
     values = dict(zip(_FIELDS, row, strict=True))
-    for name in ("metrics", "params", "gate"):
+    for name in ("metrics", "params", "gate", "origin"):
         values[name] = json.loads(values[name] or "null")
     return ModelVersion(**values | {"state": Fitness(values["state"])})

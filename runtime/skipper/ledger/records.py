@@ -329,11 +329,28 @@ class ModelVersionNew:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ImportedModel:
+    """A model that was made elsewhere; ``origin`` is where, and who has brought it, as JSON."""
+
+    name: str
+    digest: str
+    format: str
+    function: str
+    created_at: float
+    metrics: dict[str, Any] | None
+    params: dict[str, Any] | None
+    code: str | None
+    size: int
+    origin: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelVersion:
     """A published model. ``seq`` counts the publications of all models.
 
     ``size`` is in bytes, where it is known; ``reason`` says why it is unfit; ``gate`` what the
-    model's gate found and decided, as JSON.
+    model's gate found and decided, as JSON. One that was imported has an ``origin``, and its
+    ``task_id`` is empty.
     """
 
     name: str
@@ -351,6 +368,7 @@ class ModelVersion:
     state: Fitness
     reason: str | None
     gate: dict[str, Any] | None
+    origin: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

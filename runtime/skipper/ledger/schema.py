@@ -269,6 +269,7 @@ models = Table(
     Column("reason", Text),
     Column("gate", Text),
     Column("step", Integer, nullable=False, server_default="-1"),  # of its task; -1: returned
+    Column("origin", Text),  # JSON, of one that was imported: it has no task, its version as step
     _index("models_by_name", "name", "version", unique=True),
     _index("models_by_task", "task_id", "name", "step", unique=True),
     sqlite_autoincrement=True,

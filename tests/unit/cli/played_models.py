@@ -119,6 +119,12 @@ class PlayedModels:
     async def archive(self, request: Request) -> Response:
         return Response(b"a tar", media_type="application/x-tar")
 
+    async def imported(self, request: Request) -> Response:
+        if await request.body() != b"a tar":
+            return refused(422, "invalid-input", "it is no tar")
+        made = version(request.query_params.get("name", "boston"), 4)
+        return JSONResponse(made | {"state": "stored"}, 201)
+
     async def gc(self, request: Request) -> Response:
         given = await request.json()
         if given["keep_versions"] is None and given["keep_days"] is None:
@@ -158,6 +164,7 @@ class PlayedModels:
         one = "/v1/models/{name}"
         return [
             Route("/v1/models", self.models),
+            Route("/v1/models", self.imported, methods=["POST"]),
             Route(one, self.model),
             Route(one + "/versions/{version}", self.version),
             Route(one + "/versions/{version}/archive", self.archive),

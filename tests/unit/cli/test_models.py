@@ -144,3 +144,16 @@ def test_a_version_is_exported_under_its_own_name(run: Run, tmp_path: Path) -> N
     assert (tmp_path / "boston-2.tar").read_bytes() == b"a tar"
     assert run("models", "export", "boston", "-o", str(tmp_path)).exit_code == Exit.USAGE
     assert run("models", "export", "boston@9").exit_code == Exit.NOT_FOUND
+
+
+def test_a_version_is_imported_and_what_puts_it_in_production_is_told(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "boston.tar").write_bytes(b"a tar")
+    told = run("models", "import", str(tmp_path / "boston.tar")).stderr
+    assert "boston@4: stored. `skipper models promote boston@4`" in told
+    shown = run("models", "import", str(tmp_path / "boston.tar"), "--as", "eu", "--json").stdout
+    assert (json.loads(shown)["name"], json.loads(shown)["version"]) == ("eu", 4)
+    (tmp_path / "boston.tar").write_bytes(b"rubbish")
+    assert run("models", "import", str(tmp_path / "boston.tar")).exit_code != Exit.OK
+    assert run("models", "import", str(tmp_path / "none.tar")).exit_code == Exit.USAGE

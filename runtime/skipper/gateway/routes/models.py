@@ -16,6 +16,7 @@ from skipper.gateway.answers import Json, json_bytes
 from skipper.gateway.archive import ArchiveResponse
 from skipper.gateway.contents import lost
 from skipper.gateway.context import Context
+from skipper.gateway.imports import FILES, LAYOUT, MANIFEST
 from skipper.gateway.model_documents import Stored, shown_version, version_document
 from skipper.gateway.problems import Problem
 from skipper.gateway.routes.parameters import MAX_PAGE, Name, VersionAt
@@ -23,9 +24,6 @@ from skipper.ledger import deployments, models
 from skipper.ledger.connection import Connection
 from skipper.ledger.records import Deployment, Fitness, ModelVersion
 from skipper.selectors import Selector, parse_at
-
-MANIFEST = "skipper-model.json"
-"""What is known of a version, in its archive."""
 
 
 def routes(context: Context) -> APIRouter:
@@ -104,8 +102,8 @@ def _archive(context: Context, version: ModelVersion, held: Deployment) -> Respo
     stored, blobs = _stored(context, version), context.values.blobs
     if stored is None:
         raise lost("is gone or damaged")
-    manifest = json_bytes(shown_version(version, held, stored))
+    manifest = json_bytes({"layout": LAYOUT} | shown_version(version, held, stored))
     about = StoredFile(path=MANIFEST, digest=blobs.put(manifest), size=len(manifest))
-    files = [replace(each, path=f"files/{each.path}") for each in stored.files]
+    files = [replace(each, path=FILES + each.path) for each in stored.files]
     name = f"{version.name}-{version.version}.tar"
     return ArchiveResponse([about, *files], blobs, tag=version.digest, name=name)

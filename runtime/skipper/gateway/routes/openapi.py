@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from skipper.gateway.access.policy import OPEN
+from skipper.gateway.archive import TAR
 from skipper.gateway.routes.responses import EVENTS, OF_ROUTES, answered, anywhere, refused
 from skipper.spec import PRIORITIES, FunctionSpec, Mode
 from skipper.tasks.documents import ACCEPTED_SCHEMA, TASK_SCHEMA
@@ -99,6 +100,21 @@ _UPLOAD = {
         },
     },
 }
+_IMPORT = {
+    "tags": ["models"],
+    "summary": "Import a version that was exported, as the next of its model",
+    "operationId": "import_model",
+    "parameters": [
+        {
+            "name": "name",
+            "in": "query",
+            "required": False,
+            "description": "Of which model; as the file says, if not given",
+            "schema": {"type": "string"},
+        }
+    ],
+    "requestBody": {"required": True, "content": {TAR: {"schema": _BINARY}}},
+}
 
 
 def document(
@@ -111,6 +127,7 @@ def document(
     schemas["AcceptedTask"] = ACCEPTED_SCHEMA
     common = anywhere(needs_key=needs_key)
     whole["paths"]["/v1/files"] = {"post": dict(_UPLOAD)}
+    whole["paths"].setdefault("/v1/models", {})["post"] = dict(_IMPORT)
     for path, operations in whole["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = common | OF_ROUTES[method, path]

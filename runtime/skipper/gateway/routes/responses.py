@@ -120,6 +120,12 @@ OF_ROUTES: dict[tuple[str, str], Responses] = {
     ("get", "/v1/files/{id}/info"): {"200": answered("The file", _FILE), "404": _NONE},
     ("delete", "/v1/files/{id}"): {"204": {"description": "It is forgotten"}, "404": _NONE},
     ("get", "/v1/models"): {"200": answered("Models", _list(_MODEL, "next"))},
+    ("post", "/v1/models"): {
+        "201": answered("The version, which serves nobody yet", _MODEL),
+        "415": refused("It is encoded; the body is the file as it is"),
+        "422": refused("It is no such file, is damaged, or does not agree with itself"),
+        "507": refused("There is no room for it"),
+    },
     ("get", "/v1/models/{name}"): {
         "200": answered("The model's versions", _list(_MODEL, "name", "next")),
         "404": _NONE,
