@@ -10,7 +10,10 @@ from skipper.blobs import SHARDS, BlobStore
 from skipper.ledger import Ledger, models
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import Pruner
+from skipper.scheduler.shelves import Shelves
 from skipper.settings.model import Settings
+from skipper.wire.directory import Directory
+from skipper.wire.messages import LinkRole
 from tests.chaos.evidence import Violation
 
 _LATER_S = 30 * 86400.0
@@ -32,7 +35,13 @@ async def left_over(settings: Settings, tmp_dir: Path) -> list[Violation]:
     blobs = BlobStore(settings.storage_url)
     with Ledger.open(settings.database_url, schema=settings.schema) as ledger:
         pruner = Pruner(
-            ledger, blobs, retention_s=0.0, checkpoints_s=0.0, tmp_dir=tmp_dir, clock=LaterClock()
+            ledger,
+            blobs,
+            retention_s=0.0,
+            checkpoints_s=0.0,
+            tmp_dir=tmp_dir,
+            clock=LaterClock(),
+            shelves=Shelves(ledger, Directory(tmp_dir, (), LinkRole.SCHEDULER), {}),
         )
         for _ in range(SHARDS):
             while await pruner.round():

@@ -19,6 +19,7 @@ from skipper.ledger.records import (
     CheckpointBounds,
     Ending,
     FileRecord,
+    Fitness,
     Keeping,
     ModelVersionNew,
     NewCheckpoint,
@@ -27,8 +28,12 @@ from skipper.ledger.records import (
 from skipper.scheduler import pruning
 from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.pruning import LEFT_S, YOUNG_S, Pruner, sweep_folder
+from skipper.scheduler.shelves import Shelves
+from skipper.settings.models import ModelSettings
 from skipper.task import State, first_id
 from skipper.values.value import Value
+from skipper.wire.directory import Directory
+from skipper.wire.messages import LinkRole, ListedFunction
 from tests.blocking import BlockingLedger
 from tests.integration.ledgers import (
     HOST,
@@ -40,12 +45,30 @@ from tests.integration.ledgers import (
     new_task,
     place,
 )
+from tests.unit.gateway.played import SPEC
 
 __all__ = ["ledger", "module_ledger", "place"]
 
 pytestmark = pytest.mark.services
 KEPT_S = 3600.0
 ONE = CheckpointBounds(each=1, stored=1000)
+
+
+class PlayedDirectory(Directory):
+    """Knows of functions that pin models; ``reads`` are the files that are still read."""
+
+    def __init__(self) -> None:
+        super().__init__(Path(), (), LinkRole.SCHEDULER)
+        self.pins: list[str] = []
+        self.reads: list[str] = []
+
+    def functions(self) -> list[ListedFunction]:
+        return [
+            ListedFunction(spec=SPEC.model_copy(update={"models": (text,)})) for text in self.pins
+        ]
+
+    def loading(self) -> list[str]:
+        return self.reads
 
 
 class Archive:
@@ -56,6 +79,7 @@ class Archive:
         self.blobs = BlobStore(str(self._folder))
         self.ahead_s = 0.0
         """How far the wall clock is ahead."""
+        self.directory = PlayedDirectory()
         self._pruner = Pruner(
             ledger,
             self.blobs,
@@ -63,6 +87,7 @@ class Archive:
             checkpoints_s=KEPT_S / 2,
             tmp_dir=folder / "tmp",
             clock=CautiousClock(lambda: time.time() + self.ahead_s),
+            shelves=Shelves(ledger, self.directory, {"kept": ModelSettings(keep_versions=2)}),
         )
 
     async def round(self) -> bool:
@@ -132,11 +157,11 @@ class Archive:
         )
         assert self.ledger.write_now(lambda conn: files.add(conn, record, 1000))
 
-    def publish(self, digest: str) -> None:
+    def publish(self, digest: str, name: str = "m") -> None:
         """Have a running task publish a model."""
         task_id = claimed(self.ledger, accepted(self.ledger)).task.id
         new = ModelVersionNew(
-            name="m",
+            name=name,
             digest=digest,
             format="f",
             task_id=task_id,
@@ -183,6 +208,32 @@ async def test_the_blobs_of_a_removed_version_go_but_for_what_others_consist_of(
     await archive.sweep(*refs)
     assert set(filter(archive.holds, refs)) == members[1] | members[2]
     assert members[0] & members[1], "they share a file"
+
+
+async def test_versions_that_the_settings_do_not_keep_go_but_for_those_that_are_held(
+    archive: Archive, tmp_path: Path
+) -> None:
+    def shelved() -> list[int]:
+        found, _ = archive.ledger.read_now(lambda conn: models.versions(conn, "kept", 10))
+        return [each.version for each in found if each.state is not Fitness.REMOVED]
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_bytes(b"w")
+    digest = archive.blobs.put_folder(tmp_path / "model")
+    for _ in range(5):
+        archive.publish(digest, "kept")
+    archive.directory.reads, archive.directory.pins = ["boston"], ["kept@2", "kept", "m@1"]
+    await archive.round()
+    assert shelved() == [5, 4, 3, 2, 1], "a file that is still read may pin any"
+    archive.directory.reads = []
+    await archive.round()
+    assert shelved() == [5, 4, 2]
+    removed = archive.ledger.read_now(lambda conn: models.get(conn, "kept", 1))
+    assert removed is not None
+    assert removed.reason == "[models.kept] has kept the newest 2 only"
+    archive.directory.pins = []
+    await archive.round()
+    assert shelved() == [5, 4]
 
 
 async def test_an_old_task_goes_with_all_that_it_stored_and_said(archive: Archive) -> None:
@@ -343,6 +394,7 @@ async def test_what_fails_is_told_and_does_not_end_the_process(
         checkpoints_s=KEPT_S,
         tmp_dir=tmp_path,
         clock=CautiousClock(),
+        shelves=Shelves(ledger, PlayedDirectory(), {}),
     )
     await asyncio.wait_for(pruner.run(stopping), 30)
     assert "a disk that is gone" in caplog.text

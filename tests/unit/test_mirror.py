@@ -33,7 +33,7 @@ ELSEWHERE = {
     "acceptance/test_against.py": "cli/check pool/inventory",
     "acceptance/test_documents.py": "gateway/routes/models "
     "gateway/routes/parameters gateway/routes/pools",
-    "acceptance/test_shelf.py": "gateway/routes/imports gateway/routes/shelf",
+    "acceptance/test_shelf.py": "gateway/routes/imports gateway/routes/shelf tasks/keeping",
     "acceptance/test_deployments.py": "client/model_flows gateway/model_documents "
     "gateway/routes/deployments",
     "acceptance/test_tasks.py": "gateway/routes/tasks",
@@ -67,7 +67,7 @@ ELSEWHERE = {
     "unit/pool/test_catalogue.py": "pool/processes/quarantine pool/processes/version",
     "acceptance/test_reload.py": "pool/watch",
     "unit/scheduler/test_scheduler.py": "scheduler/presence",
-    "integration/test_pruning.py": "scheduler/pruning",
+    "integration/test_pruning.py": "scheduler/pruning scheduler/shelves",
     "unit/settings/test_loading.py": "settings/annotations settings/handover settings/layers "
     "settings/schema",
     "unit/function/test_options.py": "spec",

@@ -17,6 +17,7 @@ from skipper.failpoints import failpoint
 from skipper.ledger import Ledger, checkpoints, events, files, models, retention, schedules, shelf
 from skipper.ledger.records import Pruned
 from skipper.scheduler.clock import CautiousClock
+from skipper.scheduler.shelves import Shelves
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,11 @@ class Pruner:
         checkpoints_s: float,
         tmp_dir: Path,
         clock: CautiousClock,
+        shelves: Shelves,
     ) -> None:
         self._ledger, self._blobs, self._clock = ledger, blobs, clock
         self._retention_s, self._tmp_dir = retention_s, tmp_dir
-        self._checkpoints_s = checkpoints_s
+        self._checkpoints_s, self._shelves = checkpoints_s, shelves
         self._shard = 0
         self._models = 0
         self._of_models: dict[int, frozenset[str]] = {}
@@ -80,6 +82,7 @@ class Pruner:
         await self._ledger.record(lambda conn: events.forget_marks(conn, before))
         await self._expire_files(now)
         await self._forget_checkpoints(now)
+        await self._shelves.clear(now)
         await self._sweep_blobs()
         await asyncio.to_thread(sweep_folder, self._tmp_dir, now - LEFT_S)
         await asyncio.to_thread(self._blobs.sweep, now - LEFT_S)

@@ -22,6 +22,7 @@ from skipper.scheduler.clock import CautiousClock
 from skipper.scheduler.deliveries import Deliveries
 from skipper.scheduler.presence import SchedulerPresence
 from skipper.scheduler.pruning import Pruner
+from skipper.scheduler.shelves import Shelves
 from skipper.scheduler.ticker import Ticker
 from skipper.settings.webhooks import interest_in
 from skipper.tasks.announcer import Announcer
@@ -165,6 +166,7 @@ async def _main(role: Role, stopping: asyncio.Event) -> None:
             checkpoints_s=settings.checkpoints.expire_days * 86400,
             tmp_dir=settings.state_dir / "tmp",
             clock=clock,
+            shelves=Shelves(ledger, hosts_here, settings.models),
         )
         deliveries = Deliveries(ledger, settings.webhooks, intake)
         async with hosts_here:

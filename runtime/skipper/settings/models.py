@@ -112,7 +112,5 @@ class ModelSettings(_Table):
     shadow: ShadowSettings = ShadowSettings()
     bake: BakeSettings = BakeSettings()
     keep: int = Field(1, ge=0, le=10, description="earlier versions that stay loaded")
-    keep_versions: int | None = Field(
-        None, ge=1, description="the newest versions, which `skipper models gc` leaves"
-    )
-    keep_days: float | None = Field(None, gt=0, description="it leaves younger ones, too")
+    keep_versions: int | None = Field(None, ge=1, description="the newest versions, which are kept")
+    keep_days: float | None = Field(None, gt=0, description="younger ones are kept, too")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
-from skipper import problems, selectors
+from skipper import problems
 from skipper.errors import NotFoundError
 from skipper.gateway.answers import Json
 from skipper.gateway.context import Context
@@ -18,8 +18,7 @@ from skipper.ledger import shelf
 from skipper.ledger.records import Keeping
 from skipper.selectors import MAX_VERSION
 from skipper.settings.models import ModelSettings
-
-_DAY_S = 86400.0
+from skipper.tasks.keeping import keeping, pinned
 
 
 class Clearing(BaseModel):
@@ -39,11 +38,11 @@ def routes(context: Context) -> APIRouter:
     @router.post("/gc", summary="Remove old versions that nobody holds")
     async def gc(name: Name, by: Caller, body: Clearing | None = None) -> Any:
         wanted = body or Clearing()
-        keeping = _keeping(context.settings.models.get(name, ModelSettings()), wanted, by)
-        pinned = _pinned(context, name)
+        kept = _keeping(context.settings.models.get(name, ModelSettings()), wanted, by)
+        pins = _pinned(context, name)
         try:
             cleared = await context.ledger.write(
-                lambda conn: shelf.clear(conn, name, keeping, pinned, is_trial=wanted.trial)
+                lambda conn: shelf.clear(conn, name, kept, pins, is_trial=wanted.trial)
             )
         except NotFoundError as error:
             raise Problem(problems.NOT_FOUND, str(error)) from None
@@ -61,11 +60,7 @@ def _keeping(settings: ModelSettings, wanted: Clearing, by: str) -> Keeping:
     if versions is None and days is None:
         detail = "say what is kept: keep_versions or keep_days, here or in [models.NAME]"
         raise Problem(problems.BAD_REQUEST, detail)
-    words = [f"the newest {versions}"] if versions is not None else []
-    words += [f"those of the last {days:g} days"] if days is not None else []
-    since = None if days is None else time.time() - days * _DAY_S
-    why = f"{by} has kept {' and '.join(words)} only"
-    return Keeping(versions=versions, since=since, why=why)
+    return keeping(versions, days, by=by, now=time.time())
 
 
 def _pinned(context: Context, name: str) -> set[int]:
@@ -77,7 +72,4 @@ def _pinned(context: Context, name: str) -> set[int]:
     if loading := directory.loading():
         detail = f"not all functions are known yet, which may pin versions: {', '.join(loading)}"
         raise Problem(problems.UNAVAILABLE, detail)
-    asked = (
-        selectors.parse(text) for function in directory.functions() for text in function.spec.models
-    )
-    return {each.at for each in asked if each.name == name and isinstance(each.at, int)}
+    return pinned(directory.functions(), name)
