@@ -30,7 +30,10 @@ def measure(bench: Bench) -> None:
         folder = Path(name)
         file = _written(folder / "weights", size)
         models = LoadedModels(
-            BlobStore(str(folder / "blobs")), Plugins(folder / "plugins"), folder / "tmp"
+            BlobStore(str(folder / "blobs")),
+            Plugins(folder / "plugins"),
+            tmp_dir=folder / "tmp",
+            models_dir=folder / "models",
         )
         saved_s = _seconds(lambda: models.save(Model("large", file)))
         shutil.rmtree(folder / "blobs")

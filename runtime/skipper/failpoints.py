@@ -80,6 +80,8 @@ POINTS: Mapping[str, str] = MappingProxyType(
         "ledger.finish.written": "the end is written in a transaction that is still open",
         "recorder.ended": "the task has ended in the ledger, nobody is notified",
         "ledger.committed": "a group of writes is committed, none of its callers has an answer",
+        # a model's files: in the first instance of a machine that loads it
+        "models.laid_out": "its files are copied and checked, and not in their place",
         # the way of calls to another version of a model: in the host
         "swap.warming": "what is to serve is known, nothing of it has been started",
         "swap.warmed": "it is loaded, or has failed to be; calls go where they went",

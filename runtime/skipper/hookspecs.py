@@ -115,7 +115,8 @@ def skipper_load_model(format: str, folder: Path) -> Any | None:  # noqa: A002 -
     """Return the model that :func:`skipper_save_model` wrote as ``format``, ready to serve.
 
     None if the format is not yours. First. Runs in each instance that serves the model; must not
-    execute code from the files.
+    execute code from the files. The folder is read-only and the machine's instances share it: what
+    is mapped of it is in memory once. It stays for as long as the instance holds the model.
     """
 
 

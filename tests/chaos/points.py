@@ -44,6 +44,7 @@ PROVOKED_BY: Mapping[str, Provocation] = {
     "instance.checkpointed": "stride",
     "ledger.checkpoint.written": "stride",
     "checkpoints.recorded": "stride",
+    "models.laid_out": "train",
     "swap.warming": "train",
     "swap.warmed": "train",
     "swap.moved": "train",

@@ -256,7 +256,7 @@ def _serve(link: HostLink, job: Job, plugins: Plugins, *, on_ready: Callable[[],
     def begin() -> ServedFunction:
         """What is served, once its state is there."""
         assert job.source is not None
-        models = LoadedModels(blobs, plugins, job.tmp_dir)
+        models = LoadedModels(blobs, plugins, tmp_dir=job.tmp_dir, models_dir=job.models_dir)
         _load_models(link, job, models)
         code, most = job.source.code, job.max_result
         served = ServedFunction(link, mine, models, code, most, places=places)
@@ -366,7 +366,12 @@ def _try(link: HostLink, job: Job, plugins: Plugins) -> None:
     try:
         hand_over(plugins, job)
         loader.load(job.source)
-        models = LoadedModels(BlobStore(job.storage_url), plugins, job.tmp_dir)
+        models = LoadedModels(
+            BlobStore(job.storage_url),
+            plugins,
+            tmp_dir=job.tmp_dir,
+            models_dir=job.models_dir,
+        )
         for ref in job.models:
             models.read(ref.format, ref.digest, f"model {ref.name!r}")
         failpoint("instance.tried")

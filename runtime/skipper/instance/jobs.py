@@ -110,6 +110,8 @@ class Job(JobRecord):
     models: tuple[ModelRef, ...] = ()
     storage_url: str = ""
     tmp_dir: Path = Path()
+    models_dir: Path = Path()
+    """To serve and to try: where the files of models lie, for all instances of the machine."""
     spool_dir: Path = Path()
     """To check and to serve: where large values lie while they are on their way."""
     threads: int = 1

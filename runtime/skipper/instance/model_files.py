@@ -65,6 +65,8 @@ class LoadedValue:
     value: Any
     format: str
     parts: tuple[tuple[Any, str], ...]
+    held: object
+    """What keeps its files where they are."""
 
 
 class SavedValue(NamedTuple):
@@ -86,13 +88,10 @@ class UnsavedError(FormatError):
 
 
 class ModelFiles:
-    """The formats of one project: those of its plugins, and the runtime's own.
+    """The formats of one project: those of its plugins, and the runtime's own."""
 
-    Files that a loaded value refers to lie below ``tmp_dir``.
-    """
-
-    def __init__(self, plugins: Plugins, tmp_dir: Path) -> None:
-        self._plugins, self._tmp_dir = plugins, tmp_dir
+    def __init__(self, plugins: Plugins) -> None:
+        self._plugins = plugins
 
     # --- writing ---
 
@@ -129,22 +128,25 @@ class ModelFiles:
 
     # --- reading ---
 
-    def load(self, format_: str, folder: Path) -> LoadedValue:
-        """The value that :meth:`save` has written. Raises FormatError, and what a plugin raises."""
+    def load(self, format_: str, folder: Path, held: object = None) -> LoadedValue:
+        """The value that :meth:`save` has written. Raises FormatError, and what a plugin raises.
+
+        The folder stays for as long as ``held`` lives: the value keeps it, and each path in it.
+        """
         if format_ != PARTS:
-            value = self._load_part(format_, folder)
-            return LoadedValue(value=value, format=format_, parts=((value, format_),))
+            value = self._load_part(format_, folder, held)
+            return LoadedValue(value=value, format=format_, parts=((value, format_),), held=held)
         manifest = _manifest_in(folder)
         parts = [
-            (self._load_part(part.format, folder / str(number)), part.format)
+            (self._load_part(part.format, folder / str(number), held), part.format)
             for number, part in enumerate(manifest.parts)
         ]
         value = StructureReader(lambda number: _at(parts, number)).read(manifest.value)
-        return LoadedValue(value=value, format=format_, parts=tuple(parts))
+        return LoadedValue(value=value, format=format_, parts=tuple(parts), held=held)
 
-    def _load_part(self, format_: str, folder: Path) -> Any:
+    def _load_part(self, format_: str, folder: Path, held: object) -> Any:
         if format_ in (FILE, FOLDER):
-            return trees.load(format_, folder, self._tmp_dir)
+            return trees.load(format_, folder, held)
         value = self._plugins.hook.skipper_load_model(format=format_, folder=folder)
         if value is None:
             raise FormatError(f"no plugin loads models of format {format_!r}")

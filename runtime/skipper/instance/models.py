@@ -15,6 +15,7 @@ from skipper.function.model import Model
 from skipper.instance.faults import shown
 from skipper.instance.jobs import ModelRef
 from skipper.instance.model_files import LoadedValue, ModelFiles, SavedValue
+from skipper.instance.model_folders import HeldFolder, ModelFolders
 from skipper.instance.plugins import Plugins
 from skipper.instance.provenance import differing
 from skipper.values.store import is_for_want_of_room
@@ -25,11 +26,15 @@ _PICKLE = "value.pickle"
 class LoadedModels:
     """Models by name, each in one version. Not shared between threads.
 
-    ``tmp_dir`` is where a model's files lie while a plugin reads or writes them.
+    ``tmp_dir`` is where a model's files lie while a plugin writes them, ``models_dir`` where they
+    lie while a model is held, for all processes of the machine.
     """
 
-    def __init__(self, store: BlobStore, plugins: Plugins, tmp_dir: Path) -> None:
-        self._store, self._files, self._tmp_dir = store, ModelFiles(plugins, tmp_dir), tmp_dir
+    def __init__(
+        self, store: BlobStore, plugins: Plugins, *, tmp_dir: Path, models_dir: Path
+    ) -> None:
+        self._store, self._files, self._tmp_dir = store, ModelFiles(plugins), tmp_dir
+        self._folders = ModelFolders(store, models_dir)
         self._values: dict[str, LoadedValue] = {}
         self._refs: dict[str, ModelRef] = {}
         self._states: dict[str, bytes | None] = {}
@@ -53,24 +58,23 @@ class LoadedModels:
         return self._read(format_, digest, what).value
 
     def _read(self, format_: str, digest: str, what: str) -> LoadedValue:
-        with temporary_folder(self._tmp_dir) as folder:
-            others = self._fetch(digest, Path(folder), what)
-            try:
-                loaded = self._files.load(format_, Path(folder))
-            except Exception as error:
-                if not others and not isinstance(error, FormatError):
-                    raise
-                about = f"{what}; {others}" if others else what
-                raise FormatError(f"{error} ({about})") from error
+        held, others = self._fetch(digest, what)
+        try:
+            loaded = self._files.load(format_, held.path, held)
+        except Exception as error:
+            if not others and not isinstance(error, FormatError):
+                raise
+            about = f"{what}; {others}" if others else what
+            raise FormatError(f"{error} ({about})") from error
         if others:
             sys.stderr.write(f"{what} can be loaded, but was {others}\n")
         return loaded
 
-    def _fetch(self, digest: str, folder: Path, what: str) -> str:
-        """Lay a stored value out in ``folder``; which libraries it was made with that differ."""
+    def _fetch(self, digest: str, what: str) -> tuple[HeldFolder, str]:
+        """A stored value's files, and which libraries it was made with that differ."""
         try:
-            self._store.get_folder(digest, folder)
-            return differing(self._store.folder(digest).made_with)
+            stored = self._store.folder(digest)
+            return self._folders.hold(digest, stored), differing(stored.made_with)
         except FileNotFoundError as error:
             raise FormatError(f"a file of it is no longer stored ({what})") from error
         except DamagedError as error:

@@ -1,14 +1,9 @@
-"""Files and folders as models: copied at saving, and laid out again for as long as they serve."""
+"""Files and folders as models: copied at saving, and paths once they are loaded."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import shutil
 import stat
-import tempfile
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -76,27 +71,10 @@ def _copy_file(source: Path, target: Path) -> None:
     target.chmod(0o600)
 
 
-class _Folder:
-    """A folder on the disk that is gone once nobody holds this. No sweep takes it until then."""
-
-    def __init__(self, path: Path) -> None:
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_SH)  # which a process that is killed leaves to nobody
-        weakref.finalize(self, _remove, str(path), lock)
-
-
-def _remove(path: str, lock: int) -> None:
-    for folder, _, _ in os.walk(path):
-        with contextlib.suppress(OSError):
-            Path(folder).chmod(0o700)
-    shutil.rmtree(path, ignore_errors=True)
-    os.close(lock)
-
-
 class HeldPath(type(Path())):  # type: ignore[misc] # the class of paths on this system
     """A path into a stored model, which lies there for as long as anybody holds one of these."""
 
-    _held: _Folder | None = None
+    _held: object = None
 
     def with_segments(self, *segments: Any) -> HeldPath:
         """A path that is made from this one, as Python asks for it (3.12 and later)."""
@@ -105,27 +83,16 @@ class HeldPath(type(Path())):  # type: ignore[misc] # the class of paths on this
         return made
 
 
-def load(format_: str, folder: Path, tmp_dir: Path) -> Path:
-    """The path of what :func:`save` has saved: read-only, and moved to a place of its own.
+def load(format_: str, folder: Path, held: object) -> Path:
+    """The path of what :func:`save` has saved, which holds on to ``held``.
 
-    It lies below ``tmp_dir`` from then on. Raises FormatError where ``folder`` is not what such a
-    format stores.
+    Raises FormatError where ``folder`` is not what such a format stores.
     """
     if any(each.is_symlink() for each in folder.rglob("*")):
         raise FormatError("the saved model is damaged: a link is stored in it")
     names = [each.name for each in folder.iterdir()]
     if format_ == FILE and not (len(names) == 1 and (folder / names[0]).is_file()):
         raise FormatError(f"the saved model is damaged: one file was saved, not {len(names)}")
-    own = Path(tempfile.mkdtemp(prefix="model-", dir=tmp_dir))
-    folder.replace(own)
-    held = _Folder(own)
-    _protect(own)
-    path = HeldPath(own / names[0] if format_ == FILE else own)
+    path = HeldPath(folder / names[0] if format_ == FILE else folder)
     path._held = held
     return path
-
-
-def _protect(folder: Path) -> None:
-    for each in folder.rglob("*"):
-        each.chmod(0o500 if each.is_dir() else 0o400)
-    folder.chmod(0o500)

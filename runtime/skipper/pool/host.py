@@ -16,6 +16,7 @@ from skipper import machine
 from skipper import role as roles
 from skipper.errors import StartError
 from skipper.exits import Exit
+from skipper.instance import model_folders
 from skipper.ledger import Ledger
 from skipper.pool.answers import Answers
 from skipper.pool.checks import InputChecks
@@ -40,6 +41,8 @@ DRAIN_SHARE = 0.8
 """What calls and tasks may use of ``run.grace_s`` to end; instances then have the rest of"""
 LAST_SHARE = 0.95
 """this, to close what they hold."""
+MODELS_S = 10.0
+"""How often it is looked whether files of models are there that nobody holds any more."""
 
 
 class Host:
@@ -80,6 +83,7 @@ class Host:
         if limits := machine.words(machine.read()):
             log.info("pool %s may use %s of this machine", parts.pool, limits)
         async with AsyncExitStack() as stack:
+            stack.callback(model_folders.sweep, self._settings.models_dir)
             stack.callback(self._starter.close)
             stack.push_async_callback(parts.instances.close)
             await self._presence.register(self._settings.project_dir)
@@ -108,6 +112,7 @@ class Host:
         yield self._parts.journal.run()
         yield self._presence.beat()
         yield self._sweep()
+        yield self._sweep_models()
         yield keep_swept(self._parts.spool, self._parts.directory.longest_s)
         yield keep_tidy(self._parts.spool)
         yield self._parts.serving.follow()
@@ -126,6 +131,11 @@ class Host:
             self._checks.sweep(now)
             self._parts.instances.sweep(now)
             self._reloader.sweep(now)
+
+    async def _sweep_models(self) -> None:
+        while True:
+            await asyncio.to_thread(model_folders.sweep, self._settings.models_dir)
+            await asyncio.sleep(MODELS_S)
 
 
 @asynccontextmanager

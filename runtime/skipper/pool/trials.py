@@ -90,6 +90,7 @@ class Trials:
             models=(ref,),
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
+            models_dir=self._settings.models_dir,
             memory_mb=taker.spec.memory_mb or 0,
             nice=TASK_NICENESS,
             settings=self._settings.table_of(taker.source.plugin),

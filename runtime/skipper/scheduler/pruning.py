@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -167,20 +165,5 @@ def sweep_folder(folder: Path, before: float) -> None:
     """Remove what processes that were killed had left in a folder of temporary things by then."""
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # whoever made it has removed it
-            if path.lstat().st_mtime < before and not _is_in_use(path):
+            if path.lstat().st_mtime < before:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_in_use(path: Path) -> bool:
-    """Whether a process has locked it: a model's files lie there for as long as it serves."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

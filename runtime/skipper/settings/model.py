@@ -347,6 +347,11 @@ class Settings(_Section):
         return self.state_dir / "spool"
 
     @property
+    def models_dir(self) -> Path:
+        """Where the files of models lie for as long as instances of this machine hold them."""
+        return self.state_dir / "models"
+
+    @property
     def set_up_plugins(self) -> frozenset[str]:
         """Names of the plugins that have a table of settings."""
         return frozenset(self.plugins) | ({WEBHOOKS} if self.webhooks else set())

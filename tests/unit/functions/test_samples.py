@@ -31,7 +31,10 @@ def sources() -> dict[str, SourceInfo]:
 def _served(model: skipper.Model, folder: Path) -> Any:
     """The model as an instance gets it: through the store."""
     models = LoadedModels(
-        BlobStore(str(folder / "blobs")), Plugins(folder / "none"), folder / "tmp"
+        BlobStore(str(folder / "blobs")),
+        Plugins(folder / "none"),
+        tmp_dir=folder / "tmp",
+        models_dir=folder / "models",
     )
     models.put(ModelRef(name=model.name, version=1, **models.save(model)))
     return models.injected({"model": model.name})["model"]

@@ -78,7 +78,12 @@ class Serving:
     """One instance's end and its host's. The host hangs up once every call has been answered."""
 
     def __init__(self, folder: Path, plugins: Plugins) -> None:
-        self.models = LoadedModels(BlobStore(str(folder / "blobs")), plugins, folder / "tmp")
+        self.models = LoadedModels(
+            BlobStore(str(folder / "blobs")),
+            plugins,
+            tmp_dir=folder / "tmp",
+            models_dir=folder / "models",
+        )
         self.ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(10.0)  # an instance that sends nothing fails a test, not the run
         self.link = HostLink(self.ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import gc
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from skipper.function.model import Model
 from skipper.instance import provenance
 from skipper.instance.jobs import ModelRef
 from skipper.instance.model_files import MANIFEST, PARTS, ModelFiles, UnsavedError
+from skipper.instance.model_folders import sweep
 from skipper.instance.models import LoadedModels
 from skipper.instance.plugins import Plugins
 
@@ -93,12 +95,12 @@ def store(tmp_path: Path) -> BlobStore:
 
 @pytest.fixture
 def models(store: BlobStore, plugins: Plugins, tmp_path: Path) -> LoadedModels:
-    return LoadedModels(store, plugins, tmp_path / "tmp")
+    return LoadedModels(store, plugins, tmp_dir=tmp_path / "tmp", models_dir=tmp_path / "models")
 
 
 @pytest.fixture
-def files(plugins: Plugins, tmp_path: Path) -> ModelFiles:
-    return ModelFiles(plugins, tmp_path)
+def files(plugins: Plugins) -> ModelFiles:
+    return ModelFiles(plugins)
 
 
 @pytest.fixture
@@ -168,12 +170,14 @@ def test_a_folder_beside_a_net_comes_back_as_a_path(
 
 
 def test_a_path_is_there_while_its_version_is_held(models: LoadedModels, tmp_path: Path) -> None:
-    places = []
+    places, folder = [], tmp_path / "models"
     for version in (1, 2):
         (tmp_path / "file").write_text(str(version))
         saved = models.save(Model("m", tmp_path / "file"))
         models.put(ModelRef(name="m", version=version, **saved))
         places.append(Path(str(models.injected({"model": "m"})["model"])))
+    gc.collect()
+    sweep(folder)
     assert [place.exists() for place in places] == [False, True]
 
 
@@ -288,7 +292,7 @@ def edited(**members: Any) -> Callable[[Path], Any]:
         (edited(more=1), "damaged"),
         (edited(parts=[]), "has no part 0"),
         (edited(parts=[{"format": 5}]), "damaged"),
-        (edited(parts=[{"format": "xgboost"}]), "no plugin loads models of format 'xgboost'"),
+        (edited(parts=[{"format": "gnu"}]), "no plugin loads models of format 'gnu'"),
         (edited(parts=[{"format": "net", "folder": ".."}]), "damaged"),
         (edited(value={"part": -1}), "has no part -1"),
         (edited(value={"part": "0/.."}), "has no part"),

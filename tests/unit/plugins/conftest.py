@@ -26,7 +26,10 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def loaded_models(tmp_path: Path) -> LoadedModels:
     return LoadedModels(
-        BlobStore(str(tmp_path / "blobs")), Plugins(tmp_path / "plugins"), tmp_path / "tmp"
+        BlobStore(str(tmp_path / "blobs")),
+        Plugins(tmp_path / "plugins"),
+        tmp_dir=tmp_path / "tmp",
+        models_dir=tmp_path / "models",
     )
 
 

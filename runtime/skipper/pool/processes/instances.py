@@ -151,6 +151,7 @@ class Instances:
             models=edition.models,
             storage_url=self._settings.storage_url,
             tmp_dir=self._settings.state_dir / "tmp",
+            models_dir=self._settings.models_dir,
             spool_dir=self._settings.spool_dir,
             threads=threads,
             memory_mb=version.spec.memory_mb or self._memory_mb,
