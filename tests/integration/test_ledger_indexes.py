@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from skipper.ledger import (
+    bounds,
     checkpoints,
     deployments,
     endings,
     events,
     families,
-    gates,
     retention,
     schedules,
     sweeps,
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.services
 LOOK_UPS: dict[str, tuple[Statement, str]] = {
     "claim": (tasks._CLAIM, "pkey|autoindex_tasks"),
     "claim of what is bounded": (tasks._CLAIM_BOUNDED, "pkey|autoindex_tasks"),
-    "what is bounded": (gates._WAITING, "pkey|autoindex_tasks"),
+    "what is bounded": (bounds._WAITING, "pkey|autoindex_tasks"),
     "finish": (tasks._END, "pkey|autoindex_tasks"),
     "waiting": (views._READY, "tasks_ready"),
     "number that waits": (views._NUMBER_WAITING, "tasks_by_function"),
@@ -49,7 +49,7 @@ LOOK_UPS: dict[str, tuple[Statement, str]] = {
         views._PAGES_OF_SCHEDULE[False, True],
         "tasks_by_schedule|tasks_by_state",
     ),
-    "gate of one that waits": (gates._RUNNING, "tasks_bounded|tasks_running"),
+    "bound of one that waits": (bounds._RUNNING, "tasks_bounded|tasks_running"),
     "runs that go on": (schedules._GOING_ON, "tasks_going_on"),
     "children": (families._CHILDREN, "tasks_by_parent"),
     "running": (views._RUNNING_ON, "tasks_running"),

@@ -100,8 +100,8 @@ tasks = Table(
     Column("result_type", Text),
     Column("body_size", BigInteger),  # bytes in the store; null: inline, or of before
     Column("result_size", BigInteger),
-    Column("concurrency", Integer),  # so many of its gate may run at once; null: any number
-    Column("concurrency_key", Text),  # of its gate, beside its function; empty: none
+    Column("concurrency", Integer),  # so many of its bound may run at once; null: any number
+    Column("concurrency_key", Text),  # of its bound, beside its function; empty: none
     Column("detached", SmallInteger, nullable=False, server_default="0"),  # from its parent
     _index("tasks_by_function", "function", "state", "id"),
     _index("tasks_by_state", "state", "id"),

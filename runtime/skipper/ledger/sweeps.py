@@ -9,8 +9,8 @@ from sqlalchemy import BindParameter, ColumnElement, Double, Text, bindparam, nu
 
 from skipper.failpoints import failpoint
 from skipper.ledger import totals
+from skipper.ledger.bounds import HAS_ROOM
 from skipper.ledger.connection import Connection, Statement, limited, literal, locked
-from skipper.ledger.gates import IS_OPEN
 from skipper.ledger.schema import tasks as t
 from skipper.outcomes import Outcome, stored_error
 from skipper.task import State
@@ -32,7 +32,7 @@ two attempts is that long."""
 def _publishing(*conditions: ColumnElement[bool]) -> Statement:
     return Statement(
         update(t)
-        .where(_first(t.c.published_at, _READY, IS_OPEN, *conditions))
+        .where(_first(t.c.published_at, _READY, HAS_ROOM, *conditions))
         .values(published_at=_NOW)
         .returning(t.c.id, t.c.pool)
     )

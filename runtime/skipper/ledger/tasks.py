@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from skipper.failpoints import failpoint
-from skipper.ledger import families, gates, parts, totals
+from skipper.ledger import bounds, families, parts, totals
 from skipper.ledger.accepting import accept, accept_all, requeue
 from skipper.ledger.connection import Connection, Row, Statement, among, literal, locked
 from skipper.ledger.families import cancel
@@ -103,7 +103,7 @@ _CLAIMED = (*(t.c[name] for name in TASK_FIELDS), t.c.spent, t.c.depth, *_INPUT)
 
 
 def _claiming(which: ColumnElement[bool]) -> Statement:
-    wanted = select(t.c.id).where(among(t.c.id, "ids"), which, gates.IS_CLAIMABLE)
+    wanted = select(t.c.id).where(among(t.c.id, "ids"), which, bounds.IS_CLAIMABLE)
     return Statement(
         update(t)
         .where(t.c.id.in_(locked(wanted)))
@@ -124,8 +124,8 @@ def _claiming(which: ColumnElement[bool]) -> Statement:
     )
 
 
-_CLAIM = _claiming(gates.IS_UNBOUNDED)
-_CLAIM_BOUNDED = _claiming(gates.IS_BOUNDED)
+_CLAIM = _claiming(bounds.IS_UNBOUNDED)
+_CLAIM_BOUNDED = _claiming(bounds.IS_BOUNDED)
 
 
 def claim(conn: Connection, ids: Sequence[str], host: str, now: float) -> list[Claim]:
@@ -138,7 +138,7 @@ def claim(conn: Connection, ids: Sequence[str], host: str, now: float) -> list[C
     if len(rows) < len(ids):
         taken = {row[_ID] for row in rows}
         others = [task_id for task_id in ids if task_id not in taken]
-        if passed := gates.admitted(conn, others, now):
+        if passed := bounds.admitted(conn, others, now):
             rows += conn.run(_CLAIM_BOUNDED, {**params, "ids": conn.ids(passed)})
     failpoint("ledger.claim.written")
     found = {claim.task.id: claim for claim in map(_claim_of, rows)}

@@ -19,8 +19,8 @@ from sqlalchemy import (
     union_all,
 )
 
+from skipper.ledger.bounds import HAS_ROOM
 from skipper.ledger.connection import Connection, Row, Statement, limited, literal
-from skipper.ledger.gates import IS_OPEN
 from skipper.ledger.records import Result, WaitingTask
 from skipper.ledger.schema import attempts as attempt_table
 from skipper.ledger.schema import tasks as t
@@ -232,7 +232,7 @@ _IS_READY = t.c.ready == literal(1)
 
 def _waiting(*conditions: ColumnElement[bool]) -> Statement:
     is_fresh = or_(t.c.expires_at.is_(None), t.c.expires_at > _NOW)
-    found = select(*_WAITING).where(_IN_POOL, is_fresh, IS_OPEN, *conditions)
+    found = select(*_WAITING).where(_IN_POOL, is_fresh, HAS_ROOM, *conditions)
     return Statement(limited(found.order_by(t.c.priority.desc(), t.c.id)))
 
 

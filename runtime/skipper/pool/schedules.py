@@ -20,7 +20,7 @@ from skipper.ledger.records import Declaration, Schedule
 from skipper.pool.catalogue import Catalogue
 from skipper.settings.model import ScheduleSettings, Settings
 from skipper.spec import FunctionSpec
-from skipper.tasks.gate import key_of
+from skipper.tasks.bound import key_of
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from skipper.settings.webhooks import Webhook
 from skipper.spec import FunctionSpec
 from skipper.task import State, Task, new_id
 from skipper.tasks.announcer import Announcer
+from skipper.tasks.bound import key_of
 from skipper.tasks.deliveries import trial
-from skipper.tasks.gate import key_of
 from skipper.values.envelope import FILE_ID, as_body, as_envelope, is_envelope, unpack
 from skipper.values.store import ValueStore, is_for_want_of_room, reason_of
 from skipper.values.value import Value

@@ -1,8 +1,8 @@
 """How many tasks of a function may run at once, over all hosts: ``concurrency=``.
 
-A *gate* is a function, with the key of its tasks where it has one. Who claims through one holds it
-until the claim is committed, so that claims of one gate follow each other in either database, and
-each counts what all before it have left running. Whatever ends an attempt opens the gate again.
+A *bound* is a function, with the key of its tasks where it has one. Who claims within one holds it
+until the claim is committed, so that claims of one bound follow each other in either database, and
+each counts what all before it have left running. Whatever ends an attempt makes room in it again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IS_UNBOUNDED = t.c.concurrency.is_(None)
 IS_BOUNDED = t.c.concurrency.is_not(None)
 
 
-def _is_open() -> ColumnElement[bool]:
+def _has_room() -> ColumnElement[bool]:
     other = t.alias("other")
     running = (
         select(func.count())
@@ -52,8 +52,8 @@ def _is_open() -> ColumnElement[bool]:
     return or_(IS_UNBOUNDED, t.c.concurrency > running)
 
 
-IS_OPEN = _is_open()
-"""Of a task that waits: whether one more of its gate may run."""
+HAS_ROOM = _has_room()
+"""Of a task that waits: whether one more of its bound may run."""
 
 _WAITING = Statement(
     select(t.c.function, t.c.concurrency_key, t.c.concurrency, t.c.id)
@@ -73,22 +73,22 @@ _RUNNING = Statement(
 def admitted(conn: Connection, ids: Sequence[str], now: float) -> list[str]:
     """Those of these bounded tasks that may run beside what runs: the most urgent, the oldest.
 
-    They may until the transaction ends, in which nobody else passes their gates.
+    They may until the transaction ends, in which nobody else claims within their bounds.
     """
     found = conn.run(_WAITING, {"ids": conn.ids(ids), "now": now})
     passed: list[str] = []
-    # In the order of the gates, so that no two transactions wait for each other in a circle; and
-    # counted once the gate is held, which shows all that those before have left running.
-    for (function, key), rows in groupby(sorted(found, key=_gate), key=_gate):
-        gate: dict[str, Any] = {"function": function, "key": key}
-        conn.lock(f"gate {function} {key}")
-        running = int(conn.run(_RUNNING, gate)[0][0])
-        for _, _, bound, task_id in rows:
-            if running < bound:
+    # In the order of the bounds, so that no two transactions wait for each other in a circle; and
+    # counted once the bound is held, which shows all that those before have left running.
+    for (function, key), rows in groupby(sorted(found, key=_bound_of), key=_bound_of):
+        bound: dict[str, Any] = {"function": function, "key": key}
+        conn.lock(f"bound {function} {key}")
+        running = int(conn.run(_RUNNING, bound)[0][0])
+        for _, _, most, task_id in rows:
+            if running < most:
                 running += 1
                 passed.append(task_id)
     return passed
 
 
-def _gate(row: Sequence[Any]) -> tuple[str, str]:
+def _bound_of(row: Sequence[Any]) -> tuple[str, str]:
     return row[0], row[1]

@@ -98,7 +98,7 @@ def test_what_may_not_start_is_neither_found_nor_published(ledger: BlockingLedge
     assert waiting(ledger) == [second, third]
 
 
-def test_tasks_of_a_closed_gate_do_not_hide_others_behind_them(ledger: BlockingLedger) -> None:
+def test_tasks_of_a_full_bound_do_not_hide_others_behind_them(ledger: BlockingLedger) -> None:
     claimed(ledger, bounded(ledger))
     for _ in range(20):
         bounded(ledger)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from skipper.tasks.gate import key_of
+from skipper.tasks.bound import key_of
 from tests.unit.pool.played import spec_of
 
 SCHEMA = {"properties": {"customer": {"default": "nobody"}, "region": {}}}
