@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from skipper import shares
 from skipper.client import Client
 from skipper.errors import ConflictError, DeploymentError, NotFoundError
 from tests.acceptance.test_models import train
@@ -76,6 +77,45 @@ def test_replies_name_the_revision_of_the_record_that_they_follow(plain: Tree) -
     given = {"aliases": {"best": second}}
     record = send(plain, "PUT", RECORD, given, **{"If-Match": "*"}).json()
     assert until_told(record), "though the same versions serve"
+
+
+def test_a_part_of_the_callers_is_answered_by_the_candidate_each_time(plain: Tree) -> None:
+    first, second = versions(plain)
+    keys = [f"customer-{number}" for number in range(40)]
+    name = PREDICTS[0]
+
+    def answering(key: str) -> str:
+        response = plain.invoke(name, {"x": 1}, x_skipper_sticky=key)
+        return str(response.headers["x-skipper-model"])
+
+    def candidates(percent: float) -> set[str]:
+        given = {"version": first, "percent": percent}
+        made = send(plain, "POST", "/v1/models/line/promote", given).json()
+        assert (made["production"], made["candidate"]) == (second, first)
+        among = {key for key in keys if shares.is_among("line", key, percent)}
+        until(lambda: answering(min(among)) == f"line@{first}")
+        for key in keys * 2:
+            assert answering(key) == f"line@{first if key in among else second}"
+        return among
+
+    served_by(plain, name)
+    assert candidates(10) < candidates(50)
+    whole = send(plain, "POST", "/v1/models/line/promote", {"version": "candidate"}).json()
+    assert whole["candidate"] is None
+    until(lambda: {answering(key) for key in keys} == {f"line@{first}"})
+
+
+@pytest.mark.parametrize("key", ["", "a b", "x" * 256, "\xe9"])
+def test_what_is_no_key_of_a_caller_is_told(plain: Tree, key: str) -> None:
+    versions(plain)
+    headers = {b"X-Skipper-Sticky": key.encode("latin-1")}
+    response = httpx.post(
+        f"{plain.url}/v1/functions/{PREDICTS[0]}/invoke", json={"x": 1}, headers=headers
+    )
+    if not key:
+        assert response.status_code == 200
+    else:
+        assert "X-Skipper-Sticky" in problem(response, 400, "bad-request")["detail"]
 
 
 def test_of_two_that_follow_one_revision_the_second_is_told_what_holds(plain: Tree) -> None:

@@ -13,15 +13,25 @@ from skipper.values.value import JSON
 
 _JSON, _ANY = b"application/json", b"*/*"
 _TERMS = {name.lower().encode(): name for name in prefer.TERMS}
+_STICKY = prefer.STICKY.lower().encode()
+_OWN = {_STICKY, *_TERMS}
 
 
 class CallRequest:
     """The headers that matter to a call, read in one pass."""
 
-    __slots__ = ("accept", "content_type", "idempotency_key", "is_encoded", "prefer", "terms")
+    __slots__ = (
+        "accept",
+        "content_type",
+        "idempotency_key",
+        "is_encoded",
+        "prefer",
+        "sticky",
+        "terms",
+    )
 
     def __init__(self, exchange: Exchange) -> None:
-        self.content_type = self.accept = self.prefer = self.idempotency_key = b""
+        self.content_type = self.accept = self.prefer = self.idempotency_key = self.sticky = b""
         self.terms: dict[str, str] | None = None
         self.is_encoded = False
         for name, value in exchange.head.headers:
@@ -35,7 +45,11 @@ class CallRequest:
                 self.is_encoded = value.lower() != b"identity"
             elif name == b"idempotency-key":
                 self.idempotency_key = value
-            elif name in _TERMS:
+            elif name not in _OWN:
+                continue
+            elif name == _STICKY:
+                self.sticky = value
+            else:
                 self.terms = (self.terms or {}) | {_TERMS[name]: value.decode("latin-1")}
 
     def is_plain(self, spec: FunctionSpec) -> bool:
@@ -85,6 +99,16 @@ class CallRequest:
             return prefer.with_terms(preferences, self.terms)
         except ValueError as error:
             raise Problem(problems.BAD_REQUEST, str(error)) from None
+
+    def sticky_key(self) -> str:
+        """What the caller is to be known by, if it says so. Raises a problem for what is none."""
+        if not self.sticky:
+            return ""
+        key = prefer.sticky_key(self.sticky.decode("latin-1"))
+        if key is None:
+            detail = f"{prefer.STICKY} is 1 to 255 visible ASCII characters"
+            raise Problem(problems.BAD_REQUEST, detail)
+        return key
 
     def key(self) -> str | None:
         """The Idempotency-Key, if there is one. Raises a problem for one that is none."""

@@ -47,10 +47,11 @@ class Invocation:
     """One call as a face has received it. Plain slots, because each direct call makes one.
 
     ``body`` is the input's JSON, kept until it has been sent on; the face's ``let_go`` is called
-    then. Deadlines count from ``received``, on the loop's clock.
+    then. Deadlines count from ``received``, on the loop's clock. By ``key`` it is sent to a
+    version of a model of which several answer, by its request id where that is empty.
     """
 
-    __slots__ = ("body", "function", "let_go", "received", "request_id")
+    __slots__ = ("body", "function", "key", "let_go", "received", "request_id")
 
     def __init__(
         self,
@@ -59,8 +60,10 @@ class Invocation:
         request_id: str,
         received: float,
         let_go: Callable[[], None] = lambda: None,
+        *,
+        key: str = "",
     ) -> None:
-        self.function, self.body, self.let_go = function, body, let_go
+        self.function, self.body, self.let_go, self.key = function, body, let_go, key
         self.request_id, self.received = request_id, received
 
     def sent(self) -> None:
@@ -260,7 +263,7 @@ class Dispatcher:
             detail = "the deadline passed before the call could be given to its pool"
             raise Problem(problems.DEADLINE, detail, {"function": spec.name})
         flags = 0 if items is None else wire.STREAM
-        head = wire.call_head(CallHead(left_ms, flags, 0, spec.name, call.request_id))
+        head = wire.call_head(CallHead(left_ms, flags, 0, spec.name, call.request_id, call.key))
         try:
             pending = link.call(head + call.body, deadline, items)
         except UnavailableError as error:

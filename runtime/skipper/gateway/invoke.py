@@ -85,7 +85,8 @@ class Invoke:
             if spec.has_values and b"file-" in body:  # it may name files, to be looked up
                 exchange.run(self._answer(name, request, exchange, body=body))
                 return
-            self._forwarded(_invocation(name, body, exchange), exchange, request).send(found)
+            call = _invocation(name, body, exchange, request.sticky_key())
+            self._forwarded(call, exchange, request).send(found)
         except Problem as problem:
             respond(exchange, problem_response(problem))
 
@@ -118,7 +119,7 @@ class Invoke:
         exchange = view.exchange
         # Before the body is received: it may be large, and its caller may take its time.
         spec = self._calls.known(name) or await self._calls.find(name)
-        preferences = request.preferences()
+        preferences, sticky = request.preferences(), request.sticky_key()
         is_task = spec.mode is Mode.TASK or preferences.wants_task
         accept = request.accepted(spec, as_task=is_task)
         if body is None:
@@ -131,7 +132,7 @@ class Invoke:
             self._discard(body)
             raise
         # Nothing here keeps the body, because a task's caller may wait for long after it is stored.
-        call, body = _invocation(name, body, exchange), b""
+        call, body = _invocation(name, body, exchange, sticky), b""
         if is_task:
             await self._answer_task(call, request, preferences, view)
         elif spec.streams and (kind := stream_type(request.accept)):
@@ -353,5 +354,12 @@ def _check_type(request: CallRequest) -> None:
         raise Problem(problems.MEDIA, "send the body with Content-Type: application/json")
 
 
-def _invocation(name: str, body: bytes, exchange: Exchange) -> Invocation:
-    return Invocation(name, body, exchange.request_id, exchange.received, exchange.let_go)
+def _invocation(name: str, body: bytes, exchange: Exchange, sticky: str) -> Invocation:
+    return Invocation(
+        name,
+        body,
+        exchange.request_id,
+        exchange.received,
+        exchange.let_go,
+        key=sticky or exchange.key,
+    )

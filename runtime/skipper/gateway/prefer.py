@@ -79,6 +79,17 @@ TERMS: dict[str, tuple[str, Callable[[str, str], Any]]] = {
 """Headers for when and how urgently a task is to run: the preference, and how it is read."""
 
 
+STICKY = "X-Skipper-Sticky"
+"""Header: who is calling, to whom the same version of a model is to answer each time."""
+_STICKY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+def sticky_key(header: str) -> str | None:
+    """The key; None where it is not one."""
+    text = header.strip()
+    return text if _STICKY.fullmatch(text) else None
+
+
 def idempotency_key(header: str) -> str | None:
     """The key, quoted or bare; None where it is not one."""
     match = _KEY.fullmatch(header.strip())

@@ -33,6 +33,8 @@ class CallContext(NamedTuple):
     is_task: bool = False
     models: list[str] | None = None
     """Versions of models that it has asked for so far, as replies name them."""
+    key: str = ""
+    """By what it was sent to a version of a model; empty for its request id."""
 
     def budget_ms(self) -> int:
         """Milliseconds that are left, 0 where it has no deadline. Raises DeadlineError for none."""
@@ -156,7 +158,6 @@ class HostCaller:
 
 def _payload(name: str, body: bytes, flags: int, budget_ms: int = 0) -> bytes:
     context = current.get()
-    head = calls.CallHead(
-        budget_ms, flags, context.depth + 1, name, f"{context.request_id}/{context.parent}"
-    )
+    ids = f"{context.request_id}/{context.parent}"
+    head = calls.CallHead(budget_ms, flags, context.depth + 1, name, ids, context.key)
     return calls.call_head(head) + body

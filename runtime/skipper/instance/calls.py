@@ -227,7 +227,9 @@ class ServedFunction:
         ends = time.monotonic() + head.budget_ms / 1000 if head.budget_ms else math.inf
         parent = head.context.partition("/")[0] if head.flags & CHILD else task_id or ""
         is_task, used = task_id is not None, list[str]()
-        caller.current.set(caller.CallContext(head.depth, request_id, parent, ends, is_task, used))
+        caller.current.set(
+            caller.CallContext(head.depth, request_id, parent, ends, is_task, used, head.key)
+        )
         if task_id is None:
             return False
         failpoint("instance.entered")

@@ -28,6 +28,19 @@ class Line(NamedTuple):
 
     record: Deployment
     refs: tuple[ModelRef, ...]
+    candidate: ModelRef | None = None
+    """What a part of the calls is to be answered by."""
+
+
+class Candidate(NamedTuple):
+    """What ``percent`` of the calls of a function are to be served with, for the sake of a model.
+
+    Of a function with several such models that is the first one; the others are production's.
+    """
+
+    model: str
+    percent: float
+    refs: tuple[ModelRef, ...]
 
 
 @dataclass(kw_only=True)
@@ -104,6 +117,18 @@ class ServedModels:
         may_be_tried = all(unfit.again_at <= now for unfit in self._verdicts(first, user))
         return first if may_be_tried else self._served(line, user)
 
+    def candidate(self, names: Iterable[str], user: str, now: float) -> Candidate | None:
+        """The candidate of the first of these models that has one which may be tried."""
+        lines = {name: self._lines[name] for name in names if name in self._lines}
+        for name, line in lines.items():
+            ref = line.candidate
+            if ref is None or any(each.again_at > now for each in self._verdicts(ref, user)):
+                continue
+            served = {each: self._served(known, user) for each, known in lines.items()}
+            refs = self._chosen(names, served | {name: ref})
+            return Candidate(name, line.record.percent, refs)
+        return None
+
     def _verdicts(self, ref: ModelRef, user: str) -> list[Unfit]:
         found = (self._unfit.get((ref.label, whose)) for whose in {"", user})
         return [each for each in found if each is not None]
@@ -152,7 +177,20 @@ class ServedModels:
 
 def _lines_since(conn: Connection, seq: int) -> list[Line]:
     changed = [each for each in deployments.changed_since(conn, seq) if each.production is not None]
-    return [Line(record, refs) for record in changed if (refs := _refs(conn, record))]
+    return [
+        Line(record, refs, _candidate(conn, record))
+        for record in changed
+        if (refs := _refs(conn, record))
+    ]
+
+
+def _candidate(conn: Connection, record: Deployment) -> ModelRef | None:
+    """The version that a part of the calls goes to, if it may serve."""
+    if record.candidate in (None, record.production) or not record.percent:
+        return None
+    assert record.candidate is not None
+    stored = models.get(conn, record.name, record.candidate)
+    return None if stored is None or not _may_serve(stored, record) else _ref(stored)
 
 
 def _refs(conn: Connection, record: Deployment) -> tuple[ModelRef, ...]:

@@ -149,7 +149,7 @@ class Nested:
         request_id, _, parent = head.context.partition("/")
         context = calls.child_context(parent, request_id) if parent else request_id
         flags = calls.CHILD if parent else 0
-        inner = CallHead(int(seconds * 1000), flags, head.depth, spec.name, context)
+        inner = CallHead(int(seconds * 1000), flags, head.depth, spec.name, context, head.key)
         waiting = link.call(
             calls.call_head(inner) + body, asyncio.get_running_loop().time() + seconds
         )

@@ -14,7 +14,7 @@ from skipper.errors import SkipperError
 from skipper.instance.jobs import ModelRef, Report, UnfitModel
 from skipper.pool.catalogue import Catalogue
 from skipper.pool.metrics import PoolMetrics
-from skipper.pool.models import ServedModels
+from skipper.pool.models import Candidate, ServedModels
 from skipper.pool.named import NamedModels
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.instances import Instances
@@ -99,6 +99,11 @@ class Serving:
     def deployments(self, version: FunctionVersion) -> bytes:
         """The records of deployments that a function follows, as FOLLOWS frames have them."""
         return " ".join(self._models.deployments(version.spec.models)).encode()
+
+    def candidate(self, version: FunctionVersion) -> Candidate | None:
+        """What a part of a function's calls is to be served with; None where nothing is."""
+        now = time.monotonic()
+        return self._models.candidate(version.spec.models, _user(version), now)
 
     def untrained(self, version: FunctionVersion) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""

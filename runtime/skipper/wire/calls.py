@@ -19,7 +19,8 @@ class CallHead(NamedTuple):
     """The fixed part of a call. ``budget_ms`` is what is left until the deadline, 0 for none.
 
     ``context`` is the caller's request id; for a task what :func:`task_context` makes, for a direct
-    call within one what :func:`child_context` does.
+    call within one what :func:`child_context` does. ``key`` is by what it is sent to a version of a
+    model of which several answer; empty for the request id.
     """
 
     budget_ms: int
@@ -27,6 +28,7 @@ class CallHead(NamedTuple):
     depth: int
     name: str
     context: str
+    key: str = ""
 
 
 _CALL = struct.Struct("!IBBHH")
@@ -42,6 +44,10 @@ DETACH = 16
 """Flag, beside SPAWN: the task is not cancelled with the one that starts it."""
 CHILD = 32
 """Flag: this direct call is part of a task's attempt; its context is :func:`child_context`."""
+KEYED = 64
+"""Flag: a key follows the context, after a byte with its length. :func:`call_head` sets it."""
+MOST_KEY = 255
+"""Bytes that a key may have."""
 WAIT = 8
 """Flag, instance → host: the name is a task's id; answer with its result when it has ended."""
 
@@ -50,8 +56,16 @@ def call_head(head: CallHead) -> bytes:
     """The start of a CALL's payload; the body follows. A budget beyond 49 days is 49 days."""
     name, context = head.name.encode(), head.context.encode()
     budget_ms = min(head.budget_ms, _MAX_BUDGET_MS)
+    if head.key:
+        return _keyed_head(head, budget_ms, name, context)
     fixed = _CALL.pack(budget_ms, head.flags, head.depth, len(name), len(context))
     return fixed + name + context
+
+
+def _keyed_head(head: CallHead, budget_ms: int, name: bytes, context: bytes) -> bytes:
+    key, flags = head.key.encode()[:MOST_KEY], head.flags | KEYED
+    fixed = _CALL.pack(budget_ms, flags, head.depth, len(name), len(context))
+    return fixed + name + context + bytes((len(key),)) + key
 
 
 def parse_call(payload: bytes) -> tuple[CallHead, int]:
@@ -62,7 +76,12 @@ def parse_call(payload: bytes) -> tuple[CallHead, int]:
     # Whatever the bytes are: an instance that raised here would end for a call that is none.
     name = payload[_CALL.size : at].decode("utf-8", "replace")
     context = payload[at:end].decode("utf-8", "replace")
-    return CallHead(budget, flags, depth, name, context), end
+    if not flags & KEYED:
+        return CallHead(budget, flags, depth, name, context), end
+    at = end + 1
+    end = at + int.from_bytes(payload[end:at])
+    key = payload[at:end].decode("utf-8", "replace")
+    return CallHead(budget, flags & ~KEYED, depth, name, context, key), end
 
 
 class CallKey(NamedTuple):
@@ -108,6 +127,14 @@ def cause_of(payload: bytes) -> Cause:
 
 
 _MOST_SERVED = 255
+
+
+def sticky_key(payload: bytes) -> str:
+    """By what a direct CALL is sent to a version: its key, or the id of its request."""
+    head, _ = parse_call(payload)
+    if head.key:
+        return head.key
+    return head.context.partition("/")[2] if head.flags & CHILD else head.context
 
 
 def served_by(code: str, models: Iterable[str] = (), deployments: Iterable[str] = ()) -> bytes:

@@ -139,6 +139,19 @@ async def test_a_body_is_kept_until_it_has_been_sent_on() -> None:
     assert link.payloads[0].endswith(b'{"x": 1}')
 
 
+@pytest.mark.parametrize(("key", "known_by"), [("", "an-id"), ("customer-17", "customer-17")])
+async def test_a_call_says_by_what_its_caller_is_known_where_that_is_not_its_request(
+    key: str, known_by: str
+) -> None:
+    link = PlayedLink()
+    call, dispatcher = invocation(), direct_only(link)
+    call.key = key
+    dispatcher.send(await dispatcher.reach(call), call)
+    (payload,) = link.payloads
+    assert wire.parse_call(payload)[0].key == key
+    assert wire.sticky_key(payload) == known_by
+
+
 # --- streams -----------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipper.gateway.calls import NO_PREFERENCES
-from skipper.gateway.prefer import TERMS, applied, idempotency_key, parse, with_terms
+from skipper.gateway.prefer import TERMS, applied, idempotency_key, parse, sticky_key, with_terms
 
 
 @pytest.mark.parametrize(
@@ -169,3 +169,20 @@ def test_any_text_is_read_or_refused(header: str, text: str) -> None:
 def test_a_delay_or_an_expiry_makes_a_call_a_task(header: str, text: str, is_task: bool) -> None:
     preferences = with_terms(NO_PREFERENCES, {header: text})
     assert (preferences.wants_task, applied(preferences)) == (is_task, "")
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("customer-17", "customer-17"),
+        (" customer-17 ", "customer-17"),
+        ("x" * 255, "x" * 255),
+        ("x" * 256, None),
+        ("", None),
+        ("a b", None),
+        ("caf\u00e9", None),
+        ("a\x00", None),
+    ],
+)
+def test_a_callers_key_is_visible_ascii(header: str, key: str | None) -> None:
+    assert sticky_key(header) == key

@@ -411,7 +411,9 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
 
     connect_to(HostCaller(serving.link))
     answer = frames.pack(FrameKind.REPLY, OWN | 1, calls.reply(Outcome.OK, b"", b"8"))
-    serving.theirs.sendall(frames.pack(*call({"x": 4}, 1, depth=2, context="req-7")) + answer)
+    serving.theirs.sendall(
+        frames.pack(*call({"x": 4}, 1, depth=2, context="req-7", key="me")) + answer
+    )
     try:
         made, reply = serving.run(outer, until=2)
     finally:
@@ -419,6 +421,7 @@ def test_a_function_calls_another_through_its_host_and_is_known_there(serving: S
     head, at = calls.parse_call(made.payload)
     assert (made.kind, made.id) == (FrameKind.CALL, OWN | 1)
     assert (head.name, head.depth, head.context) == ("test_runner.double", 3, "req-7/")
+    assert head.key == "me", "it is sent by its caller's key"
     assert head.budget_ms == 0
     assert json.loads(made.payload[at:]) == {"x": 4}
     assert parse(reply).value == 9

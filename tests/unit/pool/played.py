@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from skipper.instance.jobs import Job, JobKind, ModelRef, Report, SourceInfo, UnfitModel
 from skipper.outcomes import Outcome
 from skipper.pool.metrics import PoolMetrics
+from skipper.pool.models import Candidate
 from skipper.pool.processes.instance import C, Instance, InstanceOwner
 from skipper.pool.processes.process import InstanceState, Lane
 from skipper.pool.processes.version import Edition, FunctionVersion
@@ -216,6 +217,8 @@ class PlayedServing(Serving):
         self.fallback: tuple[ModelRef, ...] = ()
         self.unfit: set[str] = set()
         """Labels of versions that do not load."""
+        self.canary: Candidate | None = None
+        """What a part of the calls is to be served with."""
         self.condemned: set[str] = set()
         self.revision = b""
         """The deployments that functions follow."""
@@ -247,6 +250,12 @@ class PlayedServing(Serving):
 
     def deployments(self, version: FunctionVersion) -> bytes:
         return self.revision
+
+    def candidate(self, version: FunctionVersion) -> Candidate | None:
+        canary = self.canary
+        if canary is None or any(ref.label in self.condemned for ref in canary.refs):
+            return None
+        return canary
 
     def condemn(self, version: FunctionVersion, refs: Iterable[ModelRef], reason: str) -> None:
         self.condemned |= {ref.label for ref in refs}
@@ -328,9 +337,15 @@ def job_of(version: FunctionVersion) -> Job:
 
 
 def call_of(
-    name: str = "f.f", body: bytes = b"", *, budget_ms: int = 60_000, depth: int = 0, flags: int = 0
+    name: str = "f.f",
+    body: bytes = b"",
+    *,
+    budget_ms: int = 60_000,
+    depth: int = 0,
+    flags: int = 0,
+    key: str = "",
 ) -> bytes:
-    return calls.call_head(CallHead(budget_ms, flags, depth, name, "req")) + body
+    return calls.call_head(CallHead(budget_ms, flags, depth, name, "req", key)) + body
 
 
 def body_of(payload: bytes) -> bytes:

@@ -1,13 +1,14 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Connection, deployments, models, tasks, transitions
 from skipper.ledger.records import ModelVersionNew, NewTask
-from skipper.pool.models import AGAIN_S, ServedModels
+from skipper.pool.models import AGAIN_S, Candidate, ServedModels
 from skipper.task import new_id
 from skipper.values.value import Value
 from tests.blocking import BlockingLedger
@@ -90,6 +91,48 @@ async def test_the_records_that_a_function_follows_are_known_by_their_revisions(
     promote(own_ledger, "boston", 1)
     await served.refresh()
     assert served.deployments(["boston@candidate"]) == ("boston/3",)
+
+
+def try_out(ledger: BlockingLedger, name: str, version: int, percent: float) -> None:
+    """Have a version be the candidate, whichever is now."""
+
+    def changed(conn: Connection) -> object:
+        held = deployments.get(conn, name)
+        assert held is not None
+        return deployments.put(conn, replace(held, candidate=version, percent=percent))
+
+    assert ledger.write_now(changed) is not None
+
+
+async def test_a_candidate_is_served_beside_production_as_its_record_says(
+    own_ledger: BlockingLedger,
+) -> None:
+    for name in ("boston", "boston", "iris"):
+        publish(own_ledger, name)
+    served, names = ServedModels(own_ledger), ["iris", "boston", "none"]
+    await served.refresh()
+    assert served.candidate(names, "", 0.0) is None
+    for percent, expected in ((10.0, 10.0), (50.0, 50.0), (0.0, None)):
+        try_out(own_ledger, "boston", 1, percent)
+        await served.refresh()
+        found = served.candidate(names, "", 0.0)
+        refs = (ref("iris", 1), ref("boston", 1))
+        assert found == (None if expected is None else Candidate("boston", expected, refs))
+        assert served.refs(names) == (ref("iris", 1), ref("boston", 2)), "production stays"
+
+
+async def test_a_candidate_that_does_not_load_is_none_until_it_may_be_tried_again(
+    own_ledger: BlockingLedger,
+) -> None:
+    for _ in range(2):
+        publish(own_ledger, "boston")
+    try_out(own_ledger, "boston", 1, 10)
+    served = ServedModels(own_ledger)
+    await served.refresh()
+    served.condemn(ref("boston", 1), "it is damaged")
+    now = time.monotonic()
+    assert served.candidate(["boston"], "", now) is None
+    assert served.candidate(["boston"], "", now + AGAIN_S[1]) is not None
 
 
 async def test_a_version_that_does_not_load_is_left_out_for_the_last_one_that_does(

@@ -69,10 +69,16 @@ class Stage(Nobody):
         return body
 
     def asks(
-        self, budget_ms: int = 0, flags: int = 0, id_: int = OWN | 1, parent: str = ""
+        self,
+        budget_ms: int = 0,
+        flags: int = 0,
+        id_: int = OWN | 1,
+        *,
+        parent: str = "",
+        key: str = "",
     ) -> None:
         """The instance makes a call."""
-        head = CallHead(budget_ms, flags, 1, "g.g", f"req-1/{parent}")
+        head = CallHead(budget_ms, flags, 1, "g.g", f"req-1/{parent}", key)
         self.instance.calls[1] = object()
         self.nested.on_frame(
             self.instance, Frame(FrameKind.CALL, id_, calls.call_head(head) + b"{}")
@@ -195,7 +201,15 @@ async def test_a_direct_call_within_a_task_hands_its_id_on(
     stage.asks(parent=parent)
     await stage.settle()
     head, _ = calls.parse_call(stage.link.calls[0])
-    assert (head.context, head.flags) == (context, flags)
+    assert (head.context, head.flags, head.key) == (context, flags, "")
+
+
+@pytest.mark.parametrize("parent", ["task-1", ""])
+async def test_a_call_within_a_call_is_sent_by_its_callers_key(parent: str) -> None:
+    stage = Stage()
+    stage.asks(parent=parent, key="customer-17")
+    await stage.settle()
+    assert calls.sticky_key(stage.link.calls[0]) == "customer-17"
 
 
 async def test_what_is_answered_to_a_process_that_has_gone_is_removed(tmp_path: Path) -> None:

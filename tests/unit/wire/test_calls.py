@@ -13,10 +13,11 @@ names = st.text(max_size=80)
 heads = st.builds(
     CallHead,
     budget_ms=st.integers(0, 2**32 - 1),
-    flags=st.integers(0, 255),
+    flags=st.integers(0, 255).map(lambda flags: flags & ~calls.KEYED),  # the key sets that one
     depth=st.integers(0, 255),
     name=names,
     context=names,
+    key=st.text(max_size=calls.MOST_KEY // 4),
 )
 
 
@@ -30,7 +31,8 @@ def test_a_call_is_read_as_it_was_written(head: CallHead, body: bytes) -> None:
 @given(heads, st.binary(max_size=100))
 def test_what_a_host_looks_at_is_the_same(head: CallHead, body: bytes) -> None:
     *numbers, name = calls.call_key(calls.call_head(head) + body)
-    assert (*numbers, name.decode()) == (head.budget_ms, head.flags, head.depth, head.name)
+    flags = head.flags | (calls.KEYED if head.key else 0)
+    assert (*numbers, name.decode()) == (head.budget_ms, flags, head.depth, head.name)
 
 
 @given(heads, st.integers(0, 2**32 - 1), st.binary(max_size=100))
@@ -56,6 +58,28 @@ def test_what_served_a_call_names_code_then_models_and_fits_its_length_byte() ->
     assert calls.parse_reply(calls.reply(Outcome.OK, many, b"{}")) == (Outcome.OK, many, b"{}")
     followed = calls.served_by("c0de", ["a@1", "b@12"], ["a/41", "b/3"])
     assert followed == b"c0de a@1 b@12 a/41 b/3"
+
+
+@pytest.mark.parametrize("key", ["customer-17", "x" * calls.MOST_KEY])
+@pytest.mark.parametrize("flags", [0, calls.STREAM, calls.CHILD])
+def test_a_key_comes_as_it_was_sent_before_the_body(flags: int, key: str) -> None:
+    head = CallHead(1000, flags, 2, "f.f", "task/req", key)
+    payload = calls.call_head(head) + b"{}"
+    found, at = calls.parse_call(payload)
+    assert (found, payload[at:]) == (head, b"{}")
+    assert calls.sticky_key(payload) == key
+    assert calls.call_key(payload).name == b"f.f"
+
+
+@pytest.mark.parametrize(("flags", "context"), [(0, "req"), (calls.CHILD, "task/req")])
+def test_without_a_key_the_request_is_what_a_call_is_known_by(flags: int, context: str) -> None:
+    assert calls.sticky_key(calls.call_head(CallHead(1000, flags, 0, "f.f", context))) == "req"
+
+
+@pytest.mark.parametrize("cut", range(1, 14))
+def test_a_call_cut_off_in_its_key_is_read_as_far_as_it_goes(cut: int) -> None:
+    whole = calls.call_head(CallHead(1000, 0, 0, "f.f", "req", "customer-17"))
+    assert "customer-17".startswith(calls.parse_call(whole[:-cut])[0].key)
 
 
 @pytest.mark.parametrize("digits", range(1, 12))

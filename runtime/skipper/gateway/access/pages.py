@@ -35,7 +35,7 @@ _EXPOSED = (
 _TAKEN = (
     b"Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, If-Range, "
     b"Last-Event-ID, Prefer, Range, X-API-Key, "
-    b"X-Request-Id, X-Skipper-Delay, X-Skipper-Expires, X-Skipper-Priority, "
+    b"X-Request-Id, X-Skipper-Delay, X-Skipper-Expires, X-Skipper-Priority, X-Skipper-Sticky, "
     b"baggage, traceparent, tracestate"
 )
 _PREFLIGHT: Headers = [

@@ -44,6 +44,10 @@ _HEADERS: dict[str, tuple[str, dict[str, Any]]] = {
         _TEXT,
     ),
     "Idempotency-Key": ("Of a task: the same key and body give the same task", _TEXT),
+    "X-Skipper-Sticky": (
+        "Who calls: the same version of a model answers them where several do",
+        {"type": "string", "maxLength": 255},
+    ),
     "X-Skipper-Priority": ("Of a task: the higher, the sooner it starts", _PRIORITY),
     "X-Skipper-Delay": ("A task that starts no sooner than after `90`, `90s` or `5m`", _TEXT),
     "X-Skipper-Expires": (

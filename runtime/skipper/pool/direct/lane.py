@@ -88,6 +88,8 @@ class DirectLane:
             self._metrics.ended("", Outcome.NOT_FOUND, 0.0)
             origin.answer(id_, replies.not_served(key.name))
             return None
+        if queue.canary is not None and queue.canary.takes(payload):
+            queue = queue.canary.queue
         call = DirectCall(origin, id_, payload, queue, key)
         if not queue.calls and not queue.spec.batch_wait_s:
             instance = self._free_instance(call)
@@ -370,7 +372,7 @@ class DirectLane:
         self._pump()
 
     def on_failed(self, queue: EditionQueue, problem: BrokenFile) -> None:
-        if not self.swaps.gives_up(queue):
+        if not self.swaps.gives_up(queue, problem):
             self._empty(queue, replies.broken(queue, problem))
 
     def _empty(self, queue: EditionQueue, reply: bytes) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from skipper import shares
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import Edition
 from skipper.spec import BrokenFile, FunctionSpec
@@ -82,6 +83,20 @@ class DirectCall:
         return calls.with_budget(self.payload, max(1, int((self.deadline - now) * 1000)))
 
 
+class Canary(NamedTuple):
+    """That a part of the calls of an edition go to ``queue`` in its place, for a model's sake."""
+
+    queue: EditionQueue
+    model: str
+    percent: float
+
+    def takes(self, payload: bytes) -> bool:
+        """Whether a call is of that part. None is while nothing there could run it."""
+        if not self.queue.instances:
+            return False
+        return shares.is_among(self.model, calls.sticky_key(payload), self.percent)
+
+
 class EditionQueue:
     """One edition of a function: the instances that have loaded it, the calls that wait for them.
 
@@ -98,6 +113,8 @@ class EditionQueue:
         self.follows = b""
         """The deployments that its replies name."""
         self.starting = 0
+        self.canary: Canary | None = None
+        """Where a part of its calls goes."""
         self.is_current = False
         """Whether the calls of its version go to it."""
         self.is_retired = False

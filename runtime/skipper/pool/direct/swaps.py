@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from skipper.failpoints import failpoint
 from skipper.pool.background import Background
+from skipper.pool.direct.canaries import Canaries
 from skipper.pool.direct.fleet import Fleet
 from skipper.pool.direct.queue import EditionQueue
 from skipper.pool.direct.versions import LiveVersions
@@ -51,6 +52,7 @@ class Swaps:
         self._retried: set[FunctionVersion] = set()
         """Those of which what did not load is being tried again."""
         self._background = Background()
+        self._canaries = Canaries(versions, fleet, serving, drop, self._is_moving_to)
 
     # --- what serves has changed
 
@@ -60,6 +62,7 @@ class Swaps:
             self.begin(current)
         for current in self._versions.current:
             self._retry(current)
+            self._canaries.follow(current.version)
 
     async def settle(self, limit_s: float) -> None:
         """Have calls go there: when this returns, none is given to what served before.
@@ -68,15 +71,21 @@ class Swaps:
         """
         self.follow()
         ends = time.monotonic() + limit_s
-        while (moves := self._awaited()) and (left := ends - time.monotonic()) > 0:
-            await asyncio.wait({move.task for move in moves}, timeout=left)
-        for move in moves:
+        while (tasks := self._tasks()) and (left := ends - time.monotonic()) > 0:
+            await asyncio.wait(tasks, timeout=left)
+        for move in self._awaited():
             self._flip(move.queue)
 
     def _awaited(self) -> list[_Move]:
         """The moves whose calls still go to the edition before."""
         current_of = self._versions.current_of
         return [m for v, m in self._moves.items() if current_of(v) is not m.queue]
+
+    def _tasks(self) -> set[asyncio.Task[None]]:
+        return {move.task for move in self._awaited()} | self._canaries.warming
+
+    def _is_moving_to(self, queue: EditionQueue) -> bool:
+        return any(move.queue is queue for move in self._moves.values())
 
     def begin(self, current: EditionQueue) -> None:
         """Have the calls of a version go where they should, at once if nothing is to be loaded."""
@@ -100,6 +109,7 @@ class Swaps:
     def retired(self, version: FunctionVersion) -> None:
         """A version of a function is served no more: nothing is loaded for it."""
         self._cancel(version)
+        self._canaries.retired(version)
 
     def _cancel(self, version: FunctionVersion) -> None:
         if (move := self._moves.pop(version, None)) is not None:
@@ -154,12 +164,15 @@ class Swaps:
         failpoint("swap.moved")
         log.info("%s serves", queue.edition, extra={"event": "swap", "function": queue.spec.name})
         for old in self._versions.superseded(queue.version, KEEP):
-            self._drop(old)
+            if not self._canaries.holds(old):
+                self._drop(old)
 
     # --- what does not load
 
-    def gives_up(self, queue: EditionQueue) -> bool:
+    def gives_up(self, queue: EditionQueue, problem: BrokenFile) -> bool:
         """Have the calls of an edition that cannot serve go to another; whether there is one."""
+        if self._canaries.gives_up(queue, problem):
+            return True
         edition = self._serving.edition(queue.version)
         if edition == queue.edition or self._versions.current_of(queue.version) is not queue:
             return False

@@ -50,12 +50,14 @@ class LiveVersions:
     def kept(self, queue: EditionQueue) -> int:
         """How many instances of it are kept though they are idle.
 
-        One that calls may go back to has one, for as long as its function is called.
+        One that calls may go back to, or that a part of them goes to, has one, for as long as its
+        function is called.
         """
         served = self._served.get(queue.version, [])
-        if queue not in served:
+        current = served[-1] if served else None
+        is_canary = current and current.canary and current.canary.queue is queue
+        if current is None or (queue not in served and not is_canary):
             return 0
-        current = served[-1]
         return queue.spec.min_instances if queue is current else min(1, len(current.instances))
 
     def assign(self, version: FunctionVersion) -> None:
@@ -73,10 +75,19 @@ class LiveVersions:
         if queue in served:
             served.remove(queue)
         if served:
-            served[-1].is_current = False
+            self._hand_over(served[-1], queue)
         served.append(queue)
         queue.is_current = True
         queue.tell()
+
+    def _hand_over(self, before: EditionQueue, queue: EditionQueue) -> None:
+        before.is_current = False
+        canary, before.canary = before.canary, None
+        queue.canary = None if canary is None or canary.queue is queue else canary
+
+    def has_served(self, queue: EditionQueue) -> bool:
+        """Whether the calls of its version go, or have gone, to an edition that is live."""
+        return queue in self._served.get(queue.version, ())
 
     def _follows(self, before: EditionQueue | None, queue: EditionQueue) -> None:
         if before is not None:

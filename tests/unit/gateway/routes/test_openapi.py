@@ -249,6 +249,7 @@ def test_the_headers_that_a_caller_may_send_are_described() -> None:
     assert list(parameters) == [
         "Prefer",
         "Idempotency-Key",
+        "X-Skipper-Sticky",
         "X-Skipper-Priority",
         "X-Skipper-Delay",
         "X-Skipper-Expires",
