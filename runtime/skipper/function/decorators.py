@@ -22,7 +22,7 @@ from skipper.function.named import REQUIRED
 from skipper.function.options import Options, check, check_mode, exceptions, mebibytes
 from skipper.function.run import Run
 from skipper.function.signature import Signature, signature_of
-from skipper.function.targets import function_below
+from skipper.function.targets import function_below, remembers
 from skipper.spec import BACKOFF_S, DEFAULT_POOL, FunctionSpec, Kind, Mode, seconds
 from skipper.values.opening import Places
 
@@ -406,16 +406,25 @@ def defined_in(module: str) -> list[Function[..., Any]]:
 
 
 def _check_is_outermost(function: Function[..., Any]) -> None:
-    name = function.name.rpartition(".")[2]
-    named = getattr(sys.modules.get(function.__module__), name, function)
-    if named is not function and not isinstance(named, Function):
-        error = DefinitionError(
-            f"{function.name} is something else by the end of the file, which callers would not "
-            f"get: put @skipper.{function.kind} on top of the other decorators.",
-            file=function.file,
-            line=function.line,
-        )
-        tell(function.name, error)
+    if not _is_hidden(function, vars(sys.modules.get(function.__module__, object))):
+        return
+    error = DefinitionError(
+        f"{function.name} is something else by the end of the file, which callers would not "
+        f"get: put @skipper.{function.kind} on top of the other decorators.",
+        file=function.file,
+        line=function.line,
+    )
+    tell(function.name, error)
+
+
+def _is_hidden(function: Function[..., Any], names: Mapping[str, Any]) -> bool:
+    """Whether a module, by its ``names``, means something else where it says the function's."""
+    own, held = function.name.rpartition(".")[2], names.values()
+    if own in names:  # where it means another definition of that name, both are told
+        return not isinstance(names[own], Function) or names[own].name != function.name
+    # One that was defined within another function may go by any name.
+    is_named = any(each is function for each in held)
+    return not is_named and any(remembers(each, function) for each in held)
 
 
 def _decorate(kind: Kind, target: Any, options: Options) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -38,6 +39,32 @@ def declared_by(target: Callable[..., Any]) -> Callable[..., Any]:
         if not _takes_anything(layer) and not hasattr(layer, "__wrapped__"):
             return layer
     return innermost(target)
+
+
+def remembers(wrapper: object, inner: object) -> bool:
+    """Whether ``wrapper`` is made of ``inner``, in whatever way a decorator keeps what it wraps."""
+    waiting: list[object] = [wrapper]
+    for _ in range(_LAYERS):
+        if not waiting:
+            break
+        kept = list(_kept_by(waiting.pop()))
+        if any(each is inner for each in kept):
+            return True
+        waiting += filter(callable, kept)
+    return False
+
+
+def _kept_by(wrapper: object) -> Iterator[object]:
+    """What is in a function's closure, a partial or a callable object of a class."""
+    if inspect.isfunction(wrapper):
+        for cell in wrapper.__closure__ or ():
+            with contextlib.suppress(ValueError):  # one that nothing has been put into
+                yield cell.cell_contents
+    elif isinstance(wrapper, functools.partial):
+        yield wrapper.func
+    elif callable(wrapper) and not inspect.isclass(wrapper) and not inspect.ismodule(wrapper):
+        yield from vars(wrapper).values() if hasattr(wrapper, "__dict__") else ()
+        yield getattr(wrapper, "__wrapped__", None)  # of functools.lru_cache, for one
 
 
 def _layers(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:

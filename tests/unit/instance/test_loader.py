@@ -326,6 +326,8 @@ GUARD = """
         "@skipper.inference\ndef root(x: float): ...\nroot = guard(root)",
         "@functools.cache\n@skipper.inference\ndef root(x: float): ...",
         "import functools as ft\n@ft.partial\n@skipper.inference\ndef root(x: float): ...",
+        "@lambda f: None\n@skipper.inference\ndef root(x: float): ...",
+        "@guard\n@skipper.inference\nclass Root:\n  def __call__(self, x: float): ...",
     ],
 )
 def test_a_decorator_above_ours_is_refused_because_it_would_be_skipped(
@@ -335,6 +337,55 @@ def test_a_decorator_above_ours_is_refused_because_it_would_be_skipped(
     (broken,) = read(survey({"mine.py": dedent(GUARD).format(wraps=wraps) + text})).broken
     assert "put @skipper.inference on top of the other decorators" in broken.error
     assert broken.line is not None
+
+
+LOCAL = """
+    def make():
+        @{above}
+        @skipper.inference
+        def root(x: float) -> float: return x ** 0.5
+        return root
+    guarded = make()
+"""
+
+
+@pytest.mark.parametrize("above", ["guard", "functools.cache", "functools.partial"])
+@pytest.mark.parametrize("wraps", ["pass", "@functools.wraps(function)"])
+def test_a_decorator_above_ours_is_refused_within_another_function_too(
+    survey: Callable[..., Report], wraps: str, above: str
+) -> None:
+    """coleifer/huey#429"""
+    text = dedent(GUARD).format(wraps=wraps) + dedent(LOCAL).format(above=above)
+    (broken,) = read(survey({"mine.py": text})).broken
+    assert "put @skipper.inference on top of the other decorators" in broken.error
+    assert broken.line is not None
+
+
+def test_a_function_that_another_one_makes_goes_by_any_name(survey: Callable[..., Report]) -> None:
+    text = dedent(GUARD).format(wraps="pass") + dedent(LOCAL).format(above="(lambda f: f)")
+    text += "also_guarded = guard(guarded)"
+    assert [spec.name for spec in read(survey({"mine.py": text})).specs] == ["mine.root"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@lambda f: other\n@skipper.data\ndef f(): ...",
+        "@skipper.data\ndef f(): ...\nf = other",
+        "@skipper.data\ndef f(): ...\nfrom functions.elsewhere import g as f",
+    ],
+)
+def test_a_name_that_means_another_function_by_the_end_is_refused(
+    survey: Callable[..., Report], text: str
+) -> None:
+    """coleifer/huey#429: callers would get what the name meant before."""
+    before = "import skipper\n@skipper.data\ndef other(): ...\n"
+    elsewhere = "import skipper\n@skipper.data\ndef g(): ..."
+    found = survey({"mine.py": before + text, "elsewhere.py": elsewhere})
+    (source,) = [each for each in found.sources if each.name == "mine"]
+    report = read(Report(sources=(source,)))
+    assert [each.function for each in report.broken] == ["mine.f"]
+    assert [spec.name for spec in report.specs] == ["mine.other"]
 
 
 def test_a_decorator_above_ours_that_returns_what_it_got_is_none_of_our_business(
