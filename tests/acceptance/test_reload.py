@@ -183,6 +183,20 @@ def test_a_reload_restarts_nothing_else(tree: Tree, name: str) -> None:
     until(lambda: len(tree.instances(f"{name}.answer")) == 1, what="the end of old instances")
 
 
+def test_a_save_of_the_settings_is_told_once_and_restarts_nothing(tree: Tree) -> None:
+    text, processes = (tree.folder / "skipper.toml").read_text("utf-8"), tree.pids()
+    write(tree.folder, "skipper.toml", text + "\n[models.told]\npromote = 'never'\n")
+    until(lambda: "models.told.promote = 'never': Input should be" in tree.output)
+    write(tree.folder, "skipper.toml", text + "\n[plugins.told]\ntoken = 'SESAME'\n")
+    warning = "skipper.toml has changed: plugins.told."
+    until(lambda: warning in tree.output, what="the warning")
+    write(tree.folder, "skipper.toml", text)
+    until(lambda: "skipper.toml says again what this tree was started with" in tree.output)
+    assert tree.output.count(warning) == 1
+    assert "SESAME" not in tree.output
+    assert tree.pids() == processes
+
+
 @pytest.mark.parametrize(
     "broken",
     [BROKEN, "import skipper\n\ndef (:\n", "import sys\n\nsys.exit(1)\n", "import os\nos._exit(3)"],

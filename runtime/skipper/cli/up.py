@@ -76,17 +76,20 @@ def _up(arguments: argparse.Namespace) -> int:
     from skipper import launcher
     from skipper.settings.loading import load
 
-    settings, _ = load(
-        arguments.project,
-        {
-            "gateway.host": arguments.host,
-            "gateway.port": arguments.port,
-            "run.reload": arguments.reload,
-            "run.strict": arguments.strict,
-            "log.format": arguments.log_format,
-        },
+    flags = {
+        "gateway.host": arguments.host,
+        "gateway.port": arguments.port,
+        "run.reload": arguments.reload,
+        "run.strict": arguments.strict,
+        "log.format": arguments.log_format,
+    }
+    settings, _ = load(arguments.project, flags)
+    code = launcher.run(
+        settings,
+        only=_parts(arguments.only),
+        detach=arguments.detach,
+        reread=lambda: load(settings.project_dir, flags)[0],
     )
-    code = launcher.run(settings, only=_parts(arguments.only), detach=arguments.detach)
     is_running_already = code == launcher.ALREADY_RUNNING
     if not is_running_already and (code or not arguments.detach):
         return code

@@ -34,6 +34,7 @@ from skipper.launcher.orphans import Roster, adopting
 from skipper.launcher.output import LogOutput
 from skipper.launcher.plan import FIRST, LISTEN, SERVING, ChildPlan, guard, plan
 from skipper.launcher.process import Child, LaunchContext
+from skipper.launcher.settings_file import SettingsFile
 from skipper.launcher.supervisor import Stop, Supervisor
 from skipper.settings.environment import child_environment, failpoints_folder
 from skipper.settings.handover import dump
@@ -72,13 +73,14 @@ def run(
     *,
     only: frozenset[str] | None = None,
     report: Callable[[], None] | None = None,
+    reread: Callable[[], Settings] | None = None,
     planner: Planner | None = None,
 ) -> int:
     """Run the tree until it ends; its exit code. See :func:`skipper.launcher.run`.
 
     With ``report`` the terminal stays quiet; it is called when everything is ready.
     """
-    warnings = folders.prepare(settings)
+    warnings, read = folders.prepare(settings), settings
     with contextlib.suppress(ValueError, OSError):  # a hard limit of 0 is what we want anyway
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with ExitStack() as stack:
@@ -93,7 +95,10 @@ def run(
         tree = _prepare(settings, plans, stack, lock, report)
         for warning in warnings:
             tree.output.log("warning", warning)
-        return asyncio.run(_serve(tree))
+        file = None
+        if tree.settings.run.reload and reread is not None:
+            file = SettingsFile(read, reread, tree.output.log)
+        return asyncio.run(_serve(tree, file))
 
 
 def _prepare(
@@ -170,7 +175,7 @@ def _plan(settings: Settings, only: frozenset[str] | None) -> tuple[ChildPlan, .
     return plan(settings, only, valkey=server)
 
 
-async def _serve(tree: Tree) -> int:
+async def _serve(tree: Tree, file: SettingsFile | None) -> int:
     stop, roster = Stop(), Roster(tree.id, tree.output.log)
     supervisor = Supervisor(
         (guard(tree.id), *tree.plans),
@@ -188,6 +193,8 @@ async def _serve(tree: Tree) -> int:
         await stack.enter_async_context(control.serving(path, answer))
         stack.push_async_callback(supervisor.drain, tree.settings.run.grace_s)
         coming_up = asyncio.create_task(_come_up(tree, supervisor, stop))
+        if file is not None:
+            stack.callback(asyncio.create_task(file.follow()).cancel)
         await stop.requested.wait()
         coming_up.cancel()
         _log_reason(tree.output, stop)

@@ -82,11 +82,31 @@ def declared_by(model: type[BaseModel]) -> Mapping[str, Schema]:
 
 def leaves(settings: Settings) -> Iterator[tuple[str, Any]]:
     """Each setting's dotted name with its value as JSON data, secrets masked."""
+    return ((name, masked(value)) for name, value in _values(settings))
 
+
+def differing(one: Settings, other: Settings) -> frozenset[str]:
+    """The dotted names of settings that have another value in ``other``, or are in one alone.
+
+    A table that is in one alone stands for all that is in it.
+    """
+    before, after = dict(_values(one)), dict(_values(other))
+    shared, alone = before.keys() & after.keys(), before.keys() ^ after.keys()
+    tables = _tables(one) ^ _tables(other)
+    changed = {name for name in shared if before[name] != after[name]}
+    inner = {name for name in alone if tuple(name.split(".")[:2]) not in tables}
+    return frozenset(changed | inner | {".".join(table) for table in tables})
+
+
+def _tables(settings: Settings) -> set[tuple[str, str]]:
+    return {(section, name) for section in TABLES for name in getattr(settings, section)}
+
+
+def _values(settings: Settings) -> Iterator[tuple[str, Any]]:
     def below(value: Any, path: SettingPath) -> Iterator[tuple[str, Any]]:
         schema = at(path)
         if isinstance(schema, Setting):
-            yield ".".join(path), masked(value)
+            yield ".".join(path), value
         elif schema is not None:
             for name, inner in _members(value):
                 yield from below(inner, (*path, name))
