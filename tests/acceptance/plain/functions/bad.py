@@ -267,7 +267,7 @@ def drones(mebibytes: int) -> int:
 
 @skipper.data
 def prints_garbage() -> str:
-    sys.stdout.buffer.write(b"\xff\xfe\x00 \x1b[2J\x1b]0;title\x07 \xc3\n")
+    sys.stdout.buffer.write(b"\xff\xfe\x00 \x1b[2J\x1b]0;title\x07 beside a title \xc3\n")
     return "done"
 
 
