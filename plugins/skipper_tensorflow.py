@@ -29,8 +29,10 @@ _FILE = "model.keras"
 _STATE = "state.npz"
 _OWN = "project.json"
 """Which of the project's own the model names: ``{"Scale": ["functions.net", "Scale"]}``."""
-_MADE_BY_USE = frozenset({"predict_function", "test_function", "train_function"})
-"""Attributes that Keras sets when a model is used: they follow from all the others."""
+_MADE_BY_USE = frozenset(
+    {"predict_function", "stop_evaluating", "stop_predicting", "test_function", "train_function"}
+)
+"""Attributes that Keras sets whenever a model is used, whatever they were before."""
 _SIZES = (1, 32)
 """What a model is tried with, one after the other, where it takes arrays of any size."""
 

@@ -90,12 +90,13 @@ def test_a_net_that_a_task_has_changed_is_loaded_anew(net: LoadedModels, change:
     assert second.layers[0].trainable
 
 
-def test_what_has_only_been_used_is_given_again(estimator: LoadedModels, net: LoadedModels) -> None:
-    for models in (estimator, net):
-        first = models.as_stored(GIVEN)["model"]
-        for _ in range(3):
-            _use(first)
-            assert models.as_stored(GIVEN)["model"] is first
+@pytest.mark.parametrize("kind", ["estimator", "net"])
+def test_what_has_only_been_used_is_given_again(kind: str, request: pytest.FixtureRequest) -> None:
+    models: LoadedModels = request.getfixturevalue(kind)
+    first = models.as_stored(GIVEN)["model"]
+    for _ in range(3):
+        _use(first)
+        assert models.as_stored(GIVEN)["model"] is first
 
 
 def test_a_new_version_is_given_as_it_is_stored(estimator: LoadedModels) -> None:
