@@ -119,7 +119,7 @@ def test_a_structure_comes_back_as_it_was(value: Any) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        {"a": (1, [2.0, None]), 3: {"4", "5"}},
+        {"a": (1, [2.0, None]), 3: {"4"}},
         [True, 1, 1.0, "1", b"1"],
         {"part": 0, "dict": 1, "lost": {"tuple": []}},
         -(2**70),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Any
 
 import pytest
 
+from skipper.outcomes import Outcome
 from skipper.pool.durable.claimer import SHORT_LIST
 from skipper.task import State
-from skipper.wire.events import SavedModel
-from skipper.wire.frames import FrameKind
+from skipper.wire import calls
 from tests.unit.pool.durable.stage import (
     LIMIT_S,
     Actor,
@@ -28,13 +27,10 @@ AHEAD = Given(ahead_s=LIMIT_S, patience_s=LIMIT_S)  # however slow this machine 
 
 async def test_a_task_that_the_host_lost_track_of_is_given_back(stage: Stage) -> None:
     def garble(actor: Actor) -> None:
-        nameless: Any = None
-        saved = SavedModel(name=nameless, format="f", digest="d", metrics={})
-        actor.says(FrameKind.EVENT, None, saved.to_json())
         stage.act = Played.replies
-        actor.replies()
+        actor.ends(calls.reply(Outcome.FAILED, b"c0de", b"no problem document"))
 
-    stage.act = garble  # a model without a name: recording the end fails in the host itself
+    stage.act = garble  # recording such an end fails in the host itself
     task_id = stage.submit()
     await until(lambda: stage.act is not garble and not stage.running)
     await stage.claimer.give_back_strays()
