@@ -166,11 +166,16 @@ def export_model(
       skipper models export boston
       skipper models export boston@7 -o boston.tar && tar tf boston.tar
     """
+    from skipper.cli.transfers import ShownFile, transfer
+    from skipper.client import model_flows
+
     selector = selector_of(model)
     with target(project, url).client() as client:
         version = client.model_version(selector.name, selector.at)
         path = _to_write(output or f"{version['name']}-{version['version']}.tar")
-        client.export_model(selector.name, version["version"], path)
+        with transfer(path.name, version["size"]) as at:
+            wanted = ShownFile(path, at)
+            client.run(model_flows.export(selector.name, version["version"], wanted))
     info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
 
 
@@ -193,11 +198,17 @@ def import_model(
       skipper models import boston-7.tar
       skipper models import boston-7.tar --as boston_eu && skipper models promote boston_eu@latest
     """
+    from skipper.cli.transfers import ShownSource, transfer
+
     path = path.expanduser()
     if not path.is_file():
         raise typer.BadParameter(f"{path}: No such file.")
-    with target(project, url).client() as client:
-        made = client.import_model(path, name=name)
+    with (
+        target(project, url).client() as client,
+        path.open("rb") as file,
+        transfer(path.name, path.stat().st_size) as shown,
+    ):
+        made = client.import_model(ShownSource(file, shown), name=name)
     if json_:
         show_json(made)
         return
@@ -221,9 +232,12 @@ def rescue_model(
     Example:
       skipper models rescue 01k3v0c5e8qw9t2r4y6u8i0p1a
     """
+    from skipper.cli.transfers import ShownFile, transfer
+    from skipper.client import model_flows
+
     path = _to_write(output or f"rescue-{task_id}.tar")
-    with target(project, url).client() as client:
-        client.rescue(task_id, path)
+    with target(project, url).client() as client, transfer(path.name, None) as at:
+        client.run(model_flows.rescue(task_id, ShownFile(path, at)))
     info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from skipper.client.bodies import StreamedBody
 from skipper.client.flows import exchange, get, model_path, task_path
-from skipper.client.messages import Flow, Reply, Request
+from skipper.client.messages import Flow, Outlet, Reply, Request
 from skipper.client.sources import BodySource
 
 JSON = {"content-type": "application/json"}
@@ -20,7 +20,7 @@ def version(name: str, at: int | str) -> Flow[dict[str, Any]]:
     return get(f"{model_path(name)}/versions/{quote(str(at), safe='')}")
 
 
-def export(name: str, at: int | str, to: Path) -> Flow[Reply]:
+def export(name: str, at: int | str, to: Path | Outlet) -> Flow[Reply]:
     """One version of a model, written to ``to`` as a tar."""
     path = f"{model_path(name)}/versions/{quote(str(at), safe='')}/archive"
     return (yield from exchange(Request(method="GET", path=path, to=to)))
@@ -42,7 +42,7 @@ def import_(source: BodySource, name: str | None) -> Flow[dict[str, Any]]:
     return made
 
 
-def rescue(task_id: str, to: Path) -> Flow[Reply]:
+def rescue(task_id: str, to: Path | Outlet) -> Flow[Reply]:
     """What there is of a model that a task has trained in vain, written to ``to``."""
     return (yield from exchange(Request(method="GET", path=f"{task_path(task_id)}/rescue", to=to)))
 
