@@ -14,6 +14,7 @@ from skipper.ledger import Connection, Ledger, deployments, models
 from skipper.ledger.records import Deployment, Fitness, ModelVersion
 from skipper.pool.backoff import pause_s
 from skipper.pool.processes.version import FunctionVersion
+from skipper.settings.models import ModelSettings
 
 LINE = 5
 """How many versions that have been in production are known, to go back to if need be."""
@@ -21,6 +22,7 @@ LOOKED_AT = 50
 """In how many of a model's records they are looked for."""
 AGAIN_S = (0.5, 30.0)
 """The first pause before an unfit version is tried again, and the longest."""
+DEFAULTS = ModelSettings()
 
 
 class Line(NamedTuple):
@@ -56,8 +58,8 @@ class Unfit:
 class ServedModels:
     """Follows the deployment records of models, and remembers what does not load on this host."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, settings: Mapping[str, ModelSettings]) -> None:
+        self._ledger, self._settings = ledger, settings
         self._lines: dict[str, Line] = {}
         self._unfit: dict[tuple[str, str], Unfit] = {}
         """By the version, and by who fails with it: empty where that is everybody."""
@@ -132,6 +134,14 @@ class ServedModels:
     def _verdicts(self, ref: ModelRef, user: str) -> list[Unfit]:
         found = (self._unfit.get((ref.label, whose)) for whose in {"", user})
         return [each for each in found if each is not None]
+
+    def keep(self, names: Iterable[str]) -> int:
+        """How many earlier versions stay loaded with a function that asks for these models.
+
+        As many as the settings say of that model of which they say most.
+        """
+        plain = {selectors.parse(each).name for each in names}
+        return max((self._settings.get(each, DEFAULTS).keep for each in plain), default=0)
 
     def condemn(self, ref: ModelRef, reason: str, user: str = "") -> None:
         """A version does not load here: until it does, it answers nobody, or not ``user``."""

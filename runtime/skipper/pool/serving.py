@@ -105,6 +105,10 @@ class Serving:
         now = time.monotonic()
         return self._models.candidate(version.spec.models, _user(version), now)
 
+    def keep(self, version: FunctionVersion) -> int:
+        """How many editions stay loaded beside the one that its calls go to."""
+        return self._models.keep(version.spec.models)
+
     def untrained(self, version: FunctionVersion) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
         return self._models.untrained(version, self._catalogue.versions)

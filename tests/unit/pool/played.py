@@ -226,6 +226,8 @@ class PlayedServing(Serving):
         self.gave_way: list[bool] = []
         """Of each start, whether nobody waited for it."""
         self.started: list[Played[Any]] = []
+        self.kept = 1
+        """How many editions stay loaded beside the one that serves."""
         self.untrained_detail = ""
         """Why nothing can be served for want of a model."""
         self.starts: asyncio.Semaphore | None = None
@@ -247,6 +249,9 @@ class PlayedServing(Serving):
 
     def wanted(self, version: FunctionVersion) -> Edition:
         return Edition(version, self.models) if self.may_retry else self.edition(version)
+
+    def keep(self, version: FunctionVersion) -> int:
+        return self.kept
 
     def deployments(self, version: FunctionVersion) -> bytes:
         return self.revision

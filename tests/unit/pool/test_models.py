@@ -9,6 +9,7 @@ from skipper.instance.jobs import ModelRef
 from skipper.ledger import Connection, deployments, models, tasks, transitions
 from skipper.ledger.records import ModelVersionNew, NewTask
 from skipper.pool.models import AGAIN_S, Candidate, ServedModels
+from skipper.settings.models import ModelSettings
 from skipper.task import new_id
 from skipper.values.value import Value
 from tests.blocking import BlockingLedger
@@ -67,7 +68,7 @@ def ref(name: str, version: int, digest: str = "d" * 64) -> ModelRef:
 async def test_the_version_in_production_of_each_model_is_what_instances_start_with(
     own_ledger: BlockingLedger,
 ) -> None:
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     for name in ("boston", "iris", "boston"):
         publish(own_ledger, name)
     await served_models.refresh()
@@ -83,7 +84,7 @@ async def test_the_records_that_a_function_follows_are_known_by_their_revisions(
     for _ in range(2):
         publish(own_ledger, "boston")
     publish(own_ledger, "iris")
-    served = ServedModels(own_ledger)
+    served = ServedModels(own_ledger, {})
     await served.refresh()
     assert served.deployments(["boston", "iris"]) == ("boston/2", "iris/1")
     assert served.deployments(["boston", "boston@candidate"]) == ("boston/2",)
@@ -109,7 +110,7 @@ async def test_a_candidate_is_served_beside_production_as_its_record_says(
 ) -> None:
     for name in ("boston", "boston", "iris"):
         publish(own_ledger, name)
-    served, names = ServedModels(own_ledger), ["iris", "boston", "none"]
+    served, names = ServedModels(own_ledger, {}), ["iris", "boston", "none"]
     await served.refresh()
     assert served.candidate(names, "", 0.0) is None
     for percent, expected in ((10.0, 10.0), (50.0, 50.0), (0.0, None)):
@@ -127,7 +128,7 @@ async def test_a_candidate_that_does_not_load_is_none_until_it_may_be_tried_agai
     for _ in range(2):
         publish(own_ledger, "boston")
     try_out(own_ledger, "boston", 1, 10)
-    served = ServedModels(own_ledger)
+    served = ServedModels(own_ledger, {})
     await served.refresh()
     served.condemn(ref("boston", 1), "it is damaged")
     now = time.monotonic()
@@ -139,7 +140,7 @@ async def test_a_version_that_does_not_load_is_left_out_for_the_last_one_that_do
     own_ledger: BlockingLedger,
 ) -> None:
     """keras-team/keras#21046: what started later tried the broken version again, for ever."""
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     for _ in range(3):
         publish(own_ledger, "boston")
     await served_models.refresh()
@@ -156,7 +157,7 @@ async def test_a_version_that_does_not_load_is_left_out_for_the_last_one_that_do
 async def test_what_fails_with_one_function_alone_serves_the_others(
     own_ledger: BlockingLedger,
 ) -> None:
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     for _ in range(2):
         publish(own_ledger, "boston")
     await served_models.refresh()
@@ -173,7 +174,7 @@ async def test_what_fails_with_one_function_alone_serves_the_others(
 async def test_what_a_function_asks_for_beside_production_is_followed(
     own_ledger: BlockingLedger,
 ) -> None:
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     predict = version_of(models=("boston", "boston@candidate", "boston@1", "boston@9"))
     for _ in range(3):
         publish(own_ledger, "boston")
@@ -201,7 +202,7 @@ async def test_the_next_version_after_one_that_does_not_load_serves_by_itself(
     own_ledger: BlockingLedger,
 ) -> None:
     """triton-inference-server/server#6534: later, good versions were never picked up."""
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     publish(own_ledger, "boston")
     publish(own_ledger, "boston")
     await served_models.refresh()
@@ -214,7 +215,7 @@ async def test_the_next_version_after_one_that_does_not_load_serves_by_itself(
 async def test_where_no_version_loads_the_one_in_production_is_what_fails(
     own_ledger: BlockingLedger,
 ) -> None:
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     publish(own_ledger, "boston")
     await served_models.refresh()
     served_models.condemn(ref("boston", 1), "it is damaged")
@@ -224,7 +225,7 @@ async def test_where_no_version_loads_the_one_in_production_is_what_fails(
 async def test_what_did_not_load_may_be_tried_again_after_longer_and_longer_pauses(
     own_ledger: BlockingLedger,
 ) -> None:
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     publish(own_ledger, "boston")
     publish(own_ledger, "boston")
     await served_models.refresh()
@@ -254,7 +255,7 @@ async def test_a_function_without_its_model_is_told_with_what_trains_it(
 ) -> None:
     predict = version_of("boston.predict", models=("net", "scaler"))
     functions = [predict, *(version_of(name, kind="training") for name in trainers)]
-    served_models = ServedModels(own_ledger)
+    served_models = ServedModels(own_ledger, {})
     publish(own_ledger, "scaler")
     await served_models.refresh()
     assert (
@@ -264,3 +265,21 @@ async def test_a_function_without_its_model_is_told_with_what_trains_it(
     publish(own_ledger, "net")
     await served_models.refresh()
     assert served_models.untrained(predict, functions) == ""
+
+
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (["boston"], 3),
+        (["iris"], 0),
+        (["digits"], 1),
+        (["iris", "boston@candidate"], 3),
+        (["iris", "digits"], 1),
+        ([], 0),
+    ],
+)
+def test_as_many_versions_stay_loaded_as_the_settings_say_of_a_functions_models(
+    own_ledger: BlockingLedger, names: list[str], kept: int
+) -> None:
+    settings = {"boston": ModelSettings(keep=3), "iris": ModelSettings(keep=0)}
+    assert ServedModels(own_ledger, settings).keep(names) == kept

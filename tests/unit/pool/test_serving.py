@@ -38,7 +38,7 @@ class Models(ServedModels):
     """The versions of one model, as a test deploys them: the last is in production."""
 
     def __init__(self) -> None:
-        super().__init__(cast(Ledger, None))
+        super().__init__(cast(Ledger, None), {})
         self.deployed = [1]
         self.error: Exception | None = None
         self.looks = 0

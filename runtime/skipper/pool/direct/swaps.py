@@ -3,7 +3,7 @@
 What runs calls is an edition: a function's code with the versions of its models. When those are to
 be others, instances of the new edition are started beside the ones that serve, and give way to
 them; only when as many as are warm now have loaded do calls go there, all at once. The edition
-before stays loaded, so that to go back is to turn a pointer.
+before stays loaded, or as many as the settings keep, so that to go back is to turn a pointer.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from skipper.pool.serving import Serving
 from skipper.spec import BrokenFile
 
 log = logging.getLogger(__name__)
-
-KEEP = 1
-"""How many editions of a function stay loaded beside the one that serves."""
 
 
 class _Move(NamedTuple):
@@ -163,7 +160,8 @@ class Swaps:
         self._versions.move(queue)
         failpoint("swap.moved")
         log.info("%s serves", queue.edition, extra={"event": "swap", "function": queue.spec.name})
-        for old in self._versions.superseded(queue.version, KEEP):
+        keep = self._serving.keep(queue.version)
+        for old in self._versions.superseded(queue.version, keep):
             if not self._canaries.holds(old):
                 self._drop(old)
 

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from skipper.instance.jobs import ModelRef
 from skipper.outcomes import Outcome
 from skipper.pool.direct.fleet import IDLE_S
@@ -126,11 +128,28 @@ async def test_to_go_back_loads_nothing() -> None:
     assert len(pool.started) == starts
 
 
-async def test_one_version_before_the_one_that_serves_stays_loaded() -> None:
+@pytest.mark.parametrize("kept", [0, 1, 2])
+async def test_as_many_versions_as_are_kept_stay_loaded_beside_the_one_that_serves(
+    kept: int,
+) -> None:
     pool = await serving()
+    pool.kept = kept
     for version in (2, 3, 4):
         await pool.deploy(version)
-    assert [bool(pool.loaded(version)) for version in (1, 2, 3, 4)] == [False, False, True, True]
+    held = [version for version in (1, 2, 3, 4) if pool.loaded(version)]
+    assert held == [1, 2, 3, 4][3 - kept :]
+
+
+async def test_going_back_by_several_versions_that_are_kept_loads_nothing() -> None:
+    pool = await serving()
+    pool.kept = 2
+    for version in (2, 3):
+        await pool.deploy(version)
+    starts = len(pool.started)
+    for version in (1, 3, 2, 1):
+        await pool.deploy(version)
+        assert pool.served == f"net@{version}"
+    assert len(pool.started) == starts
 
 
 async def test_while_a_function_is_called_one_instance_stays_that_it_may_go_back_to() -> None:
