@@ -225,6 +225,12 @@ def _check_named(parameter: inspect.Parameter) -> None:
         )
     if parameter.kind is parameter.POSITIONAL_ONLY:
         raise DefinitionError(f"parameter {parameter.name!r} is positional-only; remove the `/`.")
+    if isinstance(parameter.default, Loaded):
+        asked = f"skipper.Loaded({parameter.default.name!r})"
+        raise DefinitionError(
+            f"parameter {parameter.name!r} has {asked} for its default, which loads nothing: "
+            f"write `*, {parameter.name}: Annotated[Any, {asked}]`."
+        )
 
 
 def _check_batch(call: Callable[..., Any], parameters: Parameters) -> None:

@@ -158,3 +158,20 @@ def test_a_function_that_cannot_take_batches_is_refused(
 )
 def test_messages_name_a_type_as_it_is_written(hint: Any, name: str) -> None:
     assert type_name(hint) == name
+
+
+RIVER = skipper.Loaded("river")
+
+
+def _plain(model=RIVER): ...  # type: ignore[no-untyped-def]
+def _hinted(n: int, model: Any = RIVER) -> None: ...
+def _keyword(*, model: Any = RIVER) -> None: ...
+
+
+@pytest.mark.parametrize("call", [_plain, _hinted, _keyword])
+def test_a_model_that_is_asked_for_by_a_default_is_refused_with_what_to_write(
+    call: Callable[..., Any],
+) -> None:
+    """The function would be given the marker itself."""
+    with pytest.raises(DefinitionError, match=r"write `\*, model: Annotated\[Any, skipper.Loaded"):
+        parameters_of(call, is_method=False)
