@@ -45,7 +45,7 @@ _CLIENT = (
 _HANDLE = "id function state status result cancel retry attempts events logs"
 MEMBERS = {
     "Function": "remote aremote spawn map",
-    "Run": "progress metric log deadline cancelled task_id attempt request_id",
+    "Run": "progress metric count observe log deadline cancelled task_id attempt request_id",
     "Client": _CLIENT,
     "AsyncClient": _CLIENT,
     "TaskHandle": _HANDLE,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.acceptance.events import metrics
-from tests.acceptance.tree import Tree
+from tests.acceptance.tree import Tree, until
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -188,3 +190,40 @@ def test_health_tells_what_it_looked_at(plain: Tree) -> None:
     told = {"ledger", "broker", "scheduler", "pool cpu", "consumer gpu"}
     assert {f"[+]{name} ok" for name in told} <= set(lines)
     assert all(line.startswith("[+]") for line in lines[:-1])
+
+
+def own(tree: Tree, name: str, function: str) -> float:
+    """The sum of a function's series of this name; 0 where it has none."""
+    found = metrics(tree.get("/metrics").text)
+    family = name if name in found else re.sub("_(bucket|sum|count)$", "", name)
+    _, series = found.get(family, ("", []))
+    wanted = name, function
+    return sum(n for one, n in series if (one["__name__"], one["function"]) == wanted)
+
+
+def test_metrics_have_what_functions_count_of_calls_batches_and_tasks(plain: Tree) -> None:
+    """https://github.com/Lightning-AI/LitServe/issues/339"""
+    for words in (["a"], ["a", "b"]):
+        plain.value("counted.answer", {"words": words})
+    plain.value("counted.waits", {"x": 4})
+    plain.value("counted.together", {"x": 1})
+    assert plain.result(plain.submit("counted.learn", {"rows": 7})) == 7
+    assert plain.invoke("counted.dies", {}).status_code == 500
+    assert own(plain, "skipper_function_words_total", "counted.answer") == 3
+    assert own(plain, "skipper_function_length_count", "counted.answer") == 2
+    assert own(plain, "skipper_function_length_sum", "counted.answer") == 3
+    assert own(plain, "skipper_function_words_total", "counted.waits") == 4
+    assert own(plain, "skipper_function_items_total", "counted.together") == 1
+    assert own(plain, "skipper_function_rows_total", "counted.learn") == 7
+    assert own(plain, "skipper_function_begun_total", "counted.dies") == 1
+    assert own(plain, "skipper_own_metrics_left_out_total", "counted.learn") == 3
+
+
+def test_what_was_counted_outlives_the_process_that_counted_it(plain: Tree) -> None:
+    name = "skipper_function_words_total", "counted.answer"
+    before = own(plain, *name)
+    first = plain.value("counted.answer", {"words": ["a"]})
+    os.kill(first, signal.SIGKILL)
+    until(lambda: first not in plain.instances("counted.answer"))
+    plain.value("counted.answer", {"words": ["a", "b"]})
+    assert own(plain, *name) == before + 3

@@ -234,8 +234,6 @@ def _check_named(parameter: inspect.Parameter) -> None:
 
 
 def _check_batch(call: Callable[..., Any], parameters: Parameters) -> None:
-    if parameters.run:
-        raise DefinitionError("a batch is many calls, so no one skipper.Run: remove the parameter.")
     odd = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
     if any(is_odd(call) for is_odd in odd):
         raise DefinitionError("batch=… needs a plain function: no async def, no generator.")

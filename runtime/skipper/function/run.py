@@ -62,6 +62,18 @@ class Publications(Protocol):
         ...
 
 
+class Counting(Protocol):
+    """Adds up what runs count and observe. Nothing that it is given raises."""
+
+    def count(self, name: object, amount: object, labels: Mapping[str, object]) -> None:
+        """Add to a counter."""
+        ...
+
+    def observe(self, name: object, value: object, labels: Mapping[str, object]) -> None:
+        """Add to a histogram."""
+        ...
+
+
 class _NoSink:
     def emit(self, event: dict[str, Any]) -> None:
         del event
@@ -87,13 +99,14 @@ class Run:
         checkpoints: Checkpoints | None = None,
         models: ModelSource | None = None,
         publications: Publications | None = None,
+        tallies: Counting | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sink: Sink = sink or _NoSink()
         self._clock = clock
         self._ends = None if seconds is None else clock() + seconds
         self._checkpoints, self._models = checkpoints, models
-        self._publications = publications
+        self._publications, self._tallies = publications, tallies
         self._steps: dict[str, int] = {}
         self._progress: dict[str, Any] | None = None
         self._left_out: set[str] = set()
@@ -145,6 +158,26 @@ class Run:
             self._tell_left_out({name: problem})
         if not found.problem:
             self._emit("metric", {"name": name, "value": found.value, "step": at.value})
+
+    def count(self, name: str, /, amount: float = 1, **labels: Any) -> None:
+        """Add ``amount`` to a counter that ``/metrics`` has: ``skipper_function_NAME_total``.
+
+        It adds up over all runs, of direct calls, tasks and batches, in all processes; the labels
+        (``kind="in"``) part it into series, beside ``function`` and ``pool``. ``amount`` is a
+        finite number that is not negative. A function has 50 names and 200 series at most, and a
+        label 100 characters. What cannot be shown is left out and counted, which the log says once.
+        """
+        if self._tallies is not None:
+            self._tallies.count(name, amount, labels)
+
+    def observe(self, name: str, value: float, /, **labels: Any) -> None:
+        """Add ``value`` to a histogram that ``/metrics`` has: ``skipper_function_NAME``.
+
+        Its buckets end at 1, 2.5 and 5 times each power of ten from 0.001 to 1,000. Otherwise as
+        :meth:`count`.
+        """
+        if self._tallies is not None:
+            self._tallies.observe(name, value, labels)
 
     def log(self, message: str, level: str = "info") -> None:
         """Write a line to the task's log; of one of more than 16,384 characters the beginning."""

@@ -209,7 +209,7 @@ def _call(
     """
     try:
         models = function.models(call) | function.asked_models(asking)
-        returned = function.target(**columns, **models)
+        returned = function.target(**columns, **models, **function.batch_runs())
     except Exception as error:  # noqa: BLE001 - what a function raises is data
         return error
     except BaseException as error:  # noqa: BLE001 - and so is its wish to end

@@ -29,6 +29,7 @@ from skipper.instance.publications import AttemptPublications, TrainedModels
 from skipper.instance.refusals import failure, invalid
 from skipper.instance.sink import EventSink
 from skipper.instance.surroundings import Surroundings
+from skipper.instance.tallies import InstanceTallies
 from skipper.instance.threads import ThreadShare
 from skipper.outcomes import Outcome
 from skipper.values.envelope import is_envelope, unpack
@@ -128,6 +129,7 @@ class ServedFunction:
         """Parameters that get these."""
         self._output_check = _output_check(function)
         self._sinks: dict[int, EventSink] = {}
+        self._tallies = InstanceTallies(link, function.name)
         self._attempts: dict[int, AttemptCheckpoints] = {}
         self._loaded = models.injected(self._taking.loaded_parameters)
         self._deployments: tuple[str, ...] = ()
@@ -241,6 +243,8 @@ class ServedFunction:
             sink.close()
         if (attempt := self._attempts.pop(id_, None)) is not None:
             attempt.close()
+        if self._tallies.is_pending:
+            self._tallies.send()
         output.end_call()
         caller.current.set(caller.NO_CALL)
 
@@ -258,11 +262,17 @@ class ServedFunction:
             checkpoints=self._checkpoints_of(call.id, task_id, sink),
             models=None if self.named is None else InstanceModels(self.named),
             publications=self._publications_of(call.id, task_id),
+            tallies=self._tallies,
             task_id=task_id,
             attempt=attempt,
             request_id=request_id or None,
             seconds=head.budget_ms / 1000 if head.budget_ms else None,
         )
+
+    def batch_runs(self) -> dict[str, Run]:
+        """What a batch gets as its :class:`Run`: it counts, and is no one call's."""
+        run_parameters = self._taking.run_parameters
+        return dict.fromkeys(run_parameters, Run(tallies=self._tallies)) if run_parameters else {}
 
     def _checkpoints_of(
         self, id_: int, task_id: str | None, sink: EventSink

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from skipper.function.tallies import Room, Series, Tallies
+from skipper.histogram import Histogram
 from skipper.outcomes import MEANINGS
 from skipper.wire.messages import (
     AttemptCount,
@@ -13,7 +16,11 @@ from skipper.wire.messages import (
     HistogramCounts,
     InstanceCount,
     MetricsSnapshot,
+    OwnMetrics,
+    OwnSeries,
 )
+
+log = logging.getLogger(__name__)
 
 BUCKETS_S = (
     0.001,
@@ -35,27 +42,40 @@ BUCKETS_S = (
 BUCKETS_ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
-class Histogram:
-    """Observations counted in fixed buckets."""
+class OwnTallies:
+    """What one function counts itself, over all its instances; bounded as in each of them."""
 
-    __slots__ = ("_bounds", "counts", "total")
+    def __init__(self) -> None:
+        self._all, self._room = Tallies(), Room()
+        self._has_told = False
 
-    def __init__(self, bounds: tuple[float, ...] = BUCKETS_S) -> None:
-        self._bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.total = 0.0
+    def add(self, tallies: Tallies) -> str | None:
+        """Add what there is room for; what is wrong, the first time that something is."""
+        problem = self._cut(tallies.counts, is_count=True)
+        problem = self._cut(tallies.histograms, is_count=False) or problem
+        self._all.add(tallies)
+        if problem is None or self._has_told:
+            return None
+        self._has_told = True
+        return problem
 
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
+    def _cut(self, found: dict[Series, Any], *, is_count: bool) -> str | None:
+        """Leave out of ``found`` what there is no room for; why, where that is something."""
+        problem = None
+        for series in list(found):
+            try:
+                self._room.admit(series, is_count=is_count)
+            except ValueError as error:
+                problem = str(error)
+                del found[series]
+                self._all.left_out += 1
+        return problem
 
-    def observe(self, value: float) -> None:
-        """Count one observation, in the unit of the bounds."""
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.total += value
-
-    def snapshot(self) -> HistogramCounts:
-        return HistogramCounts(bounds=self._bounds, counts=tuple(self.counts), sum=self.total)
+    def snapshot(self) -> OwnMetrics:
+        """All of it."""
+        series = [_own(each, amount) for each, amount in self._all.counts.items()]
+        series += [_own(each, _snapshot(found)) for each, found in self._all.histograms.items()]
+        return OwnMetrics(series=tuple(series), left_out=self._all.left_out)
 
 
 class PoolMetrics:
@@ -64,12 +84,13 @@ class PoolMetrics:
     def __init__(self) -> None:
         self._calls: Counter[tuple[str, int]] = Counter()
         self._attempts: Counter[tuple[str, str, int]] = Counter()
-        self._durations: defaultdict[str, Histogram] = defaultdict(Histogram)
-        self.task_waits: defaultdict[str, Histogram] = defaultdict(Histogram)
-        self.cold_starts: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self._durations: defaultdict[str, Histogram] = defaultdict(_seconds)
+        self.task_waits: defaultdict[str, Histogram] = defaultdict(_seconds)
+        self.cold_starts: defaultdict[str, Histogram] = defaultdict(_seconds)
         self.batch_sizes: defaultdict[str, Histogram] = defaultdict(
             lambda: Histogram(BUCKETS_ITEMS)
         )
+        self._own: defaultdict[str, OwnTallies] = defaultdict(OwnTallies)
         self.reloads: Counter[str] = Counter()
 
     def ended(self, function: str, outcome: int, seconds: float) -> None:
@@ -80,6 +101,16 @@ class PoolMetrics:
     def attempted(self, function: str, lane: str, outcome: int) -> None:
         """A run of a function has ended, which may be tried again."""
         self._attempts[function, lane, outcome] += 1
+
+    def tallied(self, function: str, tallies: Tallies) -> None:
+        """An instance of a function says what that has counted since it last said so."""
+        if (problem := self._own[function].add(tallies)) is not None:
+            log.warning(
+                "%s: some is left out of /metrics: %s",
+                function,
+                problem,
+                extra={"function": function},
+            )
 
     def runs(self, function: str) -> int:
         """How many direct calls were answered and tasks claimed so far."""
@@ -105,6 +136,7 @@ class PoolMetrics:
             task_wait=_snapshots(self.task_waits),
             cold_start=_snapshots(self.cold_starts),
             batch_size=_snapshots(self.batch_sizes),
+            own={function: own.snapshot() for function, own in self._own.items()},
             reloads=dict(self.reloads),
             queued=queued,
             instances=tuple(
@@ -114,5 +146,17 @@ class PoolMetrics:
         )
 
 
+def _seconds() -> Histogram:
+    return Histogram(BUCKETS_S)
+
+
+def _own(series: Series, counted: float | HistogramCounts) -> OwnSeries:
+    return OwnSeries(name=series.name, labels=dict(series.labels), counted=counted)
+
+
+def _snapshot(found: Histogram) -> HistogramCounts:
+    return HistogramCounts(bounds=found.bounds, counts=tuple(found.counts), sum=found.total)
+
+
 def _snapshots(histograms: Mapping[str, Histogram]) -> dict[str, HistogramCounts]:
-    return {function: histogram.snapshot() for function, histogram in histograms.items()}
+    return {function: _snapshot(histogram) for function, histogram in histograms.items()}

@@ -92,6 +92,9 @@ class FrameKind:
     Its id counts these frames."""
     FOLLOWS = 43
     """host → instance: which deployments replies name from now on, as ``served_by`` has them."""
+    TALLIES = 44
+    """instance → host: what its function has counted and observed since it last said so
+    (:mod:`skipper.wire.tallies`)."""
     WISH = 41
     """instance → host, JSON: one of :mod:`skipper.instance.wishes`; answered with a REPLY."""
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skipper.spec import BrokenFile, FunctionSpec
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 
@@ -226,6 +226,22 @@ class InstanceCount(Record):
     count: int
 
 
+class OwnSeries(Record):
+    """One series that a function counts or observes itself."""
+
+    name: str
+    labels: dict[str, str]
+    counted: float | HistogramCounts
+
+
+class OwnMetrics(Record):
+    """All those of one function."""
+
+    series: tuple[OwnSeries, ...]
+    left_out: int
+    """How often it counted or observed what is not shown."""
+
+
 class MetricsSnapshot(Record):
     """What a host has counted since its start. Histograms are by function, in seconds or items."""
 
@@ -235,6 +251,8 @@ class MetricsSnapshot(Record):
     task_wait: dict[str, HistogramCounts]
     cold_start: dict[str, HistogramCounts]
     batch_size: dict[str, HistogramCounts]
+    own: dict[str, OwnMetrics]
+    """What functions count themselves."""
     reloads: dict[str, int]
     """Changed files by what became of them."""
     queued: int

@@ -122,7 +122,6 @@ def test_in_a_batch_the_types_are_those_of_one_callers_item() -> None:
 
 
 def with_default(n: list[int] = []) -> list[int]: ...  # type: ignore[empty-body] # noqa: B006 - on purpose
-def with_run(n: list[int], *, run: skipper.Run) -> list[int]: ...  # type: ignore[empty-body] # as above
 async def waiting(n: list[int]) -> list[int]: ...  # type: ignore[empty-body] # as above
 async def counting(n: list[int]) -> AsyncIterator[int]:
     yield 1
@@ -137,7 +136,6 @@ def counts() -> Iterator[int]:
     [
         (of_a_model, f"write list[{type_name(House)}]"),
         (with_default, "'n' of a batch cannot have a default"),
-        (with_run, "remove the parameter"),
         (waiting, "no async def"),
         (counting, "no generator"),
         (counts, "no generator"),

@@ -20,7 +20,7 @@ from skipper.ledger import tasks, totals, usage
 from skipper.ledger.connection import Total
 from skipper.task import State
 from skipper.tasks.intake import bounds_of
-from skipper.wire.messages import GetMetrics, HistogramCounts, MetricsSnapshot
+from skipper.wire.messages import GetMetrics, HistogramCounts, MetricsSnapshot, OwnMetrics
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -83,9 +83,7 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
         _attempts(pools),
     )
     for name, text, counts in _HISTOGRAMS:
-        lines += _histogram(
-            name, text, ((f, p, h) for p, found in pools.items() for f, h in counts(found).items())
-        )
+        lines += _histogram(name, text, _histograms(pools, counts))
     counted = await _of_tasks(context)
     depths = [*_queued(context, counted)]
     depths += [({"pool": pool, "lane": "direct"}, found.queued) for pool, found in pools.items()]
@@ -98,6 +96,7 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
     lines += _sample("skipper_functions", "gauge", "Functions by state.", _functions(context))
     lines += _sample("skipper_broken_files", "gauge", "Files that do not load.", _broken(context))
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
+    lines += _own(pools)
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
     lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refusals.samples())
     return lines + list(_of_memory(context.budget))
@@ -224,14 +223,51 @@ def _sample(name: str, kind: str, text: str, samples: Samples) -> Iterator[str]:
         yield f"{name}{_labels(labels)} {value!r}\n"
 
 
+def _own(pools: dict[str, MetricsSnapshot]) -> Iterator[str]:
+    """What functions count and observe themselves: a family for each name."""
+    counts: dict[str, list[Sample]] = {}
+    histograms: dict[str, list[tuple[dict[str, str], HistogramCounts]]] = {}
+    left_out: list[Sample] = []
+    for labels, own in _by_function(pools):
+        left_out.append((labels, own.left_out))
+        for each in own.series:
+            if isinstance(each.counted, HistogramCounts):
+                found = histograms.setdefault(f"skipper_function_{each.name}", [])
+                found.append((labels | each.labels, each.counted))
+            else:
+                name = f"skipper_function_{each.name}_total"
+                counts.setdefault(name, []).append((labels | each.labels, each.counted))
+    for name, samples in sorted(counts.items()):
+        yield from _sample(name, "counter", "Counted by functions: run.count.", samples)
+    for name, series in sorted(histograms.items()):
+        yield from _histogram(name, "Observed by functions: run.observe.", series)
+    text = "Times that a function counted or observed what is not shown."
+    yield from _sample("skipper_own_metrics_left_out_total", "counter", text, left_out)
+
+
+def _by_function(
+    pools: dict[str, MetricsSnapshot],
+) -> Iterator[tuple[dict[str, str], OwnMetrics]]:
+    for pool, found in pools.items():
+        for function, own in found.own.items():
+            yield {"function": function, "pool": pool}, own
+
+
+def _histograms(
+    pools: dict[str, MetricsSnapshot],
+    counts: Callable[[MetricsSnapshot], dict[str, HistogramCounts]],
+) -> Iterator[tuple[dict[str, str], HistogramCounts]]:
+    for pool, found in pools.items():
+        for function, histogram in counts(found).items():
+            yield {"function": function, "pool": pool}, histogram
+
+
 def _histogram(
-    name: str,
-    text: str,
-    series: Iterable[tuple[str, str, HistogramCounts]],
+    name: str, text: str, series: Iterable[tuple[dict[str, str], HistogramCounts]]
 ) -> Iterator[str]:
     yield f"# HELP {name} {text}\n# TYPE {name} histogram\n"
-    for function, pool, histogram in series:
-        labels, seen = {"function": function, "pool": pool}, 0
+    for labels, histogram in series:
+        seen = 0
         bounds = (*map(str, histogram.bounds), "+Inf")
         for bound, count in zip(bounds, histogram.counts, strict=True):
             seen += count

@@ -29,6 +29,7 @@ from skipper.spec import BrokenFile
 from skipper.wire import calls
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.lines import Cause
+from skipper.wire.tallies import parse_tallies
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +136,18 @@ class DirectLane:
                 if self._waiting.ring:
                     self._pump()
         elif frame.kind in (FrameKind.ITEM, FrameKind.SERVED):
-            call = instance.calls.get(frame.id)
-            if call is not None and not call.is_answered:
-                call.has_streamed = True
-                call.origin.send(frame.kind, call.id, frame.payload)
+            self._streamed(instance.calls.get(frame.id), frame)
         elif frame.kind == FrameKind.RECALL:
             self._recalled(instance, frame)
         elif frame.kind == FrameKind.SIZE:
             self._metrics.batch_sizes[instance.job.function].observe(frame.id)
+        elif frame.kind == FrameKind.TALLIES:
+            self._metrics.tallied(instance.job.function, parse_tallies(frame.payload))
+
+    def _streamed(self, call: DirectCall | None, frame: Frame) -> None:
+        if call is not None and not call.is_answered:
+            call.has_streamed = True
+            call.origin.send(frame.kind, call.id, frame.payload)
 
     def on_gone(self, instance: Instance[DirectCall]) -> None:
         """An instance's process has ended; so have the calls it ran.

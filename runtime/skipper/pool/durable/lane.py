@@ -31,6 +31,7 @@ from skipper.wire.events import (
 )
 from skipper.wire.frames import Frame, FrameKind
 from skipper.wire.lines import Cause
+from skipper.wire.tallies import parse_tallies
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class TaskLane:
         self._journal, self._claimer, self._running = context.journal, claimer, claimer.running
         self._ahead, self._reserve, self._recorder = claimer.ahead, reserve, recorder
         self._shares, self._patience = reserve.shares, patience
-        self._spool = context.values.spool
+        self._spool, self._metrics = context.values.spool, context.metrics
         self._background = Background()
         self._is_closed = False
 
@@ -249,6 +250,9 @@ class TaskLane:
                 self._discard(frame.payload)
         elif frame.kind == FrameKind.EVENT and (attempt := instance.calls.get(frame.id)):
             self._on_event(attempt, parse_event(frame.payload))
+        elif frame.kind == FrameKind.TALLIES:
+            tallies = parse_tallies(frame.payload)
+            self._metrics.tallied(instance.job.function, tallies)
 
     def _on_event(self, attempt: RunningAttempt, event: InstanceEvent | None) -> None:
         claim = attempt.claim

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from skipper.errors import UnavailableError
+from skipper.function.tallies import BUCKETS, MOST_SERIES, Tallies, counted, observed
 from skipper.gateway.access.refusals import Reason, Refusals
 from skipper.gateway.budget import Budget
 from skipper.gateway.context import Context
@@ -85,7 +86,7 @@ async def samples(
     )
     found: dict[str, float] = {}
     text = "".join(await exposition(cast(Context, context), refusals or Refusals()))
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):
         if line.startswith("#"):
             continue
         match = _LINE.fullmatch(line)
@@ -197,3 +198,65 @@ async def test_functions_are_shown_in_the_state_that_a_caller_would_meet() -> No
     assert found['skipper_functions{function="a.f",pool="cpu",state="failing"}'] == 1
     assert found['skipper_functions{function="a.g",pool="cpu",state="live"}'] == 1
     assert found["skipper_broken_files"] == 2
+
+
+def tallied(**words: int) -> Tallies:
+    """What one instance says that it has counted and observed."""
+    tallies = Tallies()
+    for kind, number in words.items():
+        tallies.count(counted("words", number, {"kind": kind}))
+        tallies.observe(observed("length", number, {"kind": kind}))
+    return tallies
+
+
+async def test_what_two_instances_count_adds_up_and_pools_are_apart() -> None:
+    """https://github.com/Lightning-AI/LitServe/issues/339"""
+    cpu, gpu = PoolMetrics(), PoolMetrics()
+    cpu.tallied("f.f", tallied(read=3, said=1))
+    cpu.tallied("f.f", tallied(read=4))
+    gpu.tallied("f.f", tallied(read=100))
+    found = await samples(cpu=Link(cpu), gpu=Link(gpu))
+    counter = 'skipper_function_words_total{function="f.f",pool="%s",kind="%s"}'
+    assert found[counter % ("cpu", "read")] == 7
+    assert found[counter % ("cpu", "said")] == 1
+    assert found[counter % ("gpu", "read")] == 100
+    labels = 'function="f.f",pool="cpu",kind="read"'
+    assert found[f"skipper_function_length_count{{{labels}}}"] == 2
+    assert found[f"skipper_function_length_sum{{{labels}}}"] == 7
+    counts = [
+        found[f'skipper_function_length_bucket{{{labels},le="{bound}"}}']
+        for bound in (*BUCKETS, "+Inf")
+    ]
+    assert counts == sorted(counts)
+    assert counts[-1] == 2
+
+
+async def test_of_series_that_instances_bring_together_the_first_are_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = PoolMetrics()
+    for instance in range(3):
+        tallies = Tallies()
+        for number in range(MOST_SERIES // 2):
+            tallies.count(counted("n", 1, {"user": f"{instance}-{number}"}))
+        metrics.tallied("f.f", tallies)
+    metrics.tallied("f.g", tallied(read=1))  # which is not its neighbour's fault
+    found = await samples(cpu=Link(metrics))
+    shown = [name for name in found if name.startswith("skipper_function_n_total")]
+    assert len(shown) == MOST_SERIES
+    left_out = 'skipper_own_metrics_left_out_total{function="f.%s",pool="cpu"}'
+    assert found[left_out % "f"] == MOST_SERIES // 2
+    assert found[left_out % "g"] == 0
+    (told,) = caplog.messages
+    assert (
+        told
+        == "f.f: some is left out of /metrics: 200 series of this function are shown, the first"
+    )
+
+
+@pytest.mark.parametrize("text", ['quo"te', "back\\slash", "new\nline", "\u2028", ""])
+async def test_any_label_of_a_function_can_be_read(text: str) -> None:
+    metrics, tallies = PoolMetrics(), Tallies()
+    tallies.count(counted("n", 1, {"a": text}))
+    metrics.tallied("f.f", tallies)
+    assert "skipper_function_n_total" in "".join(await samples(cpu=Link(metrics)))
