@@ -54,7 +54,7 @@ ELSEWHERE = {
     "integration/test_ledger_checkpoints.py": "ledger/checkpoints ledger/ownership",
     "integration/test_ledger_endings.py": "ledger/endings",
     "integration/test_ledger_schedules.py": "ledger/schedules scheduler/ticker",
-    "integration/test_ledger_processes.py": "ledger/migrate ledger/postgres ledger/sqlite",
+    "integration/test_ledger_processes.py": "ledger/postgres ledger/sqlite",
     "unit/gateway/routes/test_metrics.py": "pool/metrics",
     "unit/pool/direct/test_lane.py": "pool/direct/*",
     "unit/pool/durable/test_recorder.py": "pool/durable/publications",

@@ -48,7 +48,7 @@ class Branch:
 
 LEDGER = Branch(
     name="ledger",
-    head="0012",
+    head="0013",
     tables=schema.LEDGER,
     marks=schema.ledger_marks,
     is_relaxed=False,
