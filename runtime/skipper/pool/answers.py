@@ -56,6 +56,7 @@ class Answers:
         return self._parts.metrics.snapshot(
             queued=self._parts.direct.queued,
             instances=((each.function, each.state) for each in instances),
+            unfit=self._parts.serving.unfit_versions(),
         )
 
     def _pool_state(self) -> PoolState:
@@ -78,6 +79,7 @@ class Answers:
             tasks_running=len(parts.claimer.running),
             instances=parts.instances.describe(),
             templates=parts.starter.describe(),
+            unfit=tuple(parts.serving.unfit_versions()),
             consumer=parts.peers.has_consumer,
             consumer_problem=parts.peers.consumer_problem,
         )

@@ -18,6 +18,7 @@ from skipper.wire.messages import (
     MetricsSnapshot,
     OwnMetrics,
     OwnSeries,
+    UnfitVersion,
 )
 
 log = logging.getLogger(__name__)
@@ -117,9 +118,15 @@ class PoolMetrics:
         kept = (found.get(function) for found in (self._durations, self.task_waits))
         return sum(each.count for each in kept if each is not None)
 
-    def snapshot(self, *, queued: int, instances: Iterable[tuple[str, str]]) -> MetricsSnapshot:
-        """All counts, with what the pool has just now: calls that wait, and its ``instances``, each
-        by its function and its state.
+    def snapshot(
+        self,
+        *,
+        queued: int,
+        instances: Iterable[tuple[str, str]],
+        unfit: Iterable[UnfitVersion] = (),
+    ) -> MetricsSnapshot:
+        """All counts, with what the pool has just now: calls that wait, its ``instances``, each
+        by its function and its state, and what is ``unfit`` of what is in production.
         """
         return MetricsSnapshot(
             calls=tuple(
@@ -143,6 +150,7 @@ class PoolMetrics:
                 InstanceCount(function=function, state=state, count=count)
                 for (function, state), count in Counter(instances).items()
             ),
+            unfit=tuple(unfit),
         )
 
 

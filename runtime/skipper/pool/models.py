@@ -15,6 +15,7 @@ from skipper.ledger.records import Deployment, Fitness, ModelVersion
 from skipper.pool.backoff import pause_s
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.models import ModelSettings
+from skipper.wire.messages import UnfitVersion
 
 LINE = 5
 """How many versions that have been in production are known, to go back to if need be."""
@@ -158,6 +159,16 @@ class ServedModels:
             for whose in ("", user):
                 self._unfit.pop((ref.label, whose), None)
         return fresh
+
+    def unfit_versions(self) -> list[UnfitVersion]:
+        """What is in production and does not load here, for everybody or for one function."""
+        reasons = {label: unfit.reason for (label, _), unfit in self._unfit.items()}
+        wanted = (line.refs[0] for line in self._lines.values())
+        return [
+            UnfitVersion(model=ref.name, version=ref.version, reason=reasons[ref.label])
+            for ref in wanted
+            if ref.label in reasons
+        ]
 
     def reason(self, ref: ModelRef, user: str = "") -> str:
         """Why a version is unfit here; empty where it is not."""

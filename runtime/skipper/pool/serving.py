@@ -21,7 +21,7 @@ from skipper.pool.processes.instances import Instances
 from skipper.pool.processes.process import ModelEndedError
 from skipper.pool.processes.version import Edition, FunctionVersion
 from skipper.wire.link import Link
-from skipper.wire.messages import RENEW_S, RenewModels
+from skipper.wire.messages import RENEW_S, RenewModels, UnfitVersion
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +108,10 @@ class Serving:
     def keep(self, version: FunctionVersion) -> int:
         """How many editions stay loaded beside the one that its calls go to."""
         return self._models.keep(version.spec.models)
+
+    def unfit_versions(self) -> list[UnfitVersion]:
+        """The versions of models that are in production and do not load here."""
+        return self._models.unfit_versions()
 
     def untrained(self, version: FunctionVersion) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from skipper.spec import BrokenFile, FunctionSpec
 
-PROTOCOL = 7
+PROTOCOL = 8
 """Which messages this process speaks. Two processes of different numbers do not talk."""
 
 
@@ -158,6 +158,14 @@ class TemplateInfo(Record):
     """Whether it can: not where its libraries have started threads."""
 
 
+class UnfitVersion(Record):
+    """A version of a model that is in production and does not load on a host."""
+
+    model: str
+    version: int
+    reason: str
+
+
 class PoolState(Record):
     """What a pool has and does."""
 
@@ -174,6 +182,7 @@ class PoolState(Record):
     tasks_running: int
     instances: tuple[InstanceInfo, ...]
     templates: tuple[TemplateInfo, ...]
+    unfit: tuple[UnfitVersion, ...]
     consumer: bool
     """Whether its consumer is linked."""
     consumer_problem: str = ""
@@ -181,7 +190,7 @@ class PoolState(Record):
 
     def document(self) -> dict[str, Any]:
         """The pool as REST shows it."""
-        return self.model_dump(mode="json", exclude={"consumer_problem"})
+        return self.model_dump(mode="json", exclude={"consumer_problem", "unfit"})
 
 
 class GetPoolState(Question[PoolState]):
@@ -258,6 +267,7 @@ class MetricsSnapshot(Record):
     queued: int
     """Direct calls that wait now."""
     instances: tuple[InstanceCount, ...]
+    unfit: tuple[UnfitVersion, ...]
 
 
 class GetMetrics(Question[MetricsSnapshot]):

@@ -12,6 +12,7 @@ from skipper.pool.models import AGAIN_S, Candidate, ServedModels
 from skipper.settings.models import ModelSettings
 from skipper.task import new_id
 from skipper.values.value import Value
+from skipper.wire.messages import UnfitVersion
 from tests.blocking import BlockingLedger
 from tests.unit.pool.played import version_of
 
@@ -283,3 +284,25 @@ def test_as_many_versions_stay_loaded_as_the_settings_say_of_a_functions_models(
 ) -> None:
     settings = {"boston": ModelSettings(keep=3), "iris": ModelSettings(keep=0)}
     assert ServedModels(own_ledger, settings).keep(names) == kept
+
+
+async def test_what_is_in_production_and_does_not_load_is_told_until_another_is_or_it_loads(
+    own_ledger: BlockingLedger,
+) -> None:
+    publish(own_ledger, "boston")
+    publish(own_ledger, "iris")
+    served_models = ServedModels(own_ledger, {})
+    await served_models.refresh()
+    assert served_models.unfit_versions() == []
+    (bad,) = served_models.refs(["boston"])
+    served_models.condemn(bad, "a file is damaged")
+    told = UnfitVersion(model="boston", version=1, reason="a file is damaged")
+    assert served_models.unfit_versions() == [told]
+    publish(own_ledger, "boston")
+    await served_models.refresh()
+    assert served_models.unfit_versions() == []
+    promote(own_ledger, "boston", 1)
+    await served_models.refresh()
+    assert served_models.unfit_versions() == [told]
+    served_models.approve([bad])
+    assert served_models.unfit_versions() == []

@@ -20,6 +20,7 @@ from skipper.wire.messages import (
     ListedFunction,
     PoolState,
     TemplateInfo,
+    UnfitVersion,
 )
 
 LIMIT_S = 30.0
@@ -53,6 +54,7 @@ POOL = PoolState(
         ),
     ),
     templates=(TemplateInfo(libraries=("numpy",), pid=9, state="ready", forks=True),),
+    unfit=(UnfitVersion(model="boston", version=7, reason="a file is damaged"),),
     consumer=False,
     consumer_problem="it is of another version",
 )

@@ -29,6 +29,8 @@ class Readiness:
         self._context = context
         self._rounds = Rounds()
         self._was_ready = False
+        self._unfit: list[str] = []
+        """Versions of models that do not load, and why, as pools have said last."""
         self.is_draining = False
 
     async def checks(self) -> dict[str, str]:
@@ -44,12 +46,14 @@ class Readiness:
             *(link.ask(GetPoolState(), ANSWER_S) for link in context.directory.links.values()),
             return_exceptions=True,
         )
+        self._unfit = []
         for pool, answer in zip(context.directory.links, answers, strict=True):
             if isinstance(answer, BaseException):
                 checks[f"pool {pool}"] = str(answer)
             else:
                 checks[f"pool {pool}"] = ""
                 checks[f"consumer {pool}"] = consumer_problem(answer)
+                self._unfit += unfit_models(answer)
         loading = context.directory.loading()
         checks["functions"] = f"still reading {', '.join(loading)}" if loading else ""
         broken = context.directory.broken()
@@ -69,7 +73,8 @@ class Readiness:
             for item in directory.functions()
             if item.state is not FunctionState.LIVE
         ]
-        return {"functions": "; ".join(told)} if told else {}
+        found = {"functions": told, "models": self._unfit}
+        return {name: "; ".join(texts) for name, texts in found.items() if texts}
 
     def judge(self, checks: dict[str, str]) -> bool:
         """Whether calls should be sent here."""
@@ -95,6 +100,11 @@ class Readiness:
 def consumer_problem(state: PoolState) -> str:
     """What is wrong with a pool's consumer; empty where nothing is."""
     return "" if state.consumer else state.consumer_problem or "not connected yet"
+
+
+def unfit_models(state: PoolState) -> list[str]:
+    """The versions in production that a pool cannot load, with why."""
+    return [f"{each.model}@{each.version} on {state.pool}: {each.reason}" for each in state.unfit]
 
 
 class Rounds:
@@ -140,7 +150,7 @@ def routes(readiness: Readiness) -> APIRouter:
         is_ready = readiness.judge(checks)
         text = "ready\n" if is_ready else "not ready\n"
         if "verbose" in request.query_params:
-            checks |= {n: text for n, text in readiness.faults().items() if not checks[n]}
+            checks |= {n: text for n, text in readiness.faults().items() if not checks.get(n)}
             lines = (
                 f"[{'-' if wrong else '+'}]{name} {wrong or 'ok'}\n"
                 for name, wrong in checks.items()

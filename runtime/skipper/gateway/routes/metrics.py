@@ -97,6 +97,9 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
     lines += _sample("skipper_broken_files", "gauge", "Files that do not load.", _broken(context))
     lines += _sample("skipper_instances", "gauge", "Instances by state.", _instances(pools))
     lines += _own(pools)
+    lines += _sample(
+        "skipper_model_unfit", "gauge", "Versions in production that do not load.", _unfit(pools)
+    )
     lines += _sample("skipper_reloads_total", "counter", "Changed files followed.", _reloads(pools))
     lines += _sample("skipper_refused_total", "counter", "Requests not let in.", refusals.samples())
     return lines + list(_of_memory(context.budget))
@@ -207,6 +210,12 @@ def _instances(pools: dict[str, MetricsSnapshot]) -> Samples:
             counted[each.function, each.state] += each.count
     for (function, state), count in counted.items():
         yield {"function": function, "state": state}, count
+
+
+def _unfit(pools: dict[str, MetricsSnapshot]) -> Samples:
+    for pool, found in pools.items():
+        for each in found.unfit:
+            yield {"model": each.model, "version": str(each.version), "pool": pool}, 1
 
 
 def _reloads(pools: dict[str, MetricsSnapshot]) -> Samples:

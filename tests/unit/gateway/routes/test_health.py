@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from skipper.gateway.context import Context
-from skipper.gateway.routes.health import STILL_S, Readiness, Rounds, consumer_problem
+from skipper.gateway.routes.health import STILL_S, Readiness, Rounds, consumer_problem, unfit_models
 from skipper.ledger.records import Beat
 from skipper.spec import BrokenFile
 from skipper.wire.messages import FunctionState, ListedFunction
@@ -101,3 +101,8 @@ def test_what_callers_of_single_functions_would_meet_is_told(
     directory = SimpleNamespace(functions=lambda: functions, broken=lambda: broken)
     context = cast(Context, SimpleNamespace(directory=directory))
     assert Readiness(context).faults() == told
+
+
+def test_a_version_in_production_that_does_not_load_is_told_with_its_pool_and_why() -> None:
+    assert unfit_models(POOL) == ["boston@7 on cpu: a file is damaged"]
+    assert unfit_models(POOL.model_copy(update={"unfit": ()})) == []

@@ -25,6 +25,7 @@ from skipper.wire.messages import (
     ListedFunction,
     MetricsSnapshot,
     Question,
+    UnfitVersion,
 )
 from tests.unit.pool.played import spec_of
 
@@ -46,15 +47,19 @@ class Link:
         *,
         queued: int = 0,
         instances: Sequence[tuple[str, str]] = (),
+        unfit: Sequence[UnfitVersion] = (),
     ) -> None:
         self._metrics, self._queued, self._instances = metrics, queued, instances
+        self._unfit = unfit
 
     async def ask(self, question: Question[Any], limit_s: float) -> MetricsSnapshot:
         assert question == GetMetrics()
         if self._metrics is None:
             raise UnavailableError("away")
-        sent = self._metrics.snapshot(queued=self._queued, instances=self._instances).to_json()
-        return GetMetrics().parse_answer(sent)
+        sent = self._metrics.snapshot(
+            queued=self._queued, instances=self._instances, unfit=self._unfit
+        )
+        return GetMetrics().parse_answer(sent.to_json())
 
 
 class FullLedger:
@@ -150,6 +155,13 @@ async def test_gauges_of_several_pools_are_kept_apart_or_added_up() -> None:
     assert found['skipper_queue_depth{pool="cpu",lane="direct"}'] == 3
     assert found['skipper_queue_depth{pool="gpu",lane="direct"}'] == 0
     assert found['skipper_instances{function="f.f",state="idle"}'] == 3
+
+
+async def test_a_version_in_production_that_does_not_load_is_shown_for_each_pool() -> None:
+    unfit = [UnfitVersion(model="boston", version=7, reason="a file is damaged")]
+    found = await samples(cpu=Link(PoolMetrics(), unfit=unfit), gpu=Link(PoolMetrics()))
+    assert found['skipper_model_unfit{model="boston",version="7",pool="cpu"}'] == 1
+    assert 'skipper_model_unfit{model="boston",version="7",pool="gpu"}' not in found
 
 
 async def test_tasks_that_wait_and_have_ended_are_counted_by_the_ledger() -> None:
