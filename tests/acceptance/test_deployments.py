@@ -100,6 +100,9 @@ def test_a_part_of_the_callers_is_answered_by_the_candidate_each_time(plain: Tre
 
     served_by(plain, name)
     assert candidates(10) < candidates(50)
+    calls = plain.json(f"/v1/models/line/versions/{first}")["calls"]
+    (mine,) = [each for each in calls if each["function"] == name]
+    assert mine["outcomes"]["ok"] == mine["count"] >= 2
     whole = send(plain, "POST", "/v1/models/line/promote", {"version": "candidate"}).json()
     assert whole["candidate"] is None
     until(lambda: {answering(key) for key in keys} == {f"line@{first}"})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from skipper.function.tallies import Room, Series, Tallies
 from skipper.histogram import Histogram
+from skipper.instance.jobs import ModelRef
 from skipper.outcomes import MEANINGS
 from skipper.wire.messages import (
     AttemptCount,
@@ -16,6 +17,7 @@ from skipper.wire.messages import (
     HistogramCounts,
     InstanceCount,
     MetricsSnapshot,
+    ModelCalls,
     OwnMetrics,
     OwnSeries,
     UnfitVersion,
@@ -79,13 +81,47 @@ class OwnTallies:
         return OwnMetrics(series=tuple(series), left_out=self._all.left_out)
 
 
+class CallFigures:
+    """Direct calls that have been answered: how, and how long they took."""
+
+    __slots__ = ("durations", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[int] = Counter()
+        self.durations = _seconds()
+
+    def ended(self, outcome: int, seconds: float) -> None:
+        """A call has been answered."""
+        self.outcomes[outcome] += 1
+        self.durations.observe(seconds)
+
+    def add(self, other: CallFigures) -> None:
+        """Count another's calls, too."""
+        self.outcomes.update(other.outcomes)
+        self.durations.add(other.durations)
+
+    @property
+    def by_name(self) -> dict[str, int]:
+        return {MEANINGS[outcome].name: count for outcome, count in self.outcomes.items()}
+
+
+class EditionFigures(NamedTuple):
+    """The calls that were answered by an edition of a function, which may answer more."""
+
+    function: str
+    models: tuple[ModelRef, ...]
+    figures: CallFigures
+
+
 class PoolMetrics:
     """What happened in a pool, by function."""
 
     def __init__(self) -> None:
-        self._calls: Counter[tuple[str, int]] = Counter()
+        self._calls: defaultdict[str, CallFigures] = defaultdict(CallFigures)
+        """Those that no edition answered which is there."""
+        self.editions: Callable[[], Iterable[EditionFigures]] = tuple
+        """Whose calls are counted beside those, so that none is counted twice."""
         self._attempts: Counter[tuple[str, str, int]] = Counter()
-        self._durations: defaultdict[str, Histogram] = defaultdict(_seconds)
         self.task_waits: defaultdict[str, Histogram] = defaultdict(_seconds)
         self.cold_starts: defaultdict[str, Histogram] = defaultdict(_seconds)
         self.batch_sizes: defaultdict[str, Histogram] = defaultdict(
@@ -95,9 +131,37 @@ class PoolMetrics:
         self.reloads: Counter[str] = Counter()
 
     def ended(self, function: str, outcome: int, seconds: float) -> None:
-        """A direct call has been answered."""
-        self._calls[function, outcome] += 1
-        self._durations[function].observe(seconds)
+        """A direct call has been answered, by no edition of its function."""
+        self._calls[function].ended(outcome, seconds)
+
+    def taken_in(self, function: str, figures: CallFigures) -> CallFigures:
+        """Count what an edition has answered that goes; where it counts what is left of it."""
+        self._calls[function].add(figures)
+        return self._calls[function]
+
+    @property
+    def _by_function(self) -> dict[str, CallFigures]:
+        found: defaultdict[str, CallFigures] = defaultdict(CallFigures)
+        for function, figures in self._calls.items():
+            found[function].add(figures)
+        for each in self.editions():
+            if each.figures.outcomes:
+                found[each.function].add(each.figures)
+        return found
+
+    def _by_model(self) -> Iterator[ModelCalls]:
+        found: defaultdict[tuple[str, int, str], CallFigures] = defaultdict(CallFigures)
+        for each in self.editions():
+            for ref in each.models:
+                found[ref.name, ref.version, each.function].add(each.figures)
+        for (model, version, function), figures in found.items():
+            yield ModelCalls(
+                model=model,
+                version=version,
+                function=function,
+                outcomes=figures.by_name,
+                duration=_snapshot(figures.durations),
+            )
 
     def attempted(self, function: str, lane: str, outcome: int) -> None:
         """A run of a function has ended, which may be tried again."""
@@ -115,8 +179,8 @@ class PoolMetrics:
 
     def runs(self, function: str) -> int:
         """How many direct calls were answered and tasks claimed so far."""
-        kept = (found.get(function) for found in (self._durations, self.task_waits))
-        return sum(each.count for each in kept if each is not None)
+        waits, calls = self.task_waits.get(function), self._by_function.get(function)
+        return (waits.count if waits else 0) + (calls.durations.count if calls else 0)
 
     def snapshot(
         self,
@@ -128,18 +192,21 @@ class PoolMetrics:
         """All counts, with what the pool has just now: calls that wait, its ``instances``, each
         by its function and its state, and what is ``unfit`` of what is in production.
         """
+        calls = self._by_function
         return MetricsSnapshot(
             calls=tuple(
-                CallCount(function=function, outcome=MEANINGS[outcome].name, count=count)
-                for (function, outcome), count in self._calls.items()
+                CallCount(function=function, outcome=outcome, count=count)
+                for function, figures in calls.items()
+                for outcome, count in figures.by_name.items()
             ),
+            models=tuple(self._by_model()),
             attempts=tuple(
                 AttemptCount(
                     function=function, lane=lane, outcome=MEANINGS[outcome].name, count=count
                 )
                 for (function, lane, outcome), count in self._attempts.items()
             ),
-            call_duration=_snapshots(self._durations),
+            call_duration={name: _snapshot(each.durations) for name, each in calls.items()},
             task_wait=_snapshots(self.task_waits),
             cold_start=_snapshots(self.cold_starts),
             batch_size=_snapshots(self.batch_sizes),

@@ -210,6 +210,16 @@ class CallCount(Record):
     count: int
 
 
+class ModelCalls(Record):
+    """Direct calls that one version of a model has answered in one function, while it serves."""
+
+    model: str
+    version: int
+    function: str
+    outcomes: dict[str, int]
+    duration: HistogramCounts
+
+
 class AttemptCount(Record):
     """Runs of one function that ended in one way: of its direct calls, or of its tasks."""
 
@@ -264,6 +274,8 @@ class MetricsSnapshot(Record):
     """What functions count themselves."""
     reloads: dict[str, int]
     """Changed files by what became of them."""
+    models: tuple[ModelCalls, ...]
+    """Of versions that serve now, or may again."""
     queued: int
     """Direct calls that wait now."""
     instances: tuple[InstanceCount, ...]

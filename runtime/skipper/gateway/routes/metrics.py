@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -15,12 +14,12 @@ from skipper.errors import SkipperError
 from skipper.gateway.access.refusals import Refusals
 from skipper.gateway.budget import Budget, Use
 from skipper.gateway.context import Context
-from skipper.gateway.routes.health import ANSWER_S
+from skipper.gateway.figures import counted
 from skipper.ledger import tasks, totals, usage
 from skipper.ledger.connection import Total
 from skipper.task import State
 from skipper.tasks.intake import bounds_of
-from skipper.wire.messages import GetMetrics, HistogramCounts, MetricsSnapshot, OwnMetrics
+from skipper.wire.messages import HistogramCounts, MetricsSnapshot, ModelCalls, OwnMetrics
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -63,19 +62,18 @@ def routes(context: Context, refusals: Refusals) -> APIRouter:
 
 async def exposition(context: Context, refusals: Refusals) -> list[str]:
     """Every metric, in Prometheus' text format."""
-    links = context.directory.links
-    answers = await asyncio.gather(
-        *(link.ask(GetMetrics(), ANSWER_S) for link in links.values()), return_exceptions=True
-    )
-    pools = {
-        pool: answer
-        for pool, answer in zip(links, answers, strict=True)
-        if not isinstance(answer, BaseException)
-    }
+    pools = await counted(context)
     lines = [
         *_sample("skipper_build_info", "gauge", "Version.", [({"version": skipper.__version__}, 1)])
     ]
     lines += _sample("skipper_calls_total", "counter", "Direct calls answered.", _calls(pools))
+    lines += _sample(
+        "skipper_model_calls_total",
+        "counter",
+        "Direct calls that a version of a model has answered, while it serves or may again.",
+        _model_calls(pools),
+    )
+    lines += _model_durations(pools)
     lines += _sample(
         "skipper_attempts_total",
         "counter",
@@ -84,14 +82,14 @@ async def exposition(context: Context, refusals: Refusals) -> list[str]:
     )
     for name, text, counts in _HISTOGRAMS:
         lines += _histogram(name, text, _histograms(pools, counts))
-    counted = await _of_tasks(context)
-    depths = [*_queued(context, counted)]
+    of_tasks = await _of_tasks(context)
+    depths = [*_queued(context, of_tasks)]
     depths += [({"pool": pool, "lane": "direct"}, found.queued) for pool, found in pools.items()]
     lines += _sample("skipper_queue_depth", "gauge", "Calls and tasks that wait.", depths)
     lines += _sample(
-        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", _ended(counted)
+        "skipper_tasks_total", "counter", "Tasks that reached a terminal state.", _ended(of_tasks)
     )
-    for name, text, samples in _bounded(context, counted):
+    for name, text, samples in _bounded(context, of_tasks):
         lines += _sample(name, "gauge", text, samples)
     lines += _sample("skipper_functions", "gauge", "Functions by state.", _functions(context))
     lines += _sample("skipper_broken_files", "gauge", "Files that do not load.", _broken(context))
@@ -184,6 +182,25 @@ def _calls(pools: dict[str, MetricsSnapshot]) -> Samples:
     for pool, found in pools.items():
         for each in found.calls:
             yield {"function": each.function, "pool": pool, "outcome": each.outcome}, each.count
+
+
+def _of_models(pools: dict[str, MetricsSnapshot]) -> Iterator[tuple[dict[str, str], ModelCalls]]:
+    for pool, found in pools.items():
+        for each in found.models:
+            labels = {"model": each.model, "version": str(each.version)}
+            yield labels | {"function": each.function, "pool": pool}, each
+
+
+def _model_calls(pools: dict[str, MetricsSnapshot]) -> Samples:
+    for labels, each in _of_models(pools):
+        for outcome, count in each.outcomes.items():
+            yield labels | {"outcome": outcome}, count
+
+
+def _model_durations(pools: dict[str, MetricsSnapshot]) -> Iterator[str]:
+    series = ((labels, each.duration) for labels, each in _of_models(pools))
+    text = "Direct calls that a version of a model has answered."
+    return _histogram("skipper_model_call_duration_seconds", text, series)
 
 
 def _attempts(pools: dict[str, MetricsSnapshot]) -> Samples:

@@ -16,6 +16,7 @@ from skipper.gateway.answers import Json, json_bytes
 from skipper.gateway.archive import ArchiveResponse
 from skipper.gateway.contents import lost
 from skipper.gateway.context import Context
+from skipper.gateway.figures import calls_of
 from skipper.gateway.imports import FILES, LAYOUT, MANIFEST
 from skipper.gateway.model_documents import Stored, shown_version, version_document
 from skipper.gateway.problems import Problem
@@ -61,7 +62,8 @@ def routes(context: Context) -> APIRouter:
     async def version(name: Name, version: VersionAt) -> Any:
         found, held = await context.ledger.read(lambda conn: _found(conn, name, version))
         stored = await asyncio.to_thread(_stored, context, found)
-        return Json(shown_version(found, held, stored))
+        calls = await calls_of(context, found)
+        return Json(shown_version(found, held, stored) | {"calls": calls})
 
     @router.get(
         "/models/{name}/versions/{version}/archive", summary="Download a version, as one tar"

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from skipper.outcomes import LOGGED, Outcome
@@ -17,7 +18,7 @@ from skipper.pool.direct.retries import Retries
 from skipper.pool.direct.swaps import Swaps
 from skipper.pool.direct.versions import LiveVersions
 from skipper.pool.direct.waiting import WaitingCalls
-from skipper.pool.metrics import PoolMetrics
+from skipper.pool.metrics import EditionFigures, PoolMetrics
 from skipper.pool.processes.instance import Instance, uncancelled
 from skipper.pool.processes.output import Printed
 from skipper.pool.processes.process import Lane
@@ -68,6 +69,7 @@ class DirectLane:
         self._settings, self._serving, self._metrics = settings, serving, metrics
         self._batch_bytes = limits.batch_bytes
         self.versions = LiveVersions()
+        metrics.editions = self._figures
         self.fleet = Fleet(
             self,
             serving,
@@ -242,6 +244,8 @@ class DirectLane:
         self._leave(queue)
 
     def _leave(self, queue: EditionQueue) -> None:
+        if not queue.is_retired:
+            queue.figures = self._metrics.taken_in(queue.spec.name, queue.figures)
         self.fleet.retire(queue)
         if (assigned := self.versions.assigned_beside(queue.version)) is None:
             self._empty(queue, replies.removed(queue))
@@ -462,8 +466,12 @@ class DirectLane:
         call.origin.answer(call.id, payload)
         call.payload = b""  # its instance may run the call for longer
 
+    def _figures(self) -> Iterator[EditionFigures]:
+        for each in self.versions:
+            yield EditionFigures(each.spec.name, each.edition.models, each.figures)
+
     def _count(self, call: DirectCall, outcome: int) -> None:
         name = call.queue.spec.name
-        self._metrics.ended(name, outcome, time.monotonic() - call.received)
+        call.queue.figures.ended(outcome, time.monotonic() - call.received)
         if call.instance is not None:
             self._metrics.attempted(name, _DIRECT, outcome)

@@ -8,6 +8,7 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from skipper import shares
+from skipper.pool.metrics import CallFigures
 from skipper.pool.processes.instance import Instance
 from skipper.pool.processes.version import Edition
 from skipper.spec import BrokenFile, FunctionSpec
@@ -115,6 +116,8 @@ class EditionQueue:
         self.starting = 0
         self.canary: Canary | None = None
         """Where a part of its calls goes."""
+        self.figures = CallFigures()
+        """The calls that it has answered."""
         self.is_current = False
         """Whether the calls of its version go to it."""
         self.is_retired = False

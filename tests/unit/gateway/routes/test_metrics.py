@@ -13,9 +13,10 @@ from skipper.gateway.access.refusals import Reason, Refusals
 from skipper.gateway.budget import Budget
 from skipper.gateway.context import Context
 from skipper.gateway.routes.metrics import _OfTasks, exposition
+from skipper.instance.jobs import ModelRef
 from skipper.ledger.connection import Total
 from skipper.outcomes import Outcome
-from skipper.pool.metrics import BUCKETS_S, PoolMetrics
+from skipper.pool.metrics import BUCKETS_S, CallFigures, EditionFigures, PoolMetrics
 from skipper.settings.model import TaskSettings
 from skipper.spec import BrokenFile
 from skipper.task import State
@@ -138,9 +139,23 @@ async def test_a_histogram_is_cumulative_and_ends_with_its_count() -> None:
 
 async def test_large_numbers_lose_no_digits() -> None:
     metrics = PoolMetrics()
-    metrics._calls["f.f", Outcome.OK] = 12_345_678
+    metrics._calls["f.f"].outcomes[Outcome.OK] = 12_345_678
     found = await samples(cpu=Link(metrics))
     assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="ok"}'] == 12_345_678
+
+
+async def test_calls_are_counted_by_the_version_of_a_model_that_answered() -> None:
+    metrics, figures = PoolMetrics(), CallFigures()
+    ref = ModelRef(name="net", version=7, digest="d" * 64, format="tiny")
+    metrics.editions = lambda: [EditionFigures("f.f", (ref,), figures)]
+    for seconds in (0.002, 0.3):
+        figures.ended(Outcome.OK, seconds)
+    metrics.ended("f.f", Outcome.OK, 0.002)
+    found = await samples(cpu=Link(metrics))
+    labels = '{model="net",version="7",function="f.f",pool="cpu"'
+    assert found[f'skipper_model_calls_total{labels},outcome="ok"}}'] == 2
+    assert found[f"skipper_model_call_duration_seconds_count{labels}}}"] == 2
+    assert found['skipper_calls_total{function="f.f",pool="cpu",outcome="ok"}'] == 3
 
 
 async def test_gauges_of_several_pools_are_kept_apart_or_added_up() -> None:

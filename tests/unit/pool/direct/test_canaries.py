@@ -10,6 +10,7 @@ from skipper.outcomes import Outcome
 from skipper.pool.models import Candidate
 from tests.unit.pool.direct.test_lane import BROKEN, warmed
 from tests.unit.pool.direct.test_swaps import Models, net
+from tests.unit.pool.played import counted
 
 PERCENT = 10.0
 KEYS = [f"customer-{number}" for number in range(300)]
@@ -170,6 +171,22 @@ async def test_where_the_candidate_dies_production_answers_until_it_is_back() ->
     pool.lane.swaps.follow()
     await pool.settle()
     assert pool.answering(AMONG[0]) == "net@2"
+
+
+async def test_what_each_version_answers_is_counted_for_as_long_as_it_is_there() -> None:
+    pool = await serving()
+    await pool.try_out(2)
+    for key in (*AMONG[:3], *OTHERS[:5]):
+        pool.answering(key)
+    told = pool.metrics.snapshot(queued=0, instances=())
+    assert {each.version: each.outcomes for each in told.models} == {1: {"ok": 5}, 2: {"ok": 3}}
+    pool.submit(key=AMONG[0])
+    (candidate,) = pool.loaded(2)
+    await pool.try_out(None)
+    candidate.replies()
+    told = pool.metrics.snapshot(queued=0, instances=())
+    assert [each.version for each in told.models] == [1]
+    assert counted(pool.metrics) == {"ok": 9}, "what a version that is gone has answered, too"
 
 
 async def test_no_batch_has_calls_of_both() -> None:
