@@ -21,6 +21,9 @@ from skipper.settings.model import Settings
 from skipper.wire.events import SavedModel
 from skipper.wire.frames import Frame
 
+DEATHS = 3
+"""How many processes may end in trying a model: one may be killed for what is not the model's."""
+
 
 class TrialRunner(Protocol):
     """What starts instances: :class:`~skipper.pool.processes.instances.Instances`."""
@@ -68,17 +71,19 @@ class Trials:
         return ""
 
     async def _reason_against(self, model: SavedModel, taker: FunctionVersion) -> str:
-        limit_s, began = taker.spec.start_timeout_s, time.monotonic()
-        try:
-            instance, report = await self._runner.run(
-                self._job(model, taker), self._owner, timeout_s=limit_s
-            )
-        except TimeoutError:
-            return f"it was not there after {time.monotonic() - began:.0f} s"
-        except (OSError, SkipperError) as error:
-            return f"its process ended: {error}"
-        instance.stop()
-        return report.broken[0].error if report.broken else ""
+        reason, job = "", self._job(model, taker)
+        for _ in range(DEATHS):
+            limit_s, began = taker.spec.start_timeout_s, time.monotonic()
+            try:
+                instance, report = await self._runner.run(job, self._owner, timeout_s=limit_s)
+            except TimeoutError:
+                return f"it was not there after {time.monotonic() - began:.0f} s"
+            except (OSError, SkipperError) as error:
+                reason = f"its process ended: {error}"
+            else:
+                instance.stop()
+                return report.broken[0].error if report.broken else ""
+        return reason
 
     def _job(self, model: SavedModel, taker: FunctionVersion) -> Job:
         ref = ModelRef(name=model.name, version=0, digest=model.digest, format=model.format)

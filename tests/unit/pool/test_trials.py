@@ -13,7 +13,7 @@ from skipper.instance.jobs import Job, JobKind, ModuleText, Report
 from skipper.pool.processes import devices
 from skipper.pool.processes.instance import C, InstanceOwner
 from skipper.pool.processes.version import FunctionVersion
-from skipper.pool.trials import Trials, takers
+from skipper.pool.trials import DEATHS, Trials, takers
 from skipper.settings.model import Settings
 from skipper.spec import BrokenFile
 from skipper.wire.events import SavedModel
@@ -31,6 +31,8 @@ class Runner:
         self.reports: dict[str, Report] = {}
         """By the name of a source."""
         self.error: Exception | None = None
+        self.deaths = 10**6
+        """How many starts the error comes of."""
         self.started: list[Played[Any]] = []
 
     async def run(
@@ -38,7 +40,7 @@ class Runner:
     ) -> tuple[Played[C], Report]:
         self.jobs.append(job)
         self.limits.append(timeout_s)
-        if self.error is not None:
+        if self.error is not None and len(self.jobs) <= self.deaths:
             raise self.error
         instance = Played(job, owner)
         self.started.append(instance)
@@ -135,4 +137,14 @@ async def test_the_first_that_is_unfit_ends_the_trials(runner: Runner) -> None:
     runner.error = ConnectionResetError("killed")
     second = MODEL._replace(name="n")
     assert "'m'" in await trials(runner).complaint([MODEL, second], TRAINER)
-    assert len(runner.jobs) == 1
+    assert len(runner.jobs) == DEATHS
+    assert {job.models[0].name for job in runner.jobs} == {"m"}
+
+
+@pytest.mark.parametrize("deaths", range(1, DEATHS))
+async def test_a_process_that_was_killed_is_no_complaint_where_the_next_one_loads(
+    runner: Runner, deaths: int
+) -> None:
+    runner.error, runner.deaths = ConnectionResetError("killed by SIGKILL"), deaths
+    assert await trials(runner).complaint([MODEL], TRAINER) == ""
+    assert len(runner.jobs) == deaths + 1
