@@ -67,6 +67,7 @@ def test_a_version_is_exported_as_one_file(plain: Tree, tmp_path: Path) -> None:
         about, model = (tar.extractfile(name) for name in tar.getnames())
         assert about is not None
         assert model is not None
+        del shown["calls"]  # what this project's hosts have counted is of no other one
         assert json.load(about) == {"layout": 1} | shown
         content = model.read()
     assert json.loads(content) == {"slope": 3}
@@ -113,12 +114,21 @@ def test_what_is_exported_answers_the_same_in_another_project(
     assert train(other, 6) == 3
 
 
+def _blobs(state: Path) -> set[Path]:
+    return {path for path in state.rglob("*") if path.parts[-3] == "blobs"}
+
+
+def _unpacked(state: Path) -> set[Path]:
+    """Folders that hold what somebody has unpacked; processes that were killed leave some."""
+    return {path for path in (state / "tmp").iterdir() if path.is_dir() and any(path.iterdir())}
+
+
 def test_an_import_that_is_refused_leaves_nothing(plain: Tree, tmp_path: Path) -> None:
     number = train(plain, 8)
     with Client(plain.url) as client:
         whole = client.export_model("line", number, tmp_path / "line.tar").read_bytes()
     state = plain.folder / ".skipper"
-    before = sorted(path for path in state.rglob("*") if path.parts[-3] == "blobs")
+    before, unpacked = _blobs(state), _unpacked(state)
     post = plain.url + "/v1/models"
     for damaged in (b"", b"no tar", whole[:-2000], whole.replace(b"slope", b"slopf")):
         told = problem(httpx.post(post, content=damaged), 422, "invalid-input")
@@ -128,5 +138,5 @@ def test_an_import_that_is_refused_leaves_nothing(plain: Tree, tmp_path: Path) -
     packed = httpx.post(post, content=gzip.compress(whole), headers={"content-encoding": "gzip"})
     problem(packed, 415, "unsupported-media-type")
     assert plain.json("/v1/models/line")["items"][0]["version"] == number
-    assert sorted(path for path in state.rglob("*") if path.parts[-3] == "blobs") == before
-    assert not [path for path in (state / "tmp").iterdir() if path.is_dir() and any(path.iterdir())]
+    assert _blobs(state) == before
+    assert _unpacked(state) <= unpacked

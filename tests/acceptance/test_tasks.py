@@ -15,7 +15,7 @@ from tests.acceptance.tree import Gate, Tree, until
 
 MEMBERS = """id function kind pool state attempt max_attempts priority created_at available_at
     expires_at started_at finished_at deadline_at progress error result model code parent_id
-    request_id schedule"""
+    request_id schedule checkpoint file"""
 
 
 # --- acceptance and waiting ---
