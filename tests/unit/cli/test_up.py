@@ -37,6 +37,7 @@ def test_flags_become_settings(started: Started, tmp_path: Path) -> None:
     assert settings.gateway.port == 9000
     assert (settings.run.reload, settings.run.strict) == (True, True)
     assert settings.log.format == "json"
+    assert options.pop("reread")() == settings, "the flags hold as often as the file is read"
     assert options == {"only": None, "detach": True}
 
 
