@@ -93,6 +93,7 @@ _NEVER_RAISE = (
     "tasks.cancelling",  # the asker would hear nothing
     "ledger.committed",  # a database does not commit and then fail
     "publisher.lost",  # on the way out of the very handler of errors
+    "models.laid_out",  # it would be the model that fails, and with it its training
 )
 _STALL_S = (0.5, 2.0)
 
