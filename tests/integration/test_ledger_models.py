@@ -442,7 +442,6 @@ STEPS = st.one_of(
     st.builds(promoting, st.integers(1, 4)),
     st.just(transitions.rolled_back),
     st.builds(lambda v: lambda r: transitions.with_candidate(r, v, 10), st.integers(1, 4)),
-    st.builds(lambda v: lambda r: transitions.withdrawn(r, v), st.integers(1, 4)),
     st.builds(lambda v: lambda r: transitions.aliased(r, "best", v), st.integers(1, 4)),
 )
 WRITERS = st.lists(st.lists(st.tuples(STEPS, st.booleans()), max_size=5), min_size=2, max_size=4)

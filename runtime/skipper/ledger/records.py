@@ -432,11 +432,11 @@ class Standing:
 class Deployment:
     """Which versions of a model serve, since when, by whose wish and why.
 
-    ``percent`` of the keys of calls go to the ``candidate``; a ``shadow`` gets copies of calls that
-    nobody is answered from; ``aliases`` are further names for versions. ``previous`` is what was in
-    production before. ``seq`` counts the changes of all models, so of two records the one with the
-    higher ``seq`` holds; ``revision`` counts those of this model, 0 before its first. ``by`` is
-    None where the publication of a version made the change.
+    ``percent`` of the keys of calls go to the ``candidate``; a ``shadow`` answers no caller, but
+    for functions that ask for it by that name; ``aliases`` are further names for versions.
+    ``previous`` is what was in production before. ``seq`` counts the changes of all models, so of
+    two records the one with the higher ``seq`` holds; ``revision`` counts those of this model, 0
+    before its first. ``by`` is None where the publication of a version made the change.
     """
 
     name: str

@@ -62,22 +62,10 @@ def without_candidate(held: Deployment) -> Deployment:
 
 
 def shadowed(held: Deployment, version: int | None) -> Deployment:
-    """Copies of calls go to ``version``; to none where it is None."""
+    """``version`` is the shadow: it answers no caller. None where it is None."""
     if version is not None and version == held.production:
         raise DeploymentError(f"version {version} of {held.name!r} is in production already")
     return replace(held, shadow=version)
-
-
-def withdrawn(held: Deployment, version: int) -> Deployment:
-    """``version`` has failed its callers: whatever it answers is answered as it was before it.
-
-    The record stays as it is where it answers nobody.
-    """
-    if version == held.shadow:
-        held = replace(held, shadow=None)
-    if version == held.candidate:
-        held = without_candidate(held)
-    return rolled_back(held) if version == held.production else held
 
 
 def aliased(held: Deployment, alias: str, version: int) -> Deployment:

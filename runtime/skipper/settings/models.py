@@ -77,28 +77,6 @@ class CanarySettings(_Table):
     )
 
 
-class ShadowSettings(_Table):
-    """What a version is given to see of calls that it does not answer."""
-
-    percent: _Percent = Field(0.0, description="part of the calls that are copied to it")
-    compare: FunctionName | None = Field(
-        None, description="function that tells whether two answers agree; else they are equal"
-    )
-
-
-class BakeSettings(_Table):
-    """How a version that has just been promoted is watched."""
-
-    for_s: float = Field(0.0, ge=0, le=86400, description="how long; 0: not at all")
-    max_error_ratio: float = Field(
-        0.01, ge=0, le=1, description="part of its calls that may fail beyond those before it"
-    )
-    max_p99_ratio: float = Field(
-        1.5, gt=0, description="its 99th percentile as a multiple of that of the one before it"
-    )
-    min_calls: int = Field(200, ge=1, description="calls before it is judged")
-
-
 class ModelSettings(_Table):
     """One model."""
 
@@ -109,8 +87,6 @@ class ModelSettings(_Table):
         "auto", description="whether a version that its gate lets pass serves by itself"
     )
     canary: CanarySettings = CanarySettings()
-    shadow: ShadowSettings = ShadowSettings()
-    bake: BakeSettings = BakeSettings()
     keep: int = Field(1, ge=0, le=10, description="earlier versions that stay loaded")
     keep_versions: int | None = Field(None, ge=1, description="the newest versions, which are kept")
     keep_days: float | None = Field(None, gt=0, description="younger ones are kept, too")

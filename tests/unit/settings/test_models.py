@@ -1,4 +1,4 @@
-"""Tables of models: what a gate, a canary and a bake may be."""
+"""Tables of models: what a gate and a canary may be."""
 
 import json
 import re
@@ -20,8 +20,6 @@ gate.rmse = { max_ratio_to_production = 1.02 }
 gate.r2 = { min = 0.9, max = 1 }
 promote = "manual"
 canary.percent = 10
-shadow = { percent = 5, compare = "boston.same" }
-bake = { for_s = 120, max_error_ratio = 0.02 }
 keep_versions = 20
 """
 
@@ -34,10 +32,9 @@ def test_a_model_has_a_gate_and_says_how_versions_begin(project: Path) -> None:
     assert boston.gate["rmse"].bounds == {"max_ratio_to_production": 1.02}
     assert boston.gate["r2"].bounds == {"min": 0.9, "max": 1.0}
     assert (boston.promote, boston.canary.percent, boston.keep) == ("manual", 10, 1)
-    assert (boston.bake.for_s, boston.bake.min_calls) == (120, 200)
     assert origins["models.boston.promote"] == "skipper.toml:4"
     shown = dict(leaves(settings))
-    assert json.loads(json.dumps(shown["models.boston.bake.for_s"])) == 120
+    assert json.loads(json.dumps(shown["models.boston.canary.percent"])) == 10
     dump(settings, project / "settings.json")
     assert restore(project / "settings.json") == settings
 
@@ -58,7 +55,8 @@ def test_a_gate_may_be_a_function_and_a_model_have_any_name(project: Path) -> No
         ('promote = "maybe"', ["models.boston.promote", "'manual'"]),
         ("canary.percent = 101", ["models.boston.canary.percent"]),
         ("canary.persent = 1", ["'models.boston.canary.percent'"]),
-        ("bake.for_s = -1", ["models.boston.bake.for_s"]),
+        ("bake.for_s = 120", ["models.boston.bake"]),
+        ("shadow.percent = 5", ["models.boston.shadow"]),
         ("keep = 11", ["models.boston.keep"]),
         ("keep_versions = 0", ["models.boston.keep_versions"]),
         ("promoted = true", ["'models.boston.promote'"]),
