@@ -42,6 +42,11 @@ def find(name: str) -> type:
     if match is None:
         raise FormatError(f"{name!r:.200} names no class")
     module, path = match["module"], match["path"]
+    if module not in sys.modules and _may_act(module):
+        raise FormatError(
+            f"the class {path} of {module}, which the model names, is not looked for: modules of "
+            "Python's own and programs are imported for functions alone"
+        )
     try:
         found = _member(importlib.import_module(module), path)
     except ImportError as error:
@@ -52,6 +57,12 @@ def find(name: str) -> type:
             "back, or train anew"
         )
     return found
+
+
+def _may_act(module: str) -> bool:
+    """Whether to import a module may do more than define things, whoever has named it."""
+    parts = module.split(".")
+    return parts[0] in sys.stdlib_module_names or any(part.startswith("__") for part in parts)
 
 
 def _member(module: Any, path: str) -> Any:
