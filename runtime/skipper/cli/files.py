@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from skipper.cli.output import info, local, show, show_json, show_members
-from skipper.cli.results import STANDARD_OUTPUT
+from skipper.cli.results import STANDARD_OUTPUT, writable
 from skipper.cli.target import Json, Project, Url, target
 
 app = typer.Typer(help="Upload, show, download and remove files.", no_args_is_help=True)
@@ -92,10 +92,7 @@ def download(
         if output == STANDARD_OUTPUT:
             client.run(flows.download(file_id, Outlet(sys.stdout.buffer)))
             return
-        path = Path(output).expanduser()
-        if path.is_dir() or not path.parent.is_dir():
-            raise typer.BadParameter(f"-o {output}: no file can be written there.")
-        client.download(file_id, path)
+        client.download(file_id, writable(output))
 
 
 @app.command()

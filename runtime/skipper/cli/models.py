@@ -9,6 +9,7 @@ import typer
 
 from skipper import selectors
 from skipper.cli.output import info, local, show, show_json, show_members, show_table
+from skipper.cli.results import writable
 from skipper.cli.target import Json, Project, Url, target
 from skipper.cli.tasks import Id
 from skipper.cli.verbs import ListByDefault
@@ -172,7 +173,7 @@ def export_model(
     selector = selector_of(model)
     with target(project, url).client() as client:
         version = client.model_version(selector.name, selector.at)
-        path = _to_write(output or f"{version['name']}-{version['version']}.tar")
+        path = writable(output or f"{version['name']}-{version['version']}.tar")
         with transfer(path.name, version["size"]) as at:
             wanted = ShownFile(path, at)
             client.run(model_flows.export(selector.name, version["version"], wanted))
@@ -235,17 +236,10 @@ def rescue_model(
     from skipper.cli.transfers import ShownFile, transfer
     from skipper.client import model_flows
 
-    path = _to_write(output or f"rescue-{task_id}.tar")
+    path = writable(output or f"rescue-{task_id}.tar")
     with target(project, url).client() as client, transfer(path.name, None) as at:
         client.run(model_flows.rescue(task_id, ShownFile(path, at)))
     info(f"{path}: {path.stat().st_size / (1 << 20):.1f} MiB")
-
-
-def _to_write(output: str) -> Path:
-    path = Path(output).expanduser()
-    if path.is_dir() or not path.parent.is_dir():
-        raise typer.BadParameter(f"-o {path}: no file can be written there.")
-    return path
 
 
 def _show_versions(items: list[dict[str, Any]]) -> None:

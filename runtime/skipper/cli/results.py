@@ -46,13 +46,19 @@ def wanted(output: str | None, accept: str | None) -> WantedValue:
     if output in (None, STANDARD_OUTPUT):
         to = None if output is None else Outlet(sys.stdout.buffer)
         return WantedValue(accept=accept or _ANYTHING, to=to)
-    path = Path(output or "").expanduser()
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
-        raise typer.BadParameter(f"-o {output}: {what}.")
+    path = writable(output or "")
     suffix = path.suffix.lower()
     told = accept or _BY_SUFFIX.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0]
     return WantedValue(accept=f"{told}, {_ANYTHING};q=0.1" if told else _ANYTHING, to=path)
+
+
+def writable(output: str) -> Path:
+    """Where ``-o`` has a file written. Raises typer.BadParameter where none can be."""
+    path = Path(output).expanduser()
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a directory" if path.is_dir() else f"there is no directory {path.parent}"
+        raise typer.BadParameter(f"-o {output}: {what}.")
+    return path
 
 
 def show_result(reply: Reply, output: str | None) -> None:
