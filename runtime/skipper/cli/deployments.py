@@ -36,7 +36,10 @@ def promote(
     ] = None,
     why: Why = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if its gate keeps it out; needs --why.")
+        bool,
+        typer.Option(
+            "--force", help="Even if its gate keeps it out, or it did not load; needs --why."
+        ),
     ] = False,
     revision: Revision = None,
     json_: Json = False,

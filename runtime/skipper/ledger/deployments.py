@@ -131,7 +131,10 @@ def _check(conn: Connection, changed: Deployment, held: Deployment) -> None:
             has = "no longer has" if rows else "has no"
             raise NotFoundError(f"model {changed.name!r} {has} version {version}")
         if state == Fitness.UNFIT and version in (each for _, each in newly):
-            raise UnfitError(f"version {version} of {changed.name!r} is unfit: {reason}")
+            raise UnfitError(
+                f"version {version} of {changed.name!r} is unfit: {reason}; promote it with "
+                "force, and say why, to have it tried again"
+            )
         answers = {role for role, each in newly if each == version} & {"production", "candidate"}
         if answers and _is_kept_out(decided := json.loads(gate or "null")):
             raise KeptOutError(f"its gate keeps version {version} out: {decided['why']}")

@@ -138,7 +138,12 @@ def in_production(conn: Connection, name: str) -> ModelVersion | None:
 
 
 def force(conn: Connection, version: ModelVersion, forced: Forced) -> None:
-    """Have a version be promoted whatever its gate has said, and keep who wants that and why."""
+    """Have a version be promoted whatever its gate has said, and keep who wants that and why.
+
+    One that did not load is tried again.
+    """
+    if version.state is Fitness.UNFIT:
+        judge(conn, version.name, version.version, Fitness.STORED)
     if not version.gate or version.gate["passed"]:
         return
     document = json.dumps(version.gate | {"forced": asdict(forced)})

@@ -11,7 +11,7 @@ from skipper.instance.jobs import SourceInfo
 from skipper.pool.processes.quarantine import Quarantine
 from skipper.pool.processes.version import FunctionVersion
 from skipper.settings.model import Settings
-from skipper.spec import BrokenFile
+from skipper.spec import BrokenFile, Kind
 from skipper.wire.messages import CatalogueSnapshot, FunctionState, ListedFunction
 
 _LIVE = FunctionState.LIVE
@@ -79,6 +79,12 @@ class Catalogue:
         """The live versions of a function beside the one that is assigned, the oldest first."""
         assigned = self.assigned[name].version
         return [each for each in self._live[name] if each is not assigned]
+
+    def trainers(self, source: str) -> list[str]:
+        """Functions that train models: those of this source, or all where it has none."""
+        found = [each for each in self.versions if each.spec.kind == Kind.TRAINING]
+        beside = [each.name for each in found if each.source.name == source]
+        return beside or [each.name for each in found]
 
     @property
     def sources(self) -> list[SourceInfo]:

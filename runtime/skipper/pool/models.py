@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from skipper import selectors
-from skipper.errors import NotFoundError
+from skipper.errors import NotFoundError, SkipperError
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Connection, Ledger, deployments, models
 from skipper.ledger.records import Deployment, Fitness, ModelVersion
@@ -33,6 +34,8 @@ class Line(NamedTuple):
     refs: tuple[ModelRef, ...]
     candidate: ModelRef | None = None
     """What a part of the calls is to be answered by."""
+    unproven: frozenset[str] = frozenset()
+    """Those of them that nobody has loaded, as far as the ledger knows."""
 
 
 class Candidate(NamedTuple):
@@ -44,6 +47,14 @@ class Candidate(NamedTuple):
     model: str
     percent: float
     refs: tuple[ModelRef, ...]
+
+
+class _Judgement(NamedTuple):
+    """What has been found of a version that nobody had loaded."""
+
+    ref: ModelRef
+    state: Fitness
+    reason: str | None
 
 
 @dataclass(kw_only=True)
@@ -66,6 +77,9 @@ class ServedModels:
         """By the version, and by who fails with it: empty where that is everybody."""
         self._others: dict[str, ModelRef | str] = {}
         """What functions ask for beside what is in production: a version, or why there is none."""
+        self._unproven: set[str] = set()
+        self._judgements: dict[str, _Judgement] = {}
+        """By version: what the ledger is to be told, with the next look."""
         self._seen = 0
 
     async def refresh(self) -> None:
@@ -80,7 +94,24 @@ class ServedModels:
             known = self._lines.get(record.name)
             if known is None or known.record.seq < record.seq:  # else a look beside this one did
                 self._lines[record.name] = line
+                self._unproven |= line.unproven
             self._seen = max(self._seen, record.seq)
+        with contextlib.suppress(SkipperError):  # else it is told with the next look
+            await self._tell_judgements()
+
+    async def _tell_judgements(self) -> None:
+        if not (judged := dict(self._judgements)):
+            return
+        await self._ledger.write(lambda conn: _judge(conn, judged.values()))
+        for label, each in judged.items():
+            if self._judgements[label] == each:
+                del self._judgements[label]
+            if each.state is Fitness.FIT:
+                self._unproven.discard(label)
+
+    def _found(self, ref: ModelRef, state: Fitness, reason: str | None = None) -> None:
+        if ref.label in self._unproven:
+            self._judgements[ref.label] = _Judgement(ref, state, reason)
 
     async def learn(self, names: Iterable[str]) -> None:
         """Follow from now on what a function asks for."""
@@ -151,13 +182,18 @@ class ServedModels:
         first_s, longest_s = AGAIN_S
         again_at = time.monotonic() + min(longest_s, pause_s(first_s, failures))
         self._unfit[ref.label, user] = Unfit(reason=reason, failures=failures, again_at=again_at)
+        if not user:
+            self._found(ref, Fitness.UNFIT, reason)
 
     def approve(self, refs: Iterable[ModelRef], user: str = "") -> list[ModelRef]:
         """These versions have loaded here, for ``user``. Those of them that had not before."""
-        fresh = [ref for ref in refs if self._verdicts(ref, user)]
+        loaded = [*refs]
+        fresh = [ref for ref in loaded if self._verdicts(ref, user)]
         for ref in fresh:
             for whose in ("", user):
                 self._unfit.pop((ref.label, whose), None)
+        for ref in loaded:
+            self._found(ref, Fitness.FIT)
         return fresh
 
     def unfit_versions(self) -> list[UnfitVersion]:
@@ -182,46 +218,59 @@ class ServedModels:
             f"{name}/{self._lines[name].record.revision}" for name in models if name in self._lines
         )
 
-    def untrained(self, version: FunctionVersion, functions: Iterable[FunctionVersion]) -> str:
-        """Why a function cannot be served for want of a model; empty where it can."""
+    def untrained(self, version: FunctionVersion, trainers: Iterable[str]) -> str:
+        """Why a function cannot be served for want of a model; empty where it can.
+
+        ``trainers`` may train one, by the functions' names.
+        """
         others = [self._others.get(name, "") for name in version.spec.models if _is_other(name)]
         if why := next((each for each in others if isinstance(each, str)), None):
             return why
         absent = [name for name in version.spec.models if not self.refs([name])]
         if not absent:
             return ""
-        trainers = [each.name for each in functions if each.spec.kind == "training"]
-        beside = [name for name in trainers if name.partition(".")[0] == version.source.name]
-        call = " or ".join(beside or trainers) or "a training function"
+        call = " or ".join(trainers) or "a training function"
         return f"model {', '.join(map(repr, absent))} has no version yet; call {call} first"
 
 
 def _lines_since(conn: Connection, seq: int) -> list[Line]:
     changed = [each for each in deployments.changed_since(conn, seq) if each.production is not None]
-    return [
-        Line(record, refs, _candidate(conn, record))
-        for record in changed
-        if (refs := _refs(conn, record))
-    ]
+    return [_line(conn, record) for record in changed]
 
 
-def _candidate(conn: Connection, record: Deployment) -> ModelRef | None:
+def _line(conn: Connection, record: Deployment) -> Line:
+    stored, candidate = _in_line(conn, record), _candidate(conn, record)
+    named = [*stored, candidate] if candidate else stored
+    return Line(
+        record,
+        tuple(map(_ref, stored)),
+        _ref(candidate) if candidate else None,
+        frozenset(_ref(each).label for each in named if each.state is not Fitness.FIT),
+    )
+
+
+def _candidate(conn: Connection, record: Deployment) -> ModelVersion | None:
     """The version that a part of the calls goes to, if it may serve."""
     if record.candidate in (None, record.production) or not record.percent:
         return None
     assert record.candidate is not None
     stored = models.get(conn, record.name, record.candidate)
-    return None if stored is None or not _may_serve(stored, record) else _ref(stored)
+    return None if stored is None or not _may_serve(stored, record) else stored
 
 
-def _refs(conn: Connection, record: Deployment) -> tuple[ModelRef, ...]:
+def _in_line(conn: Connection, record: Deployment) -> list[ModelVersion]:
     """What was in production, the newest first, of what is still stored."""
     past = deployments.history(conn, record.name, LOOKED_AT)
     numbers = dict.fromkeys(each.production for each in (record, *past))
     found = (
         models.get(conn, record.name, number) for number in [*numbers][:LINE] if number is not None
     )
-    return tuple(_ref(each) for each in found if each is not None and _may_serve(each, record))
+    return [each for each in found if each is not None and _may_serve(each, record)]
+
+
+def _judge(conn: Connection, judged: Iterable[_Judgement]) -> None:
+    for each in judged:
+        models.judge(conn, each.ref.name, each.ref.version, each.state, each.reason)
 
 
 def _may_serve(stored: ModelVersion, record: Deployment) -> bool:

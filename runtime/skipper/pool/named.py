@@ -46,9 +46,7 @@ class NamedModels:
 
     def _advice(self, instance: InstanceProcess) -> str:
         source = instance.job.source
-        trainers = [each for each in self._catalogue.versions if each.spec.kind == "training"]
-        beside = [each.name for each in trainers if source and each.source.name == source.name]
-        names = beside or [each.name for each in trainers]
+        names = self._catalogue.trainers(source.name if source else "")
         return f"; {' or '.join(names)} trains models" if names else ""
 
     async def refresh(self) -> None:

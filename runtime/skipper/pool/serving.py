@@ -115,7 +115,7 @@ class Serving:
 
     def untrained(self, version: FunctionVersion) -> str:
         """Why a function cannot be served for want of a model; empty where it can."""
-        return self._models.untrained(version, self._catalogue.versions)
+        return self._models.untrained(version, self._catalogue.trainers(version.source.name))
 
     # --- instances
 

@@ -1,4 +1,4 @@
-"""Finding a function while files are being read; what files do to it is in test_reload.py."""
+"""Finding functions; what files do to them is in test_reload.py."""
 
 import asyncio
 from pathlib import Path
@@ -69,3 +69,21 @@ async def test_a_version_that_is_retired_is_not_live_and_the_assigned_one_takes_
     catalogue.retire(new)
     assert await catalogue.find("f.f") is None
     assert catalogue.versions == []
+
+
+@pytest.mark.parametrize(
+    ("served", "trainers"),
+    [
+        (["boston.train", "iris.train"], ["boston.train"]),
+        (["boston.train", "boston.tune", "iris.train"], ["boston.train", "boston.tune"]),
+        (["iris.train"], ["iris.train"]),
+        ([], []),
+    ],
+)
+def test_what_trains_models_is_looked_for_beside_who_wants_one_first(
+    catalogue: Catalogue, served: list[str], trainers: list[str]
+) -> None:
+    catalogue.assign(version_of("boston.predict"))
+    for name in served:
+        catalogue.assign(version_of(name, kind="training"))
+    assert catalogue.trainers("boston") == trainers

@@ -5,9 +5,17 @@ from dataclasses import replace
 
 import pytest
 
+from skipper.errors import UnfitError
 from skipper.instance.jobs import ModelRef
 from skipper.ledger import Connection, deployments, models, tasks, transitions
-from skipper.ledger.records import ModelVersionNew, NewTask
+from skipper.ledger.records import (
+    Fitness,
+    Forced,
+    ImportedModel,
+    ModelVersion,
+    ModelVersionNew,
+    NewTask,
+)
 from skipper.pool.models import AGAIN_S, Candidate, ServedModels
 from skipper.settings.models import ModelSettings
 from skipper.task import new_id
@@ -23,7 +31,9 @@ def own_ledger(ledger_url: str) -> Iterator[BlockingLedger]:
         yield opened
 
 
-def publish(ledger: BlockingLedger, name: str, digest: str = "d" * 64) -> None:
+def publish(
+    ledger: BlockingLedger, name: str, digest: str = "d" * 64, state: Fitness = Fitness.FIT
+) -> None:
     """Train a version of a model, as far as the ledger sees it."""
     task_id, now = new_id(), time.time()
     new = NewTask(
@@ -45,6 +55,7 @@ def publish(ledger: BlockingLedger, name: str, digest: str = "d" * 64) -> None:
         host="host",
         function="boston.train",
         created_at=now,
+        state=state,
     )
     ledger.write_now(lambda conn: tasks.accept(conn, new))
     ledger.write_now(lambda conn: tasks.claim(conn, [task_id], "host", now))
@@ -245,7 +256,6 @@ async def test_what_did_not_load_may_be_tried_again_after_longer_and_longer_paus
 @pytest.mark.parametrize(
     ("trainers", "call"),
     [
-        (["boston.train", "iris.train"], "boston.train"),
         (["boston.train", "boston.tune"], "boston.train or boston.tune"),
         (["iris.train"], "iris.train"),
         ([], "a training function"),
@@ -255,17 +265,16 @@ async def test_a_function_without_its_model_is_told_with_what_trains_it(
     own_ledger: BlockingLedger, trainers: list[str], call: str
 ) -> None:
     predict = version_of("boston.predict", models=("net", "scaler"))
-    functions = [predict, *(version_of(name, kind="training") for name in trainers)]
     served_models = ServedModels(own_ledger, {})
     publish(own_ledger, "scaler")
     await served_models.refresh()
     assert (
-        served_models.untrained(predict, functions)
+        served_models.untrained(predict, trainers)
         == f"model 'net' has no version yet; call {call} first"
     )
     publish(own_ledger, "net")
     await served_models.refresh()
-    assert served_models.untrained(predict, functions) == ""
+    assert served_models.untrained(predict, trainers) == ""
 
 
 @pytest.mark.parametrize(
@@ -306,3 +315,83 @@ async def test_what_is_in_production_and_does_not_load_is_told_until_another_is_
     assert served_models.unfit_versions() == [told]
     served_models.approve([bad])
     assert served_models.unfit_versions() == []
+
+
+def take_in(ledger: BlockingLedger, name: str) -> ModelVersion:
+    """A version that was made elsewhere, and that nobody has loaded."""
+    new = ImportedModel(
+        name=name,
+        digest="d" * 64,
+        format="tiny",
+        function="boston.train",
+        created_at=time.time(),
+        metrics=None,
+        params=None,
+        code=None,
+        size=1,
+        origin={"name": name, "version": 1},
+    )
+    return ledger.write_now(lambda conn: models.take_in(conn, new))
+
+
+def state_of(ledger: BlockingLedger, name: str, version: int) -> tuple[Fitness, str | None]:
+    found = ledger.read_now(lambda conn: models.get(conn, name, version))
+    assert found is not None
+    return found.state, found.reason
+
+
+async def test_what_nobody_had_loaded_is_judged_by_who_loads_it_first(
+    own_ledger: BlockingLedger,
+) -> None:
+    served_models = ServedModels(own_ledger, {})
+    publish(own_ledger, "boston")
+    taken = take_in(own_ledger, "boston")
+    assert state_of(own_ledger, "boston", 2) == (Fitness.STORED, None)
+    promote(own_ledger, "boston", 2)
+    await served_models.refresh()
+    served_models.condemn(ref("boston", 2), "no plugin loads it", "one.function 1234")
+    await served_models.refresh()
+    assert state_of(own_ledger, "boston", 2)[0] is Fitness.STORED, "others may be served with it"
+    served_models.condemn(ref("boston", 2), "no plugin loads it")
+    await served_models.refresh()
+    assert state_of(own_ledger, "boston", 2) == (Fitness.UNFIT, "no plugin loads it")
+    promote(own_ledger, "boston", 1)
+    with pytest.raises(UnfitError, match="no plugin loads it; promote it with force"):
+        promote(own_ledger, "boston", taken.version)
+    again = Forced(by="ops", why="its library is installed", at=0.0)
+    unfit = own_ledger.read_now(lambda conn: models.get(conn, "boston", 2))
+    assert unfit is not None
+    own_ledger.write_now(lambda conn: models.force(conn, unfit, again))
+    promote(own_ledger, "boston", taken.version)
+    await served_models.refresh()
+    served_models.approve([ref("boston", 2)])
+    await served_models.refresh()
+    assert state_of(own_ledger, "boston", 2) == (Fitness.FIT, None)
+
+
+async def test_what_was_unfit_and_loads_is_fit(own_ledger: BlockingLedger) -> None:
+    """A library was missing, and is installed by now."""
+    served_models = ServedModels(own_ledger, {})
+    publish(own_ledger, "boston")
+    take_in(own_ledger, "boston")
+    promote(own_ledger, "boston", 2)
+    await served_models.refresh()
+    for find, state in (
+        (lambda: served_models.condemn(ref("boston", 2), "it needs a library"), Fitness.UNFIT),
+        (lambda: served_models.approve([ref("boston", 2)]), Fitness.FIT),
+    ):
+        find()
+        await served_models.refresh()
+        assert state_of(own_ledger, "boston", 2)[0] is state
+
+
+async def test_a_version_that_was_tried_is_not_judged_by_one_host(
+    own_ledger: BlockingLedger,
+) -> None:
+    """What keeps it from loading there, a full disk perhaps, is no fault of the version's."""
+    served_models = ServedModels(own_ledger, {})
+    publish(own_ledger, "boston")
+    await served_models.refresh()
+    served_models.condemn(ref("boston", 1), "killed")
+    await served_models.refresh()
+    assert state_of(own_ledger, "boston", 1) == (Fitness.FIT, None)
