@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from skipper.blobs import BlobStore, temporary_folder
 from skipper.errors import FullError, NoRoomError, TooLargeError
@@ -20,6 +18,7 @@ from skipper.instance.caller import body_of
 from skipper.instance.faults import shown
 from skipper.instance.link import HostLink
 from skipper.instance.models import LoadedModels
+from skipper.instance.trees import FILE, FOLDER
 from skipper.instance.wishes import (
     AnyWish,
     FindCheckpoints,
@@ -33,8 +32,6 @@ from skipper.values.store import is_for_want_of_room
 from skipper.wire.calls import parse_reply
 from skipper.wire.frames import FrameKind
 
-FILE, FOLDER = "skipper-file", "skipper-folder"
-"""Formats of checkpoints that were handed over as a path, and come back as one."""
 MOST_FILES = 10_000
 """Of one checkpoint: the ledger has a row for each."""
 _TRIES = 3
@@ -75,50 +72,30 @@ class AttemptCheckpoints:
         raises: then the one before is kept.
         """
         try:
-            with self._laid_out(value) as (folder, format_):
-                size, blobs = self._size_of(folder), self._store.blobs
-                self._store.ask(RoomForCheckpoint(task_id=self._task_id, size=size))
-                digest, refs = _put(blobs, folder)
+            stored = self._stored(value)
         except OSError as error:
             if isinstance(error, ConnectionError) or not is_for_want_of_room(error):
                 raise
             raise NoRoomError(f"the disk has no room for a checkpoint: {error.strerror}") from None
         failpoint("instance.checkpointed")
-        self._store.ask(
-            KeepCheckpoint(
-                task_id=self._task_id,
-                digest=digest,
-                format=format_,
-                size=size,
-                refs=refs,
-                progress=progress,
-            )
-        )
+        wish = KeepCheckpoint(task_id=self._task_id, progress=progress, **stored._asdict())
+        self._store.ask(wish)
 
-    @contextlib.contextmanager
-    def _laid_out(self, value: Any) -> Iterator[tuple[Path, str]]:
-        """A folder with the value's files, and how they are to be read."""
-        if isinstance(value, os.PathLike) and Path(value).is_dir():
-            yield Path(value), FOLDER
-            return
-        with temporary_folder(self._store.tmp_dir) as name:
-            folder = Path(name)
-            if isinstance(value, os.PathLike):
-                shutil.copy2(value, folder / Path(value).name)
-                yield folder, FILE
-            else:
-                yield folder, self._store.models.write(value, folder, "a checkpoint")
-
-    def _size_of(self, folder: Path) -> int:
-        """Bytes of its files. Raises ValueError for a link, TooLargeError for too many files."""
-        size = 0
-        for number, path in enumerate(folder.rglob("*")):
-            if path.is_symlink():
-                raise ValueError(f"{path} is a link: a checkpoint holds the files themselves")
-            if number >= MOST_FILES:
-                raise TooLargeError(f"a checkpoint has at most {MOST_FILES} files: pack them")
-            size += path.stat().st_size if path.is_file() else 0
-        return size
+    def _stored(self, value: Any) -> _Stored:
+        """Put a value into the store, all of it touched just now."""
+        blobs = self._store.blobs
+        for _ in range(_TRIES):
+            with temporary_folder(self._store.tmp_dir) as name:
+                folder = Path(name)
+                format_ = self._store.models.write(_as_path(value), folder, "a checkpoint")
+                size = _size_of(folder)
+                self._store.ask(RoomForCheckpoint(task_id=self._task_id, size=size))
+                digest = blobs.put_folder(folder, adopts=True)
+            refs = tuple(sorted(blobs.members(digest)))
+            # A sweep may have taken some since they were put: nobody needed them when that looked.
+            if all(blobs.touch(ref) for ref in refs):
+                return _Stored(digest, format_, size, refs)
+        raise FileNotFoundError(f"what is stored of the checkpoint {digest} goes again at once")
 
     # --- to go on from ---
 
@@ -142,6 +119,7 @@ class AttemptCheckpoints:
     def _read(self, kept: KeptCheckpoint) -> Any:
         if kept.format not in (FILE, FOLDER):
             return self._store.models.read(kept.format, kept.digest, _name(kept))
+        # Where a model's path is read-only and shared, this is the run's own, to go on in.
         made = temporary_folder(self._store.tmp_dir)
         self._folders.append(made)
         folder = Path(made.name)
@@ -154,15 +132,26 @@ class AttemptCheckpoints:
             made.cleanup()
 
 
-def _put(blobs: BlobStore, folder: Path) -> tuple[str, tuple[str, ...]]:
-    """Store a folder; its digest, and all blobs that it consists of, each touched just now."""
-    for _ in range(_TRIES):
-        digest = blobs.put_folder(folder)
-        refs = tuple(sorted(blobs.members(digest)))
-        # A sweep may have taken the first since it was put: nobody needed it when that looked.
-        if all(blobs.touch(ref) for ref in refs):
-            return digest, refs
-    raise FileNotFoundError(f"what is stored of the checkpoint {digest} goes again at once")
+class _Stored(NamedTuple):
+    """A checkpoint in the store; ``refs`` are the blobs that it consists of."""
+
+    digest: str
+    format: str
+    size: int
+    refs: tuple[str, ...]
+
+
+def _as_path(value: Any) -> Any:
+    """The value; what stands for a path as one."""
+    return Path(value) if isinstance(value, os.PathLike) else value
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes of its files. Raises TooLargeError for too many of them."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if len(files) > MOST_FILES:
+        raise TooLargeError(f"a checkpoint has at most {MOST_FILES} files: pack them")
+    return sum(path.stat().st_size for path in files)
 
 
 def _name(kept: KeptCheckpoint) -> str:
