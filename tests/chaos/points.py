@@ -95,8 +95,8 @@ _NEVER_RAISE = (
     "publisher.lost",  # on the way out of the very handler of errors
     "models.laid_out",  # it would be the model that fails, and with it its training
 )
-OUT_OF_REACH = frozenset({"ledger.shelf.cleared"})
-"""Points that no work of a campaign comes to: it removes no old version of a model."""
+REACHED = tuple(point for point in POINTS if point != "ledger.shelf.cleared")
+"""The points that the work of campaigns comes to: they remove no old version of a model."""
 _STALL_S = (0.5, 2.0)
 
 
@@ -119,6 +119,5 @@ def action(point: str, kill_share: float, rng: random.Random) -> str:
 
 def every(times: int = 1, *, with_stops: bool = False) -> tuple[str, ...]:
     """Every point so many times; those that take a host asleep only ``with_stops``."""
-    within = (point for point in POINTS if point not in OUT_OF_REACH)
-    wanted = (point for point in within if with_stops or provocation(point) != "stop")
+    wanted = (point for point in REACHED if with_stops or provocation(point) != "stop")
     return tuple(wanted) * times

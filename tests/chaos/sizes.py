@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from skipper.failpoints import POINTS
 from tests.chaos.plan import BACKENDS, ROLES, Round
-from tests.chaos.points import Provocation, provocation
+from tests.chaos.points import REACHED, Provocation, provocation
 from tests.chaos.report import Figures
 
 _ENDS_EVERY, _STOPS_EVERY = 4, 8
@@ -85,7 +84,7 @@ def _dealt(size: Size, seed: int) -> list[tuple[str, ...]]:
     """The failpoints of each round: every one ``hits`` times in all."""
     every: dict[Provocation, int] = {"restart": _ENDS_EVERY, "stop": _STOPS_EVERY}
     hands: list[list[str]] = [[] for _ in range(size.rounds)]
-    for point in POINTS:
+    for point in REACHED:
         step = every.get(provocation(point), 1)
         places = range(0, size.rounds, step)
         rng = random.Random(f"{point} {seed}")
@@ -100,7 +99,7 @@ def missing(size: Size, backend: str, done: Figures, seed: int) -> Round | None:
     kills = {role: size.kills - done.faults.get(role, 0) for role in (*ROLES, "launcher")}
     del kills["template"]
     roles = tuple(role for role, lacking in kills.items() if lacking > 0 and role != "launcher")
-    lacking = Counter({point: size.hits - done.hits.get(point, 0) for point in POINTS})
+    lacking = Counter({point: size.hits - done.hits.get(point, 0) for point in REACHED})
     points = tuple(point for point, n in lacking.items() for _ in range(min(n, _MOST_IN_ONE)))
     tasks = size.tasks - done.tasks
     if not roles and not points and kills["launcher"] <= 0 and tasks <= 0:

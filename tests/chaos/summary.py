@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from skipper.failpoints import POINTS
 from tests.chaos.plan import BACKENDS, ROLES
+from tests.chaos.points import REACHED
 from tests.chaos.record import Row
 from tests.chaos.report import KINDS, Figures, counted, slowest, total
 from tests.chaos.sizes import Size
@@ -68,8 +68,8 @@ def _faults(whole: Figures, size: Size) -> dict[str, str]:
     """A row for the kills of each role, one for whatever else was done."""
     kills = {f"kills: {role}": str(whole.faults.get(role, 0)) for role in (*ROLES, "launcher")}
     others = {name: n for name, n in sorted(whole.faults.items()) if "(" in name}
-    rare = {point: n for point in POINTS if (n := whole.hits.get(point, 0)) < size.hits}
-    told = f"{sum(whole.hits.values()):,} of {len(POINTS)} points"
+    rare = {point: n for point in REACHED if (n := whole.hits.get(point, 0)) < size.hits}
+    told = f"{sum(whole.hits.values()):,} of {len(REACHED)} points"
     told += f"; fewer than {size.hits}: {counted(rare)}" if rare else f", each {size.hits} or more"
     return kills | {"other faults": counted(others), "failpoints hit": told}
 

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from skipper.failpoints import POINTS
 from tests.chaos import summary
 from tests.chaos.campaign import tracebacks
 from tests.chaos.evidence import Violation
 from tests.chaos.memory import LONG, Sample, slopes
 from tests.chaos.plan import BACKENDS, ROLES, Round
+from tests.chaos.points import REACHED
 from tests.chaos.record import Record
 from tests.chaos.report import Figures, Outcome, total
 from tests.chaos.sizes import SIZES, missing, plan
 
 SMALL = SIZES["small"]
 KILLS = dict.fromkeys((*ROLES, "launcher"), SMALL.kills)
-WHOLE = Figures(tasks=SMALL.tasks, faults=KILLS, hits=dict.fromkeys(POINTS, SMALL.hits))
+WHOLE = Figures(tasks=SMALL.tasks, faults=KILLS, hits=dict.fromkeys(REACHED, SMALL.hits))
 
 
 def outcome(round_: Round, figures: Figures = WHOLE, *violations: Violation) -> Outcome:
@@ -35,7 +35,7 @@ def test_the_rounds_of_a_back_end_add_up_to_the_size(size, backend) -> None:  # 
     assert sum(each.kills for each in rounds) == size.kills
     assert sum(each.launchers for each in rounds) == size.kills
     points = Counter(point for each in rounds for point in each.points)
-    assert points == dict.fromkeys(POINTS, size.hits)
+    assert points == dict.fromkeys(REACHED, size.hits)
 
 
 def test_no_two_rounds_share_a_seed() -> None:
@@ -65,7 +65,7 @@ def test_what_is_missing_is_made_up_for() -> None:
         WHOLE,
         tasks=SMALL.tasks - 7,
         faults=KILLS | {"host": SMALL.kills - 3, "template": 0},
-        hits={point: SMALL.hits for point in POINTS if point != "intake.begun"},
+        hits={point: SMALL.hits for point in REACHED if point != "intake.begun"},
     )
     round_ = missing(SMALL, "rabbit", lacking, seed=9)
     assert round_ is not None
