@@ -16,8 +16,7 @@ which is all that ``skops.io.load(trusted=)`` takes, is not enough. The rules, a
   what the project's modules define now (:func:`skipper.from_project`).
 
 Trees and neighbours are NumPy arrays that scikit-learn does not check: a forged file can crash the
-instance that predicts with it. Models are named by the hash of their content and written by
-training functions alone.
+instance that predicts with it. So whoever may have a version imported may end instances; no more.
 """
 
 from __future__ import annotations
